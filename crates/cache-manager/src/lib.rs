@@ -1,0 +1,1 @@
+//! Redis adapter: Lua scripts behind typed calls.

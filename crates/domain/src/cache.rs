@@ -1,0 +1,254 @@
+//! What a cache must be able to do: the port between the protocol and its two caches (Redis, embedded).
+//!
+//! Both implementations pass the same contract tests. The cache is where a like is accepted, so the rules here carry
+//! the promise "no accepted like is lost":
+//!
+//! - **Accept is atomic**: pair, counter, journal entry and shard clock change together or not at all.
+//! - **A journal entry is removed by [`LikeCache::settle`] only**, that is after the database has it.
+//! - **Versions are strictly increasing per shard**, and a journal entry's id *is* its version.
+//! - **While a counter has pending entries its served count is never overwritten**, and it does not expire.
+
+use crate::codec::EncodedEvent;
+use crate::{LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// Limits and lifetimes that a cache enforces.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheRules {
+    /// Number of shards of the data.
+    pub shards: ShardCount,
+    /// Lifetime of a cached pair since its last change or fill.
+    pub pair_ttl: Duration,
+    /// Lifetime of a cached counter since it last had nothing pending.
+    pub counter_ttl: Duration,
+    /// How long the first answer to an idempotency key is remembered.
+    pub idempotency_ttl: Duration,
+    /// Most unsettled entries per shard; beyond it likes are refused as overloaded.
+    pub journal_limit: u64,
+    /// Limit per user, or none.
+    pub user_limit: Option<UserLimit>,
+}
+
+/// Evenly spaced tokens with a burst (GCRA): `actions` per `period`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserLimit {
+    /// Tokens per period, and the burst; at least 1.
+    pub actions: u32,
+    /// The period.
+    pub period: Duration,
+}
+
+/// Where accept takes a counter from that is not cached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingCount {
+    /// Answer [`AcceptOutcome::CountMissing`] and write nothing: the caller loads the count and calls again.
+    Report,
+    /// Fill the counter with what the database said, if it is still missing.
+    Fill(StoredCount),
+    /// Accept without a count: the database is away.
+    Without,
+}
+
+/// One like to accept.
+#[derive(Debug, Clone)]
+pub struct AcceptRequest {
+    /// What is asked.
+    pub intent: LikeIntent,
+    /// The same, encoded once for journal and queue.
+    pub payload: Bytes,
+    /// What to do about an unknown counter.
+    pub missing: MissingCount,
+    /// Whether this request uses one of the user's tokens.
+    pub limited: bool,
+}
+
+/// What became of one like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AcceptOutcome {
+    /// A journal entry exists: the change will reach the database.
+    Accepted(Answer),
+    /// The pair was already in the wanted state; nothing was written.
+    Unchanged(Answer),
+    /// The idempotency key was seen before; this is the first answer.
+    Repeated(Answer),
+    /// The counter is not cached; nothing was written.
+    CountMissing,
+    /// The journal is at its limit; nothing was written.
+    Overloaded,
+    /// The user is over the limit; nothing was written.
+    RateLimited {
+        /// When the next action will be allowed.
+        retry_after: Duration,
+    },
+}
+
+/// What the caller of a like is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Served count, if known.
+    pub count: Option<i64>,
+    /// Version of the pair's state.
+    pub version: Version,
+}
+
+/// A counter as the cache holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct CachedCount {
+    /// Count that readers get.
+    pub served: i64,
+    /// Accepted entries of this resource that are not settled.
+    pub pending: i64,
+    /// Version of the last accepted change.
+    pub last_version: Version,
+    /// Count that the database last reported.
+    pub stored: i64,
+    /// Revision of that report.
+    pub stored_revision: i64,
+}
+
+/// What a committed (or parked) batch means for one resource.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettledResource {
+    /// Which one.
+    pub resource: Resource,
+    /// Journal entries that the database now holds.
+    pub entries: Vec<Version>,
+    /// Count and revision read in the committed transaction, if it wrote any.
+    pub stored: Option<StoredCount>,
+}
+
+/// Told to the cache after each commit. Calling it twice, late or out of order is harmless.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settlement {
+    /// Per resource.
+    pub resources: Vec<SettledResource>,
+    /// Rows of the pairs concerned: a cached pair that is older is refreshed, an uncached one is left alone.
+    pub pairs: Vec<(Pair, PairState)>,
+}
+
+/// What a settlement changed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SettleReport {
+    /// Entries that were really in the journal.
+    pub removed: u64,
+    /// Served counts that were wrong and are right now.
+    pub corrections: u64,
+    /// Cached pairs that were older than their rows.
+    pub refreshed: u64,
+}
+
+impl std::ops::AddAssign for SettleReport {
+    fn add_assign(&mut self, other: Self) {
+        self.removed += other.removed;
+        self.corrections += other.corrections;
+        self.refreshed += other.refreshed;
+    }
+}
+
+/// A shard's books. Conservation: `accepted - settled = journal_len`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct ShardStatus {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Entries ever appended to the journal.
+    pub accepted: u64,
+    /// Entries ever removed by settling.
+    pub settled: u64,
+    /// Entries in the journal now.
+    pub journal_len: u64,
+    /// Oldest unsettled entry.
+    pub oldest: Option<Version>,
+    /// Highest version that was ever settled: what the consumers have reached.
+    pub settled_up_to: Version,
+    /// The cache's own clock, same unit as versions: ages are differences to this one, never to another clock.
+    pub now: Version,
+}
+
+impl ShardStatus {
+    /// Age of the oldest unsettled entry.
+    pub fn oldest_age(&self) -> Option<Duration> {
+        self.oldest.map(|oldest| self.now.since(oldest))
+    }
+}
+
+impl Version {
+    /// Time between two versions, zero if `earlier` is the later one.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+/// Why a cache did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// No answer: whether the call took effect is unknown, so calls must be safe to repeat.
+    #[error("cache is unavailable: {0}")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// It answered, with an error.
+    #[error("cache refused: {0}")]
+    Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The cache's data was written with another number of shards.
+    #[error("cache holds data of {stored} shards, configured are {configured}")]
+    ShardMismatch {
+        /// Found in the cache.
+        stored: u16,
+        /// In the configuration.
+        configured: u16,
+    },
+    /// The cache could lose journal entries as it is configured.
+    #[error("cache is not safe for the journal: {0}")]
+    Unsafe(String),
+}
+
+impl CacheError {
+    /// Whether the cache is away, as opposed to unhappy with this call.
+    pub const fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// Result of a cache call.
+pub type CacheResult<T> = Result<T, CacheError>;
+
+/// The cache. Vectors of answers have the order and length of their questions.
+#[async_trait::async_trait]
+pub trait LikeCache: Send + Sync + 'static {
+    /// Checks the connection, that the journal cannot be evicted, and that the data has the configured number of shards
+    /// (stored on first use).
+    async fn prepare(&self) -> CacheResult<()>;
+
+    /// Answers if the cache does.
+    async fn ping(&self) -> CacheResult<()>;
+
+    /// Accepts likes; each one succeeds or fails on its own.
+    async fn accept(&self, requests: &[AcceptRequest]) -> CacheResult<Vec<AcceptOutcome>>;
+
+    /// Removes settled entries, learns the stored counts, heals what is wrong.
+    async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport>;
+
+    /// Counters as cached.
+    async fn counts(&self, resources: &[Resource]) -> CacheResult<Vec<Option<CachedCount>>>;
+
+    /// Caches counters that are not cached. The caller must afterwards read the store once more and
+    /// [`settle`](Self::settle) what changed meanwhile: a fill can carry an old count.
+    async fn fill_counts(&self, counts: &[(Resource, StoredCount)]) -> CacheResult<()>;
+
+    /// Pairs as cached.
+    async fn states(&self, pairs: &[Pair]) -> CacheResult<Vec<Option<PairState>>>;
+
+    /// Caches pairs that are not cached, or cached in an older state.
+    async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()>;
+
+    /// Every shard's books.
+    async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>>;
+
+    /// Unsettled entries of a shard after a version, oldest first.
+    async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>>;
+
+    /// Takes or renews a named lease; the token grows with every change of owner.
+    async fn acquire_lease(&self, name: &str, owner: &str, ttl: Duration) -> CacheResult<Option<u64>>;
+
+    /// Gives a lease back, if `owner` still holds it.
+    async fn release_lease(&self, name: &str, owner: &str) -> CacheResult<()>;
+}

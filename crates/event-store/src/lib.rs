@@ -1,0 +1,1 @@
+//! SQL adapter: ledger, likes, counters, behaviours.

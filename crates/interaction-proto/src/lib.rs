@@ -1,0 +1,13 @@
+//! gRPC contract of the interaction service, generated from `proto/`.
+//!
+//! Deliberately absent: conversions to domain types. They belong to the server, which decides what is valid.
+
+/// Version 1 of the contract.
+pub mod v1 {
+    #![expect(missing_docs, reason = "generated; documented in the proto files")]
+    #![expect(unreachable_pub, clippy::all, reason = "generated")]
+    tonic::include_proto!("interaction.v1");
+}
+
+/// Encoded `FileDescriptorSet` of the contract, for the reflection service.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/interaction_descriptor.bin"));

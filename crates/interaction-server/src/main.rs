@@ -1,0 +1,3 @@
+//! gRPC server: accepts likes and relays them.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! One harness for every binary: configuration, telemetry, ops HTTP, shutdown.

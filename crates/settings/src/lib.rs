@@ -1,0 +1,1 @@
+//! The one configuration file, composed of every part own section.

@@ -1,0 +1,3 @@
+//! Consumer: applies events to MySQL and settles with the cache.
+
+fn main() {}

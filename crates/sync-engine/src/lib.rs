@@ -1,0 +1,1 @@
+//! Accept, relay, apply, settle, retry: the protocol over ports.

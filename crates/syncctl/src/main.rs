@@ -1,0 +1,3 @@
+//! Operator command line: migrate, load, verify.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Private redis, mariadb and rabbitmq processes, fault proxy and builders for tests.
