@@ -5,7 +5,6 @@
 /// Version 1 of the contract.
 pub mod v1 {
     #![expect(missing_docs, reason = "generated; documented in the proto files")]
-    #![expect(unreachable_pub, clippy::all, reason = "generated")]
     tonic::include_proto!("interaction.v1");
 }
 
