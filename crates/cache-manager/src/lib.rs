@@ -1,1 +1,34 @@
-//! Redis adapter: Lua scripts behind typed calls.
+//! The Redis cache: every Lua script behind one typed call, nothing else of Redis visible outside.
+//!
+//! | key | what |
+//! |---|---|
+//! | `{s<N>}:p:<v or c><user>:<id>` | pair: integer `version * 2 + liked` |
+//! | `{s<N>}:c:<v or c><id>` | counter hash: `n` served, `p` pending, `v` last accepted version, `dn`/`dr` stored count and its revision |
+//! | `{s<N>}:j` | journal stream; an entry's id is `<version>-0`, field `e` the encoded event |
+//! | `{s<N>}:t` | shard clock hash: `v` last version, `a` accepted, `s` settled, `w` settled up to |
+//! | `{s<N>}:i:<v or c><user>:<id>:<key>` | first answer to an idempotency key |
+//! | `r:<user>` | the user's rate limit |
+//! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
+//! | `meta` | hash: `shards` |
+//!
+//! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
+//! pipelined; background work uses a small pool.
+//!
+//! Deliberately absent: Redis Cluster (the keys are laid out for it, but a batch of several shards is sent to one node)
+//! and any decision about what to do when Redis is away: that is the engine's.
+
+mod accept;
+mod config;
+mod connection;
+mod fill;
+mod journal;
+mod keys;
+mod lease;
+mod read;
+mod redis_cache;
+mod script;
+mod settle;
+
+pub use config::RedisConfig;
+pub use keys::Keys;
+pub use redis_cache::RedisCache;

@@ -180,14 +180,16 @@ impl Version {
 }
 
 /// Why a cache did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+///
+/// Cheap to clone: one broken connection fails every like of a batch.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CacheError {
     /// No answer: whether the call took effect is unknown, so calls must be safe to repeat.
     #[error("cache is unavailable: {0}")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Unavailable(#[source] std::sync::Arc<dyn std::error::Error + Send + Sync>),
     /// It answered, with an error.
     #[error("cache refused: {0}")]
-    Rejected(#[source] Box<dyn std::error::Error + Send + Sync>),
+    Rejected(#[source] std::sync::Arc<dyn std::error::Error + Send + Sync>),
     /// The cache's data was written with another number of shards.
     #[error("cache holds data of {stored} shards, configured are {configured}")]
     ShardMismatch {
@@ -222,7 +224,9 @@ pub trait LikeCache: Send + Sync + 'static {
     async fn ping(&self) -> CacheResult<()>;
 
     /// Accepts likes; each one succeeds or fails on its own.
-    async fn accept(&self, requests: &[AcceptRequest]) -> CacheResult<Vec<AcceptOutcome>>;
+    ///
+    /// An unavailable cache leaves open whether the like was accepted; repeating it is safe.
+    async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>>;
 
     /// Removes settled entries, learns the stored counts, heals what is wrong.
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport>;

@@ -1,0 +1,147 @@
+//! `accept.lua`: one call per shard, one round trip.
+
+use crate::config::cache_error;
+use crate::connection::Connections;
+use crate::keys::Keys;
+use crate::script::Script;
+use deadpool_redis::redis::{Cmd, RedisError};
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, MissingCount};
+use domain::{ShardId, Version};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const LIKE: u32 = 1;
+const IDEMPOTENCY_KEY: u32 = 2;
+const USER_LIMIT: u32 = 4;
+const FILL: u32 = 8;
+const WITHOUT_COUNT: u32 = 16;
+
+pub(crate) struct Accept {
+    script: Script,
+}
+
+impl Accept {
+    pub(crate) fn new() -> Self {
+        Self { script: Script::new(include_str!("scripts/accept.lua")) }
+    }
+
+    pub(crate) async fn run(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        requests: &[AcceptRequest],
+    ) -> Vec<CacheResult<AcceptOutcome>> {
+        if let [only] = requests {
+            let shard = rules.shards.of(only.intent.pair.resource);
+            return self.run_shard(connections, keys, rules, shard, &[only]).await;
+        }
+        let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
+        for (index, request) in requests.iter().enumerate() {
+            by_shard.entry(rules.shards.of(request.intent.pair.resource)).or_default().push(index);
+        }
+        let calls = by_shard.into_iter().map(|(shard, indexes)| async move {
+            let group: Vec<&AcceptRequest> = indexes.iter().map(|index| &requests[*index]).collect();
+            (self.run_shard(connections, keys, rules, shard, &group).await, indexes)
+        });
+        // Concurrent calls on the shared connection leave in one write: the batch is one round trip.
+        let mut outcomes: Vec<Option<CacheResult<AcceptOutcome>>> = vec![None; requests.len()];
+        for (answers, indexes) in futures::future::join_all(calls).await {
+            for (answer, index) in answers.into_iter().zip(indexes) {
+                outcomes[index] = Some(answer);
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(wrong_reply()))).collect()
+    }
+
+    async fn run_shard(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+    ) -> Vec<CacheResult<AcceptOutcome>> {
+        let call = self.build(keys, rules, shard, requests);
+        let reply: Result<Vec<i64>, RedisError> = self.script.run(connections, &call).await;
+        match reply {
+            Ok(numbers) if numbers.len() == requests.len() * 3 => {
+                numbers.chunks_exact(3).map(|item| outcome(item[0], item[1], item[2])).collect()
+            }
+            Ok(_) => vec![Err(wrong_reply()); requests.len()],
+            Err(error) => vec![Err(cache_error(error)); requests.len()],
+        }
+    }
+
+    fn build(&self, keys: &Keys, rules: &CacheRules, shard: ShardId, requests: &[&AcceptRequest]) -> Cmd {
+        let options: Vec<u32> = requests.iter().map(|request| options(request, rules)).collect();
+        let extra: u32 =
+            options.iter().map(|o| u32::from(o & IDEMPOTENCY_KEY != 0) + u32::from(o & USER_LIMIT != 0)).sum();
+        let mut call = self.script.call(2 + 2 * requests.len() + extra as usize);
+        call.arg(keys.journal(shard)).arg(keys.clock(shard));
+        for (request, options) in requests.iter().zip(&options) {
+            let pair = request.intent.pair;
+            call.arg(keys.pair(pair)).arg(keys.counter(pair.resource));
+            if options & IDEMPOTENCY_KEY != 0 {
+                let key = request.intent.idempotency_key.as_deref().unwrap_or_default();
+                call.arg(keys.idempotency(pair, key));
+            }
+            if options & USER_LIMIT != 0 {
+                call.arg(keys.user_limit(pair.user));
+            }
+        }
+        let (interval_us, period_us) = rules.user_limit.map_or((0, 0), |limit| {
+            let period = limit.period.as_micros();
+            (period / u128::from(limit.actions.max(1)), period)
+        });
+        call.arg(requests.len())
+            .arg(rules.journal_limit)
+            .arg(rules.pair_ttl.as_secs().max(1))
+            .arg(rules.counter_ttl.as_secs().max(1))
+            .arg(rules.idempotency_ttl.as_secs().max(1))
+            .arg(interval_us.to_string())
+            .arg(period_us.to_string());
+        for (request, options) in requests.iter().zip(&options) {
+            call.arg(*options).arg(&request.payload[..]);
+            if let MissingCount::Fill(stored) = request.missing {
+                call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
+            }
+        }
+        call
+    }
+}
+
+fn options(request: &AcceptRequest, rules: &CacheRules) -> u32 {
+    let mut options = if request.intent.action.liked() { LIKE } else { 0 };
+    if request.intent.idempotency_key.is_some() {
+        options |= IDEMPOTENCY_KEY;
+    }
+    if request.limited && rules.user_limit.is_some() {
+        options |= USER_LIMIT;
+    }
+    options
+        | match request.missing {
+            MissingCount::Report => 0,
+            MissingCount::Fill(_) => FILL,
+            MissingCount::Without => WITHOUT_COUNT,
+        }
+}
+
+fn outcome(code: i64, count: i64, version: i64) -> CacheResult<AcceptOutcome> {
+    let answer = Answer { count: (count >= 0).then_some(count), version: Version(version) };
+    match code {
+        0 => Ok(AcceptOutcome::Accepted(answer)),
+        1 => Ok(AcceptOutcome::Unchanged(answer)),
+        2 => Ok(AcceptOutcome::Repeated(answer)),
+        3 => Ok(AcceptOutcome::CountMissing),
+        4 => Ok(AcceptOutcome::Overloaded),
+        5 => Ok(AcceptOutcome::RateLimited { retry_after: Duration::from_millis(count.unsigned_abs()) }),
+        _ => Err(wrong_reply()),
+    }
+}
+
+fn wrong_reply() -> CacheError {
+    CacheError::Rejected(std::sync::Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+        "accept.lua: reply of unexpected shape",
+    )))
+}

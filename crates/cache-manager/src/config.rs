@@ -1,0 +1,75 @@
+//! How to reach Redis.
+
+use deadpool_redis::redis::RedisError;
+use domain::cache::{CacheError, CacheRules};
+use secrecy::{ExposeSecret, SecretString};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::RedisCache;
+
+/// Section `redis` of the configuration.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RedisConfig {
+    /// `redis://[user:password@]host:port/db`, or `rediss://` for TLS.
+    pub url: SecretString,
+    /// Put before every key, so that several systems can share one Redis.
+    pub key_prefix: String,
+    /// Connections for background work; likes use one of their own.
+    pub pool_size: usize,
+    /// Longest wait for a connection.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Longest wait for an answer.
+    #[serde(with = "humantime_serde")]
+    pub response_timeout: Duration,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self {
+            url: SecretString::from("redis://127.0.0.1:6379"),
+            key_prefix: String::new(),
+            pool_size: 8,
+            connect_timeout: Duration::from_secs(1),
+            response_timeout: Duration::from_secs(2),
+        }
+    }
+}
+
+impl RedisConfig {
+    /// Builds the cache; connects on first use.
+    pub fn build(&self, rules: CacheRules) -> Result<RedisCache, CacheError> {
+        RedisCache::new(self, rules)
+    }
+
+    pub(crate) fn exposed_url(&self) -> &str {
+        self.url.expose_secret()
+    }
+}
+
+/// The one place where Redis errors become the port's errors: a call that Redis answered with an error is `Rejected`,
+/// anything else leaves its effect unknown and is `Unavailable`.
+pub(crate) fn cache_error(error: RedisError) -> CacheError {
+    use deadpool_redis::redis::{ErrorKind, ServerErrorKind};
+    match error.kind() {
+        ErrorKind::Server(
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::ReadOnly,
+        )
+        | ErrorKind::Io
+        | ErrorKind::AuthenticationFailed => CacheError::Unavailable(Arc::new(error)),
+        // Out of memory, a failing AOF disk, too few replicas: accepting is impossible now and may be possible later.
+        ErrorKind::Extension
+            if matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" | "UNKILLABLE")) =>
+        {
+            CacheError::Unavailable(Arc::new(error))
+        }
+        ErrorKind::Server(_) | ErrorKind::Extension => CacheError::Rejected(Arc::new(error)),
+        _ => CacheError::Unavailable(Arc::new(error)),
+    }
+}

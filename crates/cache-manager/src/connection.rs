@@ -1,0 +1,100 @@
+//! Two ways to Redis: one shared connection for likes, a pool for background work.
+
+use crate::config::{RedisConfig, cache_error};
+use arc_swap::ArcSwapOption;
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError};
+use deadpool_redis::{Pool, Runtime};
+use domain::cache::{CacheError, CacheResult};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+
+/// After a failed attempt to connect, callers fail at once for this long instead of queueing behind each other.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// One connection that all callers share: their commands are pipelined without anybody waiting for a pool.
+///
+/// It is replaced after an I/O error or a timeout; commands already sent then have an unknown outcome.
+pub(crate) struct SharedConnection {
+    client: Client,
+    config: AsyncConnectionConfig,
+    current: ArcSwapOption<MultiplexedConnection>,
+    connecting: Mutex<Option<(Instant, RedisError)>>,
+}
+
+impl SharedConnection {
+    fn new(client: Client, config: &RedisConfig) -> Self {
+        let timeouts = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(config.connect_timeout))
+            .set_response_timeout(Some(config.response_timeout));
+        Self { client, config: timeouts, current: ArcSwapOption::empty(), connecting: Mutex::new(None) }
+    }
+
+    async fn get(&self) -> Result<Arc<MultiplexedConnection>, RedisError> {
+        if let Some(connection) = self.current.load_full() {
+            return Ok(connection);
+        }
+        let mut last_failure = self.connecting.lock().await;
+        if let Some(connection) = self.current.load_full() {
+            return Ok(connection);
+        }
+        if let Some((at, error)) = &*last_failure
+            && at.elapsed() < RECONNECT_PAUSE
+        {
+            return Err(error.clone());
+        }
+        match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
+            Ok(connection) => {
+                let connection = Arc::new(connection);
+                self.current.store(Some(Arc::clone(&connection)));
+                *last_failure = None;
+                Ok(connection)
+            }
+            Err(error) => {
+                *last_failure = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        let connection = self.get().await?;
+        let mut handle = MultiplexedConnection::clone(&connection);
+        let result = command.query_async(&mut handle).await;
+        if let Err(error) = &result
+            && (error.is_io_error() || error.is_unrecoverable_error())
+        {
+            // Only the connection that failed is dropped: somebody may have replaced it already.
+            let _ = self.current.compare_and_swap(&connection, None);
+        }
+        result
+    }
+}
+
+/// Both ways.
+pub(crate) struct Connections {
+    pub(crate) shared: SharedConnection,
+    pool: Pool,
+}
+
+impl Connections {
+    pub(crate) fn new(config: &RedisConfig) -> CacheResult<Self> {
+        let client = Client::open(config.exposed_url()).map_err(cache_error)?;
+        let manager = deadpool_redis::Manager::new(config.exposed_url()).map_err(cache_error)?;
+        let pool = Pool::builder(manager)
+            .max_size(config.pool_size.max(1))
+            .wait_timeout(Some(config.response_timeout))
+            .create_timeout(Some(config.connect_timeout))
+            .recycle_timeout(Some(config.connect_timeout))
+            .runtime(Runtime::Tokio1)
+            .build()
+            .map_err(|error| CacheError::Unavailable(Arc::new(error)))?;
+        Ok(Self { shared: SharedConnection::new(client, config), pool })
+    }
+
+    /// A pooled connection for background work.
+    pub(crate) async fn pooled(&self) -> CacheResult<deadpool_redis::Connection> {
+        self.pool.get().await.map_err(|error| CacheError::Unavailable(Arc::new(error)))
+    }
+}

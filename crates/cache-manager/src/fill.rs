@@ -1,0 +1,77 @@
+//! `fill_counts.lua` and `fill_states.lua`: what the database said, for keys that are not cached.
+
+use crate::config::cache_error;
+use crate::connection::Connections;
+use crate::keys::Keys;
+use crate::script::Script;
+use crate::settle::encode_state;
+use domain::cache::{CacheResult, CacheRules};
+use domain::{Pair, PairState, Resource, ShardId, StoredCount};
+use std::collections::BTreeMap;
+
+pub(crate) struct Fill {
+    counts: Script,
+    states: Script,
+}
+
+impl Fill {
+    pub(crate) fn new() -> Self {
+        Self {
+            counts: Script::new(include_str!("scripts/fill_counts.lua")),
+            states: Script::new(include_str!("scripts/fill_states.lua")),
+        }
+    }
+
+    pub(crate) async fn counts(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        counts: &[(Resource, StoredCount)],
+    ) -> CacheResult<()> {
+        let groups = by_shard(counts, |(resource, _)| rules.shards.of(*resource));
+        let calls = groups.iter().map(|(shard, group)| async move {
+            let mut call = self.counts.call(1 + group.len());
+            call.arg(keys.clock(*shard));
+            for (resource, _) in group {
+                call.arg(keys.counter(*resource));
+            }
+            call.arg(rules.counter_ttl.as_secs().max(1));
+            for (_, stored) in group {
+                call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
+            }
+            self.counts.run::<i64>(connections, &call).await
+        });
+        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+    }
+
+    pub(crate) async fn states(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        states: &[(Pair, PairState)],
+    ) -> CacheResult<()> {
+        let groups = by_shard(states, |(pair, _)| rules.shards.of(pair.resource));
+        let calls = groups.values().map(|group| async move {
+            let mut call = self.states.call(group.len());
+            for (pair, _) in group {
+                call.arg(keys.pair(*pair));
+            }
+            call.arg(rules.pair_ttl.as_secs().max(1));
+            for (_, state) in group {
+                call.arg(encode_state(*state));
+            }
+            self.states.run::<i64>(connections, &call).await
+        });
+        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+    }
+}
+
+fn by_shard<T>(items: &[T], shard_of: impl Fn(&T) -> ShardId) -> BTreeMap<ShardId, Vec<&T>> {
+    let mut groups: BTreeMap<ShardId, Vec<&T>> = BTreeMap::new();
+    for item in items {
+        groups.entry(shard_of(item)).or_default().push(item);
+    }
+    groups
+}

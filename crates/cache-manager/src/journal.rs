@@ -1,0 +1,94 @@
+//! The journals as the rescuer and the metrics see them.
+
+use crate::config::cache_error;
+use crate::connection::Connections;
+use crate::keys::Keys;
+use bytes::Bytes;
+use deadpool_redis::redis::{RedisError, Value, cmd, pipe};
+use domain::cache::{CacheError, CacheResult, CacheRules, ShardStatus};
+use domain::codec::EncodedEvent;
+use domain::{Origin, ShardId, Version};
+use std::sync::Arc;
+
+/// `XRANGE` of at most one entry, and of a page: `[(id, [field, value])]`.
+type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+type Books = (Option<i64>, Option<u64>, Option<u64>, Option<i64>);
+
+pub(crate) async fn status(
+    connections: &Connections,
+    keys: &Keys,
+    rules: &CacheRules,
+) -> CacheResult<Vec<ShardStatus>> {
+    let mut connection = connections.pooled().await?;
+    let (seconds, micros): (i64, i64) = cmd("TIME").query_async(&mut connection).await.map_err(cache_error)?;
+    let now = seconds * 1_000_000 + micros;
+    // Per shard one transaction: its books and its journal are of the same moment, so conservation can be checked.
+    let mut pipeline = pipe();
+    for shard in rules.shards.all() {
+        pipeline.cmd("MULTI").ignore();
+        pipeline.cmd("HMGET").arg(keys.clock(shard)).arg(&["v", "a", "s", "w"]).ignore();
+        pipeline.cmd("XLEN").arg(keys.journal(shard)).ignore();
+        pipeline.cmd("XRANGE").arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1).ignore();
+        pipeline.cmd("EXEC");
+    }
+    let replies: Vec<(Books, u64, Value)> = pipeline.query_async(&mut connection).await.map_err(cache_error)?;
+    rules
+        .shards
+        .all()
+        .zip(replies)
+        .map(|(shard, ((last, accepted, settled, settled_up_to), journal_len, head))| {
+            let head = entries(head)?;
+            Ok(ShardStatus {
+                shard,
+                accepted: accepted.unwrap_or(0),
+                settled: settled.unwrap_or(0),
+                journal_len,
+                oldest: head.first().map(|(id, _)| parse_id(id)).transpose()?,
+                settled_up_to: Version(settled_up_to.unwrap_or(0)),
+                now: Version(now.max(last.unwrap_or(0))),
+            })
+        })
+        .collect()
+}
+
+pub(crate) async fn page(
+    connections: &Connections,
+    keys: &Keys,
+    shard: ShardId,
+    after: Version,
+    limit: usize,
+) -> CacheResult<Vec<EncodedEvent>> {
+    let mut connection = connections.pooled().await?;
+    let reply: Value = cmd("XRANGE")
+        .arg(keys.journal(shard))
+        .arg(format!("({after}-0"))
+        .arg("+")
+        .arg("COUNT")
+        .arg(limit)
+        .query_async(&mut connection)
+        .await
+        .map_err(cache_error)?;
+    entries(reply)?
+        .into_iter()
+        .map(|(id, fields)| {
+            let version = parse_id(&id)?;
+            // An entry without a payload can only be foreign; it is handed on and parked with its reason.
+            let payload = fields.into_iter().find(|(name, _)| name == b"e").map(|(_, value)| value).unwrap_or_default();
+            Ok(EncodedEvent { version, origin: Origin::Journal, payload: Bytes::from(payload) })
+        })
+        .collect()
+}
+
+fn entries(reply: Value) -> CacheResult<Entries> {
+    deadpool_redis::redis::from_redis_value::<Entries>(reply)
+        .map_err(|error| CacheError::Rejected(Arc::new(RedisError::from(error))))
+}
+
+fn parse_id(id: &str) -> CacheResult<Version> {
+    id.strip_suffix("-0").and_then(|version| version.parse().ok()).map(Version).ok_or_else(|| {
+        CacheError::Rejected(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!(
+            "journal entry {id:?} is not ours"
+        ))))
+    })
+}

@@ -1,0 +1,128 @@
+//! [`LikeCache`] on Redis.
+
+use crate::accept::Accept;
+use crate::config::{RedisConfig, cache_error};
+use crate::connection::Connections;
+use crate::fill::Fill;
+use crate::keys::Keys;
+use crate::lease::Lease;
+use crate::settle::Settle;
+use crate::{journal, read};
+use deadpool_redis::redis::{cmd, pipe};
+use domain::cache::{
+    AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, LikeCache, SettleReport,
+    Settlement, ShardStatus,
+};
+use domain::codec::EncodedEvent;
+use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
+use std::time::Duration;
+
+/// The cache on a Redis server.
+pub struct RedisCache {
+    connections: Connections,
+    accept: Accept,
+    settle: Settle,
+    fill: Fill,
+    lease: Lease,
+
+    keys: Keys,
+    rules: CacheRules,
+}
+
+impl RedisCache {
+    pub(crate) fn new(config: &RedisConfig, rules: CacheRules) -> CacheResult<Self> {
+        Ok(Self {
+            connections: Connections::new(config)?,
+            accept: Accept::new(),
+            settle: Settle::new(),
+            fill: Fill::new(),
+            lease: Lease::new(),
+            keys: Keys::new(config.key_prefix.clone(), rules.shards),
+            rules,
+        })
+    }
+
+    /// Names of the keys that this cache uses.
+    pub const fn keys(&self) -> &Keys {
+        &self.keys
+    }
+}
+
+#[async_trait::async_trait]
+impl LikeCache for RedisCache {
+    async fn prepare(&self) -> CacheResult<()> {
+        let mut connection = self.connections.pooled().await?;
+        let info: String = cmd("INFO").query_async(&mut connection).await.map_err(cache_error)?;
+        let policy = info_field(&info, "maxmemory_policy").unwrap_or("unknown");
+        if !(policy == "noeviction" || policy.starts_with("volatile-")) {
+            return Err(CacheError::Unsafe(format!(
+                "maxmemory-policy is {policy}, which may evict the journal; use noeviction or volatile-*"
+            )));
+        }
+        if info_field(&info, "aof_enabled") == Some("0") {
+            tracing::warn!("redis runs without AOF: likes that are not yet published are lost if it is killed");
+        }
+        let configured = self.rules.shards.get();
+        let (stored,): (u16,) = pipe()
+            .cmd("HSETNX")
+            .arg(self.keys.meta())
+            .arg("shards")
+            .arg(configured)
+            .ignore()
+            .cmd("HGET")
+            .arg(self.keys.meta())
+            .arg("shards")
+            .query_async(&mut connection)
+            .await
+            .map_err(cache_error)?;
+        if stored == configured { Ok(()) } else { Err(CacheError::ShardMismatch { stored, configured }) }
+    }
+
+    async fn ping(&self) -> CacheResult<()> {
+        self.connections.shared.query::<()>(&cmd("PING")).await.map_err(cache_error)
+    }
+
+    async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
+        self.accept.run(&self.connections, &self.keys, &self.rules, requests).await
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {
+        self.settle.run(&self.connections, &self.keys, &self.rules, settlement).await
+    }
+
+    async fn counts(&self, resources: &[Resource]) -> CacheResult<Vec<Option<CachedCount>>> {
+        read::counts(&self.connections, &self.keys, resources).await
+    }
+
+    async fn fill_counts(&self, counts: &[(Resource, StoredCount)]) -> CacheResult<()> {
+        self.fill.counts(&self.connections, &self.keys, &self.rules, counts).await
+    }
+
+    async fn states(&self, pairs: &[Pair]) -> CacheResult<Vec<Option<PairState>>> {
+        read::states(&self.connections, &self.keys, pairs).await
+    }
+
+    async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()> {
+        self.fill.states(&self.connections, &self.keys, &self.rules, states).await
+    }
+
+    async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
+        journal::status(&self.connections, &self.keys, &self.rules).await
+    }
+
+    async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>> {
+        journal::page(&self.connections, &self.keys, shard, after, limit).await
+    }
+
+    async fn acquire_lease(&self, name: &str, owner: &str, ttl: Duration) -> CacheResult<Option<u64>> {
+        self.lease.acquire(&self.connections, &self.keys, name, owner, ttl).await
+    }
+
+    async fn release_lease(&self, name: &str, owner: &str) -> CacheResult<()> {
+        self.lease.release(&self.connections, &self.keys, name, owner).await
+    }
+}
+
+fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}

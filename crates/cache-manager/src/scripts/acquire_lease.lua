@@ -1,0 +1,16 @@
+-- Takes a lease, or renews it for its owner. The token grows with every change of owner and fences the one before.
+-- KEYS   1 owner   2 token counter
+-- ARGV   1 who asks   2 ttl ms
+-- Result: token, or 0 if somebody else holds it
+if #KEYS ~= 2 or #ARGV ~= 2 then
+  return redis.error_reply('ERR acquire_lease: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
+end
+local owner = redis.call('GET', KEYS[1])
+if not owner then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return redis.call('INCR', KEYS[2])
+elseif owner == ARGV[1] then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])
+  return tonumber(redis.call('GET', KEYS[2])) or redis.call('INCR', KEYS[2])
+end
+return 0

@@ -1,0 +1,21 @@
+-- Caches counters of one shard that are not cached; what is cached is left alone.
+-- KEYS   1 clock hash   then counters
+-- ARGV   1 counter ttl s   per counter: count, revision, last version
+-- Result: number of counters filled
+if #KEYS < 1 or #ARGV ~= 1 + 3 * (#KEYS - 1) then
+  return redis.error_reply('ERR fill_counts: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
+end
+local filled, highest = 0, 0
+for i = 2, #KEYS do
+  local a = 1 + 3 * (i - 2)
+  highest = math.max(highest, tonumber(ARGV[a + 3]))
+  if redis.call('EXISTS', KEYS[i]) == 0 then
+    redis.call('HSET', KEYS[i], 'n', ARGV[a + 1], 'p', 0, 'v', 0, 'dn', ARGV[a + 1], 'dr', ARGV[a + 2])
+    redis.call('EXPIRE', KEYS[i], ARGV[1])
+    filled = filled + 1
+  end
+end
+-- The shard clock must not fall behind what the database already holds.
+local v = tonumber(redis.call('HGET', KEYS[1], 'v')) or 0
+if highest > v then redis.call('HSET', KEYS[1], 'v', string.format('%.0f', highest)) end
+return filled

@@ -1,0 +1,90 @@
+-- Settles what the database committed, for one shard.
+-- Invariants: only an entry that really was in the journal lowers `p`; a stored count is taken only from a newer
+-- revision; the served count is set only while nothing is pending. So calling it twice, late or out of order is harmless.
+--
+-- KEYS   1 journal stream   2 clock hash   then R counters, then P pairs
+-- ARGV   1 R   2 P   3 counter ttl s
+--        per resource: number of entries, revision (-1: not known), count, last version, then the entries' versions
+--        per pair: version * 2 + liked, as the row says
+-- Result: entries removed, served counts corrected, pairs refreshed
+local call, fmt = redis.call, string.format
+local resources, pairs_ = tonumber(ARGV[1]), tonumber(ARGV[2])
+local a = 3
+for _ = 1, resources or 0 do
+  local entries = tonumber(ARGV[a + 1])
+  if not entries then break end
+  a = a + 4 + entries
+end
+if not resources or not pairs_ or #KEYS ~= 2 + resources + pairs_ or #ARGV ~= a + pairs_ then
+  return redis.error_reply('ERR settle: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
+end
+
+local journal, clock = KEYS[1], KEYS[2]
+local removed_total, corrections, refreshed, highest, settled_up_to = 0, 0, 0, 0, 0
+a = 3
+for r = 1, resources do
+  local counter = KEYS[2 + r]
+  local entries, revision, count = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
+  highest = math.max(highest, tonumber(ARGV[a + 4]))
+  a = a + 4
+  local removed = 0
+  local first = 1
+  while first <= entries do
+    -- In pieces: Lua cannot unpack thousands of values onto its stack.
+    local upto = math.min(first + 499, entries)
+    local ids = {}
+    for i = first, upto do
+      local version = ARGV[a + i]
+      ids[#ids + 1] = version .. '-0'
+      settled_up_to = math.max(settled_up_to, tonumber(version))
+    end
+    removed = removed + call('XDEL', journal, unpack(ids))
+    first = upto + 1
+  end
+  a = a + entries
+  removed_total = removed_total + removed
+
+  if removed > 0 or revision >= 0 then
+    local held = call('HMGET', counter, 'n', 'p', 'dn', 'dr')
+    local n, before = tonumber(held[1]), tonumber(held[2])
+    -- A counter that is not cached is not created: its next reader fills it from the database.
+    if n then
+      local p = math.max(0, before - removed)
+      local dn, dr = tonumber(held[3]), tonumber(held[4])
+      local fresh = revision > dr
+      if fresh then dn, dr = tonumber(count), revision end
+      local wrong = p == 0 and n ~= dn
+      if wrong then n = dn; corrections = corrections + 1 end
+      if fresh or wrong or p ~= before then
+        call('HSET', counter, 'n', n, 'p', p, 'dn', dn, 'dr', dr)
+        if p == 0 then call('EXPIRE', counter, ARGV[3]) end
+      end
+    end
+  end
+end
+
+if pairs_ > 0 then
+  local first = 1
+  while first <= pairs_ do
+    local upto = math.min(first + 499, pairs_)
+    local held = call('MGET', unpack(KEYS, 2 + resources + first, 2 + resources + upto))
+    for i = first, upto do
+      local was, row = tonumber(held[i - first + 1]), tonumber(ARGV[a + i])
+      highest = math.max(highest, math.floor(row / 2))
+      if was and was < row then
+        call('SET', KEYS[2 + resources + i], fmt('%.0f', row), 'KEEPTTL')
+        refreshed = refreshed + 1
+      end
+    end
+    first = upto + 1
+  end
+end
+
+local books = call('HMGET', clock, 'v', 's', 'w')
+local v, s, w = tonumber(books[1]) or 0, tonumber(books[2]) or 0, tonumber(books[3]) or 0
+-- Rows written around the cache may be ahead of its clock; later likes must still win against them.
+if highest > v or removed_total > 0 or settled_up_to > w then
+  call('HSET', clock, 'v', fmt('%.0f', math.max(v, highest)), 's', fmt('%.0f', s + removed_total),
+    'w', fmt('%.0f', math.max(w, settled_up_to)))
+end
+return { removed_total, corrections, refreshed }

@@ -1,0 +1,95 @@
+//! `settle.lua`: one call per shard after each commit.
+
+use crate::config::cache_error;
+use crate::connection::Connections;
+use crate::keys::Keys;
+use crate::script::Script;
+use domain::cache::{CacheResult, CacheRules, SettleReport, SettledResource, Settlement};
+use domain::{Pair, PairState, ShardId};
+use std::collections::BTreeMap;
+
+pub(crate) struct Settle {
+    script: Script,
+}
+
+#[derive(Default)]
+struct Part<'a> {
+    resources: Vec<&'a SettledResource>,
+    pairs: Vec<(Pair, PairState)>,
+}
+
+impl Settle {
+    pub(crate) fn new() -> Self {
+        Self { script: Script::new(include_str!("scripts/settle.lua")) }
+    }
+
+    pub(crate) async fn run(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        settlement: &Settlement,
+    ) -> CacheResult<SettleReport> {
+        let mut parts: BTreeMap<ShardId, Part<'_>> = BTreeMap::new();
+        for resource in &settlement.resources {
+            parts.entry(rules.shards.of(resource.resource)).or_default().resources.push(resource);
+        }
+        for (pair, state) in &settlement.pairs {
+            parts.entry(rules.shards.of(pair.resource)).or_default().pairs.push((*pair, *state));
+        }
+        let calls = parts.iter().map(|(shard, part)| self.run_shard(connections, keys, rules, *shard, part));
+        let mut total = SettleReport::default();
+        let mut failure = None;
+        // Every shard is tried, whatever became of the others: settling is harmless to repeat.
+        for result in futures::future::join_all(calls).await {
+            match result {
+                Ok(report) => total += report,
+                Err(error) => failure = Some(error),
+            }
+        }
+        failure.map_or(Ok(total), Err)
+    }
+
+    async fn run_shard(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        shard: ShardId,
+        part: &Part<'_>,
+    ) -> CacheResult<SettleReport> {
+        let mut call = self.script.call(2 + part.resources.len() + part.pairs.len());
+        call.arg(keys.journal(shard)).arg(keys.clock(shard));
+        for settled in &part.resources {
+            call.arg(keys.counter(settled.resource));
+        }
+        for (pair, _) in &part.pairs {
+            call.arg(keys.pair(*pair));
+        }
+        call.arg(part.resources.len()).arg(part.pairs.len()).arg(rules.counter_ttl.as_secs().max(1));
+        for settled in &part.resources {
+            let (revision, count, last_version) =
+                settled.stored.map_or((-1, 0, 0), |stored| (stored.revision, stored.count, stored.last_version.0));
+            call.arg(settled.entries.len()).arg(revision).arg(count).arg(last_version);
+            for version in &settled.entries {
+                call.arg(version.0);
+            }
+        }
+        for (_, state) in &part.pairs {
+            call.arg(encode_state(*state));
+        }
+        let (removed, corrections, refreshed): (u64, u64, u64) =
+            self.script.run(connections, &call).await.map_err(cache_error)?;
+        Ok(SettleReport { removed, corrections, refreshed })
+    }
+}
+
+/// A pair's state as one integer that orders like the state does.
+pub(crate) fn encode_state(state: PairState) -> i64 {
+    state.version.0 * 2 + i64::from(state.liked)
+}
+
+/// The state behind [`encode_state`].
+pub(crate) fn decode_state(value: i64) -> PairState {
+    PairState { liked: value & 1 == 1, version: domain::Version(value >> 1) }
+}
