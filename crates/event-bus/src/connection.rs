@@ -1,0 +1,101 @@
+//! One connection with one channel, opened within a deadline and torn down at once.
+
+use crate::topology::{self, Names};
+use crate::{BusConfig, BusError};
+use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use std::future::Future;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::lookup_host;
+
+pub(crate) struct Link {
+    pub(crate) channel: Channel,
+    pub(crate) connection: Connection,
+    /// Last, so that it falls after the connection.
+    _socket: SocketGuard,
+}
+
+/// Closes the socket when it falls. The client library runs a thread per connection that would otherwise wait for a
+/// broker that accepted the connection and then fell silent.
+struct SocketGuard(std::net::TcpStream);
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        // Already closed is fine: that is what is wanted.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Link {
+    /// Connects and declares the topology, all within `connect_timeout`.
+    pub(crate) async fn open(config: &BusConfig, names: &Names, role: &str) -> Result<Self, BusError> {
+        config.validate()?;
+        let uri = config.uri()?;
+        within(config.connect_timeout, "connecting", async {
+            let link = Self::connect(uri, &config.prefix, role).await?;
+            topology::declare(&link.channel, config, names).await?;
+            Ok(link)
+        })
+        .await
+    }
+
+    async fn connect(uri: AMQPUri, prefix: &str, role: &str) -> Result<Self, BusError> {
+        let runtime = lapin::runtime::default_runtime().map_err(BusError::unavailable("connecting"))?;
+        let host = uri.authority.host.clone();
+        let failed = |error: std::io::Error| BusError::Unavailable { doing: "connecting", source: Box::new(error) };
+
+        let addresses = lookup_host((host.as_str(), uri.authority.port)).await.map_err(failed)?;
+        let stream = AsyncTcpStream::connect(&runtime, addresses.collect::<Vec<_>>()).await.map_err(failed)?;
+        let AsyncTcpStream::Plain(plain) = &stream else {
+            return Err(failed(std::io::ErrorKind::Unsupported.into()));
+        };
+        let socket = plain.get_ref().as_fd().try_clone_to_owned().map_err(failed)?;
+        let socket = SocketGuard(socket.into());
+        let stream = match uri.scheme {
+            AMQPScheme::AMQP => stream,
+            AMQPScheme::AMQPS => {
+                let config = OwnedTLSConfig::default();
+                stream.into_tls(&host, config.as_ref()).await.map_err(failed)?
+            }
+        };
+
+        // Given once: a second attempt of the client library must fail, since retrying is not its business.
+        let stream = Mutex::new(Some(stream));
+        let give = async move |_, _| {
+            let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            taken.ok_or_else(|| ErrorKind::IOError(Arc::new(std::io::ErrorKind::NotConnected.into())).into())
+        };
+        let properties = ConnectionProperties::default().with_connection_name(format!("{prefix} {role}").into());
+        let connection =
+            Connection::connector(uri, runtime, give, properties).await.map_err(BusError::unavailable("logging in"))?;
+        let channel = connection.create_channel().await.map_err(BusError::unavailable("opening a channel"))?;
+        Ok(Self { channel, connection, _socket: socket })
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
+    /// Says goodbye, so that the broker need not find out; bounded.
+    pub(crate) async fn close(self, deadline: Duration) {
+        let goodbye = self.connection.close(200, "bye".into());
+        let _ = tokio::time::timeout(deadline, goodbye).await;
+    }
+}
+
+/// Runs one step with the broker under a deadline.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    doing: &'static str,
+    step: impl Future<Output = Result<T, BusError>>,
+) -> Result<T, BusError> {
+    // Boxed: the client library's futures are large, and are held inside the callers' own.
+    match tokio::time::timeout(deadline, Box::pin(step)).await {
+        Ok(result) => result,
+        Err(_) => Err(BusError::TimedOut { doing, after: deadline }),
+    }
+}

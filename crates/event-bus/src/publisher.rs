@@ -1,0 +1,172 @@
+//! Publishing with confirms: one message at a time, success only when the broker has it.
+
+use crate::connection::{Link, within};
+use crate::headers::{clipped, to_table};
+use crate::topology::{Names, ROUTING_KEY};
+use crate::{BusConfig, BusError, Headers, NotConfirmed, REASON_HEADER};
+use domain::codec::{self, EncodedEvent, MAX_BATCH};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Confirmation};
+use uuid::Uuid;
+
+const CONTENT_TYPE: &str = "application/vnd.interaction.likes";
+const PERSISTENT: u8 = 2;
+
+/// What a queue says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Messages that wait for a consumer; those delivered and not acknowledged are not counted.
+    pub ready: u32,
+    /// Consumers now.
+    pub consumers: u32,
+}
+
+/// Publishes event batches over a connection of its own.
+///
+/// Not shared: one task owns it, so at most one message is unconfirmed, and a confirm or return cannot be taken for
+/// another message's. Connects with the first call and again after an error; a call makes one attempt and returns.
+/// Cancelling a call (dropping its future) leaves the outcome open and drops the connection.
+pub struct Publisher {
+    config: BusConfig,
+    names: Names,
+    link: Option<Link>,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("config", &self.config).field("connected", &self.is_connected()).finish()
+    }
+}
+
+impl Publisher {
+    /// A publisher that is not connected yet.
+    pub fn new(config: BusConfig) -> Self {
+        Self { names: Names::of(&config), config, link: None }
+    }
+
+    /// Connects now, unless connected: within `connect_timeout`, one attempt.
+    pub async fn connect(&mut self) -> Result<(), BusError> {
+        let link = self.open().await?;
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Whether the connection was alive when last looked at.
+    pub fn is_connected(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::is_open)
+    }
+
+    /// Publishes 1 to [`MAX_BATCH`] events as one persistent message; an empty slice is done already.
+    ///
+    /// `Ok` means that the broker has it. Any error means that it may or may not have it.
+    pub async fn publish(&mut self, events: &[EncodedEvent], headers: &Headers) -> Result<(), BusError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        if events.len() > MAX_BATCH {
+            return Err(BusError::BatchTooLarge { len: events.len(), max: MAX_BATCH });
+        }
+        let exchange = self.names.events.clone();
+        self.send(&exchange, &codec::encode_batch(events), to_table(headers)).await
+    }
+
+    /// Publishes any body to the dead-letter exchange, with the reason in the header [`REASON_HEADER`].
+    pub async fn publish_dead(&mut self, body: &[u8], reason: &str, headers: &Headers) -> Result<(), BusError> {
+        let mut table = to_table(headers);
+        table.insert(REASON_HEADER.into(), lapin::types::AMQPValue::LongString(clipped(reason).into()));
+        let exchange = self.names.dead.clone();
+        self.send(&exchange, body, table).await
+    }
+
+    /// How much waits in the likes queue.
+    pub async fn queue_depth(&mut self) -> Result<QueueDepth, BusError> {
+        let queue = self.names.likes.clone();
+        self.depth_of(&queue).await
+    }
+
+    /// How much waits in the dead-letter queue.
+    pub async fn dead_depth(&mut self) -> Result<QueueDepth, BusError> {
+        let queue = self.names.likes_dead.clone();
+        self.depth_of(&queue).await
+    }
+
+    /// Ends the connection in good order.
+    pub async fn close(mut self) {
+        if let Some(link) = self.link.take() {
+            link.close(self.config.confirm_timeout).await;
+        }
+    }
+
+    /// Takes the link out of `self`, so that a call that fails or is cancelled leaves none behind.
+    async fn open(&mut self) -> Result<Link, BusError> {
+        if let Some(link) = self.link.take().filter(Link::is_open) {
+            return Ok(link);
+        }
+        let link = Box::pin(Link::open(&self.config, &self.names, "publisher")).await?;
+        within(self.config.connect_timeout, "asking for confirms", async {
+            let select = link.channel.confirm_select(ConfirmSelectOptions::default());
+            select.await.map_err(BusError::unavailable("asking for confirms"))
+        })
+        .await?;
+        Ok(link)
+    }
+
+    async fn send(&mut self, exchange: &str, body: &[u8], headers: FieldTable) -> Result<(), BusError> {
+        let link = self.open().await?;
+        let deadline = self.config.confirm_timeout;
+        let confirmation = within(deadline, "publishing", async {
+            let properties = BasicProperties::default()
+                .with_delivery_mode(PERSISTENT)
+                .with_message_id(Uuid::now_v7().to_string().into())
+                .with_content_type(CONTENT_TYPE.into())
+                .with_headers(headers);
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            let failed = BusError::unavailable("publishing");
+            let sent = link.channel.basic_publish(exchange.into(), ROUTING_KEY.into(), options, body, properties);
+            sent.await.map_err(&failed)?.await.map_err(&failed)
+        })
+        .await
+        .map_err(|error| match error {
+            BusError::TimedOut { after, .. } => BusError::NotConfirmed(NotConfirmed::Timeout(after)),
+            other => other,
+        })?;
+        match confirmation {
+            Confirmation::Ack(None) => {
+                self.link = Some(link);
+                Ok(())
+            }
+            // The channel is sound and the next attempt as likely to be refused: no need for a new connection.
+            Confirmation::Nack(None) => {
+                self.link = Some(link);
+                Err(BusError::NotConfirmed(NotConfirmed::Nack))
+            }
+            // The queue is gone: reconnecting declares it again.
+            Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
+                Err(BusError::NotConfirmed(NotConfirmed::Returned {
+                    code: returned.reply_code,
+                    text: returned.reply_text.to_string(),
+                }))
+            }
+            Confirmation::NotRequested => Err(BusError::NotConfirmed(NotConfirmed::NotRequested)),
+        }
+    }
+
+    /// On a channel of its own: asking for a queue that does not exist closes the channel.
+    async fn depth_of(&mut self, queue: &str) -> Result<QueueDepth, BusError> {
+        let link = self.open().await?;
+        let depth = within(self.config.confirm_timeout, "asking for a queue's depth", async {
+            let failed = BusError::unavailable("asking for a queue's depth");
+            let channel = link.connection.create_channel().await.map_err(&failed)?;
+            let options = QueueDeclareOptions { passive: true, ..Default::default() };
+            let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+            let declared = declared.map_err(BusError::topology(queue, "asking for a queue's depth"))?;
+            let depth = QueueDepth { ready: declared.message_count(), consumers: declared.consumer_count() };
+            channel.close(200, "done".into()).await.map_err(&failed)?;
+            Ok(depth)
+        })
+        .await?;
+        self.link = Some(link);
+        Ok(depth)
+    }
+}
