@@ -16,6 +16,9 @@ const USER_LIMIT: u32 = 4;
 const FILL: u32 = 8;
 const WITHOUT_COUNT: u32 = 16;
 
+/// Code of an item that came after its deadline; then all items of the call did.
+const EXPIRED: i64 = 6;
+
 pub(crate) struct Accept {
     script: Script,
 }
@@ -62,8 +65,17 @@ impl Accept {
         shard: ShardId,
         requests: &[&AcceptRequest],
     ) -> Vec<CacheResult<AcceptOutcome>> {
-        let call = self.build(keys, rules, shard, requests);
-        let reply: Result<Vec<i64>, RedisError> = self.script.run(connections, &call).await;
+        let mut reply = self.send(connections, keys, rules, shard, requests).await;
+        if let Ok(numbers) = &reply
+            && numbers.first() == Some(&EXPIRED)
+        {
+            // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old.
+            // Nothing was written; measure the clock anew and ask once more.
+            reply = match connections.shared.measure_clock().await {
+                Ok(_) => self.send(connections, keys, rules, shard, requests).await,
+                Err(error) => Err(error),
+            };
+        }
         match reply {
             Ok(numbers) if numbers.len() == requests.len() * 3 => {
                 numbers.chunks_exact(3).map(|item| outcome(item[0], item[1], item[2])).collect()
@@ -73,7 +85,27 @@ impl Accept {
         }
     }
 
-    fn build(&self, keys: &Keys, rules: &CacheRules, shard: ShardId, requests: &[&AcceptRequest]) -> Cmd {
+    async fn send(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+    ) -> Result<Vec<i64>, RedisError> {
+        let deadline = connections.shared.deadline().await?;
+        let call = self.build(keys, rules, shard, requests, deadline);
+        self.script.run(connections, &call).await
+    }
+
+    fn build(
+        &self,
+        keys: &Keys,
+        rules: &CacheRules,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+        deadline: Version,
+    ) -> Cmd {
         let options: Vec<u32> = requests.iter().map(|request| options(request, rules)).collect();
         let extra: u32 =
             options.iter().map(|o| u32::from(o & IDEMPOTENCY_KEY != 0) + u32::from(o & USER_LIMIT != 0)).sum();
@@ -100,7 +132,8 @@ impl Accept {
             .arg(rules.counter_ttl.as_secs().max(1))
             .arg(rules.idempotency_ttl.as_secs().max(1))
             .arg(interval_us.to_string())
-            .arg(period_us.to_string());
+            .arg(period_us.to_string())
+            .arg(deadline.0);
         for (request, options) in requests.iter().zip(&options) {
             call.arg(*options).arg(&request.payload[..]);
             if let MissingCount::Fill(stored) = request.missing {
@@ -136,6 +169,9 @@ fn outcome(code: i64, count: i64, version: i64) -> CacheResult<AcceptOutcome> {
         3 => Ok(AcceptOutcome::CountMissing),
         4 => Ok(AcceptOutcome::Overloaded),
         5 => Ok(AcceptOutcome::RateLimited { retry_after: Duration::from_millis(count.unsigned_abs()) }),
+        EXPIRED => Err(CacheError::Unavailable(std::sync::Arc::from(
+            Box::<dyn std::error::Error + Send + Sync>::from("the call reached redis after its deadline"),
+        ))),
         _ => Err(wrong_reply()),
     }
 }

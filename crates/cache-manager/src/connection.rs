@@ -3,10 +3,12 @@
 use crate::config::{RedisConfig, cache_error};
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError};
+use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, cmd};
 use deadpool_redis::{Pool, Runtime};
+use domain::Version;
 use domain::cache::{CacheError, CacheResult};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 
@@ -21,6 +23,26 @@ pub(crate) struct SharedConnection {
     config: AsyncConnectionConfig,
     current: ArcSwapOption<MultiplexedConnection>,
     connecting: Mutex<Option<(Instant, RedisError)>>,
+    clock: ServerClock,
+    patience_us: i64,
+}
+
+/// Redis's clock as a difference to our monotonic one, so that steps of our own wall clock do not matter.
+struct ServerClock {
+    start: Instant,
+    /// Redis's microseconds at `start`; 0: never measured.
+    offset_us: AtomicI64,
+}
+
+impl ServerClock {
+    fn now(&self) -> Option<Version> {
+        let offset = self.offset_us.load(Ordering::Relaxed);
+        (offset != 0).then(|| Version(offset + self.elapsed_us()))
+    }
+
+    fn elapsed_us(&self) -> i64 {
+        i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX / 2)
+    }
 }
 
 impl SharedConnection {
@@ -28,7 +50,38 @@ impl SharedConnection {
         let timeouts = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.response_timeout));
-        Self { client, config: timeouts, current: ArcSwapOption::empty(), connecting: Mutex::new(None) }
+        Self {
+            client,
+            config: timeouts,
+            current: ArcSwapOption::empty(),
+            connecting: Mutex::new(None),
+            clock: ServerClock { start: Instant::now(), offset_us: AtomicI64::new(0) },
+            patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
+        }
+    }
+
+    /// Redis's clock now, as last measured.
+    pub(crate) fn clock(&self) -> Option<Version> {
+        self.clock.now()
+    }
+
+    /// By Redis's clock, when a call that starts now must have begun: well before its caller stops waiting, so that after
+    /// a timeout the call has either run or never will.
+    pub(crate) async fn deadline(&self) -> Result<Version, RedisError> {
+        let now = match self.clock.now() {
+            Some(now) => now,
+            None => self.measure_clock().await?,
+        };
+        Ok(Version(now.0 + self.patience_us))
+    }
+
+    /// Asks Redis for its time.
+    pub(crate) async fn measure_clock(&self) -> Result<Version, RedisError> {
+        let (seconds, micros): (i64, i64) = self.query(&cmd("TIME")).await?;
+        // The answer is older than now by its way back: the estimate lags, which only makes deadlines stricter.
+        let now = seconds * 1_000_000 + micros;
+        self.clock.offset_us.store(now - self.clock.elapsed_us(), Ordering::Relaxed);
+        Ok(Version(now))
     }
 
     async fn get(&self) -> Result<Arc<MultiplexedConnection>, RedisError> {

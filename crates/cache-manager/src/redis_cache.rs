@@ -79,7 +79,11 @@ impl LikeCache for RedisCache {
     }
 
     async fn ping(&self) -> CacheResult<()> {
-        self.connections.shared.query::<()>(&cmd("PING")).await.map_err(cache_error)
+        self.connections.shared.measure_clock().await.map(drop).map_err(cache_error)
+    }
+
+    fn clock(&self) -> Option<Version> {
+        self.connections.shared.clock()
     }
 
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {

@@ -220,12 +220,17 @@ pub trait LikeCache: Send + Sync + 'static {
     /// (stored on first use).
     async fn prepare(&self) -> CacheResult<()>;
 
-    /// Answers if the cache does.
+    /// Answers if the cache does, and measures its clock.
     async fn ping(&self) -> CacheResult<()>;
+
+    /// The cache's clock now, as last measured; `None` if it was never reached. Whoever writes around the cache takes
+    /// versions from here, so that clocks of different machines cannot reorder a user's actions.
+    fn clock(&self) -> Option<Version>;
 
     /// Accepts likes; each one succeeds or fails on its own.
     ///
-    /// An unavailable cache leaves open whether the like was accepted; repeating it is safe.
+    /// An unavailable cache leaves open whether the like was accepted, but once this has answered it either was or never
+    /// will be: a call stuck on its way expires. Repeating it is safe.
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>>;
 
     /// Removes settled entries, learns the stored counts, heals what is wrong.

@@ -5,15 +5,15 @@
 -- KEYS   1 journal stream   2 clock hash (v last version, a accepted, s settled, w settled up to)
 --        per item: pair, counter [, idempotency key if option 2] [, user limit if option 4]
 -- ARGV   1 number of items   2 journal limit   3 pair ttl s   4 counter ttl s   5 idempotency ttl s
---        6 user limit interval us   7 user limit period us
+--        6 user limit interval us   7 user limit period us   8 deadline us by this server's clock (0: none)
 --        per item: options, payload [, count, revision, last version if option 8]
 --        options: sum of 1 like (else unlike), 2 idempotency key, 4 user limit, 8 fill a missing counter,
 --        16 accept without a counter
 -- Result per item: code, count (-1: none; code 5: retry after ms), version
---        codes: 0 accepted, 1 unchanged, 2 repeated, 3 count missing, 4 overloaded, 5 rate limited
+--        codes: 0 accepted, 1 unchanged, 2 repeated, 3 count missing, 4 overloaded, 5 rate limited, 6 expired
 local call, fmt, band = redis.call, string.format, bit.band
 local items = tonumber(ARGV[1])
-local keys, args = 2, 7
+local keys, args = 2, 8
 for _ = 1, items or 0 do
   local options = tonumber(ARGV[args + 1])
   if not options then break end
@@ -34,7 +34,14 @@ local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 
 local result = {}
-local k, a, out = 2, 7, 0
+-- A call that was stuck on its way (a paused server, a slow link) must not take effect after its caller gave up: the
+-- user may have done something else meanwhile, and this would undo it.
+local deadline = tonumber(ARGV[8])
+if deadline > 0 and now > deadline then
+  for i = 1, items do result[3 * i - 2], result[3 * i - 1], result[3 * i] = 6, -1, 0 end
+  return result
+end
+local k, a, out = 2, 8, 0
 local function answer(code, count, version)
   result[out + 1], result[out + 2], result[out + 3] = code, count, version
   out = out + 3
