@@ -1,1 +1,43 @@
 //! Private redis, mariadb and rabbitmq processes, fault proxy and builders for tests.
+//!
+//! - [`Redis`], [`MariaDb`], [`RabbitMq`]: a process of one's own on a free port, with its data in a temporary
+//!   directory; it can be killed, stopped, paused, restarted and wiped ([`Server`]).
+//! - [`shared`]: one server of each kind per test process, or the ones named by `TEST_REDIS_URL`,
+//!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
+//! - [`Proxy`]: a TCP link that can be cut, frozen and slowed.
+//! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
+//! - [`eventually`]: waits for a condition and says what it last saw.
+//! - [`build`]: short builders of domain values.
+//!
+//! Nothing stays behind: values clean up when dropped, and a small guardian process does it when the test process ends
+//! in any other way, `kill -9` included (see the `guardian` module). `TEST_SUPPORT_KEEP=1` keeps the directories.
+//!
+//! Deliberately absent: containers, and any client library of the servers.
+
+mod binary;
+pub mod build;
+mod database;
+mod eventually;
+mod guardian;
+pub mod http;
+mod launch;
+mod mariadb;
+mod names;
+mod ports;
+mod process;
+mod proxy;
+mod rabbitmq;
+mod redis;
+mod server;
+pub mod shared;
+
+pub use binary::{Binary, BinaryBuilder};
+pub use database::{execute_sql, fresh_database};
+pub use eventually::{Observed, eventually, expect_eq, try_eventually};
+pub use mariadb::{MariaDb, MariaDbOptions};
+pub use names::{unique_name, with_database};
+pub use ports::{PortLease, lease_port};
+pub use proxy::Proxy;
+pub use rabbitmq::RabbitMq;
+pub use redis::{Redis, RedisOptions};
+pub use server::Server;

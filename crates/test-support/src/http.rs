@@ -1,0 +1,40 @@
+//! A GET over plain HTTP/1.1, enough to ask a health page.
+
+use anyhow::{Context, Result};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const LIMIT: Duration = Duration::from_secs(10);
+const MAX_ANSWER_BYTES: u64 = 8 << 20;
+
+/// Status code and body of `http://<addr><path>`; at most 8 MiB within 10 s. Chunked bodies come as sent.
+pub async fn get(addr: &str, path: &str) -> Result<(u16, String)> {
+    request(addr, "GET", path, "").await
+}
+
+/// The same with a JSON body.
+pub async fn post_json(addr: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    request(addr, "POST", path, body).await
+}
+
+async fn request(addr: &str, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    timeout(LIMIT, exchange(addr, method, path, body)).await.with_context(|| format!("{addr}{path} does not answer"))?
+}
+
+async fn exchange(addr: &str, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(addr).await.with_context(|| format!("connect to {addr}"))?;
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await.context("send")?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await.context("receive")?;
+    let answer = String::from_utf8_lossy(&answer);
+    let (head, body) = answer.split_once("\r\n\r\n").context("no end of headers")?;
+    let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).context("no status code")?;
+    Ok((status, body.to_owned()))
+}

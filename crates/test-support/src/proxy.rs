@@ -1,0 +1,198 @@
+//! A TCP link that can fail.
+
+use anyhow::{Context, Result};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Chunks on their way through a slow link, per direction.
+const CHUNKS_IN_FLIGHT: usize = 64;
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// A proxy before one upstream address; as long as it is not told otherwise it passes everything at once.
+///
+/// Runs on the runtime of the test that started it, until dropped.
+#[derive(Debug)]
+pub struct Proxy {
+    addr: SocketAddr,
+    commands: mpsc::Sender<Command>,
+    state: Arc<watch::Sender<Link>>,
+    /// Ends the tasks when the proxy is dropped.
+    end: CancellationToken,
+}
+
+/// What connections obey.
+#[derive(Debug, Clone, Copy, Default)]
+struct Link {
+    frozen: bool,
+    delay: Duration,
+}
+
+#[derive(Debug)]
+enum Command {
+    Cut(oneshot::Sender<()>),
+    Restore(oneshot::Sender<Result<()>>),
+}
+
+impl Proxy {
+    /// Listens on a free port of 127.0.0.1; `upstream` is `host:port`, connected to anew for every connection.
+    pub async fn start(upstream: impl Into<String>) -> Result<Self> {
+        // Reserved, because the port must still be free when a cut link is restored.
+        let lease = crate::lease_port()?;
+        let listener = TcpListener::bind(lease.addr()).await.context("bind the proxy")?;
+        let addr = listener.local_addr().context("address of the proxy")?;
+        let (commands, inbox) = mpsc::channel(8);
+        let (state, link) = watch::channel(Link::default());
+        let end = CancellationToken::new();
+        let acceptor = Acceptor { addr, upstream: upstream.into(), link, end: end.clone(), _lease: lease };
+        tokio::spawn(acceptor.run(listener, inbox));
+        Ok(Self { addr, commands, state: Arc::new(state), end })
+    }
+
+    /// Where clients connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `url` with its host and port replaced by the proxy's.
+    pub fn url_of(&self, url: &str) -> String {
+        let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+        let (authority, path) = rest.find(['/', '?']).map_or((rest, ""), |at| rest.split_at(at));
+        let login = authority.rsplit_once('@').map(|(login, _)| format!("{login}@")).unwrap_or_default();
+        let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+        format!("{scheme}{login}{}{path}", self.addr)
+    }
+
+    /// Closes every connection and refuses new ones; done when it returns.
+    pub async fn cut(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.commands.send(Command::Cut(done)).await.is_ok() {
+            let _ended = wait.await;
+        }
+    }
+
+    /// Undoes [`cut`](Self::cut), [`freeze`](Self::freeze) and [`delay`](Self::delay).
+    pub async fn restore(&self) -> Result<()> {
+        self.state.send_replace(Link::default());
+        let (done, wait) = oneshot::channel();
+        self.commands.send(Command::Restore(done)).await.context("the proxy has ended")?;
+        wait.await.context("the proxy has ended")?
+    }
+
+    /// Accepts and keeps connections but passes nothing, as when packets are dropped.
+    pub fn freeze(&self) {
+        self.state.send_modify(|link| link.frozen = true);
+    }
+
+    /// Every byte takes this much longer, each way.
+    pub fn delay(&self, delay: Duration) {
+        self.state.send_modify(|link| link.delay = delay);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+struct Acceptor {
+    addr: SocketAddr,
+    upstream: String,
+    link: watch::Receiver<Link>,
+    end: CancellationToken,
+    _lease: crate::PortLease,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener, mut inbox: mpsc::Receiver<Command>) {
+        let mut listener = Some(listener);
+        // Replaced at every cut: ends the connections of its time.
+        let mut connections = self.end.child_token();
+        loop {
+            tokio::select! {
+                () = self.end.cancelled() => return,
+                command = inbox.recv() => match command {
+                    None => return,
+                    Some(Command::Cut(done)) => {
+                        listener = None;
+                        connections.cancel();
+                        connections = self.end.child_token();
+                        let _gone = done.send(());
+                    }
+                    Some(Command::Restore(done)) => {
+                        let result = match listener {
+                            Some(_) => Ok(()),
+                            None => TcpListener::bind(self.addr).await.map(|bound| listener = Some(bound)),
+                        };
+                        let _gone = done.send(result.context("bind the proxy again"));
+                    }
+                },
+                Some(client) = accept(listener.as_ref()) => {
+                    let connection = connect(client, self.upstream.clone(), self.link.clone());
+                    let token = connections.clone();
+                    tokio::spawn(async move { token.run_until_cancelled(connection).await });
+                }
+            }
+        }
+    }
+}
+
+/// The next client; waits for ever while there is no listener.
+async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.ok().map(|(client, _)| client),
+        None => std::future::pending().await,
+    }
+}
+
+async fn connect(client: TcpStream, upstream: String, link: watch::Receiver<Link>) {
+    let mut gate = link.clone();
+    if gate.wait_for(|link| !link.frozen).await.is_err() {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(&upstream).await else { return };
+    let _latency = (client.set_nodelay(true), server.set_nodelay(true));
+    let (client_read, client_write) = client.into_split();
+    let (server_read, server_write) = server.into_split();
+    // Half-closed connections end wholly: no protocol used here relies on them.
+    tokio::select! {
+        () = pump(client_read, server_write, link.clone()) => {}
+        () = pump(server_read, client_write, link) => {}
+    }
+}
+
+/// Passes bytes one way; a chunk leaves when its delay is over, so that delay does not limit throughput.
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>) {
+    let mut waiting: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut open = true;
+    loop {
+        let Link { frozen, delay } = *link.borrow_and_update();
+        let due = waiting.front().map(|(due, _)| *due);
+        tokio::select! {
+            changed = link.changed() => if changed.is_err() { return },
+            read = from.read(&mut buffer), if open && !frozen && waiting.len() < CHUNKS_IN_FLIGHT => match read {
+                Ok(length) if length > 0 => waiting.push_back((Instant::now() + delay, buffer[..length].to_vec())),
+                _ => open = false,
+            },
+            () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && !frozen => {
+                let Some((_, chunk)) = waiting.pop_front() else { continue };
+                if to.write_all(&chunk).await.is_err() {
+                    return;
+                }
+            }
+            else => if !open && waiting.is_empty() { return },
+        }
+        if !open && waiting.is_empty() {
+            return;
+        }
+    }
+}

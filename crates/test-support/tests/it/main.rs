@@ -1,0 +1,5 @@
+//! The servers, the proxy and the cleaning up, on real processes.
+
+mod leftovers;
+mod proxy;
+mod servers;
