@@ -165,7 +165,8 @@ fn outcome(code: i64, count: i64, version: i64) -> CacheResult<AcceptOutcome> {
     match code {
         0 => Ok(AcceptOutcome::Accepted(answer)),
         1 => Ok(AcceptOutcome::Unchanged(answer)),
-        2 => Ok(AcceptOutcome::Repeated(answer)),
+        2 => Ok(AcceptOutcome::Repeated { answer, changed: true }),
+        7 => Ok(AcceptOutcome::Repeated { answer, changed: false }),
         3 => Ok(AcceptOutcome::CountMissing),
         4 => Ok(AcceptOutcome::Overloaded),
         5 => Ok(AcceptOutcome::RateLimited { retry_after: Duration::from_millis(count.unsigned_abs()) }),

@@ -70,8 +70,13 @@ pub enum AcceptOutcome {
     Accepted(Answer),
     /// The pair was already in the wanted state; nothing was written.
     Unchanged(Answer),
-    /// The idempotency key was seen before; this is the first answer.
-    Repeated(Answer),
+    /// The idempotency key was seen before; nothing was written.
+    Repeated {
+        /// The first answer.
+        answer: Answer,
+        /// Whether the first call changed something.
+        changed: bool,
+    },
     /// The counter is not cached; nothing was written.
     CountMissing,
     /// The journal is at its limit; nothing was written.

@@ -10,7 +10,8 @@
 --        options: sum of 1 like (else unlike), 2 idempotency key, 4 user limit, 8 fill a missing counter,
 --        16 accept without a counter
 -- Result per item: code, count (-1: none; code 5: retry after ms), version
---        codes: 0 accepted, 1 unchanged, 2 repeated, 3 count missing, 4 overloaded, 5 rate limited, 6 expired
+--        codes: 0 accepted, 1 unchanged, 2 repeated accepted, 3 count missing, 4 overloaded, 5 rate limited,
+--        6 expired, 7 repeated unchanged
 local call, fmt, band = redis.call, string.format, bit.band
 local items = tonumber(ARGV[1])
 local keys, args = 2, 8
@@ -51,8 +52,8 @@ local function accept_one(pair, counter, idempotency, user, wanted, payload, fil
   if idempotency then
     local first = call('GET', idempotency)
     if first then
-      local count, version = string.match(first, '^(-?%d+):(%d+)$')
-      return answer(2, tonumber(count), tonumber(version))
+      local before, count, version = string.match(first, '^(%d):(-?%d+):(%d+)$')
+      return answer(before == '0' and 2 or 7, tonumber(count), tonumber(version))
     end
   end
 
@@ -110,7 +111,7 @@ local function accept_one(pair, counter, idempotency, user, wanted, payload, fil
       end
     end
   end
-  if idempotency then call('SET', idempotency, (n or -1) .. ':' .. fmt('%.0f', version), 'EX', ARGV[5]) end
+  if idempotency then call('SET', idempotency, code .. ':' .. (n or -1) .. ':' .. fmt('%.0f', version), 'EX', ARGV[5]) end
   return answer(code, n or -1, version)
 end
 
