@@ -1,1 +1,80 @@
-//! Schema of the interaction database.
+//! Schema of the interaction database, for MySQL 8, MariaDB 10.6 and SQLite, and later ones of each.
+//!
+//! Migrations only get added. MySQL commits every DDL statement on its own, so each one is `IF NOT EXISTS` and a run
+//! that stopped half way is simply run again. [`run`] holds a lock, so processes that start together all come up.
+
+mod m20260101_000001_create_tables;
+mod schema;
+
+use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::prelude::MigrationTrait;
+use sea_orm_migration::sea_orm::sqlx::mysql::{MySqlPool, MySqlPoolOptions};
+use sea_orm_migration::sea_orm::sqlx::{self, Executor, Row};
+use sea_orm_migration::sea_orm::{
+    DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode, SqlxMySqlConnector, TransactionOptions,
+    TransactionTrait,
+};
+use std::time::Duration;
+
+/// Longest wait for another process that migrates the same database.
+pub const LOCK_WAIT: Duration = Duration::from_secs(60);
+
+/// All migrations in order.
+#[derive(Debug)]
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20260101_000001_create_tables::Migration)]
+    }
+}
+
+/// Applies what is pending, under a lock on the database; waits at most [`LOCK_WAIT`] for another process.
+pub async fn run(db: &DatabaseConnection) -> Result<(), DbErr> {
+    if db.get_database_backend() == DbBackend::MySql {
+        let pool = locking_pool(db.get_mysql_connection_pool());
+        let done = Migrator::up(&SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone()), None).await;
+        pool.close().await;
+        return done;
+    }
+    // One transaction is both the lock and the promise of all or nothing.
+    let transaction = db
+        .begin_with_options(TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        })
+        .await?;
+    Migrator::up(&transaction, None).await?;
+    transaction.commit().await
+}
+
+/// Names of the migrations that [`run`] would apply; reads only.
+pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    let pending = Migrator::get_pending_migrations_read_only(db).await?;
+    Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
+}
+
+/// A pool of one connection that takes the lock when it connects: also after a reconnect nothing runs without it.
+/// The server releases the lock with the connection, however the process ends.
+fn locking_pool(of: &MySqlPool) -> MySqlPool {
+    MySqlPoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .acquire_timeout(LOCK_WAIT + Duration::from_secs(15))
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                let seconds = LOCK_WAIT.as_secs();
+                let take = format!("SELECT COALESCE(GET_LOCK(CONCAT('migrate:', MD5(DATABASE())), {seconds}), 0)");
+                let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(take))).await?;
+                if row.try_get::<i64, _>(0)? == 1 {
+                    Ok(())
+                } else {
+                    Err(sqlx::Error::Configuration("another process holds the migration lock".into()))
+                }
+            })
+        })
+        .connect_lazy_with((*of.connect_options()).clone())
+}
