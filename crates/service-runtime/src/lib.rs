@@ -1,1 +1,35 @@
 //! One harness for every binary: configuration, telemetry, ops HTTP, shutdown.
+//!
+//! A `main.rs` is three lines: [`Options::from_args`], [`run`], and the service as an async function of a [`Context`]
+//! and its configuration.
+//!
+//! - [`load`]: one YAML file plus `INTERACTION__SECTION__KEY` from the environment; every mistake is one line that
+//!   names the key, and exit code 64.
+//! - [`Context`]: the tokens of shutdown, the tracker of tasks, the health registry, the metrics.
+//! - [`ops`]: `/health`, `/health/live`, `/metrics` and the routes a binary adds, all errors as JSON.
+//! - [`wait_for`]: a store that is missing at start is waited for, aloud.
+//!
+//! Shutdown has two stages. SIGTERM or SIGINT cancels the *soft* token: take nothing new, finish what is in hand. A
+//! second signal, or `service.drain_timeout`, cancels the *hard* token: stop where you are; everything in this system
+//! survives that. What has not stopped shortly after is abandoned.
+//!
+//! Deliberately absent: statics (but for the recorders that logging and metrics install), and reading the environment
+//! anywhere but in [`Options`].
+
+mod context;
+mod health;
+mod load;
+mod node;
+pub mod ops;
+mod run;
+mod sections;
+mod telemetry;
+mod wait;
+
+pub use context::Context;
+pub use health::{Criticality, HealthRegistry, Part, PartReport, PartState, Report, Status};
+pub use load::{ConfigError, ENV_PREFIX, load, parse};
+pub use run::{Configured, EXIT_CONFIG, Options, run};
+pub use sections::{LogFormat, MonitoringConfig, ServiceConfig};
+pub use telemetry::{Metrics, init_logging};
+pub use wait::{Backoff, wait_for};

@@ -1,0 +1,82 @@
+//! What the harness hands to a service.
+
+use crate::{HealthRegistry, Metrics, ops};
+use axum::Router;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A process's shared things. Clones are the same context.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Name of the binary.
+    pub service: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Name of this process among its kind, in leases and logs.
+    pub instance: Arc<str>,
+    /// Cancelled: take nothing new, finish what is in hand, return.
+    pub soft: CancellationToken,
+    /// Cancelled: stop where you are.
+    pub hard: CancellationToken,
+    /// Tasks that the process waits for before it ends.
+    pub tracker: TaskTracker,
+    /// Parts register here.
+    pub health: HealthRegistry,
+    /// Absent when switched off.
+    pub metrics: Option<Metrics>,
+    /// Start of the process, for its uptime.
+    pub started: Instant,
+    failed: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// A context outside of [`crate::run`], for tests and tools: no signals, no recorders.
+    pub fn new(service: &'static str, version: &'static str, instance: impl Into<Arc<str>>) -> Self {
+        Self {
+            service,
+            version,
+            instance: instance.into(),
+            soft: CancellationToken::new(),
+            hard: CancellationToken::new(),
+            tracker: TaskTracker::new(),
+            health: HealthRegistry::new(),
+            metrics: None,
+            started: Instant::now(),
+            failed: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    /// Runs a part of the service that lives as long as the process.
+    ///
+    /// Its failure or panic stops the whole process softly (exit code 1): half a service is worse than a restart.
+    pub fn spawn(&self, name: &'static str, part: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let context = self.clone();
+        self.tracker.spawn(async move {
+            let failure = match tokio::spawn(part).await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(panic) => panic.to_string(),
+            };
+            tracing::error!("{name} failed, stopping: {failure}");
+            context.failed.store(true, Ordering::SeqCst);
+            context.soft.cancel();
+        });
+    }
+
+    /// Whether a part failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Serves ops HTTP with the binary's own routes, until the soft token and its requests' end.
+    pub fn serve_ops(&self, listener: TcpListener, routes: Router) {
+        let router = ops::router(self, routes);
+        let shutdown = self.soft.clone();
+        self.spawn("ops http", async move { Ok(ops::serve(listener, router, shutdown).await?) });
+    }
+}

@@ -1,0 +1,201 @@
+//! Configuration from a YAML file and the environment.
+//!
+//! `INTERACTION__SECTION__KEY=value` overrides `section.key`; deeper keys have more parts. Lists are separated by
+//! commas. A secret (`url`, or a name ending in `password`, `token` or `secret`) can be given as the file that holds it,
+//! with `_file` appended to its key, both in YAML and in the environment.
+
+use crate::node::{Node, NodeError};
+use config::{FileFormat, Source, Value, ValueKind};
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What the variables that override the file start with.
+pub const ENV_PREFIX: &str = "INTERACTION__";
+
+const SECRETS: [&str; 4] = ["url", "password", "token", "secret"];
+const MAX_FILE_LEN: u64 = 1 << 20;
+
+/// A configuration that cannot be used; one line that names the file or the full key, and never a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The configuration file cannot be read.
+    #[error("{}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not YAML, or not a map.
+    #[error("{file}: {reason}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A key that is unknown, or whose value cannot be used.
+    #[error("{key}: {reason}")]
+    Key {
+        /// Full key, for example `rabbitmq.prefetch`, with the variable it came from, if any.
+        key: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl ConfigError {
+    /// An error about one key, for checks that only the sections themselves can make.
+    pub fn key(key: impl Into<String>, reason: impl std::fmt::Display) -> Self {
+        Self::Key { key: key.into(), reason: one_line(&reason.to_string()) }
+    }
+}
+
+/// Reads the file, if any, and overrides it from the environment; variables without [`ENV_PREFIX`] are not looked at.
+pub fn load<T: DeserializeOwned>(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<T, ConfigError> {
+    let text = match path {
+        None => String::new(),
+        Some(path) => read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+    };
+    parse(&path.map_or("configuration".to_owned(), |path| path.display().to_string()), &text, environment)
+}
+
+/// The same for a text; `name` is what errors call it.
+pub fn parse<T: DeserializeOwned>(
+    name: &str,
+    yaml: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<T, ConfigError> {
+    let mut root = Node::Map(if yaml.lines().all(is_blank) { BTreeMap::new() } else { from_yaml(name, yaml)? });
+    read_secrets(&mut root, &mut Vec::new())?;
+
+    let mut variables: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+    variables.sort();
+    let mut overrides = Node::Map(BTreeMap::new());
+    for (variable, value) in variables {
+        insert(&mut overrides, variable, value)?;
+    }
+    read_secrets(&mut overrides, &mut Vec::new())?;
+    merge(&mut root, overrides);
+
+    T::deserialize(root).map_err(|error| describe(&error))
+}
+
+fn is_blank(line: &str) -> bool {
+    let line = line.trim();
+    line.is_empty() || line.starts_with('#')
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let length = std::fs::File::open(path)?.take(MAX_FILE_LEN + 1).read_to_string(&mut text)?;
+    if length as u64 > MAX_FILE_LEN {
+        return Err(std::io::Error::other(format!("longer than {MAX_FILE_LEN} bytes")));
+    }
+    Ok(text)
+}
+
+fn from_yaml(name: &str, yaml: &str) -> Result<BTreeMap<String, Node>, ConfigError> {
+    let parsed = config::File::from_str(yaml, FileFormat::Yaml).collect();
+    let entries =
+        parsed.map_err(|error| ConfigError::Syntax { file: name.to_owned(), reason: one_line(&error.to_string()) })?;
+    Ok(entries.into_iter().map(|(key, value)| (key, from_value(value))).collect())
+}
+
+fn from_value(value: Value) -> Node {
+    match value.kind {
+        ValueKind::Nil => Node::Null,
+        ValueKind::Boolean(value) => Node::Bool(value),
+        ValueKind::I64(value) => Node::Int(value),
+        ValueKind::U64(value) => Node::Unsigned(value),
+        ValueKind::I128(value) => Node::Text(value.to_string()),
+        ValueKind::U128(value) => Node::Text(value.to_string()),
+        ValueKind::Float(value) => Node::Float(value),
+        ValueKind::String(value) => Node::Text(value),
+        ValueKind::Array(items) => Node::List(items.into_iter().map(from_value).collect()),
+        ValueKind::Table(entries) => {
+            Node::Map(entries.into_iter().map(|(key, value)| (key, from_value(value))).collect())
+        }
+    }
+}
+
+/// Puts a variable at its place in the tree.
+fn insert(root: &mut Node, variable: String, value: String) -> Result<(), ConfigError> {
+    let path = variable[ENV_PREFIX.len()..].to_ascii_lowercase();
+    let mut node = root;
+    let mut parts = path.split("__").peekable();
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            return Err(ConfigError::key(variable.clone(), "has an empty part"));
+        }
+        let Node::Map(entries) = node else {
+            return Err(ConfigError::key(variable.clone(), "lies below a variable that sets a value"));
+        };
+        if parts.peek().is_none() {
+            entries.insert(part.to_owned(), Node::Env { variable, value });
+            return Ok(());
+        }
+        node = entries.entry(part.to_owned()).or_insert_with(|| Node::Map(BTreeMap::new()));
+    }
+    Ok(())
+}
+
+fn merge(base: &mut Node, over: Node) {
+    match (base, over) {
+        (Node::Map(base), Node::Map(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Node::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}
+
+/// Whether values of this name must not be shown, and may come from a file.
+fn is_secret(name: &str) -> bool {
+    SECRETS.iter().any(|secret| name == *secret || name.ends_with(&format!("_{secret}")))
+}
+
+/// Replaces every `<secret>_file` by `<secret>` with the file's content.
+fn read_secrets(node: &mut Node, path: &mut Vec<String>) -> Result<(), ConfigError> {
+    let Node::Map(entries) = node else { return Ok(()) };
+    let names: Vec<_> = entries.keys().cloned().collect();
+    for name in names {
+        path.push(name.clone());
+        let secret = name.strip_suffix("_file").filter(|secret| is_secret(secret));
+        match (entries.get_mut(&name), secret) {
+            (Some(Node::Text(file) | Node::Env { value: file, .. }), Some(secret)) => {
+                let fail = |reason: String| ConfigError::Key { key: path.join("."), reason };
+                let content = read(Path::new(file.as_str())).map_err(|error| fail(format!("{file}: {error}")))?;
+                if entries.contains_key(secret) {
+                    return Err(fail(format!("given together with {secret}: one of them")));
+                }
+                entries.remove(&name);
+                entries.insert(secret.to_owned(), Node::Text(content.trim_end_matches(['\n', '\r']).to_owned()));
+            }
+            (Some(child), _) => read_secrets(child, path)?,
+            (None, _) => {}
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+fn describe(error: &NodeError) -> ConfigError {
+    let secret = error.path.last().is_some_and(|name| is_secret(name));
+    let reason = if secret { "cannot be used (value not shown)".to_owned() } else { one_line(&error.reason) };
+    let key = if error.path.is_empty() { "configuration".to_owned() } else { error.path.join(".") };
+    match &error.variable {
+        Some(variable) => ConfigError::Key { key: format!("{key} (from {variable})"), reason },
+        None => ConfigError::Key { key, reason },
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,154 @@
+//! HTTP for operators: health, metrics, and whatever a binary adds.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `GET /health` | 200 (`ok`, `degraded`) or 503 (`down`), with every part's state |
+//! | `GET /health/live` | 200 while the process can answer at all |
+//! | `GET /metrics` | Prometheus text; 404 when switched off |
+//!
+//! Every error is JSON, `{"status": 404, "error": "..."}`; so are those of routes that answer an error in plain text.
+//! Bodies, times and concurrent requests are bounded.
+
+use crate::{Context, Status};
+use axum::body::{Body, to_bytes};
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use std::any::Any;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::limit::GlobalConcurrencyLimitLayer;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::timeout::TimeoutLayer;
+
+/// Longest request body in bytes.
+pub const MAX_BODY_LEN: usize = 1 << 20;
+/// Longest time for an answer.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Requests worked on at once; more of them wait.
+pub const MAX_CONCURRENT: usize = 64;
+
+const MAX_ERROR_LEN: usize = 4096;
+/// How long open connections may take to end after the shutdown.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// An error as these routes answer it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// What is wrong, for a person.
+    pub message: String,
+}
+
+impl ApiError {
+    /// An error with its status.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 503.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "status": self.status.as_u16(), "error": self.message }))).into_response()
+    }
+}
+
+/// The common routes together with a binary's own; a path in both is a bug that panics at start.
+pub fn router(context: &Context, routes: Router) -> Router {
+    let common = Router::new()
+        .route("/health", get(health))
+        .route("/health/live", get(live))
+        .route("/metrics", get(metrics))
+        .with_state(context.clone());
+    common
+        .merge(routes)
+        .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))
+        .layer(GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(map_response(errors_as_json))
+}
+
+/// Serves until `shutdown`, then lets requests end, for at most five seconds.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GOODBYE).await;
+    };
+    tokio::select! {
+        result = served => result,
+        () = late => Ok(()),
+    }
+}
+
+async fn health(State(context): State<Context>) -> Response {
+    let report = context.health.report().await;
+    let code = if report.status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let body = json!({
+        "status": report.status,
+        "service": context.service,
+        "version": context.version,
+        "instance": &*context.instance,
+        "stopping": context.soft.is_cancelled(),
+        "uptime_seconds": context.started.elapsed().as_secs(),
+        "parts": report.parts,
+    });
+    (code, Json(body)).into_response()
+}
+
+async fn live(State(context): State<Context>) -> Response {
+    Json(json!({ "status": "ok", "service": context.service })).into_response()
+}
+
+async fn metrics(State(context): State<Context>) -> Result<Response, ApiError> {
+    let metrics = context.metrics.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "metrics are switched off"))?;
+    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    Ok(([(header::CONTENT_TYPE, kind)], metrics.render()).into_response())
+}
+
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    tracing::error!("a request handler panicked: {text}");
+    ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into_response()
+}
+
+/// Gives plain-text and empty errors (of the router, the extractors, the limits) the one shape.
+async fn errors_as_json(response: Response) -> Response {
+    let status = response.status();
+    let content_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let plain = content_type.is_none_or(|kind| kind.starts_with("text/plain"));
+    if !(status.is_client_error() || status.is_server_error()) || !plain {
+        return response;
+    }
+    let (mut parts, body) = response.into_parts();
+    let text = to_bytes(body, MAX_ERROR_LEN).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let message = match text.trim() {
+        "" => status.canonical_reason().unwrap_or("error").to_lowercase(),
+        text => text.to_owned(),
+    };
+    let body = json!({ "status": status.as_u16(), "error": message }).to_string();
+    parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Response::from_parts(parts, Body::from(body))
+}

@@ -1,0 +1,242 @@
+//! From the command line to the exit code.
+
+use crate::load::load;
+use crate::telemetry::init_logging;
+use crate::{ConfigError, Context, Metrics, MonitoringConfig, ServiceConfig};
+use anyhow::Context as _;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Exit code for a configuration or command line that cannot be used (`EX_USAGE`).
+pub const EXIT_CONFIG: u8 = 64;
+
+/// What is left to a service after the hard token, before it is abandoned.
+const HARD_GRACE: Duration = Duration::from_secs(2);
+
+/// A configuration that a binary runs with.
+pub trait Configured: DeserializeOwned + Send + 'static {
+    /// Section `service`.
+    fn service(&self) -> &ServiceConfig;
+    /// Section `monitoring`.
+    fn monitoring(&self) -> &MonitoringConfig;
+    /// Checks across keys, which deserializing cannot make.
+    fn validate(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+/// What a process is started with.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Name of the binary.
+    pub service: &'static str,
+    /// Its version.
+    pub version: &'static str,
+    /// Configuration file; defaults and environment only if absent.
+    pub config: Option<PathBuf>,
+    /// The environment, as given to the process.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Options {
+    /// With the process's environment; the file is what `INTERACTION_CONFIG` says.
+    pub fn new(service: &'static str, version: &'static str) -> Self {
+        let text = |value: std::ffi::OsString| value.to_string_lossy().into_owned();
+        let environment: Vec<_> = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
+        let config = environment.iter().find(|(name, value)| name == "INTERACTION_CONFIG" && !value.is_empty());
+        let config = config.map(|(_, value)| PathBuf::from(value));
+        Self { service, version, config, environment }
+    }
+
+    /// Understands `--config FILE`, `--help` and `--version`; the error is the exit code, everything being said.
+    pub fn from_args(service: &'static str, version: &'static str) -> Result<Self, ExitCode> {
+        let mut options = Self::new(service, version);
+        match options.take_args(std::env::args().skip(1)) {
+            Ok(None) => Ok(options),
+            Ok(Some(text)) => {
+                println!("{text}");
+                Err(ExitCode::SUCCESS)
+            }
+            Err(problem) => {
+                eprintln!("{service}: {problem}");
+                Err(ExitCode::from(EXIT_CONFIG))
+            }
+        }
+    }
+
+    /// `Some` is what to print instead of running.
+    fn take_args(&mut self, mut args: impl Iterator<Item = String>) -> Result<Option<String>, String> {
+        while let Some(arg) = args.next() {
+            match arg.split_once('=').map_or((arg.as_str(), None), |(name, value)| (name, Some(value.to_owned()))) {
+                ("--config" | "-c", value) => {
+                    let file = value.or_else(|| args.next()).ok_or_else(|| format!("{arg} needs a file"))?;
+                    self.config = Some(PathBuf::from(file));
+                }
+                ("--version" | "-V", None) => return Ok(Some(format!("{} {}", self.service, self.version))),
+                ("--help" | "-h", None) => {
+                    return Ok(Some(format!(
+                        "{} {}\n\nusage: {} [--config FILE]\n\n\
+                         FILE is YAML (or INTERACTION_CONFIG); INTERACTION__SECTION__KEY overrides a key of it.",
+                        self.service, self.version, self.service
+                    )));
+                }
+                _ => return Err(format!("unknown argument {arg}, try --help")),
+            }
+        }
+        Ok(None)
+    }
+
+    fn variable(&self, name: &str) -> Option<&str> {
+        let found = self.environment.iter().find(|(key, value)| key == name && !value.is_empty());
+        found.map(|(_, value)| value.as_str())
+    }
+}
+
+/// Runs a service until it returns or is told to stop, and gives the exit code: 0, 1 after an error or a forced end,
+/// [`EXIT_CONFIG`] for a configuration that cannot be used.
+pub fn run<C, F, R>(options: Options, service: F) -> ExitCode
+where
+    C: Configured,
+    F: FnOnce(Context, C) -> R,
+    R: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let prepared = load::<C>(options.config.as_deref(), options.environment.iter().cloned()).and_then(|config| {
+        config.validate()?;
+        if config.service().worker_threads == Some(0) {
+            return Err(ConfigError::key("service.worker_threads", "must be at least 1"));
+        }
+        init_logging(config.monitoring(), options.variable("RUST_LOG"))?;
+        Ok(config)
+    });
+    let config = match prepared {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("{}: {error}", options.service);
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    match run_configured(&options, config, service) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{} ends: {error:#}", options.service);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_configured<C, F, R>(options: &Options, config: C, service: F) -> anyhow::Result<()>
+where
+    C: Configured,
+    F: FnOnce(Context, C) -> R,
+    R: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let section = config.service().clone();
+    let instance = section.instance.clone().unwrap_or_else(default_instance);
+    let mut context = Context::new(options.service, options.version, instance);
+    context.metrics = config.monitoring().metrics.then(Metrics::install).transpose()?;
+
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = section.worker_threads {
+        builder.worker_threads(threads);
+    }
+    let runtime = builder.enable_all().build().context("starting the runtime")?;
+    let result = runtime.block_on(async {
+        watch_signals(&context, section.drain_timeout).context("listening for signals")?;
+        if let Some(metrics) = context.metrics.clone() {
+            tokio::spawn(metrics.upkeep());
+        }
+        tracing::info!(instance = &*context.instance, "{} {} starts", context.service, context.version);
+        supervise(&context, service(context.clone(), config)).await
+    });
+    // Blocking work that is still going on must not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// First signal: soft. Second one, or the deadline after whatever cancelled the soft token: hard.
+fn watch_signals(context: &Context, drain_timeout: Duration) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let context = context.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = context.soft.cancelled() => {}
+        }
+        if !context.soft.is_cancelled() {
+            tracing::info!("stopping; a second signal, or {drain_timeout:?}, ends it at once");
+            context.soft.cancel();
+        }
+        tokio::select! {
+            _ = terminate.recv() => tracing::warn!("second signal: ending at once"),
+            _ = interrupt.recv() => tracing::warn!("second signal: ending at once"),
+            () = tokio::time::sleep(drain_timeout) => tracing::warn!("not drained within {drain_timeout:?}"),
+        }
+        context.hard.cancel();
+    });
+    Ok(())
+}
+
+/// Waits for the service and its tasks, but not longer than shortly after the hard token.
+async fn supervise(
+    context: &Context,
+    service: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
+    // A task of its own, so that it can be abandoned and its panic is an error like any other.
+    let service = tokio::spawn(service);
+    let all = async {
+        let result = match service.await {
+            Ok(result) => result,
+            Err(error) => Err(anyhow::anyhow!("the service panicked: {error}")),
+        };
+        context.soft.cancel();
+        context.tracker.close();
+        context.tracker.wait().await;
+        result
+    };
+    let abandoned = async {
+        context.hard.cancelled().await;
+        tokio::time::sleep(HARD_GRACE).await;
+    };
+    tokio::select! {
+        result = all => {
+            result?;
+            anyhow::ensure!(!context.has_failed(), "a part of it failed");
+            anyhow::ensure!(!context.hard.is_cancelled(), "stopped before all was drained");
+            tracing::info!("stopped");
+            Ok(())
+        }
+        () = abandoned => anyhow::bail!("abandoned what did not stop"),
+    }
+}
+
+fn default_instance() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "local" } else { host.trim() };
+    format!("{host}-{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(args: &[&str]) -> Result<(Options, Option<String>), String> {
+        let mut options = Options { service: "test", version: "1", config: None, environment: Vec::new() };
+        let said = options.take_args(args.iter().map(ToString::to_string))?;
+        Ok((options, said))
+    }
+
+    #[test]
+    fn arguments() {
+        assert_eq!(take(&["--config", "a.yml"]).unwrap().0.config, Some(PathBuf::from("a.yml")));
+        assert_eq!(take(&["--config=a=b.yml"]).unwrap().0.config, Some(PathBuf::from("a=b.yml")));
+        assert_eq!(take(&["--version"]).unwrap().1.as_deref(), Some("test 1"));
+        assert_eq!(take(&["--config"]).unwrap_err(), "--config needs a file");
+        assert_eq!(take(&["--nope"]).unwrap_err(), "unknown argument --nope, try --help");
+    }
+}

@@ -1,0 +1,69 @@
+//! Sections `service` and `monitoring` of the configuration.
+
+use serde::Deserialize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Where the processes listen and how they stop.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceConfig {
+    /// gRPC of interaction-server; the one address meant for other hosts.
+    pub grpc_addr: SocketAddr,
+    /// Ops HTTP of interaction-server.
+    pub http_addr: SocketAddr,
+    /// Ops HTTP of sync-consumer.
+    pub consumer_http_addr: SocketAddr,
+    /// Ops HTTP of consistency-checker.
+    pub checker_http_addr: SocketAddr,
+    /// How long a stopping process may finish what it has in hand.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// Threads of the runtime; one per core if absent.
+    pub worker_threads: Option<usize>,
+    /// Name of this process in leases and logs; `<host>-<pid>` if absent.
+    pub instance: Option<String>,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Self {
+            grpc_addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 50051)),
+            http_addr: local(8893),
+            consumer_http_addr: local(8894),
+            checker_http_addr: local(8895),
+            drain_timeout: Duration::from_secs(20),
+            worker_threads: None,
+            instance: None,
+        }
+    }
+}
+
+/// What the processes say about themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MonitoringConfig {
+    /// A level, or directives such as `info,sync_engine=debug`; `RUST_LOG` overrides it.
+    pub log_level: String,
+    /// For people or for machines.
+    pub log_format: LogFormat,
+    /// Whether metrics are recorded and `/metrics` is served.
+    pub metrics: bool,
+}
+
+impl Default for MonitoringConfig {
+    fn default() -> Self {
+        Self { log_level: "info".to_owned(), log_format: LogFormat::Human, metrics: true }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One readable line.
+    Human,
+    /// One JSON object a line.
+    Json,
+}

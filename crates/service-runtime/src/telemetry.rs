@@ -1,0 +1,88 @@
+//! Logs and metrics.
+
+use crate::{ConfigError, LogFormat, MonitoringConfig};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// Sub-millisecond to a minute.
+const SECONDS: [f64; 16] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Batches and queues.
+const SIZES: [f64; 13] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
+
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Installs the process's log subscriber; lines go to stderr. A second call in a process changes nothing.
+///
+/// `rust_log` takes the place of the configured level. The AMQP client's own messages are off: each of its failures
+/// comes back to a caller, who says it once.
+pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result<(), ConfigError> {
+    let (key, directives) = match rust_log {
+        Some(directives) => ("RUST_LOG", directives),
+        None => ("monitoring.log_level", config.log_level.as_str()),
+    };
+    let filter = EnvFilter::builder()
+        .parse(format!("lapin=off,{directives}"))
+        .map_err(|error| ConfigError::key(key, format!("{directives:?}: {error}")))?;
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // An error means that there is one already, as in tests.
+    let _ = match config.log_format {
+        LogFormat::Human => subscriber.with_target(false).try_init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}
+
+/// Renders what was recorded through the `metrics` macros.
+#[derive(Clone)]
+pub struct Metrics(PrometheusHandle);
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Installs the process's recorder: histograms named `*_seconds` and `*_size` get fixed buckets.
+    ///
+    /// # Errors
+    /// When the process has a recorder already.
+    pub fn install() -> anyhow::Result<Self> {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+            .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZES)?;
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        metrics::set_global_recorder(recorder)
+            .map_err(|_| anyhow::anyhow!("the process has a metrics recorder already"))?;
+        Ok(Self(handle))
+    }
+
+    /// The text format of Prometheus.
+    pub fn render(&self) -> String {
+        if let Some(bytes) = resident_bytes() {
+            metrics::gauge!("process_resident_memory_bytes").set(bytes);
+        }
+        self.0.render()
+    }
+
+    /// Keeps the histograms' memory bounded between scrapes; never returns.
+    pub(crate) async fn upkeep(self) {
+        let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
+        loop {
+            interval.tick().await;
+            self.0.run_upkeep();
+        }
+    }
+}
+
+/// Linux only; elsewhere the gauge is absent.
+fn resident_bytes() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
+}
