@@ -1,0 +1,114 @@
+//! Applying a batch of accepted events: the one way by which journal entries become rows.
+
+use crate::error::StoreError;
+use crate::ledger::{record_behaviors, record_completed};
+use crate::likes::{Outcome, PairEvent, Reading, Snapshot, fold_events, write_counts, write_pairs};
+use crate::pool::Tx;
+use crate::sql::Script;
+use crate::store::EventStore;
+use chrono::{DateTime, Utc};
+use domain::codec::MAX_BATCH;
+use domain::{LikeEvent, Pair, PairState, Resource, StoredCount};
+
+/// What the database holds after a batch, as of its commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Every touched resource, sorted.
+    pub counts: Vec<(Resource, StoredCount)>,
+    /// Every touched pair, sorted.
+    pub pairs: Vec<(Pair, PairState)>,
+    /// Rows of pairs that changed; the others had seen these events, or newer ones.
+    pub changed_pairs: usize,
+}
+
+/// A batch, prepared once and used by every attempt.
+struct Batch {
+    /// First round trip: ledger, behaviours, locks, reads.
+    record_and_lock: Script,
+    reading: Reading,
+    events: Vec<PairEvent>,
+    now: DateTime<Utc>,
+}
+
+impl EventStore {
+    /// Applies a batch in one transaction: ledger, behaviours, pairs, counters.
+    ///
+    /// Duplicates, old events and any order are fine, within the batch and across batches. `now` is the time of
+    /// processing; all other times come from the versions. At most [`MAX_BATCH`] events.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
+    pub async fn apply(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<Applied, StoreError> {
+        if events.is_empty() {
+            return Ok(Applied::default());
+        }
+        check_size(events.len())?;
+        let batch = self.prepare(events, now);
+        self.transaction("apply", || self.apply_once(&batch)).await
+    }
+
+    async fn apply_once(&self, batch: &Batch) -> Result<Applied, StoreError> {
+        let mut tx = self.begin().await?;
+        let snapshot = self.record_and_lock(&mut tx, batch).await?;
+        let outcome = fold_events(&snapshot, &batch.events);
+        self.write_outcome(&mut tx, &outcome, batch.now).await?;
+        tx.commit().await?;
+        Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs: outcome.changed_pairs.len() })
+    }
+
+    fn prepare(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Batch {
+        let mut by_id: Vec<&LikeEvent> = events.iter().collect();
+        by_id.sort_unstable_by_key(|event| event.intent.id);
+        by_id.dedup_by_key(|event| event.intent.id);
+
+        let mut pair_events: Vec<PairEvent> =
+            events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
+        pair_events.sort_unstable();
+        pair_events.dedup();
+        let (resources, pairs) = touched(&pair_events);
+
+        let mut script = self.script();
+        record_completed(&mut script, &by_id, now);
+        record_behaviors(&mut script, &by_id);
+        let mut reading = Reading::default();
+        reading.lock_counts(&mut script, &resources, now);
+        reading.read_states(&mut script, &pairs);
+        Batch { record_and_lock: script, reading, events: pair_events, now }
+    }
+
+    async fn record_and_lock(&self, tx: &mut Tx, batch: &Batch) -> Result<Snapshot, StoreError> {
+        let results = tx.run(&batch.record_and_lock).await?;
+        batch.reading.snapshot(&results)
+    }
+
+    pub(crate) async fn write_outcome(
+        &self,
+        tx: &mut Tx,
+        outcome: &Outcome,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let mut script = self.script();
+        write_pairs(&mut script, &outcome.changed_pairs);
+        write_counts(&mut script, &outcome.changed_counts, now);
+        tx.run(&script).await?;
+        Ok(())
+    }
+}
+
+/// Resources and pairs of events that are sorted by pair.
+pub(crate) fn touched(events: &[PairEvent]) -> (Vec<Resource>, Vec<Pair>) {
+    let mut pairs: Vec<Pair> = events.iter().map(|(pair, ..)| *pair).collect();
+    pairs.dedup();
+    let mut resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+    resources.dedup();
+    (resources, pairs)
+}
+
+/// A batch is one transaction and few statements, so it has a bound.
+pub(crate) fn check_size(events: usize) -> Result<(), StoreError> {
+    if events <= MAX_BATCH {
+        Ok(())
+    } else {
+        Err(StoreError::Rejected(format!("{events} events in a batch, at most {MAX_BATCH} are allowed").into()))
+    }
+}

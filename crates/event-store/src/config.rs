@@ -1,0 +1,43 @@
+//! The `database` section of the configuration.
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Where the database is and how much of it to use. The url is a secret and never printed.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseConfig {
+    /// `mysql://user:password@host:port/database` or `sqlite:path`.
+    pub url: SecretString,
+    /// Most connections, at least 1.
+    pub max_connections: u32,
+    /// Connections kept open when idle.
+    pub min_connections: u32,
+    /// Longest wait for an answer to a ping, connecting included.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// Longest wait for a connection, whether free or new.
+    #[serde(with = "humantime_serde")]
+    pub acquire_timeout: Duration,
+    /// Longest time for one attempt at one call, waiting for a connection included.
+    #[serde(with = "humantime_serde")]
+    pub query_timeout: Duration,
+    /// Longest wait for a row that another transaction holds.
+    #[serde(with = "humantime_serde")]
+    pub lock_timeout: Duration,
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self {
+            url: "mysql://root@127.0.0.1:3306/interaction".into(),
+            max_connections: 16,
+            min_connections: 0,
+            connect_timeout: Duration::from_secs(3),
+            acquire_timeout: Duration::from_secs(5),
+            query_timeout: Duration::from_secs(30),
+            lock_timeout: Duration::from_secs(5),
+        }
+    }
+}

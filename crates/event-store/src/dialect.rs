@@ -1,0 +1,80 @@
+//! All that differs between MySQL (and MariaDB) and SQLite.
+
+/// Which SQL is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    MySql,
+    Sqlite,
+}
+
+impl Dialect {
+    /// After `INSERT ... VALUES ...`: an existing row stays as it is, and on MySQL is locked.
+    ///
+    /// Never `INSERT IGNORE`: that would also swallow errors of the data.
+    pub(crate) fn keep_existing(self, key: &str) -> String {
+        match self {
+            Self::MySql => {
+                let column = key.split(',').next().unwrap_or(key);
+                format!(" ON DUPLICATE KEY UPDATE {column} = {column}")
+            }
+            Self::Sqlite => format!(" ON CONFLICT ({key}) DO NOTHING"),
+        }
+    }
+
+    /// After `INSERT ... VALUES ...`: an existing row gets the new values of `columns`, unless `keep_when` holds of it.
+    ///
+    /// A column that `keep_when` reads comes last, because MySQL assigns from left to right.
+    pub(crate) fn overwrite(self, key: &str, columns: &[&str], keep_when: Option<&str>) -> String {
+        let assign = |column: &&str| match (self, keep_when) {
+            (Self::MySql, None) => format!("{column} = VALUES({column})"),
+            (Self::MySql, Some(keep)) => format!("{column} = IF({keep}, {column}, VALUES({column}))"),
+            (Self::Sqlite, _) => format!("{column} = excluded.{column}"),
+        };
+        let set = columns.iter().map(assign).collect::<Vec<_>>().join(", ");
+        match (self, keep_when) {
+            (Self::MySql, _) => format!(" ON DUPLICATE KEY UPDATE {set}"),
+            (Self::Sqlite, None) => format!(" ON CONFLICT ({key}) DO UPDATE SET {set}"),
+            (Self::Sqlite, Some(keep)) => format!(" ON CONFLICT ({key}) DO UPDATE SET {set} WHERE NOT ({keep})"),
+        }
+    }
+
+    /// What stands between `(a, b) IN (` and the list of rows.
+    pub(crate) const fn row_list(self) -> &'static str {
+        match self {
+            Self::MySql => "",
+            Self::Sqlite => "VALUES ",
+        }
+    }
+
+    /// After a table's name: long lists of keys must not make the optimizer prefer a scan.
+    pub(crate) const fn by_primary_key(self) -> &'static str {
+        match self {
+            Self::MySql => " FORCE INDEX (PRIMARY)",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// After a SELECT: lock the rows. A SQLite write transaction holds the whole database anyway.
+    pub(crate) const fn for_update(self) -> &'static str {
+        match self {
+            Self::MySql => " FOR UPDATE",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// The same, leaving out what another transaction holds.
+    pub(crate) const fn skip_locked(self) -> &'static str {
+        match self {
+            Self::MySql => " FOR UPDATE SKIP LOCKED",
+            Self::Sqlite => "",
+        }
+    }
+
+    /// Before and after a hexadecimal literal that is text.
+    pub(crate) const fn text_literal(self) -> (&'static str, &'static str) {
+        match self {
+            Self::MySql => ("_utf8mb4 X'", "'"),
+            Self::Sqlite => ("CAST(X'", "' AS TEXT)"),
+        }
+    }
+}

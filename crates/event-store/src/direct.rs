@@ -1,0 +1,108 @@
+//! Degraded and synchronous writes: the database itself gives the version, because no cache did.
+
+use crate::apply::{check_size, touched};
+use crate::error::StoreError;
+use crate::ledger::{existing_ids, read_existing, record_behaviors, record_completed};
+use crate::likes::{PairEvent, Reading, fold_events};
+use crate::refresh::remember;
+use crate::sql::version_of;
+use crate::store::EventStore;
+use chrono::{DateTime, Utc};
+use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
+use std::collections::HashMap;
+
+/// What became of one direct intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirectOutcome {
+    /// State of the pair after this intent.
+    pub liked: bool,
+    /// Whether this call wrote a change; otherwise the pair was as wanted, or the event had been written before.
+    pub changed: bool,
+    /// Version of the pair's state.
+    pub version: Version,
+    /// The resource's count, as of the commit of the whole call.
+    pub stored: StoredCount,
+}
+
+impl EventStore {
+    /// Applies intents that no cache has accepted, in order, in one transaction; answers in the same order.
+    ///
+    /// Version: one more than the row's, or `now` if that is later, decided under the counter's lock. An intent whose
+    /// pair is as wanted, or whose id the ledger has, writes nothing, so repeating a call is safe. With
+    /// `remember_refresh` the pairs that changed are put on the list of what the cache must be told
+    /// ([`EventStore::take_refreshes`]), in the same transaction.
+    pub async fn apply_direct(
+        &self,
+        intents: &[LikeIntent],
+        now: DateTime<Utc>,
+        remember_refresh: bool,
+    ) -> Result<Vec<DirectOutcome>, StoreError> {
+        if intents.is_empty() {
+            return Ok(Vec::new());
+        }
+        check_size(intents.len())?;
+        self.transaction("apply_direct", || self.apply_direct_once(intents, now, remember_refresh)).await
+    }
+
+    async fn apply_direct_once(
+        &self,
+        intents: &[LikeIntent],
+        now: DateTime<Utc>,
+        remember_refresh: bool,
+    ) -> Result<Vec<DirectOutcome>, StoreError> {
+        let mut pairs: Vec<PairEvent> =
+            intents.iter().map(|intent| (intent.pair, Version::ZERO, intent.action)).collect();
+        pairs.sort_unstable();
+        let (resources, pairs) = touched(&pairs);
+
+        let mut tx = self.begin().await?;
+        let mut script = self.script();
+        let mut reading = Reading::default();
+        reading.lock_counts(&mut script, &resources, now);
+        reading.read_states(&mut script, &pairs);
+        let ledger = existing_ids(&mut script, intents.iter().map(|intent| intent.id));
+        let results = tx.run(&script).await?;
+        let snapshot = reading.snapshot(&results)?;
+        let mut written = read_existing(&results, ledger)?;
+
+        let mut states: HashMap<Pair, PairState> = HashMap::new();
+        let mut events = Vec::new();
+        let mut steps = Vec::with_capacity(intents.len());
+        for intent in intents {
+            let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
+            let changed = state.liked != intent.action.liked() && written.insert(intent.id);
+            if changed {
+                let version = version_of(now).max(Version(state.version.0 + 1));
+                *state = PairState { liked: intent.action.liked(), version };
+                events.push(LikeEvent { intent: intent.clone(), version, origin: Origin::Direct });
+            }
+            steps.push((*state, changed));
+        }
+
+        let mut pair_events: Vec<PairEvent> =
+            events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
+        pair_events.sort_unstable();
+        let outcome = fold_events(&snapshot, &pair_events);
+        if !events.is_empty() {
+            let mut by_id: Vec<&LikeEvent> = events.iter().collect();
+            by_id.sort_unstable_by_key(|event| event.intent.id);
+            let mut script = self.script();
+            record_completed(&mut script, &by_id, now);
+            record_behaviors(&mut script, &by_id);
+            if remember_refresh {
+                remember(&mut script, &outcome.pairs, now);
+            }
+            tx.run(&script).await?;
+            self.write_outcome(&mut tx, &outcome, now).await?;
+        }
+        tx.commit().await?;
+
+        let counts: HashMap<_, _> = outcome.counts.into_iter().collect();
+        let answer = |(intent, (state, changed)): (&LikeIntent, (PairState, bool))| {
+            let resource = intent.pair.resource;
+            let stored = counts.get(&resource).copied().unwrap_or_else(|| snapshot.count(resource));
+            DirectOutcome { liked: state.liked, changed, version: state.version, stored }
+        };
+        Ok(intents.iter().zip(steps).map(answer).collect())
+    }
+}

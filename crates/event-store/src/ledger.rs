@@ -1,0 +1,353 @@
+//! The ledger `sync_events` and the history `user_behaviors`.
+
+use crate::error::StoreError;
+use crate::pool::Results;
+use crate::sql::{CHUNK, Script, first_id_of, utc};
+use crate::store::{EventStore, get, rows};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use domain::{
+    Action, EventType, Invalid, LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, UserId, Version,
+};
+use sea_orm::QueryResult;
+use std::collections::HashSet;
+use std::ops::Range;
+use uuid::Uuid;
+
+const TABLE: &str = "sync_events";
+
+/// Most rows that one page of [`EventStore::list_events`] looks at.
+const PAGE_SCAN: i64 = 20_000;
+
+/// How far a server's clock, which makes ids, may be from the clock that makes versions.
+const CLOCK_SLACK: TimeDelta = TimeDelta::hours(1);
+
+/// State of an event in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EventStatus {
+    /// Known and not tried yet.
+    Pending,
+    /// Claimed by a worker until its lease ends.
+    Processing,
+    /// In the rows and counters.
+    Completed,
+    /// Waits for its next retry.
+    Failed,
+    /// Given up, until an operator replays it.
+    Dead,
+}
+
+impl EventStatus {
+    /// Every status.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Processing, Self::Completed, Self::Failed, Self::Dead];
+
+    /// As stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Processing => "processing",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl std::str::FromStr for EventStatus {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Self::ALL
+            .into_iter()
+            .find(|status| status.name() == text)
+            .ok_or_else(|| Invalid::new("status", format!("unknown status {text:?}")))
+    }
+}
+
+impl std::fmt::Display for EventStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A row of the ledger. The event has no trace: that is not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerEntry {
+    /// The event.
+    pub event: LikeEvent,
+    /// Where it stands.
+    pub status: EventStatus,
+    /// Retries that failed.
+    pub retry_count: u32,
+    /// Retries it gets; 0 for an event that never failed.
+    pub max_retries: u32,
+    /// When it is due; for a claimed one, the end of the lease.
+    pub next_retry_at: Option<DateTime<Utc>>,
+    /// Last error, kept after completion.
+    pub error: Option<String>,
+    /// When it was accepted.
+    pub created_at: DateTime<Utc>,
+    /// When it was completed.
+    pub processed_at: Option<DateTime<Utc>>,
+    /// Last change of this row.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Which events to list; `None` means any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Only these.
+    pub status: Option<EventStatus>,
+    /// Only of this resource.
+    pub resource: Option<Resource>,
+    /// Only of this user.
+    pub user: Option<UserId>,
+    /// Accepted at or after.
+    pub since: Option<DateTime<Utc>>,
+    /// Accepted before.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// A page of events, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventPage {
+    /// May be fewer than asked for, even none, while `next` is set.
+    pub events: Vec<LedgerEntry>,
+    /// Where the next page begins; none at the end.
+    pub next: Option<Uuid>,
+}
+
+/// How many events have a status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct StatusCount {
+    /// Which.
+    pub status: EventStatus,
+    /// How many, at most the limit of the call.
+    pub count: u64,
+    /// Whether counting ended at the limit: there are at least that many.
+    pub capped: bool,
+}
+
+impl EventStore {
+    /// One event.
+    pub async fn event(&self, id: Uuid) -> Result<Option<LedgerEntry>, StoreError> {
+        let mut script = self.script();
+        select_entries(&mut script).words(" WHERE id = ").uuid(id);
+        let results = self.read(&script).await?;
+        rows(&results, 0).first().map(entry_of).transpose()
+    }
+
+    /// Lists events, newest id first (ids carry the time they were made). `after` is the last page's `next`.
+    ///
+    /// A page looks at a bounded number of rows, so with a rare resource or user it may be short or empty and still
+    /// have a next one.
+    pub async fn list_events(
+        &self,
+        filter: &EventFilter,
+        limit: u32,
+        after: Option<Uuid>,
+    ) -> Result<EventPage, StoreError> {
+        let mut script = self.script();
+        scanned_ids(&mut script, filter, after);
+        let results = self.read(&script).await?;
+        let Some(window) = rows(&results, 0).first() else { return Ok(EventPage::default()) };
+        let scanned: i64 = get(window, 0, TABLE)?;
+        let Some(last) = get::<Option<Vec<u8>>>(window, 1, TABLE)? else { return Ok(EventPage::default()) };
+        let last = uuid_of(&last)?;
+
+        let mut script = self.script();
+        select_entries(&mut script);
+        scan_conditions(&mut script, filter, after);
+        script.words(" AND id >= ").uuid(last);
+        row_conditions(&mut script, filter);
+        script.words(" ORDER BY id DESC LIMIT ").int(i64::from(limit));
+        let results = self.read(&script).await?;
+        let events = rows(&results, 0).iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
+        let next = if events.len() as u64 >= u64::from(limit) {
+            events.last().map(|entry| entry.event.intent.id)
+        } else {
+            (scanned >= PAGE_SCAN).then_some(last)
+        };
+        Ok(EventPage { events, next })
+    }
+
+    /// Counts events by status, each status up to `limit`: reads at most that many index entries per status.
+    pub async fn count_by_status(&self, limit: u32) -> Result<Vec<StatusCount>, StoreError> {
+        let mut script = self.script();
+        for status in EventStatus::ALL {
+            script.begin("SELECT COUNT(*) FROM (SELECT 1 FROM sync_events WHERE status = ").name(status.name());
+            script.words(" LIMIT ").int(i64::from(limit)).words(") AS counted");
+        }
+        let results = self.read(&script).await?;
+        let mut counts = Vec::with_capacity(EventStatus::ALL.len());
+        for (statement, status) in EventStatus::ALL.into_iter().enumerate() {
+            let row = crate::store::row(&results, statement, TABLE)?;
+            let count = u64::try_from(get::<i64>(row, 0, TABLE)?).unwrap_or(0);
+            counts.push(StatusCount { status, count, capped: count >= u64::from(limit) });
+        }
+        Ok(counts)
+    }
+}
+
+/// Ledger rows of applied events, sorted by id. A row of a failed event becomes completed, a completed one stays.
+pub(crate) fn record_completed(script: &mut Script, events: &[&LikeEvent], now: DateTime<Utc>) {
+    let upsert = script.dialect().overwrite(
+        "id",
+        &["next_retry_at", "processed_at", "updated_at", "status"],
+        Some("status = 'completed'"),
+    );
+    for chunk in events.chunks(CHUNK) {
+        script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
+        script.words(", status, processed_at, updated_at) VALUES ");
+        script.list(chunk, |script, event| {
+            event_values(script.words("("), event);
+            script.words(",'completed',").time(now).words(",").time(now).words(")");
+        });
+        script.words(&upsert);
+    }
+}
+
+/// History of events, sorted by id; each event once.
+pub(crate) fn record_behaviors(script: &mut Script, events: &[&LikeEvent]) {
+    let upsert = script.dialect().keep_existing("event_id");
+    for chunk in events.chunks(CHUNK) {
+        script.begin(
+            "INSERT INTO user_behaviors (event_id, user_id, video_id, behavior_type, behavior_time, version) VALUES ",
+        );
+        script.list(chunk, |script, event| {
+            let Pair { resource, user } = event.pair();
+            script.words("(").uuid(event.intent.id).words(",").int(user.get()).words(",").int(resource.id.get());
+            script.words(",").name(behavior_type(resource.kind, event.intent.action));
+            script.words(",").version_time(event.version).words(",").int(event.version.0).words(")");
+        });
+        script.words(&upsert);
+    }
+}
+
+const fn behavior_type(kind: ResourceType, action: Action) -> &'static str {
+    match (kind, action) {
+        (ResourceType::Video, Action::Like) => "like",
+        (ResourceType::Video, Action::Unlike) => "unlike",
+        (ResourceType::Comment, Action::Like) => "comment_like",
+        (ResourceType::Comment, Action::Unlike) => "comment_unlike",
+    }
+}
+
+/// Columns that [`event_values`] writes.
+pub(crate) const EVENT_COLUMNS: &str = "id, event_type, resource_type, resource_id, user_id, action_type, version, \
+                                        origin, idempotency_key, created_at";
+
+pub(crate) fn event_values(script: &mut Script, event: &LikeEvent) {
+    let Pair { resource, user } = event.pair();
+    script.uuid(event.intent.id).words(",").name(EventType::from(resource.kind).name()).words(",");
+    script.name(resource.kind.name()).words(",").int(resource.id.get()).words(",").int(user.get()).words(",");
+    script.name(event.intent.action.name()).words(",").int(event.version.0).words(",");
+    script.name(event.origin.name()).words(",").text_or_null(event.intent.idempotency_key.as_deref()).words(",");
+    script.version_time(event.version);
+}
+
+/// Reads which of some ids the ledger has as completed; gives the statements for [`read_existing`].
+pub(crate) fn existing_ids(script: &mut Script, ids: impl Iterator<Item = Uuid>) -> Range<usize> {
+    let first = script.statements();
+    let ids: Vec<Uuid> = ids.collect();
+    for chunk in ids.chunks(CHUNK) {
+        script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND ");
+        id_in(script, chunk);
+    }
+    first..script.statements()
+}
+
+pub(crate) fn read_existing(results: &Results, statements: Range<usize>) -> Result<HashSet<Uuid>, StoreError> {
+    statements
+        .flat_map(|statement| rows(results, statement))
+        .map(|row| uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?))
+        .collect()
+}
+
+pub(crate) fn id_in<'s>(script: &'s mut Script, ids: &[Uuid]) -> &'s mut Script {
+    script.words("id IN (");
+    script.list(ids, |script, id| {
+        script.uuid(*id);
+    });
+    script.words(")")
+}
+
+pub(crate) fn select_entries(script: &mut Script) -> &mut Script {
+    script.begin(
+        "SELECT id, resource_type, resource_id, user_id, action_type, version, origin, idempotency_key, status, \
+         retry_count, max_retries, next_retry_at, error_message, created_at, processed_at, updated_at FROM sync_events",
+    )
+}
+
+pub(crate) fn entry_of(row: &QueryResult) -> Result<LedgerEntry, StoreError> {
+    let bad = |error: Invalid| StoreError::corrupt(TABLE, error);
+    let word = |column| get::<String>(row, column, TABLE);
+    let time = |column| Ok::<_, StoreError>(get::<Option<NaiveDateTime>>(row, column, TABLE)?.map(utc));
+    let count = |column| {
+        u32::try_from(get::<i32>(row, column, TABLE)?).map_err(|_| StoreError::corrupt(TABLE, "a count is negative"))
+    };
+    let pair = Pair::new(get(row, 3, TABLE)?, word(1)?.parse().map_err(bad)?, get(row, 2, TABLE)?).map_err(bad)?;
+    Ok(LedgerEntry {
+        event: LikeEvent {
+            intent: LikeIntent {
+                id: uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?)?,
+                pair,
+                action: word(4)?.parse().map_err(bad)?,
+                idempotency_key: get(row, 7, TABLE)?,
+                trace: None,
+            },
+            version: Version(get(row, 5, TABLE)?),
+            origin: word(6)?.parse::<Origin>().map_err(bad)?,
+        },
+        status: word(8)?.parse().map_err(bad)?,
+        retry_count: count(9)?,
+        max_retries: count(10)?,
+        next_retry_at: time(11)?,
+        error: get(row, 12, TABLE)?,
+        created_at: utc(get(row, 13, TABLE)?),
+        processed_at: time(14)?,
+        updated_at: utc(get(row, 15, TABLE)?),
+    })
+}
+
+fn uuid_of(bytes: &[u8]) -> Result<Uuid, StoreError> {
+    Uuid::from_slice(bytes).map_err(|error| StoreError::corrupt(TABLE, error))
+}
+
+/// Number of rows that a page may look at, and the last of them.
+fn scanned_ids(script: &mut Script, filter: &EventFilter, after: Option<Uuid>) {
+    script.begin("SELECT COUNT(*), MIN(id) FROM (SELECT id FROM sync_events");
+    scan_conditions(script, filter, after);
+    script.words(" ORDER BY id DESC LIMIT ").int(PAGE_SCAN).words(") AS scanned");
+}
+
+/// Conditions that an index serves: status and, through the id, time.
+fn scan_conditions(script: &mut Script, filter: &EventFilter, after: Option<Uuid>) {
+    script.words(" WHERE id > ").uuid(filter.since.map_or(Uuid::nil(), |since| first_id_of(since - CLOCK_SLACK)));
+    if let Some(until) = filter.until {
+        script.words(" AND id < ").uuid(first_id_of(until + CLOCK_SLACK));
+    }
+    if let Some(after) = after {
+        script.words(" AND id < ").uuid(after);
+    }
+    if let Some(status) = filter.status {
+        script.words(" AND status = ").name(status.name());
+    }
+}
+
+/// The other conditions.
+fn row_conditions(script: &mut Script, filter: &EventFilter) {
+    if let Some(resource) = filter.resource {
+        script.words(" AND resource_type = ").name(resource.kind.name());
+        script.words(" AND resource_id = ").int(resource.id.get());
+    }
+    if let Some(user) = filter.user {
+        script.words(" AND user_id = ").int(user.get());
+    }
+    if let Some(since) = filter.since {
+        script.words(" AND created_at >= ").time(since);
+    }
+    if let Some(until) = filter.until {
+        script.words(" AND created_at < ").time(until);
+    }
+}

@@ -1,0 +1,275 @@
+//! The steps that every write of likes is made of: lock and read, fold, write. No statement is sent from here.
+
+use crate::error::StoreError;
+use crate::pool::Results;
+use crate::sql::{CHUNK, Script};
+use crate::store::{get, rows};
+use chrono::{DateTime, Utc};
+use domain::{Action, Pair, PairState, Resource, ResourceId, ResourceType, StoredCount, UserId, Version, fold};
+use std::collections::HashMap;
+
+/// The table of a kind's pairs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LikeTable {
+    pub(crate) name: &'static str,
+    /// Column of the resource's id.
+    pub(crate) id: &'static str,
+}
+
+pub(crate) const fn table_of(kind: ResourceType) -> LikeTable {
+    match kind {
+        ResourceType::Video => LikeTable { name: "video_likes", id: "video_id" },
+        ResourceType::Comment => LikeTable { name: "comment_likes", id: "comment_id" },
+    }
+}
+
+/// What the database said about some pairs and their resources.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    pub(crate) counts: HashMap<Resource, StoredCount>,
+    pub(crate) states: HashMap<Pair, PairState>,
+}
+
+impl Snapshot {
+    pub(crate) fn count(&self, resource: Resource) -> StoredCount {
+        self.counts.get(&resource).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn state(&self, pair: Pair) -> PairState {
+        self.states.get(&pair).copied().unwrap_or(PairState::UNTOUCHED)
+    }
+}
+
+/// Which statements of a script read what.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Reading {
+    counts: Vec<(usize, ResourceType)>,
+    states: Vec<(usize, ResourceType)>,
+}
+
+impl Reading {
+    /// Locks the counters, creating the missing ones. Sorted resources, so that all transactions lock in one order.
+    pub(crate) fn lock_counts(&mut self, script: &mut Script, resources: &[Resource], now: DateTime<Utc>) {
+        debug_assert!(resources.is_sorted());
+        let dialect = script.dialect();
+        for chunk in resources.chunks(CHUNK) {
+            script.begin(
+                "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, last_version, updated_at) VALUES ",
+            );
+            script.list(chunk, |script, resource| {
+                script.words("(").name(resource.kind.name()).words(",").int(resource.id.get());
+                script.words(",0,0,0,").time(now).words(")");
+            });
+            script.words(&dialect.keep_existing("resource_type, resource_id"));
+        }
+        self.read_counts(script, resources, dialect.for_update());
+    }
+
+    pub(crate) fn read_counts(&mut self, script: &mut Script, resources: &[Resource], lock: &str) {
+        let index = script.dialect().by_primary_key();
+        for (kind, ids) in by_kind(resources.iter().map(|resource| (resource.kind, resource.id))) {
+            for chunk in ids.chunks(CHUNK) {
+                self.counts.push((script.statements(), kind));
+                script.begin("SELECT resource_id, like_count, revision, last_version FROM like_counts").words(index);
+                script.words(" WHERE resource_type = ").name(kind.name()).words(" AND resource_id IN (");
+                script.list(chunk, |script, id| {
+                    script.int(id.get());
+                });
+                script.words(")").words(lock);
+            }
+        }
+    }
+
+    pub(crate) fn read_states(&mut self, script: &mut Script, pairs: &[Pair]) {
+        let (index, row_list) = (script.dialect().by_primary_key(), script.dialect().row_list());
+        for (kind, keys) in by_kind(pairs.iter().map(|pair| (pair.resource.kind, (pair.user, pair.resource.id)))) {
+            let LikeTable { name, id } = table_of(kind);
+            for chunk in keys.chunks(CHUNK) {
+                self.states.push((script.statements(), kind));
+                script.begin("SELECT user_id, ").words(id).words(", deleted_at IS NULL, version FROM ");
+                script.words(name).words(index).words(" WHERE (user_id, ").words(id).words(") IN (").words(row_list);
+                script.list(chunk, |script, (user, id)| {
+                    script.words("(").int(user.get()).words(",").int(id.get()).words(")");
+                });
+                script.words(")");
+            }
+        }
+    }
+
+    /// Decodes what the statements read.
+    pub(crate) fn snapshot(&self, results: &Results) -> Result<Snapshot, StoreError> {
+        let mut snapshot = Snapshot::default();
+        for &(statement, kind) in &self.counts {
+            for row in rows(results, statement) {
+                let bad = |error| StoreError::corrupt("like_counts", error);
+                let resource = Resource::new(kind, get(row, 0, "like_counts")?).map_err(bad)?;
+                let stored = StoredCount {
+                    count: get(row, 1, "like_counts")?,
+                    revision: get(row, 2, "like_counts")?,
+                    last_version: Version(get(row, 3, "like_counts")?),
+                };
+                snapshot.counts.insert(resource, stored);
+            }
+        }
+        for &(statement, kind) in &self.states {
+            let table = table_of(kind).name;
+            for row in rows(results, statement) {
+                let user = UserId::new(get(row, 0, table)?).map_err(|error| StoreError::corrupt(table, error))?;
+                let id = ResourceId::new(get(row, 1, table)?).map_err(|error| StoreError::corrupt(table, error))?;
+                let liked = get::<i64>(row, 2, table)? != 0;
+                let state = PairState { liked, version: Version(get(row, 3, table)?) };
+                snapshot.states.insert(Pair { resource: Resource { kind, id }, user }, state);
+            }
+        }
+        Ok(snapshot)
+    }
+}
+
+/// One accepted change, as far as rows are concerned.
+pub(crate) type PairEvent = (Pair, Version, Action);
+
+/// A row to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PairChange {
+    pub(crate) pair: Pair,
+    pub(crate) state: PairState,
+    /// Version of the first of the changes, which a new row was created by.
+    pub(crate) first: Version,
+}
+
+/// What a batch makes of a snapshot.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// Every touched resource, with its count afterwards.
+    pub(crate) counts: Vec<(Resource, StoredCount)>,
+    /// Those of them that must be written.
+    pub(crate) changed_counts: Vec<(Resource, StoredCount)>,
+    /// Every touched pair, with its state afterwards.
+    pub(crate) pairs: Vec<(Pair, PairState)>,
+    /// Those of them that must be written.
+    pub(crate) changed_pairs: Vec<PairChange>,
+}
+
+/// Folds events, sorted by pair, into a snapshot.
+pub(crate) fn fold_events(snapshot: &Snapshot, events: &[PairEvent]) -> Outcome {
+    debug_assert!(events.is_sorted_by_key(|(pair, ..)| *pair));
+    let mut outcome = Outcome::default();
+    for of_resource in events.chunk_by(|(a, ..), (b, ..)| a.resource == b.resource) {
+        let Some(&(Pair { resource, .. }, ..)) = of_resource.first() else { continue };
+        let before = snapshot.count(resource);
+        let mut after = before;
+        let mut changed = false;
+        for of_pair in of_resource.chunk_by(|(a, ..), (b, ..)| a == b) {
+            let Some(&(pair, ..)) = of_pair.first() else { continue };
+            let folded = fold(snapshot.state(pair), of_pair.iter().map(|&(_, version, action)| (version, action)));
+            outcome.pairs.push((pair, folded.state));
+            if folded.changed {
+                changed = true;
+                after.count += folded.delta;
+                after.last_version = after.last_version.max(folded.state.version);
+                let first = of_pair.iter().map(|&(_, version, _)| version).min().unwrap_or(folded.state.version);
+                outcome.changed_pairs.push(PairChange { pair, state: folded.state, first });
+            }
+        }
+        if changed {
+            after.revision += 1;
+            outcome.changed_counts.push((resource, after));
+        }
+        outcome.counts.push((resource, after));
+    }
+    outcome
+}
+
+/// Writes the rows that changed. An unlike keeps its row as a tombstone with its version.
+pub(crate) fn write_pairs(script: &mut Script, changes: &[PairChange]) {
+    for (kind, changes) in by_kind(changes.iter().map(|change| (change.pair.resource.kind, *change))) {
+        let LikeTable { name, id } = table_of(kind);
+        let upsert =
+            script.dialect().overwrite(&format!("user_id, {id}"), &["updated_at", "deleted_at", "version"], None);
+        for chunk in changes.chunks(CHUNK) {
+            script.begin("INSERT INTO ").words(name).words(" (user_id, ").words(id);
+            script.words(", created_at, updated_at, deleted_at, version) VALUES ");
+            script.list(chunk, |script, change| {
+                let PairState { liked, version } = change.state;
+                script.words("(").int(change.pair.user.get()).words(",").int(change.pair.resource.id.get());
+                script.words(",").version_time(change.first).words(",").version_time(version).words(",");
+                if liked {
+                    script.words("NULL")
+                } else {
+                    script.version_time(version)
+                };
+                script.words(",").int(version.0).words(")");
+            });
+            script.words(&upsert);
+        }
+    }
+}
+
+/// Writes counters, whose rows are locked by this transaction.
+pub(crate) fn write_counts(script: &mut Script, counts: &[(Resource, StoredCount)], now: DateTime<Utc>) {
+    let columns = ["like_count", "revision", "last_version", "updated_at"];
+    let upsert = script.dialect().overwrite("resource_type, resource_id", &columns, None);
+    for chunk in counts.chunks(CHUNK) {
+        script.begin(
+            "INSERT INTO like_counts (resource_type, resource_id, like_count, revision, last_version, updated_at) VALUES ",
+        );
+        script.list(chunk, |script, (resource, stored)| {
+            script.words("(").name(resource.kind.name()).words(",").int(resource.id.get()).words(",");
+            script.int(stored.count).words(",").int(stored.revision).words(",").int(stored.last_version.0);
+            script.words(",").time(now).words(")");
+        });
+        script.words(&upsert);
+    }
+}
+
+/// Splits by kind, keeping the order within each.
+pub(crate) fn by_kind<T>(
+    items: impl Iterator<Item = (ResourceType, T)>,
+) -> impl Iterator<Item = (ResourceType, Vec<T>)> {
+    let (mut videos, mut comments) = (Vec::new(), Vec::new());
+    for (kind, item) in items {
+        match kind {
+            ResourceType::Video => videos.push(item),
+            ResourceType::Comment => comments.push(item),
+        }
+    }
+    [(ResourceType::Video, videos), (ResourceType::Comment, comments)]
+        .into_iter()
+        .filter(|(_, items)| !items.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(user: i64, id: i64) -> Pair {
+        Pair::new(user, ResourceType::Video, id).unwrap()
+    }
+
+    #[test]
+    fn deltas_come_from_transitions_and_only_changes_are_written() {
+        let mut snapshot = Snapshot::default();
+        snapshot.states.insert(pair(1, 7), PairState { liked: true, version: Version(50) });
+        let stored = StoredCount { count: 1, revision: 4, last_version: Version(50) };
+        snapshot.counts.insert(pair(1, 7).resource, stored);
+        snapshot.counts.insert(pair(1, 8).resource, StoredCount { count: 9, revision: 2, last_version: Version(3) });
+        snapshot.states.insert(pair(1, 8), PairState { liked: true, version: Version(3) });
+
+        let outcome = fold_events(
+            &snapshot,
+            &[
+                (pair(1, 7), Version(40), Action::Unlike),
+                (pair(2, 7), Version(60), Action::Unlike),
+                (pair(2, 7), Version(55), Action::Like),
+                (pair(3, 7), Version(61), Action::Like),
+                (pair(1, 8), Version(3), Action::Like),
+            ],
+        );
+        let after = StoredCount { count: 2, revision: 5, last_version: Version(61) };
+        assert_eq!(outcome.changed_counts, [(pair(1, 7).resource, after)]);
+        assert_eq!(outcome.counts.len(), 2);
+        assert_eq!(outcome.pairs.len(), 4);
+        let written: Vec<_> = outcome.changed_pairs.iter().map(|change| (change.pair, change.first)).collect();
+        assert_eq!(written, [(pair(2, 7), Version(55)), (pair(3, 7), Version(61))]);
+    }
+}

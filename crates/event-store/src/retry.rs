@@ -1,0 +1,176 @@
+//! Failed events: parked alone, claimed by one worker when due, given up, replayed.
+//!
+//! Completion has no call of its own: [`EventStore::apply`] turns the row into a completed one.
+
+use crate::apply::check_size;
+use crate::error::StoreError;
+use crate::ledger::{EVENT_COLUMNS, EventStatus, entry_of, event_values, id_in, select_entries};
+use crate::sql::{CHUNK, Script};
+use crate::store::{EventStore, rows};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::LikeEvent;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Longest error text that is kept, in bytes.
+const MAX_ERROR_LEN: usize = 2000;
+
+/// An event that cannot be applied, and why.
+#[derive(Debug, Clone)]
+pub struct FailedEvent {
+    /// The event.
+    pub event: LikeEvent,
+    /// Why; cut at 2000 bytes.
+    pub error: String,
+    /// When to try again; `None`: it is dead at once.
+    pub next_retry_at: Option<DateTime<Utc>>,
+}
+
+/// An event that this worker has until its lease ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimedEvent {
+    /// The event.
+    pub event: LikeEvent,
+    /// Retries that failed so far.
+    pub retry_count: u32,
+    /// Retries it gets.
+    pub max_retries: u32,
+    /// Why it failed last.
+    pub error: Option<String>,
+}
+
+impl EventStore {
+    /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error;
+    /// a completed one stays as it is.
+    pub async fn park(&self, failed: &[FailedEvent], max_retries: u32, now: DateTime<Utc>) -> Result<(), StoreError> {
+        check_size(failed.len())?;
+        let mut script = self.script();
+        let upsert = script.dialect().overwrite("id", &["error_message", "updated_at"], Some("status = 'completed'"));
+        let mut failed: Vec<&FailedEvent> = failed.iter().collect();
+        failed.sort_unstable_by_key(|failed| failed.event.intent.id);
+        for chunk in failed.chunks(CHUNK) {
+            script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
+            script.words(", status, max_retries, next_retry_at, error_message, updated_at) VALUES ");
+            script.list(chunk, |script, failed| {
+                event_values(script.words("("), &failed.event);
+                let status = if failed.next_retry_at.is_some() { EventStatus::Failed } else { EventStatus::Dead };
+                script.words(",").name(status.name()).words(",").int(stored_count(max_retries)).words(",");
+                script.time_or_null(failed.next_retry_at).words(",").text(cut(&failed.error)).words(",");
+                script.time(now).words(")");
+            });
+            script.words(&upsert);
+        }
+        self.write("park", &script).await.map(drop)
+    }
+
+    /// Takes up to `limit` due events for this worker alone, for as long as `lease`; claimed ones whose lease ended
+    /// come first.
+    pub async fn claim_due(
+        &self,
+        now: DateTime<Utc>,
+        limit: u32,
+        lease: Duration,
+    ) -> Result<Vec<ClaimedEvent>, StoreError> {
+        let until = now + TimeDelta::from_std(lease).unwrap_or(TimeDelta::days(1));
+        self.transaction("claim_due", || self.claim_due_once(now, limit, until)).await
+    }
+
+    async fn claim_due_once(
+        &self,
+        now: DateTime<Utc>,
+        limit: u32,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<ClaimedEvent>, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut claimed = Vec::new();
+        for status in [EventStatus::Processing, EventStatus::Failed] {
+            let left = i64::from(limit).saturating_sub(claimed.len() as i64);
+            let mut script = self.script();
+            select_entries(&mut script).words(" WHERE status = ").name(status.name());
+            script.words(" AND next_retry_at <= ").time(now).words(" ORDER BY next_retry_at LIMIT ").int(left);
+            let lock = script.dialect().skip_locked();
+            script.words(lock);
+            let results = tx.run(&script).await?;
+            for row in rows(&results, 0) {
+                claimed.push(entry_of(row)?);
+            }
+        }
+        let ids: Vec<Uuid> = claimed.iter().map(|entry| entry.event.intent.id).collect();
+        let mut script = self.script();
+        for chunk in ids.chunks(CHUNK) {
+            script.begin("UPDATE sync_events SET status = 'processing', next_retry_at = ").time(until);
+            script.words(", updated_at = ").time(now).words(" WHERE ");
+            id_in(&mut script, chunk);
+        }
+        tx.run(&script).await?;
+        tx.commit().await?;
+        let claim = |entry: crate::LedgerEntry| ClaimedEvent {
+            event: entry.event,
+            retry_count: entry.retry_count,
+            max_retries: entry.max_retries,
+            error: entry.error,
+        };
+        Ok(claimed.into_iter().map(claim).collect())
+    }
+
+    /// Notes that the retry of a claimed event failed: one more, due again at `next_retry_at`, or dead if `None`.
+    ///
+    /// Does nothing if the event is not claimed any more, for example because somebody completed it.
+    pub async fn record_retry_failure(
+        &self,
+        id: Uuid,
+        error: &str,
+        next_retry_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let status = if next_retry_at.is_some() { EventStatus::Failed } else { EventStatus::Dead };
+        let mut script = self.script();
+        script.begin("UPDATE sync_events SET retry_count = retry_count + 1, status = ").name(status.name());
+        script.words(", next_retry_at = ").time_or_null(next_retry_at);
+        script.words(", error_message = ").text(cut(error)).words(", updated_at = ").time(now);
+        script.words(" WHERE status = 'processing' AND id = ").uuid(id);
+        self.write("record_retry_failure", &script).await.map(drop)
+    }
+
+    /// Makes dead and failed events due now, with all of their retries. Others are left alone.
+    /// Gives the number of events that are due now.
+    pub async fn requeue(&self, ids: &[Uuid], now: DateTime<Utc>) -> Result<u64, StoreError> {
+        check_size(ids.len())?;
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut script = self.script();
+        let mut counted = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            script.begin("UPDATE sync_events SET status = 'failed', retry_count = 0, next_retry_at = ").time(now);
+            script.words(", updated_at = ").time(now).words(" WHERE status IN ('dead', 'failed') AND ");
+            id_in(&mut script, chunk);
+            counted.push(count_due(&mut script, chunk, now));
+        }
+        let results = self.write("requeue", &script).await?;
+        let mut requeued = 0;
+        for statement in counted {
+            let row = crate::store::row(&results, statement, "sync_events")?;
+            requeued += u64::try_from(crate::store::get::<i64>(row, 0, "sync_events")?).unwrap_or(0);
+        }
+        Ok(requeued)
+    }
+}
+
+fn count_due(script: &mut Script, ids: &[Uuid], now: DateTime<Utc>) -> usize {
+    let statement = script.statements();
+    script
+        .begin("SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND next_retry_at = ")
+        .time(now)
+        .words(" AND ");
+    id_in(script, ids);
+    statement
+}
+
+fn stored_count(count: u32) -> i64 {
+    i64::from(count.min(i32::MAX.cast_unsigned()))
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_ERROR_LEN)]
+}

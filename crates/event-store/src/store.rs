@@ -1,0 +1,159 @@
+//! The store itself: connecting, schema, shard number, and how a call is bounded and retried.
+
+use crate::config::DatabaseConfig;
+use crate::error::{StoreError, TimedOut};
+use crate::pool::{Pool, Results, Tx};
+use crate::sql::Script;
+use backon::{ExponentialBuilder, Retryable};
+use domain::ShardCount;
+use sea_orm::QueryResult;
+use std::future::Future;
+use std::time::Duration;
+
+/// Attempts after the first at a call that met a deadlock.
+const CONFLICT_RETRIES: usize = 8;
+
+/// The database; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EventStore {
+    pub(crate) pool: Pool,
+    ping_timeout: Duration,
+    query_timeout: Duration,
+}
+
+impl EventStore {
+    /// Checks the configuration. Does not connect: that happens on first use, so a database that is away does not
+    /// keep a process from starting.
+    ///
+    /// # Errors
+    /// [`StoreError::Config`] only.
+    pub async fn connect(config: &DatabaseConfig) -> Result<Self, StoreError> {
+        Ok(Self { pool: Pool::new(config)?, ping_timeout: config.connect_timeout, query_timeout: config.query_timeout })
+    }
+
+    /// Creates or updates the schema, under a lock that other processes wait for.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(migrations::run(&self.pool.orm()).await?)
+    }
+
+    /// Names of migrations that are not applied; reads only.
+    pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
+        self.bounded(async { Ok(migrations::pending(&self.pool.orm()).await?) }).await
+    }
+
+    /// Answers if the database does, within `connect_timeout`.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        let mut script = self.script();
+        script.begin("SELECT 1");
+        match tokio::time::timeout(self.ping_timeout, self.pool.read(&script)).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into())),
+        }
+    }
+
+    /// Stores the number of shards on first use, and checks it ever after.
+    ///
+    /// # Errors
+    /// [`StoreError::ShardMismatch`] if the data was written with another number.
+    pub async fn bind_shards(&self, shards: ShardCount) -> Result<(), StoreError> {
+        let mut script = self.script();
+        script.begin("INSERT INTO sync_meta (name, value) VALUES ('shards', '");
+        let keep = script.dialect().keep_existing("name");
+        script.int(i64::from(shards.get())).words("')").words(&keep);
+        script.begin("SELECT value FROM sync_meta WHERE name = 'shards'");
+        let results = self.write("bind_shards", &script).await?;
+        let stored: String = get(row(&results, 1, "sync_meta")?, 0, "sync_meta")?;
+        let stored = stored.parse().map_err(|error| StoreError::corrupt("sync_meta", format!("shards: {error}")))?;
+        if stored == shards.get() {
+            Ok(())
+        } else {
+            Err(StoreError::ShardMismatch { stored, configured: shards.get() })
+        }
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    pub(crate) fn script(&self) -> Script {
+        Script::new(self.pool.dialect())
+    }
+
+    /// Runs a script that only reads.
+    pub(crate) async fn read(&self, script: &Script) -> Result<Results, StoreError> {
+        if script.is_empty() {
+            return Ok(Results::new());
+        }
+        self.bounded(self.pool.read(script)).await
+    }
+
+    /// Runs a script in a transaction of its own.
+    pub(crate) async fn write(&self, name: &'static str, script: &Script) -> Result<Results, StoreError> {
+        if script.is_empty() {
+            return Ok(Results::new());
+        }
+        self.transaction(name, || async {
+            let mut tx = self.begin().await?;
+            let results = tx.run(script).await?;
+            tx.commit().await?;
+            Ok(results)
+        })
+        .await
+    }
+
+    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        self.pool.begin().await
+    }
+
+    /// Runs a named transaction, from its beginning again after a deadlock or a lock wait.
+    pub(crate) async fn transaction<T, F>(
+        &self,
+        name: &'static str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(2))
+            .with_max_delay(Duration::from_millis(250))
+            .with_max_times(CONFLICT_RETRIES)
+            .with_jitter();
+        (|| self.bounded(attempt()))
+            .retry(pauses)
+            .when(StoreError::is_conflict)
+            .notify(|error, pause| tracing::debug!(transaction = name, %error, ?pause, "transaction is tried again"))
+            .await
+    }
+
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        match tokio::time::timeout(self.query_timeout, call).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Unavailable(TimedOut(self.query_timeout).into())),
+        }
+    }
+}
+
+/// Reads a column of a row.
+pub(crate) fn get<T: sea_orm::TryGetable>(
+    row: &QueryResult,
+    column: usize,
+    table: &'static str,
+) -> Result<T, StoreError> {
+    row.try_get_by_index(column).map_err(|error| StoreError::corrupt(table, error))
+}
+
+/// Rows of a script's statement.
+pub(crate) fn rows(results: &Results, statement: usize) -> &[QueryResult] {
+    results.get(statement).map_or(&[], Vec::as_slice)
+}
+
+/// The only row of a script's statement.
+pub(crate) fn row<'r>(
+    results: &'r Results,
+    statement: usize,
+    table: &'static str,
+) -> Result<&'r QueryResult, StoreError> {
+    rows(results, statement).first().ok_or_else(|| StoreError::corrupt(table, "a row is missing"))
+}
