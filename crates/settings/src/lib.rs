@@ -1,1 +1,81 @@
-//! The one configuration file, composed of every part own section.
+//! The one configuration file, composed of every part's own section.
+//!
+//! Each section is defined by the crate that it configures; here they are put together, checked against each other,
+//! and turned into what the binaries share ([`Settings::stores`]).
+
+mod sections;
+
+use cache_manager::RedisConfig;
+use domain::cache::{CacheRules, UserLimit};
+use event_bus::BusConfig;
+use event_store::{DatabaseConfig, EventStore};
+use service_runtime::{ConfigError, Configured, MonitoringConfig, ServiceConfig};
+use std::sync::Arc;
+use sync_engine::{Stores, SyncConfig};
+
+pub use sections::{CacheManagement, GlobalLimit, IpLimit, RateLimiting, UserActionLimit};
+
+/// The whole configuration; every key has a default.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Addresses, shutdown.
+    pub service: ServiceConfig,
+    /// Logs and metrics.
+    pub monitoring: MonitoringConfig,
+    /// MySQL.
+    pub database: DatabaseConfig,
+    /// Redis.
+    pub redis: RedisConfig,
+    /// RabbitMQ.
+    pub rabbitmq: BusConfig,
+    /// How likes travel.
+    pub event_driven_sync: SyncConfig,
+    /// What the cache keeps, and how long.
+    pub cache_management: CacheManagement,
+    /// Limits of callers.
+    pub rate_limiting: RateLimiting,
+}
+
+impl Settings {
+    /// Cache, database and their circuits; connects on first use.
+    pub async fn stores(&self) -> anyhow::Result<Stores> {
+        let cache = Arc::new(self.redis.build(self.cache_rules())?);
+        let database = EventStore::connect(&self.database).await?;
+        Ok(Stores::new(cache, database, self.event_driven_sync.shards, self.event_driven_sync.circuit))
+    }
+
+    /// What the cache enforces.
+    pub fn cache_rules(&self) -> CacheRules {
+        let user = &self.rate_limiting.user_action;
+        CacheRules {
+            shards: self.event_driven_sync.shards,
+            pair_ttl: self.cache_management.default_expiry,
+            counter_ttl: self.cache_management.default_expiry,
+            idempotency_ttl: self.event_driven_sync.idempotency_ttl,
+            journal_limit: self.event_driven_sync.journal_limit,
+            user_limit: user.enabled.then_some(UserLimit { actions: user.max_actions, period: user.window }),
+        }
+    }
+}
+
+impl Configured for Settings {
+    fn service(&self) -> &ServiceConfig {
+        &self.service
+    }
+
+    fn monitoring(&self) -> &MonitoringConfig {
+        &self.monitoring
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let split = |error: String| {
+            let (key, reason) = error.split_once(": ").unwrap_or(("configuration", &error));
+            ConfigError::key(key.to_owned(), reason.to_owned())
+        };
+        self.event_driven_sync.validate().map_err(split)?;
+        self.rabbitmq.validate().map_err(|error| split(format!("rabbitmq.{error}")))?;
+        self.cache_management.validate().map_err(split)?;
+        self.rate_limiting.validate().map_err(split)
+    }
+}

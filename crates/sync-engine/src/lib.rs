@@ -1,1 +1,34 @@
-//! Accept, relay, apply, settle, retry: the protocol over ports.
+//! The protocol: accept, relay, apply, settle, retry, over the adapters' ports.
+//!
+//! | step | module | promise |
+//! |---|---|---|
+//! | accept | [`accept`] | answered means: a journal entry or a committed row exists |
+//! | relay | [`relay`] | accepted events are published at once, in batches; what is not confirmed stays in the journal |
+//! | rescue | [`rescue`] | whatever is left in the journal is published again or applied directly: the journal is the truth, the queue only the fast way |
+//! | apply | [`apply`] | one transaction per batch, then settle, then acknowledge; the event that fails alone is parked alone |
+//! | retry | [`retry`] | parked events come back with backoff, then end as dead letters |
+//! | refresh | [`refresh`] | degraded writes are told to the cache before it serves again |
+//!
+//! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
+//! by versions ([`domain::fold()`]) in the database and by revisions in the cache, never by "was this seen before".
+//!
+//! Deliberately absent: a Redis consumer group. The accepting server publishes from memory; the journal is read only
+//! for what got stuck, by one lease holder at a time.
+
+pub mod accept;
+pub mod apply;
+pub mod circuit;
+mod config;
+pub mod consume;
+pub mod metrics;
+pub mod probe;
+pub mod read;
+mod recheck;
+pub mod refresh;
+pub mod relay;
+pub mod rescue;
+pub mod retry;
+mod stores;
+
+pub use config::{CircuitConfig, RetryConfig, SyncConfig, WritePath};
+pub use stores::{PrepareError, Stores};

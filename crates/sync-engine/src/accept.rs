@@ -1,0 +1,323 @@
+//! Accept: the hot path. One round trip to the cache, no database unless the cache does not know a counter.
+//!
+//! Answered means kept: a successful answer is given only after a journal entry (cache) or a committed row (direct
+//! write) exists. A failed answer leaves open which, so repeating a like is always safe.
+
+use crate::config::WritePath;
+use crate::metrics;
+use crate::recheck::Recheck;
+use crate::relay::RelayHandle;
+use crate::stores::{Stores, time_of};
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount};
+use domain::codec::{EncodedEvent, encode_payload};
+use domain::{LikeIntent, Origin, Resource, StoredCount, Version};
+use event_store::{DirectOutcome, StoreError};
+use moka::future::Cache;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// What the caller of a like is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LikeAnswer {
+    /// State after the call.
+    pub liked: bool,
+    /// Served count, if anybody could say.
+    pub count: Option<i64>,
+    /// Version of the state.
+    pub version: Version,
+    /// Whether this call (or the first one of its idempotency key) changed the state.
+    pub changed: bool,
+    /// Whether a part was away.
+    pub degraded: bool,
+}
+
+/// Why a like was not accepted.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LikeError {
+    /// The user is over the limit.
+    #[error("too many likes by this user")]
+    RateLimited {
+        /// When the next one will be allowed.
+        retry_after: Duration,
+    },
+    /// A bound is reached: too much is waiting to be written.
+    #[error("overloaded: {what} is at its limit")]
+    Overloaded {
+        /// Which bound.
+        what: &'static str,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// Neither cache nor database can keep the promise now.
+    #[error("unavailable: {reason}")]
+    Unavailable {
+        /// What is away.
+        reason: String,
+        /// When a retry makes sense.
+        retry_after: Duration,
+    },
+    /// A store refused the like for a reason of its own.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Result of one like.
+pub type LikeResult = Result<LikeAnswer, LikeError>;
+
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a loaded count serves those who asked for it at the same time. It may be old by then: every fill is
+/// checked again afterwards.
+const SINGLE_FLIGHT_TTL: Duration = Duration::from_millis(100);
+
+/// A like does not wait longer for a count: it is accepted without one.
+const FILL_TIMEOUT: Duration = Duration::from_millis(500);
+
+const SINGLE_FLIGHT_ENTRIES: u64 = 100_000;
+
+/// Accepts likes.
+#[derive(Clone)]
+pub struct Acceptor {
+    stores: Stores,
+    relay: RelayHandle,
+    recheck: Recheck,
+    loads: Cache<Resource, StoredCount>,
+    direct_writes: Arc<Semaphore>,
+    synchronous: Arc<AtomicBool>,
+}
+
+impl Acceptor {
+    /// Hands accepted events to `relay`; checks fills again through `recheck`.
+    pub fn new(
+        stores: Stores,
+        relay: RelayHandle,
+        recheck: Recheck,
+        direct_writes: usize,
+        write_path: WritePath,
+    ) -> Self {
+        let loads = Cache::builder().max_capacity(SINGLE_FLIGHT_ENTRIES).time_to_live(SINGLE_FLIGHT_TTL).build();
+        let synchronous = Arc::new(AtomicBool::new(write_path == WritePath::Synchronous));
+        Self { stores, relay, recheck, loads, direct_writes: Arc::new(Semaphore::new(direct_writes)), synchronous }
+    }
+
+    /// Accepts one like.
+    pub async fn accept_one(&self, intent: LikeIntent) -> LikeResult {
+        let mut results = self.accept(vec![intent]).await;
+        results.pop().unwrap_or_else(|| Err(LikeError::Refused("no answer".to_owned())))
+    }
+
+    /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents.
+    pub async fn accept(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+        let results = if self.synchronous.load(Ordering::Relaxed) {
+            self.write_synchronously(&intents).await
+        } else if self.stores.cache_circuit.is_open() {
+            self.write_directly(&intents).await
+        } else {
+            self.accept_in_cache(intents).await
+        };
+        results.iter().for_each(count_outcome);
+        results
+    }
+
+    async fn accept_in_cache(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+        let mut requests: Vec<AcceptRequest> = intents
+            .into_iter()
+            .map(|intent| AcceptRequest {
+                payload: encode_payload(&intent),
+                intent,
+                missing: MissingCount::Report,
+                limited: true,
+            })
+            .collect();
+        let mut outcomes = self.ask_cache(&requests).await;
+        let mut degraded = false;
+
+        let missing: Vec<usize> =
+            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(AcceptOutcome::CountMissing))).collect();
+        if !missing.is_empty() {
+            degraded = !Box::pin(self.say_counts(&mut requests, &missing)).await;
+            let again: Vec<AcceptRequest> = missing.iter().map(|i| requests[*i].clone()).collect();
+            for (i, outcome) in missing.iter().zip(self.ask_cache(&again).await) {
+                outcomes[*i] = outcome;
+            }
+            if !degraded {
+                self.recheck.resources(again.iter().map(|request| request.intent.pair.resource)).await;
+            }
+        }
+        fail::fail_point!("accept.accepted");
+
+        // What the cache did not do is written directly, if the cache is why.
+        let away: Vec<usize> =
+            (0..outcomes.len()).filter(|i| matches!(&outcomes[*i], Err(error) if error.is_unavailable())).collect();
+        let mut results: Vec<LikeResult> =
+            requests.iter().zip(outcomes).map(|(request, outcome)| self.conclude(request, outcome, degraded)).collect();
+        if !away.is_empty() {
+            let intents: Vec<LikeIntent> = away.iter().map(|i| requests[*i].intent.clone()).collect();
+            for (i, result) in away.into_iter().zip(self.write_directly(&intents).await) {
+                results[i] = result;
+            }
+        }
+        results
+    }
+
+    async fn ask_cache(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
+        let outcomes = self.stores.cache.accept(requests).await;
+        match outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_unavailable())) {
+            Some(error) => self.stores.cache_circuit.failure(error),
+            None => self.stores.cache_circuit.success(),
+        }
+        outcomes
+    }
+
+    /// Puts what the database says into requests whose counter is unknown; false if the database cannot say.
+    async fn say_counts(&self, requests: &mut [AcceptRequest], missing: &[usize]) -> bool {
+        let counts = if self.stores.database_circuit.is_open() {
+            None
+        } else {
+            let resources: Vec<Resource> = missing.iter().map(|i| requests[*i].intent.pair.resource).collect();
+            match tokio::time::timeout(FILL_TIMEOUT, Box::pin(self.load_counts(&resources))).await {
+                Ok(counts) => counts,
+                Err(elapsed) => {
+                    self.stores.database_circuit.failure(&elapsed);
+                    None
+                }
+            }
+        };
+        for (position, index) in missing.iter().enumerate() {
+            requests[*index].missing =
+                counts.as_ref().map_or(MissingCount::Without, |counts| MissingCount::Fill(counts[position]));
+        }
+        counts.is_some()
+    }
+
+    async fn load_counts(&self, resources: &[Resource]) -> Option<Vec<StoredCount>> {
+        let loaded = if let [only] = resources {
+            // A hot resource's first likes arrive together: one of them loads for all.
+            let load = async { self.stores.database.load_counts(&[*only]).await.map(|counts| counts[0]) };
+            Box::pin(self.loads.try_get_with(*only, load)).await.map(|count| vec![count])
+        } else {
+            self.stores.database.load_counts(resources).await.map_err(Arc::new)
+        };
+        match loaded {
+            Ok(counts) => {
+                self.stores.database_circuit.success();
+                Some(counts)
+            }
+            Err(error) => {
+                self.stores.database_circuit.failure(&error);
+                None
+            }
+        }
+    }
+
+    fn conclude(&self, request: &AcceptRequest, outcome: CacheResult<AcceptOutcome>, degraded: bool) -> LikeResult {
+        let tell = |answer: Answer, changed| {
+            Ok(LikeAnswer {
+                liked: request.intent.action.liked(),
+                count: answer.count,
+                version: answer.version,
+                changed,
+                degraded: degraded && answer.count.is_none(),
+            })
+        };
+        match outcome {
+            Ok(AcceptOutcome::Accepted(answer)) => {
+                // From here on the journal holds it; the relay is only the fast way.
+                self.relay.offer(EncodedEvent {
+                    version: answer.version,
+                    origin: Origin::Journal,
+                    payload: request.payload.clone(),
+                });
+                tell(answer, true)
+            }
+            Ok(AcceptOutcome::Unchanged(answer)) => tell(answer, false),
+            Ok(AcceptOutcome::Repeated { answer, changed }) => tell(answer, changed),
+            Ok(AcceptOutcome::CountMissing) => Err(LikeError::Unavailable {
+                reason: "the counter was evicted while it was filled".to_owned(),
+                retry_after: RETRY_AFTER,
+            }),
+            Ok(AcceptOutcome::Overloaded) => {
+                Err(LikeError::Overloaded { what: "the journal", retry_after: RETRY_AFTER })
+            }
+            Ok(AcceptOutcome::RateLimited { retry_after }) => Err(LikeError::RateLimited { retry_after }),
+            Err(error @ CacheError::Unavailable(_)) => {
+                Err(LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })
+            }
+            Err(error) => Err(LikeError::Refused(error.to_string())),
+        }
+    }
+
+    /// The cache is away: the database takes the likes itself, in one transaction, and remembers that the cache must be
+    /// told.
+    async fn write_directly(&self, intents: &[LikeIntent]) -> Vec<LikeResult> {
+        match self.write_to_database(intents).await {
+            Ok(outcomes) => outcomes.iter().map(|outcome| Ok(direct_answer(outcome, true))).collect(),
+            Err(error) => vec![Err(error); intents.len()],
+        }
+    }
+
+    /// The old mechanism: database first, then the cache.
+    async fn write_synchronously(&self, intents: &[LikeIntent]) -> Vec<LikeResult> {
+        let outcomes = match self.write_to_database(intents).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => return vec![Err(error); intents.len()],
+        };
+        let told = if self.stores.cache_circuit.is_open() {
+            false
+        } else {
+            crate::refresh::tell_cache(&self.stores, intents, &outcomes).await.is_ok()
+        };
+        outcomes.iter().map(|outcome| Ok(direct_answer(outcome, !told))).collect()
+    }
+
+    async fn write_to_database(&self, intents: &[LikeIntent]) -> Result<Vec<DirectOutcome>, LikeError> {
+        let Ok(_permit) = self.direct_writes.try_acquire() else {
+            return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
+        };
+        let _open = self.stores.direct_gate.read().await;
+        if self.stores.database_circuit.is_open() {
+            let reason = "cache and database are away".to_owned();
+            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
+        }
+        let now = time_of(self.stores.now());
+        match self.stores.database.apply_direct(intents, now, true).await {
+            Ok(outcomes) => {
+                self.stores.database_circuit.success();
+                outcomes.iter().for_each(|_| metrics::degraded_write());
+                Ok(outcomes)
+            }
+            Err(error) if error.is_unavailable() => {
+                self.stores.database_circuit.failure(&error);
+                Err(LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })
+            }
+            Err(error @ StoreError::Conflict { .. }) => {
+                Err(LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })
+            }
+            Err(error) => Err(LikeError::Refused(error.to_string())),
+        }
+    }
+}
+
+fn direct_answer(outcome: &DirectOutcome, degraded: bool) -> LikeAnswer {
+    LikeAnswer {
+        liked: outcome.liked,
+        count: Some(outcome.stored.count),
+        version: outcome.version,
+        changed: outcome.changed,
+        degraded,
+    }
+}
+
+fn count_outcome(result: &LikeResult) {
+    metrics::like(match result {
+        Ok(LikeAnswer { degraded: true, .. }) => "degraded",
+        Ok(LikeAnswer { changed: true, .. }) => "accepted",
+        Ok(_) => "unchanged",
+        Err(LikeError::RateLimited { .. }) => "rate_limited",
+        Err(LikeError::Overloaded { .. }) => "overloaded",
+        Err(LikeError::Unavailable { .. }) => "unavailable",
+        Err(LikeError::Refused(_)) => "refused",
+    });
+}

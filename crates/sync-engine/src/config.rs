@@ -1,0 +1,150 @@
+//! Section `event_driven_sync` of the configuration.
+
+use domain::ShardCount;
+use domain::codec::MAX_BATCH;
+use domain::retry::RetryPolicy;
+use std::time::Duration;
+
+/// How likes travel.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SyncConfig {
+    /// Number of shards; fixed once data exists.
+    pub shards: ShardCount,
+    /// Most events in one message and in one transaction.
+    pub batch_size: usize,
+    /// Accepted events that wait in memory to be published; beyond it they wait in the journal.
+    pub relay_capacity: usize,
+    /// Most unsettled events per shard; beyond it likes are refused.
+    pub journal_limit: u64,
+    /// Age at which an unsettled event is taken to be stuck and published again.
+    #[serde(with = "humantime_serde")]
+    pub republish_after: Duration,
+    /// How often the journals are looked at for stuck events.
+    #[serde(with = "humantime_serde")]
+    pub rescue_interval: Duration,
+    /// How long the first answer to an idempotency key is remembered.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_ttl: Duration,
+    /// Likes written directly to the database at the same time, while the cache is away.
+    pub direct_writes: usize,
+    /// Which way likes go.
+    pub write_path: WritePath,
+    /// Retries of events that failed for a reason of their own.
+    pub retry: RetryConfig,
+    /// When a part counts as away.
+    pub circuit: CircuitConfig,
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            shards: ShardCount::default(),
+            batch_size: 500,
+            relay_capacity: 65_536,
+            journal_limit: 250_000,
+            republish_after: Duration::from_secs(5),
+            rescue_interval: Duration::from_millis(500),
+            idempotency_ttl: Duration::from_secs(24 * 3600),
+            direct_writes: 32,
+            write_path: WritePath::EventDriven,
+            retry: RetryConfig::default(),
+            circuit: CircuitConfig::default(),
+        }
+    }
+}
+
+impl SyncConfig {
+    /// Checks the bounds; the error names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        if !(1..=MAX_BATCH).contains(&self.batch_size) {
+            return Err(format!("event_driven_sync.batch_size: must be 1 to {MAX_BATCH}, got {}", self.batch_size));
+        }
+        for (key, value) in [("relay_capacity", self.relay_capacity), ("direct_writes", self.direct_writes)] {
+            if !(1..=10_000_000).contains(&value) {
+                return Err(format!("event_driven_sync.{key}: must be 1 to 10000000, got {value}"));
+            }
+        }
+        if self.journal_limit == 0 {
+            return Err("event_driven_sync.journal_limit: must be greater than 0".to_owned());
+        }
+        for (key, value) in [("rescue_interval", self.rescue_interval), ("republish_after", self.republish_after)] {
+            if value < Duration::from_millis(10) {
+                return Err(format!("event_driven_sync.{key}: must be at least 10ms, got {value:?}"));
+            }
+        }
+        if !(1.0..=100.0).contains(&self.retry.backoff_factor) {
+            return Err(format!(
+                "event_driven_sync.retry.backoff_factor: must be 1 to 100, got {}",
+                self.retry.backoff_factor
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Which way a like goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WritePath {
+    /// Cache first, events behind it.
+    #[default]
+    EventDriven,
+    /// Database first, then the cache: the old mechanism, for gradual migration and as a baseline.
+    Synchronous,
+}
+
+/// Section `event_driven_sync.retry`.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryConfig {
+    /// Retries after the first failure; then the event is dead.
+    pub max_retries: u32,
+    /// Delay before the first retry.
+    #[serde(with = "humantime_serde")]
+    pub base_delay: Duration,
+    /// Longest delay.
+    #[serde(with = "humantime_serde")]
+    pub max_delay: Duration,
+    /// Growth of the delay from retry to retry.
+    pub backoff_factor: f64,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self {
+            max_retries: 5,
+            base_delay: Duration::from_secs(1),
+            max_delay: Duration::from_secs(300),
+            backoff_factor: 2.0,
+        }
+    }
+}
+
+impl From<RetryConfig> for RetryPolicy {
+    fn from(config: RetryConfig) -> Self {
+        Self {
+            max_retries: config.max_retries,
+            base_delay: config.base_delay,
+            max_delay: config.max_delay,
+            backoff_factor: config.backoff_factor,
+        }
+    }
+}
+
+/// Section `event_driven_sync.circuit`.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircuitConfig {
+    /// Failures in a row that open a circuit.
+    pub failures: u32,
+    /// How often an open circuit's part is probed.
+    #[serde(with = "humantime_serde")]
+    pub probe_interval: Duration,
+}
+
+impl Default for CircuitConfig {
+    fn default() -> Self {
+        Self { failures: 3, probe_interval: Duration::from_millis(250) }
+    }
+}

@@ -1,0 +1,140 @@
+//! The consumer's loop: deliveries to batches, batches to the applier, then acknowledge.
+//!
+//! One error policy: database away: keep the deliveries and wait; undecodable: dead letter at once; broker away:
+//! reconnect, what was not acknowledged comes again.
+
+use crate::apply::Applier;
+use crate::metrics;
+use crate::stores::Stores;
+use domain::LikeEvent;
+use domain::codec::decode_batch;
+use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+const DATABASE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Consumes the likes queue.
+pub struct ConsumerLoop {
+    stores: Stores,
+    applier: Applier,
+    bus: BusConfig,
+    dead_letters: Publisher,
+
+    batch_size: usize,
+}
+
+impl ConsumerLoop {
+    /// Applies up to `batch_size` events per transaction (more only if one message carries more).
+    pub fn new(stores: Stores, applier: Applier, bus: BusConfig, batch_size: usize) -> Self {
+        let dead_letters = Publisher::new(bus.clone());
+        Self { stores, applier, bus, dead_letters, batch_size }
+    }
+
+    /// Runs until `soft`: then finishes and acknowledges what is in hand and gives the rest back.
+    pub async fn run(mut self, soft: CancellationToken) {
+        let mut said = false;
+        while !soft.is_cancelled() {
+            match Consumer::connect(&self.bus).await {
+                Ok(consumer) => {
+                    said = false;
+                    self.stores.broker_circuit.close();
+                    if let Err(error) = self.consume(consumer, &soft).await {
+                        tracing::warn!(%error, "consuming ended, connecting again");
+                        self.stores.broker_circuit.failure(&error);
+                    }
+                }
+                Err(error) => {
+                    self.stores.broker_circuit.trip(&error);
+                    if !std::mem::replace(&mut said, true) {
+                        tracing::warn!(%error, "rabbitmq cannot be reached, trying on");
+                    }
+                }
+            }
+            tokio::select! {
+                () = soft.cancelled() => {}
+                () = tokio::time::sleep(RECONNECT_PAUSE) => {}
+            }
+        }
+        self.dead_letters.close().await;
+    }
+
+    async fn consume(&mut self, mut consumer: Consumer, soft: &CancellationToken) -> Result<(), BusError> {
+        loop {
+            let first = tokio::select! {
+                biased;
+                () = soft.cancelled() => break,
+                delivery = consumer.next() => delivery?,
+            };
+            let mut gathered = Gathered::default();
+            gathered.add(first);
+            while gathered.events.len() < self.batch_size {
+                match consumer.try_next()? {
+                    Some(delivery) => gathered.add(delivery),
+                    None => break,
+                }
+            }
+            for (delivery, reason) in std::mem::take(&mut gathered.undecodable) {
+                self.bury(&mut consumer, delivery, &reason).await?;
+            }
+            if !self.apply(&gathered.events, soft).await {
+                break;
+            }
+            fail::fail_point!("consume.applied");
+            consumer.ack(&gathered.deliveries).await?;
+        }
+        let _ = consumer.stop().await;
+        consumer.close().await;
+        Ok(())
+    }
+
+    /// Applies, waiting for the database as long as it takes; false if the process is to end first.
+    async fn apply(&self, events: &[LikeEvent], soft: &CancellationToken) -> bool {
+        while let Err(error) = self.applier.apply(events).await {
+            self.stores.database_circuit.trip(&error);
+            while self.stores.database_circuit.is_open() {
+                tokio::select! {
+                    () = soft.cancelled() => return false,
+                    () = tokio::time::sleep(DATABASE_PAUSE) => {}
+                }
+            }
+        }
+        true
+    }
+
+    /// Bytes that are no events go to the dead letters with their reason. Events that were in such a message are still
+    /// in the journal and are published again from there.
+    async fn bury(&mut self, consumer: &mut Consumer, delivery: Delivery, reason: &str) -> Result<(), BusError> {
+        tracing::warn!(reason, bytes = delivery.body.len(), id = delivery.message_id, "message cannot be decoded");
+        metrics::dead("undecodable");
+        match self.dead_letters.publish_dead(&delivery.body, reason, &Headers::new()).await {
+            Ok(()) => consumer.ack([&delivery]).await,
+            // The broker's own dead-lettering takes it, without our reason.
+            Err(error) => {
+                tracing::warn!(%error, "dead letter not confirmed, rejecting the message instead");
+                consumer.nack([&delivery], false).await
+            }
+        }
+    }
+}
+
+/// Deliveries in hand and what they say.
+#[derive(Default)]
+struct Gathered {
+    deliveries: Vec<Delivery>,
+    events: Vec<LikeEvent>,
+    undecodable: Vec<(Delivery, String)>,
+}
+
+impl Gathered {
+    fn add(&mut self, delivery: Delivery) {
+        match decode_batch(&delivery.body) {
+            Ok(events) => {
+                self.events.extend(events);
+                self.deliveries.push(delivery);
+            }
+            Err(error) => self.undecodable.push((delivery, error.to_string())),
+        }
+    }
+}

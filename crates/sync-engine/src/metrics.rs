@@ -1,0 +1,93 @@
+//! Names and meanings of the engine's metrics, in one place.
+
+use ::metrics::{counter, gauge, histogram};
+use domain::cache::{SettleReport, ShardStatus};
+use std::time::Duration;
+
+/// `likes_total{outcome}`: answers to likes and unlikes.
+pub fn like(outcome: &'static str) {
+    counter!("likes_total", "outcome" => outcome).increment(1);
+}
+
+/// `circuit_open{part}`: 1 while a part counts as away.
+pub fn circuit(part: &'static str, open: bool) {
+    gauge!("circuit_open", "part" => part).set(if open { 1.0 } else { 0.0 });
+}
+
+/// `publish_batch_size`: events per confirmed message; `publish_seconds`: until the confirm.
+pub(crate) fn published(events: usize, took: Duration) {
+    histogram!("publish_batch_size").record(events as f64);
+    histogram!("publish_seconds").record(took.as_secs_f64());
+    counter!("published_events_total").increment(events as u64);
+}
+
+/// `relay_spilled_total{reason}`: accepted events left to the rescuer.
+pub(crate) fn spilled(reason: &'static str, events: usize) {
+    counter!("relay_spilled_total", "reason" => reason).increment(events as u64);
+}
+
+/// `rescued_events_total{how}`: stuck events published again or applied directly.
+pub(crate) fn rescued(how: &'static str, events: usize) {
+    counter!("rescued_events_total", "how" => how).increment(events as u64);
+}
+
+/// `apply_batch_size`: events per transaction; `apply_seconds`: its duration.
+pub(crate) fn applied(events: usize, took: Duration) {
+    histogram!("apply_batch_size").record(events as f64);
+    histogram!("apply_seconds").record(took.as_secs_f64());
+    counter!("applied_events_total").increment(events as u64);
+}
+
+/// `commit_lag_seconds`: from acceptance to commit, per event.
+pub(crate) fn commit_lag(lag: impl Iterator<Item = Duration>) {
+    let histogram = histogram!("commit_lag_seconds");
+    lag.for_each(|lag| histogram.record(lag.as_secs_f64()));
+}
+
+/// `settled_entries_total`, `settle_corrections_total`, `settle_refreshed_pairs_total`.
+pub(crate) fn settled(report: SettleReport) {
+    counter!("settled_entries_total").increment(report.removed);
+    counter!("settle_corrections_total").increment(report.corrections);
+    counter!("settle_refreshed_pairs_total").increment(report.refreshed);
+}
+
+/// `settle_failures_total`: settlements left to the rescuer.
+pub(crate) fn settle_failed() {
+    counter!("settle_failures_total").increment(1);
+}
+
+/// `parked_events_total`, `retried_events_total{outcome}`, `dead_events_total{kind}`: events that failed alone.
+pub(crate) fn parked(events: usize) {
+    counter!("parked_events_total").increment(events as u64);
+}
+
+/// See [`parked`].
+pub(crate) fn retried(outcome: &'static str) {
+    counter!("retried_events_total", "outcome" => outcome).increment(1);
+}
+
+/// See [`parked`].
+pub(crate) fn dead(kind: &'static str) {
+    counter!("dead_events_total", "kind" => kind).increment(1);
+}
+
+/// `degraded_writes_total`: likes written to the database directly.
+pub(crate) fn degraded_write() {
+    counter!("degraded_writes_total").increment(1);
+}
+
+/// `journal_entries`, `journal_oldest_age_seconds`, `accepted_entries`, `settled_entries`: the journals' books.
+pub fn journals(status: &[ShardStatus]) {
+    let sum = |field: fn(&ShardStatus) -> u64| status.iter().map(field).sum::<u64>() as f64;
+    gauge!("journal_entries").set(sum(|s| s.journal_len));
+    gauge!("journal_accepted_entries").set(sum(|s| s.accepted));
+    gauge!("journal_settled_entries").set(sum(|s| s.settled));
+    let oldest = status.iter().filter_map(ShardStatus::oldest_age).max().unwrap_or_default();
+    gauge!("journal_oldest_age_seconds").set(oldest.as_secs_f64());
+}
+
+/// `queue_ready_messages`, `queue_consumers`: the broker's queue.
+pub(crate) fn queue(ready: u32, consumers: u32) {
+    gauge!("queue_ready_messages").set(f64::from(ready));
+    gauge!("queue_consumers").set(f64::from(consumers));
+}

@@ -1,0 +1,78 @@
+//! Probes: the only ones that close a circuit, and the first to notice an outage when there is no traffic.
+
+use crate::refresh;
+use crate::stores::Stores;
+use event_bus::Publisher;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A probe that takes longer has failed.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// While all is well, parts are looked at this often; the cache's clock is measured with it.
+const CALM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Watches the cache; while both stores answer, tells it what degraded writes it missed.
+pub async fn watch_cache(stores: Stores, interval: Duration, stop: CancellationToken) {
+    while pause(&stores.cache_circuit, interval, &stop).await {
+        // A cache that comes back may be another one: it is examined like at start.
+        let open = stores.cache_circuit.is_open();
+        let look = async { if open { stores.cache.prepare().await } else { Ok(()) }.and(stores.cache.ping().await) };
+        match timeout(PROBE_TIMEOUT, look).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                stores.cache_circuit.failure(&error);
+                continue;
+            }
+            Err(elapsed) => {
+                stores.cache_circuit.failure(&elapsed);
+                continue;
+            }
+        }
+        let told = if stores.cache_circuit.is_open() {
+            refresh::close_cache_circuit(&stores).await
+        } else if stores.database_circuit.is_open() {
+            Ok(())
+        } else {
+            stores.cache_circuit.success();
+            refresh::drain(&stores).await.map(drop)
+        };
+        match told {
+            Ok(()) => {}
+            Err(refresh::RefreshError::Cache(error)) => stores.cache_circuit.failure(&error),
+            Err(refresh::RefreshError::Store(error)) => stores.database_circuit.failure(&error),
+        }
+    }
+}
+
+/// Watches the database.
+pub async fn watch_database(stores: Stores, interval: Duration, stop: CancellationToken) {
+    while pause(&stores.database_circuit, interval, &stop).await {
+        // No deadline of ours: a first migration may take long, and every call within has its own.
+        match stores.prepare_database().await {
+            Ok(()) => stores.database_circuit.close(),
+            Err(error) => stores.database_circuit.failure(&error),
+        }
+    }
+}
+
+/// Watches the broker over a connection of its own.
+pub async fn watch_broker(stores: Stores, mut publisher: Publisher, interval: Duration, stop: CancellationToken) {
+    while pause(&stores.broker_circuit, interval, &stop).await {
+        match publisher.queue_depth().await {
+            Ok(_) => stores.broker_circuit.close(),
+            Err(error) => stores.broker_circuit.failure(&error),
+        }
+    }
+    publisher.close().await;
+}
+
+/// Waits until it is time to look; false at the end.
+async fn pause(circuit: &crate::circuit::Circuit, interval: Duration, stop: &CancellationToken) -> bool {
+    let wait = if circuit.is_open() { interval } else { CALM_INTERVAL };
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = sleep(wait) => true,
+    }
+}

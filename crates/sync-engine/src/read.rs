@@ -1,0 +1,114 @@
+//! Reads: the cache answers, the database fills what it does not know, and serves alone while the cache is away.
+
+use crate::recheck::Recheck;
+use crate::stores::Stores;
+use domain::cache::CacheResult;
+use domain::{Pair, PairState, Resource};
+use event_store::StoreError;
+
+/// Reads counts and states.
+#[derive(Clone)]
+pub struct Reader {
+    stores: Stores,
+    recheck: Recheck,
+}
+
+/// Neither cache nor database could answer.
+#[derive(Debug, thiserror::Error)]
+#[error("unavailable: {0}")]
+pub struct ReadError(String);
+
+/// What was read, in the order of the question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read<T> {
+    /// The answers.
+    pub values: Vec<T>,
+    /// Whether a part was away.
+    pub degraded: bool,
+}
+
+impl Reader {
+    /// Fills are checked again through `recheck`.
+    pub fn new(stores: Stores, recheck: Recheck) -> Self {
+        Self { stores, recheck }
+    }
+
+    /// Served counts.
+    pub async fn counts(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
+        let cached = self.ask_cache(self.stores.cache.counts(resources)).await;
+        let degraded = cached.is_none();
+        let mut values: Vec<Option<i64>> = match cached {
+            Some(cached) => cached.into_iter().map(|count| count.map(|count| count.served)).collect(),
+            None => vec![None; resources.len()],
+        };
+        let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
+        if !missing.is_empty() {
+            let asked: Vec<Resource> = missing.iter().map(|i| resources[*i]).collect();
+            let stored = Box::pin(self.ask_database(self.stores.database.load_counts(&asked))).await?;
+            for (index, stored) in missing.iter().zip(&stored) {
+                values[*index] = Some(stored.count);
+            }
+            if !degraded {
+                let fills: Vec<_> = asked.iter().copied().zip(stored).collect();
+                self.ask_cache(self.stores.cache.fill_counts(&fills)).await;
+                self.recheck.resources(asked).await;
+            }
+        }
+        Ok(Read { values: values.into_iter().map(Option::unwrap_or_default).collect(), degraded })
+    }
+
+    /// States of pairs.
+    pub async fn states(&self, pairs: &[Pair]) -> Result<Read<PairState>, ReadError> {
+        let cached = self.ask_cache(self.stores.cache.states(pairs)).await;
+        let degraded = cached.is_none();
+        let mut values = cached.unwrap_or_else(|| vec![None; pairs.len()]);
+        let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
+        if !missing.is_empty() {
+            let asked: Vec<Pair> = missing.iter().map(|i| pairs[*i]).collect();
+            let stored = Box::pin(self.ask_database(self.stores.database.load_states(&asked))).await?;
+            for (index, state) in missing.iter().zip(&stored) {
+                values[*index] = Some(*state);
+            }
+            if !degraded {
+                let fills: Vec<_> = asked.iter().copied().zip(stored).collect();
+                self.ask_cache(self.stores.cache.fill_states(&fills)).await;
+                self.recheck.pairs(asked).await;
+            }
+        }
+        Ok(Read { values: values.into_iter().map(Option::unwrap_or_default).collect(), degraded })
+    }
+
+    async fn ask_cache<T>(&self, call: impl Future<Output = CacheResult<T>>) -> Option<T> {
+        if self.stores.cache_circuit.is_open() {
+            return None;
+        }
+        match call.await {
+            Ok(value) => {
+                self.stores.cache_circuit.success();
+                Some(value)
+            }
+            Err(error) => {
+                self.stores.cache_circuit.failure(&error);
+                None
+            }
+        }
+    }
+
+    async fn ask_database<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, ReadError> {
+        if self.stores.database_circuit.is_open() {
+            return Err(ReadError("the database is away and the cache does not know".to_owned()));
+        }
+        match call.await {
+            Ok(value) => {
+                self.stores.database_circuit.success();
+                Ok(value)
+            }
+            Err(error) => {
+                if error.is_unavailable() {
+                    self.stores.database_circuit.failure(&error);
+                }
+                Err(ReadError(error.to_string()))
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Fill, then look again: closes the race between a fill and a settle.
+//!
+//! A count is loaded, then filled. A settle between the two finds no counter and changes nothing; the fill then
+//! carries an old count, and nothing would ever correct it. So after every fill the row is read once more and settled:
+//! a commit before that second read is seen by it, and a commit after it settles a counter that is cached. The same
+//! holds for pairs.
+
+use crate::stores::Stores;
+use domain::cache::{SettledResource, Settlement};
+use domain::{Pair, Resource};
+use event_store::StoreError;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const CAPACITY: usize = 16_384;
+const BATCH: usize = 500;
+
+#[derive(Debug, Clone, Copy)]
+enum Filled {
+    Count(Resource),
+    State(Pair),
+}
+
+/// Hands fills to the task that looks again. When it is behind, callers wait for it.
+#[derive(Debug, Clone)]
+pub struct Recheck {
+    sender: mpsc::Sender<Filled>,
+}
+
+impl Recheck {
+    /// The handle, and the task to run beside it.
+    pub fn new(stores: Stores) -> (Self, RecheckTask) {
+        let (sender, receiver) = mpsc::channel(CAPACITY);
+        (Self { sender }, RecheckTask { stores, receiver })
+    }
+
+    pub(crate) async fn resources(&self, resources: impl IntoIterator<Item = Resource>) {
+        for resource in resources {
+            // Fails only when the process ends; what is cached then lives on, and the checker will look at it.
+            let _ = self.sender.send(Filled::Count(resource)).await;
+        }
+    }
+
+    pub(crate) async fn pairs(&self, pairs: impl IntoIterator<Item = Pair>) {
+        for pair in pairs {
+            let _ = self.sender.send(Filled::State(pair)).await;
+        }
+    }
+}
+
+/// Looks again at what was filled.
+pub struct RecheckTask {
+    stores: Stores,
+    receiver: mpsc::Receiver<Filled>,
+}
+
+impl RecheckTask {
+    /// Runs until every handle is gone, or `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut filled = Vec::with_capacity(BATCH);
+        loop {
+            filled.clear();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                count = self.receiver.recv_many(&mut filled, BATCH) => if count == 0 { return },
+            }
+            if let Err(error) = self.look_again(&filled).await {
+                // A store that is away is met by its circuit; these fills wait for the next settle or the checker.
+                tracing::debug!(%error, fills = filled.len(), "could not look again at fills");
+            }
+        }
+    }
+
+    async fn look_again(&self, filled: &[Filled]) -> Result<(), RecheckError> {
+        let mut resources: Vec<Resource> =
+            filled.iter().filter_map(|f| if let Filled::Count(r) = f { Some(*r) } else { None }).collect();
+        let mut pairs: Vec<Pair> =
+            filled.iter().filter_map(|f| if let Filled::State(p) = f { Some(*p) } else { None }).collect();
+        resources.sort_unstable();
+        resources.dedup();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let counts = self.stores.database.load_counts(&resources).await?;
+        let states = self.stores.database.load_states(&pairs).await?;
+        let settlement = Settlement {
+            resources: resources
+                .into_iter()
+                .zip(counts)
+                .map(|(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) })
+                .collect(),
+            pairs: pairs.into_iter().zip(states).collect(),
+        };
+        self.stores.cache.settle(&settlement).await?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RecheckError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Cache(#[from] domain::cache::CacheError),
+}

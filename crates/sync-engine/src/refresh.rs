@@ -1,0 +1,104 @@
+//! Degraded writes are told to the cache: the list of what it missed is in the database, written in the same
+//! transaction as the rows, so it survives whoever wrote it. Any process that reaches both stores drains it.
+
+use crate::stores::Stores;
+use domain::cache::{CacheError, SettledResource, Settlement};
+use domain::{LikeIntent, Pair, PairState, Resource};
+use event_store::{DirectOutcome, StoreError};
+
+/// Most list entries told at once.
+const BATCH: usize = 500;
+
+/// Why the cache could not be told.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The database is why.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cache is why.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+/// Tells the cache about at most one batch; returns how many entries were told.
+///
+/// Rows are read after the list and told before it is shortened, so stopping anywhere only repeats work.
+pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
+    let entries = stores.database.take_refreshes(BATCH as u32).await?;
+    if entries.is_empty() {
+        return Ok(0);
+    }
+    let mut pairs: Vec<Pair> = entries.iter().map(|entry| entry.pair).collect();
+    pairs.sort_unstable();
+    pairs.dedup();
+    let mut resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+    resources.dedup();
+    let states = stores.database.load_states(&pairs).await?;
+    let counts = stores.database.load_counts(&resources).await?;
+    let settlement = Settlement {
+        resources: resources
+            .into_iter()
+            .zip(counts)
+            .map(|(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) })
+            .collect(),
+        pairs: pairs.into_iter().zip(states).collect(),
+    };
+    stores.cache.settle(&settlement).await?;
+    fail::fail_point!("refresh.told");
+    let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
+    stores.database.delete_refreshes(&ids).await?;
+    Ok(entries.len())
+}
+
+/// Tells everything that is listed now.
+pub async fn drain(stores: &Stores) -> Result<usize, RefreshError> {
+    let mut total = 0;
+    loop {
+        let told = drain_batch(stores).await?;
+        total += told;
+        if told < BATCH {
+            return Ok(total);
+        }
+    }
+}
+
+/// The cache answers again: tells it what it missed, then lets it serve.
+///
+/// The last drain runs while no direct write is under way, so none can slip between it and the closing.
+pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
+    if stores.database_circuit.is_open() {
+        // Nothing was written directly that could be told now; the list is drained when the database is back.
+        stores.cache_circuit.close();
+        return Ok(());
+    }
+    drain(stores).await?;
+    let _no_direct_writes = stores.direct_gate.write().await;
+    drain(stores).await?;
+    stores.cache_circuit.close();
+    Ok(())
+}
+
+/// The synchronous path's second half: tells the cache what was just committed. What fails here is on the list.
+pub(crate) async fn tell_cache(
+    stores: &Stores,
+    intents: &[LikeIntent],
+    outcomes: &[DirectOutcome],
+) -> Result<(), CacheError> {
+    let settlement = Settlement {
+        resources: intents
+            .iter()
+            .zip(outcomes)
+            .map(|(intent, outcome)| SettledResource {
+                resource: intent.pair.resource,
+                entries: Vec::new(),
+                stored: Some(outcome.stored),
+            })
+            .collect(),
+        pairs: intents
+            .iter()
+            .zip(outcomes)
+            .map(|(intent, outcome)| (intent.pair, PairState { liked: outcome.liked, version: outcome.version }))
+            .collect(),
+    };
+    stores.cache.settle(&settlement).await.map(drop)
+}

@@ -1,0 +1,133 @@
+//! Relay: accepted events to the sink, at once and in batches.
+//!
+//! A batch is whatever was accepted while the one before was being confirmed: one event when there is no load, up to
+//! `batch_size` under load. Nothing here can lose an event: it is in the journal until it is settled, so everything
+//! that is not confirmed is simply left to the rescuer.
+
+use crate::apply::Applier;
+use crate::metrics;
+use crate::stores::Stores;
+use domain::codec::EncodedEvent;
+use event_bus::{BusError, Headers, Publisher};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// After a refusal (queue full) the relay rests: the broker asked for it.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Takes accepted events; never waits.
+#[derive(Debug, Clone)]
+pub struct RelayHandle {
+    sender: mpsc::Sender<EncodedEvent>,
+}
+
+impl RelayHandle {
+    /// Hands over an event that is in the journal. When the relay is behind, the journal keeps it.
+    pub fn offer(&self, event: EncodedEvent) {
+        if self.sender.try_send(event).is_err() {
+            metrics::spilled("relay_full", 1);
+        }
+    }
+}
+
+/// Moves events from memory to RabbitMQ, or to the applier while the broker is away.
+pub struct Relay {
+    stores: Stores,
+    applier: Applier,
+    publisher: Option<Publisher>,
+    receiver: mpsc::Receiver<EncodedEvent>,
+
+    batch_size: usize,
+}
+
+impl Relay {
+    /// The relay and its handle. Without a publisher every batch is applied directly.
+    pub fn new(
+        stores: Stores,
+        applier: Applier,
+        publisher: Option<Publisher>,
+        capacity: usize,
+        batch_size: usize,
+    ) -> (RelayHandle, Self) {
+        let (sender, receiver) = mpsc::channel(capacity);
+        (RelayHandle { sender }, Self { stores, applier, publisher, receiver, batch_size })
+    }
+
+    /// Runs until every handle is gone and all is relayed, or `hard` says to leave the rest to the journal.
+    pub async fn run(mut self, hard: CancellationToken) {
+        let mut batch = Vec::with_capacity(self.batch_size);
+        loop {
+            batch.clear();
+            let relayed = async {
+                let count = self.receiver.recv_many(&mut batch, self.batch_size).await;
+                if count > 0 {
+                    relay_batch(&self.stores, &self.applier, self.publisher.as_mut(), &batch).await;
+                }
+                count
+            };
+            let count = tokio::select! {
+                biased;
+                () = hard.cancelled() => break,
+                count = relayed => count,
+            };
+            if count == 0 {
+                break;
+            }
+        }
+        if let Some(publisher) = self.publisher {
+            publisher.close().await;
+        }
+    }
+}
+
+async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut Publisher>, batch: &[EncodedEvent]) {
+    if let Some(publisher) = publisher
+        && !stores.broker_circuit.is_open()
+    {
+        match publish(publisher, batch).await {
+            Ok(()) => return stores.broker_circuit.success(),
+            Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),
+            Err(error) => {
+                tracing::debug!(%error, events = batch.len(), "batch refused, left in the journal");
+                metrics::spilled("refused", batch.len());
+                return tokio::time::sleep(REFUSED_PAUSE).await;
+            }
+        }
+    }
+    apply_directly(stores, applier, batch).await;
+}
+
+/// Publishes one batch; a broken connection gets one second chance, because it need not mean that the broker is away.
+pub(crate) async fn publish(publisher: &mut Publisher, batch: &[EncodedEvent]) -> Result<(), BusError> {
+    let started = Instant::now();
+    fail::fail_point!("relay.read");
+    let mut result = publisher.publish(batch, &Headers::new()).await;
+    if matches!(
+        &result,
+        Err(BusError::Unavailable { .. } | BusError::NotConfirmed(event_bus::NotConfirmed::Returned { .. }))
+    ) {
+        result = publisher.publish(batch, &Headers::new()).await;
+    }
+    if result.is_ok() {
+        fail::fail_point!("relay.confirmed");
+        metrics::published(batch.len(), started.elapsed());
+    }
+    result
+}
+
+async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEvent]) {
+    if stores.database_circuit.is_open() {
+        return metrics::spilled("database_away", batch.len());
+    }
+    let mut events = Vec::with_capacity(batch.len());
+    for encoded in batch {
+        match encoded.decode() {
+            Ok(event) => events.push(event),
+            Err(error) => tracing::error!(%error, version = %encoded.version, "an accepted event cannot be decoded"),
+        }
+    }
+    if applier.apply(&events).await.is_err() {
+        metrics::spilled("database_away", batch.len());
+    }
+}

@@ -1,0 +1,221 @@
+//! Rescue: the journal is the truth, so whatever stays in it too long is brought on its way again.
+//!
+//! An entry is stuck when it is older than `republish_after` and the queue cannot still hold it: the consumers have
+//! settled entries well beyond it, or the queue is empty. A queue that merely has a backlog is never multiplied. Each
+//! entry comes again with a growing interval. While the broker is away, stuck entries are applied directly.
+//!
+//! One process at a time holds the lease; two at once would only publish twice, which versions make harmless.
+
+use crate::apply::Applier;
+use crate::metrics;
+use crate::relay::publish;
+use crate::stores::Stores;
+use domain::cache::{CacheError, ShardStatus};
+use domain::codec::EncodedEvent;
+use domain::{LikeEvent, ShardId, Version};
+use event_bus::Publisher;
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+const LEASE: &str = "rescue";
+const LEASE_TTL: Duration = Duration::from_secs(5);
+
+/// Most pages of one shard looked at in one round.
+const PAGES: usize = 8;
+
+/// Longest interval between two publications of the same entry.
+const LONGEST_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Brings stuck entries on their way.
+pub struct Rescuer {
+    stores: Stores,
+    applier: Applier,
+    publisher: Option<Publisher>,
+
+    owner: String,
+    batch_size: usize,
+    republish_after: Duration,
+    interval: Duration,
+
+    /// Entries published again and not settled yet; bounded by the pages looked at.
+    attempts: HashMap<(ShardId, Version), Attempt>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    count: u32,
+    next: Instant,
+}
+
+impl Rescuer {
+    /// `owner` must differ between processes. Without a publisher stuck entries are applied directly.
+    pub fn new(
+        stores: Stores,
+        applier: Applier,
+        publisher: Option<Publisher>,
+        owner: String,
+        config: &crate::SyncConfig,
+    ) -> Self {
+        Self {
+            stores,
+            applier,
+            publisher,
+            owner,
+            batch_size: config.batch_size,
+            republish_after: config.republish_after,
+            interval: config.rescue_interval,
+            attempts: HashMap::new(),
+        }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(self.interval) => {}
+            }
+            if self.stores.cache_circuit.is_open() {
+                continue;
+            }
+            let round = tokio::select! {
+                () = stop.cancelled() => break,
+                round = self.round() => round,
+            };
+            if let Err(error) = round {
+                self.stores.cache_circuit.failure(&error);
+            }
+        }
+        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        if let Some(publisher) = self.publisher {
+            publisher.close().await;
+        }
+    }
+
+    async fn round(&mut self) -> Result<(), CacheError> {
+        let status = self.stores.cache.shard_status().await?;
+        metrics::journals(&status);
+        if self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_none() {
+            self.attempts.clear();
+            return Ok(());
+        }
+        let direct = self.publisher.is_none() || self.stores.broker_circuit.is_open();
+        let mut queue_empty = true;
+        if let Some(publisher) = self.publisher.as_mut().filter(|_| !direct) {
+            match publisher.queue_depth().await {
+                Ok(depth) => {
+                    metrics::queue(depth.ready, depth.consumers);
+                    queue_empty = depth.ready == 0;
+                }
+                Err(error) => {
+                    self.stores.broker_circuit.failure(&error);
+                    return Ok(());
+                }
+            }
+        }
+        let stuck: Vec<ShardStatus> = status
+            .into_iter()
+            .filter(|shard| shard.oldest_age().is_some_and(|age| age > self.republish_after))
+            .collect();
+        if stuck.is_empty() {
+            self.attempts.clear();
+        }
+        for shard in stuck {
+            if direct {
+                self.apply_shard(&shard).await?;
+            } else {
+                self.republish_shard(&shard, queue_empty).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The broker is away: what is stuck goes to the database from here.
+    async fn apply_shard(&self, shard: &ShardStatus) -> Result<(), CacheError> {
+        let mut after = Version::ZERO;
+        for _ in 0..PAGES {
+            if self.stores.database_circuit.is_open() {
+                return Ok(());
+            }
+            let page = self.stores.cache.journal_page(shard.shard, after, self.batch_size).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.version;
+            let events: Vec<LikeEvent> = page
+                .iter()
+                .filter(|entry| shard.now.since(entry.version) > self.republish_after)
+                .filter_map(decoded)
+                .collect();
+            if events.is_empty() || self.applier.apply(&events).await.is_err() {
+                return Ok(());
+            }
+            metrics::rescued("applied", events.len());
+        }
+        Ok(())
+    }
+
+    async fn republish_shard(&mut self, shard: &ShardStatus, queue_empty: bool) -> Result<(), CacheError> {
+        // What left the journal needs no memory.
+        let oldest = shard.oldest.unwrap_or(Version::ZERO);
+        self.attempts.retain(|(of, version), _| *of != shard.shard || *version >= oldest);
+
+        let mut after = Version::ZERO;
+        for _ in 0..PAGES {
+            let page = self.stores.cache.journal_page(shard.shard, after, self.batch_size).await?;
+            let Some(last) = page.last().map(|entry| entry.version) else { return Ok(()) };
+            after = last;
+            let now = Instant::now();
+            let due: Vec<EncodedEvent> = page
+                .into_iter()
+                .filter(|entry| {
+                    let passed = shard.settled_up_to.since(entry.version) > self.republish_after;
+                    let old = shard.now.since(entry.version) > self.republish_after;
+                    let waited =
+                        self.attempts.get(&(shard.shard, entry.version)).is_none_or(|attempt| attempt.next <= now);
+                    old && waited && (queue_empty || passed) && decoded(entry).is_some()
+                })
+                .collect();
+            if !due.is_empty() && !self.republish(shard.shard, &due).await {
+                return Ok(());
+            }
+            if shard.now.since(last) <= self.republish_after {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn republish(&mut self, shard: ShardId, due: &[EncodedEvent]) -> bool {
+        let Some(publisher) = &mut self.publisher else { return false };
+        match publish(publisher, due).await {
+            Ok(()) => {
+                for entry in due {
+                    let count = self.attempts.get(&(shard, entry.version)).map_or(0, |attempt| attempt.count + 1);
+                    let interval = self.republish_after.saturating_mul(1 << count.min(16)).min(LONGEST_INTERVAL);
+                    self.attempts.insert((shard, entry.version), Attempt { count, next: Instant::now() + interval });
+                }
+                metrics::rescued("republished", due.len());
+                tracing::info!(%shard, events = due.len(), "stuck journal entries published again");
+                true
+            }
+            Err(error) => {
+                if error.is_unavailable() {
+                    self.stores.broker_circuit.failure(&error);
+                }
+                tracing::debug!(%error, "stuck entries could not be published again");
+                false
+            }
+        }
+    }
+}
+
+fn decoded(entry: &EncodedEvent) -> Option<LikeEvent> {
+    match entry.decode() {
+        Ok(event) => Some(event),
+        Err(error) => {
+            // Only a foreign writer can do this. It stays where it is, and the journal's age raises the alarm.
+            tracing::error!(%error, version = %entry.version, "journal entry cannot be decoded");
+            None
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What every step of the protocol works on.
+
+use crate::circuit::Circuit;
+use crate::config::CircuitConfig;
+use chrono::{DateTime, Utc};
+use domain::cache::{CacheError, LikeCache};
+use domain::{ShardCount, Version};
+use event_store::{EventStore, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::RwLock;
+
+/// The cache, the database, and whether each part is away. Cheap to clone.
+#[derive(Clone)]
+pub struct Stores {
+    /// Where likes are accepted.
+    pub cache: Arc<dyn LikeCache>,
+    /// Where they end up.
+    pub database: EventStore,
+    /// Open while the cache is away: likes are written directly.
+    pub cache_circuit: Arc<Circuit>,
+    /// Open while the broker is away: the relay applies directly.
+    pub broker_circuit: Arc<Circuit>,
+    /// Open while the database is away: nothing waits for it.
+    pub database_circuit: Arc<Circuit>,
+    shards: ShardCount,
+    schema_ready: Arc<AtomicBool>,
+    /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
+    /// before the first like is judged by the cache again.
+    pub(crate) direct_gate: Arc<RwLock<()>>,
+}
+
+impl Stores {
+    /// All circuits closed.
+    pub fn new(cache: Arc<dyn LikeCache>, database: EventStore, shards: ShardCount, config: CircuitConfig) -> Self {
+        let circuit = |part| Arc::new(Circuit::new(part, config.failures));
+        Self {
+            cache,
+            database,
+            cache_circuit: circuit("cache"),
+            broker_circuit: circuit("broker"),
+            database_circuit: circuit("database"),
+            shards,
+            schema_ready: Arc::new(AtomicBool::new(false)),
+            direct_gate: Arc::new(RwLock::new(())),
+        }
+    }
+
+    /// Brings the schema up to date (once per process) and checks that the data has our number of shards.
+    pub async fn prepare_database(&self) -> Result<(), StoreError> {
+        self.database.ping().await?;
+        if !self.schema_ready.load(Ordering::Acquire) {
+            self.database.migrate().await?;
+            self.database.bind_shards(self.shards).await?;
+            self.schema_ready.store(true, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Looks at both stores at start. One that is away opens its circuit, and its prober goes on trying; one that holds
+    /// other data than ours, or could lose the journal, is a reason not to start at all.
+    pub async fn prepare(&self) -> Result<(), PrepareError> {
+        match self.cache.prepare().await {
+            Ok(()) => {}
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(%error, "the cache is away, starting without it");
+                self.cache_circuit.trip(&error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        match self.prepare_database().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_unavailable() => {
+                tracing::warn!(%error, "the database is away, starting without it");
+                self.database_circuit.trip(&error);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Time in the unit of versions: by the cache's clock, which orders likes, or by this machine's if the cache was
+    /// never reached.
+    pub fn now(&self) -> Version {
+        self.cache.clock().unwrap_or_else(|| Version(wall_clock().timestamp_micros()))
+    }
+}
+
+/// A store holds what this process must not touch.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// This machine's clock: for the ledger's own times, never to order likes.
+pub(crate) fn wall_clock() -> DateTime<Utc> {
+    DateTime::from(std::time::SystemTime::now())
+}
+
+/// A version as the time it stands for.
+pub(crate) fn time_of(version: Version) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(version.0).unwrap_or_default()
+}
