@@ -1,0 +1,90 @@
+//! Degraded writes.
+
+use crate::support::{TestDb, at, intent, like, on_both, video, video_pair};
+use domain::{Action, Origin, StoredCount, Version};
+
+on_both!(
+    direct_writes_take_the_next_version,
+    a_repeated_direct_write_changes_nothing,
+    intents_of_one_call_follow_each_other,
+    refreshes_are_remembered_until_deleted,
+    direct_writes_and_batches_meet_on_one_resource,
+);
+
+async fn direct_writes_take_the_next_version(db: TestDb) {
+    db.store.apply(&[like(1, 7, 5_000)], at(1_000)).await.unwrap();
+    // The clock is behind the row: the version still grows.
+    let unlike = intent(video_pair(1, 7), Action::Unlike);
+    let outcome = db.store.apply_direct(std::slice::from_ref(&unlike), at(1_000), false).await.unwrap()[0];
+    assert!(outcome.changed && !outcome.liked);
+    assert_eq!(outcome.version, Version(5_001));
+    assert_eq!(outcome.stored, StoredCount { count: 0, revision: 2, last_version: Version(5_001) });
+    assert_eq!(db.store.event(unlike.id).await.unwrap().unwrap().event.origin, Origin::Direct);
+
+    let other = intent(video_pair(2, 7), Action::Like);
+    let outcome = db.store.apply_direct(&[other], at(9_000), false).await.unwrap()[0];
+    assert_eq!(outcome.version, Version(9_000));
+    assert_eq!(outcome.stored.count, 1);
+    assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
+}
+
+async fn a_repeated_direct_write_changes_nothing(db: TestDb) {
+    let first = intent(video_pair(1, 7), Action::Like);
+    db.store.apply_direct(std::slice::from_ref(&first), at(1_000), false).await.unwrap();
+    let same_wish = db.store.apply_direct(&[intent(video_pair(1, 7), Action::Like)], at(2_000), true).await.unwrap()[0];
+    assert_eq!((same_wish.changed, same_wish.liked, same_wish.version), (false, true, Version(1_000)));
+    assert_eq!(same_wish.stored.count, 1);
+
+    db.store.apply_direct(&[intent(video_pair(1, 7), Action::Unlike)], at(3_000), false).await.unwrap();
+    let same_event = db.store.apply_direct(&[first], at(4_000), true).await.unwrap()[0];
+    assert_eq!((same_event.changed, same_event.liked, same_event.version), (false, false, Version(3_000)));
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
+    assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
+}
+
+async fn intents_of_one_call_follow_each_other(db: TestDb) {
+    let pair = video_pair(1, 7);
+    let intents = [Action::Like, Action::Like, Action::Unlike, Action::Like].map(|action| intent(pair, action));
+    let outcomes = db.store.apply_direct(&intents, at(1_000), true).await.unwrap();
+    let seen: Vec<_> = outcomes.iter().map(|outcome| (outcome.changed, outcome.liked, outcome.version.0)).collect();
+    assert_eq!(seen, [(true, true, 1_000), (false, true, 1_000), (true, false, 1_001), (true, true, 1_002)]);
+    assert!(outcomes.iter().all(|outcome| outcome.stored.count == 1));
+    assert_eq!(db.store.take_refreshes(10).await.unwrap().len(), 1);
+    db.assert_counts_are_live_rows().await;
+}
+
+async fn refreshes_are_remembered_until_deleted(db: TestDb) {
+    for user in 1..=3 {
+        db.store.apply_direct(&[intent(video_pair(user, 7), Action::Like)], at(1_000), true).await.unwrap();
+    }
+    let two = db.store.take_refreshes(2).await.unwrap();
+    assert_eq!(two.iter().map(|refresh| refresh.pair).collect::<Vec<_>>(), [video_pair(1, 7), video_pair(2, 7)]);
+    assert_eq!(db.store.take_refreshes(2).await.unwrap(), two);
+    db.store.delete_refreshes(&two.iter().map(|refresh| refresh.id).collect::<Vec<_>>()).await.unwrap();
+    let rest = db.store.take_refreshes(10).await.unwrap();
+    assert_eq!(
+        rest.iter().map(|refresh| (refresh.pair, refresh.version)).collect::<Vec<_>>(),
+        [(video_pair(3, 7), Version(1_000))]
+    );
+}
+
+async fn direct_writes_and_batches_meet_on_one_resource(db: TestDb) {
+    let (direct, batches) = (db.store.clone(), db.store.clone());
+    let direct = tokio::spawn(async move {
+        for n in 0..60 {
+            let intents: Vec<_> =
+                (1..=4).map(|id| intent(video_pair(1 + n % 9, id), Action::from_liked(n % 2 == 0))).collect();
+            direct.apply_direct(&intents, at(1_000 + n), true).await.unwrap();
+        }
+    });
+    let batches = tokio::spawn(async move {
+        for n in 0..60 {
+            let events: Vec<_> = (1..=40).map(|i| like(1 + (n + i) % 20, 1 + i % 4, 1_000 + n * 40 + i)).collect();
+            batches.apply(&events, at(1_000)).await.unwrap();
+        }
+    });
+    direct.await.unwrap();
+    batches.await.unwrap();
+    db.assert_counts_are_live_rows().await;
+    assert!(db.store.load_counts(&[video(1)]).await.unwrap()[0].revision > 1);
+}

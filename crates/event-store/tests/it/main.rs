@@ -1,0 +1,11 @@
+//! One suite for both databases: each test runs on a real MariaDB and on a SQLite file, in a schema of its own.
+
+mod apply;
+mod direct;
+mod failures;
+mod ledger;
+mod lists;
+mod outages;
+mod retention;
+mod schema;
+mod support;

@@ -1,0 +1,68 @@
+//! A server that is away, comes back, hangs or only reads.
+
+use crate::support::{at, like};
+use event_store::{DatabaseConfig, EventStore};
+use std::time::Duration;
+use test_support::{MariaDb, MariaDbOptions, eventually};
+use tokio::time::Instant;
+
+async fn private() -> (MariaDb, EventStore) {
+    let server = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
+    let config = DatabaseConfig {
+        url: server.url().to_owned().into(),
+        connect_timeout: Duration::from_secs(1),
+        acquire_timeout: Duration::from_secs(1),
+        query_timeout: Duration::from_secs(2),
+        ..DatabaseConfig::default()
+    };
+    let store = EventStore::connect(&config).await.unwrap();
+    store.migrate().await.unwrap();
+    (server, store)
+}
+
+#[tokio::test]
+async fn a_killed_server_is_unavailable_and_comes_back() {
+    let (server, store) = private().await;
+    store.apply(&[like(1, 7, 1)], at(1_000)).await.unwrap();
+    server.kill9().unwrap();
+    let before = Instant::now();
+    let error = store.apply(&[like(2, 7, 2)], at(1_000)).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+    assert!(store.ping().await.unwrap_err().is_unavailable());
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+
+    server.restart().await.unwrap();
+    eventually(Duration::from_secs(20), "a ping after the restart", || store.ping()).await;
+    let applied = store.apply(&[like(2, 7, 2)], at(1_000)).await.unwrap();
+    assert_eq!(applied.counts.first().unwrap().1.count, 2);
+}
+
+#[tokio::test]
+async fn a_hanging_server_does_not_hang_its_callers() {
+    let (server, store) = private().await;
+    server.pause().unwrap();
+    let before = Instant::now();
+    assert!(store.ping().await.unwrap_err().is_unavailable());
+    assert!(store.apply(&[like(1, 7, 1)], at(1_000)).await.unwrap_err().is_unavailable());
+    assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
+    server.resume().unwrap();
+    eventually(Duration::from_secs(20), "an apply after the pause", || async {
+        store.apply(&[like(1, 7, 1)], at(1_000)).await
+    })
+    .await;
+    assert_eq!(store.load_counts(&[like(1, 7, 1).pair().resource]).await.unwrap()[0].count, 1);
+}
+
+#[tokio::test]
+async fn a_read_only_server_is_unavailable() {
+    let (server, store) = private().await;
+    let user = "CREATE USER app@'%' IDENTIFIED BY 'pw'; GRANT SELECT, INSERT, UPDATE, DELETE ON test.* TO app@'%'";
+    test_support::execute_sql(server.url(), user).await.unwrap();
+    drop(store);
+    let config = DatabaseConfig { url: server.url().replace("root@", "app:pw@").into(), ..DatabaseConfig::default() };
+    let store = EventStore::connect(&config).await.unwrap();
+    store.apply(&[like(1, 7, 1)], at(1_000)).await.unwrap();
+    test_support::execute_sql(server.url(), "SET GLOBAL read_only = 1").await.unwrap();
+    let error = store.apply(&[like(2, 7, 2)], at(1_000)).await.unwrap_err();
+    assert!(error.is_unavailable(), "{error}");
+}

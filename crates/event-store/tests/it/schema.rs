@@ -1,0 +1,71 @@
+//! Schema and shard number.
+
+use crate::support::{TestDb, at, like, on_both};
+use domain::ShardCount;
+use event_store::{DatabaseConfig, EventStore, StoreError};
+
+on_both!(migrating_twice_is_harmless, another_shard_number_is_refused);
+
+async fn migrating_twice_is_harmless(db: TestDb) {
+    db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
+    db.store.migrate().await.unwrap();
+    assert_eq!(db.store.pending_migrations().await.unwrap(), Vec::<String>::new());
+    assert_eq!(db.number("SELECT COUNT(*) FROM video_likes").await, 1);
+}
+
+async fn another_shard_number_is_refused(db: TestDb) {
+    let shards = |count| ShardCount::new(count).unwrap();
+    db.store.bind_shards(shards(16)).await.unwrap();
+    db.store.bind_shards(shards(16)).await.unwrap();
+    let error = db.store.bind_shards(shards(8)).await.unwrap_err();
+    assert!(matches!(error, StoreError::ShardMismatch { stored: 16, configured: 8 }), "{error}");
+    assert_eq!(error.to_string(), "database holds data of 16 shards, configured are 8");
+    db.store.bind_shards(shards(16)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_start_together_all_come_up_on_mysql() {
+    migrate_together(TestDb::mysql_empty().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn processes_that_start_together_all_come_up_on_sqlite() {
+    migrate_together(TestDb::sqlite_empty().await).await;
+}
+
+async fn migrate_together(db: TestDb) {
+    assert_eq!(db.store.pending_migrations().await.unwrap().len(), 1);
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        let store = EventStore::connect(&db.config).await.unwrap();
+        starts.push(tokio::spawn(async move {
+            store.migrate().await.unwrap();
+            store.bind_shards(ShardCount::default()).await.unwrap();
+        }));
+    }
+    for start in starts {
+        start.await.unwrap();
+    }
+    assert_eq!(db.store.pending_migrations().await.unwrap(), Vec::<String>::new());
+    assert_eq!(db.number("SELECT COUNT(*) FROM seaql_migrations").await, 1);
+    db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_stopped_half_way_is_run_again() {
+    let db = TestDb::mysql().await;
+    db.execute("DELETE FROM seaql_migrations").await;
+    db.execute("DROP TABLE sync_meta").await;
+    db.store.migrate().await.unwrap();
+    db.store.bind_shards(ShardCount::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_refused_without_quoting_it() {
+    for url in ["postgres://root:secret@localhost/x", "mysql://root:secret@localhost:notaport/x"] {
+        let config = DatabaseConfig { url: url.to_owned().into(), ..DatabaseConfig::default() };
+        let error = EventStore::connect(&config).await.unwrap_err();
+        assert!(matches!(error, StoreError::Config(_)), "{error}");
+        assert!(!format!("{error} {error:?} {config:?}").contains("secret"));
+    }
+}
