@@ -1,0 +1,91 @@
+//! One installation (a prefix of its own) per test, and a side entrance to the broker.
+
+use domain::codec::{EncodedEvent, encode_payload};
+use domain::{Action, LikeIntent, Origin, Pair, ResourceType, Version};
+use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
+use lapin::options::{BasicPublishOptions, QueueDeleteOptions};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
+use std::time::{Duration, Instant};
+use test_support::unique_name;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn config(url: &str) -> BusConfig {
+    BusConfig { url: url.to_owned().into(), prefix: unique_name("bus"), ..BusConfig::default() }
+}
+
+pub(crate) async fn shared_config() -> BusConfig {
+    config(test_support::shared::rabbitmq().await.unwrap().url())
+}
+
+pub(crate) fn event(version: i64) -> EncodedEvent {
+    let intent = LikeIntent {
+        id: uuid::Uuid::now_v7(),
+        pair: Pair::new(version, ResourceType::Video, 7).unwrap(),
+        action: Action::Like,
+        idempotency_key: None,
+        trace: None,
+    };
+    EncodedEvent { version: Version(version), origin: Origin::Journal, payload: encode_payload(&intent) }
+}
+
+pub(crate) async fn next(consumer: &mut Consumer) -> Delivery {
+    tokio::time::timeout(PATIENCE, consumer.next()).await.expect("no delivery").unwrap()
+}
+
+/// Publishes as a caller does that keeps trying; `tolerable` says which errors may happen meanwhile.
+pub(crate) async fn publish_until_taken(publisher: &mut Publisher, version: i64, tolerable: fn(&BusError) -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = publisher.publish(&[event(version)], &Headers::new()).await {
+        assert!(tolerable(&error) && Instant::now() < end, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Versions of the events in a delivery.
+pub(crate) fn versions(delivery: &Delivery) -> Vec<i64> {
+    let events = domain::codec::decode_batch(&delivery.body).unwrap();
+    events.iter().map(|event| event.version.0).collect()
+}
+
+/// Does what no part of the system may: publishes anything, deletes queues.
+pub(crate) struct Intruder {
+    connection: Connection,
+    prefix: String,
+}
+
+impl Intruder {
+    pub(crate) async fn new(config: &BusConfig) -> Self {
+        use secrecy::ExposeSecret;
+        let connection =
+            Connection::connect(config.url.expose_secret(), ConnectionProperties::default()).await.unwrap();
+        Self { connection, prefix: config.prefix.clone() }
+    }
+
+    pub(crate) async fn publish(&self, body: &[u8]) {
+        let channel = self.connection.create_channel().await.unwrap();
+        let exchange = format!("{}.events", self.prefix);
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        channel.basic_publish(exchange.into(), "likes".into(), options, body, properties).await.unwrap();
+    }
+
+    pub(crate) async fn delete_queue(&self) {
+        let channel = self.connection.create_channel().await.unwrap();
+        let queue = format!("{}.likes", self.prefix);
+        channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
+    }
+
+    /// Removes what the test declared: the broker may outlive it.
+    pub(crate) async fn clean_up(self) {
+        for queue in ["likes", "likes.dead"] {
+            let channel = self.connection.create_channel().await.unwrap();
+            let queue = format!("{}.{queue}", self.prefix);
+            let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
+        }
+        for exchange in ["events", "dead"] {
+            let channel = self.connection.create_channel().await.unwrap();
+            let exchange = format!("{}.{exchange}", self.prefix);
+            let _ = channel.exchange_delete(exchange.into(), Default::default()).await;
+        }
+    }
+}
