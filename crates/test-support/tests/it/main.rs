@@ -1,5 +1,6 @@
 //! The servers, the proxy and the cleaning up, on real processes.
 
+mod binary;
 mod leftovers;
 mod proxy;
 mod servers;
