@@ -1,3 +1,8 @@
-//! Operator command line: migrate, load, verify.
+//! Operator command line; everything is in the library.
 
-fn main() {}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    syncctl::run(std::env::args_os())
+}

@@ -1,0 +1,81 @@
+//! Operator command line of the like pipeline.
+//!
+//! - `load` sends likes, from a trace or generated, and writes down every acknowledged operation ([`load`], [`oplog`]).
+//! - `verify` computes from such logs what must be stored and compares every store with it ([`verify`]).
+//! - `migrate` brings the database to the current schema.
+//! - `like`, `unlike`, `counts`, `states` are single calls for humans ([`commands`]).
+//!
+//! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
+//! that is wrong there must not be wrong here too.
+//!
+//! Exit codes: 0 all well, 1 problems found or failed, 64 bad usage.
+
+pub mod cli;
+pub mod client;
+pub mod commands;
+pub mod generate;
+pub mod hash;
+pub mod load;
+pub mod oplog;
+pub mod trace;
+pub mod verify;
+
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Exit code when problems were found or the command failed.
+pub const EXIT_FAILED: u8 = 1;
+
+/// Exit code of a command line that makes no sense.
+pub const EXIT_USAGE: u8 = 64;
+
+/// A command line that makes no sense; ends with [`EXIT_USAGE`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// One user and resource, and what the user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Operation {
+    /// Who and what.
+    pub pair: domain::Pair,
+    /// Like or unlike.
+    pub action: domain::Action,
+}
+
+/// What a command found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing wrong.
+    Fine,
+    /// Problems, already printed.
+    Problems,
+}
+
+impl Verdict {
+    /// [`Verdict::Fine`] if `fine`.
+    pub const fn from_fine(fine: bool) -> Self {
+        if fine { Self::Fine } else { Self::Problems }
+    }
+}
+
+/// Runs the command line, prints its result to standard output and errors to standard error.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match cli::Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done about a closed terminal.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.run() {
+        Ok(Verdict::Fine) => ExitCode::SUCCESS,
+        Ok(Verdict::Problems) => ExitCode::from(EXIT_FAILED),
+        Err(error) => {
+            eprintln!("syncctl: {error:#}");
+            ExitCode::from(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED })
+        }
+    }
+}
