@@ -1,0 +1,3 @@
+//! Tests of the domain's rules taken together.
+
+mod protocol_model;

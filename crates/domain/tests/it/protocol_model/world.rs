@@ -1,0 +1,564 @@
+//! Servers, broker, consumers, and everything that happens to them.
+
+use super::cache::ModelCache;
+use super::database::{Database, Event};
+use super::{Bug, Faults};
+use domain::cache::{AcceptOutcome, MissingCount, Settlement};
+use domain::{Action, Pair, PairState, Resource, ResourceType, StoredCount, Version};
+use std::collections::{BTreeMap, BTreeSet};
+
+const SERVERS: usize = 2;
+const USERS: u64 = 4;
+const RESOURCES: i64 = 2;
+/// Bound of a server's memory queue; what does not fit is left to the rescuer.
+const QUEUE_LIMIT: usize = 8;
+const REPUBLISH_AFTER: i64 = 40;
+
+/// Deterministic randomness (SplitMix64).
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound.max(1) as u64) as usize
+    }
+
+    pub(super) fn chance(&mut self, percent: u64) -> bool {
+        self.roll() % 100 < percent
+    }
+}
+
+/// A step of a server that has read the database and not yet told the cache.
+#[derive(Debug, Clone, Copy)]
+enum Errand {
+    /// A like whose counter was missing: loaded, to be accepted with the fill.
+    Accept { pair: Pair, action: Action, stored: StoredCount },
+    /// A read whose counter was missing: loaded, to be filled.
+    FillCount { resource: Resource, stored: StoredCount },
+    /// Filled; the database must be read once more.
+    RereadCount { resource: Resource },
+    /// A read whose pair was missing: loaded, to be filled.
+    FillState { pair: Pair, row: PairState },
+    /// Filled; the database must be read once more.
+    RereadState { pair: Pair },
+}
+
+#[derive(Default)]
+struct Server {
+    memory: Vec<Event>,
+    errands: Vec<Errand>,
+}
+
+pub(super) struct World {
+    pub(super) dice: Dice,
+    pub(super) faults: Faults,
+    bug: Option<Bug>,
+    clock: i64,
+    cache: ModelCache,
+    pub(super) cache_up: bool,
+    pub(super) broker_up: bool,
+    database: Database,
+    servers: Vec<Server>,
+    queue: Vec<Vec<Event>>,
+    /// Settlements of consumers that acknowledged first and are slow.
+    late: Vec<Settlement>,
+    /// Last acknowledged action of each pair, with the version that carries it.
+    acknowledged: BTreeMap<Pair, (Action, Version)>,
+    /// Highest version that the cache ever answered: what is written around the cache must be above it.
+    seen: Version,
+    /// Highest version in the cache when it last lost everything.
+    flushed_up_to: Version,
+    /// Pairs whose last change existed only in stores that were lost: nobody promised those.
+    excused: BTreeSet<Pair>,
+    /// Resources with journal entries that no counter counts (accepted while the database was away).
+    uncounted: BTreeSet<Resource>,
+    pub(super) broken: Vec<String>,
+    /// What happened, when it was asked for.
+    pub(super) trail: Option<Vec<String>>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, faults: Faults, bug: Option<Bug>) -> Self {
+        Self {
+            dice: Dice(seed),
+            faults,
+            bug,
+            clock: 1_000,
+            cache: ModelCache { bug, ..ModelCache::default() },
+            cache_up: true,
+            broker_up: true,
+            database: Database { bug, ..Database::default() },
+            servers: (0..SERVERS).map(|_| Server::default()).collect(),
+            queue: Vec::new(),
+            late: Vec::new(),
+            acknowledged: BTreeMap::new(),
+            seen: Version::ZERO,
+            flushed_up_to: Version::ZERO,
+            excused: BTreeSet::new(),
+            uncounted: BTreeSet::new(),
+            broken: Vec::new(),
+            trail: None,
+        }
+    }
+
+    fn now(&mut self) -> Version {
+        self.clock += 1 + self.dice.below(3) as i64;
+        Version(self.clock)
+    }
+
+    fn random_resource(&mut self) -> Resource {
+        let id = 1 + self.dice.below(RESOURCES as usize) as i64;
+        Resource::new(ResourceType::Video, id).unwrap()
+    }
+
+    fn random_pair(&mut self) -> Pair {
+        let user = 1 + self.dice.below(USERS as usize) as i64;
+        Pair { resource: self.random_resource(), user: domain::UserId::new(user).unwrap() }
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        if let Some(trail) = &mut self.trail {
+            trail.push(what());
+        }
+    }
+
+    // --- likes and reads
+
+    pub(super) fn like(&mut self) {
+        let (pair, server) = (self.random_pair(), self.dice.below(SERVERS));
+        let action = Action::from_liked(self.dice.chance(55));
+        // A user's second action on a pair starts after the answer to the first.
+        let busy = |errand: &Errand| matches!(errand, Errand::Accept { pair: open, .. } if *open == pair);
+        if self.servers.iter().any(|server| server.errands.iter().any(busy)) {
+            return;
+        }
+        let missing =
+            if self.dice.chance(self.faults.database_away) { MissingCount::Without } else { MissingCount::Report };
+        self.ask(server, pair, action, missing);
+    }
+
+    fn ask(&mut self, server: usize, pair: Pair, action: Action, missing: MissingCount) {
+        if !self.cache_up {
+            return self.write_directly(pair, action);
+        }
+        let now = self.now();
+        let counted = self.cache.counters.contains_key(&pair.resource);
+        let outcome = self.cache.accept(pair, action, missing, now);
+        self.note(|| format!("accept {pair}: {action:?}, {missing:?}: {outcome:?}"));
+        match outcome {
+            AcceptOutcome::CountMissing => {
+                let stored = self.database.count(pair.resource);
+                self.servers[server].errands.push(Errand::Accept { pair, action, stored });
+            }
+            AcceptOutcome::Accepted(answer) => {
+                if answer.count.is_none() {
+                    self.uncounted.insert(pair.resource);
+                }
+                let event = Event { pair, action, version: answer.version };
+                if self.servers[server].memory.len() < QUEUE_LIMIT {
+                    self.servers[server].memory.push(event);
+                }
+                self.acknowledge(pair, action, answer.version);
+            }
+            AcceptOutcome::Unchanged(answer) => self.acknowledge(pair, action, answer.version),
+            other => self.broken.push(format!("unexpected outcome {other:?}")),
+        }
+        if !counted && matches!(missing, MissingCount::Fill(_)) {
+            self.servers[server].errands.push(Errand::RereadCount { resource: pair.resource });
+        }
+    }
+
+    fn write_directly(&mut self, pair: Pair, action: Action) {
+        let ahead = self.dice.below(1 + self.faults.clock_skew as usize) as i64;
+        let floor = self.database.row(pair).version.max(self.seen).0 + 1;
+        let version = Version(floor.max(self.now().0 + ahead));
+        self.note(|| format!("direct {pair} {action:?} {version}"));
+        self.database.apply(&[Event { pair, action, version }]);
+        self.database.dirty.insert(pair);
+        self.acknowledge(pair, action, version);
+    }
+
+    fn acknowledge(&mut self, pair: Pair, action: Action, version: Version) {
+        self.seen = self.seen.max(version);
+        self.acknowledged.insert(pair, (action, version));
+        self.excused.remove(&pair);
+    }
+
+    pub(super) fn read(&mut self) {
+        let (pair, server) = (self.random_pair(), self.dice.below(SERVERS));
+        if !self.cache_up {
+            return;
+        }
+        let errand = if self.dice.chance(50) {
+            if self.cache.counters.contains_key(&pair.resource) {
+                return;
+            }
+            Errand::FillCount { resource: pair.resource, stored: self.database.count(pair.resource) }
+        } else {
+            if self.cache.pairs.contains_key(&pair) {
+                return;
+            }
+            Errand::FillState { pair, row: self.database.row(pair) }
+        };
+        self.note(|| format!("read {errand:?}"));
+        self.servers[server].errands.push(errand);
+    }
+
+    pub(super) fn run_errand(&mut self) {
+        let server = self.dice.below(SERVERS);
+        let open = self.servers[server].errands.len();
+        if open == 0 {
+            return;
+        }
+        let pick = self.dice.below(open);
+        let errand = self.servers[server].errands.swap_remove(pick);
+        self.note(|| format!("errand {errand:?}"));
+        match errand {
+            Errand::Accept { pair, action, stored } => self.ask(server, pair, action, MissingCount::Fill(stored)),
+            Errand::FillCount { resource, stored } if self.cache_up => {
+                self.cache.fill_count(resource, stored);
+                self.servers[server].errands.push(Errand::RereadCount { resource });
+            }
+            Errand::RereadCount { resource } if self.bug != Some(Bug::CountFillTrusted) => {
+                let settlement = self.database.reread(resource, &[]);
+                self.settle_now_or_late(settlement);
+            }
+            Errand::FillState { pair, row } if self.cache_up => {
+                self.cache.fill_state(pair, row);
+                self.servers[server].errands.push(Errand::RereadState { pair });
+            }
+            Errand::RereadState { pair } if self.bug != Some(Bug::StateFillTrusted) => {
+                let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, self.database.row(pair))] };
+                self.settle_now_or_late(settlement);
+            }
+            _ => {}
+        }
+    }
+
+    // --- relay, rescue, apply, settle
+
+    pub(super) fn relay(&mut self) {
+        let server = self.dice.below(SERVERS);
+        let size = (1 + self.dice.below(5)).min(self.servers[server].memory.len());
+        if size == 0 {
+            return;
+        }
+        let batch: Vec<Event> = self.servers[server].memory.drain(..size).collect();
+        if !self.publish_or_apply(&batch) {
+            // The confirm got lost: published, and published again later.
+            self.servers[server].memory.splice(0..0, batch);
+        }
+    }
+
+    /// Entries that the consumers passed, or that no queue holds, are published again.
+    pub(super) fn rescue(&mut self) {
+        if !self.cache_up || self.bug == Some(Bug::NoRescuer) {
+            return;
+        }
+        self.clock += 1;
+        let (now, reached, idle) = (self.clock.max(self.cache.last.0), self.cache.settled_up_to, self.queue.is_empty());
+        let due = self.cache.journal.iter().filter(|(version, _)| {
+            now - version.0 > REPUBLISH_AFTER && (idle || reached.0 - version.0 > REPUBLISH_AFTER)
+        });
+        let batch: Vec<Event> = due
+            .take(5)
+            .map(|(version, (pair, action))| Event { pair: *pair, action: *action, version: *version })
+            .collect();
+        if !batch.is_empty() {
+            self.note(|| format!("rescue {} from {}", batch.len(), batch[0].version));
+            self.publish_or_apply(&batch);
+        }
+    }
+
+    /// Whether the batch is known to be published or applied.
+    fn publish_or_apply(&mut self, batch: &[Event]) -> bool {
+        if !self.broker_up {
+            let settlement = self.database.apply(batch);
+            self.note(|| format!("apply directly {}", names(batch)));
+            self.settle(&settlement);
+            return true;
+        }
+        self.note(|| format!("publish {}", names(batch)));
+        self.queue.push(batch.to_vec());
+        if self.bug == Some(Bug::JournalDeletedAtPublish) {
+            for event in batch {
+                self.cache.settled += u64::from(self.cache.journal.remove(&event.version).is_some());
+            }
+        }
+        if self.dice.chance(self.faults.duplicate) {
+            self.queue.push(batch.to_vec());
+        }
+        !self.dice.chance(self.faults.crash)
+    }
+
+    pub(super) fn consume(&mut self) {
+        if self.queue.is_empty() || !self.broker_up {
+            return;
+        }
+        let out_of_order = self.dice.chance(self.faults.reorder);
+        let pick = if out_of_order { self.dice.below(self.queue.len()) } else { 0 };
+        let mut batch = self.queue[pick].clone();
+        if self.dice.chance(self.faults.crash) {
+            return;
+        }
+        if self.bug == Some(Bug::SettledBeforeCommit) {
+            let early = batch.iter().map(|event| self.early_settlement(*event)).collect::<Vec<_>>();
+            early.iter().for_each(|settlement| self.settle(settlement));
+            self.queue.remove(pick);
+            if self.dice.chance(self.faults.crash) {
+                return;
+            }
+            self.database.apply(&batch);
+            return;
+        }
+        let mut settlements = Vec::new();
+        if self.dice.chance(self.faults.poison) {
+            let bad = batch.remove(self.dice.below(batch.len()));
+            settlements.push(self.database.park(bad));
+        }
+        settlements.push(self.database.apply(&batch));
+        self.note(|| format!("commit {}", names(&batch)));
+        if self.dice.chance(self.faults.crash) {
+            return;
+        }
+        if self.dice.chance(self.faults.slow_settle) {
+            self.late.append(&mut settlements);
+        }
+        settlements.iter().for_each(|settlement| self.settle(settlement));
+        if !self.dice.chance(self.faults.crash) {
+            self.queue.remove(pick);
+        }
+    }
+
+    fn early_settlement(&self, event: Event) -> Settlement {
+        let mut settlement = self.database.reread(event.pair.resource, &[]);
+        settlement.resources[0].entries.push(event.version);
+        settlement
+    }
+
+    pub(super) fn retry_parked(&mut self) {
+        if !self.database.parked.is_empty() {
+            let pick = self.dice.below(self.database.parked.len());
+            let event = self.database.parked.swap_remove(pick);
+            let settlement = self.database.apply(&[event]);
+            self.note(|| format!("retry {}", names(&[event])));
+            self.settle(&settlement);
+        }
+    }
+
+    fn settle_now_or_late(&mut self, settlement: Settlement) {
+        if self.dice.chance(self.faults.slow_settle) {
+            self.late.push(settlement);
+        } else {
+            self.settle(&settlement);
+        }
+    }
+
+    pub(super) fn settle_late(&mut self) {
+        if !self.late.is_empty() {
+            let pick = self.dice.below(self.late.len());
+            let settlement = self.late.swap_remove(pick);
+            self.settle(&settlement);
+        }
+    }
+
+    /// Nothing happens while the cache is away: the entries are still in the journal.
+    fn settle(&mut self, settlement: &Settlement) {
+        if !self.cache_up {
+            return;
+        }
+        self.note(|| format!("settle {}", told(settlement)));
+        let before: BTreeMap<_, _> = self.cache.counters.iter().map(|(r, held)| (*r, held.count.served)).collect();
+        self.cache.settle(settlement);
+        for (resource, served) in before {
+            let after = self.cache.counters.get(&resource).map(|held| held.count.served);
+            if self.in_journal(resource) > 0 && !self.uncounted.contains(&resource) && after != Some(served) {
+                self.broken.push(format!("{resource} went from {served} to {after:?} while it had pending entries"));
+            }
+        }
+    }
+
+    fn in_journal(&self, resource: Resource) -> usize {
+        self.cache.journal.values().filter(|(pair, _)| pair.resource == resource).count()
+    }
+
+    // --- faults
+
+    pub(super) fn kill_server(&mut self) {
+        let server = self.dice.below(SERVERS);
+        self.note(|| format!("kill server {server}"));
+        self.servers[server] = Server::default();
+        self.excuse_lost();
+    }
+
+    pub(super) fn flush_cache(&mut self) {
+        self.note(|| "flush".to_owned());
+        self.flushed_up_to = self.flushed_up_to.max(self.cache.last);
+        self.cache.flush();
+        self.uncounted.clear();
+        self.excuse_lost();
+    }
+
+    pub(super) fn wipe_broker(&mut self) {
+        self.note(|| "wipe broker".to_owned());
+        self.queue.clear();
+        self.excuse_lost();
+    }
+
+    /// Pairs are evicted or expire at any time, counters only with nothing pending.
+    pub(super) fn expire(&mut self) {
+        let (pair, resource) = (self.random_pair(), self.random_resource());
+        if self.dice.chance(50) {
+            self.cache.pairs.remove(&pair);
+            self.note(|| format!("expire {pair}"));
+        }
+        let idle = self.cache.counters.get(&resource).is_some_and(|held| held.count.pending == 0);
+        if self.dice.chance(50) && (idle || self.bug == Some(Bug::PendingCounterExpires)) {
+            self.cache.counters.remove(&resource);
+            self.note(|| format!("expire {resource}"));
+        }
+    }
+
+    pub(super) fn step_clock_back(&mut self) {
+        self.clock -= self.dice.below(60) as i64;
+    }
+
+    /// The link is back: the cache hears of direct writes before it serves again.
+    pub(super) fn restore_cache(&mut self) {
+        if self.cache_up {
+            return;
+        }
+        self.cache_up = true;
+        for pair in std::mem::take(&mut self.database.dirty) {
+            let settlement = self.database.reread(pair.resource, &[pair]);
+            self.settle(&settlement);
+        }
+    }
+
+    /// After a loss: a change that the journal lost in a flush, and now every other store too.
+    fn excuse_lost(&mut self) {
+        for (pair, (action, version)) in &self.acknowledged {
+            let here = |event: &Event| event.pair == *pair && event.version == *version;
+            let known = self.database.row(*pair).order() >= (*version, *action)
+                || self.cache.journal.get(version).is_some_and(|(held, _)| held == pair)
+                || self.queue.iter().flatten().any(here)
+                || self.servers.iter().any(|server| server.memory.iter().any(here))
+                || self.database.parked.iter().any(here);
+            if !known && *version <= self.flushed_up_to {
+                self.excused.insert(*pair);
+            }
+        }
+    }
+
+    /// Stops faults and lets everything run until nothing is left to do; how many rounds that may take is bounded.
+    pub(super) fn come_to_rest(&mut self) {
+        self.broker_up = true;
+        self.restore_cache();
+        self.faults = Faults::default();
+        for _ in 0..400 {
+            self.clock += REPUBLISH_AFTER;
+            for _ in 0..4 {
+                self.run_errand();
+                self.relay();
+                self.consume();
+                self.settle_late();
+                self.retry_parked();
+            }
+            self.rescue();
+            if self.is_quiet() {
+                break;
+            }
+        }
+        // What was filled and not confirmed lives for seconds only.
+        self.cache.pairs.retain(|_, held| held.confirmed);
+        self.cache.counters.retain(|_, held| held.confirmed || held.count.pending > 0);
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.cache.journal.is_empty()
+            && self.queue.is_empty()
+            && self.late.is_empty()
+            && self.database.parked.is_empty()
+            && self.servers.iter().all(|server| server.memory.is_empty() && server.errands.is_empty())
+    }
+
+    // --- what must be true
+
+    /// Always.
+    pub(super) fn check_invariants(&mut self) {
+        let (cache, journal) = (&self.cache, self.cache.journal.len() as u64);
+        if cache.accepted - cache.settled != journal {
+            self.broken.push(format!("{} accepted - {} settled != {journal}", cache.accepted, cache.settled));
+        }
+        let resources: Vec<Resource> = self.cache.counters.keys().copied().collect();
+        for resource in resources {
+            let entries = self.in_journal(resource);
+            if entries == 0 {
+                self.uncounted.remove(&resource);
+            }
+            let count = self.cache.counters[&resource].count;
+            if count.pending != entries as i64 && !self.uncounted.contains(&resource) {
+                self.broken.push(format!("{resource} has {entries} entries in the journal, {} pending", count.pending));
+            }
+            if count.served < 0 {
+                self.broken.push(format!("{resource} serves {}", count.served));
+            }
+        }
+    }
+
+    /// At rest.
+    pub(super) fn check_convergence(&mut self) {
+        let mut broken = Vec::new();
+        if !self.is_quiet() {
+            broken.push(format!("not quiet: journal {:?}, queue {}", self.cache.journal, self.queue.len()));
+        }
+        for (pair, (action, version)) in &self.acknowledged {
+            let row = self.database.row(*pair);
+            if row.liked != action.liked() && !self.excused.contains(pair) {
+                broken.push(format!("{pair}: last accepted {action:?} at {version}, the row is {row:?}"));
+            }
+        }
+        for id in 1..=RESOURCES {
+            let resource = Resource::new(ResourceType::Video, id).unwrap();
+            let live = self.database.rows.iter().filter(|(pair, row)| pair.resource == resource && row.liked).count();
+            let stored = self.database.count(resource);
+            if stored.count != live as i64 {
+                broken.push(format!("{resource}: {live} live rows, stored {stored:?}"));
+            }
+            if let Some(held) = self.cache.counters.get(&resource)
+                && (held.count.served != stored.count || held.count.pending != 0)
+            {
+                broken.push(format!("{resource}: stored {stored:?}, cached {held:?}"));
+            }
+        }
+        for (pair, held) in &self.cache.pairs {
+            let row = self.database.row(*pair);
+            if held.state.liked != row.liked {
+                broken.push(format!("{pair}: cached {held:?}, the row is {row:?}"));
+            }
+        }
+        self.broken.append(&mut broken);
+    }
+}
+
+fn names(events: &[Event]) -> String {
+    let name = |event: &Event| format!("{} of {} at {}", event.action.name(), event.pair, event.version);
+    events.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn told(settlement: &Settlement) -> String {
+    let counts = settlement.resources.iter().map(|settled| {
+        let entries: Vec<String> = settled.entries.iter().map(Version::to_string).collect();
+        let stored = settled.stored.map(|stored| format!("{} at revision {}", stored.count, stored.revision));
+        format!("{} entries [{}] count {stored:?}", settled.resource, entries.join(" "))
+    });
+    let pairs = settlement.pairs.iter().map(|(pair, row)| format!("{pair} is {} at {}", row.liked, row.version));
+    counts.chain(pairs).collect::<Vec<_>>().join(", ")
+}
