@@ -4,7 +4,12 @@
 
 /// Version 1 of the contract.
 pub mod v1 {
-    #![expect(missing_docs, reason = "generated; documented in the proto files")]
+    #![expect(
+        missing_docs,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "generated; documented in the proto files"
+    )]
     tonic::include_proto!("interaction.v1");
 }
 

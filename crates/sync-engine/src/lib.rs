@@ -23,7 +23,7 @@ pub mod consume;
 pub mod metrics;
 pub mod probe;
 pub mod read;
-mod recheck;
+pub mod recheck;
 pub mod refresh;
 pub mod relay;
 pub mod rescue;

@@ -1,0 +1,202 @@
+//! From the wire to the domain: everything a caller may get wrong is found here, and named.
+
+use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId};
+use interaction_proto::v1;
+use tonic::Status;
+use tonic_types::{ErrorDetails, StatusExt};
+use uuid::Uuid;
+
+/// Most operations or resources in one call.
+pub const MAX_ITEMS: usize = 500;
+
+/// Largest page of a list; 0 asks for [`DEFAULT_PAGE`].
+pub const MAX_PAGE: i32 = 100;
+
+/// Page of a caller that does not say.
+pub const DEFAULT_PAGE: u32 = 20;
+
+/// Collects everything that is wrong with a request, so that its caller learns it at once.
+#[derive(Debug, Default)]
+pub struct Violations(ErrorDetails);
+
+impl Violations {
+    /// Notes what is wrong with `field`.
+    pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.0.add_bad_request_violation(field, reason);
+    }
+
+    /// The value of a check, or its violation under `prefix`.
+    fn take<T>(&mut self, prefix: &str, result: Result<T, Invalid>) -> Option<T> {
+        result.map_err(|invalid| self.add(format!("{prefix}{}", invalid.field), invalid.reason)).ok()
+    }
+
+    /// INVALID_ARGUMENT with all violations, if there are any.
+    pub fn finish(self) -> Result<(), Status> {
+        let Some(first) = self.0.bad_request().and_then(|bad| bad.field_violations.first().cloned()) else {
+            return Ok(());
+        };
+        let message = format!("{}: {}", first.field, first.description);
+        Err(Status::with_error_details(tonic::Code::InvalidArgument, message, self.0))
+    }
+}
+
+/// A resource type of the wire.
+pub fn resource_type(value: i32) -> Result<ResourceType, Invalid> {
+    match v1::ResourceType::try_from(value) {
+        Ok(v1::ResourceType::Video) => Ok(ResourceType::Video),
+        Ok(v1::ResourceType::Comment) => Ok(ResourceType::Comment),
+        Ok(v1::ResourceType::Unspecified) => Err(Invalid::new("type", "must be given")),
+        Err(_) => Err(Invalid::new("type", format!("unknown value {value}"))),
+    }
+}
+
+/// A resource for the wire.
+pub fn wire_resource(resource: Resource) -> v1::Resource {
+    let kind = match resource.kind {
+        ResourceType::Video => v1::ResourceType::Video,
+        ResourceType::Comment => v1::ResourceType::Comment,
+    };
+    v1::Resource { r#type: kind.into(), id: resource.id.get() }
+}
+
+/// One resource; violations are noted under `prefix`.
+pub fn resource(violations: &mut Violations, prefix: &str, given: Option<v1::Resource>) -> Option<Resource> {
+    let Some(given) = given else {
+        violations.add(format!("{prefix}resource"), "must be given");
+        return None;
+    };
+    let kind = violations.take(&format!("{prefix}resource."), resource_type(given.r#type));
+    if given.id <= 0 {
+        violations.add(format!("{prefix}resource.id"), format!("must be greater than 0, got {}", given.id));
+        return None;
+    }
+    Resource::new(kind?, given.id).ok()
+}
+
+/// 1 to [`MAX_ITEMS`] resources.
+pub fn resources(violations: &mut Violations, given: Vec<v1::Resource>) -> Vec<Resource> {
+    if !bounded(violations, "resources", given.len()) {
+        return Vec::new();
+    }
+    let each = given.into_iter().enumerate();
+    each.filter_map(|(i, given)| resource(violations, &format!("resources[{i}]."), Some(given))).collect()
+}
+
+/// A user.
+pub fn user(violations: &mut Violations, id: i64) -> Option<UserId> {
+    violations.take("", UserId::new(id))
+}
+
+/// An operation as the engine takes it.
+pub fn intent(
+    violations: &mut Violations,
+    prefix: &str,
+    user: i64,
+    given: Option<v1::Resource>,
+    action: Action,
+    key: String,
+) -> Option<LikeIntent> {
+    let user = violations.take(prefix, UserId::new(user));
+    let resource = resource(violations, prefix, given);
+    if key.len() > LikeIntent::MAX_KEY_LEN {
+        let reason = format!("must be at most {} bytes, got {}", LikeIntent::MAX_KEY_LEN, key.len());
+        violations.add(format!("{prefix}idempotency_key"), reason);
+    }
+    Some(LikeIntent {
+        id: Uuid::now_v7(),
+        pair: Pair { resource: resource?, user: user? },
+        action,
+        idempotency_key: (!key.is_empty()).then_some(key),
+        trace: None,
+    })
+}
+
+/// 1 to [`MAX_ITEMS`] operations.
+pub fn intents(violations: &mut Violations, given: Vec<v1::LikeOperation>) -> Vec<LikeIntent> {
+    if !bounded(violations, "operations", given.len()) {
+        return Vec::new();
+    }
+    let mut intents = Vec::with_capacity(given.len());
+    for (i, operation) in given.into_iter().enumerate() {
+        let prefix = format!("operations[{i}].");
+        let action = match v1::Action::try_from(operation.action) {
+            Ok(v1::Action::Like) => Action::Like,
+            Ok(v1::Action::Unlike) => Action::Unlike,
+            Ok(v1::Action::Unspecified) => {
+                violations.add(format!("{prefix}action"), "must be given");
+                continue;
+            }
+            Err(_) => {
+                violations.add(format!("{prefix}action"), format!("unknown value {}", operation.action));
+                continue;
+            }
+        };
+        let key = operation.idempotency_key;
+        intents.extend(intent(violations, &prefix, operation.user_id, operation.resource, action, key));
+    }
+    intents
+}
+
+/// A page size within its bounds.
+pub fn page_size(violations: &mut Violations, given: i32) -> u32 {
+    match given {
+        0 => DEFAULT_PAGE,
+        1..=MAX_PAGE => given.unsigned_abs(),
+        _ => {
+            violations.add("page_size", format!("must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}, got {given}"));
+            DEFAULT_PAGE
+        }
+    }
+}
+
+fn bounded(violations: &mut Violations, field: &str, len: usize) -> bool {
+    let fits = (1..=MAX_ITEMS).contains(&len);
+    if !fits {
+        violations.add(field, format!("must have 1 to {MAX_ITEMS} items, got {len}"));
+    }
+    fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn video(id: i64) -> v1::Resource {
+        v1::Resource { r#type: v1::ResourceType::Video.into(), id }
+    }
+
+    fn violated(check: impl FnOnce(&mut Violations)) -> Vec<String> {
+        let mut violations = Violations::default();
+        check(&mut violations);
+        let Err(status) = violations.finish() else { return Vec::new() };
+        assert_eq!(status.code(), tonic::Code::InvalidArgument);
+        let details = status.get_error_details();
+        details.bad_request().unwrap().field_violations.iter().map(|v| v.field.clone()).collect()
+    }
+
+    #[test]
+    fn every_mistake_is_named_at_once() {
+        let fields = violated(|v| drop(intent(v, "", 0, Some(video(-1)), Action::Like, "k".repeat(129))));
+        assert_eq!(fields, ["user_id", "resource.id", "idempotency_key"]);
+        assert_eq!(violated(|v| drop(resource(v, "", None))), ["resource"]);
+    }
+
+    #[test]
+    fn batches_are_bounded_and_their_items_numbered() {
+        assert_eq!(violated(|v| drop(resources(v, Vec::new()))), ["resources"]);
+        assert_eq!(violated(|v| drop(resources(v, vec![video(1); MAX_ITEMS + 1]))), ["resources"]);
+        assert_eq!(violated(|v| drop(resources(v, vec![video(1), video(0)]))), ["resources[1].resource.id"]);
+        let wrong =
+            v1::LikeOperation { user_id: 1, resource: Some(video(1)), action: 7, idempotency_key: String::new() };
+        assert_eq!(violated(|v| drop(intents(v, vec![wrong]))), ["operations[0].action"]);
+    }
+
+    #[test]
+    fn unknown_types_and_page_sizes() {
+        let unknown = v1::Resource { r#type: 9, id: 1 };
+        assert_eq!(violated(|v| drop(resource(v, "", Some(unknown)))), ["resource.type"]);
+        assert_eq!(violated(|v| drop(page_size(v, 101))), ["page_size"]);
+        assert_eq!(violated(|v| drop(page_size(v, -1))), ["page_size"]);
+        assert!(violated(|v| assert_eq!(page_size(v, 0), DEFAULT_PAGE)).is_empty());
+    }
+}

@@ -1,0 +1,41 @@
+//! What this process says about its parts.
+
+use service_runtime::{Criticality, HealthRegistry, PartState, Status};
+use std::sync::Arc;
+use sync_engine::Stores;
+use sync_engine::circuit::Circuit;
+
+/// Registers the stores' circuits. One store away is degraded service, both away is none.
+pub fn register(health: &HealthRegistry, stores: &Stores) {
+    let parts = [
+        ("redis", &stores.cache_circuit, "likes are written to the database directly"),
+        ("rabbitmq", &stores.broker_circuit, "events are applied directly"),
+        ("mysql", &stores.database_circuit, "likes are accepted and wait in journal and queue"),
+    ];
+    for (name, circuit, meanwhile) in parts {
+        let circuit = Arc::clone(circuit);
+        health.probe(name, Criticality::Optional, move || {
+            let state = state(&circuit, meanwhile);
+            async move { state }
+        });
+    }
+    let (cache, database) = (Arc::clone(&stores.cache_circuit), Arc::clone(&stores.database_circuit));
+    health.probe("likes", Criticality::Critical, move || {
+        let down = cache.is_open() && database.is_open();
+        async move {
+            if down {
+                PartState::new(Status::Down, "cache and database are away")
+            } else {
+                PartState::new(Status::Ok, "")
+            }
+        }
+    });
+}
+
+fn state(circuit: &Circuit, meanwhile: &str) -> PartState {
+    if circuit.is_open() {
+        PartState::new(Status::Down, format!("away; {meanwhile}"))
+    } else {
+        PartState::new(Status::Ok, "")
+    }
+}

@@ -1,0 +1,109 @@
+//! The process: wiring, tasks, and the order in which they end.
+
+use crate::health;
+use crate::limits::Limits;
+use crate::service::Interactions;
+use anyhow::Context as _;
+use axum::Router;
+use event_bus::Publisher;
+use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
+use service_runtime::Context;
+use settings::Settings;
+use std::time::Duration;
+use sync_engine::accept::Acceptor;
+use sync_engine::apply::Applier;
+use sync_engine::probe;
+use sync_engine::read::Reader;
+use sync_engine::recheck::Recheck;
+use sync_engine::relay::Relay;
+use sync_engine::rescue::Rescuer;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+/// Largest gRPC message in bytes: a full batch with longest keys fits well.
+const MAX_MESSAGE: usize = 256 * 1024;
+
+const MAX_STREAMS: u32 = 1024;
+
+/// Old connections are asked to come again, so that clients spread over new servers and a drain ends.
+const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
+
+/// Serves until the soft token: then gRPC finishes what it has, the relay publishes what was accepted, and the rest
+/// ends. Whatever the hard token interrupts is in the journal.
+pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
+    // Addresses are taken first: a port in use is found before anything starts.
+    let grpc = TcpListener::bind(settings.service.grpc_addr)
+        .await
+        .with_context(|| format!("service.grpc_addr: cannot listen on {}", settings.service.grpc_addr))?;
+    let http = TcpListener::bind(settings.service.http_addr)
+        .await
+        .with_context(|| format!("service.http_addr: cannot listen on {}", settings.service.http_addr))?;
+    tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "listening");
+
+    let sync = &settings.event_driven_sync;
+    let stores = settings.stores().await?;
+    health::register(&context.health, &stores);
+    context.serve_ops(http, Router::new());
+    stores.prepare().await?;
+
+    let publisher = || Publisher::new(settings.rabbitmq.clone());
+    let applier = Applier::new(stores.clone(), sync.retry.into());
+    let (relay_handle, relay) =
+        Relay::new(stores.clone(), applier.clone(), Some(publisher()), sync.relay_capacity, sync.batch_size);
+    let (recheck, recheck_task) = Recheck::new(stores.clone());
+    let owner = context.instance.to_string();
+    let rescuer = Rescuer::new(stores.clone(), applier, Some(publisher()), owner, sync);
+
+    // These serve the others until the last like is relayed.
+    let helpers = context.hard.child_token();
+    let interval = sync.circuit.probe_interval;
+    let relaying = context.tracker.spawn(relay.run(context.hard.clone()));
+    context.tracker.spawn(recheck_task.run(helpers.clone()));
+    context.tracker.spawn(rescuer.run(context.soft.clone()));
+    context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
+    context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
+    context.tracker.spawn(probe::watch_broker(stores.clone(), publisher(), interval, helpers.clone()));
+
+    let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck.clone(), sync.direct_writes, sync.write_path);
+    let reader = Reader::new(stores.clone(), recheck);
+    let limits = Limits::new(&settings.rate_limiting);
+    let interactions = Interactions::new(acceptor, reader, stores.database.clone(), limits);
+    serve_grpc(&context, grpc, interactions).await?;
+
+    // The last acceptor is gone with the server, so the relay ends when it has relayed everything.
+    relaying.await.context("relay")?;
+    helpers.cancel();
+    Ok(())
+}
+
+async fn serve_grpc(context: &Context, listener: TcpListener, interactions: Interactions) -> anyhow::Result<()> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    reporter.set_serving::<InteractionServiceServer<Interactions>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(interaction_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("reflection")?;
+    let service = InteractionServiceServer::new(interactions)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let soft = context.soft.clone();
+    let goodbye = async move {
+        soft.cancelled().await;
+        reporter.set_not_serving::<InteractionServiceServer<Interactions>>().await;
+    };
+    let server = Server::builder()
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_connection_age(MAX_CONNECTION_AGE)
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(service)
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), goodbye);
+    tokio::select! {
+        result = server => result.context("gRPC server"),
+        () = context.hard.cancelled() => anyhow::bail!("gRPC requests did not end in time"),
+    }
+}

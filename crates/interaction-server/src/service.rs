@@ -1,0 +1,196 @@
+//! The calls.
+
+use crate::convert::{self, Violations, wire_resource};
+use crate::limits::Limits;
+use crate::{page, status};
+use domain::{Action, Pair, Version};
+use event_store::EventStore;
+use interaction_proto::v1;
+use interaction_proto::v1::interaction_service_server::InteractionService;
+use std::sync::Arc;
+use sync_engine::accept::{Acceptor, LikeAnswer, LikeResult};
+use sync_engine::read::Reader;
+use tonic::{Request, Response, Status};
+
+/// `interaction.v1.InteractionService`.
+#[derive(Clone)]
+pub struct Interactions {
+    acceptor: Acceptor,
+    reader: Reader,
+    database: EventStore,
+    limits: Arc<Limits>,
+}
+
+impl Interactions {
+    /// Lists are read from `database` alone.
+    pub fn new(acceptor: Acceptor, reader: Reader, database: EventStore, limits: Limits) -> Self {
+        Self { acceptor, reader, database, limits: Arc::new(limits) }
+    }
+
+    async fn one(
+        &self,
+        peer: Option<std::net::SocketAddr>,
+        user: i64,
+        resource: Option<v1::Resource>,
+        action: Action,
+        key: String,
+    ) -> Result<Response<v1::LikeResponse>, Status> {
+        let mut violations = Violations::default();
+        let intent = convert::intent(&mut violations, "", user, resource, action, key);
+        violations.finish()?;
+        let intent = intent.ok_or_else(|| Status::internal("a valid request made no intent"))?;
+        self.limits.check(peer, 1)?;
+        match self.acceptor.accept_one(intent).await {
+            Ok(answer) => Ok(Response::new(response(&answer))),
+            Err(error) => Err(status::like(&error)),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl InteractionService for Interactions {
+    async fn like(&self, request: Request<v1::LikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
+        let peer = request.remote_addr();
+        let v1::LikeRequest { user_id, resource, idempotency_key } = request.into_inner();
+        self.one(peer, user_id, resource, Action::Like, idempotency_key).await
+    }
+
+    async fn unlike(&self, request: Request<v1::UnlikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
+        let peer = request.remote_addr();
+        let v1::UnlikeRequest { user_id, resource, idempotency_key } = request.into_inner();
+        self.one(peer, user_id, resource, Action::Unlike, idempotency_key).await
+    }
+
+    async fn apply_likes(
+        &self,
+        request: Request<v1::ApplyLikesRequest>,
+    ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
+        let peer = request.remote_addr();
+        let mut violations = Violations::default();
+        let intents = convert::intents(&mut violations, request.into_inner().operations);
+        violations.finish()?;
+        self.limits.check(peer, intents.len())?;
+        let results = self.acceptor.accept(intents).await.iter().map(result).collect();
+        Ok(Response::new(v1::ApplyLikesResponse { results }))
+    }
+
+    async fn get_like_counts(
+        &self,
+        request: Request<v1::GetLikeCountsRequest>,
+    ) -> Result<Response<v1::GetLikeCountsResponse>, Status> {
+        let mut violations = Violations::default();
+        let resources = convert::resources(&mut violations, request.into_inner().resources);
+        violations.finish()?;
+        let read = self.reader.counts(&resources).await.map_err(|error| status::read(&error))?;
+        let each = resources.into_iter().zip(read.values);
+        let counts =
+            each.map(|(resource, count)| v1::LikeCount { resource: Some(wire_resource(resource)), count }).collect();
+        Ok(Response::new(v1::GetLikeCountsResponse { counts, degraded: read.degraded }))
+    }
+
+    async fn get_like_states(
+        &self,
+        request: Request<v1::GetLikeStatesRequest>,
+    ) -> Result<Response<v1::GetLikeStatesResponse>, Status> {
+        let v1::GetLikeStatesRequest { user_id, resources } = request.into_inner();
+        let mut violations = Violations::default();
+        let user = convert::user(&mut violations, user_id);
+        let resources = convert::resources(&mut violations, resources);
+        violations.finish()?;
+        let user = user.ok_or_else(|| Status::internal("a valid request has no user"))?;
+        let pairs: Vec<Pair> = resources.into_iter().map(|resource| Pair { resource, user }).collect();
+        let read = self.reader.states(&pairs).await.map_err(|error| status::read(&error))?;
+        let states = pairs
+            .into_iter()
+            .zip(read.values)
+            .map(|(pair, state)| v1::LikeState {
+                resource: Some(wire_resource(pair.resource)),
+                liked: state.liked,
+                version: state.version.0,
+            })
+            .collect();
+        Ok(Response::new(v1::GetLikeStatesResponse { states, degraded: read.degraded }))
+    }
+
+    async fn list_liked_resources(
+        &self,
+        request: Request<v1::ListLikedResourcesRequest>,
+    ) -> Result<Response<v1::ListLikedResourcesResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let user = convert::user(&mut violations, request.user_id);
+        let kind = convert::resource_type(request.r#type)
+            .map_err(|invalid| violations.add(invalid.field, invalid.reason))
+            .ok();
+        let size = convert::page_size(&mut violations, request.page_size);
+        let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
+        violations.finish()?;
+        let (Some(user), Some(kind), Some(after)) = (user, kind, after) else {
+            return Err(Status::internal("a valid request lacks a part"));
+        };
+        let page = self.database.list_liked(user, kind, size, after).await.map_err(|error| status::store(&error))?;
+        let resources = page
+            .likes
+            .iter()
+            .map(|like| v1::LikedResource {
+                resource: Some(wire_resource(like.pair.resource)),
+                liked_at: Some(timestamp(like.version)),
+            })
+            .collect();
+        Ok(Response::new(v1::ListLikedResourcesResponse { resources, next_page_token: page::token(page.next) }))
+    }
+
+    async fn list_likers(
+        &self,
+        request: Request<v1::ListLikersRequest>,
+    ) -> Result<Response<v1::ListLikersResponse>, Status> {
+        let request = request.into_inner();
+        let mut violations = Violations::default();
+        let resource = convert::resource(&mut violations, "", request.resource);
+        let size = convert::page_size(&mut violations, request.page_size);
+        let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
+        violations.finish()?;
+        let (Some(resource), Some(after)) = (resource, after) else {
+            return Err(Status::internal("a valid request lacks a part"));
+        };
+        let page = self.database.list_likers(resource, size, after).await.map_err(|error| status::store(&error))?;
+        let likers = page
+            .likes
+            .iter()
+            .map(|like| v1::Liker { user_id: like.pair.user.get(), liked_at: Some(timestamp(like.version)) })
+            .collect();
+        Ok(Response::new(v1::ListLikersResponse { likers, next_page_token: page::token(page.next) }))
+    }
+}
+
+fn response(answer: &LikeAnswer) -> v1::LikeResponse {
+    v1::LikeResponse {
+        liked: answer.liked,
+        count: answer.count,
+        version: answer.version.0,
+        changed: answer.changed,
+        degraded: answer.degraded,
+    }
+}
+
+fn result(result: &LikeResult) -> v1::LikeResult {
+    let outcome = match result {
+        Ok(answer) => v1::like_result::Outcome::Response(response(answer)),
+        Err(error) => {
+            let (code, retry_after) = status::of_like(error);
+            v1::like_result::Outcome::Error(v1::LikeError {
+                code: code.into(),
+                message: error.to_string(),
+                retry_after_ms: retry_after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX).max(1)),
+            })
+        }
+    };
+    v1::LikeResult { outcome: Some(outcome) }
+}
+
+fn timestamp(version: Version) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: version.0.div_euclid(1_000_000),
+        nanos: i32::try_from(version.0.rem_euclid(1_000_000) * 1_000).unwrap_or(0),
+    }
+}

@@ -1,0 +1,73 @@
+//! The one place where errors become gRPC codes.
+
+use std::time::Duration;
+use sync_engine::accept::LikeError;
+use sync_engine::read::ReadError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// How often a caller should ask again when nothing better is known.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Code and retry hint of a like that was not accepted.
+pub const fn of_like(error: &LikeError) -> (Code, Option<Duration>) {
+    match error {
+        LikeError::RateLimited { retry_after } | LikeError::Overloaded { retry_after, .. } => {
+            (Code::ResourceExhausted, Some(*retry_after))
+        }
+        LikeError::Unavailable { retry_after, .. } => (Code::Unavailable, Some(*retry_after)),
+        LikeError::Refused(_) => (Code::Internal, None),
+    }
+}
+
+/// A like that was not accepted.
+pub fn like(error: &LikeError) -> Status {
+    let (code, retry_after) = of_like(error);
+    with_retry(code, error.to_string(), retry_after)
+}
+
+/// Neither store could answer.
+pub fn read(error: &ReadError) -> Status {
+    with_retry(Code::Unavailable, error.to_string(), Some(RETRY_AFTER))
+}
+
+/// A list comes from the database alone.
+pub fn store(error: &event_store::StoreError) -> Status {
+    if error.is_unavailable() {
+        with_retry(Code::Unavailable, error.to_string(), Some(RETRY_AFTER))
+    } else {
+        Status::internal(error.to_string())
+    }
+}
+
+/// This server's own limits.
+pub fn limited(what: &str, retry_after: Duration) -> Status {
+    with_retry(Code::ResourceExhausted, format!("too many likes {what}"), Some(retry_after))
+}
+
+fn with_retry(code: Code, message: String, retry_after: Option<Duration>) -> Status {
+    match retry_after {
+        Some(after) => {
+            // The wire has no use for a zero delay, and a client that takes it literally would spin.
+            let after = after.max(Duration::from_millis(1));
+            Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(after)))
+        }
+        None => Status::new(code, message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_info_travels_with_the_code() {
+        let status = like(&LikeError::RateLimited { retry_after: Duration::from_millis(1500) });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(Duration::from_millis(1500)));
+        let away = like(&LikeError::Unavailable { reason: "x".to_owned(), retry_after: Duration::ZERO });
+        assert_eq!(away.code(), Code::Unavailable);
+        assert!(away.get_error_details().retry_info().is_some_and(|info| info.retry_delay > Some(Duration::ZERO)));
+    }
+}

@@ -1,0 +1,73 @@
+//! The standalone consumer: queue to database, settle, acknowledge; retries; and a rescuer, so that events never wait
+//! for a dead server.
+//!
+//! Any number of these may run: the database puts writers of one resource in a line, and versions make it not matter
+//! who came first.
+
+use anyhow::Context as _;
+use axum::Router;
+use event_bus::Publisher;
+use service_runtime::{Context, Criticality, PartState, Status};
+use settings::Settings;
+use std::sync::Arc;
+use sync_engine::Stores;
+use sync_engine::apply::Applier;
+use sync_engine::circuit::Circuit;
+use sync_engine::consume::ConsumerLoop;
+use sync_engine::probe;
+use sync_engine::rescue::Rescuer;
+use sync_engine::retry::Retrier;
+use tokio::net::TcpListener;
+
+/// Consumes until the soft token; what is in hand then is finished and acknowledged, the rest goes back to the queue.
+pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
+    let address = settings.service.consumer_http_addr;
+    let http = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("service.consumer_http_addr: cannot listen on {address}"))?;
+    tracing::info!(http = %http.local_addr()?, "listening");
+
+    let sync = &settings.event_driven_sync;
+    let stores = settings.stores().await?;
+    register_health(&context, &stores);
+    context.serve_ops(http, Router::new());
+    stores.prepare().await?;
+
+    let publisher = || Publisher::new(settings.rabbitmq.clone());
+    let applier = Applier::new(stores.clone(), sync.retry.into());
+    let retrier = Retrier::new(stores.clone(), applier.clone(), Some(publisher()), sync.retry.into());
+    let owner = context.instance.to_string();
+    let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner, sync);
+    let consumer = ConsumerLoop::new(stores.clone(), applier, settings.rabbitmq.clone(), sync.batch_size);
+
+    let helpers = context.hard.child_token();
+    let interval = sync.circuit.probe_interval;
+    context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
+    context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
+    context.tracker.spawn(retrier.run(context.soft.clone()));
+    context.tracker.spawn(rescuer.run(context.soft.clone()));
+    let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
+    tokio::select! {
+        ended = consuming => ended.context("consuming")?,
+        // What is not acknowledged is delivered again.
+        () = context.hard.cancelled() => anyhow::bail!("the batch in hand did not end in time"),
+    }
+    helpers.cancel();
+    Ok(())
+}
+
+/// The consumer works only with broker and database; without the cache it applies and lets others settle.
+fn register_health(context: &Context, stores: &Stores) {
+    let parts = [
+        ("redis", Criticality::Optional, &stores.cache_circuit),
+        ("rabbitmq", Criticality::Critical, &stores.broker_circuit),
+        ("mysql", Criticality::Critical, &stores.database_circuit),
+    ];
+    for (name, criticality, circuit) in parts {
+        let circuit: Arc<Circuit> = Arc::clone(circuit);
+        context.health.probe(name, criticality, move || {
+            let open = circuit.is_open();
+            async move { if open { PartState::new(Status::Down, "away") } else { PartState::new(Status::Ok, "") } }
+        });
+    }
+}
