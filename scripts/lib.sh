@@ -267,7 +267,8 @@ start_service() {
     shift
   done
   shift
-  stamp="$(stat -c '%i %Y' "$1") ${settings[*]} $*"
+  # A digest, because settings may hold passwords.
+  stamp=$({ stat -c '%i %Y' "$1"; printf '%s\n' "${settings[@]}" "$@"; } | sha256sum)
   if pid_of "$name" >/dev/null; then
     [[ $(cat "$RUN_DIR/$name.stamp" 2>/dev/null) == "$stamp" ]] && return
     say "restarting $name: its program or its settings have changed"
