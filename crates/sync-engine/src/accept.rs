@@ -143,7 +143,7 @@ impl Acceptor {
                 outcomes[*i] = outcome;
             }
             if !degraded {
-                self.recheck.resources(again.iter().map(|request| request.intent.pair.resource)).await;
+                self.recheck.resources(again.iter().map(|request| request.intent.pair.resource).collect()).await;
             }
         }
         fail::fail_point!("accept.accepted");

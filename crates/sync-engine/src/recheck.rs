@@ -34,14 +34,14 @@ impl Recheck {
         (Self { sender }, RecheckTask { stores, receiver })
     }
 
-    pub(crate) async fn resources(&self, resources: impl IntoIterator<Item = Resource>) {
+    pub(crate) async fn resources(&self, resources: Vec<Resource>) {
         for resource in resources {
             // Fails only when the process ends; what is cached then lives on, and the checker will look at it.
             let _ = self.sender.send(Filled::Count(resource)).await;
         }
     }
 
-    pub(crate) async fn pairs(&self, pairs: impl IntoIterator<Item = Pair>) {
+    pub(crate) async fn pairs(&self, pairs: Vec<Pair>) {
         for pair in pairs {
             let _ = self.sender.send(Filled::State(pair)).await;
         }
