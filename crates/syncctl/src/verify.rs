@@ -44,7 +44,7 @@ pub struct VerifyOptions {
     pub wait: Duration,
     /// Losses that are no failure.
     pub allowed_loss: AllowedLoss,
-    /// Whether dead events are no failure.
+    /// Whether dead events are no failure: their pairs may be in any earlier state.
     pub allow_dead: bool,
     /// Whether others wrote too, so that rows outside the logs are no failure.
     pub shared: bool,
@@ -256,8 +256,12 @@ impl Check<'_> {
         let ranges: Vec<Range<usize>> = self.oracle.pairs().collect();
         for range in ranges {
             let expected = self.oracle.expected(range.clone());
-            let lost = self.is_lost(range.clone(), expected);
-            if let Some(reason) = lost {
+            let given_up = self.options.allow_dead
+                && self.oracle.records(range.clone()).iter().any(|record| record.has(flag::DEAD));
+            let lost = if given_up { None } else { self.is_lost(range.clone(), expected) };
+            if given_up {
+                self.oracle.mark(range.start, flag::PAIR_ALLOWED);
+            } else if let Some(reason) = lost {
                 let pair = self.oracle.pair(&range);
                 self.report.lost_pairs.push(pair);
                 if self.is_allowed(pair) {

@@ -1,0 +1,8 @@
+//! Load against a server of our own, verify against real stores, and the command line as a process.
+
+mod command_line;
+mod fake_server;
+mod load;
+mod movielens;
+mod planted;
+mod stores;

@@ -1,0 +1,22 @@
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
+use syncctl::trace::{self, TraceFormat};
+
+/// The dataset is not part of the repository: `MOVIELENS_RATINGS` names its `ratings.csv`.
+fn ratings() -> Option<PathBuf> {
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data/movielens/ratings.csv");
+    std::env::var_os("MOVIELENS_RATINGS").map(PathBuf::from).or(Some(beside)).filter(|path| path.exists())
+}
+
+#[test]
+fn the_whole_dataset_is_understood() {
+    let Some(path) = ratings() else {
+        eprintln!("skipped: no ratings.csv");
+        return;
+    };
+    let operations = trace::read(TraceFormat::Movielens, BufReader::new(File::open(path).unwrap())).unwrap();
+    assert_eq!(operations.len(), 100_836);
+    assert_eq!(operations.iter().filter(|o| o.action.liked()).count(), 48_581);
+    assert_eq!(operations[0].pair.to_string(), "user 429 video:22");
+}
