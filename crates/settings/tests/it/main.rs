@@ -1,0 +1,45 @@
+//! The sample configuration is a test.
+
+use service_runtime::Configured;
+use settings::Settings;
+use std::path::Path;
+
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/config/event_driven_sync.yml");
+
+fn load(text: &str) -> Result<Settings, String> {
+    let file = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let settings = service_runtime::load::<Settings>(Some(file.path()), std::iter::empty());
+    settings.and_then(|s| s.validate().map(|()| s)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_sample_names_every_key_and_its_default() {
+    let sample = service_runtime::load::<Settings>(Some(Path::new(SAMPLE)), std::iter::empty()).unwrap();
+    sample.validate().unwrap();
+    assert_eq!(format!("{sample:#?}"), format!("{:#?}", Settings::default()));
+}
+
+#[test]
+fn mistakes_are_one_line_that_names_the_key() {
+    for (text, expected) in [
+        ("redis:\n  ulr: x\n", "redis.ulr"),
+        ("rabbitmq:\n  prefetch: many\n", "rabbitmq.prefetch"),
+        ("event_driven_sync:\n  batch_size: 0\n", "event_driven_sync.batch_size"),
+        ("event_driven_sync:\n  shards: 0\n", "event_driven_sync.shards"),
+        ("event_driven_sync:\n  retry:\n    backoff_factor: 0.5\n", "event_driven_sync.retry.backoff_factor"),
+        ("rate_limiting:\n  user_action:\n    max_actions: 0\n", "rate_limiting.user_action.max_actions"),
+        ("cache_management:\n  default_expiry: soon\n", "cache_management.default_expiry"),
+        ("nonsense: 1\n", "nonsense"),
+    ] {
+        let error = load(text).unwrap_err();
+        assert!(error.contains(expected), "{expected} is not named in: {error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+}
+
+#[test]
+fn secrets_are_never_printed() {
+    let text = "database:\n  url: mysql://u:geheim@h/db\nredis:\n  url: redis://:geheim@h\nrabbitmq:\n  url: amqp://u:geheim@h/%2f\n";
+    assert!(!format!("{:?}", load(text).unwrap()).contains("geheim"));
+}
