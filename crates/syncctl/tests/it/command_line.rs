@@ -22,7 +22,7 @@ async fn bad_usage_ends_with_64_and_names_the_reason() {
     for (args, reason) in [
         (&["load"][..], "--trace <TRACE>|--generate"),
         (&["load", "--generate"], "--likes or --duration"),
-        (&["load", "--generate", "--likes", "1", "--zipf", "-1"], "zipf"),
+        (&["load", "--generate", "--likes", "1", "--zipf", "21"], "--zipf: must be 0 to 20"),
         (&["load", "--generate", "--likes", "1", "--unlikes", "2"], "--unlikes: must be 0 to 1"),
         (&["load", "--generate", "--likes", "1", "--watch-counts"], "--fresh-users"),
         (&["load", "--generate", "--likes", "1", "--batch", "501"], "501"),

@@ -104,9 +104,9 @@ impl Seen {
         if let Some((_, code)) = behaviour.refuse_user.filter(|(user, _)| *user == pair.user.get()) {
             return Err(Status::new(code, "refused"));
         }
-        let failure = behaviour.fail_every.filter(|(every, _)| self.operations % every == 0);
-        if failure.is_some_and(|(every, _)| self.operations / every % 2 == 0) {
-            return Err(Status::new(failure.unwrap().1, "before"));
+        let failure = behaviour.fail_every.filter(|(every, _)| self.operations.is_multiple_of(*every));
+        if let Some((_, code)) = failure.filter(|(every, _)| (self.operations / every).is_multiple_of(2)) {
+            return Err(Status::new(code, "before"));
         }
         if !self.unanswered.remove(&pair) {
             self.orders.entry(pair).or_default().push(action);

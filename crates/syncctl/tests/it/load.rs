@@ -37,7 +37,8 @@ fn operations(shape: Shape, number: usize) -> Vec<Operation> {
 
 async fn run(options: &LoadOptions, operations: &[Operation], oplog: Option<&Path>) -> LoadReport {
     let oplog = oplog.map(|path| OplogWriter::create(path).unwrap());
-    let source = Box::new(operations.to_vec().into_iter());
+    let mut left = operations.to_vec().into_iter();
+    let source = Box::new(std::iter::from_fn(move || left.next()));
     let interrupt = CancellationToken::new();
     load::run(options, source, operations.len() as u64, oplog, |_, _| {}, interrupt).await.unwrap()
 }

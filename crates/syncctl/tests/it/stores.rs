@@ -90,7 +90,8 @@ impl Stores {
     }
 
     pub(crate) async fn sql(&self, statements: &str) {
-        execute_sql(&self.database_url, statements).await.unwrap();
+        let (_, database) = self.database_url.rsplit_once('/').unwrap();
+        execute_sql(&self.database_url, &format!("USE `{database}`; {statements}")).await.unwrap();
     }
 
     pub(crate) async fn redis(&mut self, command: &Cmd) {
