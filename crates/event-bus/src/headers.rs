@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 /// Header that says why a message was published to the dead-letter exchange.
 pub const REASON_HEADER: &str = "x-reason";
 
-/// Headers by name. At most [`MAX_HEADERS`] short ones are sent; the rest is dropped, because headers carry nothing that
-/// correctness depends on.
+/// Headers by name. At most 16 short ones are sent; the rest is dropped, because headers carry nothing that correctness
+/// depends on.
 pub type Headers = BTreeMap<String, String>;
 
 const MAX_HEADERS: usize = 16;

@@ -103,21 +103,30 @@ pub struct Report {
 
 type Check = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = PartState> + Send>> + Send + Sync>;
 
+type Answers = Arc<BTreeMap<String, PartState>>;
+
 enum Source {
     Pushed(Part),
     Probed(Check),
 }
 
-#[derive(Default)]
 struct Inner {
+    cache_for: Duration,
+    probe_timeout: Duration,
     parts: Mutex<BTreeMap<String, (Criticality, Source)>>,
     /// Held while probing: who comes meanwhile waits and takes the same answer.
-    last: tokio::sync::Mutex<Option<(Instant, Arc<BTreeMap<String, PartState>>)>>,
+    last: tokio::sync::Mutex<Option<(Instant, Answers)>>,
 }
 
 /// All parts of a process. Clones are the same registry.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct HealthRegistry(Arc<Inner>);
+
+impl Default for HealthRegistry {
+    fn default() -> Self {
+        Self::with_timing(CACHE_FOR, PROBE_TIMEOUT)
+    }
+}
 
 impl std::fmt::Debug for HealthRegistry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -129,6 +138,11 @@ impl HealthRegistry {
     /// An empty registry: a process without parts is fine.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    fn with_timing(cache_for: Duration, probe_timeout: Duration) -> Self {
+        let (parts, last) = (Mutex::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Inner { cache_for, probe_timeout, parts, last }))
     }
 
     /// A pushed part; down until it says otherwise. A name registered twice is replaced.
@@ -172,24 +186,24 @@ impl HealthRegistry {
         Report { status, parts }
     }
 
-    async fn probed(&self) -> Arc<BTreeMap<String, PartState>> {
+    async fn probed(&self) -> Answers {
         let mut last = self.0.last.lock().await;
-        if let Some((at, states)) = last.as_ref().filter(|(at, _)| at.elapsed() < CACHE_FOR) {
-            let _ = at;
+        if let Some((_, states)) = last.as_ref().filter(|(at, _)| at.elapsed() < self.0.cache_for) {
             return states.clone();
         }
+        let timeout = self.0.probe_timeout;
         let mut checks = JoinSet::new();
         for (name, (_, source)) in self.parts().iter() {
             if let Source::Probed(check) = source {
                 let (name, answer) = (name.clone(), check());
-                checks.spawn(async move { (name, tokio::time::timeout(PROBE_TIMEOUT, answer).await) });
+                checks.spawn(async move { (name, tokio::time::timeout(timeout, answer).await) });
             }
         }
         let mut states = BTreeMap::new();
         while let Some(done) = checks.join_next().await {
             // A probe that panicked is missing from the answer, and therefore reported as down.
             if let Ok((name, answer)) = done {
-                let late = |_| PartState::new(Status::Down, format!("no answer within {PROBE_TIMEOUT:?}"));
+                let late = |_| PartState::new(Status::Down, format!("no answer within {timeout:?}"));
                 states.insert(name, answer.unwrap_or_else(late));
             }
         }
@@ -208,7 +222,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn the_whole_is_as_bad_as_what_matters() {
         let health = HealthRegistry::new();
         assert_eq!(health.report().await.status, Status::Ok);
@@ -225,30 +239,39 @@ mod tests {
         assert_eq!(health.report().await.status, Status::Degraded);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn probes_are_cached_and_bounded() {
-        let health = HealthRegistry::new();
+    #[tokio::test]
+    async fn probes_are_not_asked_again_and_again() {
+        let health = HealthRegistry::with_timing(Duration::from_secs(3600), PROBE_TIMEOUT);
         let asked = Arc::new(AtomicUsize::new(0));
         let counter = asked.clone();
         health.probe("redis", Criticality::Critical, move || {
             counter.fetch_add(1, Ordering::SeqCst);
             async { Ok::<(), String>(()) }
         });
+        let mut readers = JoinSet::new();
         for _ in 0..10 {
-            assert_eq!(health.report().await.status, Status::Ok);
+            let health = health.clone();
+            readers.spawn(async move { health.report().await.status });
         }
+        assert!(readers.join_all().await.iter().all(|status| *status == Status::Ok));
         assert_eq!(asked.load(Ordering::SeqCst), 1);
-        tokio::time::advance(CACHE_FOR).await;
-        health.report().await;
-        assert_eq!(asked.load(Ordering::SeqCst), 2);
+    }
 
+    #[tokio::test]
+    async fn a_probe_that_hangs_or_panics_is_down_and_hides_no_other() {
+        let health = HealthRegistry::with_timing(Duration::ZERO, Duration::from_millis(50));
         health.probe("mysql", Criticality::Critical, || async {
             std::future::pending::<()>().await;
             Ok::<(), String>(())
         });
-        tokio::time::advance(CACHE_FOR).await;
+        health.probe("rabbitmq", Criticality::Optional, || async {
+            assert!(std::hint::black_box(false), "on purpose");
+            Ok::<(), String>(())
+        });
+        health.probe("redis", Criticality::Critical, || async { Ok::<(), String>(()) });
         let report = health.report().await;
-        assert_eq!((report.status, report.parts["mysql"].detail.as_str()), (Status::Down, "no answer within 2s"));
+        assert_eq!((report.status, report.parts["mysql"].detail.as_str()), (Status::Down, "no answer within 50ms"));
+        assert_eq!(report.parts["rabbitmq"].status, Status::Down);
         assert_eq!(report.parts["redis"].status, Status::Ok);
     }
 }

@@ -40,7 +40,7 @@ impl NodeError {
         self
     }
 
-    fn from_variable(mut self, variable: String) -> Self {
+    fn blame(mut self, variable: String) -> Self {
         self.variable.get_or_insert(variable);
         self
     }
@@ -85,7 +85,7 @@ macro_rules! parse_env {
             match self {
                 Node::Env { variable, value } => parsed::<$type>(&value, $wanted)
                     .and_then(|parsed| visitor.$visit(parsed))
-                    .map_err(|error| error.from_variable(variable)),
+                    .map_err(|error| error.blame(variable)),
                 other => other.deserialize_any(visitor),
             }
         }
@@ -104,7 +104,7 @@ impl<'de> de::Deserializer<'de> for Node {
             Self::Float(value) => visitor.visit_f64(value),
             Self::Text(value) => visitor.visit_string(value),
             Self::Env { variable, value } => {
-                visitor.visit_string(value).map_err(|error: NodeError| error.from_variable(variable))
+                visitor.visit_string(value).map_err(|error: NodeError| error.blame(variable))
             }
             Self::List(items) => visitor.visit_seq(Items { items: items.into_iter(), index: 0 }),
             Self::Map(entries) => visitor.visit_map(Entries { entries: entries.into_iter(), value: None }),
@@ -177,7 +177,7 @@ impl<'de> de::Deserializer<'de> for Node {
             Self::Text(value) => visitor.visit_enum(value.into_deserializer()),
             Self::Env { variable, value } => {
                 let value: StringDeserializer<NodeError> = value.trim().to_owned().into_deserializer();
-                visitor.visit_enum(value).map_err(|error| error.from_variable(variable))
+                visitor.visit_enum(value).map_err(|error| error.blame(variable))
             }
             Self::Map(entries) => {
                 visitor.visit_enum(MapAccessDeserializer::new(Entries { entries: entries.into_iter(), value: None }))
@@ -233,7 +233,7 @@ impl<'de> MapAccess<'de> for Entries {
         // The path stays that of the section: the message names the key itself.
         let taken = seed.deserialize(StringDeserializer::<NodeError>::new(key));
         taken.map(Some).map_err(|error| match variable {
-            Some(variable) => error.from_variable(variable),
+            Some(variable) => error.blame(variable),
             None => error,
         })
     }

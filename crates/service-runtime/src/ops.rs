@@ -9,7 +9,7 @@
 //! Every error is JSON, `{"status": 404, "error": "..."}`; so are those of routes that answer an error in plain text.
 //! Bodies, times and concurrent requests are bounded.
 
-use crate::{Context, Status};
+use crate::{Context, PartReport, Status};
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -17,8 +17,10 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Serialize;
 use serde_json::json;
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -100,18 +102,30 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
     }
 }
 
+/// Written in this order, the answer first.
+#[derive(Serialize)]
+struct Health<'a> {
+    status: Status,
+    service: &'a str,
+    version: &'a str,
+    instance: &'a str,
+    stopping: bool,
+    uptime_seconds: u64,
+    parts: &'a BTreeMap<String, PartReport>,
+}
+
 async fn health(State(context): State<Context>) -> Response {
     let report = context.health.report().await;
     let code = if report.status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let body = json!({
-        "status": report.status,
-        "service": context.service,
-        "version": context.version,
-        "instance": &*context.instance,
-        "stopping": context.soft.is_cancelled(),
-        "uptime_seconds": context.started.elapsed().as_secs(),
-        "parts": report.parts,
-    });
+    let body = Health {
+        status: report.status,
+        service: context.service,
+        version: context.version,
+        instance: &context.instance,
+        stopping: context.soft.is_cancelled(),
+        uptime_seconds: context.started.elapsed().as_secs(),
+        parts: &report.parts,
+    };
     (code, Json(body)).into_response()
 }
 

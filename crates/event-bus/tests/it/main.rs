@@ -1,5 +1,7 @@
 //! Against a real broker: the shared one, or a private one where it is stopped.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
+
 mod consumer;
 mod outages;
 mod publisher;

@@ -1,0 +1,7 @@
+//! The harness from outside.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
+
+mod configuration;
+mod ops;
+mod shutdown;
