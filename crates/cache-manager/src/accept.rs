@@ -2,6 +2,7 @@
 
 use crate::config::cache_error;
 use crate::connection::Connections;
+use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
 use crate::script::Script;
 use deadpool_redis::redis::{Cmd, RedisError};
@@ -78,6 +79,8 @@ impl Accept {
         }
         match reply {
             Ok(numbers) if numbers.len() == requests.len() * 3 => {
+                let highest = numbers.chunks_exact(3).map(|item| item[2]).max().unwrap_or(0);
+                connections.shared.answered(Version(highest));
                 numbers.chunks_exact(3).map(|item| outcome(item[0], item[1], item[2])).collect()
             }
             Ok(_) => vec![Err(wrong_reply()); requests.len()],
@@ -129,7 +132,7 @@ impl Accept {
         call.arg(requests.len())
             .arg(rules.journal_limit)
             .arg(rules.pair_ttl.as_secs().max(1))
-            .arg(rules.counter_ttl.as_secs().max(1))
+            .arg(unconfirmed_secs(rules.counter_ttl))
             .arg(rules.idempotency_ttl.as_secs().max(1))
             .arg(interval_us.to_string())
             .arg(period_us.to_string())

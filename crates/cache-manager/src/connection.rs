@@ -24,6 +24,8 @@ pub(crate) struct SharedConnection {
     current: ArcSwapOption<MultiplexedConnection>,
     connecting: Mutex<Option<(Instant, RedisError)>>,
     clock: ServerClock,
+    /// Highest version that an accept ever answered: a shard's clock can be ahead of Redis's.
+    answered: AtomicI64,
     patience_us: i64,
 }
 
@@ -56,13 +58,19 @@ impl SharedConnection {
             current: ArcSwapOption::empty(),
             connecting: Mutex::new(None),
             clock: ServerClock { start: Instant::now(), offset_us: AtomicI64::new(0) },
+            answered: AtomicI64::new(0),
             patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
         }
     }
 
-    /// Redis's clock now, as last measured.
+    /// Redis's clock now, as last measured, but above every version it answered.
     pub(crate) fn clock(&self) -> Option<Version> {
-        self.clock.now()
+        self.clock.now().map(|now| now.max(Version(self.answered.load(Ordering::Relaxed) + 1)))
+    }
+
+    /// An accept answered this version.
+    pub(crate) fn answered(&self, version: Version) {
+        self.answered.fetch_max(version.0, Ordering::Relaxed);
     }
 
     /// By Redis's clock, when a call that starts now must have begun: well before its caller stops waiting, so that after

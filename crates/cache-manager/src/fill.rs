@@ -8,6 +8,11 @@ use crate::settle::encode_state;
 use domain::cache::{CacheResult, CacheRules};
 use domain::{Pair, PairState, Resource, ShardId, StoredCount};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die before
+/// reading the database again; then it is wrong for this long at most.
+const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
 
 pub(crate) struct Fill {
     counts: Script,
@@ -36,7 +41,7 @@ impl Fill {
             for (resource, _) in group {
                 call.arg(keys.counter(*resource));
             }
-            call.arg(rules.counter_ttl.as_secs().max(1));
+            call.arg(unconfirmed_secs(rules.counter_ttl));
             for (_, stored) in group {
                 call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
             }
@@ -58,7 +63,7 @@ impl Fill {
             for (pair, _) in group {
                 call.arg(keys.pair(*pair));
             }
-            call.arg(rules.pair_ttl.as_secs().max(1));
+            call.arg(unconfirmed_secs(rules.pair_ttl));
             for (_, state) in group {
                 call.arg(encode_state(*state));
             }
@@ -66,6 +71,11 @@ impl Fill {
         });
         futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
     }
+}
+
+/// Lifetime in seconds of something unconfirmed that otherwise lives for `ttl`.
+pub(crate) fn unconfirmed_secs(ttl: Duration) -> u64 {
+    ttl.min(UNCONFIRMED_TTL).as_secs().max(1)
 }
 
 fn by_shard<T>(items: &[T], shard_of: impl Fn(&T) -> ShardId) -> BTreeMap<ShardId, Vec<&T>> {

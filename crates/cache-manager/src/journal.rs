@@ -60,24 +60,40 @@ pub(crate) async fn page(
     limit: usize,
 ) -> CacheResult<Vec<EncodedEvent>> {
     let mut connection = connections.pooled().await?;
-    let reply: Value = cmd("XRANGE")
-        .arg(keys.journal(shard))
-        .arg(format!("({after}-0"))
-        .arg("+")
-        .arg("COUNT")
-        .arg(limit)
-        .query_async(&mut connection)
-        .await
-        .map_err(cache_error)?;
-    entries(reply)?
-        .into_iter()
-        .map(|(id, fields)| {
-            let version = parse_id(&id)?;
-            // An entry without a payload can only be foreign; it is handed on and parked with its reason.
+    let mut start = format!("({after}-0");
+    loop {
+        let reply: Value = cmd("XRANGE")
+            .arg(keys.journal(shard))
+            .arg(&start)
+            .arg("+")
+            .arg("COUNT")
+            .arg(limit)
+            .query_async(&mut connection)
+            .await
+            .map_err(cache_error)?;
+        let read = entries(reply)?;
+        let last = read.last().map(|(id, _)| format!("({id}"));
+        let full = read.len() >= limit;
+        let mut events = Vec::with_capacity(read.len());
+        for (id, fields) in read {
+            if !id.ends_with("-0") {
+                // Nobody can settle it, so handing it on would never end; the shard's books show that it is there.
+                tracing::warn!(%shard, id, "foreign entry in the journal");
+                continue;
+            }
+            // An entry without a payload can only be foreign, too; it is handed on and parked with its reason.
             let payload = fields.into_iter().find(|(name, _)| name == b"e").map(|(_, value)| value).unwrap_or_default();
-            Ok(EncodedEvent { version, origin: Origin::Journal, payload: Bytes::from(payload) })
-        })
-        .collect()
+            events.push(EncodedEvent {
+                version: parse_id(&id)?,
+                origin: Origin::Journal,
+                payload: Bytes::from(payload),
+            });
+        }
+        match last {
+            Some(last) if full && events.is_empty() => start = last,
+            _ => return Ok(events),
+        }
+    }
 }
 
 fn entries(reply: Value) -> CacheResult<Entries> {
@@ -86,9 +102,9 @@ fn entries(reply: Value) -> CacheResult<Entries> {
 }
 
 fn parse_id(id: &str) -> CacheResult<Version> {
-    id.strip_suffix("-0").and_then(|version| version.parse().ok()).map(Version).ok_or_else(|| {
+    id.split_once('-').and_then(|(version, _)| version.parse().ok()).map(Version).ok_or_else(|| {
         CacheError::Rejected(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!(
-            "journal entry {id:?} is not ours"
+            "journal entry {id:?} has no version"
         ))))
     })
 }

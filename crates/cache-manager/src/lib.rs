@@ -2,7 +2,7 @@
 //!
 //! | key | what |
 //! |---|---|
-//! | `{s<N>}:p:<v or c><user>:<id>` | pair: integer `version * 2 + liked` |
+//! | `{s<N>}:p:<v or c><user>:<id>` | pair: integer `version * 2 + liked`, negative if it was only seen in the database |
 //! | `{s<N>}:c:<v or c><id>` | counter hash: `n` served, `p` pending, `v` last accepted version, `dn`/`dr` stored count and its revision |
 //! | `{s<N>}:j` | journal stream; an entry's id is `<version>-0`, field `e` the encoded event |
 //! | `{s<N>}:t` | shard clock hash: `v` last version, `a` accepted, `s` settled, `w` settled up to |

@@ -2,6 +2,7 @@
 
 use crate::config::cache_error;
 use crate::connection::Connections;
+use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
 use crate::script::Script;
 use domain::cache::{CacheResult, CacheRules, SettleReport, SettledResource, Settlement};
@@ -66,7 +67,11 @@ impl Settle {
         for (pair, _) in &part.pairs {
             call.arg(keys.pair(*pair));
         }
-        call.arg(part.resources.len()).arg(part.pairs.len()).arg(rules.counter_ttl.as_secs().max(1));
+        call.arg(part.resources.len())
+            .arg(part.pairs.len())
+            .arg(rules.counter_ttl.as_secs().max(1))
+            .arg(unconfirmed_secs(rules.counter_ttl))
+            .arg(rules.pair_ttl.as_secs().max(1));
         for settled in &part.resources {
             let (revision, count, last_version) =
                 settled.stored.map_or((-1, 0, 0), |stored| (stored.revision, stored.count, stored.last_version.0));
@@ -89,7 +94,8 @@ pub(crate) fn encode_state(state: PairState) -> i64 {
     state.version.0 * 2 + i64::from(state.liked)
 }
 
-/// The state behind [`encode_state`].
+/// The state of a cached pair; the sign only tells whether it was accepted here or seen in the database.
 pub(crate) fn decode_state(value: i64) -> PairState {
+    let value = value.abs();
     PairState { liked: value & 1 == 1, version: domain::Version(value >> 1) }
 }

@@ -16,6 +16,7 @@
 
 mod binary;
 pub mod build;
+pub mod cache_contract;
 mod database;
 mod eventually;
 mod guardian;

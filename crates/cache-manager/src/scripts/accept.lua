@@ -2,9 +2,12 @@
 -- Invariant: pair, counter, journal entry and shard clock of an item change together or not at all; the entry's id is
 -- its version, and versions strictly increase within the shard.
 --
+-- A pair is version * 2 + liked; negative while it was only seen in the database, never accepted here. Such a pair may be
+-- older than an event that is still on its way, so it is no reason to answer "unchanged".
+--
 -- KEYS   1 journal stream   2 clock hash (v last version, a accepted, s settled, w settled up to)
 --        per item: pair, counter [, idempotency key if option 2] [, user limit if option 4]
--- ARGV   1 number of items   2 journal limit   3 pair ttl s   4 counter ttl s   5 idempotency ttl s
+-- ARGV   1 number of items   2 journal limit   3 pair ttl s   4 ttl s of a filled counter   5 idempotency ttl s
 --        6 user limit interval us   7 user limit period us   8 deadline us by this server's clock (0: none)
 --        per item: options, payload [, count, revision, last version if option 8]
 --        options: sum of 1 like (else unlike), 2 idempotency key, 4 user limit, 8 fill a missing counter,
@@ -12,7 +15,7 @@
 -- Result per item: code, count (-1: none; code 5: retry after ms), version
 --        codes: 0 accepted, 1 unchanged, 2 repeated accepted, 3 count missing, 4 overloaded, 5 rate limited,
 --        6 expired, 7 repeated unchanged
-local call, fmt, band = redis.call, string.format, bit.band
+local call, band, max = redis.call, bit.band, math.max
 local items = tonumber(ARGV[1])
 local keys, args = 2, 8
 for _ = 1, items or 0 do
@@ -29,7 +32,7 @@ local journal, clock = KEYS[1], KEYS[2]
 local limit = tonumber(ARGV[2])
 local books = call('HMGET', clock, 'v', 'a')
 local last, accepted = tonumber(books[1]) or 0, tonumber(books[2]) or 0
-local first_accepted = accepted
+local last_before = last
 local room = limit - call('XLEN', journal)
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -72,15 +75,16 @@ local function accept_one(pair, counter, idempotency, user, wanted, payload, fil
   end
 
   local held = tonumber(call('GET', pair))
-  local unchanged = held and held % 2 == wanted
+  local same = held and held % 2 == wanted
+  local unchanged = same and held > 0
   if not unchanged and room <= 0 then return answer(4, -1, 0) end
-  if user then call('SET', user, fmt('%.0f', tat), 'PX', math.max(1, math.ceil((tat - now) / 1000))) end
+  if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
 
   local stored, revision
   if not n and fill then
     -- The clock must not fall behind what the database already holds, or this like would lose against an older row.
     n, p, stored, revision = tonumber(fill[1]), 0, fill[1], fill[2]
-    last = math.max(last, tonumber(fill[3]))
+    last = max(last, tonumber(fill[3]))
   end
 
   local code, version
@@ -93,25 +97,24 @@ local function accept_one(pair, counter, idempotency, user, wanted, payload, fil
   else
     code = 0
     -- Strictly increasing even if the clock stands still or goes back.
-    version = math.max(last + 1, now)
+    version = max(last + 1, now)
     last = version
-    local id = fmt('%.0f', version)
-    call('XADD', journal, id .. '-0', 'e', payload)
+    call('XADD', journal, version, 'e', payload)
     room = room - 1
     accepted = accepted + 1
-    call('SET', pair, fmt('%.0f', version * 2 + wanted), 'EX', ARGV[3])
+    call('SET', pair, version * 2 + wanted, 'EX', ARGV[3])
     if n then
-      n = math.max(0, n + wanted * 2 - 1)
+      if not same then n = max(0, n + wanted * 2 - 1) end
       if stored then
-        call('HSET', counter, 'n', n, 'p', 1, 'v', id, 'dn', stored, 'dr', revision)
+        call('HSET', counter, 'n', n, 'p', 1, 'v', version, 'dn', stored, 'dr', revision)
       else
-        call('HSET', counter, 'n', n, 'p', p + 1, 'v', id)
+        call('HSET', counter, 'n', n, 'p', p + 1, 'v', version)
         -- A counter with pending entries must not expire: its pending number would be lost.
         if p == 0 then call('PERSIST', counter) end
       end
     end
   end
-  if idempotency then call('SET', idempotency, code .. ':' .. (n or -1) .. ':' .. fmt('%.0f', version), 'EX', ARGV[5]) end
+  if idempotency then call('SET', idempotency, string.format('%d:%.0f:%.0f', code, n or -1, version), 'EX', ARGV[5]) end
   return answer(code, n or -1, version)
 end
 
@@ -128,5 +131,5 @@ for _ = 1, items do
   accept_one(pair, counter, idempotency, user, band(options, 1), payload, fill, band(options, 16) ~= 0)
 end
 
-if accepted ~= first_accepted then call('HSET', clock, 'v', fmt('%.0f', last), 'a', fmt('%.0f', accepted)) end
+if last ~= last_before then call('HSET', clock, 'v', last, 'a', accepted) end
 return result

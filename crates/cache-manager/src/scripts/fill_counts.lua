@@ -1,6 +1,7 @@
 -- Caches counters of one shard that are not cached; what is cached is left alone.
+-- What was loaded may be old already, so it lives briefly until a settle confirms it.
 -- KEYS   1 clock hash   then counters
--- ARGV   1 counter ttl s   per counter: count, revision, last version
+-- ARGV   1 ttl s of a filled counter   per counter: count, revision, last version
 -- Result: number of counters filled
 if #KEYS < 1 or #ARGV ~= 1 + 3 * (#KEYS - 1) then
   return redis.error_reply('ERR fill_counts: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
@@ -17,5 +18,5 @@ for i = 2, #KEYS do
 end
 -- The shard clock must not fall behind what the database already holds.
 local v = tonumber(redis.call('HGET', KEYS[1], 'v')) or 0
-if highest > v then redis.call('HSET', KEYS[1], 'v', string.format('%.0f', highest)) end
+if highest > v then redis.call('HSET', KEYS[1], 'v', highest) end
 return filled

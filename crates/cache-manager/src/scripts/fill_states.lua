@@ -1,6 +1,7 @@
 -- Caches pairs of one shard that are not cached, or cached in an older state.
+-- A new one is negative (see accept.lua) and lives briefly until a settle confirms it.
 -- KEYS   pairs
--- ARGV   1 pair ttl s   per pair: version * 2 + liked
+-- ARGV   1 ttl s of a filled pair   per pair: version * 2 + liked
 -- Result: number of pairs written
 if #KEYS < 1 or #ARGV ~= 1 + #KEYS then
   return redis.error_reply('ERR fill_states: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
@@ -8,8 +9,11 @@ end
 local written = 0
 for i = 1, #KEYS do
   local held, row = tonumber(redis.call('GET', KEYS[i])), tonumber(ARGV[1 + i])
-  if not held or held < row then
-    redis.call('SET', KEYS[i], string.format('%.0f', row), 'EX', ARGV[1])
+  if not held then
+    redis.call('SET', KEYS[i], -row, 'EX', ARGV[1])
+    written = written + 1
+  elseif math.abs(held) < row then
+    redis.call('SET', KEYS[i], held > 0 and row or -row, 'KEEPTTL')
     written = written + 1
   end
 end

@@ -2,14 +2,16 @@
 -- Invariants: only an entry that really was in the journal lowers `p`; a stored count is taken only from a newer
 -- revision; the served count is set only while nothing is pending. So calling it twice, late or out of order is harmless.
 --
+-- What was filled lives briefly until a settle confirms it, that is until the database was read again afterwards.
+--
 -- KEYS   1 journal stream   2 clock hash   then R counters, then P pairs
--- ARGV   1 R   2 P   3 counter ttl s
+-- ARGV   1 R   2 P   3 counter ttl s   4 ttl s of an unconfirmed counter   5 pair ttl s
 --        per resource: number of entries, revision (-1: not known), count, last version, then the entries' versions
 --        per pair: version * 2 + liked, as the row says
 -- Result: entries removed, served counts corrected, pairs refreshed
-local call, fmt = redis.call, string.format
+local call, max = redis.call, math.max
 local resources, pairs_ = tonumber(ARGV[1]), tonumber(ARGV[2])
-local a = 3
+local a = 5
 for _ = 1, resources or 0 do
   local entries = tonumber(ARGV[a + 1])
   if not entries then break end
@@ -21,11 +23,11 @@ end
 
 local journal, clock = KEYS[1], KEYS[2]
 local removed_total, corrections, refreshed, highest, settled_up_to = 0, 0, 0, 0, 0
-a = 3
+a = 5
 for r = 1, resources do
   local counter = KEYS[2 + r]
   local entries, revision, count = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
-  highest = math.max(highest, tonumber(ARGV[a + 4]))
+  highest = max(highest, tonumber(ARGV[a + 4]))
   a = a + 4
   local removed = 0
   local first = 1
@@ -34,9 +36,8 @@ for r = 1, resources do
     local upto = math.min(first + 499, entries)
     local ids = {}
     for i = first, upto do
-      local version = ARGV[a + i]
-      ids[#ids + 1] = version .. '-0'
-      settled_up_to = math.max(settled_up_to, tonumber(version))
+      ids[i - first + 1] = ARGV[a + i]
+      settled_up_to = max(settled_up_to, tonumber(ARGV[a + i]))
     end
     removed = removed + call('XDEL', journal, unpack(ids))
     first = upto + 1
@@ -49,16 +50,16 @@ for r = 1, resources do
     local n, before = tonumber(held[1]), tonumber(held[2])
     -- A counter that is not cached is not created: its next reader fills it from the database.
     if n then
-      local p = math.max(0, before - removed)
+      local p = max(0, before - removed)
       local dn, dr = tonumber(held[3]), tonumber(held[4])
-      local fresh = revision > dr
+      local fresh, confirmed = revision > dr, revision >= dr
       if fresh then dn, dr = tonumber(count), revision end
       local wrong = p == 0 and n ~= dn
       if wrong then n = dn; corrections = corrections + 1 end
       if fresh or wrong or p ~= before then
         call('HSET', counter, 'n', n, 'p', p, 'dn', dn, 'dr', dr)
-        if p == 0 then call('EXPIRE', counter, ARGV[3]) end
       end
+      if p == 0 and (confirmed or before > 0) then call('EXPIRE', counter, ARGV[confirmed and 3 or 4]) end
     end
   end
 end
@@ -69,12 +70,13 @@ if pairs_ > 0 then
     local upto = math.min(first + 499, pairs_)
     local held = call('MGET', unpack(KEYS, 2 + resources + first, 2 + resources + upto))
     for i = first, upto do
-      local was, row = tonumber(held[i - first + 1]), tonumber(ARGV[a + i])
-      highest = math.max(highest, math.floor(row / 2))
-      if was and was < row then
-        call('SET', KEYS[2 + resources + i], fmt('%.0f', row), 'KEEPTTL')
+      local pair, was, row = KEYS[2 + resources + i], tonumber(held[i - first + 1]), tonumber(ARGV[a + i])
+      highest = max(highest, math.floor(row / 2))
+      if was and math.abs(was) < row then
+        call('SET', pair, was > 0 and row or -row, 'KEEPTTL')
         refreshed = refreshed + 1
       end
+      if was and was <= 0 and -was <= row then call('EXPIRE', pair, ARGV[5]) end
     end
     first = upto + 1
   end
@@ -84,7 +86,6 @@ local books = call('HMGET', clock, 'v', 's', 'w')
 local v, s, w = tonumber(books[1]) or 0, tonumber(books[2]) or 0, tonumber(books[3]) or 0
 -- Rows written around the cache may be ahead of its clock; later likes must still win against them.
 if highest > v or removed_total > 0 or settled_up_to > w then
-  call('HSET', clock, 'v', fmt('%.0f', math.max(v, highest)), 's', fmt('%.0f', s + removed_total),
-    'w', fmt('%.0f', math.max(w, settled_up_to)))
+  call('HSET', clock, 'v', max(v, highest), 's', s + removed_total, 'w', max(w, settled_up_to))
 end
 return { removed_total, corrections, refreshed }

@@ -1,0 +1,105 @@
+//! Scripts called with too little or too much write nothing.
+
+use crate::support::{Raw, on_shared};
+use anyhow::Result;
+use deadpool_redis::redis::cmd;
+use domain::cache::LikeCache;
+use test_support::build::video_pair;
+use test_support::cache_contract::{like, roomy_rules};
+
+/// Name, code, and a call of the right shape: number of keys and arguments.
+const SCRIPTS: [(&str, &str, usize, &[&str]); 6] = [
+    (
+        "accept",
+        include_str!("../../src/scripts/accept.lua"),
+        6,
+        &["1", "100", "60", "60", "60", "1", "1", "0", "15", "payload", "5", "1", "7"],
+    ),
+    (
+        "settle",
+        include_str!("../../src/scripts/settle.lua"),
+        4,
+        &["1", "1", "60", "10", "60", "2", "1", "5", "7", "100", "101", "20"],
+    ),
+    ("fill_counts", include_str!("../../src/scripts/fill_counts.lua"), 3, &["60", "5", "1", "7", "6", "1", "8"]),
+    ("fill_states", include_str!("../../src/scripts/fill_states.lua"), 2, &["60", "20", "30"]),
+    ("acquire_lease", include_str!("../../src/scripts/acquire_lease.lua"), 2, &["me", "1000"]),
+    ("release_lease", include_str!("../../src/scripts/release_lease.lua"), 1, &["me"]),
+];
+
+async fn eval(raw: &Raw, code: &str, prefix: &str, keys: usize, arguments: &[&str]) -> Result<()> {
+    let mut call = cmd("EVAL");
+    call.arg(code).arg(keys);
+    (0..keys).for_each(|index| {
+        call.arg(format!("{prefix}{index}"));
+    });
+    arguments.iter().for_each(|argument| {
+        call.arg(*argument);
+    });
+    raw.query(&call).await
+}
+
+#[tokio::test]
+async fn wrong_arity_writes_nothing() -> Result<()> {
+    let (cache, raw) = on_shared(roomy_rules()).await?;
+    let prefix = cache.keys().pair(video_pair(1, 1));
+    let before = raw.everything().await?;
+    for (name, code, keys, arguments) in SCRIPTS {
+        let mut longer = arguments.to_vec();
+        longer.push("1");
+        let wrong: [(usize, &[&str]); 6] = [
+            (0, &[]),
+            (keys - 1, arguments),
+            (keys + 1, arguments),
+            (keys, &arguments[..arguments.len() - 1]),
+            (keys, &longer),
+            (keys, &[]),
+        ];
+        for (keys, arguments) in wrong {
+            let error = eval(&raw, code, &prefix, keys, arguments).await.expect_err(name).to_string();
+            assert!(error.contains(name), "{name} with {keys} keys and {arguments:?}: {error}");
+        }
+        assert_eq!(raw.everything().await?, before, "{name} wrote something");
+    }
+    // The same shapes, right: so that the calls above fail for the reason given.
+    for (name, code, keys, arguments) in SCRIPTS {
+        eval(&raw, code, &format!("{prefix}{name}"), keys, arguments).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_number_that_is_none_writes_nothing() -> Result<()> {
+    let (cache, raw) = on_shared(roomy_rules()).await?;
+    let prefix = cache.keys().pair(video_pair(1, 1));
+    let before = raw.everything().await?;
+    for (name, code, keys, arguments) in SCRIPTS.into_iter().take(2) {
+        let mut garbled = arguments.to_vec();
+        garbled[0] = "many";
+        eval(&raw, code, &prefix, keys, &garbled).await.expect_err(name);
+        assert_eq!(raw.everything().await?, before, "{name} wrote something");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn forgotten_scripts_are_loaded_again() -> Result<()> {
+    let (cache, raw) = on_shared(roomy_rules()).await?;
+    let pair = video_pair(1, 1);
+    for round in 0..3 {
+        raw.run::<()>("SCRIPT FLUSH").await?;
+        cache.accept(&[like(video_pair(round + 1, 1))]).await.remove(0)?;
+        raw.run::<()>("SCRIPT FLUSH").await?;
+        cache.settle(&domain::cache::Settlement::default()).await?;
+        raw.run::<()>("SCRIPT FLUSH").await?;
+        cache.fill_counts(&[(video_pair(1, 2).resource, Default::default())]).await?;
+        raw.run::<()>("SCRIPT FLUSH").await?;
+        cache.fill_states(&[(video_pair(1, 3), Default::default())]).await?;
+        raw.run::<()>("SCRIPT FLUSH").await?;
+        cache.acquire_lease("l", "me", std::time::Duration::from_secs(5)).await?;
+        raw.run::<()>("SCRIPT FLUSH").await?;
+        cache.release_lease("l", "me").await?;
+    }
+    assert_eq!(cache.counts(&[pair.resource]).await?[0].map(|count| count.pending), Some(3));
+    Ok(())
+}

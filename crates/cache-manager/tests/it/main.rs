@@ -1,0 +1,8 @@
+//! The contract of a cache, and what is particular to Redis, on real servers.
+
+mod arity;
+mod contract;
+mod lifetimes;
+mod outages;
+mod server;
+mod support;

@@ -1,0 +1,123 @@
+//! Fills: what the database said, for what is not cached.
+
+use super::{MakeCache, Subject, like, missing, roomy_rules, row, settled, stored, unlike};
+use crate::build::video_pair;
+use crate::eventually;
+use anyhow::Result;
+use domain::cache::{CacheRules, CachedCount, MissingCount};
+use domain::{PairState, StoredCount, Version};
+use std::time::Duration;
+
+/// Counters over several shards.
+pub async fn filled_counts_are_read_back(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let counts: Vec<_> = (1..=30).map(|id| (video_pair(1, id).resource, stored(id * 2, id))).collect();
+    subject.cache.fill_counts(&counts).await?;
+    subject.cache.fill_counts(&[]).await?;
+    for (resource, stored) in counts {
+        let expected = CachedCount {
+            served: stored.count,
+            pending: 0,
+            last_version: Version::ZERO,
+            stored: stored.count,
+            stored_revision: stored.revision,
+        };
+        assert_eq!(subject.cached_count(resource).await?, expected);
+    }
+    Ok(())
+}
+
+/// Neither pending entries nor newer news are overwritten.
+pub async fn filling_counts_leaves_cached_ones_alone(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    subject.accepted(missing(like(pair), MissingCount::Fill(stored(5, 2)))).await?;
+    let before = subject.cached_count(pair.resource).await?;
+    subject.fill_count(pair.resource, stored(77, 9)).await?;
+    assert_eq!(subject.cached_count(pair.resource).await?, before);
+    Ok(())
+}
+
+/// Later likes win against what was filled, whether or not the counter was cached.
+pub async fn filling_counts_raises_the_clock(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    let mut expected = subject.accepted(like(pair)).await?.version.0;
+    for request in [unlike(pair), like(pair)] {
+        expected += 3_600_000_000;
+        let fill = StoredCount { count: 0, revision: 1, last_version: Version(expected) };
+        subject.fill_count(pair.resource, fill).await?;
+        expected += 1;
+        assert_eq!(subject.accepted(request).await?.version, Version(expected));
+    }
+    Ok(())
+}
+
+/// Uncached pairs, and cached ones that are older.
+pub async fn filling_states_takes_newer_rows_only(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pairs: Vec<_> = (1..=20).map(|id| video_pair(1, id)).collect();
+    let at = |liked, version| PairState { liked, version: Version(version) };
+    let fill = async |state| {
+        let states: Vec<_> = pairs.iter().map(|pair| (*pair, state)).collect();
+        subject.cache.fill_states(&states).await
+    };
+    subject.cache.fill_states(&[]).await?;
+    for (state, expected) in [
+        (PairState::UNTOUCHED, PairState::UNTOUCHED),
+        (at(false, 100), at(false, 100)),
+        (at(true, 99), at(false, 100)),
+        (at(true, 100), at(true, 100)),
+        (at(false, 100), at(true, 100)),
+        (at(false, 101), at(false, 101)),
+    ] {
+        fill(state).await?;
+        assert_eq!(subject.cache.states(&pairs).await?, vec![Some(expected); pairs.len()], "after {state:?}");
+    }
+    let accepted = subject.accepted(like(pairs[0])).await?.version;
+    fill(at(false, accepted.0 - 1)).await?;
+    assert_eq!(subject.state(pairs[0]).await?, Some(PairState { liked: true, version: accepted }));
+    Ok(())
+}
+
+/// A row may be older than an event that is still on its way: only what was accepted here makes a like redundant.
+/// The count is believed all the same.
+pub async fn a_filled_state_is_no_reason_for_unchanged(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let (liked, never, followed) = (video_pair(1, 1), video_pair(2, 1), video_pair(3, 1));
+    subject.fill_count(liked.resource, stored(5, 1)).await?;
+    let at = |liked, version| PairState { liked, version: Version(version) };
+    let states = [(liked, at(true, 10)), (never, PairState::UNTOUCHED), (followed, at(false, 10))];
+    subject.cache.fill_states(&states).await?;
+    // Refreshed or confirmed from its row, it is still only what the database said.
+    subject.settle(&row(followed, true, 20)).await?;
+    subject.settle(&row(liked, true, 10)).await?;
+    assert_eq!(subject.accepted(like(liked)).await?.count, Some(5));
+    assert_eq!(subject.accepted(unlike(never)).await?.count, Some(5));
+    assert_eq!(subject.accepted(like(followed)).await?.count, Some(5));
+    assert_eq!(subject.unchanged(like(liked)).await?.count, Some(5));
+    assert_eq!(subject.accepted(unlike(liked)).await?.count, Some(4));
+    assert_eq!(subject.journal_len().await?, 4);
+    Ok(())
+}
+
+/// Filled counters and pairs have a lifetime, confirmed or not.
+pub async fn what_was_filled_expires(make: impl MakeCache) -> Result<()> {
+    let second = Duration::from_secs(1);
+    let subject = Subject::with(make, CacheRules { pair_ttl: second, counter_ttl: second, ..roomy_rules() }).await;
+    let (one, two) = (video_pair(1, 1), video_pair(1, 2));
+    for pair in [one, two] {
+        subject.fill_count(pair.resource, stored(5, 1)).await?;
+        subject.cache.fill_states(&[(pair, PairState { liked: true, version: Version(10) })]).await?;
+    }
+    subject.settle(&settled(one.resource, &[], Some(stored(5, 1)))).await?;
+    subject.settle(&row(one, true, 10)).await?;
+    eventually(Duration::from_secs(20), "filled counters and pairs expire", async || {
+        let counts = subject.cache.counts(&[one.resource, two.resource]).await.map_err(|error| error.to_string())?;
+        let states = subject.cache.states(&[one, two]).await.map_err(|error| error.to_string())?;
+        let gone = counts.iter().all(Option::is_none) && states.iter().all(Option::is_none);
+        if gone { Ok(()) } else { Err(format!("{counts:?}, {states:?}")) }
+    })
+    .await;
+    Ok(())
+}
