@@ -32,6 +32,11 @@ pub async fn connect(addr: &str) -> anyhow::Result<Client> {
     Ok(InteractionServiceClient::new(channel))
 }
 
+/// Connects at the first call, and again whenever the connection is lost.
+pub fn connect_later(addr: &str) -> Result<Client, UsageError> {
+    Ok(InteractionServiceClient::new(endpoint(addr)?.connect_lazy()))
+}
+
 /// A resource as the contract writes it.
 pub fn to_proto(resource: Resource) -> v1::Resource {
     let kind = match resource.kind {

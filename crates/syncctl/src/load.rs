@@ -181,11 +181,12 @@ pub async fn run(
     })
 }
 
+/// Connects to every server; the first must be there, the others may come later.
 async fn connect_all(options: &LoadOptions) -> anyhow::Result<Vec<Client>> {
     let mut clients = Vec::new();
     for _ in 0..options.connections.max(1) {
-        for addr in &options.addrs {
-            clients.push(client::connect(addr).await?);
+        for (number, addr) in options.addrs.iter().enumerate() {
+            clients.push(if number == 0 { client::connect(addr).await? } else { client::connect_later(addr)? });
         }
     }
     Ok(clients)

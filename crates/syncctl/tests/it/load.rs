@@ -35,12 +35,12 @@ fn operations(shape: Shape, number: usize) -> Vec<Operation> {
     Generator::new(shape).unwrap().take(number).collect()
 }
 
-async fn run(options: &LoadOptions, operations: &[Operation], oplog: Option<&Path>) -> LoadReport {
+async fn run(options: &LoadOptions, operations: Vec<Operation>, oplog: Option<&Path>) -> LoadReport {
     let oplog = oplog.map(|path| OplogWriter::create(path).unwrap());
-    let mut left = operations.to_vec().into_iter();
-    let source = Box::new(std::iter::from_fn(move || left.next()));
+    let limit = operations.len() as u64;
+    let source = Box::new(operations.into_iter());
     let interrupt = CancellationToken::new();
-    load::run(options, source, operations.len() as u64, oplog, |_, _| {}, interrupt).await.unwrap()
+    load::run(options, source, limit, oplog, |_, _| {}, interrupt).await.unwrap()
 }
 
 fn by_pair(operations: &[Operation]) -> HashMap<Pair, Vec<Action>> {
@@ -63,7 +63,7 @@ async fn keeps_pairs_in_order(batch: usize, fail_every: Option<(u64, Code)>) {
     let server = FakeServer::start(Behaviour { fail_every, delay, ..Behaviour::default() }).await;
     let log = tempfile::NamedTempFile::new().unwrap();
     let operations = operations(crowded(), 3_000);
-    let report = run(&LoadOptions { batch, ..options(&server) }, &operations, Some(log.path())).await;
+    let report = run(&LoadOptions { batch, ..options(&server) }, operations.clone(), Some(log.path())).await;
 
     assert!(report.is_fine(), "{report:?}");
     assert_eq!(report.totals.acknowledged, 3_000);
@@ -111,7 +111,7 @@ async fn what_stays_unavailable_is_logged_as_unknown_and_what_is_refused_is_not(
             let all = operations(Shape { unlikes: 0.0, ..crowded() }, 60);
             let refused = all.iter().filter(|o| o.pair.user.get() == 1).count() as u64;
             let options = LoadOptions { batch, retry_for: Duration::from_millis(50), ..options(&server) };
-            let report = run(&options, &all, Some(log.path())).await;
+            let report = run(&options, all, Some(log.path())).await;
             assert!(refused > 0 && !report.is_fine());
             assert_eq!(report.totals.acknowledged, 60 - refused);
             assert_eq!(report.totals.unknown, if unknown { refused } else { 0 }, "{code:?}");
@@ -129,11 +129,11 @@ async fn open_loop_counts_from_the_intended_start() {
     let server = FakeServer::start(Behaviour { delay, ..Behaviour::default() }).await;
     let all = operations(Shape { users: 1_000_000, ..crowded() }, 40);
     let options = LoadOptions { rate: Some(1_000.0), concurrency: 2, ..options(&server) };
-    let report = run(&options, &all, None).await;
+    let report = run(&options, all.clone(), None).await;
     assert_eq!(report.latency_from, "intended_start");
     assert!(report.latency_us.max > 250_000, "{report:?}");
     let closed = LoadOptions { rate: None, ..options };
-    let report = run(&closed, &all, None).await;
+    let report = run(&closed, all, None).await;
     assert!(report.latency_us.p50 < 200_000, "{report:?}");
 }
 
@@ -141,7 +141,7 @@ async fn open_loop_counts_from_the_intended_start() {
 async fn the_rate_is_kept() {
     let server = FakeServer::start(Behaviour::default()).await;
     let all = operations(Shape { users: 1_000_000, ..crowded() }, 500);
-    let report = run(&LoadOptions { rate: Some(1_000.0), ..options(&server) }, &all, None).await;
+    let report = run(&LoadOptions { rate: Some(1_000.0), ..options(&server) }, all, None).await;
     assert!(report.elapsed_s >= 0.499, "faster than asked: {report:?}");
     assert_eq!(report.totals.acknowledged, 500);
 }
@@ -180,7 +180,7 @@ async fn an_interrupt_leaves_a_usable_log() {
 async fn idempotency_keys_are_unique() {
     let server = FakeServer::start(Behaviour::default()).await;
     let options = LoadOptions { key_prefix: Some("run".into()), batch: 7, ..options(&server) };
-    run(&options, &operations(crowded(), 500), None).await;
+    run(&options, operations(crowded(), 500), None).await;
     assert_eq!(server.seen.lock().unwrap().keys.len(), 500);
 }
 
@@ -192,7 +192,7 @@ async fn a_falling_count_is_reported() {
         let watched = (1..=4).map(|id| Resource::new(ResourceType::Video, id).unwrap()).collect();
         let options =
             LoadOptions { watch: Some((watched, Duration::from_millis(1))), rate: Some(1_000.0), ..options(&server) };
-        let report = run(&options, &operations(fresh, 300), None).await;
+        let report = run(&options, operations(fresh, 300), None).await;
         let watch = report.watch.clone().unwrap();
         assert!(watch.samples > 40, "{watch:?}");
         assert_eq!(watch.flicker == 0, fine, "{watch:?}");
