@@ -45,10 +45,13 @@ redis() { timeout 10 redis-cli --no-auth-warning -u "$REDIS_URL" "$@"; }
 
 # health ADDRESS: the JSON of GET /health, also when it says that something is away.
 health() (
-  exec 3<>"/dev/tcp/${1%:*}/${1##*:}"
+  connect "$1"
   printf 'GET /health HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" >&3
   timeout 10 cat <&3 | tr -d '\0\r' | grep '"status"'
 )
+
+# connect HOST:PORT: as descriptor 3 of a subshell, which ends if it cannot.
+connect() { { exec 3<>"/dev/tcp/${1%:*}/${1##*:}"; } 2>/dev/null || { printf 'no connection to %s\n' "$1"; exit 1; }; }
 
 # part_is_ok JSON PART: whether /health calls this part ok.
 part_is_ok() { [[ $1 =~ \"$2\":[[:space:]]*\{\"status\":[[:space:]]*\"ok\" ]]; }
@@ -57,7 +60,7 @@ part_is_ok() { [[ $1 =~ \"$2\":[[:space:]]*\{\"status\":[[:space:]]*\"ok\" ]]; }
 # By hand, because no client for it belongs to the system: a preface, SETTINGS, and one request in plain HPACK.
 grpc_health() (
   local path=/grpc.health.v1.Health/Check headers body answer
-  exec 3<>"/dev/tcp/${1%:*}/${1##*:}"
+  connect "$1"
   # :method POST, :scheme http, :path, :authority, content-type, te
   headers='\x83\x86'"\\x04$(hex8 ${#path})$path\\x01$(hex8 ${#1})$1"'\x0f\x10\x10application/grpc\x00\x02te\x08trailers'
   body='\x00\x00\x00\x00'"$(hex8 $((${#2} + 2)))\\x0a$(hex8 ${#2})$2"
@@ -145,6 +148,9 @@ cached_pair() {
   if ((value < 0)); then value=$((-value)); fi
   if ((value & 1)); then printf 'liked %s\n' $((value >> 1)); else printf 'not liked %s\n' $((value >> 1)); fi
 }
+
+# in_journal VERSION: the id of the entry, if it is still there; its payload is binary.
+in_journal() { redis xrange "${shard_keys}j" "$1-0" "$1-0" | sed -n 1p | tr -d '\0'; }
 
 # all_counts: what the four places say, in one line: served, cached and its pending, stored, live rows.
 all_counts() { printf '%s %s %s %s %s\n' "$(served_count)" "$(cached n)" "$(cached p)" "$(stored like_count)" "$(live_rows)"; }

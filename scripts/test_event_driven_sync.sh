@@ -59,7 +59,7 @@ pair_is() {
   expect "version of the row" "$3" row_version "$2"
   expect "cached pair" "$liked $3" cached_pair "$2"
   expect "state by gRPC" "$resource	$liked	version $3" "$syncctl" states "$2" "$resource"
-  expect "journal has no such entry" '' redis xrange "${shard_keys}j" "$3-0" "$3-0"
+  expect "journal has no such entry" '' in_journal "$3"
 }
 
 # events_are USER LIKES UNLIKES: exactly these, all completed.

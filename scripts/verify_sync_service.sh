@@ -18,7 +18,7 @@ rows=() failed=0
 report() {
   local result=ok
   if (($2 != 0)); then result=FAILED failed=$((failed + 1)); fi
-  rows+=("$(printf '%-34s %-7s %s' "$1" "$result" "$3")")
+  rows+=("$(printf '%-36s %-7s %s' "$1" "$result" "${3%%$'\n'*}")")
 }
 
 # expect PART EXPECTED COMMAND...: the command prints exactly this, soon.
@@ -47,10 +47,17 @@ check_service() {
   local answer status=0
   answer=$(health "$2" 2>&1) || status=$?
   [[ $answer =~ ^\{\"status\":[[:space:]]*\"ok\" ]] || status=1
-  report "$1 /health" "$status" "${answer:-no answer}"
+  report "$1 /health" "$status" "$(summary "$answer")"
   status=0
   part_is_ok "$answer" rabbitmq || status=1
   report "rabbitmq, seen by $1" "$status" "$( ((status)) && printf 'not ok' || printf ok)"
+}
+
+# summary JSON: what /health says of every part, in short; any other text as it is.
+summary() {
+  local parts
+  parts=$(grep -o '"[a-z_]*":{"status":"[a-z]*"' <<<"$1" | tr -d '"{' | sed 's/:status:/ /' | paste -sd, -) || true
+  printf '%s\n' "${parts:-${1:-no answer}}"
 }
 
 check_like() {
@@ -81,7 +88,7 @@ check_service sync-consumer "$CONSUMER_HTTP_ADDR"
 expect "gRPC health" SERVING grpc_health "$GRPC_ADDR" interaction.v1.InteractionService
 check_like
 
-printf '%-34s %-7s %s\n' part result detail
+printf '%-36s %-7s %s\n' part result detail
 printf '%s\n' "${rows[@]}"
 if ((failed)); then
   printf '\n%s of %s checks failed\n' "$failed" "${#rows[@]}"
