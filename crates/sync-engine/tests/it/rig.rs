@@ -1,0 +1,347 @@
+//! One installation per test, processes of it in this one, and looks at its stores that go around them.
+
+use crate::wire::Wire;
+use cache_manager::RedisConfig;
+use domain::cache::{CacheRules, CachedCount, LikeCache};
+use domain::{Action, LikeEvent, LikeIntent, Resource, ShardCount};
+use event_bus::{BusConfig, Consumer, Delivery, Publisher};
+use event_store::{DatabaseConfig, EventStore};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use sync_engine::accept::Acceptor;
+use sync_engine::apply::Applier;
+use sync_engine::consume::ConsumerLoop;
+use sync_engine::recheck::Recheck;
+use sync_engine::relay::Relay;
+use sync_engine::rescue::Rescuer;
+use sync_engine::retry::Retrier;
+use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath, probe};
+use test_support::build::{event_of, intent, video_pair};
+use test_support::{eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How an installation is configured; what a test changes holds for the processes started afterwards.
+pub(crate) struct Rig {
+    pub(crate) sync: SyncConfig,
+    pub(crate) redis: RedisConfig,
+    pub(crate) database: DatabaseConfig,
+    pub(crate) bus: BusConfig,
+    database_url: String,
+    bus_url: String,
+}
+
+impl Rig {
+    /// On the shared servers.
+    pub(crate) async fn new() -> Self {
+        let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
+        let (redis, mariadb, rabbitmq) = (redis.unwrap(), mariadb.unwrap(), rabbitmq.unwrap());
+        Self::on(redis.url(), mariadb.url(), rabbitmq.url()).await
+    }
+
+    pub(crate) async fn on(redis: &str, mariadb: &str, rabbitmq: &str) -> Self {
+        let database_url = fresh_database(mariadb).await.unwrap();
+        Self {
+            sync: SyncConfig {
+                shards: ShardCount::new(4).unwrap(),
+                republish_after: Duration::from_millis(300),
+                rescue_interval: Duration::from_millis(40),
+                retry: RetryConfig {
+                    max_retries: 2,
+                    base_delay: Duration::from_millis(100),
+                    max_delay: Duration::from_secs(1),
+                    backoff_factor: 2.0,
+                },
+                circuit: CircuitConfig { failures: 2, probe_interval: Duration::from_millis(40) },
+                ..SyncConfig::default()
+            },
+            redis: RedisConfig { key_prefix: unique_name("engine"), ..at_redis(redis) },
+            database: DatabaseConfig { url: database_url.clone().into(), ..DatabaseConfig::default() },
+            bus: BusConfig { prefix: unique_name("engine"), ..at_broker(rabbitmq) },
+            database_url,
+            bus_url: rabbitmq.to_owned(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> CacheRules {
+        CacheRules {
+            shards: self.sync.shards,
+            pair_ttl: Duration::from_secs(3600),
+            counter_ttl: Duration::from_secs(3600),
+            idempotency_ttl: self.sync.idempotency_ttl,
+            journal_limit: self.sync.journal_limit,
+            user_limit: None,
+        }
+    }
+
+    pub(crate) fn cache(&self) -> Arc<dyn LikeCache> {
+        Arc::new(self.redis.build(self.rules()).unwrap())
+    }
+
+    /// Stores of one more process.
+    pub(crate) async fn stores(&self) -> Stores {
+        let database = EventStore::connect(&self.database).await.unwrap();
+        Stores::new(self.cache(), database, self.sync.shards, self.sync.circuit)
+    }
+
+    /// One more process: nothing runs in it yet.
+    pub(crate) async fn process(&self) -> Process<'_> {
+        let stores = self.stores().await;
+        stores.prepare().await.unwrap();
+        self.process_with(stores)
+    }
+
+    pub(crate) fn process_with(&self, stores: Stores) -> Process<'_> {
+        let applier = Applier::new(stores.clone(), self.sync.retry.into());
+        Process { rig: self, stores, applier, soft: CancellationToken::new(), tasks: Mutex::new(JoinSet::new()) }
+    }
+
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher::new(self.bus.clone())
+    }
+
+    /// Connected to the broker itself, whatever link the processes use.
+    pub(crate) async fn wire(&self) -> Wire {
+        Wire::connect(&self.bus_url).await
+    }
+
+    pub(crate) fn queue(&self) -> String {
+        format!("{}.likes", self.bus.prefix)
+    }
+
+    pub(crate) fn exchange(&self) -> String {
+        format!("{}.events", self.bus.prefix)
+    }
+
+    /// The next dead letter, which stays unacknowledged.
+    pub(crate) async fn dead_letter(&self) -> Delivery {
+        let mut consumer = Consumer::connect_dead(&self.bus).await.unwrap();
+        tokio::time::timeout(PATIENCE, consumer.next()).await.expect("no dead letter").unwrap()
+    }
+
+    /// Runs statements in the test's schema, around the store.
+    pub(crate) async fn sql(&self, statements: &str) -> String {
+        let schema = self.database_url.rsplit_once('/').unwrap().1;
+        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+    }
+
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        let answer = self.sql(query).await;
+        answer.trim().parse().unwrap_or_else(|_| panic!("{query} gave {answer:?}"))
+    }
+
+    /// Every row of both tables of likes, as text.
+    pub(crate) async fn rows(&self) -> String {
+        self.sql(
+            "SELECT user_id, video_id, deleted_at IS NULL, version FROM video_likes ORDER BY 1, 2;\n\
+             SELECT user_id, comment_id, deleted_at IS NULL, version FROM comment_likes ORDER BY 1, 2",
+        )
+        .await
+    }
+
+    /// Refuses every row of this video, as a constraint would.
+    pub(crate) async fn poison(&self, video: i64) {
+        self.sql(&format!(
+            "DELIMITER //\nCREATE TRIGGER poison BEFORE INSERT ON video_likes FOR EACH ROW \
+             IF NEW.video_id = {video} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poisoned video'; END IF//"
+        ))
+        .await;
+    }
+
+    /// Every row costs this long.
+    pub(crate) async fn slow_down(&self, seconds: f64) {
+        self.sql(&format!(
+            "CREATE TRIGGER slow BEFORE INSERT ON video_likes FOR EACH ROW SET @slept = SLEEP({seconds})"
+        ))
+        .await;
+    }
+
+    /// Stored counts are live rows, for every resource.
+    pub(crate) async fn assert_counts_are_live_rows(&self) {
+        let wrong = self
+            .sql(
+                "SELECT c.* FROM like_counts c WHERE c.like_count <> IF(c.resource_type = 'video', \
+                 (SELECT COUNT(*) FROM video_likes l WHERE l.video_id = c.resource_id AND l.deleted_at IS NULL), \
+                 (SELECT COUNT(*) FROM comment_likes l WHERE l.comment_id = c.resource_id AND l.deleted_at IS NULL));\n\
+                 SELECT l.* FROM video_likes l LEFT JOIN like_counts c \
+                 ON c.resource_type = 'video' AND c.resource_id = l.video_id WHERE c.resource_id IS NULL",
+            )
+            .await;
+        assert_eq!(wrong, "", "counters that are not their live rows");
+    }
+
+    /// Removes what was declared: a shared broker outlives the test.
+    pub(crate) async fn end(self) {
+        let mut wire = self.wire().await;
+        let prefix = &self.bus.prefix;
+        for queue in [format!("{prefix}.likes"), format!("{prefix}.likes.dead")] {
+            wire.delete_queue(&queue).await;
+        }
+        for exchange in [format!("{prefix}.events"), format!("{prefix}.dead")] {
+            wire.delete_exchange(&exchange).await;
+        }
+    }
+}
+
+pub(crate) fn at_redis(url: &str) -> RedisConfig {
+    RedisConfig {
+        url: url.to_owned().into(),
+        connect_timeout: Duration::from_millis(300),
+        response_timeout: Duration::from_secs(1),
+        ..RedisConfig::default()
+    }
+}
+
+pub(crate) fn at_broker(url: &str) -> BusConfig {
+    let timeout = Duration::from_secs(1);
+    BusConfig {
+        url: url.to_owned().into(),
+        confirm_timeout: timeout,
+        connect_timeout: 3 * timeout,
+        ..BusConfig::default()
+    }
+}
+
+/// A process of the installation; dropping it is `kill -9`.
+pub(crate) struct Process<'a> {
+    rig: &'a Rig,
+    pub(crate) stores: Stores,
+    pub(crate) applier: Applier,
+    pub(crate) soft: CancellationToken,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Process<'_> {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
+    }
+
+    fn relayed_acceptor(&self) -> (Acceptor, Relay) {
+        let sync = &self.rig.sync;
+        let publisher = Some(self.rig.publisher());
+        let (handle, relay) =
+            Relay::new(self.stores.clone(), self.applier.clone(), publisher, sync.relay_capacity, sync.batch_size);
+        let recheck = self.recheck();
+        (Acceptor::new(self.stores.clone(), handle, recheck, sync.direct_writes, WritePath::EventDriven), relay)
+    }
+
+    /// A server.
+    pub(crate) fn server(&self) -> Acceptor {
+        let (acceptor, relay) = self.relayed_acceptor();
+        self.spawn(relay.run(self.soft.clone()));
+        acceptor
+    }
+
+    /// A server that dies right after each answer: nothing is relayed.
+    pub(crate) fn dying_server(&self) -> Acceptor {
+        self.relayed_acceptor().0
+    }
+
+    pub(crate) fn recheck(&self) -> Recheck {
+        let (recheck, task) = Recheck::new(self.stores.clone());
+        self.spawn(task.run(self.soft.clone()));
+        recheck
+    }
+
+    pub(crate) fn consume(&self) {
+        let consumer = ConsumerLoop::new(
+            self.stores.clone(),
+            self.applier.clone(),
+            self.rig.bus.clone(),
+            self.rig.sync.batch_size,
+        );
+        self.spawn(consumer.run(self.soft.clone()));
+    }
+
+    pub(crate) fn rescue(&self) {
+        let owner = unique_name("owner");
+        let publisher = Some(self.rig.publisher());
+        let rescuer = Rescuer::new(self.stores.clone(), self.applier.clone(), publisher, owner, &self.rig.sync);
+        self.spawn(rescuer.run(self.soft.clone()));
+    }
+
+    pub(crate) fn retry(&self) {
+        let publisher = Some(self.rig.publisher());
+        let retrier = Retrier::new(self.stores.clone(), self.applier.clone(), publisher, self.rig.sync.retry.into());
+        self.spawn(retrier.run(self.soft.clone()));
+    }
+
+    pub(crate) fn watch(&self) {
+        let (interval, stop) = (self.rig.sync.circuit.probe_interval, &self.soft);
+        self.spawn(probe::watch_cache(self.stores.clone(), interval, stop.clone()));
+        self.spawn(probe::watch_database(self.stores.clone(), interval, stop.clone()));
+        self.spawn(probe::watch_broker(self.stores.clone(), self.rig.publisher(), interval, stop.clone()));
+    }
+
+    /// SIGTERM: waits until everything has ended by itself.
+    pub(crate) async fn stop(self) {
+        self.soft.cancel();
+        let mut tasks = self.tasks.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tokio::time::timeout(PATIENCE, async { while tasks.join_next().await.is_some() {} }).await.expect("hangs");
+    }
+
+    pub(crate) async fn journal_len(&self) -> u64 {
+        self.stores.cache.shard_status().await.unwrap().iter().map(|shard| shard.journal_len).sum()
+    }
+
+    /// Waits until everything accepted is settled.
+    pub(crate) async fn settled(&self) {
+        eventually(PATIENCE, "an empty journal", async || expect_eq(self.journal_len().await, 0)).await;
+    }
+
+    pub(crate) async fn cached(&self, resource: Resource) -> Option<CachedCount> {
+        self.stores.cache.counts(&[resource]).await.unwrap()[0]
+    }
+
+    /// Nothing pending, and what is served is what is stored, for those that are cached.
+    pub(crate) async fn assert_cache_agrees(&self, resources: &[Resource]) {
+        let cached = self.stores.cache.counts(resources).await.unwrap();
+        let stored = self.stores.database.load_counts(resources).await.unwrap();
+        for ((resource, cached), stored) in resources.iter().zip(cached).zip(stored) {
+            let Some(cached) = cached else { continue };
+            assert_eq!((cached.pending, cached.served), (0, stored.count), "{resource}: {cached:?}, {stored:?}");
+        }
+    }
+}
+
+pub(crate) fn video(id: i64) -> Resource {
+    video_pair(1, id).resource
+}
+
+pub(crate) fn like(user: i64, video: i64) -> LikeIntent {
+    intent(video_pair(user, video), Action::Like)
+}
+
+pub(crate) fn unlike(user: i64, video: i64) -> LikeIntent {
+    intent(video_pair(user, video), Action::Unlike)
+}
+
+/// An event as the journal would have carried it.
+pub(crate) fn event(user: i64, video: i64, action: Action, version: i64) -> LikeEvent {
+    event_of(video_pair(user, video), action, version)
+}
+
+/// Versions that could be from now.
+pub(crate) fn now_version() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_micros()).unwrap()
+}
+
+/// Small deterministic generator.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn below(&mut self, bound: u64) -> i64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        i64::try_from((self.0 >> 33) % bound).unwrap()
+    }
+
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            let j = usize::try_from(self.below(i as u64 + 1)).unwrap();
+            items.swap(i, j);
+        }
+    }
+}
