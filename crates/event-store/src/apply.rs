@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use crate::ledger::{record_behaviors, record_completed};
-use crate::likes::{Outcome, PairEvent, Reading, Snapshot, fold_events, write_counts, write_pairs};
+use crate::likes::{PairEvent, Reading, Snapshot, Touched, create_missing, fold_events, write_outcome};
 use crate::pool::Tx;
 use crate::sql::Script;
 use crate::store::EventStore;
@@ -26,6 +26,7 @@ struct Batch {
     /// First round trip: ledger, behaviours, locks, reads.
     record_and_lock: Script,
     reading: Reading,
+    touched: Touched,
     events: Vec<PairEvent>,
     now: DateTime<Utc>,
 }
@@ -51,7 +52,9 @@ impl EventStore {
         let mut tx = self.begin().await?;
         let snapshot = self.record_and_lock(&mut tx, batch).await?;
         let outcome = fold_events(&snapshot, &batch.events);
-        self.write_outcome(&mut tx, &outcome, batch.now).await?;
+        let mut script = self.script();
+        write_outcome(&mut script, &outcome, batch.now);
+        tx.run(&script).await?;
         tx.commit().await?;
         Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs: outcome.changed_pairs.len() })
     }
@@ -65,43 +68,21 @@ impl EventStore {
             events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
         pair_events.sort_unstable();
         pair_events.dedup();
-        let (resources, pairs) = touched(&pair_events);
+        let touched = Touched::by(&pair_events);
 
         let mut script = self.script();
         record_completed(&mut script, &by_id, now);
         record_behaviors(&mut script, &by_id);
-        let mut reading = Reading::default();
-        reading.lock_counts(&mut script, &resources, now);
-        reading.read_states(&mut script, &pairs);
-        Batch { record_and_lock: script, reading, events: pair_events, now }
+        let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
+        Batch { record_and_lock: script, reading, touched, events: pair_events, now }
     }
 
     async fn record_and_lock(&self, tx: &mut Tx, batch: &Batch) -> Result<Snapshot, StoreError> {
         let results = tx.run(&batch.record_and_lock).await?;
-        batch.reading.snapshot(&results)
+        let mut snapshot = batch.reading.snapshot(&results)?;
+        create_missing(tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
+        Ok(snapshot)
     }
-
-    pub(crate) async fn write_outcome(
-        &self,
-        tx: &mut Tx,
-        outcome: &Outcome,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let mut script = self.script();
-        write_pairs(&mut script, &outcome.changed_pairs);
-        write_counts(&mut script, &outcome.changed_counts, now);
-        tx.run(&script).await?;
-        Ok(())
-    }
-}
-
-/// Resources and pairs of events that are sorted by pair.
-pub(crate) fn touched(events: &[PairEvent]) -> (Vec<Resource>, Vec<Pair>) {
-    let mut pairs: Vec<Pair> = events.iter().map(|(pair, ..)| *pair).collect();
-    pairs.dedup();
-    let mut resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
-    resources.dedup();
-    (resources, pairs)
 }
 
 /// A batch is one transaction and few statements, so it has a bound.

@@ -1,9 +1,9 @@
 //! Degraded and synchronous writes: the database itself gives the version, because no cache did.
 
-use crate::apply::{check_size, touched};
+use crate::apply::check_size;
 use crate::error::StoreError;
 use crate::ledger::{existing_ids, read_existing, record_behaviors, record_completed};
-use crate::likes::{PairEvent, Reading, fold_events};
+use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
 use crate::refresh::remember;
 use crate::sql::version_of;
 use crate::store::EventStore;
@@ -53,17 +53,18 @@ impl EventStore {
         let mut pairs: Vec<PairEvent> =
             intents.iter().map(|intent| (intent.pair, Version::ZERO, intent.action)).collect();
         pairs.sort_unstable();
-        let (resources, pairs) = touched(&pairs);
+        let touched = Touched::by(&pairs);
 
         let mut tx = self.begin().await?;
         let mut script = self.script();
-        let mut reading = Reading::default();
-        reading.lock_counts(&mut script, &resources, now);
-        reading.read_states(&mut script, &pairs);
-        let ledger = existing_ids(&mut script, intents.iter().map(|intent| intent.id));
+        let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let results = tx.run(&script).await?;
-        let snapshot = reading.snapshot(&results)?;
-        let mut written = read_existing(&results, ledger)?;
+        let mut snapshot = reading.snapshot(&results)?;
+        create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
+        // Only now, under the locks, is it final which events the ledger has.
+        let mut script = self.script();
+        let ledger = existing_ids(&mut script, intents.iter().map(|intent| intent.id));
+        let mut written = read_existing(&tx.run(&script).await?, ledger)?;
 
         let mut states: HashMap<Pair, PairState> = HashMap::new();
         let mut events = Vec::new();
@@ -92,8 +93,8 @@ impl EventStore {
             if remember_refresh {
                 remember(&mut script, &outcome.pairs, now);
             }
+            write_outcome(&mut script, &outcome, now);
             tx.run(&script).await?;
-            self.write_outcome(&mut tx, &outcome, now).await?;
         }
         tx.commit().await?;
 

@@ -99,17 +99,14 @@ impl Script {
 
     /// A UTC time to the microsecond; as text it sorts by time.
     pub(crate) fn time(&mut self, time: DateTime<Utc>) -> &mut Self {
-        let _ = write!(
-            self.text,
-            "'{:04}-{:02}-{:02} {:02}:{:02}:{:02}.{:06}'",
-            time.year().clamp(1000, 9999),
-            time.month(),
-            time.day(),
-            time.hour(),
-            time.minute(),
-            time.second(),
-            time.timestamp_subsec_micros().min(999_999),
-        );
+        // Digit by digit: a batch has thousands of times, and formatting would be a fifth of its cost on this side.
+        let year = time.year().clamp(1000, 9999).unsigned_abs();
+        self.words("'").digits(year, 1000).words("-").digits(time.month(), 10).words("-").digits(time.day(), 10);
+        self.words(" ").digits(time.hour(), 10).words(":").digits(time.minute(), 10).words(":");
+        self.digits(time.second(), 10)
+            .words(".")
+            .digits(time.timestamp_subsec_micros().min(999_999), 100_000)
+            .words("'");
         self
     }
 
@@ -123,6 +120,14 @@ impl Script {
     /// The time that a version is.
     pub(crate) fn version_time(&mut self, version: Version) -> &mut Self {
         self.time(time_of(version))
+    }
+
+    fn digits(&mut self, number: u32, mut place: u32) -> &mut Self {
+        while place > 0 {
+            self.text.push(char::from(b'0' + (number / place % 10) as u8));
+            place /= 10;
+        }
+        self
     }
 
     fn hex(&mut self, bytes: &[u8]) -> &mut Self {

@@ -1,5 +1,7 @@
 //! One suite for both databases: each test runs on a real MariaDB and on a SQLite file, in a schema of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod apply;
 mod direct;
 mod failures;
