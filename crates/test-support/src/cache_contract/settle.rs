@@ -182,7 +182,7 @@ pub async fn rows_ahead_raise_the_clock(make: impl MakeCache) -> Result<()> {
 
 /// A whole backlog of one resource at once, with as many pairs.
 pub async fn thousands_of_entries_in_one_call(make: impl MakeCache) -> Result<()> {
-    const ENTRIES: i64 = 2_500;
+    const ENTRIES: i64 = 9_000;
     let subject = Subject::new(make).await;
     let batch: Vec<_> = (1..=ENTRIES).map(|user| like(video_pair(user, 1))).collect();
     let mut versions = Vec::new();
