@@ -1,5 +1,7 @@
 //! Accept: the hot path. One round trip to the cache, no database unless the cache does not know a counter.
 //!
+//! The rare ways (fill, direct write) are boxed: the common future stays small.
+//!
 //! Answered means kept: a successful answer is given only after a journal entry (cache) or a committed row (direct
 //! write) exists. A failed answer leaves open which, so repeating a like is always safe.
 
@@ -12,6 +14,7 @@ use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResul
 use domain::codec::{EncodedEvent, encode_payload};
 use domain::{LikeIntent, Origin, Resource, StoredCount, Version};
 use event_store::{DirectOutcome, StoreError};
+use futures::FutureExt;
 use moka::future::Cache;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -111,9 +114,9 @@ impl Acceptor {
     /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents.
     pub async fn accept(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
         let results = if self.synchronous.load(Ordering::Relaxed) {
-            self.write_synchronously(&intents).await
+            self.write_synchronously(&intents).boxed().await
         } else if self.stores.cache_circuit.is_open() {
-            self.write_directly(&intents).await
+            self.write_directly(&intents).boxed().await
         } else {
             self.accept_in_cache(intents).await
         };
@@ -137,7 +140,7 @@ impl Acceptor {
         let missing: Vec<usize> =
             (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(AcceptOutcome::CountMissing))).collect();
         if !missing.is_empty() {
-            degraded = !Box::pin(self.say_counts(&mut requests, &missing)).await;
+            degraded = !self.say_counts(&mut requests, &missing).boxed().await;
             let again: Vec<AcceptRequest> = missing.iter().map(|i| requests[*i].clone()).collect();
             for (i, outcome) in missing.iter().zip(self.ask_cache(&again).await) {
                 outcomes[*i] = outcome;
@@ -155,7 +158,7 @@ impl Acceptor {
             requests.iter().zip(outcomes).map(|(request, outcome)| self.conclude(request, outcome, degraded)).collect();
         if !away.is_empty() {
             let intents: Vec<LikeIntent> = away.iter().map(|i| requests[*i].intent.clone()).collect();
-            for (i, result) in away.into_iter().zip(self.write_directly(&intents).await) {
+            for (i, result) in away.into_iter().zip(self.write_directly(&intents).boxed().await) {
                 results[i] = result;
             }
         }
@@ -177,7 +180,7 @@ impl Acceptor {
             None
         } else {
             let resources: Vec<Resource> = missing.iter().map(|i| requests[*i].intent.pair.resource).collect();
-            match tokio::time::timeout(FILL_TIMEOUT, Box::pin(self.load_counts(&resources))).await {
+            match tokio::time::timeout(FILL_TIMEOUT, self.load_counts(&resources).boxed()).await {
                 Ok(counts) => counts,
                 Err(elapsed) => {
                     self.stores.database_circuit.failure(&elapsed);
@@ -196,7 +199,7 @@ impl Acceptor {
         let loaded = if let [only] = resources {
             // A hot resource's first likes arrive together: one of them loads for all.
             let load = async { self.stores.database.load_counts(&[*only]).await.map(|counts| counts[0]) };
-            Box::pin(self.loads.try_get_with(*only, load)).await.map(|count| vec![count])
+            self.loads.try_get_with(*only, load).boxed().await.map(|count| vec![count])
         } else {
             self.stores.database.load_counts(resources).await.map_err(Arc::new)
         };
@@ -282,6 +285,8 @@ impl Acceptor {
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         let now = time_of(self.stores.now());
+        // Before the outcome is known: a failed call may have been committed.
+        self.stores.untold.store(true, Ordering::Release);
         match self.stores.database.apply_direct(intents, now, true).await {
             Ok(outcomes) => {
                 self.stores.database_circuit.success();

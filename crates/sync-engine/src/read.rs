@@ -5,6 +5,7 @@ use crate::stores::Stores;
 use domain::cache::CacheResult;
 use domain::{Pair, PairState, Resource};
 use event_store::StoreError;
+use futures::FutureExt;
 
 /// Reads counts and states.
 #[derive(Clone)]
@@ -44,7 +45,7 @@ impl Reader {
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
         if !missing.is_empty() {
             let asked: Vec<Resource> = missing.iter().map(|i| resources[*i]).collect();
-            let stored = Box::pin(self.ask_database(self.stores.database.load_counts(&asked))).await?;
+            let stored = self.ask_database(self.stores.database.load_counts(&asked)).boxed().await?;
             for (index, stored) in missing.iter().zip(&stored) {
                 values[*index] = Some(stored.count);
             }
@@ -65,7 +66,7 @@ impl Reader {
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
         if !missing.is_empty() {
             let asked: Vec<Pair> = missing.iter().map(|i| pairs[*i]).collect();
-            let stored = Box::pin(self.ask_database(self.stores.database.load_states(&asked))).await?;
+            let stored = self.ask_database(self.stores.database.load_states(&asked)).boxed().await?;
             for (index, state) in missing.iter().zip(&stored) {
                 values[*index] = Some(*state);
             }
@@ -88,7 +89,11 @@ impl Reader {
                 Some(value)
             }
             Err(error) => {
-                self.stores.cache_circuit.failure(&error);
+                if error.is_unavailable() {
+                    self.stores.cache_circuit.failure(&error);
+                } else {
+                    tracing::error!(%error, "the cache refused to read");
+                }
                 None
             }
         }

@@ -5,6 +5,7 @@ use crate::stores::Stores;
 use domain::cache::{CacheError, SettledResource, Settlement};
 use domain::{LikeIntent, Pair, PairState, Resource};
 use event_store::{DirectOutcome, StoreError};
+use std::sync::atomic::Ordering;
 
 /// Most list entries told at once.
 const BATCH: usize = 500;
@@ -64,16 +65,22 @@ pub async fn drain(stores: &Stores) -> Result<usize, RefreshError> {
 
 /// The cache answers again: tells it what it missed, then lets it serve.
 ///
-/// The last drain runs while no direct write is under way, so none can slip between it and the closing.
+/// The last drain runs while no direct write is under way, so none can slip between it and the closing. While the
+/// database is away the list cannot be read: then the circuit closes only if this process wrote nothing around the cache,
+/// because a stale pair would answer "unchanged" to a user who has changed it since.
 pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
     if stores.database_circuit.is_open() {
-        // Nothing was written directly that could be told now; the list is drained when the database is back.
-        stores.cache_circuit.close();
+        if let Ok(_no_direct_writes) = stores.direct_gate.try_write()
+            && !stores.untold.load(Ordering::Acquire)
+        {
+            stores.cache_circuit.close();
+        }
         return Ok(());
     }
     drain(stores).await?;
     let _no_direct_writes = stores.direct_gate.write().await;
     drain(stores).await?;
+    stores.untold.store(false, Ordering::Release);
     stores.cache_circuit.close();
     Ok(())
 }

@@ -83,8 +83,10 @@ impl Rescuer {
                 () = stop.cancelled() => break,
                 round = self.round() => round,
             };
-            if let Err(error) = round {
-                self.stores.cache_circuit.failure(&error);
+            match round {
+                Ok(()) => {}
+                Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(&error),
+                Err(error) => tracing::error!(%error, "the journals cannot be looked at"),
             }
         }
         let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
@@ -98,6 +100,10 @@ impl Rescuer {
         metrics::journals(&status);
         if self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_none() {
             self.attempts.clear();
+            return Ok(());
+        }
+        if self.stores.database_circuit.is_open() {
+            // Nothing can settle now, so an old entry is no sign that its message got lost.
             return Ok(());
         }
         let direct = self.publisher.is_none() || self.stores.broker_circuit.is_open();

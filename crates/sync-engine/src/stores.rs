@@ -28,6 +28,8 @@ pub struct Stores {
     /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
     /// before the first like is judged by the cache again.
     pub(crate) direct_gate: Arc<RwLock<()>>,
+    /// This process wrote around the cache, and has not drained the list since.
+    pub(crate) untold: Arc<AtomicBool>,
 }
 
 impl Stores {
@@ -43,6 +45,7 @@ impl Stores {
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
+            untold: Arc::new(AtomicBool::new(false)),
         }
     }
 

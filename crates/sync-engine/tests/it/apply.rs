@@ -1,6 +1,6 @@
 //! Batches become rows: duplicates, contention, and the one event that nobody can write.
 
-use crate::rig::{PATIENCE, Random, Rig, event, like, now_version, video};
+use crate::rig::{PATIENCE, Process, Random, Rig, event, like, now_version, video};
 use domain::{Action, LikeEvent};
 use event_bus::REASON_HEADER;
 use event_store::EventStatus;
@@ -59,7 +59,7 @@ async fn two_appliers_on_the_same_hot_resources_lose_and_double_nothing() {
     }
     random.shuffle(&mut shares[0]);
     random.shuffle(&mut shares[1]);
-    let apply = async |process: &crate::rig::Process<'_>, share: &[LikeEvent]| {
+    let apply = async |process: &Process, share: &[LikeEvent]| {
         let chunks = share.chunks(60).map(|batch| process.applier.apply(batch));
         // Two transactions of one process at a time, too.
         let results = futures::future::join_all(chunks).await;

@@ -1,1 +1,236 @@
-//! To come.
+//! The cache away, wiped, or filled at the wrong moment: it is right again by itself.
+
+use crate::racing::Racing;
+use crate::rig::{PATIENCE, Process, Random, Rig, event, like, now_version, unlike, video};
+use domain::{Action, PairState};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use sync_engine::Stores;
+use sync_engine::accept::{Acceptor, LikeError};
+use sync_engine::read::Reader;
+use sync_engine::refresh::close_cache_circuit;
+use test_support::build::video_pair;
+use test_support::{Proxy, Redis, RedisOptions, eventually, expect_eq, shared};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A fill that nobody confirms lives this long; what is right sooner was put right.
+const SOON: Duration = Duration::from_secs(6);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cache_learns_what_it_missed_before_it_serves_again() {
+    let mut rig = Rig::new().await;
+    let redis = shared::redis().await.unwrap();
+    let proxy = Proxy::start(redis.addr().unwrap()).await.unwrap();
+    let consumer = rig.process().await;
+    consumer.consume();
+    let near = rig.cache();
+    rig.redis.url = proxy.url_of(redis.url()).into();
+    let server = rig.process().await;
+    let accept = server.server();
+    accept.accept_one(like(1, 1)).await.unwrap();
+    server.settled().await;
+
+    proxy.cut().await;
+    let answer = accept.accept_one(unlike(1, 1)).await.unwrap();
+    assert!(answer.degraded && answer.changed && !answer.liked && answer.count == Some(0), "{answer:?}");
+    let repeated = accept.accept_one(unlike(1, 1)).await.unwrap();
+    assert!(repeated.degraded && !repeated.changed, "{repeated:?}");
+    assert!(accept.accept_one(like(2, 1)).await.unwrap().degraded);
+    // Already in the database, and noted there for the cache, which knows nothing of it.
+    assert_eq!(rig.sql("SELECT user_id FROM video_likes WHERE deleted_at IS NULL").await, "2\n");
+    assert_eq!(rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 2);
+    assert!(near.states(&[video_pair(1, 1)]).await.unwrap()[0].is_some_and(|state| state.liked));
+
+    // The cache is back, and the list cannot be read for a while: until then the circuit stays open.
+    let lock = rig.sql("LOCK TABLES cache_refreshes WRITE; SELECT SLEEP(1.5)");
+    let rest = async {
+        let locked = "SHOW OPEN TABLES WHERE `Table` = 'cache_refreshes' AND In_use > 0";
+        eventually(PATIENCE, "the lock", async || !rig.sql(locked).await.is_empty()).await;
+        server.watch();
+        proxy.restore().await.unwrap();
+        while server.stores.cache_circuit.is_open() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        near.states(&[video_pair(1, 1)]).await.unwrap()[0]
+    };
+    let (_, state) = tokio::time::timeout(PATIENCE, async { tokio::join!(lock, rest) }).await.expect("stays open");
+    assert!(state.is_some_and(|state| !state.liked), "the circuit closed over a stale pair: {state:?}");
+    assert_eq!(rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 0);
+
+    let answer = accept.accept_one(like(1, 1)).await.unwrap();
+    assert!(!answer.degraded && answer.changed && answer.count == Some(2), "{answer:?}");
+    server.settled().await;
+    assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 2);
+    server.assert_cache_agrees(&[video(1)]).await;
+    consumer.stop().await;
+    drop(server);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_cannot_be_told_stays_out_until_it_is() {
+    let mut rig = Rig::new().await;
+    let (redis, mariadb) = (shared::redis().await.unwrap(), shared::mariadb().await.unwrap());
+    let (to_redis, to_mariadb) =
+        (Proxy::start(redis.addr().unwrap()).await.unwrap(), Proxy::start(mariadb.addr().unwrap()).await.unwrap());
+    let consumer = rig.process().await;
+    consumer.consume();
+    rig.redis.url = to_redis.url_of(redis.url()).into();
+    rig.database.url = to_mariadb.url_of(rig.database_url()).into();
+    let server = rig.process().await;
+    let accept = server.server();
+    accept.accept_one(like(1, 1)).await.unwrap();
+    server.settled().await;
+
+    to_redis.cut().await;
+    assert!(accept.accept_one(unlike(1, 1)).await.unwrap().degraded);
+    to_mariadb.cut().await;
+    server.stores.cache_circuit.trip(&"cut");
+    server.stores.database_circuit.trip(&"cut");
+    to_redis.restore().await.unwrap();
+    eventually(PATIENCE, "a cache that answers", async || server.stores.cache.ping().await.is_ok()).await;
+
+    // The cache still says "liked": a like by it would be no change, and lost.
+    close_cache_circuit(&server.stores).await.unwrap();
+    let refused = accept.accept_one(like(1, 1)).await;
+    assert!(matches!(refused, Err(LikeError::Unavailable { .. })), "{refused:?}");
+
+    to_mariadb.restore().await.unwrap();
+    server.watch();
+    eventually(PATIENCE, "closed circuits", async || {
+        !server.stores.database_circuit.is_open() && !server.stores.cache_circuit.is_open()
+    })
+    .await;
+    assert!(accept.accept_one(like(1, 1)).await.unwrap().changed);
+    server.settled().await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, 1);
+
+    // Nothing was written around the cache since: it may serve without the database.
+    server.stores.cache_circuit.trip(&"again");
+    server.stores.database_circuit.trip(&"again");
+    close_cache_circuit(&server.stores).await.unwrap();
+    assert!(!server.stores.cache_circuit.is_open());
+    consumer.stop().await;
+    drop(server);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_flushes_under_load_all_is_right_once_quiet() {
+    let redis = Redis::start(RedisOptions { appendonly: false }).await.unwrap();
+    let (mariadb, rabbitmq) = tokio::join!(shared::mariadb(), shared::rabbitmq());
+    let rig = Rig::on(redis.url(), mariadb.unwrap().url(), rabbitmq.unwrap().url()).await;
+    let (server, consumer) = (rig.process().await, rig.process().await);
+    let accept = server.server();
+    consumer.consume();
+    consumer.rescue();
+
+    let end = Arc::new(AtomicBool::new(false));
+    let load = |users: std::ops::Range<i64>| like_for_a_while(accept.clone(), users, Arc::clone(&end));
+    let flushes = async {
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            flush_all(&redis).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        end.store(true, Ordering::SeqCst);
+    };
+    let (one, other, third, ()) = tokio::join!(load(1..20), load(20..40), load(40..60), flushes);
+    let last: HashMap<(i64, i64), bool> = one.into_iter().chain(other).chain(third).collect();
+    assert!(last.len() > 100, "no load: {}", last.len());
+
+    let mut expected: Vec<String> =
+        last.iter().filter(|(_, liked)| **liked).map(|((user, video), _)| format!("{user}\t{video}")).collect();
+    expected.sort();
+    eventually(PATIENCE, "everybody's last like in the database", async || {
+        let rows = rig.sql("SELECT user_id, video_id FROM video_likes WHERE deleted_at IS NULL").await;
+        let mut rows: Vec<&str> = rows.lines().collect();
+        rows.sort_unstable();
+        let wrong = rows.iter().filter(|row| !expected.iter().any(|e| e == *row)).count();
+        expect_eq((rows.len(), wrong), (expected.len(), 0))
+    })
+    .await;
+    server.settled().await;
+    rig.assert_counts_are_live_rows().await;
+    let resources: Vec<_> = (1..=VIDEOS).map(video).collect();
+    eventually(SOON, "cached counts that are the stored ones", async || {
+        let cached = server.stores.cache.counts(&resources).await.unwrap();
+        let stored = server.stores.database.load_counts(&resources).await.unwrap();
+        let shown: Vec<_> = cached.iter().map(|c| c.map(|c| (c.served, c.pending))).collect();
+        let wanted: Vec<_> = stored.iter().map(|stored| Some((stored.count, 0))).collect();
+        expect_eq(shown, wanted)
+    })
+    .await;
+    consumer.stop().await;
+    drop(server);
+    rig.end().await;
+}
+
+const VIDEOS: i64 = 6;
+
+/// Everybody's last action; a pair's actions never overlap.
+async fn like_for_a_while(
+    accept: Acceptor,
+    users: std::ops::Range<i64>,
+    end: Arc<AtomicBool>,
+) -> HashMap<(i64, i64), bool> {
+    let mut random = Random(users.start as u64);
+    let mut last = HashMap::new();
+    while !end.load(Ordering::SeqCst) {
+        let user = users.start + random.below((users.end - users.start) as u64);
+        let video = 1 + random.below(VIDEOS as u64);
+        let liked = random.below(3) > 0;
+        let intent = if liked { like(user, video) } else { unlike(user, video) };
+        let answer = accept.accept_one(intent).await.unwrap();
+        assert!(!answer.degraded && answer.liked == liked, "{answer:?}");
+        last.insert((user, video), liked);
+    }
+    last
+}
+
+async fn flush_all(redis: &Redis) {
+    let mut stream = tokio::net::TcpStream::connect(redis.addr().unwrap()).await.unwrap();
+    stream.write_all(b"FLUSHALL\r\n").await.unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"+OK\r\n");
+}
+
+/// A process whose fills come too late: somebody else commits between its reading the database and its filling the cache.
+async fn racing_process(rig: &Rig, user: i64, id: i64) -> Process {
+    let other = rig.process().await;
+    let late = event(user, id, Action::Like, now_version());
+    let cache = Arc::new(Racing::new(rig.cache(), other.applier.clone(), late));
+    let database = other.stores.database.clone();
+    let process = rig.process_with(Stores::new(cache, database, rig.sync.shards, rig.sync.circuit));
+    process.stores.prepare().await.unwrap();
+    process
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_count_that_was_old_when_it_was_filled_is_put_right() {
+    let rig = Rig::new().await;
+    let process = racing_process(&rig, 5, 1).await;
+    let reader = Reader::new(process.stores.clone(), process.recheck());
+    assert_eq!(reader.counts(&[video(1)]).await.unwrap().values, [0], "the race was not met");
+    eventually(SOON, "the committed count in the cache", async || {
+        expect_eq(process.cached(video(1)).await.map(|count| count.served), Some(1))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_was_old_when_it_was_filled_is_put_right() {
+    let rig = Rig::new().await;
+    let process = racing_process(&rig, 8, 3).await;
+    let pair = video_pair(8, 3);
+    let reader = Reader::new(process.stores.clone(), process.recheck());
+    assert_eq!(reader.states(&[pair]).await.unwrap().values, [PairState::UNTOUCHED], "the race was not met");
+    eventually(SOON, "the committed state in the cache", async || {
+        let state = process.stores.cache.states(&[pair]).await.unwrap()[0];
+        expect_eq(state.map(|state| state.liked), Some(true))
+    })
+    .await;
+}

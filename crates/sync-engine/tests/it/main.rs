@@ -4,6 +4,7 @@ mod apply;
 mod consume;
 mod degraded;
 mod journal;
+mod racing;
 mod relay;
 mod rig;
 mod startup;

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How an installation is configured; what a test changes holds for the processes started afterwards.
+#[derive(Clone)]
 pub(crate) struct Rig {
     pub(crate) sync: SyncConfig,
     pub(crate) redis: RedisConfig,
@@ -87,19 +88,35 @@ impl Rig {
     }
 
     /// One more process: nothing runs in it yet.
-    pub(crate) async fn process(&self) -> Process<'_> {
+    pub(crate) async fn process(&self) -> Process {
         let stores = self.stores().await;
         stores.prepare().await.unwrap();
         self.process_with(stores)
     }
 
-    pub(crate) fn process_with(&self, stores: Stores) -> Process<'_> {
+    pub(crate) fn process_with(&self, stores: Stores) -> Process {
         let applier = Applier::new(stores.clone(), self.sync.retry.into());
-        Process { rig: self, stores, applier, soft: CancellationToken::new(), tasks: Mutex::new(JoinSet::new()) }
+        Process {
+            rig: self.clone(),
+            stores,
+            applier,
+            soft: CancellationToken::new(),
+            tasks: Mutex::new(JoinSet::new()),
+        }
     }
 
     pub(crate) fn publisher(&self) -> Publisher {
         Publisher::new(self.bus.clone())
+    }
+
+    /// Looks into the likes queue.
+    pub(crate) fn queue_gauge(&self) -> QueueGauge {
+        QueueGauge(tokio::sync::Mutex::new(self.publisher()))
+    }
+
+    /// Address of the test's schema.
+    pub(crate) fn database_url(&self) -> &str {
+        &self.database_url
     }
 
     /// Connected to the broker itself, whatever link the processes use.
@@ -204,16 +221,25 @@ pub(crate) fn at_broker(url: &str) -> BusConfig {
     }
 }
 
+/// How much waits in the likes queue.
+pub(crate) struct QueueGauge(tokio::sync::Mutex<Publisher>);
+
+impl QueueGauge {
+    pub(crate) async fn ready(&self) -> u32 {
+        self.0.lock().await.queue_depth().await.unwrap().ready
+    }
+}
+
 /// A process of the installation; dropping it is `kill -9`.
-pub(crate) struct Process<'a> {
-    rig: &'a Rig,
+pub(crate) struct Process {
+    rig: Rig,
     pub(crate) stores: Stores,
     pub(crate) applier: Applier,
     pub(crate) soft: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
 }
 
-impl Process<'_> {
+impl Process {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(task);
     }
