@@ -24,7 +24,7 @@ export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=${RUST_BACKTRAC
 if [[ ! -t 2 ]]; then export CARGO_TERM_PROGRESS_WHEN=never; fi
 if [[ ${CI:-} == true ]]; then export CARGO_INCREMENTAL=0; fi
 # A trace of real users, if somebody put it there: https://grouplens.org/datasets/movielens/
-MOVIELENS=${MOVIELENS:-$ROOT/../shared/data/movielens/ratings.csv}
+MOVIELENS=${MOVIELENS_RATINGS:-$ROOT/../shared/data/movielens/ratings.csv}
 
 SCRATCH=$(mktemp -d "${TMPDIR:-/tmp}/likes-test-XXXXXX")
 # Every process started from here on inherits this, however far it detaches itself.
@@ -216,7 +216,8 @@ system() {
   step "down.sh --wipe" stop
 }
 
-say "==> packages"
+# In the foreground: sudo may ask for a password.
+printf '\n==> %s\n' packages
 install
 step "format" cargo fmt --all --check
 step "clippy" lint
