@@ -34,6 +34,7 @@ impl Fill {
         rules: &CacheRules,
         counts: &[(Resource, StoredCount)],
     ) -> CacheResult<()> {
+        fail::fail_point!("cache.filling");
         let groups = by_shard(counts, |(resource, _)| rules.shards.of(*resource));
         let calls = groups.iter().map(|(shard, group)| async move {
             let mut call = self.counts.call(1 + group.len());

@@ -24,6 +24,7 @@ mod fill;
 mod journal;
 mod keys;
 mod lease;
+mod planted;
 mod read;
 mod redis_cache;
 mod script;

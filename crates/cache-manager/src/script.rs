@@ -1,17 +1,28 @@
 //! Lua scripts by hash: sent as `EVALSHA`, loaded when Redis does not know them (after a restart or `SCRIPT FLUSH`).
 
 use crate::connection::Connections;
+use crate::planted::planted;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
+use std::borrow::Cow;
 
 /// One script of `src/scripts`.
 pub(crate) struct Script {
-    code: &'static str,
+    code: Cow<'static, str>,
     hash: String,
 }
 
 impl Script {
     pub(crate) fn new(code: &'static str) -> Self {
-        Self { code, hash: redis::Script::new(code).get_hash().to_owned() }
+        Self::with_planted(code, &[])
+    }
+
+    /// With lines replaced where a bug of that name is planted: `(bug, line, instead)`.
+    pub(crate) fn with_planted(code: &'static str, bugs: &[(&str, &str, &str)]) -> Self {
+        let mut code = Cow::Borrowed(code);
+        for (_, line, instead) in bugs.iter().filter(|(bug, ..)| planted(bug)) {
+            code = code.replace(line, instead).into();
+        }
+        Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
     }
 
     /// Starts a call; the caller appends `keys` keys and then the arguments.
@@ -26,7 +37,7 @@ impl Script {
         match connections.shared.query(call).await {
             Err(error) if unknown_script(&error) => {
                 // An unknown script ran nothing, so running it now is the first time.
-                connections.shared.query::<()>(cmd("SCRIPT").arg("LOAD").arg(self.code)).await?;
+                connections.shared.query::<()>(cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
                 connections.shared.query(call).await
             }
             other => other,

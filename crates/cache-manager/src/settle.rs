@@ -9,6 +9,21 @@ use domain::cache::{CacheResult, CacheRules, SettleReport, SettledResource, Sett
 use domain::{Pair, PairState, ShardId};
 use std::collections::BTreeMap;
 
+/// Wrong versions, for tests that must find them.
+const PLANTED: &[(&str, &str, &str)] = &[
+    (
+        "no_revision_guard",
+        "local fresh, confirmed = revision > dr, revision >= dr",
+        "local fresh, confirmed = revision >= 0, revision >= 0",
+    ),
+    (
+        "settle_counts_absent",
+        "removed = removed + call('XDEL', journal, unpack(ids))",
+        "call('XDEL', journal, unpack(ids)); removed = removed + #ids",
+    ),
+    ("settle_overwrites_pending", "local wrong = p == 0 and n ~= dn", "local wrong = n ~= dn"),
+];
+
 pub(crate) struct Settle {
     script: Script,
 }
@@ -21,7 +36,7 @@ struct Part<'a> {
 
 impl Settle {
     pub(crate) fn new() -> Self {
-        Self { script: Script::new(include_str!("scripts/settle.lua")) }
+        Self { script: Script::with_planted(include_str!("scripts/settle.lua"), PLANTED) }
     }
 
     pub(crate) async fn run(
@@ -83,6 +98,8 @@ impl Settle {
         for (_, state) in &part.pairs {
             call.arg(encode_state(*state));
         }
+        // Shards are settled side by side: those before this one are on their way, those after it are not.
+        fail::fail_point!("settle.shard");
         let (removed, corrections, refreshed): (u64, u64, u64) =
             self.script.run(connections, &call).await.map_err(cache_error)?;
         Ok(SettleReport { removed, corrections, refreshed })

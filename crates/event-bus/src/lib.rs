@@ -23,6 +23,7 @@ mod connection;
 mod consumer;
 mod error;
 mod headers;
+mod planted;
 mod publisher;
 mod topology;
 

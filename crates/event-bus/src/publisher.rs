@@ -2,6 +2,7 @@
 
 use crate::connection::{Link, within};
 use crate::headers::{clipped, to_table};
+use crate::planted::planted;
 use crate::topology::{Names, ROUTING_KEY};
 use crate::{BusConfig, BusError, Headers, NotConfirmed, REASON_HEADER};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
@@ -124,13 +125,17 @@ impl Publisher {
             let options = BasicPublishOptions { mandatory: true, immediate: false };
             let failed = BusError::unavailable("publishing");
             let sent = link.channel.basic_publish(exchange.into(), ROUTING_KEY.into(), options, body, properties);
-            sent.await.map_err(&failed)?.await.map_err(&failed)
+            let confirmation = sent.await.map_err(&failed)?;
+            // The message is written to the connection; whether the broker has it is not known.
+            fail::fail_point!("bus.sent");
+            confirmation.await.map_err(&failed)
         })
         .await
         .map_err(|error| match error {
             BusError::TimedOut { after, .. } => BusError::NotConfirmed(NotConfirmed::Timeout(after)),
             other => other,
         })?;
+        let confirmation = if planted("ignore_nack") { Confirmation::Ack(None) } else { confirmation };
         match confirmation {
             Confirmation::Ack(None) => {
                 self.link = Some(link);

@@ -51,10 +51,13 @@ impl EventStore {
     async fn apply_once(&self, batch: &Batch) -> Result<Applied, StoreError> {
         let mut tx = self.begin().await?;
         let snapshot = self.record_and_lock(&mut tx, batch).await?;
+        // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
+        fail::fail_point!("store.ledger_inserted");
         let outcome = fold_events(&snapshot, &batch.events);
         let mut script = self.script();
         write_outcome(&mut script, &outcome, batch.now);
         tx.run(&script).await?;
+        fail::fail_point!("store.before_commit", |_| Err(StoreError::Unavailable("failpoint".into())));
         tx.commit().await?;
         Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs: outcome.changed_pairs.len() })
     }

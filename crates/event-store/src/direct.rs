@@ -4,6 +4,7 @@ use crate::apply::check_size;
 use crate::error::StoreError;
 use crate::ledger::{existing_ids, read_existing, record_behaviors, record_completed};
 use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
+use crate::planted::planted;
 use crate::refresh::remember;
 use crate::sql::version_of;
 use crate::store::EventStore;
@@ -90,12 +91,13 @@ impl EventStore {
             let mut script = self.script();
             record_completed(&mut script, &by_id, now);
             record_behaviors(&mut script, &by_id);
-            if remember_refresh {
+            if remember_refresh && !planted("direct_forgets_refresh") {
                 remember(&mut script, &outcome.pairs, now);
             }
             write_outcome(&mut script, &outcome, now);
             tx.run(&script).await?;
         }
+        fail::fail_point!("store.direct_before_commit");
         tx.commit().await?;
 
         let counts: HashMap<_, _> = outcome.counts.into_iter().collect();

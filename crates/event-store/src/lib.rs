@@ -20,6 +20,7 @@ mod direct;
 mod error;
 mod ledger;
 mod likes;
+mod planted;
 mod pool;
 mod reads;
 mod refresh;

@@ -4,9 +4,9 @@ use crate::error::StoreError;
 use crate::ledger::id_in;
 use crate::likes::{LikeTable, table_of};
 use crate::sql::{CHUNK, first_id_of};
-use crate::store::{EventStore, get, rows};
+use crate::store::{EventStore, get, row, rows};
 use chrono::{DateTime, Utc};
-use domain::ResourceType;
+use domain::{ResourceType, Version};
 use uuid::Uuid;
 
 /// Place in a table of pairs, in order of its primary key.
@@ -46,6 +46,16 @@ impl EventStore {
             self.write("purge_completed", &script).await?;
         }
         Ok(ids.len() as u64)
+    }
+
+    /// Version of the oldest event that is not completed: a replay may still bring it.
+    pub async fn oldest_unfinished(&self) -> Result<Option<Version>, StoreError> {
+        let mut script = self.script();
+        script
+            .begin("SELECT MIN(version) FROM sync_events WHERE status IN ('pending', 'processing', 'failed', 'dead')");
+        let results = self.read(&script).await?;
+        let oldest: Option<i64> = get(row(&results, 0, "sync_events")?, 0, "sync_events")?;
+        Ok(oldest.map(Version))
     }
 
     /// Looks at the next `scan` rows of a kind's pairs and deletes the tombstones older than `before` among them.

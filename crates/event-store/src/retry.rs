@@ -148,6 +148,7 @@ impl EventStore {
             counted.push(count_due(&mut script, chunk, now));
         }
         let results = self.write("requeue", &script).await?;
+        fail::fail_point!("store.requeued");
         let mut requeued = 0;
         for statement in counted {
             let row = crate::store::row(&results, statement, "sync_events")?;

@@ -17,6 +17,7 @@
 //! anywhere but in [`Options`].
 
 mod context;
+mod failpoints;
 mod health;
 mod load;
 mod node;

@@ -2,7 +2,7 @@
 
 use crate::load::load;
 use crate::telemetry::init_logging;
-use crate::{ConfigError, Context, Metrics, MonitoringConfig, ServiceConfig};
+use crate::{ConfigError, Context, Metrics, MonitoringConfig, ServiceConfig, failpoints};
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -110,6 +110,9 @@ where
             return Err(ConfigError::key("service.worker_threads", "must be at least 1"));
         }
         init_logging(config.monitoring(), options.variable("RUST_LOG"))?;
+        if let Some(points) = options.variable(failpoints::VARIABLE) {
+            failpoints::configure(points)?;
+        }
         Ok(config)
     });
     let config = match prepared {

@@ -1,5 +1,5 @@
-//! The standalone consumer: queue to database, settle, acknowledge; retries; and a rescuer, so that events never wait
-//! for a dead server.
+//! The standalone consumer: queue to database, settle, acknowledge; retries; retention; and a rescuer, so that events
+//! never wait for a dead server.
 //!
 //! Any number of these may run: the database puts writers of one resource in a line, and versions make it not matter
 //! who came first.
@@ -16,6 +16,7 @@ use sync_engine::circuit::Circuit;
 use sync_engine::consume::ConsumerLoop;
 use sync_engine::probe;
 use sync_engine::rescue::Rescuer;
+use sync_engine::retention::Retention;
 use sync_engine::retry::Retrier;
 use tokio::net::TcpListener;
 
@@ -35,9 +36,11 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 
     let publisher = || Publisher::new(settings.rabbitmq.clone());
     let applier = Applier::new(stores.clone(), sync.retry.into());
-    let retrier = Retrier::new(stores.clone(), applier.clone(), Some(publisher()), sync.retry.into());
+    let retrier = Retrier::new(stores.clone(), applier.clone(), Some(publisher()), sync.retry.into())
+        .with_claim_lease(sync.retry.claim_lease);
     let owner = context.instance.to_string();
-    let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner, sync);
+    let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner.clone(), sync);
+    let retention = Retention::new(stores.clone(), owner, sync.retention);
     let consumer = ConsumerLoop::new(stores.clone(), applier, settings.rabbitmq.clone(), sync.batch_size);
 
     let helpers = context.hard.child_token();
@@ -46,6 +49,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
+    context.tracker.spawn(retention.run(context.soft.clone()));
     let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
     tokio::select! {
         ended = consuming => ended.context("consuming")?,

@@ -5,6 +5,7 @@
 //! version); settling before it could remove the only copy of an event that then fails to commit.
 
 use crate::metrics;
+use crate::planted::planted;
 use crate::stores::{Stores, wall_clock};
 use domain::cache::{SettledResource, Settlement};
 use domain::retry::RetryPolicy;
@@ -48,6 +49,9 @@ impl Applier {
         while let Some(batch) = rest.pop() {
             if batch.is_empty() {
                 continue;
+            }
+            if planted("settle_before_commit") {
+                self.settle(batch, None).await;
             }
             match self.commit(batch).await {
                 Ok(applied) => {
@@ -97,10 +101,12 @@ impl Applier {
         let now = wall_clock();
         let failed =
             FailedEvent { event: alone[0].clone(), error: reason.clone(), next_retry_at: Some(now + first_delay) };
-        self.stores.database.park(&[failed], self.retry.max_retries, now).await.map_err(|error| {
-            self.stores.database_circuit.failure(&error);
-            DatabaseAway(error)
-        })?;
+        if !planted("park_forgets") {
+            self.stores.database.park(&[failed], self.retry.max_retries, now).await.map_err(|error| {
+                self.stores.database_circuit.failure(&error);
+                DatabaseAway(error)
+            })?;
+        }
         metrics::parked(1);
         tracing::warn!(event = %alone[0].intent.id, pair = %alone[0].pair(), %reason, "event failed alone, parked");
         self.settle(alone, None).await;
@@ -108,7 +114,7 @@ impl Applier {
     }
 
     /// Tells the cache. If it is away the entries stay in the journal and the rescuer brings them round again.
-    async fn settle(&self, batch: &[LikeEvent], applied: Option<&Applied>) {
+    pub(crate) async fn settle(&self, batch: &[LikeEvent], applied: Option<&Applied>) {
         if self.stores.cache_circuit.is_open() {
             return metrics::settle_failed();
         }

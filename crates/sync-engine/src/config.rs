@@ -34,6 +34,8 @@ pub struct SyncConfig {
     pub retry: RetryConfig,
     /// When a part counts as away.
     pub circuit: CircuitConfig,
+    /// How long what is done is kept.
+    pub retention: RetentionConfig,
 }
 
 impl Default for SyncConfig {
@@ -50,6 +52,7 @@ impl Default for SyncConfig {
             write_path: WritePath::EventDriven,
             retry: RetryConfig::default(),
             circuit: CircuitConfig::default(),
+            retention: RetentionConfig::default(),
         }
     }
 }
@@ -79,7 +82,13 @@ impl SyncConfig {
                 self.retry.backoff_factor
             ));
         }
-        Ok(())
+        if self.retry.claim_lease < Duration::from_millis(100) {
+            return Err(format!(
+                "event_driven_sync.retry.claim_lease: must be at least 100ms, got {:?}",
+                self.retry.claim_lease
+            ));
+        }
+        self.retention.validate()
     }
 }
 
@@ -108,6 +117,9 @@ pub struct RetryConfig {
     pub max_delay: Duration,
     /// Growth of the delay from retry to retry.
     pub backoff_factor: f64,
+    /// A worker that does not conclude an event within this time has died: another may take it.
+    #[serde(with = "humantime_serde")]
+    pub claim_lease: Duration,
 }
 
 impl Default for RetryConfig {
@@ -117,6 +129,7 @@ impl Default for RetryConfig {
             base_delay: Duration::from_secs(1),
             max_delay: Duration::from_secs(300),
             backoff_factor: 2.0,
+            claim_lease: Duration::from_secs(60),
         }
     }
 }
@@ -146,5 +159,52 @@ pub struct CircuitConfig {
 impl Default for CircuitConfig {
     fn default() -> Self {
         Self { failures: 3, probe_interval: Duration::from_millis(250) }
+    }
+}
+
+/// Section `event_driven_sync.retention`.
+#[derive(Debug, Clone, Copy, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Age at which completed events leave the ledger. Failed and dead ones stay until they are replayed or discarded.
+    #[serde(with = "humantime_serde")]
+    pub completed_events: Duration,
+    /// Age at which rows of likes taken back are deleted; never while an older event may still be retried or replayed.
+    #[serde(with = "humantime_serde")]
+    pub tombstones: Duration,
+    /// Most rows looked at or deleted at once.
+    pub batch_size: u32,
+    /// Pause between two rounds.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        let day = Duration::from_secs(24 * 3600);
+        Self { completed_events: 7 * day, tombstones: 30 * day, batch_size: 1000, interval: Duration::from_secs(60) }
+    }
+}
+
+impl RetentionConfig {
+    /// Deliveries and journal entries live far shorter than this; a tombstone must outlive them.
+    const SHORTEST: Duration = Duration::from_secs(3600);
+
+    fn validate(&self) -> Result<(), String> {
+        for (key, age) in [("completed_events", self.completed_events), ("tombstones", self.tombstones)] {
+            if age < Self::SHORTEST {
+                return Err(format!("event_driven_sync.retention.{key}: must be at least 1h, got {age:?}"));
+            }
+        }
+        if !(1..=10_000).contains(&self.batch_size) {
+            return Err(format!("event_driven_sync.retention.batch_size: must be 1 to 10000, got {}", self.batch_size));
+        }
+        if self.interval < Duration::from_millis(10) {
+            return Err(format!(
+                "event_driven_sync.retention.interval: must be at least 10ms, got {:?}",
+                self.interval
+            ));
+        }
+        Ok(())
     }
 }

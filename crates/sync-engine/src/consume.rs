@@ -5,6 +5,7 @@
 
 use crate::apply::Applier;
 use crate::metrics;
+use crate::planted::planted;
 use crate::stores::Stores;
 use domain::LikeEvent;
 use domain::codec::decode_batch;
@@ -77,6 +78,9 @@ impl ConsumerLoop {
             }
             for (delivery, reason) in std::mem::take(&mut gathered.undecodable) {
                 self.bury(&mut consumer, delivery, &reason).await?;
+            }
+            if planted("ack_before_commit") {
+                consumer.ack(&gathered.deliveries).await?;
             }
             if !self.apply(&gathered.events, soft).await {
                 break;

@@ -8,6 +8,7 @@
 //! | apply | [`apply`] | one transaction per batch, then settle, then acknowledge; the event that fails alone is parked alone |
 //! | retry | [`retry`] | parked events come back with backoff, then end as dead letters |
 //! | refresh | [`refresh`] | degraded writes are told to the cache before it serves again |
+//! | retention | [`retention`] | completed events and old tombstones are deleted in bounded batches, by one owner at a time |
 //!
 //! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
 //! by versions ([`domain::fold()`]) in the database and by revisions in the cache, never by "was this seen before".
@@ -21,14 +22,16 @@ pub mod circuit;
 mod config;
 pub mod consume;
 pub mod metrics;
+mod planted;
 pub mod probe;
 pub mod read;
 pub mod recheck;
 pub mod refresh;
 pub mod relay;
 pub mod rescue;
+pub mod retention;
 pub mod retry;
 mod stores;
 
-pub use config::{CircuitConfig, RetryConfig, SyncConfig, WritePath};
+pub use config::{CircuitConfig, RetentionConfig, RetryConfig, SyncConfig, WritePath};
 pub use stores::{PrepareError, Stores};

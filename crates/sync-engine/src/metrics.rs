@@ -4,6 +4,44 @@ use ::metrics::{counter, gauge, histogram};
 use domain::cache::{SettleReport, ShardStatus};
 use std::time::Duration;
 
+/// Shows every metric from the start, at zero: a rate needs a value before the first failure.
+pub(crate) fn register() {
+    let labelled = [
+        (
+            "likes_total",
+            "outcome",
+            &["accepted", "unchanged", "degraded", "rate_limited", "overloaded", "unavailable", "refused"][..],
+        ),
+        ("relay_spilled_total", "reason", &["relay_full", "refused", "database_away"]),
+        ("rescued_events_total", "how", &["republished", "applied"]),
+        ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
+        ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
+    ];
+    for (name, label, values) in labelled {
+        for value in values {
+            counter!(name, label => *value).increment(0);
+        }
+    }
+    let counters = [
+        "published_events_total",
+        "applied_events_total",
+        "settled_entries_total",
+        "settle_corrections_total",
+        "settle_refreshed_pairs_total",
+        "settle_failures_total",
+        "parked_events_total",
+        "degraded_writes_total",
+    ];
+    counters.into_iter().for_each(|name| counter!(name).increment(0));
+    let histograms =
+        ["publish_batch_size", "publish_seconds", "apply_batch_size", "apply_seconds", "commit_lag_seconds"];
+    for name in histograms {
+        let _registered = histogram!(name);
+    }
+    journals(&[]);
+    queue(0, 0);
+}
+
 /// `likes_total{outcome}`: answers to likes and unlikes.
 pub fn like(outcome: &'static str) {
     counter!("likes_total", "outcome" => outcome).increment(1);
@@ -69,6 +107,11 @@ pub(crate) fn retried(outcome: &'static str) {
 /// See [`parked`].
 pub(crate) fn dead(kind: &'static str) {
     counter!("dead_events_total", "kind" => kind).increment(1);
+}
+
+/// `purged_rows_total`: rows deleted for their age.
+pub(crate) fn purged(what: &'static str, rows: u64) {
+    counter!("purged_rows_total", "what" => what).increment(rows);
 }
 
 /// `degraded_writes_total`: likes written to the database directly.

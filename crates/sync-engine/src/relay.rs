@@ -6,6 +6,7 @@
 
 use crate::apply::Applier;
 use crate::metrics;
+use crate::planted::planted;
 use crate::stores::Stores;
 use domain::codec::EncodedEvent;
 use event_bus::{BusError, Headers, Publisher};
@@ -86,7 +87,13 @@ async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut 
         && !stores.broker_circuit.is_open()
     {
         match publish(publisher, batch).await {
-            Ok(()) => return stores.broker_circuit.success(),
+            Ok(()) => {
+                if planted("delete_at_publish") {
+                    let events: Vec<_> = batch.iter().filter_map(|encoded| encoded.decode().ok()).collect();
+                    applier.settle(&events, None).await;
+                }
+                return stores.broker_circuit.success();
+            }
             Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),
             Err(error) => {
                 tracing::debug!(%error, events = batch.len(), "batch refused, left in the journal");

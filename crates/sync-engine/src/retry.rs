@@ -23,13 +23,20 @@ pub struct Retrier {
 
     policy: RetryPolicy,
     poll_interval: Duration,
+    claim_lease: Duration,
 }
 
 impl Retrier {
     /// Dead letters are also published, if there is a broker.
     pub fn new(stores: Stores, applier: Applier, dead_letters: Option<Publisher>, policy: RetryPolicy) -> Self {
         let poll_interval = (policy.base_delay / 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
-        Self { stores, applier, dead_letters, policy, poll_interval }
+        Self { stores, applier, dead_letters, policy, poll_interval, claim_lease: CLAIM_LEASE }
+    }
+
+    /// Another lease than a minute.
+    #[must_use]
+    pub fn with_claim_lease(self, claim_lease: Duration) -> Self {
+        Self { claim_lease, ..self }
     }
 
     /// Runs until `stop`.
@@ -59,7 +66,7 @@ impl Retrier {
     }
 
     async fn retry_due(&mut self) -> Result<usize, StoreError> {
-        let claimed = self.stores.database.claim_due(wall_clock(), BATCH as u32, CLAIM_LEASE).await?;
+        let claimed = self.stores.database.claim_due(wall_clock(), BATCH as u32, self.claim_lease).await?;
         fail::fail_point!("retry.claimed", |_| Ok(0));
         for event in &claimed {
             self.retry(event).await?;

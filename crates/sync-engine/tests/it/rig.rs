@@ -54,6 +54,7 @@ impl Rig {
                     base_delay: Duration::from_millis(100),
                     max_delay: Duration::from_secs(1),
                     backoff_factor: 2.0,
+                    ..RetryConfig::default()
                 },
                 circuit: CircuitConfig { failures: 2, probe_interval: Duration::from_millis(40) },
                 ..SyncConfig::default()

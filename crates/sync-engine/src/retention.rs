@@ -1,0 +1,125 @@
+//! Retention: what is done and old is deleted, in bounded batches, by one process at a time.
+//!
+//! Deleted are completed events of the ledger and rows of likes that were taken back (tombstones). Failed and dead events
+//! stay. A tombstone stays as long as an older event may still be retried or replayed: without it that event would like
+//! again. Two owners at once (a lease that ran out) would only delete the same rows twice.
+
+use crate::config::RetentionConfig;
+use crate::metrics;
+use crate::stores::{Stores, time_of, wall_clock};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::ResourceType;
+use domain::cache::CacheError;
+use event_store::{PairCursor, StoreError};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const LEASE: &str = "retention";
+const LEASE_TTL: Duration = Duration::from_secs(30);
+
+/// Most batches of one kind in one round.
+const BATCHES: usize = 200;
+
+/// Between two batches, so that likes are not kept waiting.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Deletes what is old.
+pub struct Retention {
+    stores: Stores,
+
+    owner: String,
+    config: RetentionConfig,
+
+    /// Where the walk through each table of pairs goes on; none: at its beginning.
+    cursors: [(ResourceType, Option<PairCursor>); 2],
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RetentionError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Retention {
+    /// `owner` must differ between processes.
+    pub fn new(stores: Stores, owner: String, config: RetentionConfig) -> Self {
+        Self { stores, owner, config, cursors: ResourceType::ALL.map(|kind| (kind, None)) }
+    }
+
+    /// Runs until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let round = async {
+                tokio::time::sleep(self.config.interval).await;
+                // Nothing is urgent here: what is away is waited for.
+                if self.stores.cache_circuit.is_open() || self.stores.database_circuit.is_open() {
+                    return Ok(());
+                }
+                self.round().await
+            };
+            let round = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                round = round => round,
+            };
+            match round {
+                Ok(()) => {}
+                Err(RetentionError::Cache(error)) if error.is_unavailable() => {
+                    self.stores.cache_circuit.failure(&error);
+                }
+                Err(RetentionError::Store(error)) if error.is_unavailable() => {
+                    self.stores.database_circuit.failure(&error);
+                }
+                Err(error) => tracing::warn!(%error, "retention round ended early"),
+            }
+        }
+        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+    }
+
+    async fn round(&mut self) -> Result<(), RetentionError> {
+        let now = wall_clock();
+        let completed_before = earlier(now, self.config.completed_events);
+        for _ in 0..BATCHES {
+            if !self.owns().await? {
+                return Ok(());
+            }
+            let purged = self.stores.database.purge_completed(completed_before, self.config.batch_size).await?;
+            fail::fail_point!("retention.purged");
+            metrics::purged("completed_events", purged);
+            if purged < u64::from(self.config.batch_size) {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+
+        let oldest_unfinished = self.stores.database.oldest_unfinished().await?.map(time_of);
+        let tombstones_before = earlier(now, self.config.tombstones).min(oldest_unfinished.unwrap_or(now));
+        for position in 0..self.cursors.len() {
+            for _ in 0..BATCHES {
+                if !self.owns().await? {
+                    return Ok(());
+                }
+                let (kind, after) = self.cursors[position];
+                let database = &self.stores.database;
+                let step = database.purge_tombstones(kind, tombstones_before, after, self.config.batch_size).await?;
+                metrics::purged("tombstones", step.purged);
+                self.cursors[position].1 = step.next;
+                if step.next.is_none() {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn owns(&self) -> Result<bool, CacheError> {
+        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_some())
+    }
+}
+
+fn earlier(now: DateTime<Utc>, age: Duration) -> DateTime<Utc> {
+    TimeDelta::from_std(age).ok().and_then(|age| now.checked_sub_signed(age)).unwrap_or_default()
+}
