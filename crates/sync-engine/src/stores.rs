@@ -35,6 +35,7 @@ pub struct Stores {
 impl Stores {
     /// All circuits closed.
     pub fn new(cache: Arc<dyn LikeCache>, database: EventStore, shards: ShardCount, config: CircuitConfig) -> Self {
+        crate::metrics::register();
         let circuit = |part| Arc::new(Circuit::new(part, config.failures));
         Self {
             cache,
