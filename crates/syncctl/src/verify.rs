@@ -1,6 +1,6 @@
 //! Compares every store with what the logs of `load` say must be there.
 //!
-//! Each store is read once, row by row, and leaves marks on the operations ([`oracle`]); afterwards the marks are judged
+//! Each store is read once, row by row, and leaves marks on the operations (`oracle`); afterwards the marks are judged
 //! pair by pair. Nothing here is shared with the code that writes the stores, but the types of `domain`.
 
 mod cache;
