@@ -19,7 +19,9 @@ use sync_engine::relay::Relay;
 use sync_engine::rescue::Rescuer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::server::NamedService;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
 
 /// Largest gRPC message in bytes: a full batch with longest keys fits well.
 const MAX_MESSAGE: usize = 256 * 1024;
@@ -28,6 +30,9 @@ const MAX_STREAMS: u32 = 1024;
 
 /// Old connections are asked to come again, so that clients spread over new servers and a drain ends.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
+
+/// How long the last health status may travel to its watchers.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// Serves until the soft token: then gRPC finishes what it has, the relay publishes what was accepted, and the rest
 /// ends. Whatever the hard token interrupts is in the journal.
@@ -78,7 +83,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn serve_grpc(context: &Context, listener: TcpListener, interactions: Interactions) -> anyhow::Result<()> {
-    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let (mut reporter, health_service) = tonic_health::server::health_reporter();
     reporter.set_serving::<InteractionServiceServer<Interactions>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(interaction_proto::FILE_DESCRIPTOR_SET)
@@ -91,7 +96,15 @@ async fn serve_grpc(context: &Context, listener: TcpListener, interactions: Inte
     let soft = context.soft.clone();
     let goodbye = async move {
         soft.cancelled().await;
-        reporter.set_not_serving::<InteractionServiceServer<Interactions>>().await;
+        let name = <InteractionServiceServer<Interactions> as NamedService>::NAME;
+        for service in ["", name] {
+            reporter.set_service_status(service, ServingStatus::NotServing).await;
+        }
+        // Watchers hear that once more and then their streams end: they would keep the server from stopping.
+        tokio::time::sleep(LAST_WORDS).await;
+        for service in ["", name] {
+            reporter.clear_service_status(service).await;
+        }
     };
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)

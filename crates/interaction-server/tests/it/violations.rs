@@ -1,0 +1,94 @@
+//! Everything that a caller may get wrong is refused by name.
+
+use crate::house::{Client, fresh_id, like, operation, shared_server, unlike, video};
+use interaction_proto::v1;
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt;
+
+/// Fields that an INVALID_ARGUMENT names.
+fn fields<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) -> Vec<String> {
+    let status = answer.expect_err("accepted");
+    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    let details = status.get_error_details();
+    let violations = &details.bad_request().expect("no field violations").field_violations;
+    assert!(violations.iter().all(|violation| !violation.description.is_empty()));
+    assert!(status.message().starts_with(&violations[0].field), "{}", status.message());
+    violations.iter().map(|violation| violation.field.clone()).collect()
+}
+
+async fn client() -> Client {
+    shared_server().await.client().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_single_likes() {
+    let mut client = client().await;
+    assert_eq!(fields(client.like(like(0, video(1))).await), ["user_id"]);
+    assert_eq!(fields(client.unlike(unlike(-5, video(-1))).await), ["user_id", "resource.id"]);
+    let unknown = v1::Resource { r#type: 77, id: 1 };
+    assert_eq!(fields(client.like(like(1, unknown)).await), ["resource.type"]);
+    let unspecified = v1::Resource { r#type: 0, id: 1 };
+    assert_eq!(fields(client.like(like(1, unspecified)).await), ["resource.type"]);
+    let nothing = v1::LikeRequest { user_id: 1, ..Default::default() };
+    assert_eq!(fields(client.like(nothing).await), ["resource"]);
+    let long = v1::LikeRequest { idempotency_key: "k".repeat(129), ..like(1, video(1)) };
+    assert_eq!(fields(client.like(long).await), ["idempotency_key"]);
+    let fits = v1::LikeRequest { idempotency_key: "k".repeat(128), ..like(fresh_id(), video(fresh_id())) };
+    assert!(client.like(fits).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_batches() {
+    let mut client = client().await;
+    let batch = |operations| v1::ApplyLikesRequest { operations };
+    assert_eq!(fields(client.apply_likes(batch(vec![])).await), ["operations"]);
+    let many = vec![operation(1, video(1), v1::Action::Like); 501];
+    assert_eq!(fields(client.apply_likes(batch(many)).await), ["operations"]);
+    let id = fresh_id();
+    let mixed = vec![
+        operation(fresh_id(), video(id), v1::Action::Like),
+        v1::LikeOperation { action: 9, ..operation(1, video(1), v1::Action::Like) },
+        operation(0, video(1), v1::Action::Unspecified),
+    ];
+    assert_eq!(fields(client.apply_likes(batch(mixed)).await), ["operations[1].action", "operations[2].action"]);
+    // One bad operation refuses the whole batch: nothing of it happened.
+    let counts = v1::GetLikeCountsRequest { resources: vec![video(id)] };
+    assert_eq!(client.get_like_counts(counts).await.unwrap().into_inner().counts[0].count, 0);
+
+    let five_hundred: Vec<_> = (0..500).map(|_| operation(fresh_id(), video(id), v1::Action::Like)).collect();
+    let results = client.apply_likes(batch(five_hundred)).await.unwrap().into_inner().results;
+    assert_eq!(results.len(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_reads() {
+    let mut client = client().await;
+    let counts = |resources| v1::GetLikeCountsRequest { resources };
+    assert_eq!(fields(client.get_like_counts(counts(vec![])).await), ["resources"]);
+    assert_eq!(fields(client.get_like_counts(counts(vec![video(1); 501])).await), ["resources"]);
+    assert_eq!(fields(client.get_like_counts(counts(vec![video(1), video(0)])).await), ["resources[1].resource.id"]);
+    let states = v1::GetLikeStatesRequest { user_id: 0, resources: vec![] };
+    assert_eq!(fields(client.get_like_states(states).await), ["user_id", "resources"]);
+
+    let liked = |user_id, r#type, page_size, token: &str| v1::ListLikedResourcesRequest {
+        user_id,
+        r#type,
+        page_size,
+        page_token: token.to_owned(),
+    };
+    assert_eq!(fields(client.list_liked_resources(liked(1, 1, 101, "")).await), ["page_size"]);
+    assert_eq!(fields(client.list_liked_resources(liked(1, 1, -1, "")).await), ["page_size"]);
+    assert_eq!(fields(client.list_liked_resources(liked(1, 1, 1, "guess")).await), ["page_token"]);
+    assert_eq!(fields(client.list_liked_resources(liked(0, 5, 0, "")).await), ["user_id", "type"]);
+    let likers = v1::ListLikersRequest { resource: None, page_size: 101, page_token: "2-1-1".to_owned() };
+    assert_eq!(fields(client.list_likers(likers).await), ["resource", "page_size", "page_token"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_beyond_the_bound_is_refused_and_the_connection_lives() {
+    let mut client = client().await;
+    let huge = v1::LikeRequest { idempotency_key: "k".repeat(1 << 20), ..like(1, video(1)) };
+    let status = client.like(huge).await.unwrap_err();
+    assert!(matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted), "{status:?}");
+    assert!(client.like(like(fresh_id(), video(fresh_id()))).await.is_ok());
+}
