@@ -1,0 +1,235 @@
+//! [`LikeCache`] in this process.
+
+use crate::config::WallClock;
+use crate::error::WalError;
+use crate::lease::Leases;
+use crate::recovery;
+use crate::segment::OpenSegment;
+use crate::shard::{Now, Shards};
+use crate::users::Users;
+use crate::wal::{Ticket, Wal};
+use crate::{EmbeddedConfig, OpenError, segment};
+use domain::cache::{
+    AcceptOutcome, AcceptRequest, CacheResult, CacheRules, CachedCount, LikeCache, SettleReport, Settlement,
+    ShardStatus,
+};
+use domain::codec::EncodedEvent;
+use domain::{Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+/// What was found when the cache was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovered {
+    /// Likes that were accepted and not settled.
+    pub unsettled: u64,
+    /// Bytes at the end of the journal that no like was answered for, cut off.
+    pub torn_bytes: u64,
+}
+
+/// The cache of one process. Dropped, it writes what is left and gives its directory free.
+pub struct EmbeddedCache {
+    // Order matters: the journal ends before the directory is free for others.
+    wal: Wal,
+    shards: Arc<Shards>,
+    users: Users,
+    leases: Leases,
+    _lock: File,
+
+    rules: CacheRules,
+    clock: WallClock,
+    opened: Instant,
+    recovered: Recovered,
+    /// Highest version that was ever given: a shard's clock can be ahead of the wall clock.
+    answered: AtomicI64,
+}
+
+impl EmbeddedCache {
+    pub(crate) fn open(
+        config: &EmbeddedConfig,
+        directory: &Path,
+        rules: CacheRules,
+        clock: WallClock,
+    ) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(directory).map_err(OpenError::io(directory))?;
+        let lock = lock_directory(directory)?;
+        let recovery = recovery::recover(directory, rules.shards.get())?;
+        let unsettled = recovery.journals.iter().map(|journal| journal.len() as u64).sum();
+        let recovered = Recovered { unsettled, torn_bytes: recovery.torn_bytes };
+        let number = recovery.next_number;
+        let segment = OpenSegment::create(directory, number, &recovery.books)
+            .map_err(OpenError::io(segment::path(directory, number)))?;
+        let shards = Arc::new(Shards::new(config, &rules, &recovery.books, recovery.journals));
+        let answered = recovery.books.iter().map(|books| books.clock).max().unwrap_or(0);
+        let wal = Wal::start(config, directory, segment, recovery.closed, recovery.books, Arc::clone(&shards))
+            .map_err(OpenError::io(directory))?;
+        Ok(Self {
+            wal,
+            shards,
+            users: Users::new(config.max_users),
+            leases: Leases::default(),
+            _lock: lock,
+            rules,
+            clock,
+            opened: Instant::now(),
+            recovered,
+            answered: AtomicI64::new(answered),
+        })
+    }
+
+    /// What was found when it was opened.
+    pub const fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Waits until everything that happened so far is written, settlements too.
+    pub async fn flush(&self) -> CacheResult<()> {
+        Ok(self.wal.everything().kept().await?)
+    }
+
+    fn now(&self) -> Now {
+        Now { wall: (self.clock)(), us: u64::try_from(self.opened.elapsed().as_micros()).unwrap_or(u64::MAX) }
+    }
+
+    fn check(&self) -> CacheResult<()> {
+        self.wal.failure().map_or(Ok(()), |failure| Err(failure.into()))
+    }
+}
+
+/// Takes the directory for this process alone.
+fn lock_directory(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join("lock");
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(OpenError::io(&path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = holder.trim().parse::<u32>().map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
+            return Err(OpenError::InUse { directory: directory.to_owned(), holder });
+        }
+        Err(TryLockError::Error(source)) => return Err(OpenError::Io { path, source }),
+    }
+    // Only to be named to others; the lock itself is the file's.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+#[async_trait::async_trait]
+impl LikeCache for EmbeddedCache {
+    /// What there is to check was checked when it was opened; a disk that refuses is found here.
+    async fn prepare(&self) -> CacheResult<()> {
+        self.check()
+    }
+
+    async fn ping(&self) -> CacheResult<()> {
+        self.check()
+    }
+
+    fn clock(&self) -> Option<Version> {
+        Some((self.clock)().max(Version(self.answered.load(Ordering::Relaxed) + 1)))
+    }
+
+    async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
+        let now = self.now();
+        let mut tickets: Vec<Ticket> = Vec::new();
+        let mut outcomes: Vec<(Result<AcceptOutcome, WalError>, Option<usize>)> = Vec::with_capacity(requests.len());
+        for request in requests {
+            let mut shard = self.shards.of(request.intent.pair.resource);
+            match shard.accept(request, &self.rules, now, &self.users, &self.wal) {
+                Err(error) => outcomes.push((Err(error), None)),
+                Ok((outcome, None)) => outcomes.push((Ok(outcome), None)),
+                Ok((outcome, Some(ticket))) => {
+                    if let AcceptOutcome::Accepted(answer) = outcome {
+                        self.answered.fetch_max(answer.version.0, Ordering::Relaxed);
+                    }
+                    let known = tickets.iter().rposition(|known| known.is_same(&ticket));
+                    let at = known.unwrap_or_else(|| {
+                        tickets.push(ticket);
+                        tickets.len() - 1
+                    });
+                    outcomes.push((Ok(outcome), Some(at)));
+                }
+            }
+        }
+        let mut kept = Vec::with_capacity(tickets.len());
+        for ticket in &tickets {
+            kept.push(ticket.kept().await);
+        }
+        let concluded = outcomes.into_iter().map(|(outcome, ticket)| {
+            let outcome = outcome?;
+            ticket.map_or(Ok(()), |ticket| kept[ticket].clone())?;
+            Ok(outcome)
+        });
+        concluded.map(|result: Result<_, WalError>| result.map_err(Into::into)).collect()
+    }
+
+    async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {
+        let now = self.now();
+        let mut report = SettleReport::default();
+        for settled in &settlement.resources {
+            report += self.shards.of(settled.resource).settle(settled, &self.rules, now, &self.wal);
+        }
+        for (pair, row) in &settlement.pairs {
+            let mut shard = self.shards.of(pair.resource);
+            report.refreshed += u64::from(shard.refresh(*pair, *row, &self.rules, now, &self.wal));
+        }
+        Ok(report)
+    }
+
+    async fn counts(&self, resources: &[Resource]) -> CacheResult<Vec<Option<CachedCount>>> {
+        let now = self.now();
+        Ok(resources.iter().map(|resource| self.shards.of(*resource).count(*resource, now)).collect())
+    }
+
+    async fn fill_counts(&self, counts: &[(Resource, StoredCount)]) -> CacheResult<()> {
+        let now = self.now();
+        for (resource, stored) in counts {
+            self.shards.of(*resource).fill_count(*resource, *stored, &self.rules, now);
+        }
+        Ok(())
+    }
+
+    async fn states(&self, pairs: &[Pair]) -> CacheResult<Vec<Option<PairState>>> {
+        let now = self.now();
+        Ok(pairs.iter().map(|pair| self.shards.of(pair.resource).state(*pair, now)).collect())
+    }
+
+    async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()> {
+        let now = self.now();
+        for (pair, row) in states {
+            self.shards.of(pair.resource).fill_state(*pair, *row, &self.rules, now);
+        }
+        Ok(())
+    }
+
+    async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
+        let now = self.now();
+        Ok(self.shards.each().map(|shard| shard.status(now)).collect())
+    }
+
+    async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>> {
+        let page = self.shards.get(shard).page(after, limit);
+        let encoded = |(version, payload)| EncodedEvent { version, origin: Origin::Journal, payload };
+        Ok(page.into_iter().map(encoded).collect())
+    }
+
+    async fn acquire_lease(&self, name: &str, owner: &str, ttl: Duration) -> CacheResult<Option<u64>> {
+        Ok(self.leases.acquire(name, owner, ttl))
+    }
+
+    async fn release_lease(&self, name: &str, owner: &str) -> CacheResult<()> {
+        self.leases.release(name, owner);
+        Ok(())
+    }
+}

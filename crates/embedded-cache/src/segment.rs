@@ -1,0 +1,159 @@
+//! Journal files: names, headers, creation.
+//!
+//! ```text
+//! header   8 bytes magic | u64 number of the file | u16 shards
+//!          | per shard: i64 clock, u64 accepted, u64 settled, i64 settled up to | u32 CRC-32 of all before
+//! ```
+//!
+//! The header holds the books as they were when the file began, so the files before it can be deleted.
+
+use crate::crc::crc32;
+use bytes::{Buf, BufMut};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+const MAGIC: &[u8; 8] = b"LIKEJNL1";
+const PER_SHARD: usize = 32;
+
+/// A shard's books.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Books {
+    /// Highest version that was ever given or heard of.
+    pub(crate) clock: i64,
+    /// Entries ever accepted.
+    pub(crate) accepted: u64,
+    /// Entries ever settled.
+    pub(crate) settled: u64,
+    /// Highest version that was ever settled.
+    pub(crate) settled_up_to: i64,
+}
+
+pub(crate) fn header_len(shards: usize) -> usize {
+    MAGIC.len() + 8 + 2 + shards * PER_SHARD + 4
+}
+
+fn encode_header(number: u64, books: &[Books]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(header_len(books.len()));
+    out.put_slice(MAGIC);
+    out.put_u64(number);
+    out.put_u16(books.len() as u16);
+    for shard in books {
+        out.put_i64(shard.clock);
+        out.put_u64(shard.accepted);
+        out.put_u64(shard.settled);
+        out.put_i64(shard.settled_up_to);
+    }
+    let crc = crc32(&out);
+    out.put_u32(crc);
+    out
+}
+
+/// The number, the books, and the header's length.
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<(u64, Vec<Books>, usize), &'static str> {
+    const CUT: &str = "the header is cut off";
+    let mut fields = bytes.get(..18).ok_or(CUT)?;
+    if !fields.starts_with(MAGIC) {
+        return Err("not a journal file of this version");
+    }
+    fields.advance(MAGIC.len());
+    let (number, shards) = (fields.get_u64(), usize::from(fields.get_u16()));
+    let length = header_len(shards);
+    let header = bytes.get(..length).ok_or(CUT)?;
+    let (header, mut crc) = header.split_at(length - 4);
+    if crc32(header) != crc.get_u32() {
+        return Err("the header has a wrong checksum");
+    }
+    let mut fields = &header[18..];
+    let books = (0..shards)
+        .map(|_| Books {
+            clock: fields.get_i64(),
+            accepted: fields.get_u64(),
+            settled: fields.get_u64(),
+            settled_up_to: fields.get_i64(),
+        })
+        .collect();
+    Ok((number, books, length))
+}
+
+pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("journal-{number:016}.log"))
+}
+
+/// Journal files in order; other files are left alone.
+pub(crate) fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let number = name.and_then(|name| name.strip_prefix("journal-")?.strip_suffix(".log")?.parse().ok());
+        found.extend(number.map(|number| (number, path)));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The file that is being written.
+#[derive(Debug)]
+pub(crate) struct OpenSegment {
+    file: File,
+    pub(crate) number: u64,
+    pub(crate) len: u64,
+}
+
+impl OpenSegment {
+    /// Begins a file. When this returns, the file and its header are on the disk, so older ones may go.
+    pub(crate) fn create(directory: &Path, number: u64, books: &[Books]) -> io::Result<Self> {
+        let path = path(directory, number);
+        // Truncates what a failed attempt may have left behind.
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        let header = encode_header(number, books);
+        let written = file.write_all_at(&header, 0).and_then(|()| file.sync_all()).and_then(|()| sync_dir(directory));
+        if let Err(error) = written {
+            // Half a header must not stand between two good files.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Self { file, number, len: header.len() as u64 })
+    }
+
+    /// Appends. After a failure the end is where it was: the next attempt writes over what got through.
+    pub(crate) fn append(&mut self, bytes: &[u8], sync: bool) -> io::Result<()> {
+        self.file.write_all_at(bytes, self.len)?;
+        if sync {
+            self.file.sync_data()?;
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+pub(crate) fn sync_dir(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_survive_and_damage_is_found() {
+        let books: Vec<_> = (1..=3)
+            .map(|n| Books { clock: n, accepted: n as u64 * 10, settled: n as u64, settled_up_to: n - 5 })
+            .collect();
+        let header = encode_header(42, &books);
+        assert_eq!(header.len(), header_len(3));
+        assert_eq!(decode_header(&header), Ok((42, books, header.len())));
+        for at in 0..header.len() {
+            assert!(decode_header(&header[..at]).is_err(), "cut at {at}");
+            let mut damaged = header.clone();
+            damaged[at] ^= 1;
+            assert!(decode_header(&damaged).is_err(), "damaged at {at}");
+        }
+    }
+}

@@ -1,0 +1,419 @@
+//! One shard: pairs, counters, journal, clock. The rules are those of the Redis scripts `accept.lua` and `settle.lua`.
+
+use crate::EmbeddedConfig;
+use crate::error::WalError;
+use crate::generations::{Forgettable, Generations};
+use crate::recovery::KeptEntry;
+use crate::segment::Books;
+use crate::users::Users;
+use crate::wal::{Ticket, Wal};
+use bytes::Bytes;
+use domain::cache::{
+    AcceptOutcome, AcceptRequest, Answer, CacheRules, CachedCount, MissingCount, SettleReport, SettledResource,
+};
+use domain::codec::decode_payload;
+use domain::{Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die
+/// before reading the database again; then it is wrong for this long at most.
+const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
+
+/// The time, read once per call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// For versions.
+    pub(crate) wall: Version,
+    /// For lifetimes: microseconds since the cache was opened.
+    pub(crate) us: u64,
+}
+
+impl Now {
+    fn after(self, ttl: Duration) -> u64 {
+        self.us.saturating_add(u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn after_unconfirmed(self, ttl: Duration) -> u64 {
+        self.after(ttl.min(UNCONFIRMED_TTL))
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HeldPair {
+    state: PairState,
+    /// Accepted here, not only seen in the database (or recovered): such a pair may be older than an event that is still on
+    /// its way, so it is no reason to answer "unchanged".
+    ours: bool,
+    expires: u64,
+}
+
+impl Forgettable for HeldPair {}
+
+#[derive(Debug, Clone, Copy)]
+struct Counter {
+    count: CachedCount,
+    /// Does not apply while likes are pending.
+    expires: u64,
+}
+
+impl Forgettable for Counter {
+    fn is_pinned(&self) -> bool {
+        self.count.pending > 0
+    }
+}
+
+impl Counter {
+    fn filled(stored: StoredCount, expires: u64) -> Self {
+        let count = CachedCount {
+            served: stored.count,
+            pending: 0,
+            last_version: Version::ZERO,
+            stored: stored.count,
+            stored_revision: stored.revision,
+        };
+        Self { count, expires }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FirstAnswer {
+    answer: Answer,
+    changed: bool,
+    expires: u64,
+}
+
+impl Forgettable for FirstAnswer {}
+
+#[derive(Debug)]
+struct Entry {
+    payload: Bytes,
+    /// Whether it is in its counter's pending number.
+    counted: bool,
+    /// When it was accepted (or recovered), in microseconds since the cache was opened.
+    since: u64,
+}
+
+pub(crate) struct Shard {
+    id: u16,
+    pairs: Generations<Pair, HeldPair>,
+    counters: Generations<Resource, Counter>,
+    answers: Generations<(Pair, Box<str>), FirstAnswer>,
+    journal: BTreeMap<i64, Entry>,
+    books: Books,
+    /// Of the last record: whoever is told what it changed waits for it, too.
+    last_ticket: Option<Ticket>,
+}
+
+/// What one like came to, and the record that must be kept before that is said.
+pub(crate) type Accepted = Result<(AcceptOutcome, Option<Ticket>), WalError>;
+
+impl Shard {
+    fn new(id: u16, config: &EmbeddedConfig, rules: &CacheRules, books: Books) -> Self {
+        let shards = usize::from(rules.shards.get());
+        Self {
+            id,
+            pairs: Generations::new(config.max_pairs / shards),
+            counters: Generations::new(config.max_counters / shards),
+            answers: Generations::new(config.max_keys / shards),
+            journal: BTreeMap::new(),
+            books,
+            last_ticket: None,
+        }
+    }
+
+    /// Takes back an unsettled entry. Its counter is not cached, so it is in no pending number; it is the newest state of
+    /// its pair that this cache knows of, but perhaps not the newest there is.
+    fn take_back(&mut self, version: i64, kept: KeptEntry, rules: &CacheRules) {
+        let now = Now { wall: Version::ZERO, us: 0 };
+        match decode_payload(&kept.payload) {
+            Ok(intent) => {
+                let state = PairState { liked: intent.action.liked(), version: Version(version) };
+                self.pairs.insert(intent.pair, HeldPair { state, ours: false, expires: now.after(rules.pair_ttl) });
+                if let Some(key) = intent.idempotency_key {
+                    let answer = Answer { count: (kept.count >= 0).then_some(kept.count), version: Version(version) };
+                    let first = FirstAnswer { answer, changed: true, expires: now.after(rules.idempotency_ttl) };
+                    self.answers.insert((intent.pair, key.into()), first);
+                }
+            }
+            Err(error) => tracing::error!(%error, version, shard = self.id, "a journal entry cannot be decoded"),
+        }
+        self.journal.insert(version, Entry { payload: kept.payload, counted: false, since: 0 });
+    }
+
+    pub(crate) fn accept(
+        &mut self,
+        request: &AcceptRequest,
+        rules: &CacheRules,
+        now: Now,
+        users: &Users,
+        wal: &Wal,
+    ) -> Accepted {
+        let pair = request.intent.pair;
+        let wanted = request.intent.action.liked();
+        let key = request.intent.idempotency_key.as_deref().map(|key| (pair, Box::<str>::from(key)));
+        if let Some(key) = &key
+            && let Some(first) = self.answers.get(key).filter(|first| first.expires > now.us)
+        {
+            let outcome = AcceptOutcome::Repeated { answer: first.answer, changed: first.changed };
+            return Ok((outcome, self.last_ticket.clone()));
+        }
+
+        let served = self.counter(pair.resource, now).map(|counter| counter.count.served);
+        let fill = match (served, request.missing) {
+            (None, MissingCount::Report) => return Ok((AcceptOutcome::CountMissing, None)),
+            (None, MissingCount::Fill(stored)) => Some(stored),
+            _ => None,
+        };
+
+        let token = match rules.user_limit.filter(|_| request.limited) {
+            Some(limit) => match users.token(pair.user, limit, now.us) {
+                Ok(token) => Some(token),
+                Err(retry_after) => return Ok((AcceptOutcome::RateLimited { retry_after }, None)),
+            },
+            None => None,
+        };
+
+        let held = self.pairs.get(&pair).filter(|held| held.expires > now.us).copied();
+        let same = held.is_some_and(|held| held.state.liked == wanted);
+        let unchanged = held.filter(|held| same && held.ours).map(|held| held.state.version);
+        if unchanged.is_none() && self.journal.len() as u64 >= rules.journal_limit {
+            return Ok((AcceptOutcome::Overloaded, None));
+        }
+
+        // The clock must not fall behind what the database already holds, or this like would lose against an older row.
+        let heard = fill.map_or(0, |stored| stored.last_version.0);
+        let before = served.or(fill.map(|stored| stored.count));
+        let (answer, ticket) = if let Some(version) = unchanged {
+            self.books.clock = self.books.clock.max(heard);
+            if let Some(stored) = fill {
+                let expires = now.after_unconfirmed(rules.counter_ttl);
+                self.counters.insert(pair.resource, Counter::filled(stored, expires));
+            }
+            (Answer { count: before, version }, self.last_ticket.clone())
+        } else {
+            let version = Version((self.books.clock.max(heard) + 1).max(now.wall.0));
+            let step = if wanted { 1 } else { -1 };
+            let count = before.map(|count| if same { count } else { (count + step).max(0) });
+            let ticket = match wal.append_accepted(self.id, version.0, count.unwrap_or(-1), &request.payload) {
+                Ok(ticket) => ticket,
+                Err(WalError::Full) => return Ok((AcceptOutcome::Overloaded, None)),
+                Err(error) => return Err(error),
+            };
+            self.write(request, version, count, fill, rules, now);
+            self.last_ticket = Some(ticket.clone());
+            (Answer { count, version }, Some(ticket))
+        };
+        if let Some(token) = token {
+            token.take();
+        }
+        let changed = unchanged.is_none();
+        if let Some(key) = key {
+            self.answers.insert(key, FirstAnswer { answer, changed, expires: now.after(rules.idempotency_ttl) });
+        }
+        let outcome = if changed { AcceptOutcome::Accepted(answer) } else { AcceptOutcome::Unchanged(answer) };
+        Ok((outcome, ticket))
+    }
+
+    /// The change itself, whose record is appended: journal, pair and counter together.
+    fn write(
+        &mut self,
+        request: &AcceptRequest,
+        version: Version,
+        served: Option<i64>,
+        fill: Option<StoredCount>,
+        rules: &CacheRules,
+        now: Now,
+    ) {
+        let pair = request.intent.pair;
+        self.books.clock = version.0;
+        self.books.accepted += 1;
+        let entry = Entry { payload: request.payload.clone(), counted: served.is_some(), since: now.us };
+        self.journal.insert(version.0, entry);
+        let state = PairState { liked: request.intent.action.liked(), version };
+        self.pairs.insert(pair, HeldPair { state, ours: true, expires: now.after(rules.pair_ttl) });
+        let Some(served) = served else { return };
+        let counter = match fill {
+            Some(stored) => Some(self.counters.insert(pair.resource, Counter::filled(stored, u64::MAX))),
+            None => self.counters.get(&pair.resource),
+        };
+        if let Some(counter) = counter {
+            counter.count.served = served;
+            counter.count.pending += 1;
+            counter.count.last_version = version;
+        }
+    }
+
+    pub(crate) fn settle(
+        &mut self,
+        settled: &SettledResource,
+        rules: &CacheRules,
+        now: Now,
+        wal: &Wal,
+    ) -> SettleReport {
+        let mut removed = Vec::with_capacity(settled.entries.len());
+        let mut counted = 0;
+        for version in &settled.entries {
+            if let Some(entry) = self.journal.remove(&version.0) {
+                removed.push(version.0);
+                counted += i64::from(entry.counted);
+            }
+        }
+        let up_to = settled.entries.iter().map(|version| version.0).max().unwrap_or(0);
+        self.hear(settled.stored.map_or(0, |stored| stored.last_version.0), up_to, &removed, wal);
+
+        let mut report = SettleReport { removed: removed.len() as u64, ..SettleReport::default() };
+        if removed.is_empty() && settled.stored.is_none() {
+            return report;
+        }
+        // A counter that is not cached is not created: its next reader fills it from the database.
+        if let Some(counter) = self.counter(settled.resource, now) {
+            let before = counter.count.pending;
+            let count = &mut counter.count;
+            count.pending = (before - counted).max(0);
+            let mut confirmed = false;
+            if let Some(stored) = settled.stored {
+                confirmed = stored.revision >= count.stored_revision;
+                if stored.revision > count.stored_revision {
+                    (count.stored, count.stored_revision) = (stored.count, stored.revision);
+                }
+            }
+            // While anything is pending readers see no flicker.
+            if count.pending == 0 && count.served != count.stored {
+                count.served = count.stored;
+                report.corrections = 1;
+            }
+            if count.pending == 0 && (confirmed || before > 0) {
+                let ttl = rules.counter_ttl;
+                counter.expires = if confirmed { now.after(ttl) } else { now.after_unconfirmed(ttl) };
+            }
+        }
+        report
+    }
+
+    /// A pair's row: a cached pair that is older follows it. True if it did.
+    pub(crate) fn refresh(&mut self, pair: Pair, row: PairState, rules: &CacheRules, now: Now, wal: &Wal) -> bool {
+        self.hear(row.version.0, 0, &[], wal);
+        let Some(held) = self.pairs.get(&pair).filter(|held| held.expires > now.us) else { return false };
+        let (seen, older) = (!held.ours, held.state.order() < row.order());
+        if seen && held.state.order() <= row.order() {
+            held.expires = now.after(rules.pair_ttl);
+        }
+        if older {
+            held.state = row;
+        }
+        older
+    }
+
+    /// Notes what a settlement says about clock and books.
+    fn hear(&mut self, heard: i64, up_to: i64, removed: &[i64], wal: &Wal) {
+        let books = &mut self.books;
+        if heard <= books.clock && up_to <= books.settled_up_to && removed.is_empty() {
+            return;
+        }
+        books.clock = books.clock.max(heard);
+        books.settled_up_to = books.settled_up_to.max(up_to);
+        books.settled += removed.len() as u64;
+        wal.append_settled(self.id, books.clock, books.settled_up_to, removed);
+    }
+
+    pub(crate) fn fill_count(&mut self, resource: Resource, stored: StoredCount, rules: &CacheRules, now: Now) {
+        self.books.clock = self.books.clock.max(stored.last_version.0);
+        if self.counter(resource, now).is_none() {
+            self.counters.insert(resource, Counter::filled(stored, now.after_unconfirmed(rules.counter_ttl)));
+        }
+    }
+
+    pub(crate) fn fill_state(&mut self, pair: Pair, row: PairState, rules: &CacheRules, now: Now) {
+        match self.pairs.get(&pair).filter(|held| held.expires > now.us) {
+            Some(held) if held.state.order() < row.order() => held.state = row,
+            Some(_) => {}
+            None => {
+                let expires = now.after_unconfirmed(rules.pair_ttl);
+                self.pairs.insert(pair, HeldPair { state: row, ours: false, expires });
+            }
+        }
+    }
+
+    pub(crate) fn count(&mut self, resource: Resource, now: Now) -> Option<CachedCount> {
+        self.counter(resource, now).map(|counter| counter.count)
+    }
+
+    pub(crate) fn state(&mut self, pair: Pair, now: Now) -> Option<PairState> {
+        self.pairs.get(&pair).filter(|held| held.expires > now.us).map(|held| held.state)
+    }
+
+    fn counter(&mut self, resource: Resource, now: Now) -> Option<&mut Counter> {
+        self.counters.get(&resource).filter(|counter| counter.count.pending > 0 || counter.expires > now.us)
+    }
+
+    pub(crate) fn status(&self, now: Now) -> domain::cache::ShardStatus {
+        let oldest = self.journal.first_key_value();
+        // Ages must grow also where the wall clock was set back.
+        let by_oldest = oldest.map_or(0, |(version, entry)| {
+            version.saturating_add(i64::try_from(now.us.saturating_sub(entry.since)).unwrap_or(0))
+        });
+        domain::cache::ShardStatus {
+            shard: ShardId(self.id),
+            accepted: self.books.accepted,
+            settled: self.books.settled,
+            journal_len: self.journal.len() as u64,
+            oldest: oldest.map(|(version, _)| Version(*version)),
+            settled_up_to: Version(self.books.settled_up_to),
+            now: now.wall.max(Version(by_oldest.max(self.books.clock))),
+        }
+    }
+
+    pub(crate) fn page(&self, after: Version, limit: usize) -> Vec<(Version, Bytes)> {
+        let later = self.journal.range(after.0.saturating_add(1)..);
+        later.take(limit).map(|(version, entry)| (Version(*version), entry.payload.clone())).collect()
+    }
+}
+
+/// All shards; each has its own lock.
+pub(crate) struct Shards {
+    count: ShardCount,
+    list: Vec<Mutex<Shard>>,
+}
+
+impl Shards {
+    pub(crate) fn new(
+        config: &EmbeddedConfig,
+        rules: &CacheRules,
+        books: &[Books],
+        journals: Vec<BTreeMap<i64, KeptEntry>>,
+    ) -> Self {
+        let list = rules.shards.all().zip(books).zip(journals).map(|((id, books), journal)| {
+            let mut shard = Shard::new(id.0, config, rules, *books);
+            for (version, kept) in journal {
+                shard.take_back(version, kept, rules);
+            }
+            Mutex::new(shard)
+        });
+        Self { count: rules.shards, list: list.collect() }
+    }
+
+    pub(crate) fn of(&self, resource: Resource) -> MutexGuard<'_, Shard> {
+        self.get(self.count.of(resource))
+    }
+
+    pub(crate) fn get(&self, shard: ShardId) -> MutexGuard<'_, Shard> {
+        lock(&self.list[usize::from(shard.0) % self.list.len()])
+    }
+
+    pub(crate) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.list.iter().map(lock)
+    }
+
+    /// Whether no unsettled entry is as old as its shard's clock in `clocks`.
+    pub(crate) fn settled_up_to(&self, clocks: &[i64]) -> bool {
+        self.each()
+            .zip(clocks)
+            .all(|(shard, clock)| shard.journal.first_key_value().is_none_or(|(oldest, _)| oldest > clock))
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
