@@ -5,7 +5,7 @@
 //! number of times and leaves every row and every counter as if each event had come once and in order.
 //!
 //! - Writes are few multi-row statements in the text protocol, several in one round trip; values are typed literals
-//!   ([`sql`](crate) module), strings never reach SQL other than as hexadecimal.
+//!   and strings never reach SQL other than as hexadecimal.
 //! - The row of a resource in `like_counts` is locked before anything of that resource is read: that lock is what puts
 //!   all writers of a resource in a line. Locks are taken in one order everywhere: ledger, behaviours, counters.
 //! - What differs between the databases is in one module, `dialect`.

@@ -26,8 +26,16 @@ pub(crate) type Results = Vec<Vec<QueryResult>>;
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
     MySql(MySqlPool),
-    /// SQLite has one writer at a time: a fair queue here instead of polling there.
-    Sqlite(SqlitePool, Arc<Semaphore>),
+    Sqlite(SqlitePools),
+}
+
+/// SQLite has one writer at a time: a fair queue here instead of polling there, and always the same connection,
+/// because a commit by another one would empty its page cache.
+#[derive(Debug, Clone)]
+pub(crate) struct SqlitePools {
+    readers: SqlitePool,
+    writer: SqlitePool,
+    turn: Arc<Semaphore>,
 }
 
 impl Pool {
@@ -52,8 +60,12 @@ impl Pool {
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(config.lock_timeout)
                 .disable_statement_logging();
-            let pool = bounded::<Sqlite>(SqlitePoolOptions::new(), config).connect_lazy_with(options);
-            Ok(Self::Sqlite(pool, Arc::new(Semaphore::new(1))))
+            let pool = || bounded::<Sqlite>(SqlitePoolOptions::new(), config);
+            Ok(Self::Sqlite(SqlitePools {
+                writer: pool().max_connections(1).connect_lazy_with(options.clone().pragma("cache_size", "-32768")),
+                readers: pool().connect_lazy_with(options),
+                turn: Arc::new(Semaphore::new(1)),
+            }))
         } else {
             Err(StoreError::Config("url: must begin with mysql: or sqlite:".into()))
         }
@@ -66,11 +78,11 @@ impl Pool {
         }
     }
 
-    /// The same pool for sea-orm.
+    /// The same pool for sea-orm; it writes.
     pub(crate) fn orm(&self) -> DatabaseConnection {
         match self {
             Self::MySql(pool) => SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone()),
-            Self::Sqlite(pool, _) => SqlxSqliteConnector::from_sqlx_sqlite_pool(pool.clone()),
+            Self::Sqlite(pools) => SqlxSqliteConnector::from_sqlx_sqlite_pool(pools.writer.clone()),
         }
     }
 
@@ -78,7 +90,7 @@ impl Pool {
     pub(crate) async fn read(&self, script: &Script) -> Result<Results, StoreError> {
         match self {
             Self::MySql(pool) => run::<MySql, _>(&mut *pool.acquire().await?, script.as_str()).await,
-            Self::Sqlite(pool, _) => run::<Sqlite, _>(&mut *pool.acquire().await?, script.as_str()).await,
+            Self::Sqlite(pools) => run::<Sqlite, _>(&mut *pools.readers.acquire().await?, script.as_str()).await,
         }
     }
 
@@ -86,10 +98,10 @@ impl Pool {
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
         match self {
             Self::MySql(pool) => Ok(Tx::MySql(pool.begin().await?)),
-            Self::Sqlite(pool, writer) => {
+            Self::Sqlite(pools) => {
                 let turn =
-                    writer.clone().acquire_owned().await.map_err(|error| StoreError::Unavailable(error.into()))?;
-                Ok(Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?, turn))
+                    pools.turn.clone().acquire_owned().await.map_err(|error| StoreError::Unavailable(error.into()))?;
+                Ok(Tx::Sqlite(pools.writer.begin_with("BEGIN IMMEDIATE").await?, turn))
             }
         }
     }
@@ -97,7 +109,10 @@ impl Pool {
     pub(crate) async fn close(&self) {
         match self {
             Self::MySql(pool) => pool.close().await,
-            Self::Sqlite(pool, _) => pool.close().await,
+            Self::Sqlite(pools) => {
+                pools.readers.close().await;
+                pools.writer.close().await;
+            }
         }
     }
 }
