@@ -2,6 +2,7 @@
 
 use crate::{ConfigError, LogFormat, MonitoringConfig};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::io::IsTerminal;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +27,9 @@ pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result
     let filter = EnvFilter::builder()
         .parse(format!("lapin=off,{directives}"))
         .map_err(|error| ConfigError::key(key, format!("{directives:?}: {error}")))?;
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // An error means that there is one already, as in tests.
     let _ = match config.log_format {
         LogFormat::Human => subscriber.with_target(false).try_init(),
