@@ -129,13 +129,19 @@ impl Writer {
         if self.segment.len >= self.segment_bytes {
             self.begin_segment()?;
         }
-        if buffer.is_empty() { Ok(()) } else { self.segment.append(buffer, self.sync) }
+        if !buffer.is_empty() {
+            fail::fail_point!("journal.taken");
+            self.segment.append(buffer, self.sync)?;
+            fail::fail_point!("journal.written");
+        }
+        Ok(())
     }
 
     fn begin_segment(&mut self) -> io::Result<()> {
         // A complete file is on the disk before the next one exists, so only the last one can end torn.
         self.segment.sync()?;
         let next = OpenSegment::create(&self.directory, self.segment.number + 1, &self.books)?;
+        fail::fail_point!("journal.next_file");
         let full = std::mem::replace(&mut self.segment, next);
         self.closed.push_back(ClosedSegment {
             path: segment::path(&self.directory, full.number),
@@ -152,6 +158,7 @@ impl Writer {
             if !self.shards.settled_up_to(&oldest.clocks) {
                 return;
             }
+            fail::fail_point!("journal.settled_file");
             match std::fs::remove_file(&oldest.path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(%error, path = %oldest.path.display(), "a settled journal file cannot be deleted");

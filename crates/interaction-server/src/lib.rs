@@ -1,14 +1,14 @@
-//! The gRPC service: checks input, limits callers, and hands likes to the engine.
-//!
-//! [`serve`] is the process; [`service`] the calls; [`convert`] decides what is valid; [`status`] is the one place where
-//! errors become gRPC codes; [`limits`] are this server's own limits (the users' are in the cache).
+//! The gRPC server in front of Redis, RabbitMQ and MySQL; everything but its stores is [`interaction_api`].
 
-pub mod convert;
-pub mod health;
-pub mod limits;
-pub mod page;
-mod serve;
-pub mod service;
-pub mod status;
+use axum::Router;
+use interaction_api::Sockets;
+use service_runtime::Context;
+use settings::Settings;
 
-pub use serve::serve;
+/// Serves until the soft token; see [`interaction_api::serve`].
+pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
+    let sockets = Sockets::bind(&settings.service).await?;
+    let stores = settings.stores().await?;
+    let broker = Some(settings.rabbitmq.clone());
+    interaction_api::serve(context, settings, sockets, stores, broker, Router::new()).await
+}

@@ -7,6 +7,7 @@ mod sections;
 
 use cache_manager::RedisConfig;
 use domain::cache::{CacheRules, UserLimit};
+use embedded_cache::EmbeddedConfig;
 use event_bus::BusConfig;
 use event_store::{DatabaseConfig, EventStore};
 use service_runtime::{ConfigError, Configured, MonitoringConfig, ServiceConfig};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub redis: RedisConfig,
     /// RabbitMQ.
     pub rabbitmq: BusConfig,
+    /// The cache of `standalone`.
+    pub embedded_cache: EmbeddedConfig,
     /// How likes travel.
     pub event_driven_sync: SyncConfig,
     /// What the cache keeps, and how long.
@@ -75,6 +78,7 @@ impl Configured for Settings {
         };
         self.event_driven_sync.validate().map_err(split)?;
         self.rabbitmq.validate().map_err(|error| split(format!("rabbitmq.{error}")))?;
+        self.embedded_cache.validate().map_err(split)?;
         self.cache_management.validate().map_err(split)?;
         self.rate_limiting.validate().map_err(split)
     }

@@ -6,7 +6,7 @@ use crate::generate::{Generator, Shape};
 use crate::load::{self, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
 use crate::trace::{self, TraceFormat};
-use crate::verify::{self, AllowedLoss, VerifyOptions};
+use crate::verify::{self, AllowedLoss, ServedBy, VerifyOptions};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -175,8 +175,14 @@ struct VerifyArgs {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: String,
     /// Cache, for example redis://host:6379.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
-    redis_url: String,
+    #[arg(long, env = "REDIS_URL", hide_env_values = true, required_unless_present = "grpc_addr")]
+    redis_url: Option<String>,
+    /// Instead of a cache: gRPC of the server whose counts and states are compared, for standalone.
+    #[arg(long, requires = "http_addr")]
+    grpc_addr: Option<String>,
+    /// The same server's ops HTTP, host:port: it knows what is still on its way.
+    #[arg(long, requires = "grpc_addr")]
+    http_addr: Option<String>,
     /// What all keys of the cache start with.
     #[arg(long, env = "REDIS_PREFIX", default_value = "")]
     redis_prefix: String,
@@ -344,8 +350,9 @@ impl VerifyArgs {
         let options = VerifyOptions {
             oplogs: self.oplog,
             database_url: self.database_url,
-            redis_url: self.redis_url,
+            redis_url: self.redis_url.unwrap_or_default(),
             redis_prefix: self.redis_prefix,
+            served_by: self.grpc_addr.zip(self.http_addr).map(|(grpc, http)| ServedBy { grpc, http }),
             wait: Duration::from_secs_f64(self.wait),
             allowed_loss,
             allow_dead: self.allow_dead,

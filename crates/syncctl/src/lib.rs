@@ -13,12 +13,13 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
-pub mod generate;
 pub mod hash;
 pub mod load;
 pub mod oplog;
 pub mod trace;
 pub mod verify;
+
+pub use traffic::{Operation, generate};
 
 use clap::Parser;
 use std::ffi::OsString;
@@ -34,15 +35,6 @@ pub const EXIT_USAGE: u8 = 64;
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
-
-/// One user and resource, and what the user wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Operation {
-    /// Who and what.
-    pub pair: domain::Pair,
-    /// Like or unlike.
-    pub action: domain::Action,
-}
 
 /// What a command found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 mod cache;
 mod oracle;
 mod report;
+mod served;
 mod sql;
 
 pub use report::{Finding, Kind, VerifyReport};
@@ -17,6 +18,7 @@ use anyhow::Context;
 use cache::Cache;
 use domain::{Action, Pair, Resource, Version};
 use oracle::{Expected, Oracle, flag};
+use served::{Cached, Served};
 use sql::{EventRow, LikeRow, Sql};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -40,6 +42,8 @@ pub struct VerifyOptions {
     pub redis_url: String,
     /// What all keys of the cache start with.
     pub redis_prefix: String,
+    /// Asked instead of the cache: a server whose cache nobody else can read.
+    pub served_by: Option<ServedBy>,
     /// Longest wait for quiet.
     pub wait: Duration,
     /// Losses that are no failure.
@@ -48,6 +52,15 @@ pub struct VerifyOptions {
     pub allow_dead: bool,
     /// Whether others wrote too, so that rows outside the logs are no failure.
     pub shared: bool,
+}
+
+/// Addresses of a server, `host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServedBy {
+    /// gRPC.
+    pub grpc: String,
+    /// Ops HTTP.
+    pub http: String,
 }
 
 /// Lost pairs that are no failure: they may be in any earlier state.
@@ -94,7 +107,10 @@ fn parse_loss_line(line: &str) -> Option<Pair> {
 pub async fn run(options: &VerifyOptions) -> anyhow::Result<VerifyReport> {
     let oracle = Oracle::read(&options.oplogs)?;
     let sql = Sql::connect(&options.database_url).await?;
-    let mut cache = Cache::connect(&options.redis_url, &options.redis_prefix).await?;
+    let mut cache = match &options.served_by {
+        Some(server) => Cached::Server(Served::connect(server).await?),
+        None => Cached::Redis(Cache::connect(&options.redis_url, &options.redis_prefix).await?),
+    };
     let (operations, acknowledged, pairs) = oracle.sizes();
     let resources = oracle.resources().len();
     let report = VerifyReport { operations, acknowledged, pairs, resources, ..VerifyReport::default() };
@@ -137,7 +153,7 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    async fn wait_for_quiet(&mut self, sql: &Sql, cache: &mut Cache) -> anyhow::Result<()> {
+    async fn wait_for_quiet(&mut self, sql: &Sql, cache: &mut Cached) -> anyhow::Result<()> {
         let started = Instant::now();
         let mut before = None;
         loop {
@@ -393,7 +409,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    async fn check_cached_counts(&mut self, cache: &mut Cache, live: &[i64]) -> anyhow::Result<()> {
+    async fn check_cached_counts(&mut self, cache: &mut Cached, live: &[i64]) -> anyhow::Result<()> {
         let Self { oracle, report, outside_live, .. } = self;
         cache
             .counters(oracle.resources(), |at, counter| {
@@ -411,7 +427,7 @@ impl Check<'_> {
             .await
     }
 
-    async fn check_cached_pairs(&mut self, cache: &mut Cache) -> anyhow::Result<()> {
+    async fn check_cached_pairs(&mut self, cache: &mut Cached) -> anyhow::Result<()> {
         let ranges: Vec<Range<usize>> = self.oracle.pairs().collect();
         for chunk in ranges.chunks(CACHED_PAIRS) {
             let pairs: Vec<Pair> = chunk.iter().map(|range| self.oracle.pair(range)).collect();

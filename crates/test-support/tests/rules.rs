@@ -41,13 +41,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "service-runtime",
         ],
     ),
-    // Binaries.
+    // The gRPC service over any stores: shared by the server and the standalone program.
     (
-        "interaction-server",
+        "interaction-api",
         &[
             "domain",
             "interaction-proto",
-            "cache-manager",
             "event-bus",
             "event-store",
             "sync-engine",
@@ -56,6 +55,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "settings",
         ],
     ),
+    ("traffic", &["domain"]),
+    // Binaries.
+    ("interaction-server", &["interaction-api", "service-runtime", "settings"]),
     ("sync-consumer", &["domain", "event-bus", "event-store", "sync-engine", "service-runtime", "settings"]),
     (
         "consistency-checker",
@@ -66,6 +68,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "domain",
             "interaction-proto",
+            "traffic",
             "cache-manager",
             "event-store",
             "sync-engine",
@@ -78,7 +81,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "standalone",
         &[
             "domain",
+            "interaction-api",
             "interaction-proto",
+            "traffic",
             "embedded-cache",
             "event-store",
             "sync-engine",
@@ -99,7 +104,7 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["lapin", "amq-protocol*"], &["event-bus"]),
     (&["redis", "deadpool-redis"], &["cache-manager", "syncctl"]),
     (&["sea-orm*", "sea-query*", "sqlx*", "rusqlite"], &["event-store", "migrations", "embedded-cache", "syncctl"]),
-    (&["tonic*"], &["interaction-proto", "interaction-server", "standalone", "syncctl", "bench", "resilience"]),
+    (&["tonic*"], &["interaction-proto", "interaction-api", "standalone", "syncctl", "bench", "resilience"]),
 ];
 
 /// Everything that `domain` may use: no I/O, no runtime, no clock.

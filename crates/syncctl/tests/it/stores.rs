@@ -114,6 +114,7 @@ impl Stores {
             database_url: self.database_url.clone(),
             redis_url: self.redis_url.clone(),
             redis_prefix: self.prefix.clone(),
+            served_by: None,
             wait: Duration::ZERO,
             allowed_loss: AllowedLoss::default(),
             allow_dead: false,

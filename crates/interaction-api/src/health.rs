@@ -5,13 +5,25 @@ use std::sync::Arc;
 use sync_engine::Stores;
 use sync_engine::circuit::Circuit;
 
-/// Registers the stores' circuits. One store away is degraded service, both away is none.
-pub fn register(health: &HealthRegistry, stores: &Stores) {
-    let parts = [
-        ("redis", &stores.cache_circuit, "likes are written to the database directly"),
-        ("rabbitmq", &stores.broker_circuit, "events are applied directly"),
-        ("mysql", &stores.database_circuit, "likes are accepted and wait in journal and queue"),
-    ];
+const CACHE_AWAY: &str = "likes are written to the database directly";
+
+/// Registers the stores' circuits. One store away is degraded service, both away is none. Without a broker the stores
+/// are the embedded ones.
+pub fn register(health: &HealthRegistry, stores: &Stores, broker: bool) {
+    let mut parts = if broker {
+        vec![
+            ("redis", &stores.cache_circuit, CACHE_AWAY),
+            ("mysql", &stores.database_circuit, "likes are accepted and wait in journal and queue"),
+        ]
+    } else {
+        vec![
+            ("journal", &stores.cache_circuit, CACHE_AWAY),
+            ("database", &stores.database_circuit, "likes are accepted and wait in the journal"),
+        ]
+    };
+    if broker {
+        parts.push(("rabbitmq", &stores.broker_circuit, "events are applied directly"));
+    }
     for (name, circuit, meanwhile) in parts {
         let circuit = Arc::clone(circuit);
         health.probe(name, Criticality::Optional, move || {

@@ -5,11 +5,13 @@ use crate::limits::Limits;
 use crate::service::Interactions;
 use anyhow::Context as _;
 use axum::Router;
-use event_bus::Publisher;
+use event_bus::{BusConfig, Publisher};
 use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
-use service_runtime::Context;
+use service_runtime::{Context, ServiceConfig};
 use settings::Settings;
+use std::net::SocketAddr;
 use std::time::Duration;
+use sync_engine::Stores;
 use sync_engine::accept::Acceptor;
 use sync_engine::apply::Applier;
 use sync_engine::probe;
@@ -34,31 +36,56 @@ const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
 /// How long the last health status may travel to its watchers.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
+/// The addresses, taken before anything starts: a port in use is found at once.
+#[derive(Debug)]
+pub struct Sockets {
+    grpc: TcpListener,
+    http: TcpListener,
+}
+
+impl Sockets {
+    /// Binds `service.grpc_addr` and `service.http_addr`.
+    pub async fn bind(service: &ServiceConfig) -> anyhow::Result<Self> {
+        let grpc = TcpListener::bind(service.grpc_addr)
+            .await
+            .with_context(|| format!("service.grpc_addr: cannot listen on {}", service.grpc_addr))?;
+        let http = TcpListener::bind(service.http_addr)
+            .await
+            .with_context(|| format!("service.http_addr: cannot listen on {}", service.http_addr))?;
+        tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "listening");
+        Ok(Self { grpc, http })
+    }
+
+    /// Where gRPC and ops HTTP are served.
+    pub fn addresses(&self) -> std::io::Result<(SocketAddr, SocketAddr)> {
+        Ok((self.grpc.local_addr()?, self.http.local_addr()?))
+    }
+}
+
 /// Serves until the soft token: then gRPC finishes what it has, the relay publishes what was accepted, and the rest
 /// ends. Whatever the hard token interrupts is in the journal.
-pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
-    // Addresses are taken first: a port in use is found before anything starts.
-    let grpc = TcpListener::bind(settings.service.grpc_addr)
-        .await
-        .with_context(|| format!("service.grpc_addr: cannot listen on {}", settings.service.grpc_addr))?;
-    let http = TcpListener::bind(settings.service.http_addr)
-        .await
-        .with_context(|| format!("service.http_addr: cannot listen on {}", settings.service.http_addr))?;
-    tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "listening");
-
+///
+/// Without a broker the relay applies every event directly. `routes` are added to ops HTTP.
+pub async fn serve(
+    context: Context,
+    settings: Settings,
+    sockets: Sockets,
+    stores: Stores,
+    broker: Option<BusConfig>,
+    routes: Router,
+) -> anyhow::Result<()> {
     let sync = &settings.event_driven_sync;
-    let stores = settings.stores().await?;
-    health::register(&context.health, &stores);
-    context.serve_ops(http, Router::new());
+    health::register(&context.health, &stores, broker.is_some());
+    context.serve_ops(sockets.http, routes);
     stores.prepare().await?;
 
-    let publisher = || Publisher::new(settings.rabbitmq.clone());
+    let publisher = || broker.clone().map(Publisher::new);
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let (relay_handle, relay) =
-        Relay::new(stores.clone(), applier.clone(), Some(publisher()), sync.relay_capacity, sync.batch_size);
+        Relay::new(stores.clone(), applier.clone(), publisher(), sync.relay_capacity, sync.batch_size);
     let (recheck, recheck_task) = Recheck::new(stores.clone());
     let owner = context.instance.to_string();
-    let rescuer = Rescuer::new(stores.clone(), applier, Some(publisher()), owner, sync);
+    let rescuer = Rescuer::new(stores.clone(), applier, publisher(), owner, sync);
 
     // These serve the others until the last like is relayed.
     let helpers = context.hard.child_token();
@@ -68,13 +95,15 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
-    context.tracker.spawn(probe::watch_broker(stores.clone(), publisher(), interval, helpers.clone()));
+    if let Some(publisher) = publisher() {
+        context.tracker.spawn(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone()));
+    }
 
     let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck.clone(), sync.direct_writes, sync.write_path);
     let reader = Reader::new(stores.clone(), recheck);
     let limits = Limits::new(&settings.rate_limiting);
     let interactions = Interactions::new(acceptor, reader, stores.database.clone(), limits);
-    serve_grpc(&context, grpc, interactions).await?;
+    serve_grpc(&context, sockets.grpc, interactions).await?;
 
     // The last acceptor is gone with the server, so the relay ends when it has relayed everything.
     relaying.await.context("relay")?;

@@ -1,0 +1,15 @@
+//! The gRPC service: checks input, limits callers, and hands likes to the engine.
+//!
+//! [`serve()`] is the process over any stores, shared by `interaction-server` and `standalone`; [`service`] the calls;
+//! [`convert`] decides what is valid; [`status`] is the one place where errors become gRPC codes; [`limits`] are this
+//! process's own limits (the users' are in the cache).
+
+pub mod convert;
+pub mod health;
+pub mod limits;
+pub mod page;
+mod serve;
+pub mod service;
+pub mod status;
+
+pub use serve::{Sockets, serve};

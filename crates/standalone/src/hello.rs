@@ -1,0 +1,54 @@
+//! The first thing a newcomer reads: what is served, where the data is, what to try.
+
+use crate::demo;
+use embedded_cache::Durability;
+use std::fmt;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+pub(crate) struct Facts<'a> {
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
+    pub(crate) data_dir: &'a Path,
+    pub(crate) durability: Durability,
+    pub(crate) replayed: u64,
+    pub(crate) demo: Option<u32>,
+}
+
+/// Writes to standard output; nobody may be listening.
+pub(crate) fn print(facts: &Facts<'_>) {
+    let mut out = std::io::stdout().lock();
+    let _ = write!(out, "{facts}").and_then(|()| out.flush());
+}
+
+impl fmt::Display for Facts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let data_dir = std::path::absolute(self.data_dir).unwrap_or_else(|_| self.data_dir.to_owned());
+        let survives = match self.durability {
+            Durability::Host => "kill -9 and power failure",
+            Durability::Process => "kill -9",
+        };
+        writeln!(f, "\nLikes, in one process: answered from memory, kept by a journal on disk, stored in SQLite.\n")?;
+        writeln!(f, "  gRPC   {}   interaction.v1.InteractionService, with reflection", self.grpc)?;
+        writeln!(f, "  page   http://{}/   and /health, /metrics", self.http)?;
+        writeln!(f, "  data   {}   an answered like survives {survives}", data_dir.display())?;
+        if self.replayed > 0 {
+            writeln!(f, "         {} likes from before the last end were brought to the database", self.replayed)?;
+        }
+        if let Some(rate) = self.demo {
+            writeln!(f, "  demo   {rate} generated likes a second, by users from {} on", demo::FIRST_USER)?;
+        }
+        let addr = if self.grpc.port() == 50051 { String::new() } else { format!(" --addr {}", self.grpc) };
+        writeln!(f, "\nTry, in another terminal:\n")?;
+        writeln!(f, "  cargo run --release -p syncctl -- like{addr} 1 video:42")?;
+        writeln!(f, "  cargo run --release -p syncctl -- counts{addr} video:42")?;
+        writeln!(
+            f,
+            "  grpcurl -plaintext -d '{{\"user_id\":2,\"resource\":{{\"type\":\"RESOURCE_TYPE_VIDEO\",\"id\":42}}}}' {} \
+             interaction.v1.InteractionService/Like",
+            self.grpc
+        )?;
+        writeln!(f, "\nand look at http://{}/. Ctrl-C stops it; kill -9 loses nothing.\n", self.http)
+    }
+}

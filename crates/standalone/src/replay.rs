@@ -1,0 +1,45 @@
+//! What the last process accepted and did not settle goes to the database before anything is served.
+
+use domain::{LikeEvent, ShardCount, Version};
+use sync_engine::Stores;
+use sync_engine::apply::Applier;
+use tokio_util::sync::CancellationToken;
+
+/// Applies and settles the whole journal; returns how many likes that were. What is in the database already changes
+/// nothing there. If the database is away, or `stop` comes, the rest is left to the rescuer.
+///
+/// # Errors
+/// The cache's only.
+pub async fn replay(
+    stores: &Stores,
+    applier: &Applier,
+    shards: ShardCount,
+    batch_size: usize,
+    stop: &CancellationToken,
+) -> anyhow::Result<u64> {
+    let mut replayed = 0;
+    for shard in shards.all() {
+        let mut after = Version::ZERO;
+        loop {
+            let page = stores.cache.journal_page(shard, after, batch_size).await?;
+            let Some(last) = page.last() else { break };
+            after = last.version;
+            let mut events: Vec<LikeEvent> = Vec::with_capacity(page.len());
+            for entry in &page {
+                match entry.decode() {
+                    Ok(event) => events.push(event),
+                    Err(error) => tracing::error!(%error, version = %entry.version, "journal entry cannot be decoded"),
+                }
+            }
+            if stop.is_cancelled() || stores.database_circuit.is_open() {
+                return Ok(replayed);
+            }
+            if let Err(error) = applier.apply(&events).await {
+                tracing::warn!(%error, "unsettled likes stay in the journal for now");
+                return Ok(replayed);
+            }
+            replayed += events.len() as u64;
+        }
+    }
+    Ok(replayed)
+}

@@ -1,0 +1,95 @@
+//! Wiring: embedded stores under the services of the separate programs.
+
+use crate::args::Plan;
+use crate::{demo, hello, page, replay};
+use anyhow::Context as _;
+use embedded_cache::EmbeddedCache;
+use event_store::{DatabaseConfig, EventStore};
+use interaction_api::Sockets;
+use service_runtime::Context;
+use settings::Settings;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+use sync_engine::Stores;
+use sync_engine::apply::Applier;
+use sync_engine::retention::Retention;
+use sync_engine::retry::Retrier;
+
+/// Serves until the soft token.
+pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> anyhow::Result<()> {
+    // The directory first: who starts a second process by mistake should learn that, and not that a port is taken.
+    let cache = Arc::new(open_cache(&settings, &plan.data_dir)?);
+    let sockets = Sockets::bind(&settings.service).await?;
+    let (grpc, http) = sockets.addresses()?;
+
+    let sync = &settings.event_driven_sync;
+    let database = open_database(&settings.database, &plan.data_dir).await?;
+    let stores = Stores::new(cache.clone(), database, sync.shards, sync.circuit);
+    stores.prepare().await?;
+    let applier = Applier::new(stores.clone(), sync.retry.into());
+    let replayed = replay::replay(&stores, &applier, sync.shards, sync.batch_size, &context.soft).await?;
+
+    let retrier =
+        Retrier::new(stores.clone(), applier, None, sync.retry.into()).with_claim_lease(sync.retry.claim_lease);
+    let retention = Retention::new(stores.clone(), context.instance.to_string(), sync.retention);
+    context.tracker.spawn(retrier.run(context.soft.clone()));
+    context.tracker.spawn(retention.run(context.soft.clone()));
+    if let Some(rate) = plan.demo {
+        context.tracker.spawn(demo::play(grpc, rate, context.soft.clone()));
+    }
+
+    hello::print(&hello::Facts {
+        grpc,
+        http,
+        data_dir: &plan.data_dir,
+        durability: settings.embedded_cache.durability,
+        replayed,
+        demo: plan.demo,
+    });
+    interaction_api::serve(context, settings, sockets, stores, None, page::routes()).await
+}
+
+fn open_cache(settings: &Settings, data_dir: &Path) -> anyhow::Result<EmbeddedCache> {
+    let cache = settings.embedded_cache.open(&data_dir.join("journal"), settings.cache_rules())?;
+    let recovered = cache.recovered();
+    if recovered.torn_bytes > 0 {
+        tracing::info!(
+            bytes = recovered.torn_bytes,
+            "the last process ended while writing; nothing of that was answered"
+        );
+    }
+    Ok(cache)
+}
+
+async fn open_database(config: &DatabaseConfig, data_dir: &Path) -> anyhow::Result<EventStore> {
+    let path = data_dir.join("interaction.db");
+    let path = path.to_str().with_context(|| format!("{}: not a name in UTF-8", path.display()))?;
+    let config = DatabaseConfig { url: sqlite_url(path).into(), ..config.clone() };
+    EventStore::connect(&config).await.context("database")
+}
+
+/// The url of a file, whatever its name contains.
+fn sqlite_url(path: &str) -> String {
+    let mut url = String::from("sqlite:");
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-~".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
+    url
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sqlite_url;
+
+    #[test]
+    fn names_of_files_need_no_care() {
+        assert_eq!(sqlite_url("a/b-1.db"), "sqlite:a/b-1.db");
+        assert_eq!(sqlite_url("/my data/100%?x.db"), "sqlite:/my%20data/100%25%3Fx.db");
+    }
+}

@@ -1,0 +1,118 @@
+//! Counts and states as a server answers them: for caches that nobody else can read.
+
+use super::ServedBy;
+use super::cache::{Cache, Counter};
+use crate::client::{Client, connect, to_proto};
+use anyhow::{Context, ensure};
+use domain::{Pair, PairState, Resource, UserId, Version};
+use interaction_proto::v1;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Most resources in one call.
+const CHUNK: usize = 500;
+
+const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What is read beside the database.
+pub(super) enum Cached {
+    Redis(Cache),
+    Server(Served),
+}
+
+/// A server, read only.
+pub(super) struct Served {
+    client: Client,
+    http: String,
+}
+
+impl Cached {
+    /// Unsettled entries of all journals.
+    pub(super) async fn journal_len(&mut self) -> anyhow::Result<u64> {
+        match self {
+            Self::Redis(cache) => cache.journal_len().await,
+            Self::Server(served) => served.journal_len().await,
+        }
+    }
+
+    /// Calls `each` with every counter that is cached (of a server: with all).
+    pub(super) async fn counters(
+        &mut self,
+        resources: &[Resource],
+        each: impl FnMut(usize, Counter),
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Redis(cache) => cache.counters(resources, each).await,
+            Self::Server(served) => served.counters(resources, each).await,
+        }
+    }
+
+    /// States of pairs, where they are cached (of a server: of all).
+    pub(super) async fn pairs(&mut self, pairs: &[Pair]) -> anyhow::Result<Vec<Option<PairState>>> {
+        match self {
+            Self::Redis(cache) => cache.pairs(pairs).await,
+            Self::Server(served) => served.pairs(pairs).await,
+        }
+    }
+}
+
+impl Served {
+    pub(super) async fn connect(by: &ServedBy) -> anyhow::Result<Self> {
+        Ok(Self { client: connect(&by.grpc).await?, http: by.http.clone() })
+    }
+
+    async fn journal_len(&self) -> anyhow::Result<u64> {
+        let metrics = tokio::time::timeout(METRICS_TIMEOUT, fetch(&self.http, "/metrics"))
+            .await
+            .context("metrics: no answer")?
+            .with_context(|| format!("metrics of {}", self.http))?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("journal_entries "));
+        let entries: f64 = line.context("the server has no metric journal_entries")?.trim().parse()?;
+        Ok(entries as u64)
+    }
+
+    async fn counters(&mut self, resources: &[Resource], mut each: impl FnMut(usize, Counter)) -> anyhow::Result<()> {
+        for (number, chunk) in resources.chunks(CHUNK).enumerate() {
+            let request = v1::GetLikeCountsRequest { resources: chunk.iter().map(|r| to_proto(*r)).collect() };
+            let answer = self.client.get_like_counts(request).await.context("counts were refused")?.into_inner();
+            ensure!(!answer.degraded && answer.counts.len() == chunk.len(), "counts are answered in part only");
+            for (at, count) in answer.counts.iter().enumerate() {
+                each(number * CHUNK + at, Counter { served: count.count, pending: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    async fn pairs(&mut self, pairs: &[Pair]) -> anyhow::Result<Vec<Option<PairState>>> {
+        let mut by_user: BTreeMap<UserId, Vec<usize>> = BTreeMap::new();
+        for (at, pair) in pairs.iter().enumerate() {
+            by_user.entry(pair.user).or_default().push(at);
+        }
+        let mut states = vec![None; pairs.len()];
+        for (user, positions) in by_user {
+            for chunk in positions.chunks(CHUNK) {
+                let resources = chunk.iter().map(|at| to_proto(pairs[*at].resource)).collect();
+                let request = v1::GetLikeStatesRequest { user_id: user.get(), resources };
+                let answer = self.client.get_like_states(request).await.context("states were refused")?.into_inner();
+                ensure!(!answer.degraded && answer.states.len() == chunk.len(), "states are answered in part only");
+                for (at, state) in chunk.iter().zip(answer.states) {
+                    states[*at] = Some(PairState { liked: state.liked, version: Version(state.version) });
+                }
+            }
+        }
+        Ok(states)
+    }
+}
+
+/// A GET over plain HTTP/1.0, so that the body comes in one piece.
+async fn fetch(addr: &str, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(16 << 20).read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("not an answer")?;
+    ensure!(head.split_whitespace().nth(1) == Some("200"), "{}", head.lines().next().unwrap_or_default());
+    Ok(body.to_owned())
+}
