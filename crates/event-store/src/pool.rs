@@ -62,7 +62,9 @@ impl Pool {
                 .disable_statement_logging();
             let pool = || bounded::<Sqlite>(SqlitePoolOptions::new(), config);
             Ok(Self::Sqlite(SqlitePools {
-                writer: pool().max_connections(1).connect_lazy_with(options.clone().pragma("cache_size", "-32768")),
+                writer: pool().max_connections(1).connect_lazy_with(
+                    options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", "8192"),
+                ),
                 readers: pool().connect_lazy_with(options),
                 turn: Arc::new(Semaphore::new(1)),
             }))
