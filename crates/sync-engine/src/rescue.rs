@@ -167,6 +167,10 @@ impl Rescuer {
         let oldest = shard.oldest.unwrap_or(Version::ZERO);
         self.attempts.retain(|(of, version), _| *of != shard.shard || *version >= oldest);
 
+        if !queue_empty && shard.settled_up_to.since(oldest) <= self.republish_after {
+            // Nobody has passed the oldest entry, so none of them: a backlog is not even read.
+            return Ok(());
+        }
         let mut after = Version::ZERO;
         for _ in 0..PAGES {
             let page = self.stores.cache.journal_page(shard.shard, after, self.batch_size).await?;
