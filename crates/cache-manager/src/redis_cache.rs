@@ -6,12 +6,13 @@ use crate::connection::Connections;
 use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
+use crate::repair::Repair;
 use crate::settle::Settle;
 use crate::{journal, read};
 use deadpool_redis::redis::{cmd, pipe};
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, LikeCache, SettleReport,
-    Settlement, ShardStatus,
+    AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache, PairRepair,
+    RepairOutcome, SettleReport, Settlement, ShardStatus,
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -24,6 +25,7 @@ pub struct RedisCache {
     settle: Settle,
     fill: Fill,
     lease: Lease,
+    repair: Repair,
 
     keys: Keys,
     rules: CacheRules,
@@ -37,6 +39,7 @@ impl RedisCache {
             settle: Settle::new(),
             fill: Fill::new(),
             lease: Lease::new(),
+            repair: Repair::new(),
             keys: Keys::new(config.key_prefix.clone(), rules.shards),
             rules,
         })
@@ -124,6 +127,18 @@ impl LikeCache for RedisCache {
 
     async fn release_lease(&self, name: &str, owner: &str) -> CacheResult<()> {
         self.lease.release(&self.connections, &self.keys, name, owner).await
+    }
+
+    async fn fence_repairs(&self, token: u64) -> CacheResult<()> {
+        self.repair.fence(&self.connections, &self.keys, self.rules.shards.all(), token).await
+    }
+
+    async fn repair_count(&self, repair: &CountRepair, token: u64) -> CacheResult<RepairOutcome> {
+        self.repair.count(&self.connections, &self.keys, &self.rules, repair, token).await
+    }
+
+    async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
+        self.repair.pair(&self.connections, &self.keys, &self.rules, repair, token).await
     }
 }
 

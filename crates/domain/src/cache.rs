@@ -151,6 +151,53 @@ impl std::ops::AddAssign for SettleReport {
     }
 }
 
+/// A cached counter to repair, as it was seen, and what the database said afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountRepair {
+    /// Which one.
+    pub resource: Resource,
+    /// The counter as it was seen *before* the database was read.
+    pub seen: CachedCount,
+    /// What the database said.
+    pub stored: StoredCount,
+    /// The counter has pending entries, but none of them is in the journal: it was searched after `seen`.
+    pub abandoned: bool,
+}
+
+/// A cached pair to repair, as it was seen, and its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairRepair {
+    /// Which one.
+    pub pair: Pair,
+    /// The pair as it was seen *before* its row was read.
+    pub seen: PairState,
+    /// What the row says.
+    pub row: PairState,
+}
+
+/// What became of a repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RepairOutcome {
+    /// Written.
+    Repaired,
+    /// It is not as it was seen any more: look again.
+    Changed,
+    /// Somebody with a larger fencing token repairs now.
+    Fenced,
+}
+
+/// This cache does not do what was asked.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("this cache does not support repairs")]
+pub struct Unsupported;
+
+impl From<Unsupported> for CacheError {
+    fn from(error: Unsupported) -> Self {
+        Self::Rejected(std::sync::Arc::new(error))
+    }
+}
+
 /// A shard's books. Conservation: `accepted - settled = journal_len`, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct ShardStatus {
@@ -265,4 +312,23 @@ pub trait LikeCache: Send + Sync + 'static {
 
     /// Gives a lease back, if `owner` still holds it.
     async fn release_lease(&self, name: &str, owner: &str) -> CacheResult<()>;
+
+    /// From now on repairs with a smaller fencing token are refused, in every shard.
+    async fn fence_repairs(&self, token: u64) -> CacheResult<()> {
+        let _ = token;
+        Err(Unsupported.into())
+    }
+
+    /// Makes a cached counter what the database said, if it is still as it was seen, nothing of it is pending (or all of
+    /// that was abandoned) and no larger token repairs.
+    async fn repair_count(&self, repair: &CountRepair, token: u64) -> CacheResult<RepairOutcome> {
+        let _ = (repair, token);
+        Err(Unsupported.into())
+    }
+
+    /// Makes a cached pair what its row says, if it is still as it was seen and no larger token repairs.
+    async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
+        let _ = (repair, token);
+        Err(Unsupported.into())
+    }
 }

@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 6] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 9] = [
     (
         "accept",
         include_str!("../../src/scripts/accept.lua"),
@@ -25,6 +25,14 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 6] = [
     ("fill_states", include_str!("../../src/scripts/fill_states.lua"), 2, &["60", "20", "30"]),
     ("acquire_lease", include_str!("../../src/scripts/acquire_lease.lua"), 2, &["me", "1000"]),
     ("release_lease", include_str!("../../src/scripts/release_lease.lua"), 1, &["me"]),
+    ("fence_repairs", include_str!("../../src/scripts/fence_repairs.lua"), 1, &["1"]),
+    (
+        "repair_count",
+        include_str!("../../src/scripts/repair_count.lua"),
+        2,
+        &["1", "0", "5", "0", "7", "5", "1", "6", "1", "60"],
+    ),
+    ("repair_pair", include_str!("../../src/scripts/repair_pair.lua"), 2, &["1", "20", "21"]),
 ];
 
 async fn eval(raw: &Raw, code: &str, prefix: &str, keys: usize, arguments: &[&str]) -> Result<()> {

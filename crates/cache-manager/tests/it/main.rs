@@ -4,5 +4,6 @@ mod arity;
 mod contract;
 mod lifetimes;
 mod outages;
+mod repair;
 mod server;
 mod support;

@@ -1,0 +1,79 @@
+//! `repair_count.lua`, `repair_pair.lua`, `fence_repairs.lua`: what the checker writes, each as compare-and-set.
+
+use crate::config::cache_error;
+use crate::connection::Connections;
+use crate::keys::Keys;
+use crate::script::Script;
+use crate::settle::encode_state;
+use domain::ShardId;
+use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome};
+
+pub(crate) struct Repair {
+    fence: Script,
+    count: Script,
+    pair: Script,
+}
+
+impl Repair {
+    pub(crate) fn new() -> Self {
+        Self {
+            fence: Script::new(include_str!("scripts/fence_repairs.lua")),
+            count: Script::new(include_str!("scripts/repair_count.lua")),
+            pair: Script::new(include_str!("scripts/repair_pair.lua")),
+        }
+    }
+
+    pub(crate) async fn fence(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        shards: impl Iterator<Item = ShardId>,
+        token: u64,
+    ) -> CacheResult<()> {
+        let calls = shards.map(|shard| async move {
+            let mut call = self.fence.call(1);
+            call.arg(keys.clock(shard)).arg(token);
+            self.fence.run::<u64>(connections, &call).await
+        });
+        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+    }
+
+    pub(crate) async fn count(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        repair: &CountRepair,
+        token: u64,
+    ) -> CacheResult<RepairOutcome> {
+        let CountRepair { resource, seen, stored, abandoned } = repair;
+        let mut call = self.count.call(2);
+        call.arg(keys.clock(rules.shards.of(*resource))).arg(keys.counter(*resource));
+        call.arg(token).arg(i64::from(*abandoned));
+        call.arg(seen.served).arg(seen.pending).arg(seen.last_version.0).arg(seen.stored).arg(seen.stored_revision);
+        call.arg(stored.count).arg(stored.revision).arg(rules.counter_ttl.as_secs().max(1));
+        self.count.run(connections, &call).await.map(outcome).map_err(cache_error)
+    }
+
+    pub(crate) async fn pair(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        rules: &CacheRules,
+        repair: &PairRepair,
+        token: u64,
+    ) -> CacheResult<RepairOutcome> {
+        let mut call = self.pair.call(2);
+        call.arg(keys.clock(rules.shards.of(repair.pair.resource))).arg(keys.pair(repair.pair));
+        call.arg(token).arg(encode_state(repair.seen)).arg(encode_state(repair.row));
+        self.pair.run(connections, &call).await.map(outcome).map_err(cache_error)
+    }
+}
+
+const fn outcome(code: i64) -> RepairOutcome {
+    match code {
+        1 => RepairOutcome::Repaired,
+        0 => RepairOutcome::Changed,
+        _ => RepairOutcome::Fenced,
+    }
+}
