@@ -25,6 +25,7 @@ pub struct Binary {
 #[derive(Debug)]
 pub struct BinaryBuilder {
     name: String,
+    directory: Option<PathBuf>,
     args: Vec<OsString>,
     env: Vec<(String, OsString)>,
 }
@@ -32,7 +33,7 @@ pub struct BinaryBuilder {
 impl Binary {
     /// The program of this name, found by `CARGO_BIN_EXE_<name>` or beside the directory of the test program.
     pub fn build(name: impl Into<String>) -> BinaryBuilder {
-        BinaryBuilder { name: name.into(), args: vec![], env: vec![] }
+        BinaryBuilder { name: name.into(), directory: None, args: vec![], env: vec![] }
     }
 
     /// SIGTERM; wait with [`wait_exit`](Self::wait_exit).
@@ -107,6 +108,12 @@ impl Binary {
 }
 
 impl BinaryBuilder {
+    /// Takes the program from this directory instead of looking for it.
+    pub fn found_in(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
     /// Adds an argument.
     pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.args.push(arg.into());
@@ -128,7 +135,11 @@ impl BinaryBuilder {
     /// Starts it; does not wait for anything.
     pub fn start(self) -> Result<Binary> {
         let dir = WorkDir::create(&self.name)?;
-        let mut launch = Launch::new(find_binary(&self.name)?, dir.path());
+        let program = match self.directory {
+            Some(directory) => directory.join(&self.name),
+            None => find_binary(&self.name)?,
+        };
+        let mut launch = Launch::new(program, dir.path());
         launch.args = self.args;
         launch.env = self.env;
         launch.hidden_env_prefix = Some(SETTINGS_PREFIX);

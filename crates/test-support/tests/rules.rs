@@ -95,6 +95,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // For tests and measurements; nobody imports these but as a development dependency.
     ("test-support", &["domain"]),
     ("resilience", &["domain", "interaction-proto"]),
+    ("chaos", &["domain", "test-support"]),
     ("bench", &["domain", "interaction-proto", "cache-manager", "event-bus", "event-store", "sync-engine"]),
 ];
 

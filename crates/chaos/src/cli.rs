@@ -1,0 +1,81 @@
+//! The command line.
+
+use crate::{report, run};
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Runs the whole stack under load and seeded faults, then checks that nothing was lost or counted twice.
+#[derive(Debug, Parser)]
+#[command(name = "chaos", version)]
+pub(crate) struct Cli {
+    /// The same seed gives the same faults in the same order.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Seconds of load under faults.
+    #[arg(long, default_value_t = 120)]
+    pub(crate) seconds: u64,
+    /// Sets seed, seconds and rate for a known purpose.
+    #[arg(long)]
+    profile: Option<Profile>,
+    /// Likes per second.
+    #[arg(long, default_value_t = 200)]
+    pub(crate) rate: u32,
+    /// Directory of interaction-server, sync-consumer and syncctl.
+    #[arg(long, default_value = "target/release", overrides_with = "bin_dir")]
+    pub(crate) bin_dir: PathBuf,
+    /// Only faults whose name contains one of these, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+    /// Most resident memory of a server or consumer, in MiB.
+    #[arg(long, default_value_t = 300)]
+    pub(crate) rss_limit_mib: u64,
+    /// Most seconds from a heal until all is well again.
+    #[arg(long, default_value_t = 15.0)]
+    pub(crate) converge_limit: f64,
+    /// Where logs of the load and of every process are written.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Print the result as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Profile {
+    /// For CI: seed 1, 30 seconds.
+    Quick,
+}
+
+impl Cli {
+    /// Whether all was well.
+    pub(crate) fn run(mut self) -> Result<bool> {
+        if let Some(Profile::Quick) = self.profile {
+            (self.seed, self.seconds, self.rate) = (1, 30, 150);
+        }
+        self.bin_dir = std::fs::canonicalize(&self.bin_dir)
+            .with_context(|| format!("--bin-dir: no directory {}", self.bin_dir.display()))?;
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => std::env::temp_dir().join(format!("chaos-{}-{}", self.seed, std::process::id())),
+        };
+        std::fs::create_dir_all(&out).with_context(|| format!("--out: create {}", out.display()))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let result = runtime.block_on(Box::pin(run::run(&self, &out)));
+        // A fault that still waits for its server must not hold up the end.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        let report = result?;
+        if self.json {
+            println!("{}", report.to_json());
+        } else {
+            report::print(&report);
+        }
+        if report.failures().is_empty() && self.out.is_none() {
+            std::fs::remove_dir_all(&out).with_context(|| format!("remove {}", out.display()))?;
+        } else {
+            eprintln!("logs: {}", out.display());
+        }
+        Ok(report.failures().is_empty())
+    }
+}

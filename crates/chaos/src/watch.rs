@@ -1,0 +1,90 @@
+//! Looks at the running stack from outside.
+
+use crate::redis;
+use crate::rig::{Rig, lock};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use tokio::time::{sleep, timeout};
+
+/// With load going on the journals are never empty; entries younger than this are on their way.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+
+const POLL: Duration = Duration::from_millis(150);
+/// All must be well this many times in a row; the time of the first one counts.
+const LOOKS: u32 = 3;
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+
+/// Waits until all is well: every process has all of its stores, no journal entry is old, nothing in the ledger is
+/// unfinished. The time that took, or what was still wrong after `limit`.
+pub(crate) async fn converged(rig: &Rig, limit: Duration) -> Result<Duration, String> {
+    let start = Instant::now();
+    let mut well_since = None;
+    let mut looks = 0;
+    loop {
+        let seen = match timeout(LOOK_LIMIT, look(rig)).await {
+            Ok(seen) => seen,
+            Err(_) => Err("looking takes too long".to_owned()),
+        };
+        match seen {
+            Ok(()) => {
+                looks += 1;
+                let since = *well_since.get_or_insert_with(|| start.elapsed());
+                if looks >= LOOKS {
+                    return Ok(since);
+                }
+            }
+            Err(problem) => {
+                (well_since, looks) = (None, 0);
+                if start.elapsed() > limit {
+                    return Err(problem);
+                }
+            }
+        }
+        sleep(POLL).await;
+    }
+}
+
+async fn look(rig: &Rig) -> Result<(), String> {
+    for node in &rig.nodes {
+        if !node.process().is_running() {
+            return Err(format!("{} has ended", node.id));
+        }
+        node.healthy().await?;
+    }
+    let text = |error: anyhow::Error| format!("{error:#}");
+    let (count, oldest) = redis::journals(&rig.redis.addr().map_err(text)?).await.map_err(text)?;
+    if oldest > ON_ITS_WAY {
+        return Err(format!("{count} journal entries, the oldest {oldest:?} old"));
+    }
+    let unfinished = "SELECT COUNT(*) FROM sync_events WHERE status IN ('pending', 'processing', 'failed')";
+    match rig.sql(unfinished).await.map_err(text)?.trim() {
+        "0" => Ok(()),
+        number => Err(format!("{number} unfinished events in the ledger")),
+    }
+}
+
+/// Highest resident memory in MiB, by process.
+pub(crate) type Memory = Mutex<BTreeMap<String, u64>>;
+
+/// Samples until dropped.
+pub(crate) async fn memory(rig: &Rig, peaks: &Memory) {
+    loop {
+        let nodes = rig.nodes.iter().map(|node| (node.id.to_string(), node.process().pid()));
+        let stores = [("redis", rig.redis.pid()), ("mariadb", rig.mariadb.pid()), ("rabbitmq", rig.rabbitmq.pid())];
+        for (name, pid) in nodes.chain(stores.map(|(name, pid)| (name.to_owned(), pid))) {
+            if let Some(mib) = pid.and_then(peak_mib) {
+                let mut peaks = lock(peaks);
+                let peak = peaks.entry(name).or_default();
+                *peak = mib.max(*peak);
+            }
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+fn peak_mib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib / 1024)
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The whole stack under load and seeded faults: processes killed and stopped, links cut and slowed, queues full, emptied
+# and deleted, the broker wiped, Redis flushed, a server with a wrong clock; one fault at a time, then several. Then
+# everything is healed and every store compared with what was acknowledged.
+#
+#   scripts/chaos.sh [--seed N] [--seconds S] [--profile quick] [--json] [--only NAME,...] [--out DIR]
+#
+# Builds the release programs if one is missing. Exit code 1 if anything was lost, doubled or miscounted, a process
+# panicked or grew too large, or the system did not come back by itself.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+need_packages
+programs=${CARGO_TARGET_DIR:-$ROOT/target}/release
+for program in interaction-server sync-consumer syncctl chaos; do
+  if [[ ! -x $programs/$program ]]; then
+    command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
+    (cd "$ROOT" && cargo build --release -p interaction-server -p sync-consumer -p syncctl -p chaos)
+    break
+  fi
+done
+# Later arguments win, so --bin-dir may be given.
+exec "$programs/chaos" --bin-dir "$programs" "$@"
