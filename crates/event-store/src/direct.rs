@@ -10,14 +10,14 @@ use crate::sql::version_of;
 use crate::store::EventStore;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What became of one direct intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirectOutcome {
     /// State of the pair after this intent.
     pub liked: bool,
-    /// Whether this call wrote a change; otherwise the pair was as wanted, or the event had been written before.
+    /// Whether this call wrote the intent; otherwise the same was written before.
     pub changed: bool,
     /// Version of the pair's state.
     pub version: Version,
@@ -28,8 +28,9 @@ pub struct DirectOutcome {
 impl EventStore {
     /// Applies intents that no cache has accepted, in order, in one transaction; answers in the same order.
     ///
-    /// Version: one more than the row's, or `now` if that is later, decided under the counter's lock. An intent whose
-    /// pair is as wanted, or whose id the ledger has, writes nothing, so repeating a call is safe. With
+    /// Version: one more than the row's, or `now` if that is later, decided under the counter's lock. An intent is
+    /// written also if the row is as wanted already: an older event that says otherwise may still be on its way, and must
+    /// come too late. Only an intent whose id the ledger has, or that repeats one of the same call, writes nothing. With
     /// `remember_refresh` the pairs that changed are put on the list of what the cache must be told
     /// ([`EventStore::take_refreshes`]), in the same transaction.
     pub async fn apply_direct(
@@ -68,14 +69,17 @@ impl EventStore {
         let mut written = read_existing(&tx.run(&script).await?, ledger)?;
 
         let mut states: HashMap<Pair, PairState> = HashMap::new();
+        let mut decided_here: HashSet<Pair> = HashSet::new();
         let mut events = Vec::new();
         let mut steps = Vec::with_capacity(intents.len());
         for intent in intents {
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
-            let changed = state.liked != intent.action.liked() && written.insert(intent.id);
+            let decided = decided_here.contains(&intent.pair) && state.liked == intent.action.liked();
+            let changed = !decided && written.insert(intent.id);
             if changed {
                 let version = version_of(now).max(Version(state.version.0 + 1));
                 *state = PairState { liked: intent.action.liked(), version };
+                decided_here.insert(intent.pair);
                 events.push(LikeEvent { intent: intent.clone(), version, origin: Origin::Direct });
             }
             steps.push((*state, changed));

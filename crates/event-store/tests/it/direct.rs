@@ -6,6 +6,7 @@ use domain::{Action, Origin, StoredCount, Version};
 on_both!(
     direct_writes_take_the_next_version,
     a_repeated_direct_write_changes_nothing,
+    a_wish_that_the_row_fulfils_outlives_older_events,
     intents_of_one_call_follow_each_other,
     refreshes_are_remembered_until_deleted,
     direct_writes_and_batches_meet_on_one_resource,
@@ -31,15 +32,23 @@ async fn direct_writes_take_the_next_version(db: TestDb) {
 async fn a_repeated_direct_write_changes_nothing(db: TestDb) {
     let first = intent(video_pair(1, 7), Action::Like);
     db.store.apply_direct(std::slice::from_ref(&first), at(1_000), false).await.unwrap();
-    let same_wish = db.store.apply_direct(&[intent(video_pair(1, 7), Action::Like)], at(2_000), true).await.unwrap()[0];
-    assert_eq!((same_wish.changed, same_wish.liked, same_wish.version), (false, true, Version(1_000)));
-    assert_eq!(same_wish.stored.count, 1);
-
     db.store.apply_direct(&[intent(video_pair(1, 7), Action::Unlike)], at(3_000), false).await.unwrap();
     let same_event = db.store.apply_direct(&[first], at(4_000), true).await.unwrap()[0];
     assert_eq!((same_event.changed, same_event.liked, same_event.version), (false, false, Version(3_000)));
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
     assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
+}
+
+async fn a_wish_that_the_row_fulfils_outlives_older_events(db: TestDb) {
+    // The like is accepted at 5 and still on its way when the user takes it back at 9, directly.
+    let unlike = intent(video_pair(1, 7), Action::Unlike);
+    let outcome = db.store.apply_direct(&[unlike], at(9_000), true).await.unwrap()[0];
+    assert_eq!((outcome.changed, outcome.liked, outcome.version), (true, false, Version(9_000)));
+    db.store.apply(&[like(1, 7, 5_000)], at(1_000)).await.unwrap();
+    let state = db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0];
+    assert_eq!((state.liked, state.version), (false, Version(9_000)));
+    assert_eq!(db.store.load_counts(&[video(7)]).await.unwrap()[0].count, 0);
+    db.assert_counts_are_live_rows().await;
 }
 
 async fn intents_of_one_call_follow_each_other(db: TestDb) {

@@ -36,11 +36,12 @@ async fn the_cache_learns_what_it_missed_before_it_serves_again() {
     let answer = accept.accept_one(unlike(1, 1)).await.unwrap();
     assert!(answer.degraded && answer.changed && !answer.liked && answer.count == Some(0), "{answer:?}");
     let repeated = accept.accept_one(unlike(1, 1)).await.unwrap();
-    assert!(repeated.degraded && !repeated.changed, "{repeated:?}");
+    // Written again: nobody can say here whether an older like is still on its way.
+    assert!(repeated.degraded && repeated.changed && repeated.count == Some(0), "{repeated:?}");
     assert!(accept.accept_one(like(2, 1)).await.unwrap().degraded);
     // Already in the database, and noted there for the cache, which knows nothing of it.
     assert_eq!(rig.sql("SELECT user_id FROM video_likes WHERE deleted_at IS NULL").await, "2\n");
-    assert_eq!(rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 2);
+    assert_eq!(rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 3);
     assert!(near.states(&[video_pair(1, 1)]).await.unwrap()[0].is_some_and(|state| state.liked));
 
     // The cache is back, and the list cannot be read for a while: until then the circuit stays open.

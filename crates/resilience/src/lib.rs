@@ -1,0 +1,68 @@
+//! Processes that die at every point, and wrong versions of the protocol that the tests must find.
+//!
+//! This crate has no code of its own: everything is in `tests/it`, with `syncctl load` as the load and `syncctl verify`
+//! as the judge, which shares no code with what it judges. Points and bugs exist in builds with failpoints only; the
+//! release programs have neither.
+//!
+//! ```text
+//! cargo build --lib --bins --tests --examples -p resilience -p interaction-server -p sync-consumer -p syncctl
+//! cargo test -p resilience -p interaction-server -p sync-consumer -p syncctl --test it
+//! ```
+//!
+//! What is built together with these tests gets the failpoints from this crate's development dependencies, so a build or
+//! test of the whole workspace needs no further options; programs alone get them with
+//! `--features interaction-server/failpoints,sync-consumer/failpoints`. A program without them refuses to start when
+//! `INTERACTION_FAILPOINT` is set: no test can believe that it killed something.
+//!
+//! `INTERACTION_FAILPOINT` is a list with `;` of `point:nth` (abort at the nth time) and `name=actions` (of the crate
+//! `fail`), for example `apply.committed:10` or `bug.ack_before_commit=return`.
+//!
+//! # Kill matrix
+//!
+//! Real processes under load; the one named aborts at the point (the test checks SIGABRT and the point's name), is started
+//! again, and `verify` must find nothing lost, nothing doubled and no wrong counter. Test module `kill`.
+//!
+//! | point | process | where it dies | test |
+//! |---|---|---|---|
+//! | `accept.accepted` | server | in the journal, not answered, not relayed | `accepted_and_not_answered` |
+//! | `rescue.read` | server | the rescuer has read a journal page | `journal_read_by_the_rescuer` |
+//! | `bus.sent` | server | message written to the connection, not confirmed | `sent_and_not_confirmed` |
+//! | `relay.confirmed` | server | confirmed; entries stay in the journal | `confirmed_and_in_the_journal` |
+//! | `store.ledger_inserted` | consumer | ledger, behaviours and locks done (one round trip), nothing folded | `ledger_inserted` |
+//! | `store.before_commit` | consumer | all written, not committed | `before_commit` |
+//! | `apply.committed` | consumer | committed, not settled | `committed_and_not_settled` |
+//! | `settle.shard` | consumer | some shards' settle calls are on their way, others not | `between_the_shards_of_a_settlement` |
+//! | `consume.applied` | consumer | settled, not acknowledged | `settled_and_not_acknowledged` |
+//! | `retry.claimed` | consumer | retries claimed, nothing concluded; their lease must run out | `retry_claimed` |
+//! | `store.direct_before_commit` | server | in a direct write, Redis being away | `in_a_direct_write` |
+//! | `store.before_commit` | server | in a direct apply, RabbitMQ being away | `in_a_direct_apply` |
+//! | `refresh.told` | consumer | cache told of degraded writes, list not shortened | `in_a_degraded_refresh` |
+//! | `retention.purged` | consumer | some batches deleted, others not | `in_a_purge` |
+//! | `store.requeued` | replayer | some dead events replayed, others not | `in_a_replay` |
+//!
+//! # Planted bugs
+//!
+//! Each scenario passes as it is, and fails in the way it should with the bug `bug.<name>`. Test modules `planted` (the
+//! test has the bug's name) and `live`.
+//!
+//! | bug | wrong is | found by |
+//! |---|---|---|
+//! | `ack_before_commit` | deliveries are acknowledged before the transaction | consumer dies, Redis wiped: `verify` says lost |
+//! | `settle_before_commit` | journal entries go before the transaction | consumer dies, RabbitMQ wiped: lost |
+//! | `delete_at_publish` | journal entries go when the broker confirms | RabbitMQ wiped: lost |
+//! | `accept_without_journal` | only memory holds an accepted like | server dies: lost |
+//! | `rescuer_drops` | stuck entries are settled instead of published | server dies: lost |
+//! | `delta_from_message` | every delivery counts, not the row's transition | duplicates: wrong count |
+//! | `no_version_check` | what comes last wins | reordering: lost |
+//! | `tombstone_ignored` | an unlike leaves nothing to compare with | replay: lost |
+//! | `no_revision_guard` | any stored count is taken for the newest | late settle: wrong cached count |
+//! | `settle_counts_absent` | entries that were not there lower the pending number | settled twice: the served count falls |
+//! | `settle_overwrites_pending` | the stored count is served while likes are pending | the served count falls; also seen live by `load --watch-counts` (`a_count_that_settling_overwrites_is_seen`) |
+//! | `ignore_nack` | a returned or refused message counts as published | queue deleted: published, but nobody has it |
+//! | `repeat_counted` | a repeated like counts again | liked twice: counted again |
+//! | `fill_without_recheck` | a fill is believed | change between load and fill: stale count |
+//! | `direct_forgets_refresh` | a degraded write is not noted for the cache | cache comes back: wrong cached pair |
+//! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |
+//!
+//! The live oracle (`served_counts_never_go_down`): users who only like, processes that die, the broker cut off; a served
+//! count that goes down is a failure.

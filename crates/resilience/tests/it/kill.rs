@@ -1,0 +1,189 @@
+//! The kill matrix: the process aborts at the point, under load; after a restart nothing is lost and nothing is there twice.
+
+use crate::system::{Role, System, dies_at, finished};
+use Role::{Consumer, Server};
+use std::path::Path;
+use test_support::Binary;
+
+const OPERATIONS: u32 = 4_000;
+
+const fn other(role: Role) -> Role {
+    match role {
+        Server => Consumer,
+        Consumer => Server,
+    }
+}
+
+/// The usual case: both processes run, one of them dies at the point and is started again.
+async fn survives(role: Role, point: &str, nth: u32, settings: &[(&str, &str)]) {
+    let mut system = System::new(settings).await;
+    let victim = system.start_ready(role, &format!("{point}:{nth}")).await;
+    let witness = system.start_ready(other(role), "").await;
+    let load = system.load(OPERATIONS);
+    dies_at(&victim, point).await;
+    assert!(load.is_running(), "it died when the load was over: {}", load.log());
+    let restarted = system.start(role, "").await;
+    finish(system, load, [witness, restarted]).await;
+}
+
+async fn finish(system: System, load: Binary, processes: [Binary; 2]) {
+    finished(&load).await;
+    system.verify().await;
+    system.end(processes).await;
+}
+
+#[tokio::test]
+async fn accepted_and_not_answered() {
+    survives(Server, "accept.accepted", 300, &[]).await;
+}
+
+#[tokio::test]
+async fn journal_read_by_the_rescuer() {
+    // A relay that holds one event leaves most of them to the rescuer.
+    survives(Server, "rescue.read", 3, &[("EVENT_DRIVEN_SYNC__RELAY_CAPACITY", "1")]).await;
+}
+
+#[tokio::test]
+async fn sent_and_not_confirmed() {
+    survives(Server, "bus.sent", 30, &[]).await;
+}
+
+#[tokio::test]
+async fn confirmed_and_in_the_journal() {
+    survives(Server, "relay.confirmed", 30, &[]).await;
+}
+
+#[tokio::test]
+async fn ledger_inserted() {
+    survives(Consumer, "store.ledger_inserted", 10, &[]).await;
+}
+
+#[tokio::test]
+async fn before_commit() {
+    survives(Consumer, "store.before_commit", 10, &[]).await;
+}
+
+#[tokio::test]
+async fn committed_and_not_settled() {
+    survives(Consumer, "apply.committed", 10, &[]).await;
+}
+
+#[tokio::test]
+async fn between_the_shards_of_a_settlement() {
+    survives(Consumer, "settle.shard", 50, &[]).await;
+}
+
+#[tokio::test]
+async fn settled_and_not_acknowledged() {
+    survives(Consumer, "consume.applied", 10, &[]).await;
+}
+
+#[tokio::test]
+async fn retry_claimed() {
+    let mut system = System::new(&[]).await;
+    let server = system.start_ready(Server, "").await;
+    system.poison().await;
+    let victim = system.start_ready(Consumer, "retry.claimed").await;
+    let load = system.load(OPERATIONS);
+    dies_at(&victim, "retry.claimed").await;
+    let claimed = system.sql("SELECT COUNT(*) FROM sync_events WHERE status = 'processing'").await;
+    assert_ne!(claimed.trim(), "0", "nothing was claimed");
+    let restarted = system.start(Consumer, "").await;
+    system.cure().await;
+    finish(system, load, [server, restarted]).await;
+}
+
+#[tokio::test]
+async fn in_a_direct_write() {
+    let mut system = System::new(&[]).await;
+    let victim = system.start_ready(Server, "store.direct_before_commit:5").await;
+    let consumer = system.start_ready(Consumer, "").await;
+    let load = system.load(OPERATIONS);
+    system.under_way().await;
+    system.redis_link.cut().await;
+    dies_at(&victim, "store.direct_before_commit").await;
+    // It starts without its cache, too.
+    let restarted = system.start(Server, "").await;
+    system.under_way().await;
+    system.redis_link.restore().await.unwrap();
+    finish(system, load, [consumer, restarted]).await;
+}
+
+#[tokio::test]
+async fn in_a_direct_apply() {
+    let mut system = System::new(&[]).await;
+    let victim = system.start_ready(Server, "store.before_commit:5").await;
+    let consumer = system.start_ready(Consumer, "").await;
+    let load = system.load(OPERATIONS);
+    system.under_way().await;
+    system.amqp_link.cut().await;
+    dies_at(&victim, "store.before_commit").await;
+    let restarted = system.start(Server, "").await;
+    system.amqp_link.restore().await.unwrap();
+    finish(system, load, [consumer, restarted]).await;
+}
+
+#[tokio::test]
+async fn in_a_degraded_refresh() {
+    let mut system = System::new(&[]).await;
+    let server = system.start_ready(Server, "").await;
+    // Reaches Redis, and so tells it what the server could not.
+    let victim = system.start_ready(Consumer, "refresh.told").await;
+    let load = system.load(OPERATIONS);
+    system.under_way().await;
+    system.redis_link.cut().await;
+    dies_at(&victim, "refresh.told").await;
+    let restarted = system.start(Consumer, "").await;
+    system.redis_link.restore().await.unwrap();
+    finish(system, load, [server, restarted]).await;
+}
+
+#[tokio::test]
+async fn in_a_purge() {
+    let settings =
+        [("EVENT_DRIVEN_SYNC__RETENTION__INTERVAL", "50ms"), ("EVENT_DRIVEN_SYNC__RETENTION__BATCH_SIZE", "100")];
+    let mut system = System::new(&settings).await;
+    let server = system.start_ready(Server, "").await;
+    // Of 2023, by users that nobody else is: nothing but their age says that they may go.
+    let numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 900)";
+    system
+        .sql(&format!(
+            "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, action_type, version, status, \
+             origin, created_at, updated_at) {numbers} SELECT UNHEX(CONCAT('018bcfe5680070008000', LPAD(HEX(n), 12, '0'))), \
+             'video_like', 'video', 1, 1000000 + n, 'unlike', 1700000000000000 + n, 'completed', 'journal', \
+             '2023-11-14', '2023-11-14' FROM numbers; \
+             INSERT INTO video_likes (user_id, video_id, created_at, updated_at, deleted_at, version) {numbers} \
+             SELECT 1000000 + n, 1, '2023-11-14', '2023-11-14', '2023-11-14', 1700000000000000 + n FROM numbers"
+        ))
+        .await;
+    let load = system.load(OPERATIONS);
+    system.under_way().await;
+    let victim = system.start(Consumer, "retention.purged:3").await;
+    dies_at(&victim, "retention.purged").await;
+    let restarted = system.start(Consumer, "").await;
+    system.expect_number("SELECT COUNT(*) FROM sync_events WHERE user_id > 1000000", 0).await;
+    system.expect_number("SELECT COUNT(*) FROM video_likes WHERE user_id > 1000000", 0).await;
+    finish(system, load, [server, restarted]).await;
+}
+
+#[tokio::test]
+async fn in_a_replay() {
+    let mut system = System::new(&[("EVENT_DRIVEN_SYNC__RETRY__MAX_RETRIES", "0")]).await;
+    let server = system.start_ready(Server, "").await;
+    system.poison().await;
+    let consumer = system.start_ready(Consumer, "").await;
+    finished(&system.load(1_000)).await;
+    let unfinished = "SELECT COUNT(*) FROM sync_events WHERE status NOT IN ('completed', 'dead')";
+    system.expect_number("SELECT COUNT(*) >= 20 FROM sync_events WHERE status = 'dead'", 1).await;
+    system.expect_number(unfinished, 0).await;
+    system.cure().await;
+
+    let load = system.load(OPERATIONS);
+    let replayer = Path::new("examples").join("replayer").display().to_string();
+    let victim = system.program(&replayer, Consumer, "store.requeued:3");
+    dies_at(&victim, "store.requeued").await;
+    let again = system.program(&replayer, Consumer, "");
+    let status = again.wait_exit(crate::system::PATIENCE).await.unwrap();
+    assert!(status.success(), "{}", again.log());
+    finish(system, load, [server, consumer]).await;
+}

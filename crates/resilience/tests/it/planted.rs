@@ -1,0 +1,309 @@
+//! Wrong versions of the protocol. Each scenario passes without the bug and finds it with the bug.
+
+use crate::rig::{PATIENCE, Process, Rig, VIDEO};
+use domain::Action::{Like, Unlike};
+use domain::codec::EncodedEvent;
+use event_bus::Headers;
+use fail::FailGuard;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+use sync_engine::read::Reader;
+use sync_engine::refresh;
+use test_support::build::{event, intent, video_pair};
+use test_support::{eventually, try_eventually};
+
+/// Bugs and points are switched on for the whole test program.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+type Found = Result<(), String>;
+
+/// The scenario must pass, and with the bug it must fail by naming `finding`.
+async fn finds(bug: &str, finding: &str, scenario: impl AsyncFn(&Rig) -> Found) {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let rig = Rig::new().await;
+    if let Err(found) = scenario(&rig).await {
+        panic!("found without the bug: {found}");
+    }
+    rig.end().await;
+
+    let planted = FailGuard::new(format!("bug.{bug}"), "return").unwrap();
+    let rig = Rig::new().await;
+    let found = scenario(&rig).await.expect_err("the bug was not found");
+    assert!(found.contains(finding), "found something else than {finding:?}: {found}");
+    rig.end().await;
+    drop(planted);
+}
+
+/// Five likes are published, by a server that then ends.
+async fn published(rig: &Rig) {
+    let process = rig.process().await;
+    let server = process.server();
+    process.accept_likes(&server, 5).await;
+    // The relay ends when it has relayed everything.
+    drop(server);
+    process.stop().await;
+    assert!(rig.queue().await.ready > 0, "nothing was published");
+}
+
+/// A consumer gets everything done but the commit, and is killed.
+async fn consumer_dies_before_commit(rig: &Rig) {
+    let _away = FailGuard::new("store.before_commit", "return").unwrap();
+    let consumer = rig.process().await;
+    consumer.consume();
+    eventually(PATIENCE, "a failed commit", async || consumer.stores.database_circuit.is_open()).await;
+}
+
+async fn consumer_dies_and_cache_is_wiped(rig: &Rig) -> Found {
+    published(rig).await;
+    rig.wipe_cache("").await;
+    consumer_dies_before_commit(rig).await;
+    rig.empty_queue().await;
+    rig.verify().await
+}
+
+async fn consumer_dies_and_broker_is_wiped(rig: &Rig) -> Found {
+    published(rig).await;
+    consumer_dies_before_commit(rig).await;
+    rig.wipe_broker().await;
+    rescued(rig).await
+}
+
+async fn broker_is_wiped(rig: &Rig) -> Found {
+    published(rig).await;
+    rig.wipe_broker().await;
+    rescued(rig).await
+}
+
+async fn server_dies_after_the_answer(rig: &Rig) -> Found {
+    let process = rig.process().await;
+    process.accept_likes(&process.dying_server(), 5).await;
+    drop(process);
+    rescued(rig).await
+}
+
+/// Everything must come back from the journals.
+async fn rescued(rig: &Rig) -> Found {
+    let consumer = rig.process().await;
+    consumer.consume();
+    consumer.rescue();
+    let found = rig.verify().await;
+    consumer.stop().await;
+    found
+}
+
+/// A process, and what it has accepted: still in the journal, committed by nobody.
+async fn accepted<'a>(rig: &'a Rig, operations: &[(i64, domain::Action)]) -> Process<'a> {
+    let process = rig.process().await;
+    let server = process.dying_server();
+    for (user, action) in operations {
+        process.accept(&server, *user, *action).await;
+    }
+    process
+}
+
+#[tokio::test]
+async fn ack_before_commit() {
+    finds("ack_before_commit", "\"lost\"", consumer_dies_and_cache_is_wiped).await;
+}
+
+#[tokio::test]
+async fn settle_before_commit() {
+    finds("settle_before_commit", "\"lost\"", consumer_dies_and_broker_is_wiped).await;
+}
+
+#[tokio::test]
+async fn delete_at_publish() {
+    finds("delete_at_publish", "\"lost\"", broker_is_wiped).await;
+}
+
+#[tokio::test]
+async fn accept_without_journal() {
+    finds("accept_without_journal", "\"lost\"", server_dies_after_the_answer).await;
+}
+
+#[tokio::test]
+async fn rescuer_drops() {
+    finds("rescuer_drops", "\"lost\"", server_dies_after_the_answer).await;
+}
+
+#[tokio::test]
+async fn delta_from_message() {
+    finds("delta_from_message", "\"wrong_count\"", async |rig| {
+        let process = accepted(rig, &[(1, Like), (2, Like), (3, Like)]).await;
+        let events = process.journal().await;
+        for _delivery in 0..2 {
+            process.applier.apply(&events).await.unwrap();
+        }
+        rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_version_check() {
+    finds("no_version_check", "\"lost\"", async |rig| {
+        let process = accepted(rig, &[(1, Like), (1, Unlike), (1, Like), (1, Unlike)]).await;
+        for event in process.journal().await.iter().rev() {
+            process.applier.apply(std::slice::from_ref(event)).await.unwrap();
+        }
+        rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tombstone_ignored() {
+    finds("tombstone_ignored", "\"lost\"", async |rig| {
+        let process = accepted(rig, &[(1, Like), (1, Unlike)]).await;
+        let events = process.journal().await;
+        for delivered in [&events[..1], &events[1..], &events[..1]] {
+            process.applier.apply(delivered).await.unwrap();
+        }
+        rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn no_revision_guard() {
+    finds("no_revision_guard", "\"wrong_cached_count\"", async |rig| {
+        let process = accepted(rig, &[(1, Like), (2, Like)]).await;
+        let events = process.journal().await;
+        let applied = [process.commit(&events[0]).await, process.commit(&events[1]).await];
+        process.settle(&events[1], &applied[1]).await;
+        process.settle(&events[0], &applied[0]).await;
+        rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settle_counts_absent() {
+    finds("settle_counts_absent", "serves 1", async |rig| {
+        let process = accepted(rig, &[(1, Like)]).await;
+        let event = process.journal().await.remove(0);
+        let applied = process.commit(&event).await;
+        process.settle(&event, &applied).await;
+        process.accept(&process.dying_server(), 2, Like).await;
+        process.settle(&event, &applied).await;
+        serves(&process, (2, 1)).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settle_overwrites_pending() {
+    finds("settle_overwrites_pending", "serves 1", async |rig| {
+        let process = accepted(rig, &[(1, Like), (2, Like)]).await;
+        let event = process.journal().await.remove(0);
+        let applied = process.commit(&event).await;
+        process.settle(&event, &applied).await;
+        serves(&process, (2, 1)).await
+    })
+    .await;
+}
+
+async fn serves(process: &Process<'_>, wanted: (i64, i64)) -> Found {
+    match process.served().await {
+        Some(seen) if seen == wanted => Ok(()),
+        Some((served, pending)) => Err(format!("serves {served} with {pending} pending instead of {wanted:?}")),
+        None => Err("serves nothing".to_owned()),
+    }
+}
+
+#[tokio::test]
+async fn repeat_counted() {
+    finds("repeat_counted", "counted again", async |rig| {
+        let process = rig.process().await;
+        let server = process.dying_server();
+        let (first, again) =
+            (process.accept(&server, 1, Like).await, server.accept_one(intent(video_pair(1, VIDEO), Like)).await);
+        let again = again.unwrap();
+        if (again.count, again.changed) == (first.count, false) { Ok(()) } else { Err("counted again".to_owned()) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ignore_nack() {
+    finds("ignore_nack", "nobody has it", async |rig| {
+        let mut publisher = rig.publisher();
+        publisher.connect().await.unwrap();
+        // Nobody takes the message now: the broker returns it.
+        rig.wipe_queue().await;
+        let like = EncodedEvent::from_event(&event(1, VIDEO, Like, 1));
+        let published = publisher.publish(&[like], &Headers::new()).await;
+        publisher.close().await;
+        match published {
+            Ok(()) if rig.queue().await.ready == 0 => Err("published, but nobody has it".to_owned()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fill_without_recheck() {
+    finds("fill_without_recheck", "serves 1", async |rig| {
+        let process = accepted(rig, &[(1, Like)]).await;
+        process.applier.apply(&process.journal().await).await.unwrap();
+        rig.wipe_cache(":c:").await;
+
+        // A reader has loaded the count and is about to fill it ...
+        let ((reached, at_point), (release, released)) = (mpsc::channel(), mpsc::channel());
+        let released = Mutex::new(released);
+        fail::cfg_callback("cache.filling", move || {
+            let _ = reached.send(());
+            let _ = tokio::task::block_in_place(|| released.lock().unwrap().recv_timeout(PATIENCE));
+        })
+        .unwrap();
+        let reader = Reader::new(process.stores.clone(), process.recheck());
+        let reading = tokio::spawn(async move { reader.counts(&[video_pair(1, VIDEO).resource]).await.map(drop) });
+        tokio::task::spawn_blocking(move || at_point.recv_timeout(PATIENCE)).await.unwrap().unwrap();
+        // ... when another process changes and settles it: there is nothing cached that could be settled.
+        process.applier.apply(&[event(2, VIDEO, Like, process.stores.now().0)]).await.unwrap();
+        fail::remove("cache.filling");
+        release.send(()).unwrap();
+        reading.await.unwrap().unwrap();
+
+        let limit = Duration::from_secs(2);
+        try_eventually(limit, "the count", async || serves(&process, (2, 0)).await).await.map_err(|e| e.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn direct_forgets_refresh() {
+    finds("direct_forgets_refresh", "\"wrong_cached_pair\"", async |rig| {
+        let process = accepted(rig, &[(1, Like), (2, Like)]).await;
+        process.applier.apply(&process.journal().await).await.unwrap();
+        // The cache goes away, and comes back as it was.
+        process.stores.cache_circuit.trip(&"unplugged");
+        let answer = process.accept(&process.dying_server(), 1, Unlike).await;
+        assert!(answer.degraded && answer.changed, "{answer:?}");
+        refresh::close_cache_circuit(&process.stores).await.unwrap();
+        rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn park_forgets() {
+    finds("park_forgets", "\"lost\"", async |rig| {
+        published(rig).await;
+        rig.sql(
+            "DELIMITER //\nCREATE TRIGGER poison BEFORE INSERT ON video_likes FOR EACH ROW \
+             IF NEW.user_id = 3 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poisoned user'; END IF//",
+        )
+        .await;
+        let consumer = rig.process().await;
+        consumer.consume();
+        consumer.settled().await;
+        rig.sql("DROP TRIGGER poison").await;
+        consumer.retry();
+        let found = rig.verify().await;
+        consumer.stop().await;
+        found
+    })
+    .await;
+}

@@ -1,0 +1,278 @@
+//! Processes of an installation inside the test, with an operation log, so that a bug can be switched on in them.
+
+use crate::oracle::{self, Stores as Urls};
+use crate::system::{delete_queue, delete_topology};
+use cache_manager::RedisConfig;
+use deadpool_redis::redis;
+use domain::cache::{CacheRules, SettledResource, Settlement};
+use domain::{Action, LikeEvent, Origin, ShardCount, Version};
+use event_bus::{BusConfig, Publisher, QueueDepth};
+use event_store::{Applied, DatabaseConfig, EventStore};
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use sync_engine::accept::{Acceptor, LikeAnswer};
+use sync_engine::apply::Applier;
+use sync_engine::consume::ConsumerLoop;
+use sync_engine::recheck::Recheck;
+use sync_engine::relay::Relay;
+use sync_engine::rescue::Rescuer;
+use sync_engine::retry::Retrier;
+use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath};
+use tempfile::TempDir;
+use test_support::build::{intent, video_pair};
+use test_support::{eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The video that all scenarios are about.
+pub(crate) const VIDEO: i64 = 10;
+
+pub(crate) struct Rig {
+    sync: SyncConfig,
+    redis: RedisConfig,
+    database: DatabaseConfig,
+    bus: BusConfig,
+    redis_url: String,
+    database_url: String,
+    bus_url: String,
+    dir: TempDir,
+    oplog: Mutex<String>,
+}
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
+        let (redis, mariadb, rabbitmq) = (redis.unwrap(), mariadb.unwrap(), rabbitmq.unwrap());
+        let database_url = fresh_database(mariadb.url()).await.unwrap();
+        Self {
+            sync: SyncConfig {
+                shards: ShardCount::new(4).unwrap(),
+                republish_after: Duration::from_millis(300),
+                rescue_interval: Duration::from_millis(40),
+                retry: RetryConfig { base_delay: Duration::from_millis(100), ..RetryConfig::default() },
+                circuit: CircuitConfig { failures: 2, probe_interval: Duration::from_millis(40) },
+                ..SyncConfig::default()
+            },
+            redis: RedisConfig {
+                url: redis.url().to_owned().into(),
+                key_prefix: unique_name("planted"),
+                ..RedisConfig::default()
+            },
+            database: DatabaseConfig { url: database_url.clone().into(), ..DatabaseConfig::default() },
+            bus: BusConfig {
+                url: rabbitmq.url().to_owned().into(),
+                prefix: unique_name("planted"),
+                ..BusConfig::default()
+            },
+            redis_url: redis.url().to_owned(),
+            database_url,
+            bus_url: rabbitmq.url().to_owned(),
+            dir: tempfile::tempdir().unwrap(),
+            oplog: Mutex::new("#syncctl-oplog 1\n".to_owned()),
+        }
+    }
+
+    /// One more process: nothing runs in it yet.
+    pub(crate) async fn process(&self) -> Process<'_> {
+        let rules = CacheRules {
+            shards: self.sync.shards,
+            pair_ttl: Duration::from_secs(3600),
+            counter_ttl: Duration::from_secs(3600),
+            idempotency_ttl: Duration::from_secs(3600),
+            journal_limit: 1000,
+            user_limit: None,
+        };
+        let cache = Arc::new(self.redis.build(rules).unwrap());
+        let database = EventStore::connect(&self.database).await.unwrap();
+        let stores = Stores::new(cache, database, self.sync.shards, self.sync.circuit);
+        stores.prepare().await.unwrap();
+        let applier = Applier::new(stores.clone(), self.sync.retry.into());
+        Process { rig: self, stores, applier, soft: CancellationToken::new(), tasks: Mutex::new(JoinSet::new()) }
+    }
+
+    pub(crate) fn publisher(&self) -> Publisher {
+        Publisher::new(self.bus.clone())
+    }
+
+    pub(crate) async fn queue(&self) -> QueueDepth {
+        let mut publisher = self.publisher();
+        let depth = publisher.queue_depth().await.unwrap();
+        publisher.close().await;
+        depth
+    }
+
+    /// All that RabbitMQ has is gone.
+    pub(crate) async fn wipe_broker(&self) {
+        delete_topology(&self.bus_url, &self.bus.prefix).await;
+    }
+
+    /// The queue is gone, the exchange is not.
+    pub(crate) async fn wipe_queue(&self) {
+        delete_queue(&self.bus_url, &format!("{}.likes", self.bus.prefix)).await;
+    }
+
+    /// All that Redis has is gone, or what begins like this.
+    pub(crate) async fn wipe_cache(&self, begin: &str) {
+        let client = redis::Client::open(self.redis_url.as_str()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let pattern = format!("{}*{begin}*", self.redis.key_prefix);
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.unwrap();
+        if !keys.is_empty() {
+            redis::cmd("DEL").arg(keys).query_async::<()>(&mut connection).await.unwrap();
+        }
+    }
+
+    /// Runs consumers until nothing is left in the queue, acknowledged or not.
+    pub(crate) async fn empty_queue(&self) {
+        loop {
+            let what = "the queue without a dead consumer";
+            eventually(PATIENCE, what, async || expect_eq(self.queue().await.consumers, 0)).await;
+            if self.queue().await.ready == 0 {
+                return;
+            }
+            let consumer = self.process().await;
+            consumer.consume();
+            eventually(PATIENCE, "an empty queue", async || expect_eq(self.queue().await.ready, 0)).await;
+            consumer.stop().await;
+        }
+    }
+
+    pub(crate) async fn sql(&self, statements: &str) -> String {
+        let schema = self.database_url.rsplit_once('/').unwrap().1;
+        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+    }
+
+    fn note(&self, user: i64, action: Action, answer: &LikeAnswer) {
+        let sign = if action.liked() { '+' } else { '-' };
+        let (changed, degraded) = (u8::from(answer.changed), u8::from(answer.degraded));
+        let mut oplog = self.oplog.lock().unwrap();
+        writeln!(oplog, "a,{user},v,{VIDEO},{sign},{},{changed},{degraded},0", answer.version).unwrap();
+    }
+
+    /// What `syncctl verify` finds.
+    pub(crate) async fn verify(&self) -> Result<(), String> {
+        let oplog = self.dir.path().join("oplog");
+        std::fs::write(&oplog, self.oplog.lock().unwrap().as_bytes()).unwrap();
+        let urls =
+            Urls { database_url: &self.database_url, redis_url: &self.redis_url, redis_prefix: &self.redis.key_prefix };
+        oracle::verify(&urls, &[oplog], PATIENCE).await
+    }
+
+    pub(crate) async fn end(self) {
+        self.wipe_broker().await;
+    }
+}
+
+/// A process of the installation; dropping it is `kill -9`.
+pub(crate) struct Process<'a> {
+    rig: &'a Rig,
+    pub(crate) stores: Stores,
+    pub(crate) applier: Applier,
+    soft: CancellationToken,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Process<'_> {
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.lock().unwrap().spawn(task);
+    }
+
+    /// A server that relays what it accepts.
+    pub(crate) fn server(&self) -> Acceptor {
+        let (acceptor, relay) = self.acceptor();
+        self.spawn(relay.run(CancellationToken::new()));
+        acceptor
+    }
+
+    /// A server that dies right after each answer: nothing is relayed.
+    pub(crate) fn dying_server(&self) -> Acceptor {
+        self.acceptor().0
+    }
+
+    fn acceptor(&self) -> (Acceptor, Relay) {
+        let sync = &self.rig.sync;
+        let publisher = Some(self.rig.publisher());
+        let (handle, relay) = Relay::new(self.stores.clone(), self.applier.clone(), publisher, 1000, sync.batch_size);
+        (Acceptor::new(self.stores.clone(), handle, self.recheck(), 8, WritePath::EventDriven), relay)
+    }
+
+    pub(crate) fn recheck(&self) -> Recheck {
+        let (recheck, task) = Recheck::new(self.stores.clone());
+        self.spawn(task.run(self.soft.clone()));
+        recheck
+    }
+
+    pub(crate) fn consume(&self) {
+        let (bus, batch_size) = (self.rig.bus.clone(), self.rig.sync.batch_size);
+        let consumer = ConsumerLoop::new(self.stores.clone(), self.applier.clone(), bus, batch_size);
+        self.spawn(consumer.run(self.soft.clone()));
+    }
+
+    pub(crate) fn rescue(&self) {
+        let (owner, publisher) = (unique_name("owner"), Some(self.rig.publisher()));
+        let rescuer = Rescuer::new(self.stores.clone(), self.applier.clone(), publisher, owner, &self.rig.sync);
+        self.spawn(rescuer.run(self.soft.clone()));
+    }
+
+    pub(crate) fn retry(&self) {
+        let policy = self.rig.sync.retry.into();
+        let retrier = Retrier::new(self.stores.clone(), self.applier.clone(), Some(self.rig.publisher()), policy);
+        self.spawn(retrier.run(self.soft.clone()));
+    }
+
+    /// SIGTERM: waits until everything has ended by itself.
+    pub(crate) async fn stop(self) {
+        self.soft.cancel();
+        let mut tasks = self.tasks.into_inner().unwrap();
+        tokio::time::timeout(PATIENCE, async { while tasks.join_next().await.is_some() {} }).await.expect("hangs");
+    }
+
+    /// A user likes [`VIDEO`], or takes it back; noted in the log.
+    pub(crate) async fn accept(&self, server: &Acceptor, user: i64, action: Action) -> LikeAnswer {
+        let answer = server.accept_one(intent(video_pair(user, VIDEO), action)).await.unwrap();
+        self.rig.note(user, action, &answer);
+        answer
+    }
+
+    /// Likes by users 1 to `users`.
+    pub(crate) async fn accept_likes(&self, server: &Acceptor, users: i64) {
+        for user in 1..=users {
+            self.accept(server, user, Action::Like).await;
+        }
+    }
+
+    /// What waits in the journals, in order.
+    pub(crate) async fn journal(&self) -> Vec<LikeEvent> {
+        let shard = self.rig.sync.shards.of(video_pair(1, VIDEO).resource);
+        let page = self.stores.cache.journal_page(shard, Version::ZERO, 1000).await.unwrap();
+        page.iter().map(|entry| entry.decode().unwrap()).collect()
+    }
+
+    /// Waits until everything accepted is settled.
+    pub(crate) async fn settled(&self) {
+        eventually(PATIENCE, "an empty journal", async || expect_eq(self.journal().await.len(), 0)).await;
+    }
+
+    /// Commits without settling.
+    pub(crate) async fn commit(&self, event: &LikeEvent) -> Applied {
+        self.stores.database.apply(std::slice::from_ref(event), std::time::SystemTime::now().into()).await.unwrap()
+    }
+
+    /// Settles what was committed, as often and as late as the test likes.
+    pub(crate) async fn settle(&self, event: &LikeEvent, applied: &Applied) {
+        assert_eq!(event.origin, Origin::Journal);
+        let (resource, stored) = applied.counts[0];
+        let resources = vec![SettledResource { resource, entries: vec![event.version], stored: Some(stored) }];
+        let settlement = Settlement { resources, pairs: applied.pairs.clone() };
+        self.stores.cache.settle(&settlement).await.unwrap();
+    }
+
+    /// Served count of [`VIDEO`] and how many entries it waits for.
+    pub(crate) async fn served(&self) -> Option<(i64, i64)> {
+        let counts = self.stores.cache.counts(&[video_pair(1, VIDEO).resource]).await.unwrap();
+        counts[0].map(|count| (count.served, count.pending))
+    }
+}
