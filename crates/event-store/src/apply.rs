@@ -4,6 +4,7 @@ use crate::error::StoreError;
 use crate::ledger::{record_behaviors, record_completed};
 use crate::likes::{PairEvent, Reading, Snapshot, Touched, create_missing, fold_events, write_outcome};
 use crate::pool::Tx;
+use crate::repair::Fenced;
 use crate::sql::Script;
 use crate::store::EventStore;
 use chrono::{DateTime, Utc};
@@ -40,16 +41,34 @@ impl EventStore {
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
     pub async fn apply(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<Applied, StoreError> {
+        match self.apply_fenced(events, None, now).await? {
+            Fenced::Done(applied) => Ok(applied),
+            Fenced::Refused => Ok(Applied::default()),
+        }
+    }
+
+    /// The same; with a token only while nobody has a larger one.
+    pub(crate) async fn apply_fenced(
+        &self,
+        events: &[LikeEvent],
+        token: Option<u64>,
+        now: DateTime<Utc>,
+    ) -> Result<Fenced<Applied>, StoreError> {
         if events.is_empty() {
-            return Ok(Applied::default());
+            return Ok(Fenced::Done(Applied::default()));
         }
         check_size(events.len())?;
         let batch = self.prepare(events, now);
-        self.transaction("apply", || self.apply_once(&batch)).await
+        self.transaction("apply", || self.apply_once(&batch, token)).await
     }
 
-    async fn apply_once(&self, batch: &Batch) -> Result<Applied, StoreError> {
+    async fn apply_once(&self, batch: &Batch, token: Option<u64>) -> Result<Fenced<Applied>, StoreError> {
         let mut tx = self.begin().await?;
+        if let Some(token) = token
+            && self.lock_token(&mut tx).await? > token
+        {
+            return Ok(Fenced::Refused);
+        }
         let snapshot = self.record_and_lock(&mut tx, batch).await?;
         // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
         fail::fail_point!("store.ledger_inserted");
@@ -59,7 +78,8 @@ impl EventStore {
         tx.run(&script).await?;
         fail::fail_point!("store.before_commit", |_| Err(StoreError::Unavailable("failpoint".into())));
         tx.commit().await?;
-        Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs: outcome.changed_pairs.len() })
+        let changed_pairs = outcome.changed_pairs.len();
+        Ok(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs }))
     }
 
     fn prepare(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Batch {

@@ -14,6 +14,7 @@
 //! must tell apart.
 
 mod apply;
+mod audit;
 mod config;
 mod dialect;
 mod direct;
@@ -24,18 +25,23 @@ mod planted;
 mod pool;
 mod reads;
 mod refresh;
+mod repair;
 mod retention;
 mod retry;
+mod runs;
 mod sql;
 mod store;
 
 pub use apply::Applied;
+pub use audit::{Behavior, CountAudit, CountPage, LedgerAudit};
 pub use config::DatabaseConfig;
 pub use direct::DirectOutcome;
 pub use error::StoreError;
 pub use ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, StatusCount};
 pub use reads::{LikeCursor, LikePage, Liked};
 pub use refresh::Refresh;
+pub use repair::{CountRepaired, Fenced};
 pub use retention::{PairCursor, PurgedTombstones};
 pub use retry::{ClaimedEvent, FailedEvent};
+pub use runs::{FindingRecord, HourRecord, KindRecord, RunRecord, RunStatus};
 pub use store::EventStore;

@@ -1,0 +1,265 @@
+//! What the checker reads: counters against live rows, the history and the ledger step by step.
+
+use crate::error::StoreError;
+use crate::ledger::{entry_of, select_entries};
+use crate::likes::{LikeTable, by_kind, table_of};
+use crate::sql::{CHUNK, Script, first_id_of};
+use crate::store::{EventStore, get, rows};
+use crate::{EventStatus, LedgerEntry};
+use chrono::{DateTime, NaiveDateTime, Utc};
+use domain::{Action, Pair, Resource, ResourceType, StoredCount, Version};
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+/// A counter and the live rows that it stands for, as of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CountAudit {
+    /// Which one.
+    pub resource: Resource,
+    /// The counter, if there is a row.
+    pub stored: Option<StoredCount>,
+    /// Live rows.
+    pub live: i64,
+}
+
+/// One step through all counters of a kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CountPage {
+    /// Resources of this step that have a counter or a live row, in order of id.
+    pub resources: Vec<Resource>,
+    /// Those of them whose counter did not seem to be the number of live rows. Not read at one moment: look again.
+    pub suspects: Vec<Resource>,
+    /// Where the next step begins; none at the end.
+    pub next: Option<i64>,
+}
+
+/// One entry of the history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behavior {
+    /// The event that caused it.
+    pub event_id: Uuid,
+    /// Who and what.
+    pub pair: Pair,
+    /// What was done.
+    pub action: Action,
+    /// Its version.
+    pub version: Version,
+}
+
+/// A completed event, and whether the history has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerAudit {
+    /// The event.
+    pub entry: LedgerEntry,
+    /// Whether `user_behaviors` has it.
+    pub in_history: bool,
+}
+
+impl EventStore {
+    /// Counters with their live rows, each as of one moment, in the order asked for.
+    pub async fn audit_counts(&self, resources: &[Resource]) -> Result<Vec<CountAudit>, StoreError> {
+        let mut script = self.script();
+        let mut read = Vec::new();
+        for (kind, ids) in by_kind(resources.iter().map(|resource| (resource.kind, resource.id.get()))) {
+            let LikeTable { name, id } = table_of(kind);
+            for chunk in ids.chunks(CHUNK) {
+                read.push((script.statements(), kind, true));
+                // One statement is one snapshot: counter and rows change in one transaction, so they must agree here.
+                script.begin("SELECT c.resource_id, (SELECT COUNT(*) FROM ").words(name).words(" l WHERE l.").words(id);
+                script.words(" = c.resource_id AND l.deleted_at IS NULL), c.like_count, c.revision, c.last_version");
+                script.words(" FROM like_counts c WHERE c.resource_type = ").name(kind.name());
+                int_list(script.words(" AND c.resource_id IN "), chunk);
+                read.push((script.statements(), kind, false));
+                script.begin("SELECT l.").words(id).words(", COUNT(*) FROM ").words(name);
+                int_list(script.words(" l WHERE l.").words(id).words(" IN "), chunk);
+                script.words(" AND l.deleted_at IS NULL AND NOT EXISTS (SELECT 1 FROM like_counts c");
+                script.words(" WHERE c.resource_type = ").name(kind.name());
+                script.words(" AND c.resource_id = l.").words(id).words(") GROUP BY l.").words(id);
+            }
+        }
+        let results = self.read(&script).await?;
+        let mut found = BTreeMap::new();
+        for (statement, kind, counted) in read {
+            for row in rows(&results, statement) {
+                let resource = resource_of(kind, get(row, 0, "like_counts")?)?;
+                let live = get(row, 1, "like_counts")?;
+                let stored = if counted {
+                    let (count, revision) = (get(row, 2, "like_counts")?, get(row, 3, "like_counts")?);
+                    Some(StoredCount { count, revision, last_version: Version(get(row, 4, "like_counts")?) })
+                } else {
+                    None
+                };
+                found.insert(resource, CountAudit { resource, stored, live });
+            }
+        }
+        let of = |resource| {
+            found.get(resource).copied().unwrap_or(CountAudit { resource: *resource, stored: None, live: 0 })
+        };
+        Ok(resources.iter().map(of).collect())
+    }
+
+    /// The next step through all resources of a kind, in order of id: at most `limit` counters and as many resources
+    /// with live rows. Two index ranges are read, nothing is locked.
+    pub async fn audit_page(&self, kind: ResourceType, after: i64, limit: u32) -> Result<CountPage, StoreError> {
+        let LikeTable { name, id } = table_of(kind);
+        let limit = limit.max(1);
+        let mut script = self.script();
+        script.begin("SELECT resource_id, like_count FROM like_counts WHERE resource_type = ").name(kind.name());
+        script.words(" AND resource_id > ").int(after).words(" ORDER BY resource_id LIMIT ").int(i64::from(limit));
+        let index = script.dialect().by_resource(kind);
+        script.begin("SELECT ").words(id).words(", COUNT(*) FROM ").words(name).words(index);
+        script.words(" WHERE ").words(id).words(" > ").int(after).words(" AND deleted_at IS NULL GROUP BY ").words(id);
+        script.words(" ORDER BY ").words(id).words(" LIMIT ").int(i64::from(limit));
+        let results = self.read(&script).await?;
+        let column = |statement| {
+            rows(&results, statement)
+                .iter()
+                .map(|row| Ok((get(row, 0, name)?, get(row, 1, name)?)))
+                .collect::<Result<BTreeMap<i64, i64>, StoreError>>()
+        };
+        let (counted, live) = (column(0)?, column(1)?);
+        // Where one list ends because it is full, the other may go on: both are believed up to there only.
+        let full_at = |list: &BTreeMap<i64, i64>| {
+            list.last_key_value().map(|(id, _)| *id).filter(|_| list.len() as u64 >= u64::from(limit))
+        };
+        let next = [full_at(&counted), full_at(&live)].into_iter().flatten().min();
+        let upto = next.unwrap_or(i64::MAX);
+        let ids: BTreeSet<i64> = counted.keys().chain(live.keys()).copied().filter(|id| *id <= upto).collect();
+        let suspect = |id: &&i64| match counted.get(id) {
+            Some(count) => *count != live.get(id).copied().unwrap_or(0),
+            None => true,
+        };
+        let suspects = ids.iter().filter(suspect).map(|id| resource_of(kind, *id)).collect::<Result<_, _>>()?;
+        let resources = ids.iter().map(|id| resource_of(kind, *id)).collect::<Result<_, _>>()?;
+        Ok(CountPage { resources, suspects, next })
+    }
+
+    /// History after an event id, oldest first, and where the next step begins (none at the end). `since` is where to
+    /// begin when there is no id. Behaviours of other kinds are left out.
+    pub async fn behaviors_after(
+        &self,
+        after: Option<Uuid>,
+        since: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<(Vec<Behavior>, Option<Uuid>), StoreError> {
+        const TABLE: &str = "user_behaviors";
+        let mut script = self.script();
+        script
+            .begin("SELECT event_id, user_id, video_id, behavior_type, version FROM user_behaviors WHERE event_id > ");
+        script.uuid(after.unwrap_or_else(|| first_id_of(since)));
+        script.words(" ORDER BY event_id LIMIT ").int(i64::from(limit));
+        let results = self.read(&script).await?;
+        let mut behaviors = Vec::new();
+        let mut last = None;
+        for row in rows(&results, 0) {
+            let id: Vec<u8> = get(row, 0, TABLE)?;
+            let event_id = Uuid::from_slice(&id).map_err(|error| StoreError::corrupt(TABLE, error))?;
+            last = Some(event_id);
+            // Other services may write other behaviours here.
+            let Some((kind, action)) = behavior_of(&get::<String>(row, 3, TABLE)?) else { continue };
+            let pair = Pair::new(get(row, 1, TABLE)?, kind, get(row, 2, TABLE)?)
+                .map_err(|error| StoreError::corrupt(TABLE, error))?;
+            behaviors.push(Behavior { event_id, pair, action, version: Version(get(row, 4, TABLE)?) });
+        }
+        let full = rows(&results, 0).len() as u64 >= u64::from(limit);
+        Ok((behaviors, last.filter(|_| full)))
+    }
+
+    /// Completed events after an id, oldest first, each with whether the history has it, as of one moment.
+    pub async fn ledger_after(
+        &self,
+        after: Option<Uuid>,
+        since: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<LedgerAudit>, StoreError> {
+        let mut script = self.script();
+        select_entries(&mut script).words(" WHERE id > ").uuid(after.unwrap_or_else(|| first_id_of(since)));
+        script.words(" AND status = 'completed' ORDER BY id LIMIT ").int(i64::from(limit));
+        let results = self.read(&script).await?;
+        let entries = rows(&results, 0).iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
+        // Afterwards: who is completed has its history already.
+        let mut script = self.script();
+        for chunk in entries.chunks(CHUNK) {
+            script.begin("SELECT event_id FROM user_behaviors WHERE event_id IN (");
+            script.list(chunk, |script, entry| {
+                script.uuid(entry.event.intent.id);
+            });
+            script.words(")");
+        }
+        let results = self.read(&script).await?;
+        let mut known = BTreeSet::new();
+        for row in results.iter().flatten() {
+            known.insert(get::<Vec<u8>>(row, 0, "user_behaviors")?);
+        }
+        let audit = |entry: LedgerEntry| LedgerAudit {
+            in_history: known.contains(entry.event.intent.id.as_bytes().as_slice()),
+            entry,
+        };
+        Ok(entries.into_iter().map(audit).collect())
+    }
+
+    /// Unfinished events that should have been taken up before `due`, at most `limit`. The dead are not among them.
+    pub async fn late_events(&self, due: DateTime<Utc>, limit: u32) -> Result<Vec<LedgerEntry>, StoreError> {
+        let mut script = self.script();
+        for status in [EventStatus::Pending, EventStatus::Processing, EventStatus::Failed] {
+            select_entries(&mut script).words(" WHERE status = ").name(status.name());
+            script.words(" AND COALESCE(next_retry_at, updated_at) < ").time(due);
+            script.words(" ORDER BY id LIMIT ").int(i64::from(limit));
+        }
+        let results = self.read(&script).await?;
+        results.iter().flatten().map(entry_of).collect()
+    }
+
+    /// The newest `events` of the ledger, as pairs, newest first: what is hot right now.
+    pub async fn latest_pairs(&self, events: u32) -> Result<Vec<Pair>, StoreError> {
+        let mut script = self.script();
+        script.begin("SELECT resource_type, resource_id, user_id FROM sync_events ORDER BY id DESC LIMIT ");
+        script.int(i64::from(events));
+        let results = self.read(&script).await?;
+        let bad = |error| StoreError::corrupt("sync_events", error);
+        rows(&results, 0)
+            .iter()
+            .map(|row| {
+                let kind = get::<String>(row, 0, "sync_events")?.parse().map_err(bad)?;
+                Pair::new(get(row, 2, "sync_events")?, kind, get(row, 1, "sync_events")?).map_err(bad)
+            })
+            .collect()
+    }
+
+    /// Milliseconds from acceptance to commit of the newest completed events, at most `events`, in no order.
+    pub async fn commit_lags(&self, events: u32) -> Result<Vec<i64>, StoreError> {
+        let mut script = self.script();
+        script
+            .begin("SELECT version, processed_at FROM sync_events WHERE status = 'completed' ORDER BY id DESC LIMIT ");
+        script.int(i64::from(events));
+        let results = self.read(&script).await?;
+        let mut lags = Vec::new();
+        for row in rows(&results, 0) {
+            let Some(done) = get::<Option<NaiveDateTime>>(row, 1, "sync_events")? else { continue };
+            lags.push((done.and_utc().timestamp_micros() - get::<i64>(row, 0, "sync_events")?).max(0) / 1000);
+        }
+        Ok(lags)
+    }
+}
+
+fn behavior_of(word: &str) -> Option<(ResourceType, Action)> {
+    match word {
+        "like" => Some((ResourceType::Video, Action::Like)),
+        "unlike" => Some((ResourceType::Video, Action::Unlike)),
+        "comment_like" => Some((ResourceType::Comment, Action::Like)),
+        "comment_unlike" => Some((ResourceType::Comment, Action::Unlike)),
+        _ => None,
+    }
+}
+
+fn int_list(script: &mut Script, ids: &[i64]) {
+    script.words("(");
+    script.list(ids, |script, id| {
+        script.int(*id);
+    });
+    script.words(")");
+}
+
+fn resource_of(kind: ResourceType, id: i64) -> Result<Resource, StoreError> {
+    Resource::new(kind, id).map_err(|error| StoreError::corrupt("like_counts", error))
+}

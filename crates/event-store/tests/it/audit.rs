@@ -1,0 +1,153 @@
+//! What the checker reads and writes.
+
+use crate::support::{TestDb, at, like, on_both, unlike, video};
+use domain::{Action, ResourceType, StoredCount, Version};
+use event_store::{Fenced, FindingRecord, RunRecord, RunStatus};
+use uuid::Uuid;
+
+on_both!(
+    counts_are_compared_with_live_rows_and_repaired,
+    a_smaller_token_writes_nothing,
+    history_and_ledger_are_walked,
+    reports_are_kept_and_purged,
+);
+
+const NOW: i64 = 1_700_000_000_000_000;
+
+async fn some_likes(db: &TestDb) {
+    let mut events: Vec<_> =
+        (1..=6).flat_map(|id| (1..=id).map(move |user| like(user, id, NOW + id * 100 + user))).collect();
+    events.push(unlike(1, 6, NOW + 5_000));
+    db.store.apply(&events, at(NOW + 10_000)).await.unwrap();
+}
+
+async fn counts_are_compared_with_live_rows_and_repaired(db: TestDb) {
+    some_likes(&db).await;
+    let step = db.store.audit_page(ResourceType::Video, 0, 4).await.unwrap();
+    assert_eq!((step.resources.len(), step.suspects.len(), step.next), (4, 0, Some(4)));
+    let step = db.store.audit_page(ResourceType::Video, 4, 4).await.unwrap();
+    assert_eq!((step.resources, step.suspects, step.next), (vec![video(5), video(6)], vec![], None));
+
+    db.execute("UPDATE like_counts SET like_count = 9 WHERE resource_id = 2").await;
+    db.execute("DELETE FROM like_counts WHERE resource_id = 3").await;
+    db.execute("DELETE FROM video_likes WHERE video_id = 4").await;
+    let step = db.store.audit_page(ResourceType::Video, 0, 100).await.unwrap();
+    assert_eq!((step.resources.len(), step.suspects), (6, vec![video(2), video(3), video(4)]));
+
+    let seen = db.store.audit_counts(&[video(6), video(3), video(2), video(77)]).await.unwrap();
+    let seen: Vec<_> = seen.iter().map(|audit| (audit.stored.map(|stored| stored.count), audit.live)).collect();
+    assert_eq!(seen, [(Some(5), 5), (None, 3), (Some(9), 2), (None, 0)]);
+
+    let token = db.store.take_repair_token().await.unwrap();
+    let revision = db.number("SELECT revision FROM like_counts WHERE resource_id = 2").await;
+    for (id, live, revision) in [(2, 2, revision + 1), (3, 3, 21), (4, 0, 21)] {
+        let above = if id == 2 { 0 } else { 20 };
+        let Fenced::Done(repaired) = db.store.repair_count(video(id), above, token, at(NOW)).await.unwrap() else {
+            panic!("refused");
+        };
+        assert!(repaired.changed());
+        assert_eq!(repaired.before.is_none(), id == 3);
+        assert_eq!((repaired.after.count, repaired.after.revision), (live, revision), "video {id}");
+        assert_eq!(db.store.load_counts(&[video(id)]).await.unwrap(), [repaired.after]);
+        let again = db.store.repair_count(video(id), 0, token, at(NOW)).await.unwrap();
+        assert!(matches!(again, Fenced::Done(again) if !again.changed()), "{again:?}");
+    }
+    assert_eq!(db.store.load_counts(&[video(3)]).await.unwrap()[0].last_version, Version(NOW + 303));
+    db.assert_counts_are_live_rows().await;
+}
+
+async fn a_smaller_token_writes_nothing(db: TestDb) {
+    some_likes(&db).await;
+    let old = db.store.take_repair_token().await.unwrap();
+    let new = db.store.take_repair_token().await.unwrap();
+    assert!(new > old);
+    db.execute("UPDATE like_counts SET like_count = 9 WHERE resource_id = 2").await;
+    assert_eq!(db.store.repair_count(video(2), 0, old, at(NOW)).await.unwrap(), Fenced::Refused);
+    assert_eq!(db.store.restore(&[like(50, 2, NOW)], old, at(NOW)).await.unwrap(), Fenced::Refused);
+    assert_eq!(db.store.load_counts(&[video(2)]).await.unwrap()[0].count, 9);
+    assert!(matches!(db.store.restore(&[like(50, 2, NOW)], new, at(NOW)).await.unwrap(), Fenced::Done(_)));
+    assert_eq!(db.store.load_counts(&[video(2)]).await.unwrap()[0].count, 10);
+}
+
+async fn history_and_ledger_are_walked(db: TestDb) {
+    some_likes(&db).await;
+    let (mut after, mut seen) = (None, Vec::new());
+    loop {
+        let (step, next) = db.store.behaviors_after(after, at(0), 5).await.unwrap();
+        seen.extend(step);
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(seen.len(), 22);
+    assert!(seen.is_sorted_by(|one, two| one.event_id < two.event_id));
+    assert_eq!(seen.iter().filter(|behavior| behavior.action == Action::Unlike).count(), 1);
+
+    assert!(db.store.ledger_after(None, at(0), 100).await.unwrap().iter().all(|audit| audit.in_history));
+    db.execute("DELETE FROM user_behaviors WHERE video_id = 1").await;
+    let ledger = db.store.ledger_after(None, at(0), 100).await.unwrap();
+    let lost: Vec<_> =
+        ledger.iter().filter(|audit| !audit.in_history).map(|audit| audit.entry.event.pair().resource).collect();
+    assert_eq!((ledger.len(), lost), (22, vec![video(1)]));
+    assert_eq!(db.store.latest_pairs(5).await.unwrap().len(), 5);
+    assert_eq!(db.store.commit_lags(3).await.unwrap().len(), 3);
+    assert!(db.store.late_events(at(NOW * 2), 10).await.unwrap().is_empty());
+}
+
+async fn reports_are_kept_and_purged(db: TestDb) {
+    let run = |id: u128, started: i64| RunRecord {
+        id: Uuid::from_u128(id),
+        kind: "full".to_owned(),
+        strategy: "report_only".to_owned(),
+        status: "running".to_owned(),
+        started_at: at(started),
+        finished_at: None,
+        checked: 0,
+        inconsistent: 0,
+        repaired: 0,
+        coverage: None,
+    };
+    let save = async |run: &RunRecord, status| db.store.save_run(run, "full", "report_only", status).await.unwrap();
+    let old = run(1, NOW - 10_000_000_000);
+    let new = RunRecord { checked: 10, inconsistent: 2, repaired: 1, coverage: Some(0.5), ..run(2, NOW) };
+    save(&old, RunStatus::Running).await;
+    save(&run(2, NOW), RunStatus::Running).await;
+    save(&new, RunStatus::Finished).await;
+    let mut finding = FindingRecord {
+        run_id: new.id,
+        resource_type: "video".to_owned(),
+        resource_id: 7,
+        user_id: Some(3),
+        kind: "cached_pair".to_owned(),
+        verdict: "drift".to_owned(),
+        cache_value: Some(1),
+        stored_value: None,
+        details: "{\"it's\": 1}".to_owned(),
+        repaired_at: None,
+        created_at: at(NOW),
+    };
+    db.store.record_finding(&finding).await.unwrap();
+    db.store.record_finding(&FindingRecord { user_id: None, ..finding.clone() }).await.unwrap();
+    finding.repaired_at = Some(at(NOW + 5));
+    finding.details = "{}".to_owned();
+    db.store.record_repair(&finding).await.unwrap();
+    let found = db.store.findings_since(at(NOW), 10).await.unwrap();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[1], finding);
+    let kinds = db.store.findings_by_kind(at(0)).await.unwrap();
+    assert_eq!((kinds.len(), kinds[0].found, kinds[0].repaired), (1, 2, 1));
+
+    assert_eq!(db.store.runs_since(at(NOW), 10).await.unwrap(), [RunRecord { status: "finished".to_owned(), ..new }]);
+    let hours = db.store.runs_by_hour(at(0)).await.unwrap();
+    assert_eq!((hours.len(), hours[1].checked, hours[1].hour.as_str()), (2, 10, "2023-11-14 22"));
+    assert_eq!(db.store.purge_reports(at(NOW), 10).await.unwrap(), 1);
+    assert_eq!(db.store.purge_reports(at(NOW + 1), 1).await.unwrap(), 2);
+    assert_eq!(db.store.runs_since(at(0), 10).await.unwrap(), []);
+
+    assert_eq!(db.store.remembered("sweep").await.unwrap(), None);
+    db.store.remember("sweep", "video:1").await.unwrap();
+    db.store.remember("sweep", "video:2").await.unwrap();
+    assert_eq!(db.store.remembered("sweep").await.unwrap().as_deref(), Some("video:2"));
+    assert_eq!(db.store.load_counts(&[video(1)]).await.unwrap(), [StoredCount::default()]);
+}
