@@ -4,6 +4,7 @@ use crate::rig::{PATIENCE, Process, Random, Rig, event, like, now_version, video
 use domain::{Action, LikeEvent};
 use event_bus::REASON_HEADER;
 use event_store::EventStatus;
+use std::time::Duration;
 use sync_engine::apply::ApplySummary;
 use test_support::build::comment_event;
 use test_support::{eventually, expect_eq};
@@ -85,7 +86,8 @@ const PARKED: &str = "SELECT error_message FROM sync_events WHERE status = 'fail
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone() {
-    let rig = Rig::new().await;
+    let mut rig = Rig::new().await;
+    rig.sync.retry.base_delay = Duration::from_millis(400);
     let server = rig.process().await;
     let consumer = rig.process().await;
     rig.poison(13).await;
@@ -100,24 +102,27 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     consumer.consume();
     consumer.rescue();
     server.settled().await;
-    let parked = "SELECT status, retry_count, max_retries, error_message LIKE '%poisoned video%', \
-                  next_retry_at > created_at FROM sync_events WHERE resource_id = 13";
-    assert_eq!(rig.sql(parked).await, "failed\t0\t2\t1\t1\n");
+    let parked = "SELECT status, retry_count, max_retries, error_message LIKE '%poisoned video%' \
+                  FROM sync_events WHERE resource_id = 13";
+    assert_eq!(rig.sql(parked).await, "failed\t0\t2\t1\n");
+    assert_pause(&rig, 200..=400).await;
     assert_eq!(rig.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'").await, 499);
     assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes").await, 499);
     assert_eq!(server.cached(video(13)).await.map(|count| (count.served, count.pending)), Some((0, 0)));
 
     // Its retries: two, with growing pauses, then dead with the reason.
-    let parked_at = std::time::Instant::now();
     consumer.retry();
+    eventually(PATIENCE, "a first retry that failed", async || {
+        expect_eq(rig.sql(parked).await, "failed\t1\t2\t1\n".to_owned())
+    })
+    .await;
+    assert_pause(&rig, 400..=800).await;
     let status = async |wanted| {
         let entry = consumer.stores.database.event(poison).await.unwrap().unwrap();
         expect_eq(entry.status, wanted)
     };
     eventually(PATIENCE, "a dead event", async || status(EventStatus::Dead).await).await;
     assert_eq!(rig.number("SELECT retry_count FROM sync_events WHERE status = 'dead'").await, 2);
-    // At least half of 200 ms before the second retry; the first pause may have begun before we looked.
-    assert!(parked_at.elapsed().as_millis() >= 100, "no backoff: {:?}", parked_at.elapsed());
     let letter = rig.dead_letter().await;
     assert!(letter.headers[REASON_HEADER].contains("poisoned video"), "{:?}", letter.headers);
     let buried = domain::codec::decode_batch(&letter.body).unwrap();
@@ -138,4 +143,12 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     consumer.stop().await;
     drop(server);
     rig.end().await;
+}
+
+/// From the last failure to the next retry, in milliseconds.
+async fn assert_pause(rig: &Rig, expected: std::ops::RangeInclusive<i64>) {
+    let pause = "SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, next_retry_at) DIV 1000 FROM sync_events \
+                 WHERE status = 'failed'";
+    let pause = rig.number(pause).await;
+    assert!(expected.contains(&pause), "{pause} ms instead of {expected:?}");
 }

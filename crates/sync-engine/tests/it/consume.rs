@@ -129,6 +129,7 @@ async fn while_the_database_is_away_events_wait() {
     let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());
     let mut rig = Rig::on(redis.unwrap().url(), mariadb.url(), rabbitmq.unwrap().url()).await;
     rig.database.query_timeout = Duration::from_secs(1);
+    rig.bus.prefetch = 1;
     rig.database.connect_timeout = Duration::from_millis(300);
     let (server, consumer) = (rig.process().await, rig.process().await);
     let accept = server.server();
@@ -144,20 +145,21 @@ async fn while_the_database_is_away_events_wait() {
             "stopped" => mariadb.pause().unwrap(),
             _ => mariadb.kill9().unwrap(),
         }
-        // Known and unknown counters alike: accepted, though not always with a count.
-        for user in users.clone() {
-            let answer = accept.accept_one(like(user, 1 + user % 2)).await.unwrap();
-            assert!(answer.changed && answer.liked, "{outage}: {answer:?}");
-        }
         eventually(PATIENCE, "open circuits", async || {
             consumer.stores.database_circuit.is_open() && server.stores.database_circuit.is_open()
         })
         .await;
+        // Known and unknown counters alike: accepted, though not always with a count.
+        for user in users.clone() {
+            let answer = accept.accept_one(like(user, 1 + user % 2)).await.unwrap();
+            assert!(answer.changed && answer.liked, "{outage}: {answer:?}");
+            if user == *users.start() {
+                // The consumer has it in hand and the queue is empty: still no reason to publish it again.
+                tokio::time::sleep(rig.sync.republish_after * 4).await;
+                assert_eq!(rig.queue_gauge().ready().await, 0, "{outage}: a waiting event was published again");
+            }
+        }
         assert_eq!(server.journal_len().await, 10, "{outage}");
-        let queue = rig.queue_gauge();
-        let depth = queue.ready().await;
-        tokio::time::sleep(rig.sync.republish_after * 4).await;
-        assert!(queue.ready().await <= depth, "{outage}: waiting events were published again");
 
         match outage {
             "stopped" => mariadb.resume().unwrap(),
