@@ -1,5 +1,7 @@
 //! The real server and consumer on real stores, as callers and operators see them.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
+
 mod calls;
 mod house;
 mod lists;
