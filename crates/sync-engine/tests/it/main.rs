@@ -1,5 +1,7 @@
 //! The protocol on real servers: what is promised must hold whatever is away, late, doubled or broken.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
+
 mod apply;
 mod consume;
 mod degraded;
@@ -8,4 +10,5 @@ mod racing;
 mod relay;
 mod rig;
 mod startup;
+mod trace;
 mod wire;
