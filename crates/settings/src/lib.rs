@@ -6,6 +6,7 @@
 mod sections;
 
 use cache_manager::RedisConfig;
+use consistency::ConsistencyConfig;
 use domain::cache::{CacheRules, UserLimit};
 use embedded_cache::EmbeddedConfig;
 use event_bus::BusConfig;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub event_driven_sync: SyncConfig,
     /// What the cache keeps, and how long.
     pub cache_management: CacheManagement,
+    /// What the checker does.
+    pub data_consistency: ConsistencyConfig,
     /// Limits of callers.
     pub rate_limiting: RateLimiting,
 }
@@ -80,6 +83,11 @@ impl Configured for Settings {
         self.rabbitmq.validate().map_err(|error| split(format!("rabbitmq.{error}")))?;
         self.embedded_cache.validate().map_err(split)?;
         self.cache_management.validate().map_err(split)?;
+        self.data_consistency.validate().map_err(split)?;
+        if self.data_consistency.history >= self.event_driven_sync.retention.tombstones {
+            let reason = "must be shorter than event_driven_sync.retention.tombstones";
+            return Err(ConfigError::key("data_consistency.history".to_owned(), reason.to_owned()));
+        }
         self.rate_limiting.validate().map_err(split)
     }
 }

@@ -83,6 +83,11 @@ impl Stores {
         }
     }
 
+    /// Number of shards of the data.
+    pub const fn shards(&self) -> ShardCount {
+        self.shards
+    }
+
     /// Time in the unit of versions: by the cache's clock, which orders likes, or by this machine's if the cache was
     /// never reached.
     pub fn now(&self) -> Version {

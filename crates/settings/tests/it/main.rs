@@ -31,6 +31,9 @@ fn mistakes_are_one_line_that_names_the_key() {
         ("event_driven_sync:\n  retention:\n    tombstones: 1s\n", "event_driven_sync.retention.tombstones"),
         ("rate_limiting:\n  user_action:\n    max_actions: 0\n", "rate_limiting.user_action.max_actions"),
         ("cache_management:\n  default_expiry: soon\n", "cache_management.default_expiry"),
+        ("data_consistency:\n  batch_size: 0\n", "data_consistency.batch_size"),
+        ("data_consistency:\n  history: 60d\n", "data_consistency.history"),
+        ("data_consistency:\n  auto_fix:\n    strategy: guess\n", "data_consistency.auto_fix.strategy"),
         ("nonsense: 1\n", "nonsense"),
     ] {
         let error = load(text).unwrap_err();

@@ -1,0 +1,47 @@
+//! The checker's process: any number of these may run, one of them repairs.
+
+use anyhow::Context as _;
+use consistency::Checker;
+use service_runtime::{Context, Criticality, PartState, Status};
+use settings::Settings;
+use std::sync::Arc;
+use sync_engine::{Stores, probe};
+use tokio::net::TcpListener;
+
+/// Sweeps until the soft token; where a sweep stopped, the next checker goes on.
+pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
+    let address = settings.service.checker_http_addr;
+    let http = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("service.checker_http_addr: cannot listen on {address}"))?;
+    tracing::info!(http = %http.local_addr()?, "listening");
+
+    let stores = settings.stores().await?;
+    register_health(&context, &stores);
+    let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), context.instance.to_string());
+    context.serve_ops(http, consistency::routes(checker.clone()));
+    stores.prepare().await?;
+
+    let helpers = context.hard.child_token();
+    let interval = settings.event_driven_sync.circuit.probe_interval;
+    context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
+    context.tracker.spawn(probe::watch_database(stores, interval, helpers.clone()));
+    let checking = context.tracker.spawn(checker.run(context.soft.clone()));
+    tokio::select! {
+        ended = checking => ended.context("checking")?,
+        () = context.hard.cancelled() => anyhow::bail!("the step in hand did not end in time"),
+    }
+    helpers.cancel();
+    Ok(())
+}
+
+/// Both stores are compared here, so nothing works without either.
+fn register_health(context: &Context, stores: &Stores) {
+    for (name, circuit) in [("redis", &stores.cache_circuit), ("mysql", &stores.database_circuit)] {
+        let circuit = Arc::clone(circuit);
+        context.health.probe(name, Criticality::Critical, move || {
+            let open = circuit.is_open();
+            async move { if open { PartState::new(Status::Down, "away") } else { PartState::new(Status::Ok, "") } }
+        });
+    }
+}

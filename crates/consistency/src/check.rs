@@ -1,0 +1,179 @@
+//! Counters: cached against stored, stored against live rows.
+
+use crate::error::CheckError;
+use crate::verdict::{Finding, Kind, Side, Subject, Verdict, judge_cached, judge_stored};
+use domain::cache::CachedCount;
+use domain::{Resource, ShardCount, StoredCount, Version};
+use event_store::CountAudit;
+use std::time::Duration;
+use sync_engine::Stores;
+
+/// Most journal entries searched for those of one resource.
+const SEARCHED: usize = 20_000;
+const PAGE: usize = 1_000;
+
+/// Compares; writes nothing.
+#[derive(Clone)]
+pub(crate) struct Inspector {
+    pub(crate) stores: Stores,
+    pub(crate) shards: ShardCount,
+    pub(crate) stuck_after: Duration,
+    pub(crate) confirm_after: Duration,
+}
+
+/// What was seen of one resource: the cache first, then the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CountSight {
+    pub(crate) resource: Resource,
+    pub(crate) cached: Option<CachedCount>,
+    /// `live` is what the database stands for: a stored count that is wrong says nothing about the cache.
+    pub(crate) audit: CountAudit,
+    pub(crate) verdict: Verdict,
+}
+
+impl CountSight {
+    /// The counter as it ought to be.
+    pub(crate) fn truth(&self) -> StoredCount {
+        StoredCount { count: self.audit.live, ..self.audit.stored.unwrap_or_default() }
+    }
+
+    fn finding(&self) -> Finding {
+        let detail = match (self.verdict, self.cached) {
+            (Verdict::Drift, Some(cached)) if cached.stored_revision > self.truth().revision => {
+                "the cache has heard of a revision that the database does not have".to_owned()
+            }
+            (Verdict::Orphan, _) => "pending entries that no journal has".to_owned(),
+            _ => String::new(),
+        };
+        Finding {
+            kind: Kind::CachedCount,
+            verdict: self.verdict,
+            subject: Subject::Resource(self.resource),
+            cache: self.cached.map(Side::from),
+            stored: Some(self.truth().into()),
+            detail,
+            repair: None,
+        }
+    }
+
+    fn stored_finding(&self) -> Option<Finding> {
+        let verdict = judge_stored(self.audit.stored, self.audit.live);
+        (verdict != Verdict::Consistent).then(|| Finding {
+            kind: Kind::StoredCount,
+            verdict,
+            subject: Subject::Resource(self.resource),
+            cache: self.audit.stored.map(Side::from),
+            stored: Some(self.audit.live.into()),
+            detail: "like_counts against live rows".to_owned(),
+            repair: None,
+        })
+    }
+}
+
+impl Inspector {
+    /// Both comparisons of these resources. What is consistent is left out; what is in flight is not.
+    pub(crate) async fn counts(&self, resources: &[Resource]) -> Result<Vec<Finding>, CheckError> {
+        let cached = self.stores.cache.counts(resources).await?;
+        let audits = self.stores.database.audit_counts(resources).await?;
+        self.judge_counts(resources, cached, audits).await
+    }
+
+    /// The same where the stored counts are known to be right, but for `suspects`: without counting rows again.
+    pub(crate) async fn counts_but(
+        &self,
+        resources: &[Resource],
+        suspects: &[Resource],
+    ) -> Result<Vec<Finding>, CheckError> {
+        let rest: Vec<Resource> = resources.iter().copied().filter(|one| !suspects.contains(one)).collect();
+        let cached = self.stores.cache.counts(&rest).await?;
+        let stored = self.stores.database.load_counts(&rest).await?;
+        let audit = |(resource, stored): (&Resource, StoredCount)| CountAudit {
+            resource: *resource,
+            stored: Some(stored),
+            live: stored.count,
+        };
+        let audits = rest.iter().zip(stored).map(audit).collect();
+        let mut findings = self.judge_counts(&rest, cached, audits).await?;
+        if !suspects.is_empty() {
+            findings.extend(self.counts(suspects).await?);
+        }
+        Ok(findings)
+    }
+
+    async fn judge_counts(
+        &self,
+        resources: &[Resource],
+        cached: Vec<Option<CachedCount>>,
+        audits: Vec<CountAudit>,
+    ) -> Result<Vec<Finding>, CheckError> {
+        let now = self.stores.now();
+        let mut findings = Vec::new();
+        let mut suspects = Vec::new();
+        for ((resource, cached), audit) in resources.iter().zip(cached).zip(audits) {
+            let sight = self.sight(*resource, cached, audit, now);
+            // One snapshot: no second look can make this right again.
+            findings.extend(sight.stored_finding());
+            match sight.verdict {
+                Verdict::Consistent => {}
+                Verdict::InFlight => findings.push(sight.finding()),
+                _ => suspects.push(sight),
+            }
+        }
+        if suspects.is_empty() {
+            return Ok(findings);
+        }
+        tokio::time::sleep(self.confirm_after).await;
+        for first in suspects {
+            let second = self.look(first.resource).await?;
+            let same = second.cached == first.cached && second.truth() == first.truth();
+            let mut sight =
+                if same { second } else { CountSight { verdict: settled_or_moving(second.verdict), ..second } };
+            if sight.verdict == Verdict::Stuck && !self.has_entries(sight.resource).await? {
+                sight.verdict = Verdict::Orphan;
+            }
+            if sight.verdict != Verdict::Consistent {
+                findings.push(sight.finding());
+            }
+        }
+        Ok(findings)
+    }
+
+    /// One resource, now.
+    pub(crate) async fn look(&self, resource: Resource) -> Result<CountSight, CheckError> {
+        let cached = self.stores.cache.counts(&[resource]).await?.into_iter().next().flatten();
+        let audits = self.stores.database.audit_counts(&[resource]).await?;
+        let audit = audits.first().copied().unwrap_or(CountAudit { resource, stored: None, live: 0 });
+        Ok(self.sight(resource, cached, audit, self.stores.now()))
+    }
+
+    fn sight(&self, resource: Resource, cached: Option<CachedCount>, audit: CountAudit, now: Version) -> CountSight {
+        let mut sight = CountSight { resource, cached, audit, verdict: Verdict::Consistent };
+        sight.verdict = judge_cached(cached, sight.truth(), now, self.stuck_after);
+        sight
+    }
+
+    /// Whether the journal has entries of this resource; yes if it is too long to be searched.
+    pub(crate) async fn has_entries(&self, resource: Resource) -> Result<bool, CheckError> {
+        let shard = self.shards.of(resource);
+        let mut after = Version::ZERO;
+        for _ in 0..SEARCHED / PAGE {
+            let page = self.stores.cache.journal_page(shard, after, PAGE).await?;
+            if page.iter().any(|entry| entry.decode().is_ok_and(|event| event.pair().resource == resource)) {
+                return Ok(true);
+            }
+            match page.last() {
+                Some(last) if page.len() >= PAGE => after = last.version,
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What changed between two looks is alive: it is judged by the next check.
+const fn settled_or_moving(verdict: Verdict) -> Verdict {
+    match verdict {
+        Verdict::Consistent => Verdict::Consistent,
+        _ => Verdict::InFlight,
+    }
+}

@@ -1,0 +1,219 @@
+//! The checker: what runs by itself, and what is asked for.
+
+use crate::check::Inspector;
+use crate::config::ConsistencyConfig;
+use crate::error::CheckError;
+use crate::mend::Mender;
+use crate::office::Office;
+use crate::pass::Pass;
+use crate::verdict::{Finding, Verdict};
+use chrono::{DateTime, Utc};
+use domain::{Pair, Resource};
+use event_store::RunStatus;
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+use sync_engine::Stores;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Latest likers of a resource whose cached pairs are compared.
+const SAMPLE: u32 = 100;
+
+/// How often it is looked whether something is due.
+const TICK: Duration = Duration::from_millis(200);
+
+const PURGED: u32 = 1_000;
+
+/// Compares and repairs. Clones are the same checker.
+#[derive(Clone)]
+pub struct Checker(Arc<Parts>);
+
+struct Parts {
+    mender: Mender,
+    office: Office,
+    config: ConsistencyConfig,
+}
+
+/// What a check on demand found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct CheckOutcome {
+    /// The resource.
+    #[serde(flatten)]
+    pub resource: Resource,
+    /// The worst of all findings; `consistent` if there is none.
+    pub verdict: Verdict,
+    /// Its run.
+    pub run_id: Uuid,
+    /// Whether this process may repair.
+    pub in_office: bool,
+    /// Everything that is not consistent, what is in flight included.
+    pub findings: Vec<Finding>,
+}
+
+impl Checker {
+    /// Not in office until it [`run`](Self::run)s. `owner` must differ between processes.
+    pub fn new(stores: Stores, config: ConsistencyConfig, owner: impl Into<Arc<str>>) -> Self {
+        let inspector = Inspector {
+            shards: stores.shards(),
+            stores: stores.clone(),
+            stuck_after: config.stuck_after,
+            confirm_after: config.confirm_after,
+        };
+        let office = Office::new(stores, owner, config.lease);
+        let mender = Mender { inspector, office: office.clone(), fix: config.auto_fix };
+        Self(Arc::new(Parts { mender, office, config }))
+    }
+
+    /// The office of this process.
+    pub fn office(&self) -> &Office {
+        &self.0.office
+    }
+
+    pub(crate) fn inspector(&self) -> &Inspector {
+        &self.0.mender.inspector
+    }
+
+    pub(crate) fn config(&self) -> &ConsistencyConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn pass(&self, kind: &'static str) -> Pass {
+        Pass::new(self.0.mender.clone(), kind, self.0.config.report.max_findings)
+    }
+
+    /// Stands for office, and while in office: full sweeps, hot resources, retention. Until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let office = tokio::spawn(self.0.office.clone().run(stop.clone()));
+        let mut sweep_due = Instant::now();
+        let mut hot_due = Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(TICK) => {}
+            }
+            let stores = &self.inspector().stores;
+            if self.0.office.token().is_none() || stores.cache_circuit.is_open() || stores.database_circuit.is_open() {
+                continue;
+            }
+            if Instant::now() >= hot_due {
+                hot_due = Instant::now() + self.0.config.hot_data_check;
+                self.conclude("hot resources", self.check_hot().await);
+                self.conclude("retention", self.purge().await);
+            }
+            if Instant::now() >= sweep_due {
+                let began = Instant::now();
+                // Hot resources are not left alone for as long as a sweep takes.
+                let swept = tokio::select! {
+                    () = stop.cancelled() => break,
+                    swept = self.sweep_in_office(&stop) => swept,
+                    () = self.watch_hot() => Ok(()),
+                };
+                sweep_due = match &swept {
+                    Ok(()) => began + self.0.config.check_interval,
+                    Err(_) => Instant::now() + Duration::from_secs(5),
+                };
+                self.conclude("full sweep", swept);
+            }
+        }
+        // Gives the lease back.
+        let _ = office.await;
+    }
+
+    async fn sweep_in_office(&self, stop: &CancellationToken) -> Result<(), CheckError> {
+        let lost = stop.child_token();
+        let watch = async {
+            while self.0.office.token().is_some() {
+                tokio::time::sleep(TICK).await;
+            }
+            lost.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            swept = self.sweep(&lost) => {
+                if let Some(run) = swept? {
+                    tracing::info!(
+                        checked = run.checked,
+                        inconsistent = run.inconsistent,
+                        repaired = run.repaired,
+                        "full sweep finished"
+                    );
+                }
+                Ok(())
+            }
+            () = watch => Ok(()),
+        }
+    }
+
+    async fn watch_hot(&self) {
+        loop {
+            tokio::time::sleep(self.0.config.hot_data_check).await;
+            self.conclude("hot resources", self.check_hot().await);
+        }
+    }
+
+    fn conclude(&self, what: &str, result: Result<(), CheckError>) {
+        let Err(error) = result else { return };
+        tracing::warn!(%error, "{what}: stopped");
+        let stores = &self.inspector().stores;
+        match &error {
+            CheckError::Cache(error) if error.is_unavailable() => stores.cache_circuit.failure(error),
+            CheckError::Store(error) if error.is_unavailable() => stores.database_circuit.failure(error),
+            _ => {}
+        }
+    }
+
+    /// Compares the hottest resources, and the pairs that changed last.
+    pub async fn check_hot(&self) -> Result<(), CheckError> {
+        let mut pass = self.pass("hot");
+        let hot = self.inspector().hot(self.0.config.hot_resources).await?;
+        pass.compared(hot.resources.len() + hot.pairs.len());
+        let findings = self.inspector().counts(&hot.resources).await?;
+        pass.take(findings).await?;
+        for pairs in hot.pairs.chunks(self.0.config.batch_size as usize) {
+            let findings = self.inspector().pairs(pairs).await?;
+            pass.take(findings).await?;
+        }
+        pass.finish(RunStatus::Finished).await
+    }
+
+    /// Compares one resource: its counters, and the cached pairs of its latest likers. Repairs as configured, if in
+    /// office and not `dry_run`.
+    pub async fn check(&self, resource: Resource, dry_run: bool) -> Result<CheckOutcome, CheckError> {
+        let mut pass = self.pass("demand").dry(dry_run);
+        let likers = self.inspector().stores.database.list_likers(resource, SAMPLE, None).await?;
+        let pairs: Vec<Pair> = likers.likes.iter().map(|liked| liked.pair).collect();
+        pass.compared(1 + pairs.len());
+        let mut findings = self.inspector().counts(&[resource]).await?;
+        findings.extend(self.inspector().pairs(&pairs).await?);
+        let findings = pass.take(findings).await?;
+        pass.finish(RunStatus::Finished).await?;
+        let worst = |one: &Finding| match one.verdict {
+            Verdict::Consistent => 0,
+            Verdict::InFlight => 1,
+            Verdict::Stale => 2,
+            Verdict::Stuck => 3,
+            Verdict::Orphan => 4,
+            Verdict::Missing => 5,
+            Verdict::Drift => 6,
+        };
+        let verdict = findings.iter().max_by_key(|one| worst(one)).map_or(Verdict::Consistent, |one| one.verdict);
+        let in_office = self.0.office.token().is_some();
+        Ok(CheckOutcome { resource, verdict, run_id: pass.run.id, in_office, findings })
+    }
+
+    /// One bounded step of forgetting old reports.
+    async fn purge(&self) -> Result<(), CheckError> {
+        let before = self.inspector().wall_clock() - self.0.config.report.retention;
+        self.inspector().stores.database.purge_reports(before, PURGED).await?;
+        Ok(())
+    }
+}
+
+impl Inspector {
+    /// For reports only; never compared with versions.
+    pub(crate) fn wall_clock(&self) -> DateTime<Utc> {
+        DateTime::from(std::time::SystemTime::now())
+    }
+}

@@ -1,0 +1,72 @@
+//! Journals: their books, and what is in them for too long.
+
+use crate::check::Inspector;
+use crate::error::CheckError;
+use crate::verdict::{Finding, Kind, Side, Subject, Verdict};
+use domain::Version;
+use domain::cache::ShardStatus;
+use domain::codec::EncodedEvent;
+
+/// Old entries looked at per shard; what is beyond them comes when these are gone.
+const ENTRIES: usize = 500;
+
+impl Inspector {
+    /// Conservation per shard; read in one transaction, so it holds at any moment.
+    pub(crate) async fn books(&self) -> Result<(Vec<ShardStatus>, Vec<Finding>), CheckError> {
+        let status = self.stores.cache.shard_status().await?;
+        let wrong = status.iter().filter_map(|books| {
+            let pending = books.accepted.cast_signed() - books.settled.cast_signed();
+            (pending != books.journal_len.cast_signed()).then(|| Finding {
+                kind: Kind::Books,
+                verdict: Verdict::Drift,
+                subject: Subject::Shard { shard: books.shard },
+                cache: Some(pending.into()),
+                stored: Some(books.journal_len.cast_signed().into()),
+                detail: format!("{} accepted, {} settled", books.accepted, books.settled),
+                repair: None,
+            })
+        });
+        let wrong = wrong.collect();
+        Ok((status, wrong))
+    }
+
+    /// Entries older than the limit.
+    pub(crate) async fn old_entries(&self, books: &ShardStatus) -> Result<Vec<Finding>, CheckError> {
+        if books.oldest_age().is_none_or(|age| age <= self.stuck_after) {
+            return Ok(Vec::new());
+        }
+        let page = self.stores.cache.journal_page(books.shard, Version::ZERO, ENTRIES).await?;
+        let mut findings = Vec::new();
+        for entry in page.iter().filter(|entry| books.now.since(entry.version) > self.stuck_after) {
+            findings.push(self.old_entry(books, entry).await?);
+        }
+        Ok(findings)
+    }
+
+    async fn old_entry(&self, books: &ShardStatus, entry: &EncodedEvent) -> Result<Finding, CheckError> {
+        let side = Side { version: Some(entry.version), ..Side::from(1) };
+        let mut finding = Finding {
+            kind: Kind::Journal,
+            verdict: Verdict::Orphan,
+            subject: Subject::Shard { shard: books.shard },
+            cache: Some(side),
+            stored: None,
+            detail: String::new(),
+            repair: None,
+        };
+        match entry.decode() {
+            Err(error) => finding.detail = format!("entry {} is foreign: {error}", entry.version),
+            Ok(event) => {
+                finding.subject = Subject::Pair(event.pair());
+                match self.stores.database.event(event.intent.id).await? {
+                    Some(held) => {
+                        finding.stored = Some(side);
+                        finding.detail = format!("the ledger has it as {}", held.status);
+                    }
+                    None => finding.verdict = Verdict::Stuck,
+                }
+            }
+        }
+        Ok(finding)
+    }
+}

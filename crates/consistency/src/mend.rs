@@ -1,0 +1,207 @@
+//! Repairs. Each is one atomic write that carries what was seen and the fencing token; none is needed for correctness of
+//! the others, so stopping anywhere is harmless.
+
+use crate::check::Inspector;
+use crate::config::{AutoFix, Strategy};
+use crate::error::CheckError;
+use crate::office::Office;
+use crate::pairs::action_of;
+use crate::verdict::{Finding, Kind, RepairNote, Side, Subject, Verdict, judge_stored};
+use domain::cache::{CountRepair, PairRepair, RepairOutcome, SettledResource, Settlement};
+use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
+use event_store::{Applied, Fenced};
+use uuid::Uuid;
+
+/// Repairs what an [`Inspector`] found.
+#[derive(Clone)]
+pub(crate) struct Mender {
+    pub(crate) inspector: Inspector,
+    pub(crate) office: Office,
+    pub(crate) fix: AutoFix,
+}
+
+type Mended = Result<RepairNote, CheckError>;
+
+fn note(action: &'static str, outcome: &'static str, before: Option<Side>, after: Option<Side>) -> RepairNote {
+    RepairNote { action, outcome, before, after }
+}
+
+impl Mender {
+    /// What would be done about a finding; none if that is another part's work, or a person's.
+    fn action(&self, finding: &Finding) -> Option<&'static str> {
+        Some(match (finding.kind, finding.verdict) {
+            (Kind::StoredCount, Verdict::Drift | Verdict::Missing) => "recount",
+            (Kind::CachedCount | Kind::CachedPair, Verdict::Stale) => "settle",
+            (Kind::CachedCount, Verdict::Drift | Verdict::Orphan) => "cached_count",
+            (Kind::CachedPair, Verdict::Drift) if self.fix.strategy == Strategy::DatabaseFirst => "cached_pair",
+            (Kind::CachedPair, Verdict::Drift | Verdict::Missing) if self.fix.strategy == Strategy::CacheFirst => "row",
+            (Kind::Row | Kind::History, Verdict::Missing | Verdict::Drift) => "restore",
+            (Kind::Journal, Verdict::Orphan) if finding.stored.is_some() => "settle_entry",
+            _ => return None,
+        })
+    }
+
+    /// Repairs one finding as configured; the note is also given where nothing was to be done.
+    pub(crate) async fn mend(&self, finding: &Finding, event: Option<&LikeEvent>, dry_run: bool) -> Mended {
+        let Some(action) = self.action(finding).filter(|_| self.fix.effective() != Strategy::ReportOnly) else {
+            return Ok(note("none", "reported", None, None));
+        };
+        if dry_run || self.fix.dry_run {
+            return Ok(note(action, "dry_run", finding.cache, finding.stored));
+        }
+        let Some(token) = self.office.token() else { return Ok(note(action, "not_in_office", None, None)) };
+        let mended = match (action, finding.subject) {
+            ("recount", Subject::Resource(resource)) => self.recount(resource, token).await?,
+            ("settle" | "cached_count", Subject::Resource(resource)) => {
+                self.cached_count(finding, resource, token).await?
+            }
+            ("settle" | "cached_pair", Subject::Pair(pair)) => self.cached_pair(finding, pair, token).await?,
+            ("row", Subject::Pair(pair)) => self.row(finding, pair, token).await?,
+            ("restore", Subject::Pair(pair)) => self.restore(finding, pair, event, token).await?,
+            ("settle_entry", Subject::Pair(pair)) => self.settle_entry(finding, pair).await?,
+            _ => note("none", "reported", None, None),
+        };
+        if mended.outcome == "fenced" {
+            self.office.lost();
+        }
+        Ok(mended)
+    }
+
+    async fn settle_count(&self, resource: Resource, stored: StoredCount) -> Result<(), CheckError> {
+        let resource = SettledResource { resource, entries: Vec::new(), stored: Some(stored) };
+        self.inspector.stores.cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new() }).await?;
+        Ok(())
+    }
+
+    async fn recount(&self, resource: Resource, token: u64) -> Mended {
+        let seen = self.inspector.look(resource).await?;
+        let above = seen.cached.map_or(0, |cached| cached.stored_revision);
+        let now = self.inspector.wall_clock();
+        match self.inspector.stores.database.repair_count(resource, above, token, now).await? {
+            Fenced::Refused => Ok(note("recount", "fenced", None, None)),
+            Fenced::Done(repaired) if !repaired.changed() => Ok(note("recount", "changed", None, None)),
+            Fenced::Done(repaired) => {
+                self.settle_count(resource, repaired.after).await?;
+                Ok(note("recount", "repaired", repaired.before.map(Side::from), Some(repaired.after.into())))
+            }
+        }
+    }
+
+    async fn cached_count(&self, finding: &Finding, resource: Resource, token: u64) -> Mended {
+        // Seen anew: what was found may be repaired already, by settling or by the recount just before.
+        let seen = self.inspector.look(resource).await?;
+        let Some(cached) = seen.cached else { return Ok(note("cached_count", "changed", None, None)) };
+        if judge_stored(seen.audit.stored, seen.audit.live) != Verdict::Consistent {
+            return Ok(note("cached_count", "changed", None, None));
+        }
+        let before = Some(cached.into());
+        let after = Some(Side { pending: Some(0), ..seen.truth().into() });
+        if seen.verdict == Verdict::Stale {
+            self.settle_count(resource, seen.truth()).await?;
+            return Ok(note("settle", "repaired", before, after));
+        }
+        let abandoned = finding.verdict == Verdict::Orphan && cached.pending > 0;
+        let still = seen.verdict == Verdict::Drift || abandoned && seen.verdict == Verdict::Stuck;
+        // The search comes after the look: what was accepted later changes the version that the repair compares.
+        if !still || abandoned && self.inspector.has_entries(resource).await? {
+            return Ok(note("cached_count", "changed", before, None));
+        }
+        let stored = if abandoned { self.stored(resource).await? } else { seen.truth() };
+        let repair = CountRepair { resource, seen: cached, stored, abandoned };
+        let outcome = self.inspector.stores.cache.repair_count(&repair, token).await?;
+        Ok(cache_note("cached_count", outcome, before, after))
+    }
+
+    async fn stored(&self, resource: Resource) -> Result<StoredCount, CheckError> {
+        Ok(self.inspector.stores.database.load_counts(&[resource]).await?.first().copied().unwrap_or_default())
+    }
+
+    async fn cached_pair(&self, finding: &Finding, pair: Pair, token: u64) -> Mended {
+        let (Some(cache), Some(_)) = (finding.cache, finding.stored) else {
+            return Ok(note("cached_pair", "changed", None, None));
+        };
+        let row = self.row_of(pair).await?;
+        let (before, after) = (Some(cache), Some(Side::from(row)));
+        let seen = state_of(cache);
+        if seen.version < row.version {
+            let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, row)] };
+            self.inspector.stores.cache.settle(&settlement).await?;
+            return Ok(note("settle", "repaired", before, after));
+        }
+        if seen.version > row.version {
+            return Ok(note("cached_pair", "changed", before, None));
+        }
+        let outcome = self.inspector.stores.cache.repair_pair(&PairRepair { pair, seen, row }, token).await?;
+        Ok(cache_note("cached_pair", outcome, before, after))
+    }
+
+    /// `cache_first`: what the cache says becomes a row.
+    async fn row(&self, finding: &Finding, pair: Pair, token: u64) -> Mended {
+        let Some(cache) = finding.cache else { return Ok(note("row", "changed", None, None)) };
+        let row = self.row_of(pair).await?;
+        let seen = state_of(cache);
+        if seen.version < row.version || seen.liked == row.liked {
+            return Ok(note("row", "changed", Some(row.into()), None));
+        }
+        // At equal versions the row would win or tie; one more is the smallest that says what the cache says.
+        let version = seen.version.max(Version(row.version.0 + 1));
+        let intent =
+            LikeIntent { id: Uuid::now_v7(), pair, action: action_of(cache), idempotency_key: None, trace: None };
+        self.apply("row", LikeEvent { intent, version, origin: Origin::Import }, Some(row.into()), token).await
+    }
+
+    /// A row or a history that lacks an event gets it again.
+    async fn restore(&self, finding: &Finding, pair: Pair, event: Option<&LikeEvent>, token: u64) -> Mended {
+        let Some(event) = event.filter(|event| event.pair() == pair) else {
+            return Ok(note("restore", "reported", None, None));
+        };
+        self.apply("restore", event.clone(), finding.cache, token).await
+    }
+
+    async fn apply(&self, action: &'static str, event: LikeEvent, before: Option<Side>, token: u64) -> Mended {
+        let pair = event.pair();
+        let stores = &self.inspector.stores;
+        match stores.database.restore(std::slice::from_ref(&event), token, self.inspector.wall_clock()).await? {
+            Fenced::Refused => Ok(note(action, "fenced", before, None)),
+            Fenced::Done(Applied { counts, pairs, .. }) => {
+                let after = pairs.iter().find(|(of, _)| *of == pair).map(|(_, state)| Side::from(*state));
+                let resources = counts
+                    .into_iter()
+                    .map(|(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) })
+                    .collect();
+                stores.cache.settle(&Settlement { resources, pairs }).await?;
+                // A row that vanished around the store left its counter behind: that is wrong now, or was before.
+                self.recount(pair.resource, token).await?;
+                Ok(note(action, "repaired", before, after))
+            }
+        }
+    }
+
+    async fn settle_entry(&self, finding: &Finding, pair: Pair) -> Mended {
+        let Some(version) = finding.cache.and_then(|side| side.version) else {
+            return Ok(note("settle_entry", "changed", None, None));
+        };
+        let (stored, row) = (self.stored(pair.resource).await?, self.row_of(pair).await?);
+        let settled = SettledResource { resource: pair.resource, entries: vec![version], stored: Some(stored) };
+        let settlement = Settlement { resources: vec![settled], pairs: vec![(pair, row)] };
+        let report = self.inspector.stores.cache.settle(&settlement).await?;
+        let outcome = if report.removed > 0 { "repaired" } else { "changed" };
+        Ok(note("settle_entry", outcome, finding.cache, None))
+    }
+
+    async fn row_of(&self, pair: Pair) -> Result<PairState, CheckError> {
+        Ok(self.inspector.stores.database.load_states(&[pair]).await?.first().copied().unwrap_or_default())
+    }
+}
+
+fn cache_note(action: &'static str, outcome: RepairOutcome, before: Option<Side>, after: Option<Side>) -> RepairNote {
+    match outcome {
+        RepairOutcome::Repaired => note(action, "repaired", before, after),
+        RepairOutcome::Changed => note(action, "changed", before, None),
+        RepairOutcome::Fenced => note(action, "fenced", before, None),
+    }
+}
+
+fn state_of(side: Side) -> PairState {
+    PairState { liked: side.value != 0, version: side.version.unwrap_or_default() }
+}

@@ -1,0 +1,138 @@
+//! Pairs: rows against history, cached pairs against rows, history against the ledger.
+
+use crate::check::Inspector;
+use crate::error::CheckError;
+use crate::verdict::{Finding, Kind, Side, Subject, Verdict, judge_pair};
+use domain::{Action, Pair, PairState, Version};
+use event_store::{Behavior, EventFilter, EventStatus};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct PairSight {
+    pair: Pair,
+    cached: Option<PairState>,
+    row: PairState,
+    verdict: Verdict,
+}
+
+impl PairSight {
+    fn finding(&self) -> Finding {
+        let detail = match self.verdict {
+            Verdict::Missing => "the cache accepted what neither row, journal nor ledger has",
+            Verdict::Stuck => "the event failed and waits in the ledger",
+            _ => "",
+        };
+        Finding {
+            kind: Kind::CachedPair,
+            verdict: self.verdict,
+            subject: Subject::Pair(self.pair),
+            cache: self.cached.map(Side::from),
+            stored: Some(self.row.into()),
+            detail: detail.to_owned(),
+            repair: None,
+        }
+    }
+}
+
+impl Inspector {
+    /// Rows that are older than these entries of the history, each with the entry that it lacks. The entries were read
+    /// before the rows are, and are committed together with them: this needs no second look.
+    pub(crate) async fn rows(&self, history: &[Behavior]) -> Result<Vec<(Finding, Behavior)>, CheckError> {
+        let mut newest: BTreeMap<Pair, Behavior> = BTreeMap::new();
+        for behavior in history {
+            let order = |behavior: &Behavior| (behavior.version, behavior.action);
+            let held = newest.entry(behavior.pair).or_insert(*behavior);
+            if order(held) < order(behavior) {
+                *held = *behavior;
+            }
+        }
+        let pairs: Vec<Pair> = newest.keys().copied().collect();
+        let rows = self.stores.database.load_states(&pairs).await?;
+        let lacking =
+            newest.into_values().zip(rows).filter(|(behavior, row)| row.order() < (behavior.version, behavior.action));
+        let finding = |(behavior, row): (Behavior, PairState)| {
+            let says = PairState { liked: behavior.action.liked(), version: behavior.version };
+            let untouched = row == PairState::UNTOUCHED;
+            let finding = Finding {
+                kind: Kind::Row,
+                verdict: if untouched { Verdict::Missing } else { Verdict::Drift },
+                subject: Subject::Pair(behavior.pair),
+                cache: (!untouched).then(|| row.into()),
+                stored: Some(says.into()),
+                detail: "the row against its history".to_owned(),
+                repair: None,
+            };
+            (finding, behavior)
+        };
+        Ok(lacking.map(finding).collect())
+    }
+
+    /// Cached pairs against their rows.
+    pub(crate) async fn pairs(&self, pairs: &[Pair]) -> Result<Vec<Finding>, CheckError> {
+        let mut suspects = self.look_at_pairs(pairs).await?;
+        suspects.retain(|sight| sight.verdict != Verdict::Consistent);
+        if suspects.is_empty() {
+            return Ok(Vec::new());
+        }
+        tokio::time::sleep(self.confirm_after).await;
+        let again: Vec<Pair> = suspects.iter().map(|sight| sight.pair).collect();
+        let mut findings = Vec::new();
+        for (first, mut sight) in suspects.into_iter().zip(self.look_at_pairs(&again).await?) {
+            if sight.verdict == Verdict::Consistent {
+                continue;
+            }
+            if sight != first {
+                sight.verdict = Verdict::InFlight;
+            } else if sight.verdict == Verdict::Missing {
+                sight.verdict = self.ahead(&sight).await?;
+            }
+            if sight.verdict != Verdict::Consistent {
+                findings.push(sight.finding());
+            }
+        }
+        Ok(findings)
+    }
+
+    async fn look_at_pairs(&self, pairs: &[Pair]) -> Result<Vec<PairSight>, CheckError> {
+        let cached = self.stores.cache.states(pairs).await?;
+        let rows = self.stores.database.load_states(pairs).await?;
+        let sight = |((pair, cached), row): ((&Pair, Option<PairState>), PairState)| PairSight {
+            pair: *pair,
+            cached,
+            row,
+            verdict: judge_pair(cached, row),
+        };
+        Ok(pairs.iter().zip(cached).zip(rows).map(sight).collect())
+    }
+
+    /// Why a cached pair is newer than its row.
+    async fn ahead(&self, sight: &PairSight) -> Result<Verdict, CheckError> {
+        let Some(PairState { version, .. }) = sight.cached else { return Ok(Verdict::Consistent) };
+        let shard = self.shards.of(sight.pair.resource);
+        let page = self.stores.cache.journal_page(shard, Version(version.0 - 1), 1).await?;
+        if page.iter().any(|entry| entry.version == version) {
+            let old = self.stores.now().since(version) > self.stuck_after;
+            return Ok(if old { Verdict::Stuck } else { Verdict::InFlight });
+        }
+        for status in [EventStatus::Failed, EventStatus::Processing, EventStatus::Dead, EventStatus::Pending] {
+            let filter = EventFilter {
+                status: Some(status),
+                resource: Some(sight.pair.resource),
+                user: Some(sight.pair.user),
+                ..EventFilter::default()
+            };
+            let page = self.stores.database.list_events(&filter, 100, None).await?;
+            if page.events.iter().any(|entry| entry.event.version == version) {
+                return Ok(Verdict::Stuck);
+            }
+        }
+        // Between the looks at row and journal it may have been committed and settled.
+        let now = self.look_at_pairs(&[sight.pair]).await?;
+        Ok(if now.first() == Some(sight) { Verdict::Missing } else { Verdict::InFlight })
+    }
+}
+
+/// A pair's state as an action.
+pub(crate) const fn action_of(state: Side) -> Action {
+    Action::from_liked(state.value != 0)
+}

@@ -1,0 +1,140 @@
+//! One run: counts what it compared, repairs, and writes everything down.
+
+use crate::error::CheckError;
+use crate::mend::Mender;
+use crate::verdict::{Finding, RepairNote, Subject};
+use chrono::{DateTime, Utc};
+use domain::LikeEvent;
+use event_store::{FindingRecord, RunRecord, RunStatus};
+use uuid::Uuid;
+
+/// A run that is not at its end.
+pub(crate) struct Pass {
+    mender: Mender,
+    kind: &'static str,
+    pub(crate) run: RunRecord,
+    max_findings: u32,
+    dry_run: bool,
+    /// Compared and on their way.
+    pub(crate) in_flight: u64,
+}
+
+impl Pass {
+    pub(crate) fn new(mender: Mender, kind: &'static str, max_findings: u32) -> Self {
+        let run = RunRecord {
+            id: Uuid::now_v7(),
+            kind: kind.to_owned(),
+            strategy: mender.fix.effective().name().to_owned(),
+            status: RunStatus::Running.name().to_owned(),
+            started_at: mender.inspector.wall_clock(),
+            finished_at: None,
+            checked: 0,
+            inconsistent: 0,
+            repaired: 0,
+            coverage: None,
+        };
+        Self { mender, kind, run, max_findings, dry_run: false, in_flight: 0 }
+    }
+
+    /// Only says what would be done.
+    pub(crate) const fn dry(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+
+    pub(crate) fn compared(&mut self, things: usize) {
+        self.run.checked += i64::try_from(things).unwrap_or(i64::MAX);
+        metrics::counter!("consistency_checked_total", "run" => self.kind).increment(things as u64);
+    }
+
+    /// Writes findings down, repairs them, and writes down what the repairs did. Gives them back with that.
+    pub(crate) async fn take(&mut self, findings: Vec<Finding>) -> Result<Vec<Finding>, CheckError> {
+        let mut done = Vec::with_capacity(findings.len());
+        for finding in findings {
+            done.push(self.take_with(finding, None).await?);
+        }
+        Ok(done)
+    }
+
+    /// The same for one, with the event that repairs it.
+    pub(crate) async fn take_with(
+        &mut self,
+        mut finding: Finding,
+        event: Option<&LikeEvent>,
+    ) -> Result<Finding, CheckError> {
+        if !finding.verdict.is_wrong() {
+            self.in_flight += 1;
+            return Ok(finding);
+        }
+        self.run.inconsistent += 1;
+        let (kind, verdict) = (finding.kind.name(), finding.verdict.name());
+        metrics::counter!("consistency_found_total", "kind" => kind, "verdict" => verdict).increment(1);
+        let written = self.run.inconsistent <= i64::from(self.max_findings);
+        let database = self.mender.inspector.stores.database.clone();
+        let mut record = record_of(&finding, self.run.id, self.mender.inspector.wall_clock());
+        if written {
+            // Before the repair: what is repaired and then forgotten would be the worse mistake.
+            database.record_finding(&record).await?;
+        }
+        let repair = self.mender.mend(&finding, event, self.dry_run).await?;
+        metrics::counter!("consistency_repairs_total", "action" => repair.action, "outcome" => repair.outcome)
+            .increment(1);
+        let repaired = repair.outcome == "repaired";
+        self.run.repaired += i64::from(repaired);
+        tracing::warn!(
+            kind,
+            verdict,
+            subject = ?finding.subject,
+            action = repair.action,
+            outcome = repair.outcome,
+            "inconsistency"
+        );
+        finding.repair = Some(repair);
+        if written {
+            record.details = details(&finding);
+            record.repaired_at = repaired.then(|| self.mender.inspector.wall_clock());
+            database.record_repair(&record).await?;
+        }
+        Ok(finding)
+    }
+
+    /// Writes down how far it is.
+    pub(crate) async fn save(&self, status: RunStatus) -> Result<(), CheckError> {
+        let strategy = self.mender.fix.effective().name();
+        self.mender.inspector.stores.database.save_run(&self.run, self.kind, strategy, status).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn finish(&mut self, status: RunStatus) -> Result<(), CheckError> {
+        self.run.finished_at = Some(self.mender.inspector.wall_clock());
+        status.name().clone_into(&mut self.run.status);
+        self.save(status).await
+    }
+}
+
+fn details(finding: &Finding) -> String {
+    let Finding { cache, stored, detail, repair, .. } = finding;
+    let repair: &Option<RepairNote> = repair;
+    serde_json::json!({ "cache": cache, "stored": stored, "detail": detail, "repair": repair }).to_string()
+}
+
+fn record_of(finding: &Finding, run_id: Uuid, now: DateTime<Utc>) -> FindingRecord {
+    let (resource_type, resource_id, user_id) = match finding.subject {
+        Subject::Resource(resource) => (resource.kind.name(), resource.id.get(), None),
+        Subject::Pair(pair) => (pair.resource.kind.name(), pair.resource.id.get(), Some(pair.user.get())),
+        Subject::Shard { shard } => ("shard", i64::from(shard.0), None),
+    };
+    FindingRecord {
+        run_id,
+        resource_type: resource_type.to_owned(),
+        resource_id,
+        user_id,
+        kind: finding.kind.name().to_owned(),
+        verdict: finding.verdict.name().to_owned(),
+        cache_value: finding.cache.map(|side| side.value),
+        stored_value: finding.stored.map(|side| side.value),
+        details: details(finding),
+        repaired_at: None,
+        created_at: now,
+    }
+}

@@ -1,0 +1,131 @@
+//! What the last hours looked like.
+
+use crate::checker::Checker;
+use crate::error::CheckError;
+use chrono::{DateTime, TimeDelta, Utc};
+use event_store::{FindingRecord, HourRecord, KindRecord, RunRecord};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+const RUNS: u32 = 50;
+const FINDINGS: u32 = 200;
+const RESOURCES: usize = 20;
+const LAGS: u32 = 5_000;
+
+/// `GET /consistency/report`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Hours looked back.
+    pub hours: u32,
+    /// From then on.
+    pub since: DateTime<Utc>,
+    /// Runs.
+    pub runs: i64,
+    /// Things compared in all of them.
+    pub checked: i64,
+    /// Things found wrong.
+    pub inconsistent: i64,
+    /// Those of them that were repaired.
+    pub repaired: i64,
+    /// Found and not repaired by the run that found them.
+    pub open: i64,
+    /// Part of the comparisons that found nothing wrong, 0 to 1; none if nothing was compared.
+    pub consistency_rate: Option<f64>,
+    /// The same as nines: 0.999 is 3. None if nothing was wrong, or nothing compared.
+    pub nines: Option<f64>,
+    /// Coverage of the newest full sweep.
+    pub coverage: Option<f64>,
+    /// What was found.
+    pub by_kind: Vec<KindRecord>,
+    /// Resources with most of the newest findings, `video:1` and how many.
+    pub by_resource: Vec<(String, u64)>,
+    /// From acceptance to commit, over the newest events.
+    pub lag: LagReport,
+    /// By hour.
+    pub trend: Vec<HourRecord>,
+    /// Newest runs.
+    pub latest_runs: Vec<RunRecord>,
+    /// Newest findings.
+    pub latest_findings: Vec<FindingRecord>,
+}
+
+/// Milliseconds from acceptance to commit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct LagReport {
+    /// Events that were looked at.
+    pub events: usize,
+    /// Median.
+    pub p50_ms: i64,
+    /// 95th percentile.
+    pub p95_ms: i64,
+    /// 99th percentile.
+    pub p99_ms: i64,
+    /// Longest.
+    pub max_ms: i64,
+}
+
+impl LagReport {
+    fn of(mut lags: Vec<i64>) -> Self {
+        lags.sort_unstable();
+        let at = |percent: usize| lags.get((lags.len() * percent / 100).min(lags.len().saturating_sub(1))).copied();
+        let [p50_ms, p95_ms, p99_ms, max_ms] = [50, 95, 99, 100].map(|percent| at(percent).unwrap_or(0));
+        Self { events: lags.len(), p50_ms, p95_ms, p99_ms, max_ms }
+    }
+}
+
+impl Checker {
+    /// Reads what all checkers wrote in the last hours; at most as far back as reports are kept.
+    pub async fn report(&self, hours: u32) -> Result<Report, CheckError> {
+        let database = &self.inspector().stores.database;
+        let since = self.inspector().wall_clock() - TimeDelta::hours(i64::from(hours));
+        let trend = database.runs_by_hour(since).await?;
+        let by_kind = database.findings_by_kind(since).await?;
+        let latest_findings = database.findings_since(since, FINDINGS).await?;
+        let latest_runs = database.runs_since(since, RUNS).await?;
+        let lag = LagReport::of(database.commit_lags(LAGS).await?);
+
+        let sum = |part: fn(&HourRecord) -> i64| trend.iter().map(part).sum::<i64>();
+        let (checked, inconsistent) = (sum(|hour| hour.checked), sum(|hour| hour.inconsistent));
+        let repaired = sum(|hour| hour.repaired);
+        let consistency_rate = (checked > 0).then(|| 1.0 - inconsistent.min(checked) as f64 / checked as f64);
+        let nines = consistency_rate.filter(|rate| *rate < 1.0).map(|rate| -(1.0 - rate).log10());
+        let mut of_resource: BTreeMap<String, u64> = BTreeMap::new();
+        for finding in &latest_findings {
+            *of_resource.entry(format!("{}:{}", finding.resource_type, finding.resource_id)).or_default() += 1;
+        }
+        let mut by_resource: Vec<(String, u64)> = of_resource.into_iter().collect();
+        by_resource.sort_by_key(|(_, found)| std::cmp::Reverse(*found));
+        by_resource.truncate(RESOURCES);
+        let coverage = latest_runs.iter().find(|run| run.kind == "full").and_then(|run| run.coverage);
+        Ok(Report {
+            hours,
+            since,
+            runs: sum(|hour| hour.runs),
+            checked,
+            inconsistent,
+            repaired,
+            open: inconsistent - repaired,
+            consistency_rate,
+            nines,
+            coverage,
+            by_kind,
+            by_resource,
+            lag,
+            trend,
+            latest_runs,
+            latest_findings,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_nothing_and_of_something() {
+        assert_eq!(LagReport::of(Vec::new()), LagReport::default());
+        let lag = LagReport::of((1..=100).rev().collect());
+        assert_eq!((lag.events, lag.p50_ms, lag.p99_ms, lag.max_ms), (100, 51, 100, 100));
+    }
+}

@@ -1,0 +1,208 @@
+//! The full sweep: step by step through journals, ledger, history and counters, at a bounded rate. Its position is kept
+//! in the database after every step, so whoever is in office goes on where the last one stopped.
+
+use crate::checker::Checker;
+use crate::error::CheckError;
+use crate::pass::Pass;
+use chrono::{DateTime, Utc};
+use domain::{LikeEvent, LikeIntent, Origin, Pair, ResourceType};
+use event_store::{Behavior, RunRecord, RunStatus};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const POSITION: &str = "consistency_sweep";
+const LATE_EVENTS: u32 = 500;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Phase {
+    Journals,
+    Ledger,
+    History,
+    Videos,
+    Comments,
+}
+
+/// Short names: it is kept in 255 characters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Position {
+    #[serde(rename = "r")]
+    run: Uuid,
+    /// Begin of the run in microseconds.
+    #[serde(rename = "t")]
+    started: i64,
+    #[serde(rename = "p")]
+    phase: Phase,
+    #[serde(rename = "a")]
+    after_id: i64,
+    #[serde(rename = "e")]
+    after_event: Option<Uuid>,
+    /// Checked, inconsistent, repaired.
+    #[serde(rename = "n")]
+    numbers: (i64, i64, i64),
+    /// Resources looked at, and how many there were at the beginning.
+    #[serde(rename = "c")]
+    resources: (u64, u64),
+}
+
+impl Checker {
+    /// Runs or continues a full sweep; `None` if it was stopped before its end.
+    pub async fn sweep(&self, stop: &CancellationToken) -> Result<Option<RunRecord>, CheckError> {
+        let database = &self.inspector().stores.database;
+        let mut pass = self.pass("full");
+        let saved = database.remembered(POSITION).await?.and_then(|text| serde_json::from_str::<Position>(&text).ok());
+        let mut position = match saved {
+            Some(position) => {
+                pass.run.id = position.run;
+                pass.run.started_at = DateTime::from_timestamp_micros(position.started).unwrap_or_default();
+                (pass.run.checked, pass.run.inconsistent, pass.run.repaired) = position.numbers;
+                position
+            }
+            None => Position {
+                run: pass.run.id,
+                started: pass.run.started_at.timestamp_micros(),
+                phase: Phase::Journals,
+                after_id: 0,
+                after_event: None,
+                numbers: (0, 0, 0),
+                resources: (0, database.count_resources().await?),
+            },
+        };
+        pass.save(RunStatus::Running).await?;
+        loop {
+            let began = tokio::time::Instant::now();
+            let checked = pass.run.checked;
+            let more = self.step(&mut position, &mut pass).await?;
+            position.numbers = (pass.run.checked, pass.run.inconsistent, pass.run.repaired);
+            let (seen, known) = position.resources;
+            pass.run.coverage = Some(if seen >= known { 1.0 } else { seen as f64 / known as f64 });
+            metrics::gauge!("consistency_coverage").set(pass.run.coverage.unwrap_or(0.0));
+            if !more {
+                pass.finish(RunStatus::Finished).await?;
+                database.remember(POSITION, "").await?;
+                return Ok(Some(pass.run));
+            }
+            pass.save(RunStatus::Running).await?;
+            database.remember(POSITION, &serde_json::to_string(&position).unwrap_or_default()).await?;
+            let things = (pass.run.checked - checked).max(0) as f64;
+            let due = Duration::from_secs_f64(things / f64::from(self.config().max_rate));
+            tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                () = tokio::time::sleep_until(began + due) => {}
+            }
+        }
+    }
+
+    /// One step; false after the last one.
+    async fn step(&self, position: &mut Position, pass: &mut Pass) -> Result<bool, CheckError> {
+        match position.phase {
+            Phase::Journals => {
+                self.journals(pass).await?;
+                position.phase = Phase::Ledger;
+            }
+            Phase::Ledger => {
+                position.after_event = self.ledger(position.after_event, pass).await?;
+                if position.after_event.is_none() {
+                    position.phase = Phase::History;
+                }
+            }
+            Phase::History => {
+                let since = self.inspector().wall_clock() - self.config().history;
+                position.after_event = self.history(position.after_event, since, pass).await?;
+                if position.after_event.is_none() {
+                    position.phase = Phase::Videos;
+                }
+            }
+            Phase::Videos | Phase::Comments => {
+                let videos = position.phase == Phase::Videos;
+                let kind = if videos { ResourceType::Video } else { ResourceType::Comment };
+                match self.counters(kind, position, pass).await? {
+                    Some(next) => position.after_id = next,
+                    None if videos => (position.phase, position.after_id) = (Phase::Comments, 0),
+                    None => return Ok(false),
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Books, old entries, and ledger rows that nobody takes up.
+    async fn journals(&self, pass: &mut Pass) -> Result<(), CheckError> {
+        let inspector = self.inspector();
+        let (status, wrong) = inspector.books().await?;
+        pass.compared(status.len());
+        pass.take(wrong).await?;
+        for books in &status {
+            let old = inspector.old_entries(books).await?;
+            pass.compared(old.len());
+            pass.take(old).await?;
+        }
+        let due = inspector.wall_clock() - self.config().stuck_after;
+        let late = inspector.stores.database.late_events(due, LATE_EVENTS).await?;
+        pass.compared(late.len());
+        pass.take(late.iter().map(crate::verdict::late_finding).collect()).await?;
+        Ok(())
+    }
+
+    async fn ledger(&self, after: Option<Uuid>, pass: &mut Pass) -> Result<Option<Uuid>, CheckError> {
+        let limit = self.config().batch_size;
+        let database = &self.inspector().stores.database;
+        let step = database.ledger_after(after, DateTime::UNIX_EPOCH, limit).await?;
+        pass.compared(step.len());
+        for audit in step.iter().filter(|audit| !audit.in_history) {
+            let event = &audit.entry.event;
+            pass.take_with(crate::verdict::history_finding(event), Some(event)).await?;
+        }
+        let full = step.len() as u64 >= u64::from(limit);
+        Ok(step.last().map(|audit| audit.entry.event.intent.id).filter(|_| full))
+    }
+
+    async fn history(
+        &self,
+        after: Option<Uuid>,
+        since: DateTime<Utc>,
+        pass: &mut Pass,
+    ) -> Result<Option<Uuid>, CheckError> {
+        let inspector = self.inspector();
+        let (step, next) = inspector.stores.database.behaviors_after(after, since, self.config().batch_size).await?;
+        pass.compared(step.len());
+        for (finding, behavior) in inspector.rows(&step).await? {
+            pass.take_with(finding, Some(&event_of(&behavior))).await?;
+        }
+        let mut pairs: Vec<Pair> = step.iter().map(|behavior| behavior.pair).collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        let findings = inspector.pairs(&pairs).await?;
+        pass.take(findings).await?;
+        Ok(next)
+    }
+
+    async fn counters(
+        &self,
+        kind: ResourceType,
+        position: &mut Position,
+        pass: &mut Pass,
+    ) -> Result<Option<i64>, CheckError> {
+        let inspector = self.inspector();
+        let database = &inspector.stores.database;
+        let step = database.audit_page(kind, position.after_id, self.config().batch_size).await?;
+        pass.compared(step.resources.len());
+        position.resources.0 += step.resources.len() as u64;
+        let findings = inspector.counts_but(&step.resources, &step.suspects).await?;
+        pass.take(findings).await?;
+        Ok(step.next)
+    }
+}
+
+/// The event that an entry of the history came from, as far as rows are concerned.
+fn event_of(behavior: &Behavior) -> LikeEvent {
+    let intent = LikeIntent {
+        id: behavior.event_id,
+        pair: behavior.pair,
+        action: behavior.action,
+        idempotency_key: None,
+        trace: None,
+    };
+    LikeEvent { intent, version: behavior.version, origin: Origin::Import }
+}

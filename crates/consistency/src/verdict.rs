@@ -1,0 +1,298 @@
+//! What can be compared, and what can be found.
+
+use domain::cache::CachedCount;
+use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
+use serde::Serialize;
+use std::time::Duration;
+
+/// What was compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Cached counter and stored counter.
+    CachedCount,
+    /// Stored counter and live rows.
+    StoredCount,
+    /// A row and the history of its pair.
+    Row,
+    /// The history and the ledger.
+    History,
+    /// A cached pair and its row.
+    CachedPair,
+    /// An event of the ledger that is not finished.
+    Ledger,
+    /// An entry of a journal.
+    Journal,
+    /// A shard's books.
+    Books,
+}
+
+impl Kind {
+    /// As stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CachedCount => "cached_count",
+            Self::StoredCount => "stored_count",
+            Self::Row => "row",
+            Self::History => "history",
+            Self::CachedPair => "cached_pair",
+            Self::Ledger => "ledger",
+            Self::Journal => "journal",
+            Self::Books => "books",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Both sides say the same.
+    Consistent,
+    /// Accepted changes are on their way: not wrong.
+    InFlight,
+    /// They are on their way for too long.
+    Stuck,
+    /// The cache has not heard the newest of the database.
+    Stale,
+    /// Both are settled, and differ.
+    Drift,
+    /// One side lacks what the other one has.
+    Missing,
+    /// Something that stands for nothing any more.
+    Orphan,
+}
+
+impl Verdict {
+    /// As stored.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Consistent => "consistent",
+            Self::InFlight => "in_flight",
+            Self::Stuck => "stuck",
+            Self::Stale => "stale",
+            Self::Drift => "drift",
+            Self::Missing => "missing",
+            Self::Orphan => "orphan",
+        }
+    }
+
+    /// Whether this is an inconsistency: lag is none.
+    pub const fn is_wrong(self) -> bool {
+        !matches!(self, Self::Consistent | Self::InFlight)
+    }
+}
+
+/// What it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(untagged)]
+pub enum Subject {
+    /// A user and a resource.
+    Pair(Pair),
+    /// A resource.
+    Resource(Resource),
+    /// A shard.
+    Shard {
+        /// Its number.
+        shard: ShardId,
+    },
+}
+
+/// What one side says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Side {
+    /// Count, or 1 for liked and 0 for not.
+    pub value: i64,
+    /// Version, where there is one.
+    pub version: Option<Version>,
+    /// Revision, where there is one.
+    pub revision: Option<i64>,
+    /// Entries not settled; of a cached counter.
+    pub pending: Option<i64>,
+}
+
+impl From<CachedCount> for Side {
+    fn from(count: CachedCount) -> Self {
+        Self {
+            value: count.served,
+            version: Some(count.last_version),
+            revision: Some(count.stored_revision),
+            pending: Some(count.pending),
+        }
+    }
+}
+
+impl From<StoredCount> for Side {
+    fn from(stored: StoredCount) -> Self {
+        let (version, revision) = (Some(stored.last_version), Some(stored.revision));
+        Self { value: stored.count, version, revision, pending: None }
+    }
+}
+
+impl From<PairState> for Side {
+    fn from(state: PairState) -> Self {
+        Self { value: i64::from(state.liked), version: Some(state.version), revision: None, pending: None }
+    }
+}
+
+impl From<i64> for Side {
+    fn from(value: i64) -> Self {
+        Self { value, version: None, revision: None, pending: None }
+    }
+}
+
+/// What a repair did, or why not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepairNote {
+    /// What was done.
+    pub action: &'static str,
+    /// `repaired`, `changed` (not as it was seen any more), `fenced`, `dry_run`, `not_in_office`, `reported`.
+    pub outcome: &'static str,
+    /// The repaired side before.
+    pub before: Option<Side>,
+    /// And after.
+    pub after: Option<Side>,
+}
+
+/// One comparison that did not end as consistent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was compared.
+    pub kind: Kind,
+    /// What was found.
+    pub verdict: Verdict,
+    /// About what.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// What the cache (or, between tables, the derived one) says; none if it does not know.
+    pub cache: Option<Side>,
+    /// What the database (or the deriving one) says.
+    pub stored: Option<Side>,
+    /// In words, where the numbers do not say it.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub detail: String,
+    /// What was done about it.
+    pub repair: Option<RepairNote>,
+}
+
+/// A cached counter, read before the stored one.
+///
+/// `dr > revision` is impossible in that order but for a database that went back.
+pub(crate) fn judge_cached(
+    cached: Option<CachedCount>,
+    stored: StoredCount,
+    now: Version,
+    stuck_after: Duration,
+) -> Verdict {
+    let Some(cached) = cached else { return Verdict::Consistent };
+    if cached.pending > 0 {
+        let old = now.since(cached.last_version) > stuck_after;
+        return if old { Verdict::Stuck } else { Verdict::InFlight };
+    }
+    match cached.stored_revision.cmp(&stored.revision) {
+        std::cmp::Ordering::Less => Verdict::Stale,
+        std::cmp::Ordering::Greater => Verdict::Drift,
+        std::cmp::Ordering::Equal if cached.served != stored.count || cached.stored != stored.count => Verdict::Drift,
+        std::cmp::Ordering::Equal => Verdict::Consistent,
+    }
+}
+
+/// A stored counter and live rows of the same snapshot.
+pub(crate) const fn judge_stored(stored: Option<StoredCount>, live: i64) -> Verdict {
+    match stored {
+        None if live > 0 => Verdict::Missing,
+        Some(stored) if stored.count != live => Verdict::Drift,
+        _ => Verdict::Consistent,
+    }
+}
+
+/// A cached pair, read before its row. A newer one is only a suspect: its event may be on its way.
+pub(crate) fn judge_pair(cached: Option<PairState>, row: PairState) -> Verdict {
+    let Some(cached) = cached else { return Verdict::Consistent };
+    if !cached.liked && row == PairState::UNTOUCHED {
+        // Never liked, or a tombstone that was purged.
+        return Verdict::Consistent;
+    }
+    match cached.version.cmp(&row.version) {
+        std::cmp::Ordering::Less => Verdict::Stale,
+        std::cmp::Ordering::Greater => Verdict::Missing,
+        std::cmp::Ordering::Equal if cached.liked != row.liked => Verdict::Drift,
+        std::cmp::Ordering::Equal => Verdict::Consistent,
+    }
+}
+
+/// An event that should have been taken up long ago: the retries' work, so it is only reported.
+pub(crate) fn late_finding(entry: &event_store::LedgerEntry) -> Finding {
+    let side = Side { version: Some(entry.event.version), ..Side::from(i64::from(entry.retry_count)) };
+    Finding {
+        kind: Kind::Ledger,
+        verdict: Verdict::Stuck,
+        subject: Subject::Pair(entry.event.pair()),
+        cache: None,
+        stored: Some(side),
+        detail: format!("event {} is {} since {}", entry.event.intent.id, entry.status, entry.updated_at),
+        repair: None,
+    }
+}
+
+/// A completed event that the history lacks.
+pub(crate) fn history_finding(event: &domain::LikeEvent) -> Finding {
+    let state = PairState { liked: event.intent.action.liked(), version: event.version };
+    Finding {
+        kind: Kind::History,
+        verdict: Verdict::Missing,
+        subject: Subject::Pair(event.pair()),
+        cache: None,
+        stored: Some(state.into()),
+        detail: format!("the history lacks event {}", event.intent.id),
+        repair: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Version = Version(100_000_000);
+    const LIMIT: Duration = Duration::from_secs(1);
+
+    fn cached(served: i64, pending: i64, stored: i64, stored_revision: i64) -> Option<CachedCount> {
+        Some(CachedCount { served, pending, last_version: Version(99_500_000), stored, stored_revision })
+    }
+
+    #[test]
+    fn lag_is_told_from_drift() {
+        let stored = StoredCount { count: 5, revision: 7, last_version: Version::ZERO };
+        let judge = |cached| judge_cached(cached, stored, NOW, LIMIT);
+        for (seen, verdict) in [
+            (None, Verdict::Consistent),
+            (cached(5, 0, 5, 7), Verdict::Consistent),
+            (cached(9, 2, 5, 7), Verdict::InFlight),
+            (cached(9, 2, 1, 1), Verdict::InFlight),
+            (cached(4, 0, 4, 6), Verdict::Stale),
+            (cached(6, 0, 5, 7), Verdict::Drift),
+            (cached(5, 0, 4, 7), Verdict::Drift),
+            (cached(5, 0, 5, 8), Verdict::Drift),
+        ] {
+            assert_eq!(judge(seen), verdict, "{seen:?}");
+        }
+        let old = cached(9, 2, 5, 7).map(|count| CachedCount { last_version: Version(1), ..count });
+        assert_eq!(judge(old), Verdict::Stuck);
+    }
+
+    #[test]
+    fn a_purged_tombstone_is_nothing() {
+        let state = |liked, version| PairState { liked, version: Version(version) };
+        for (seen, row, verdict) in [
+            (None, state(true, 5), Verdict::Consistent),
+            (Some(state(true, 5)), state(true, 5), Verdict::Consistent),
+            (Some(state(false, 5)), state(true, 5), Verdict::Drift),
+            (Some(state(true, 4)), state(false, 5), Verdict::Stale),
+            (Some(state(true, 6)), state(false, 5), Verdict::Missing),
+            (Some(state(false, 6)), PairState::UNTOUCHED, Verdict::Consistent),
+            (Some(state(true, 6)), PairState::UNTOUCHED, Verdict::Missing),
+        ] {
+            assert_eq!(judge_pair(seen, row), verdict, "{seen:?} {row:?}");
+        }
+    }
+}

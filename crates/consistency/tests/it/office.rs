@@ -1,0 +1,69 @@
+//! One repairer at a time.
+
+use crate::rig::{PATIENCE, Rig, quick, video_of};
+use consistency::{ConsistencyConfig, Strategy};
+use domain::StoredCount;
+use domain::cache::{CountRepair, RepairOutcome};
+use event_store::Fenced;
+use std::time::Duration;
+use test_support::build::video_pair;
+use test_support::eventually;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_office_is_held_by_one_and_lost_cleanly() {
+    let rig = Rig::new().await;
+    rig.like(video_pair(1, 1)).await;
+    rig.settled().await;
+    let brief = ConsistencyConfig { lease: Duration::from_millis(600), ..quick(Strategy::DatabaseFirst) };
+    let (one, two) = (rig.checker_with(brief.clone()).await, rig.checker_with(brief).await);
+    assert!(one.office().hold().await.unwrap());
+    assert!(!two.office().hold().await.unwrap());
+    let old = one.office().token().unwrap();
+    assert!(one.office().hold().await.unwrap());
+    assert_eq!(one.office().token(), Some(old), "renewed, the same term");
+
+    // The first one sleeps past its lease, as if stopped, with its token in hand.
+    eventually(PATIENCE, "the second takes office", async || two.office().hold().await.unwrap()).await;
+    assert_eq!(one.office().token(), None, "its own clock told it");
+    let new = two.office().token().unwrap();
+    assert!(new > old);
+
+    let now = chrono::DateTime::from(std::time::SystemTime::now());
+    let database = &rig.stores.database;
+    rig.sql("UPDATE like_counts SET like_count = 9").await;
+    assert_eq!(database.repair_count(video_of(1), 0, old, now).await.unwrap(), Fenced::Refused);
+    let seen = rig.stores.cache.counts(&[video_of(1)]).await.unwrap()[0].unwrap();
+    let stored = StoredCount { count: 7, revision: 1, ..StoredCount::default() };
+    let repair = CountRepair { resource: video_of(1), seen, stored, abandoned: false };
+    assert_eq!(rig.stores.cache.repair_count(&repair, old).await.unwrap(), RepairOutcome::Fenced);
+    assert!(!one.office().hold().await.unwrap());
+    assert!(matches!(database.repair_count(video_of(1), 0, new, now).await.unwrap(), Fenced::Done(_)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checker_that_stops_gives_the_office_back_and_another_goes_on() {
+    let rig = Rig::new().await;
+    rig.like(video_pair(1, 1)).await;
+    rig.settled().await;
+    let config = ConsistencyConfig { hot_data_check: Duration::from_millis(300), ..quick(Strategy::DatabaseFirst) };
+    let stop = CancellationToken::new();
+    let one = rig.checker_with(config.clone()).await;
+    let running = tokio::spawn(one.clone().run(stop.clone()));
+    eventually(PATIENCE, "in office", async || one.office().token()).await;
+    stop.cancel();
+    running.await.unwrap();
+    assert_eq!(one.office().token(), None);
+
+    // By itself: a drift is found among the hot resources and repaired.
+    let two = rig.checker_with(config).await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(two.run(stop.clone()));
+    rig.redis::<()>(&format!("HINCRBY {} n 3", rig.counter(1))).await;
+    eventually(PATIENCE, "the repair", async || {
+        rig.stores.cache.counts(&[video_of(1)]).await.unwrap()[0].is_some_and(|count| count.served == 1)
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap();
+}

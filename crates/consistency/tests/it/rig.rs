@@ -1,0 +1,172 @@
+//! An installation without a broker: accepted likes are applied directly. And ways to break it behind its back.
+
+use cache_manager::{Keys, RedisConfig};
+use consistency::{AutoFix, Checker, ConsistencyConfig, Kind, Strategy, Verdict};
+use deadpool_redis::redis::{Client, Cmd, FromRedisValue, aio::MultiplexedConnection};
+use domain::cache::CacheRules;
+use domain::{Action, Pair, Resource, ShardCount};
+use event_store::{DatabaseConfig, EventStore, FindingRecord};
+use std::sync::Arc;
+use std::time::Duration;
+use sync_engine::accept::Acceptor;
+use sync_engine::apply::Applier;
+use sync_engine::recheck::Recheck;
+use sync_engine::relay::Relay;
+use sync_engine::{Stores, SyncConfig, WritePath};
+use test_support::build::{intent, video_pair};
+use test_support::{eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Rig {
+    pub(crate) stores: Stores,
+    pub(crate) acceptor: Acceptor,
+    pub(crate) keys: Keys,
+    _stop: tokio_util::sync::DropGuard,
+    raw: MultiplexedConnection,
+    database_url: String,
+    redis: RedisConfig,
+}
+
+const SHARDS: u16 = 4;
+
+impl Rig {
+    pub(crate) async fn new() -> Self {
+        let (redis, mariadb) = tokio::join!(shared::redis(), shared::mariadb());
+        let (redis, mariadb) = (redis.unwrap().url(), mariadb.unwrap().url());
+        let database_url = fresh_database(mariadb).await.unwrap();
+        let prefix = format!("{}:", unique_name("checker"));
+        let redis_config = RedisConfig { url: redis.into(), key_prefix: prefix.clone(), ..RedisConfig::default() };
+        let stores = stores(&redis_config, &database_url).await;
+        stores.prepare().await.unwrap();
+        let sync = SyncConfig::default();
+        let applier = Applier::new(stores.clone(), sync.retry.into());
+        let (handle, relay) = Relay::new(stores.clone(), applier, None, 100_000, 500);
+        let (recheck, task) = Recheck::new(stores.clone());
+        let stop = CancellationToken::new();
+        tokio::spawn(relay.run(stop.clone()));
+        tokio::spawn(task.run(stop.clone()));
+        let acceptor = Acceptor::new(stores.clone(), handle, recheck, 32, WritePath::EventDriven);
+        let raw = Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let keys = Keys::new(prefix, ShardCount::new(SHARDS).unwrap());
+        Self { stores, acceptor, keys, _stop: stop.drop_guard(), raw, database_url, redis: redis_config }
+    }
+
+    /// A checker of its own process: nothing shared but the stores.
+    pub(crate) async fn checker_with(&self, config: ConsistencyConfig) -> Checker {
+        Checker::new(stores(&self.redis, &self.database_url).await, config, unique_name("owner"))
+    }
+
+    /// The same, in office.
+    pub(crate) async fn repairing(&self, strategy: Strategy) -> Checker {
+        let checker = self.checker_with(quick(strategy)).await;
+        assert!(checker.office().hold().await.unwrap());
+        checker
+    }
+
+    pub(crate) async fn like(&self, pair: Pair) {
+        self.act(pair, Action::Like).await;
+    }
+
+    pub(crate) async fn act(&self, pair: Pair, action: Action) {
+        self.acceptor.accept_one(intent(pair, action)).await.unwrap();
+    }
+
+    pub(crate) async fn settled(&self) {
+        eventually(PATIENCE, "an empty journal", async || {
+            let status = self.stores.cache.shard_status().await.unwrap();
+            expect_eq(status.iter().map(|shard| shard.journal_len).sum::<u64>(), 0)
+        })
+        .await;
+    }
+
+    /// One command, words separated by spaces.
+    pub(crate) async fn redis<T: FromRedisValue>(&self, words: &str) -> T {
+        let mut command = Cmd::new();
+        words.split(' ').for_each(|word| {
+            command.arg(word);
+        });
+        command.query_async(&mut self.raw.clone()).await.unwrap()
+    }
+
+    pub(crate) async fn command(&self, command: &Cmd) {
+        command.query_async::<()>(&mut self.raw.clone()).await.unwrap();
+    }
+
+    pub(crate) async fn sql(&self, statements: &str) -> String {
+        let schema = self.database_url.rsplit_once('/').unwrap().1;
+        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+    }
+
+    /// Owner of the checkers' lease.
+    pub(crate) fn lease_key(&self) -> String {
+        format!("{}{{l:consistency}}:o", self.redis.key_prefix)
+    }
+
+    pub(crate) fn counter(&self, video: i64) -> String {
+        self.keys.counter(video_of(video))
+    }
+
+    /// Everything written down so far, as `(kind, verdict, resource, repaired)`, sorted.
+    pub(crate) async fn found(&self) -> Vec<FindingRecord> {
+        let since = chrono_epoch();
+        self.stores.database.findings_since(since, 10_000).await.unwrap()
+    }
+
+    /// Rows, counters and cache all agree.
+    pub(crate) async fn assert_agreement(&self, videos: impl Iterator<Item = i64>) {
+        let resources: Vec<Resource> = videos.map(video_of).collect();
+        let cached = self.stores.cache.counts(&resources).await.unwrap();
+        let audits = self.stores.database.audit_counts(&resources).await.unwrap();
+        for (cached, audit) in cached.into_iter().zip(audits) {
+            let stored = audit.stored.unwrap();
+            assert_eq!(stored.count, audit.live, "{audit:?}");
+            let Some(cached) = cached else { continue };
+            let says = (cached.served, cached.pending, cached.stored, cached.stored_revision);
+            assert_eq!(says, (stored.count, 0, stored.count, stored.revision), "{audit:?}");
+        }
+    }
+}
+
+async fn stores(redis: &RedisConfig, database_url: &str) -> Stores {
+    let shards = ShardCount::new(SHARDS).unwrap();
+    let rules = CacheRules {
+        shards,
+        pair_ttl: Duration::from_secs(3600),
+        counter_ttl: Duration::from_secs(3600),
+        idempotency_ttl: Duration::from_secs(60),
+        journal_limit: 1_000_000,
+        user_limit: None,
+    };
+    let database = DatabaseConfig { url: database_url.to_owned().into(), ..DatabaseConfig::default() };
+    let store = EventStore::connect(&database).await.unwrap();
+    Stores::new(Arc::new(redis.build(rules).unwrap()), store, shards, SyncConfig::default().circuit)
+}
+
+/// Quick to call something stuck, and quick to look again.
+pub(crate) fn quick(strategy: Strategy) -> ConsistencyConfig {
+    ConsistencyConfig {
+        stuck_after: Duration::from_millis(400),
+        confirm_after: Duration::from_millis(100),
+        lease: Duration::from_secs(120),
+        max_rate: 1_000_000,
+        auto_fix: AutoFix { enabled: true, strategy, dry_run: false },
+        ..ConsistencyConfig::default()
+    }
+}
+
+pub(crate) fn video_of(id: i64) -> Resource {
+    video_pair(1, id).resource
+}
+
+pub(crate) fn is(record: &FindingRecord, kind: Kind, verdict: Verdict, id: i64) -> bool {
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    record.kind == name(serde_json::to_value(kind).unwrap())
+        && record.verdict == name(serde_json::to_value(verdict).unwrap())
+        && record.resource_id == id
+}
+
+fn chrono_epoch() -> chrono::DateTime<chrono::Utc> {
+    chrono::DateTime::UNIX_EPOCH
+}
