@@ -10,8 +10,8 @@ use crate::users::Users;
 use crate::wal::{Ticket, Wal};
 use crate::{EmbeddedConfig, OpenError, segment};
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, CacheResult, CacheRules, CachedCount, LikeCache, SettleReport, Settlement,
-    ShardStatus,
+    AcceptOutcome, AcceptRequest, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache, PairRepair,
+    RepairOutcome, SettleReport, Settlement, ShardStatus,
 };
 use domain::codec::EncodedEvent;
 use domain::{Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -231,5 +231,18 @@ impl LikeCache for EmbeddedCache {
     async fn release_lease(&self, name: &str, owner: &str) -> CacheResult<()> {
         self.leases.release(name, owner);
         Ok(())
+    }
+
+    async fn fence_repairs(&self, token: u64) -> CacheResult<()> {
+        self.shards.each().for_each(|mut shard| shard.fence(token));
+        Ok(())
+    }
+
+    async fn repair_count(&self, repair: &CountRepair, token: u64) -> CacheResult<RepairOutcome> {
+        Ok(self.shards.of(repair.resource).repair_count(repair, token, &self.rules, self.now()))
+    }
+
+    async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
+        Ok(self.shards.of(repair.pair.resource).repair_pair(repair, token, self.now(), &self.wal))
     }
 }

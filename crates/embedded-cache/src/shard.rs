@@ -1,5 +1,7 @@
 //! One shard: pairs, counters, journal, clock. The rules are those of the Redis scripts `accept.lua` and `settle.lua`.
 
+mod repair;
+
 use crate::EmbeddedConfig;
 use crate::error::WalError;
 use crate::generations::{Forgettable, Generations};
@@ -102,6 +104,8 @@ pub(crate) struct Shard {
     answers: Generations<(Pair, Box<str>), FirstAnswer>,
     journal: BTreeMap<i64, Entry>,
     books: Books,
+    /// Largest token of a repairer.
+    fence: u64,
     /// Of the last record: whoever is told what it changed waits for it, too.
     last_ticket: Option<Ticket>,
 }
@@ -119,6 +123,7 @@ impl Shard {
             answers: Generations::new(config.max_keys / shards),
             journal: BTreeMap::new(),
             books,
+            fence: 0,
             last_ticket: None,
         }
     }

@@ -60,7 +60,14 @@ impl Pool {
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(config.lock_timeout)
                 .disable_statement_logging();
-            let pool = || bounded::<Sqlite>(SqlitePoolOptions::new(), config);
+            // After a full disk SQLite has rolled back by itself, which the driver takes for a transaction that is still open:
+            // such a connection would never begin another one.
+            let pool = || {
+                bounded::<Sqlite>(SqlitePoolOptions::new(), config).before_acquire(|connection, _| {
+                    let usable = !connection.is_in_transaction();
+                    Box::pin(async move { Ok(usable) })
+                })
+            };
             Ok(Self::Sqlite(SqlitePools {
                 writer: pool().max_connections(1).connect_lazy_with(
                     options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", "8192"),

@@ -15,9 +15,15 @@ use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::retention::Retention;
 use sync_engine::retry::Retrier;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Sent to a process whose file would exceed its limit; unless caught, it kills. The same number on Linux and macOS.
+const SIGXFSZ: i32 = 25;
 
 /// Serves until the soft token.
 pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> anyhow::Result<()> {
+    // A file that may not grow is an error of the write, not the end of the process.
+    let _caught = signal(SignalKind::from_raw(SIGXFSZ)).context("listening for signals")?;
     // The directory first: who starts a second process by mistake should learn that, and not that a port is taken.
     let cache = Arc::new(open_cache(&settings, &plan.data_dir)?);
     let sockets = Sockets::bind(&settings.service).await?;

@@ -115,7 +115,7 @@ async fn a_full_disk_refuses_and_comes_back() -> Result<()> {
     let before = journal(&cache).await.len();
     for user in 5_001..=5_003 {
         let outcome = cache.accept(&[like(video_pair(user, 1))]).await.pop().expect("an answer");
-        let error = outcome.err().expect("a like was answered that is not kept");
+        let error = outcome.expect_err("a like was answered that is not kept");
         assert!(error.is_unavailable() && error.to_string().contains("cannot be written"), "{error}");
     }
     assert!(cache.ping().await.is_err());

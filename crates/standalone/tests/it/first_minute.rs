@@ -1,0 +1,59 @@
+//! What a newcomer sees.
+
+use crate::house::{House, PATIENCE, like, video};
+use interaction_proto::v1;
+use test_support::{Binary, eventually, http};
+
+/// What it prints is true: the commands work, the page is there, the numbers move, the data stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_says_what_to_try_and_that_works() {
+    let house = House::new();
+    let server = house.start_ready("").await;
+    let said = server.log();
+    for part in [house.grpc_addr(), format!("http://{}/", house.http_addr()), house.data_dir().display().to_string()] {
+        assert!(said.contains(&part), "{part} is not said:\n{said}");
+    }
+    let command = said.lines().find_map(|line| line.split_once("-p syncctl -- ")).expect("no command to try").1;
+    let tried = Binary::build("syncctl").args(command.split_whitespace()).start().unwrap();
+    assert!(tried.wait_exit(PATIENCE).await.unwrap().success(), "{}", tried.log());
+    assert!(tried.log().contains("video:42: liked, count 1"), "{}", tried.log());
+
+    let (code, page) = http::get(&house.http_addr(), "/").await.unwrap();
+    assert!(code == 200 && page.contains("<h1>Likes</h1>"), "{code} {page}");
+    eventually(PATIENCE, "the like in the database", async || {
+        let (_, metrics) = http::get(&house.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
+        let wanted = ["applied_events_total 1\n", "journal_entries 0\n"];
+        if wanted.iter().all(|line| metrics.contains(line)) { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    house.end(server).await;
+
+    let server = house.start_ready("").await;
+    let mut client = house.client().await;
+    let answer = client.like(like(2, 42)).await.unwrap().into_inner();
+    assert_eq!(answer.count, Some(2));
+    let request = v1::ListLikersRequest { resource: Some(video(42)), page_size: 10, page_token: String::new() };
+    eventually(PATIENCE, "both users in the list", async || {
+        let likers =
+            client.clone().list_likers(request.clone()).await.map_err(|error| error.to_string())?.into_inner().likers;
+        let users: Vec<i64> = likers.iter().map(|liker| liker.user_id).collect();
+        if users == [2, 1] { Ok(()) } else { Err(format!("{users:?}")) }
+    })
+    .await;
+    house.end(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_moves_the_page() {
+    let house = House::new();
+    let server = house.start("", &["--demo=200"]);
+    house.ready(&server).await;
+    eventually(PATIENCE, "likes that nobody sent", async || {
+        let (_, metrics) = http::get(&house.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("likes_total{outcome=\"accepted\"} "));
+        let likes: f64 = line.and_then(|number| number.parse().ok()).unwrap_or(0.0);
+        if likes > 100.0 { Ok(()) } else { Err(format!("{likes} likes")) }
+    })
+    .await;
+    house.end(server).await;
+}

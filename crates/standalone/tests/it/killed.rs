@@ -1,0 +1,91 @@
+//! Killed at every point that exists here, under load: after a restart nothing is lost and nothing is there twice.
+
+use crate::house::{House, PATIENCE, finished};
+use std::os::unix::process::ExitStatusExt;
+use test_support::eventually;
+
+const SIGABRT: i32 = 6;
+const OPERATIONS: u32 = 4_000;
+
+async fn survives(point: &str, nth: u32) {
+    // Small files, so that the points of changing files come soon.
+    let house = House::new().with("EMBEDDED_CACHE__SEGMENT_BYTES", "20000");
+    let victim = house.start_ready(&format!("{point}:{nth}")).await;
+    let load = house.load(OPERATIONS);
+    let status = victim.wait_exit(PATIENCE).await.unwrap();
+    let said = format!("failpoint {point} reached");
+    assert!(status.signal() == Some(SIGABRT) && victim.log().contains(&said), "{status}: {}", victim.log());
+    assert!(load.is_running(), "it died when the load was over: {}", load.log());
+    let restarted = house.start_ready("").await;
+    finished(&load).await;
+    house.verify().await;
+    house.end(restarted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn taken_and_not_written() {
+    survives("journal.taken", 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn written_and_not_answered() {
+    survives("journal.written", 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn between_two_journal_files() {
+    survives("journal.next_file", 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_a_settled_file_goes() {
+    survives("journal.settled_file", 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn accepted_and_not_answered() {
+    survives("accept.accepted", 300).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ledger_inserted() {
+    survives("store.ledger_inserted", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_commit() {
+    survives("store.before_commit", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn committed_and_not_settled() {
+    survives("apply.committed", 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settled() {
+    survives("apply.settled", 10).await;
+}
+
+/// Again and again, at no particular point, also while it replays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_times_kill_9() {
+    let house = House::new();
+    let mut server = house.start_ready("").await;
+    let load = house.load(20_000);
+    for _ in 0..5 {
+        let before = house.acknowledged();
+        eventually(PATIENCE, "a thousand more answers", async || {
+            let more = house.acknowledged() - before;
+            if more >= 1_000 { Ok(()) } else { Err(format!("{more} more; load: {}", load.log())) }
+        })
+        .await;
+        assert!(load.is_running(), "the load ended too early to show anything");
+        server.kill9().unwrap();
+        server = house.start("", &[]);
+    }
+    house.ready(&server).await;
+    finished(&load).await;
+    house.verify().await;
+    house.end(server).await;
+}

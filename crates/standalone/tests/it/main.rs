@@ -1,0 +1,8 @@
+//! The real program: its first minute, its end at every point, its refusals.
+
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod first_minute;
+mod house;
+mod killed;
+mod refusals;

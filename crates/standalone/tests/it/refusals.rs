@@ -1,0 +1,87 @@
+//! What it does not do, said clearly.
+
+use crate::house::{House, PATIENCE, like};
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_process_on_the_same_data_is_refused() {
+    let house = House::new();
+    let first = house.start_ready("").await;
+    let second = house.start("", &[]);
+    let status = second.wait_exit(PATIENCE).await.unwrap();
+    let expected = format!("in use by another process (pid {})", first.pid().unwrap());
+    assert!(status.code() == Some(1) && second.log().contains(&expected), "{status}: {}", second.log());
+    house.client().await.like(like(1, 1)).await.unwrap();
+    // A killed process leaves no lock behind.
+    first.kill9().unwrap();
+    let third = house.start_ready("").await;
+    house.end(third).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_command_line_or_setting_is_exit_code_64() {
+    let house = House::new();
+    let unknown = house.start("", &["--nope"]);
+    assert_eq!(unknown.wait_exit(PATIENCE).await.unwrap().code(), Some(64), "{}", unknown.log());
+    let house = house.with("EMBEDDED_CACHE__DURABILITY", "perhaps");
+    let wrong = house.start("", &[]);
+    assert_eq!(wrong.wait_exit(PATIENCE).await.unwrap().code(), Some(64), "{}", wrong.log());
+    assert!(wrong.log().contains("embedded_cache.durability"), "{}", wrong.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_data_directory_that_cannot_be_is_named() {
+    let house = House::new();
+    std::fs::write(house.data_dir(), "a file").unwrap();
+    let server = house.start("", &[]);
+    let status = server.wait_exit(PATIENCE).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert!(server.log().contains(&house.data_dir().display().to_string()), "{}", server.log());
+    assert!(house.path().is_dir());
+}
+
+/// The journal cannot go on (its next file's name is taken): no like is answered that is not kept, the process lives, and
+/// comes back by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_refuses_refuses_likes_and_nothing_else() {
+    // The database is on the same full disk: reached, but nothing can be written directly either.
+    let house = House::new().with("EMBEDDED_CACHE__SEGMENT_BYTES", "600").with("EVENT_DRIVEN_SYNC__DIRECT_WRITES", "1");
+    let server = house.start_ready("").await;
+    let mut client = house.client().await;
+    let next = house.data_dir().join("journal").join("journal-0000000000000002.log");
+    std::fs::create_dir(&next).unwrap();
+    let mut degraded = 0;
+    for user in 1..=40 {
+        match client.like(like(user, 1)).await {
+            Ok(answer) => degraded += i32::from(answer.into_inner().degraded),
+            Err(status) => assert!(matches!(status.code(), Code::Unavailable | Code::ResourceExhausted), "{status:?}"),
+        }
+    }
+    assert!(degraded > 0, "the journal was never missed");
+    assert!(server.is_running());
+    std::fs::remove_dir(&next).unwrap();
+    house.ready(&server).await;
+    assert!(!client.like(like(100, 2)).await.unwrap().into_inner().degraded);
+    house.end(server).await;
+}
+
+/// A limit on the size of files stands for a disk that is full, for journal and database alike.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_refuses_likes_and_all_comes_back_with_room() {
+    let house = House::new();
+    let server = house.start_with_file_limit(600 * 1024);
+    house.ready(&server).await;
+    let load = house.load_without_retries(8_000);
+    let ended = load.wait_exit(PATIENCE).await.unwrap();
+    assert!(!ended.success() && load.log().contains("UNAVAILABLE"), "the disk was never full: {}", load.log());
+    assert!(server.is_running(), "{}", server.log());
+
+    let pid = server.pid().unwrap().to_string();
+    let lifted = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status().unwrap();
+    assert!(lifted.success());
+    house.ready(&server).await;
+    let answer = house.client().await.like(like(1, 1_000_000)).await.unwrap().into_inner();
+    assert!(answer.changed && !answer.degraded, "{answer:?}");
+    house.verify_shared().await;
+    house.end(server).await;
+}
