@@ -197,7 +197,14 @@ impl Plan {
         let mut round: Vec<Step> = Vec::new();
         let mut taken = 0;
         let mut skipped = Vec::new();
-        while round.len() < count && skipped.len() < 40 {
+        for _ in 0..40 {
+            if round.len() == count {
+                break;
+            }
+            if self.deck.is_empty() {
+                // The new deck has these, too.
+                skipped.clear();
+            }
             let Some(fault) = self.draw() else { break };
             if taken & fault.targets() != 0 {
                 skipped.push(fault);
