@@ -5,7 +5,7 @@ use Role::{Consumer, Server};
 use std::path::Path;
 use test_support::Binary;
 
-const OPERATIONS: u32 = 4_000;
+const OPERATIONS: u32 = 3_000;
 
 const fn other(role: Role) -> Role {
     match role {
