@@ -17,7 +17,8 @@ use std::collections::{HashMap, HashSet};
 pub struct DirectOutcome {
     /// State of the pair after this intent.
     pub liked: bool,
-    /// Whether this call wrote the intent; otherwise the same was written before.
+    /// Whether this intent changed the pair: written by this call, or already in the ledger (accepted by a cache whose
+    /// answer got lost) with the row as wanted. Otherwise the pair was changed since, or an equal intent came before.
     pub changed: bool,
     /// Version of the pair's state.
     pub version: Version,
@@ -75,14 +76,14 @@ impl EventStore {
         for intent in intents {
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
             let decided = decided_here.contains(&intent.pair) && state.liked == intent.action.liked();
-            let changed = !decided && written.insert(intent.id);
-            if changed {
+            let known = !decided && !written.insert(intent.id);
+            if !decided && !known {
                 let version = version_of(now).max(Version(state.version.0 + 1));
                 *state = PairState { liked: intent.action.liked(), version };
                 decided_here.insert(intent.pair);
                 events.push(LikeEvent { intent: intent.clone(), version, origin: Origin::Direct });
             }
-            steps.push((*state, changed));
+            steps.push((*state, !decided && state.liked == intent.action.liked()));
         }
 
         let mut pair_events: Vec<PairEvent> =

@@ -6,6 +6,7 @@ use domain::{Action, Origin, StoredCount, Version};
 on_both!(
     direct_writes_take_the_next_version,
     a_repeated_direct_write_changes_nothing,
+    an_intent_that_a_cache_accepted_unheard_is_answered_as_a_change,
     a_wish_that_the_row_fulfils_outlives_older_events,
     intents_of_one_call_follow_each_other,
     refreshes_are_remembered_until_deleted,
@@ -36,6 +37,16 @@ async fn a_repeated_direct_write_changes_nothing(db: TestDb) {
     let same_event = db.store.apply_direct(&[first], at(4_000), true).await.unwrap()[0];
     assert_eq!((same_event.changed, same_event.liked, same_event.version), (false, false, Version(3_000)));
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
+    assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
+}
+
+async fn an_intent_that_a_cache_accepted_unheard_is_answered_as_a_change(db: TestDb) {
+    // The answer got lost, the event did not: it is applied before its server turns to the database.
+    let event = like(1, 7, 5_000);
+    db.store.apply(std::slice::from_ref(&event), at(1_000)).await.unwrap();
+    let outcome = db.store.apply_direct(&[event.intent], at(9_000), true).await.unwrap()[0];
+    assert_eq!((outcome.changed, outcome.liked, outcome.version), (true, true, Version(5_000)));
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 1);
     assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
 }
 
