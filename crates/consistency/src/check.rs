@@ -148,7 +148,12 @@ impl Inspector {
 
     fn sight(&self, resource: Resource, cached: Option<CachedCount>, audit: CountAudit, now: Version) -> CountSight {
         let mut sight = CountSight { resource, cached, audit, verdict: Verdict::Consistent };
-        sight.verdict = judge_cached(cached, sight.truth(), now, self.stuck_after);
+        let mut truth = sight.truth();
+        if judge_stored(audit.stored, audit.live) != Verdict::Consistent {
+            // Its revision says nothing either, but live rows do.
+            truth.revision = cached.map_or(0, |cached| cached.stored_revision);
+        }
+        sight.verdict = judge_cached(cached, truth, now, self.stuck_after);
         sight
     }
 

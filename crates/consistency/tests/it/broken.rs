@@ -56,8 +56,8 @@ async fn break_everything(rig: &Rig) -> Vec<(Kind, Verdict, i64)> {
     let around = intent(video_pair(99, 13), Action::Like);
     rig.stores.database.apply_direct(&[around], now, false).await.unwrap();
     // An entry whose event the database has.
-    let ledger = rig.stores.database.ledger_after(None, chrono::DateTime::UNIX_EPOCH, 1).await.unwrap();
-    let event = &ledger[0].entry.event;
+    let ledger = rig.stores.database.ledger_after(None, chrono::DateTime::UNIX_EPOCH, 1_000).await.unwrap();
+    let event = &ledger.iter().find(|audit| audit.entry.event.pair() == video_pair(1, 14)).unwrap().entry.event;
     let orphan = event.pair().resource;
     let shard = rig.stores.shards().of(orphan);
     let id = format!("{}-0", rig.stores.now().0 + 1);

@@ -58,7 +58,7 @@ async fn checks_and_reports_and_refuses_nonsense() {
         ("/consistency/check", "{\"resource_type\":\"video\"}", "resource_id"),
         ("/consistency/check", "{\"resource_type\":\"film\",\"resource_id\":1}", "resource_type"),
         ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":0}", "resource_id"),
-        ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":\"1\"}", "integer"),
+        ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":\"1\"}", "expected i64"),
         ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":1,\"repair\":1}", "repair"),
     ] {
         let (status, answer) = call(&router, "POST", path, body).await;
