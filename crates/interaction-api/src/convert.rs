@@ -178,7 +178,7 @@ mod tests {
     fn every_mistake_is_named_at_once() {
         let fields = violated(|v| drop(intent(v, "", 0, Some(video(-1)), Action::Like, "k".repeat(129))));
         assert_eq!(fields, ["user_id", "resource.id", "idempotency_key"]);
-        assert_eq!(violated(|v| drop(resource(v, "", None))), ["resource"]);
+        assert_eq!(violated(|v| _ = resource(v, "", None)), ["resource"]);
     }
 
     #[test]
@@ -194,9 +194,9 @@ mod tests {
     #[test]
     fn unknown_types_and_page_sizes() {
         let unknown = v1::Resource { r#type: 9, id: 1 };
-        assert_eq!(violated(|v| drop(resource(v, "", Some(unknown)))), ["resource.type"]);
-        assert_eq!(violated(|v| drop(page_size(v, 101))), ["page_size"]);
-        assert_eq!(violated(|v| drop(page_size(v, -1))), ["page_size"]);
+        assert_eq!(violated(|v| _ = resource(v, "", Some(unknown))), ["resource.type"]);
+        assert_eq!(violated(|v| _ = page_size(v, 101)), ["page_size"]);
+        assert_eq!(violated(|v| _ = page_size(v, -1)), ["page_size"]);
         assert!(violated(|v| assert_eq!(page_size(v, 0), DEFAULT_PAGE)).is_empty());
     }
 }

@@ -1,5 +1,7 @@
 //! The sample configuration is a test.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking; helpers too")]
+
 use service_runtime::Configured;
 use settings::Settings;
 use std::path::Path;
