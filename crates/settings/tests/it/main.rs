@@ -25,7 +25,7 @@ fn the_sample_names_every_key_and_its_default() {
 #[test]
 fn mistakes_are_one_line_that_names_the_key() {
     for (text, expected) in [
-        ("redis:\n  ulr: x\n", "redis.ulr"),
+        ("redis:\n  ulr: x\n", "redis: unknown key ulr"),
         ("rabbitmq:\n  prefetch: many\n", "rabbitmq.prefetch"),
         ("event_driven_sync:\n  batch_size: 0\n", "event_driven_sync.batch_size"),
         ("event_driven_sync:\n  shards: 0\n", "event_driven_sync.shards"),
