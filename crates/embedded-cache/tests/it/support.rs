@@ -33,7 +33,8 @@ impl Home {
             .unwrap()
             .map(|entry| entry.unwrap())
             .filter(|entry| entry.file_name().to_string_lossy().starts_with("journal-"))
-            .map(|entry| (entry.path(), entry.metadata().unwrap().len()))
+            // A settled file may be deleted while it is listed.
+            .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.len())))
             .collect();
         files.sort();
         files
