@@ -28,8 +28,7 @@ pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result
         .parse(format!("lapin=off,{directives}"))
         .map_err(|error| ConfigError::key(key, format!("{directives:?}: {error}")))?;
     let colours = std::io::stderr().is_terminal();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // An error means that there is one already, as in tests.
     let _ = match config.log_format {
         LogFormat::Human => subscriber.with_target(false).try_init(),
