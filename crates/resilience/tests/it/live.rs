@@ -6,7 +6,7 @@ use Role::{Consumer, Server};
 use serde_json::Value;
 use test_support::Binary;
 
-const OPERATIONS: u32 = 6_000;
+const OPERATIONS: u32 = 10_000;
 
 /// Users who like once, and a reader of counts.
 fn watched_load(system: &mut System) -> Binary {
@@ -31,7 +31,7 @@ async fn served_counts_never_go_down() {
     let load = watched_load(&mut system);
     dies_at(&consumer, "apply.committed").await;
     dies_at(&server, "bus.sent").await;
-    let consumer = system.start(Consumer, "settle.shard:30").await;
+    let consumer = system.start(Consumer, "settle.shard:2").await;
     let server = system.start(Server, "").await;
     dies_at(&consumer, "settle.shard").await;
     let consumer = system.start(Consumer, "").await;
