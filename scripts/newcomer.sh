@@ -43,7 +43,6 @@ cd "$work/clone"
 started=$SECONDS
 cargo build --quiet --locked --release
 say "built in $((SECONDS - started)) s$([[ -n ${CARGO_TARGET_DIR:-} ]] && echo ', reusing what was built before')"
-cargo build --quiet --locked --release -p syncctl
 target=${CARGO_TARGET_DIR:-$PWD/target}
 
 free_port() {
@@ -62,14 +61,15 @@ start() {
 is_ready() { (exec 3<>"/dev/tcp/${http/://}" && printf 'GET /health HTTP/1.0\r\n\r\n' >&3 && grep -q '"status":"ok"' <&3) 2>/dev/null; }
 ready() {
   local step
-  for ((step = 0; step < 300; step++)); do
+  # Long, because cargo may have to wait for others who build.
+  for ((step = 0; step < 3000; step++)); do
     is_ready && return
     kill -0 "$server" 2>/dev/null || die "the server ended"
     sleep 0.1
   done
-  die "the server is not ready after 30 s"
+  die "the server is not ready after 300 s"
 }
-kill_9() { kill -KILL "$server"; wait "$server" 2>/dev/null || true; }
+kill_9() { { kill -KILL "$server"; wait "$server"; } 2>/dev/null || true; }
 syncctl() { "$target/release/syncctl" "$@"; }
 verify() {
   syncctl verify --grpc-addr "$grpc" --http-addr "$http" --database-url "sqlite:$PWD/interaction-data/interaction.db" "$@" >"$work/verify" ||

@@ -41,8 +41,8 @@ impl fmt::Display for Facts<'_> {
         }
         let addr = if self.grpc.port() == 50051 { String::new() } else { format!(" --addr {}", self.grpc) };
         writeln!(f, "\nTry, in another terminal:\n")?;
-        writeln!(f, "  cargo run --release -p syncctl -- like{addr} 1 video:42")?;
-        writeln!(f, "  cargo run --release -p syncctl -- counts{addr} video:42")?;
+        writeln!(f, "  cargo run --release --bin syncctl -- like{addr} 1 video:42")?;
+        writeln!(f, "  cargo run --release --bin syncctl -- counts{addr} video:42")?;
         writeln!(
             f,
             "  grpcurl -plaintext -d '{{\"user_id\":2,\"resource\":{{\"type\":\"RESOURCE_TYPE_VIDEO\",\"id\":42}}}}' {} \

@@ -13,7 +13,7 @@ async fn it_says_what_to_try_and_that_works() {
     for part in [house.grpc_addr(), format!("http://{}/", house.http_addr()), house.data_dir().display().to_string()] {
         assert!(said.contains(&part), "{part} is not said:\n{said}");
     }
-    let command = said.lines().find_map(|line| line.split_once("-p syncctl -- ")).expect("no command to try").1;
+    let command = said.lines().find_map(|line| line.split_once("--bin syncctl -- ")).expect("no command to try").1;
     let tried = Binary::build("syncctl").args(command.split_whitespace()).start().unwrap();
     assert!(tried.wait_exit(PATIENCE).await.unwrap().success(), "{}", tried.log());
     assert!(tried.log().contains("video:42: liked, count 1"), "{}", tried.log());
