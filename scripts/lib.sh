@@ -43,6 +43,8 @@ start_part() {
   # Descriptor 9 is the lock of up.sh and down.sh. A background job leads no group, so setsid does not fork.
   LIKES_RUN=$RUN_DIR/$name setsid "$@" >>"$RUN_DIR/logs/$name.log" 2>&1 </dev/null 9>&- &
   printf '%s\n' "$!" >"$RUN_DIR/$name.pid"
+  # Between fork and exec it is still a copy of this shell, without the mark: whoever asked now would call it dead.
+  while kill -0 "$!" 2>/dev/null && ! pid_of "$name" >/dev/null; do sleep 0.01; done
 }
 
 # stop_part NAME SECONDS: SIGTERM, after that long SIGKILL; then whatever else carries its mark.

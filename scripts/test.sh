@@ -80,8 +80,9 @@ step() {
   local heading=$1 started=$SECONDS
   shift
   printf '\n==> %s\n' "$heading"
-  # In the background, so that a signal is handled at once.
-  (set -euo pipefail; "$@") </dev/null &
+  # In the background, so that a signal is handled at once; with a copy of what it prints, to repeat it if it fails.
+  # That copy is written by a process without the mark: it ends when the last program of the step has.
+  (set -euo pipefail; "$@") </dev/null > >(exec env -u LIKES_TEST_RUN tee "$SCRATCH/step-${#names[@]}.log") 2>&1 &
   ok=1
   wait "$!" || ok=0
   names+=("$heading") times+=($((SECONDS - started)))
@@ -114,7 +115,10 @@ build() { cargo build --locked --workspace --lib --bins --tests --examples; }
 # All tests share one set of servers, except those that kill theirs.
 tests() {
   export RUN_DIR=$SCRATCH/tests
-  "$ROOT/scripts/up.sh" --stores-only >/dev/null
+  "$ROOT/scripts/up.sh" --stores-only || {
+    "$ROOT/scripts/down.sh" --wipe
+    return 1
+  }
   local name value port
   while IFS='=' read -r name value; do export "TEST_$name=$value"; done <"$RUN_DIR/env"
   port=${TEST_DATABASE_URL##*:}
@@ -227,6 +231,15 @@ step "build" build
 step "tests" tests
 if ((!fast)); then system; fi
 step "no process is left" nothing_left
+
+# The first step that failed usually explains the others.
+for ((number = 0; number < ${#names[@]}; number++)); do
+  [[ ${results[number]} == FAILED ]] || continue
+  printf '\n--- %s failed; what it said:\n' "${names[number]}"
+  grep -E '^(test .* FAILED|error|---- |thread .* panicked)' -A 4 "$SCRATCH/step-$number.log" | tail -n 120 || true
+  printf -- '--- and at its end:\n'
+  tail -n 30 "$SCRATCH/step-$number.log"
+done
 
 printf '\n'
 for ((number = 0; number < ${#names[@]}; number++)); do

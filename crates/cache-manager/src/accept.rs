@@ -16,6 +16,7 @@ const IDEMPOTENCY_KEY: u32 = 2;
 const USER_LIMIT: u32 = 4;
 const FILL: u32 = 8;
 const WITHOUT_COUNT: u32 = 16;
+const REWRITE: u32 = 32;
 
 /// Code of an item that came after its deadline; then all items of the call did.
 const EXPIRED: i64 = 6;
@@ -160,6 +161,9 @@ fn options(request: &AcceptRequest, rules: &CacheRules) -> u32 {
     }
     if request.limited && rules.user_limit.is_some() {
         options |= USER_LIMIT;
+    }
+    if request.rewrite {
+        options |= REWRITE;
     }
     options
         | match request.missing {

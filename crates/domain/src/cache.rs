@@ -61,6 +61,8 @@ pub struct AcceptRequest {
     pub missing: MissingCount,
     /// Whether this request uses one of the user's tokens.
     pub limited: bool,
+    /// Write even if the pair is as wanted: somebody may have changed the row around this cache.
+    pub rewrite: bool,
 }
 
 /// What became of one like.

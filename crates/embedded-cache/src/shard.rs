@@ -182,7 +182,7 @@ impl Shard {
 
         let held = self.pairs.get(&pair).filter(|held| held.expires > now.us).copied();
         let same = held.is_some_and(|held| held.state.liked == wanted);
-        let unchanged = held.filter(|held| same && held.ours).map(|held| held.state.version);
+        let unchanged = held.filter(|held| same && held.ours && !request.rewrite).map(|held| held.state.version);
         if unchanged.is_none() && self.journal.len() as u64 >= rules.journal_limit {
             return Ok((AcceptOutcome::Overloaded, None));
         }

@@ -62,6 +62,7 @@
 //! | `repeat_counted` | a repeated like counts again | liked twice: counted again |
 //! | `fill_without_recheck` | a fill is believed | change between load and fill: stale count |
 //! | `direct_forgets_refresh` | a degraded write is not noted for the cache | cache comes back: wrong cached pair |
+//! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |
 //!
 //! The live oracle (`served_counts_never_go_down`): users who only like, processes that die, the broker cut off; a served

@@ -1,4 +1,5 @@
-//! Accept: the hot path. One round trip to the cache, no database unless the cache does not know a counter.
+//! Accept: the hot path. One round trip to the cache; no database unless the cache does not know a counter, or
+//! "unchanged" is to be confirmed.
 //!
 //! The rare ways (fill, direct write) are boxed: the common future stays small.
 //!
@@ -6,13 +7,15 @@
 //! write) exists. A failed answer leaves open which, so repeating a like is always safe.
 
 use crate::config::WritePath;
+use crate::confirm::Confirm;
 use crate::metrics;
+use crate::planted::planted;
 use crate::recheck::Recheck;
 use crate::relay::RelayHandle;
 use crate::stores::{Stores, time_of};
-use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount};
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount, Settlement};
 use domain::codec::{EncodedEvent, encode_payload};
-use domain::{LikeIntent, Origin, Resource, StoredCount, Version};
+use domain::{LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
 use event_store::{DirectOutcome, StoreError};
 use futures::FutureExt;
 use moka::future::Cache;
@@ -87,6 +90,7 @@ pub struct Acceptor {
     relay: RelayHandle,
     recheck: Recheck,
     loads: Cache<Resource, StoredCount>,
+    confirm: Confirm,
     direct_writes: Arc<Semaphore>,
     synchronous: Arc<AtomicBool>,
 }
@@ -102,7 +106,9 @@ impl Acceptor {
     ) -> Self {
         let loads = Cache::builder().max_capacity(SINGLE_FLIGHT_ENTRIES).time_to_live(SINGLE_FLIGHT_TTL).build();
         let synchronous = Arc::new(AtomicBool::new(write_path == WritePath::Synchronous));
-        Self { stores, relay, recheck, loads, direct_writes: Arc::new(Semaphore::new(direct_writes)), synchronous }
+        let confirm = Confirm::new(stores.database.clone());
+        let direct_writes = Arc::new(Semaphore::new(direct_writes));
+        Self { stores, relay, recheck, loads, confirm, direct_writes, synchronous }
     }
 
     /// Accepts one like.
@@ -132,6 +138,7 @@ impl Acceptor {
                 intent,
                 missing: MissingCount::Report,
                 limited: true,
+                rewrite: false,
             })
             .collect();
         let mut outcomes = self.ask_cache(&requests).await;
@@ -150,6 +157,12 @@ impl Acceptor {
             }
         }
         fail::fail_point!("accept.accepted");
+
+        let unchanged: Vec<usize> =
+            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(AcceptOutcome::Unchanged(_)))).collect();
+        if !unchanged.is_empty() && !planted("unchanged_unconfirmed") {
+            degraded |= !self.confirm(&mut requests, &mut outcomes, &unchanged).boxed().await;
+        }
 
         // What the cache did not do is written directly, if the cache is why.
         let away: Vec<usize> =
@@ -172,6 +185,76 @@ impl Acceptor {
             None => self.stores.cache_circuit.success(),
         }
         outcomes
+    }
+
+    /// Writes again what the cache took for unchanged although the row has moved on, or might have; false if nobody can
+    /// say.
+    async fn confirm(
+        &self,
+        requests: &mut [AcceptRequest],
+        outcomes: &mut [CacheResult<AcceptOutcome>],
+        unchanged: &[usize],
+    ) -> bool {
+        let pairs: Vec<Pair> = unchanged.iter().map(|i| requests[*i].intent.pair).collect();
+        let rows = self.rows(pairs.clone()).await;
+        let mut moved_on = Vec::new();
+        let mut newer = Vec::new();
+        for (position, index) in unchanged.iter().enumerate() {
+            let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*index] else { continue };
+            match rows.as_ref().map(|rows| rows[position]) {
+                Some(row) if row.version <= answer.version => continue,
+                Some(row) if row.liked == requests[*index].intent.action.liked() => continue,
+                Some(row) => newer.push((pairs[position], row)),
+                None => {}
+            }
+            moved_on.push(*index);
+        }
+        if moved_on.is_empty() {
+            return true;
+        }
+        if !newer.is_empty() {
+            // Raises the clock above these rows, or the event would lose against them.
+            let told = self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer }).await;
+            if let Err(error) = told {
+                // Nothing is decided: as if the call had not reached the cache.
+                moved_on.into_iter().for_each(|i| outcomes[i] = Err(error.clone()));
+                return true;
+            }
+        }
+        // Its token is taken and its key used: this is still the same attempt.
+        let again: Vec<AcceptRequest> = moved_on
+            .iter()
+            .map(|i| {
+                let mut request = requests[*i].clone();
+                request.intent.idempotency_key = None;
+                (request.limited, request.rewrite) = (false, true);
+                request
+            })
+            .collect();
+        for (i, outcome) in moved_on.into_iter().zip(self.ask_cache(&again).await) {
+            outcomes[i] = outcome;
+        }
+        rows.is_some()
+    }
+
+    async fn rows(&self, pairs: Vec<Pair>) -> Option<Vec<PairState>> {
+        if self.stores.database_circuit.is_open() {
+            return None;
+        }
+        match tokio::time::timeout(FILL_TIMEOUT, self.confirm.rows(pairs)).await {
+            Ok(Ok(rows)) => {
+                self.stores.database_circuit.success();
+                Some(rows)
+            }
+            Ok(Err(error)) => {
+                self.stores.database_circuit.failure(&error);
+                None
+            }
+            Err(elapsed) => {
+                self.stores.database_circuit.failure(&elapsed);
+                None
+            }
+        }
     }
 
     /// Puts what the database says into requests whose counter is unknown; false if the database cannot say.

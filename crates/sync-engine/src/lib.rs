@@ -20,6 +20,7 @@ pub mod accept;
 pub mod apply;
 pub mod circuit;
 mod config;
+mod confirm;
 pub mod consume;
 pub mod metrics;
 mod planted;

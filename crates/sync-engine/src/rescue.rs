@@ -128,13 +128,20 @@ impl Rescuer {
         if stuck.is_empty() {
             self.attempts.clear();
         }
-        for shard in stuck {
-            if direct {
+        if direct {
+            for shard in stuck {
                 self.apply_shard(&shard).await?;
-            } else {
-                self.republish_shard(&shard, queue_empty).await?;
+            }
+            return Ok(());
+        }
+        // Together: a confirm takes as long for one entry as for a batch.
+        let mut due = Vec::new();
+        for shard in stuck {
+            if !self.collect_due(&shard, queue_empty, &mut due).await? {
+                return Ok(());
             }
         }
+        self.republish(&due).await;
         Ok(())
     }
 
@@ -162,57 +169,64 @@ impl Rescuer {
         Ok(())
     }
 
-    async fn republish_shard(&mut self, shard: &ShardStatus, queue_empty: bool) -> Result<(), CacheError> {
+    /// Adds what is due in this shard, and publishes whenever a batch is full; false if that failed.
+    async fn collect_due(
+        &mut self,
+        shard: &ShardStatus,
+        queue_empty: bool,
+        due: &mut Vec<Due>,
+    ) -> Result<bool, CacheError> {
         // What left the journal needs no memory.
         let oldest = shard.oldest.unwrap_or(Version::ZERO);
         self.attempts.retain(|(of, version), _| *of != shard.shard || *version >= oldest);
 
         if !queue_empty && shard.settled_up_to.since(oldest) <= self.republish_after {
             // Nobody has passed the oldest entry, so none of them: a backlog is not even read.
-            return Ok(());
+            return Ok(true);
         }
         let mut after = Version::ZERO;
         for _ in 0..PAGES {
             let page = self.stores.cache.journal_page(shard.shard, after, self.batch_size).await?;
             fail::fail_point!("rescue.read");
-            let Some(last) = page.last().map(|entry| entry.version) else { return Ok(()) };
+            let Some(last) = page.last().map(|entry| entry.version) else { return Ok(true) };
             after = last;
             let now = Instant::now();
-            let due: Vec<EncodedEvent> = page
-                .into_iter()
-                .filter(|entry| {
-                    let passed = shard.settled_up_to.since(entry.version) > self.republish_after;
-                    let old = shard.now.since(entry.version) > self.republish_after;
-                    let waited =
-                        self.attempts.get(&(shard.shard, entry.version)).is_none_or(|attempt| attempt.next <= now);
-                    old && waited && (queue_empty || passed) && decoded(entry).is_some()
-                })
-                .collect();
-            if !due.is_empty() && !self.republish(shard.shard, &due).await {
-                return Ok(());
+            due.extend(page.into_iter().filter_map(|entry| {
+                let passed = shard.settled_up_to.since(entry.version) > self.republish_after;
+                let old = shard.now.since(entry.version) > self.republish_after;
+                let waited = self.attempts.get(&(shard.shard, entry.version)).is_none_or(|attempt| attempt.next <= now);
+                let stuck = old && waited && (queue_empty || passed);
+                (stuck && decoded(&entry).is_some()).then_some(Due { shard: shard.shard, entry })
+            }));
+            if due.len() >= self.batch_size && !self.republish(&std::mem::take(due)).await {
+                return Ok(false);
             }
             if shard.now.since(last) <= self.republish_after {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    async fn republish(&mut self, shard: ShardId, due: &[EncodedEvent]) -> bool {
+    async fn republish(&mut self, due: &[Due]) -> bool {
+        if due.is_empty() {
+            return true;
+        }
+        let entries: Vec<EncodedEvent> = due.iter().map(|due| due.entry.clone()).collect();
         if planted("rescuer_drops") {
-            self.applier.settle(&due.iter().filter_map(decoded).collect::<Vec<_>>(), None).await;
+            self.applier.settle(&entries.iter().filter_map(decoded).collect::<Vec<_>>(), None).await;
             return true;
         }
         let Some(publisher) = &mut self.publisher else { return false };
-        match publish(publisher, due).await {
+        match publish(publisher, &entries).await {
             Ok(()) => {
-                for entry in due {
-                    let count = self.attempts.get(&(shard, entry.version)).map_or(0, |attempt| attempt.count + 1);
+                for Due { shard, entry } in due {
+                    let count = self.attempts.get(&(*shard, entry.version)).map_or(0, |attempt| attempt.count + 1);
                     let interval = self.republish_after.saturating_mul(1 << count.min(16)).min(LONGEST_INTERVAL);
-                    self.attempts.insert((shard, entry.version), Attempt { count, next: Instant::now() + interval });
+                    self.attempts.insert((*shard, entry.version), Attempt { count, next: Instant::now() + interval });
                 }
                 metrics::rescued("republished", due.len());
-                tracing::info!(%shard, events = due.len(), "stuck journal entries published again");
+                tracing::info!(events = due.len(), "stuck journal entries published again");
                 true
             }
             Err(error) => {
@@ -224,6 +238,12 @@ impl Rescuer {
             }
         }
     }
+}
+
+/// A stuck entry whose turn it is.
+struct Due {
+    shard: ShardId,
+    entry: EncodedEvent,
 }
 
 fn decoded(entry: &EncodedEvent) -> Option<LikeEvent> {

@@ -33,6 +33,7 @@ macro_rules! cache_contract {
         $crate::cache_contract!(@tests $make;
             accept::a_change_writes_pair_counter_and_journal,
             accept::the_wanted_state_already_held_writes_nothing,
+            accept::a_rewrite_writes_what_is_held_already,
             accept::an_unknown_pair_is_taken_for_the_opposite,
             accept::an_unknown_counter_is_reported,
             accept::an_unknown_counter_is_filled,
@@ -122,7 +123,13 @@ pub fn unlike(pair: Pair) -> AcceptRequest {
 fn request(pair: Pair, action: Action) -> AcceptRequest {
     let intent = build::intent(pair, action);
     let payload = encode_payload(&intent);
-    AcceptRequest { intent, payload, missing: MissingCount::Fill(StoredCount::default()), limited: false }
+    AcceptRequest {
+        intent,
+        payload,
+        missing: MissingCount::Fill(StoredCount::default()),
+        limited: false,
+        rewrite: false,
+    }
 }
 
 fn with_key(mut request: AcceptRequest, key: &str) -> AcceptRequest {

@@ -11,7 +11,7 @@
 --        6 user limit interval us   7 user limit period us   8 deadline us by this server's clock (0: none)
 --        per item: options, payload [, count, revision, last version if option 8]
 --        options: sum of 1 like (else unlike), 2 idempotency key, 4 user limit, 8 fill a missing counter,
---        16 accept without a counter
+--        16 accept without a counter, 32 write even if the pair is as wanted
 -- Result per item: code, count (-1: none; code 5: retry after ms), version
 --        codes: 0 accepted, 1 unchanged, 2 repeated accepted, 3 count missing, 4 overloaded, 5 rate limited,
 --        6 expired, 7 repeated unchanged
@@ -51,7 +51,7 @@ local function answer(code, count, version)
   out = out + 3
 end
 
-local function accept_one(pair, counter, idempotency, user, wanted, payload, fill, without)
+local function accept_one(pair, counter, idempotency, user, wanted, payload, fill, without, rewrite)
   if idempotency then
     local first = call('GET', idempotency)
     if first then
@@ -76,7 +76,7 @@ local function accept_one(pair, counter, idempotency, user, wanted, payload, fil
 
   local held = tonumber(call('GET', pair))
   local same = held and held % 2 == wanted
-  local unchanged = same and held > 0
+  local unchanged = same and held > 0 and not rewrite
   if not unchanged and room <= 0 then return answer(4, -1, 0) end
   if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
 
@@ -130,7 +130,8 @@ for _ = 1, items do
   local payload = ARGV[a + 2]
   a = a + 2
   if band(options, 8) ~= 0 then fill = { ARGV[a + 1], ARGV[a + 2], ARGV[a + 3] }; a = a + 3 end
-  accept_one(pair, counter, idempotency, user, band(options, 1), payload, fill, band(options, 16) ~= 0)
+  accept_one(pair, counter, idempotency, user, band(options, 1), payload, fill, band(options, 16) ~= 0,
+    band(options, 32) ~= 0)
 end
 
 if last ~= last_before then call('HSET', clock, 'v', last, 'a', accepted) end

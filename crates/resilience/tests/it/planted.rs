@@ -288,6 +288,23 @@ async fn direct_forgets_refresh() {
 }
 
 #[tokio::test]
+async fn unchanged_unconfirmed() {
+    finds("unchanged_unconfirmed", "\"lost\"", async |rig| {
+        let near = accepted(rig, &[(1, Like)]).await;
+        near.applier.apply(&near.journal().await).await.unwrap();
+        // Another process cannot reach the cache, and writes around it.
+        let cut_off = rig.process().await;
+        cut_off.stores.cache_circuit.trip(&"unplugged");
+        cut_off.accept(&cut_off.dying_server(), 1, Unlike).await;
+        near.accept(&near.dying_server(), 1, Like).await;
+        near.applier.apply(&near.journal().await).await.unwrap();
+        refresh::drain(&near.stores).await.unwrap();
+        rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn park_forgets() {
     finds("park_forgets", "\"lost\"", async |rig| {
         published(rig).await;

@@ -70,6 +70,49 @@ async fn the_cache_learns_what_it_missed_before_it_serves_again() {
     rig.end().await;
 }
 
+/// One server is cut off from the cache and writes directly. Another one, whose cache was not told yet, must not take
+/// the user's next wish for the one before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stale_pair_is_no_reason_for_unchanged() {
+    let mut rig = Rig::new().await;
+    let mariadb = shared::mariadb().await.unwrap();
+    let redis = shared::redis().await.unwrap();
+    let consumer = rig.process().await;
+    consumer.consume();
+    let to_mariadb = Proxy::start(mariadb.addr().unwrap()).await.unwrap();
+    let direct = rig.database.url.clone();
+    rig.database.url = to_mariadb.url_of(rig.database_url()).into();
+    let near = rig.process().await;
+    rig.database.url = direct;
+    let to_redis = Proxy::start(redis.addr().unwrap()).await.unwrap();
+    rig.redis.url = to_redis.url_of(redis.url()).into();
+    let cut_off = rig.process().await;
+    let (near_accept, far_accept) = (near.server(), cut_off.server());
+    let liked = near_accept.accept_one(like(1, 1)).await.unwrap();
+    near.settled().await;
+
+    to_redis.cut().await;
+    assert!(far_accept.accept_one(unlike(1, 1)).await.unwrap().degraded);
+    let again = near_accept.accept_one(like(1, 1)).await.unwrap();
+    assert!(again.changed && again.liked && again.version > liked.version, "{again:?}");
+    near.settled().await;
+    assert_eq!(rig.sql("SELECT user_id FROM video_likes WHERE deleted_at IS NULL").await, "1\n");
+    // A wish that the row agrees with is still unchanged, also where many ask at once.
+    let repeated = futures::future::join_all((0..50).map(|_| near_accept.accept_one(like(1, 1)))).await;
+    assert!(repeated.iter().all(|answer| answer.as_ref().is_ok_and(|answer| !answer.changed)), "{repeated:?}");
+
+    // Nobody can say what the row is: written again, which is always right.
+    assert!(far_accept.accept_one(unlike(1, 1)).await.unwrap().degraded);
+    to_mariadb.cut().await;
+    let unsure = near_accept.accept_one(like(1, 1)).await.unwrap();
+    assert!(unsure.changed && unsure.version > again.version, "{unsure:?}");
+    near.settled().await;
+    assert_eq!(rig.sql("SELECT user_id FROM video_likes WHERE deleted_at IS NULL").await, "1\n");
+    consumer.stop().await;
+    drop((near, cut_off));
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_that_cannot_be_told_stays_out_until_it_is() {
     let mut rig = Rig::new().await;

@@ -3,7 +3,7 @@
 use super::{MakeCache, Subject, like, missing, stored, unlike};
 use crate::build::{comment_pair, video_pair};
 use anyhow::{Result, ensure};
-use domain::cache::{AcceptOutcome, CachedCount, MissingCount};
+use domain::cache::{AcceptOutcome, AcceptRequest, CachedCount, MissingCount};
 use domain::{Origin, PairState, StoredCount, Version};
 
 /// An accepted like changes pair, counter and journal, and the journal carries the payload.
@@ -42,6 +42,20 @@ pub async fn the_wanted_state_already_held_writes_nothing(make: impl MakeCache) 
     // The same of an unlike.
     let second = subject.accepted(unlike(pair)).await?;
     assert_eq!(subject.unchanged(unlike(pair)).await?, second);
+    assert_eq!(subject.journal_len().await?, 2);
+    Ok(())
+}
+
+/// A rewrite goes to the journal with a version of its own, and leaves the count to the database.
+pub async fn a_rewrite_writes_what_is_held_already(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    let first = subject.accepted(like(pair)).await?;
+    let again = subject.accepted(AcceptRequest { rewrite: true, ..like(pair) }).await?;
+    ensure!(again.version > first.version, "{again:?} after {first:?}");
+    assert_eq!(again.count, first.count);
+    assert_eq!(subject.state(pair).await?, Some(PairState { liked: true, version: again.version }));
+    assert_eq!(subject.cached_count(pair.resource).await?.pending, 2);
     assert_eq!(subject.journal_len().await?, 2);
     Ok(())
 }
