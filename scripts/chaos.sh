@@ -15,7 +15,7 @@ programs=${CARGO_TARGET_DIR:-$ROOT/target}/release
 for program in interaction-server sync-consumer syncctl chaos; do
   if [[ ! -x $programs/$program ]]; then
     command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
-    (cd "$ROOT" && cargo build --release -p interaction-server -p sync-consumer -p syncctl -p chaos)
+    build_programs
     break
   fi
 done

@@ -119,6 +119,12 @@ choose_port() {
 # Whether another part was given this port but does not listen yet.
 port_is_promised() { grep -v "^$1=" "$RUN_DIR/ports" | grep -q "=$2\$"; }
 
+# --- building
+
+# build_programs: every program, for release. Always the same selection: with another one cargo would choose other features of
+# the dependencies and build them again.
+build_programs() { (cd "$ROOT" && cargo build --locked --release --workspace --bins); }
+
 # --- installing
 
 # need_packages: installs the servers where their programs are missing.

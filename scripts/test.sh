@@ -105,7 +105,7 @@ install() {
 }
 
 # Lints and docs check, tests compile, the scripts need a release build: three times the dependencies and not once more.
-# So every command below selects the whole workspace, or, for release, what up.sh selects.
+# So every command below selects the whole workspace, and so does build_programs.
 lint() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 document() { RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps; }
 rules() { cargo test --locked --workspace --test rules; }

@@ -29,7 +29,7 @@ programs=${CARGO_TARGET_DIR:-$ROOT/target}/release
 if ((!stores_only && build)); then
   command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
   # Before anything is started: a broken build then changes nothing.
-  (cd "$ROOT" && cargo build --release -p interaction-server -p sync-consumer -p syncctl) 9>&-
+  build_programs 9>&-
 fi
 
 start_redis

@@ -5,6 +5,7 @@
 mod apply;
 mod consume;
 mod degraded;
+mod flood;
 mod journal;
 mod racing;
 mod relay;

@@ -1,0 +1,67 @@
+//! A flood of events that cannot be written and of messages that are no events: each ends where it belongs, and the
+//! good ones between them are not held up.
+
+use crate::rig::{PATIENCE, Random, Rig, event, now_version};
+use domain::codec::EncodedEvent;
+use domain::{Action, LikeEvent};
+use event_bus::{Consumer, Headers, REASON_HEADER};
+use std::time::Duration;
+use test_support::{eventually, expect_eq};
+
+const EVENTS: i64 = 3_000;
+const PER_MESSAGE: usize = 25;
+const POISONED: i64 = 13;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
+    let mut rig = Rig::new().await;
+    rig.sync.retry.base_delay = Duration::from_millis(50);
+    rig.sync.retry.max_retries = 1;
+    rig.sync.batch_size = 100;
+    rig.poison(POISONED).await;
+    let (mut random, now) = (Random(11), now_version());
+    let events: Vec<LikeEvent> = (0..EVENTS)
+        .map(|i| {
+            let video = if random.below(10) == 0 { POISONED } else { 20 + random.below(50) };
+            event(1 + i, video, Action::Like, now + i)
+        })
+        .collect();
+    let bad = events.iter().filter(|event| event.pair().resource.id.get() == POISONED).count() as i64;
+    assert!((EVENTS / 20..EVENTS / 5).contains(&bad), "{bad}");
+
+    let (mut publisher, mut wire, queue) = (rig.publisher(), rig.wire().await, rig.queue_gauge());
+    publisher.connect().await.unwrap();
+    let mut garbage = 0;
+    for (number, message) in events.chunks(PER_MESSAGE).enumerate() {
+        let message: Vec<_> = message.iter().map(EncodedEvent::from_event).collect();
+        publisher.publish(&message, &Headers::new()).await.unwrap();
+        if number % 10 == 0 {
+            wire.publish(&rig.exchange(), format!("garbage {number}").as_bytes()).await;
+            garbage += 1;
+        }
+    }
+    let consumer = rig.process().await;
+    consumer.retry();
+    consumer.consume();
+    let ledger = async |status: &str| {
+        rig.number(&format!("SELECT COUNT(*) FROM sync_events WHERE status = '{status}'")).await
+    };
+    eventually(PATIENCE, "every good event", async || expect_eq(ledger("completed").await, EVENTS - bad)).await;
+    eventually(PATIENCE, "every bad event dead", async || expect_eq(ledger("dead").await, bad)).await;
+    rig.assert_counts_are_live_rows().await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes").await, EVENTS - bad);
+
+    let mut letters = Consumer::connect_dead(&rig.bus).await.unwrap();
+    let (mut undecodable, mut poisoned) = (0, 0);
+    for _ in 0..garbage + bad {
+        let letter = tokio::time::timeout(PATIENCE, letters.next()).await.expect("no dead letter").unwrap();
+        let reason = &letter.headers[REASON_HEADER];
+        if reason.contains("poisoned video") { poisoned += 1 } else { undecodable += 1 }
+        letters.ack([&letter]).await.unwrap();
+    }
+    assert_eq!((undecodable, poisoned), (garbage, bad));
+    drop(letters);
+    consumer.stop().await;
+    assert_eq!(queue.ready().await, 0);
+    rig.end().await;
+}
