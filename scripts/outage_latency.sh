@@ -77,7 +77,7 @@ restart mariadb
 normal=$(number normal p99)
 printf '%-22s %10s %10s %10s %12s\n' 'away' 'likes/s' 'p50 ms' 'p99 ms' 'p99 / normal'
 for name in normal rabbitmq mariadb; do
-  awk -v name="$name" -v rate="$(number "$name" per_second)" -v p50="$(number "$name" p50)" -v p99="$(number "$name" p99)" \
+  awk -v name="$name" -v rate="$(number "$name" likes_per_s)" -v p50="$(number "$name" p50)" -v p99="$(number "$name" p99)" \
     -v normal="$normal" 'BEGIN { printf "%-22s %10.0f %10.2f %10.2f %12.2f\n", name == "normal" ? "nothing" : name, rate, p50 / 1000, p99 / 1000, p99 / normal }'
 done
 "$syncctl" verify "${oplogs[@]}" | tail -n 1
