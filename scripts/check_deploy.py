@@ -372,7 +372,7 @@ def check_compose(compose, drain):
         if "healthcheck" not in service and name != "otel-collector":
             problem(f"{where}: no healthcheck")
         if "build" in service:
-            if seconds(service["stop_grace_period"]) < drain:
+            if seconds(service.get("stop_grace_period", "10s")) < drain:
                 problem(f"{where}: stop_grace_period is less than {drain} s")
             if service["command"][0] not in PROGRAMS.values():
                 problem(f"{where}: there is no program {service['command'][0]}")
