@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Makes passwords for compose.yaml, once: files under deploy/secrets/, kept out of git and out of the image.
+#
+#   deploy/make_secrets.sh
+#
+# The directory is closed to others; the files in it are readable, because containers read them as users of their own.
+# What exists is left alone: databases keep the passwords they were created with.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+umask 022
+mkdir -p secrets
+chmod 700 secrets
+
+# put NAME TEXT: unless it is there.
+put() {
+  [[ -e secrets/$1 ]] && return
+  printf '%s\n' "$2" >"secrets/$1.new"
+  chmod 444 "secrets/$1.new"
+  mv "secrets/$1.new" "secrets/$1"
+  printf 'made secrets/%s\n' "$1"
+}
+
+# Hexadecimal: needs no escaping in a url.
+random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+put mysql_root_password "$(random)"
+put mysql_password "$(random)"
+put redis_password "$(random)"
+put rabbitmq_password "$(random)"
+put grafana_password "$(random)"
+
+mysql=$(cat secrets/mysql_password) redis=$(cat secrets/redis_password) rabbitmq=$(cat secrets/rabbitmq_password)
+put redis.conf "requirepass $redis"
+put rabbitmq.conf "default_user = interaction
+default_pass = $rabbitmq"
+put database_url "mysql://interaction:$mysql@mysql:3306/interaction"
+put redis_url "redis://:$redis@redis:6379/0"
+put rabbitmq_url "amqp://interaction:$rabbitmq@rabbitmq:5672/%2f"
