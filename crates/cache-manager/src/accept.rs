@@ -9,7 +9,8 @@ use deadpool_redis::redis::{Cmd, RedisError};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, MissingCount};
 use domain::{ShardId, Version};
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const LIKE: u32 = 1;
 const IDEMPOTENCY_KEY: u32 = 2;
@@ -28,32 +29,29 @@ const PLANTED: &[(&str, &str, &str)] = &[
 ];
 
 pub(crate) struct Accept {
+    connections: Arc<Connections>,
     script: Script,
+
+    keys: Keys,
+    rules: CacheRules,
 }
 
 impl Accept {
-    pub(crate) fn new() -> Self {
-        Self { script: Script::with_planted(include_str!("scripts/accept.lua"), PLANTED) }
+    pub(crate) fn new(connections: Arc<Connections>, keys: Keys, rules: CacheRules) -> Self {
+        let script = Script::with_planted(include_str!("scripts/accept.lua"), PLANTED);
+        Self { connections, script, keys, rules }
     }
 
-    pub(crate) async fn run(
-        &self,
-        connections: &Connections,
-        keys: &Keys,
-        rules: &CacheRules,
-        requests: &[AcceptRequest],
-    ) -> Vec<CacheResult<AcceptOutcome>> {
-        if let [only] = requests {
-            let shard = rules.shards.of(only.intent.pair.resource);
-            return self.run_shard(connections, keys, rules, shard, &[only]).await;
-        }
+    /// Accepts a batch: one call per shard it touches.
+    pub(crate) async fn run(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
+        let since = Instant::now();
         let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
         for (index, request) in requests.iter().enumerate() {
-            by_shard.entry(rules.shards.of(request.intent.pair.resource)).or_default().push(index);
+            by_shard.entry(self.rules.shards.of(request.intent.pair.resource)).or_default().push(index);
         }
         let calls = by_shard.into_iter().map(|(shard, indexes)| async move {
             let group: Vec<&AcceptRequest> = indexes.iter().map(|index| &requests[*index]).collect();
-            (self.run_shard(connections, keys, rules, shard, &group).await, indexes)
+            (self.run_shard(shard, &group, since).await, indexes)
         });
         // Concurrent calls on the shared connection leave in one write: the batch is one round trip.
         let mut outcomes: Vec<Option<CacheResult<AcceptOutcome>>> = vec![None; requests.len()];
@@ -65,29 +63,29 @@ impl Accept {
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(wrong_reply()))).collect()
     }
 
-    async fn run_shard(
+    /// One call; the first of its callers has waited since `since`.
+    pub(crate) async fn run_shard(
         &self,
-        connections: &Connections,
-        keys: &Keys,
-        rules: &CacheRules,
         shard: ShardId,
         requests: &[&AcceptRequest],
+        since: Instant,
     ) -> Vec<CacheResult<AcceptOutcome>> {
-        let mut reply = self.send(connections, keys, rules, shard, requests).await;
+        let shared = &self.connections.shared;
+        let mut reply = self.send(shard, requests, since).await;
         if let Ok(numbers) = &reply
             && numbers.first() == Some(&EXPIRED)
         {
             // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old.
             // Nothing was written; measure the clock anew and ask once more.
-            reply = match connections.shared.measure_clock().await {
-                Ok(_) => self.send(connections, keys, rules, shard, requests).await,
+            reply = match shared.measure_clock().await {
+                Ok(_) => self.send(shard, requests, Instant::now()).await,
                 Err(error) => Err(error),
             };
         }
         match reply {
             Ok(numbers) if numbers.len() == requests.len() * 3 => {
                 let highest = numbers.chunks_exact(3).map(|item| item[2]).max().unwrap_or(0);
-                connections.shared.answered(Version(highest));
+                shared.answered(Version(highest));
                 numbers.chunks_exact(3).map(|item| outcome(item[0], item[1], item[2])).collect()
             }
             Ok(_) => vec![Err(wrong_reply()); requests.len()],
@@ -95,27 +93,14 @@ impl Accept {
         }
     }
 
-    async fn send(
-        &self,
-        connections: &Connections,
-        keys: &Keys,
-        rules: &CacheRules,
-        shard: ShardId,
-        requests: &[&AcceptRequest],
-    ) -> Result<Vec<i64>, RedisError> {
-        let deadline = connections.shared.deadline().await?;
-        let call = self.build(keys, rules, shard, requests, deadline);
-        self.script.run(connections, &call).await
+    async fn send(&self, shard: ShardId, requests: &[&AcceptRequest], since: Instant) -> Result<Vec<i64>, RedisError> {
+        let deadline = self.connections.shared.deadline(since).await?;
+        let call = self.build(shard, requests, deadline);
+        self.script.run(&self.connections, &call).await
     }
 
-    fn build(
-        &self,
-        keys: &Keys,
-        rules: &CacheRules,
-        shard: ShardId,
-        requests: &[&AcceptRequest],
-        deadline: Version,
-    ) -> Cmd {
+    fn build(&self, shard: ShardId, requests: &[&AcceptRequest], deadline: Version) -> Cmd {
+        let Self { keys, rules, .. } = self;
         let options: Vec<u32> = requests.iter().map(|request| options(request, rules)).collect();
         let extra: u32 =
             options.iter().map(|o| u32::from(o & IDEMPOTENCY_KEY != 0) + u32::from(o & USER_LIMIT != 0)).sum();
@@ -183,15 +168,15 @@ fn outcome(code: i64, count: i64, version: i64) -> CacheResult<AcceptOutcome> {
         3 => Ok(AcceptOutcome::CountMissing),
         4 => Ok(AcceptOutcome::Overloaded),
         5 => Ok(AcceptOutcome::RateLimited { retry_after: Duration::from_millis(count.unsigned_abs()) }),
-        EXPIRED => Err(CacheError::Unavailable(std::sync::Arc::from(
-            Box::<dyn std::error::Error + Send + Sync>::from("the call reached redis after its deadline"),
-        ))),
+        EXPIRED => Err(CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+            "the call reached redis after its deadline",
+        )))),
         _ => Err(wrong_reply()),
     }
 }
 
 fn wrong_reply() -> CacheError {
-    CacheError::Rejected(std::sync::Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+    CacheError::Rejected(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
         "accept.lua: reply of unexpected shape",
     )))
 }

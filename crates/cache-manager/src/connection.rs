@@ -73,14 +73,15 @@ impl SharedConnection {
         self.answered.fetch_max(version.0, Ordering::Relaxed);
     }
 
-    /// By Redis's clock, when a call that starts now must have begun: well before its caller stops waiting, so that after
-    /// a timeout the call has either run or never will.
-    pub(crate) async fn deadline(&self) -> Result<Version, RedisError> {
+    /// By Redis's clock, when a call whose caller waits since `since` must have begun: well before the caller stops
+    /// waiting, so that after a timeout the call has either run or never will.
+    pub(crate) async fn deadline(&self, since: Instant) -> Result<Version, RedisError> {
         let now = match self.clock.now() {
             Some(now) => now,
             None => self.measure_clock().await?,
         };
-        Ok(Version(now.0 + self.patience_us))
+        let waited = i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX / 4);
+        Ok(Version(now.0 + self.patience_us - waited))
     }
 
     /// Asks Redis for its time.

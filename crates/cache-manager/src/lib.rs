@@ -12,12 +12,13 @@
 //! | `meta` | hash: `shards` |
 //!
 //! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
-//! pipelined; background work uses a small pool.
+//! pipelined and likes of one shard that meet are combined; background work uses a small pool.
 //!
 //! Deliberately absent: Redis Cluster (the keys are laid out for it, but a batch of several shards is sent to one node)
 //! and any decision about what to do when Redis is away: that is the engine's.
 
 mod accept;
+mod combine;
 mod config;
 mod connection;
 mod fill;

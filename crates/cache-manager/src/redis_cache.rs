@@ -1,6 +1,7 @@
 //! [`LikeCache`] on Redis.
 
 use crate::accept::Accept;
+use crate::combine::Combiner;
 use crate::config::{RedisConfig, cache_error};
 use crate::connection::Connections;
 use crate::fill::Fill;
@@ -16,12 +17,14 @@ use domain::cache::{
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The cache on a Redis server.
 pub struct RedisCache {
-    connections: Connections,
-    accept: Accept,
+    connections: Arc<Connections>,
+    accept: Arc<Accept>,
+    combiner: Combiner,
     settle: Settle,
     fill: Fill,
     lease: Lease,
@@ -33,14 +36,18 @@ pub struct RedisCache {
 
 impl RedisCache {
     pub(crate) fn new(config: &RedisConfig, rules: CacheRules) -> CacheResult<Self> {
+        let connections = Arc::new(Connections::new(config)?);
+        let keys = Keys::new(config.key_prefix.clone(), rules.shards);
+        let accept = Arc::new(Accept::new(Arc::clone(&connections), keys.clone(), rules.clone()));
         Ok(Self {
-            connections: Connections::new(config)?,
-            accept: Accept::new(),
+            connections,
+            combiner: Combiner::new(Arc::clone(&accept), rules.shards.get()),
+            accept,
             settle: Settle::new(),
             fill: Fill::new(),
             lease: Lease::new(),
             repair: Repair::new(),
-            keys: Keys::new(config.key_prefix.clone(), rules.shards),
+            keys,
             rules,
         })
     }
@@ -90,7 +97,13 @@ impl LikeCache for RedisCache {
     }
 
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
-        self.accept.run(&self.connections, &self.keys, &self.rules, requests).await
+        match requests {
+            [only] => {
+                let shard = self.rules.shards.of(only.intent.pair.resource);
+                vec![self.combiner.accept(shard, only.clone()).await]
+            }
+            batch => self.accept.run(batch).await,
+        }
     }
 
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {

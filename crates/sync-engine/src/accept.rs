@@ -21,7 +21,7 @@ use futures::FutureExt;
 use moka::future::Cache;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 /// What the caller of a like is told.
@@ -119,6 +119,7 @@ impl Acceptor {
 
     /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents.
     pub async fn accept(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+        let started = Instant::now();
         let results = if self.synchronous.load(Ordering::Relaxed) {
             self.write_synchronously(&intents).boxed().await
         } else if self.stores.cache_circuit.is_open() {
@@ -126,7 +127,8 @@ impl Acceptor {
         } else {
             self.accept_in_cache(intents).await
         };
-        results.iter().for_each(count_outcome);
+        let took = started.elapsed();
+        results.iter().for_each(|result| count_outcome(result, took));
         results
     }
 
@@ -398,8 +400,8 @@ fn direct_answer(outcome: &DirectOutcome, degraded: bool) -> LikeAnswer {
     }
 }
 
-fn count_outcome(result: &LikeResult) {
-    metrics::like(match result {
+fn count_outcome(result: &LikeResult, took: Duration) {
+    let outcome = match result {
         Ok(LikeAnswer { degraded: true, .. }) => "degraded",
         Ok(LikeAnswer { changed: true, .. }) => "accepted",
         Ok(_) => "unchanged",
@@ -407,5 +409,6 @@ fn count_outcome(result: &LikeResult) {
         Err(LikeError::Overloaded { .. }) => "overloaded",
         Err(LikeError::Unavailable { .. }) => "unavailable",
         Err(LikeError::Refused(_)) => "refused",
-    });
+    };
+    metrics::like(outcome, took);
 }

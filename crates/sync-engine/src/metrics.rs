@@ -21,6 +21,9 @@ pub(crate) fn register() {
     for (name, label, values) in labelled {
         for value in values {
             counter!(name, label => *value).increment(0);
+            if name == "likes_total" {
+                let _registered = histogram!("like_seconds", label => *value);
+            }
         }
     }
     let counters = [
@@ -43,9 +46,10 @@ pub(crate) fn register() {
     queue(0, 0);
 }
 
-/// `likes_total{outcome}`: answers to likes and unlikes.
-pub fn like(outcome: &'static str) {
+/// `likes_total{outcome}`: answers to likes and unlikes; `like_seconds{outcome}`: until the answer.
+pub fn like(outcome: &'static str, took: Duration) {
     counter!("likes_total", "outcome" => outcome).increment(1);
+    histogram!("like_seconds", "outcome" => outcome).record(took.as_secs_f64());
 }
 
 /// `circuit_open{part}`: 1 while a part counts as away.

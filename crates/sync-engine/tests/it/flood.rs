@@ -43,9 +43,8 @@ async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
     let consumer = rig.process().await;
     consumer.retry();
     consumer.consume();
-    let ledger = async |status: &str| {
-        rig.number(&format!("SELECT COUNT(*) FROM sync_events WHERE status = '{status}'")).await
-    };
+    let ledger =
+        async |status: &str| rig.number(&format!("SELECT COUNT(*) FROM sync_events WHERE status = '{status}'")).await;
     eventually(PATIENCE, "every good event", async || expect_eq(ledger("completed").await, EVENTS - bad)).await;
     eventually(PATIENCE, "every bad event dead", async || expect_eq(ledger("dead").await, bad)).await;
     rig.assert_counts_are_live_rows().await;
@@ -56,7 +55,11 @@ async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
     for _ in 0..garbage + bad {
         let letter = tokio::time::timeout(PATIENCE, letters.next()).await.expect("no dead letter").unwrap();
         let reason = &letter.headers[REASON_HEADER];
-        if reason.contains("poisoned video") { poisoned += 1 } else { undecodable += 1 }
+        if reason.contains("poisoned video") {
+            poisoned += 1
+        } else {
+            undecodable += 1
+        }
         letters.ack([&letter]).await.unwrap();
     }
     assert_eq!((undecodable, poisoned), (garbage, bad));
