@@ -7,7 +7,7 @@ use crate::keys::Keys;
 use crate::script::Script;
 use deadpool_redis::redis::{Cmd, RedisError};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, MissingCount};
-use domain::{ShardId, Version};
+use domain::{PairState, ShardId, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +18,7 @@ const USER_LIMIT: u32 = 4;
 const FILL: u32 = 8;
 const WITHOUT_COUNT: u32 = 16;
 const REWRITE: u32 = 32;
+const RESERVE: u32 = 64;
 
 /// Code of an item that came after its deadline; then all items of the call did.
 const EXPIRED: i64 = 6;
@@ -130,7 +131,10 @@ impl Accept {
             .arg(period_us.to_string())
             .arg(deadline.0);
         for (request, options) in requests.iter().zip(&options) {
-            call.arg(*options).arg(&request.payload[..]);
+            match request.reserve {
+                Some(above) => call.arg(*options).arg(above.0),
+                None => call.arg(*options).arg(&request.payload[..]),
+            };
             if let MissingCount::Fill(stored) = request.missing {
                 call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
             }
@@ -150,6 +154,9 @@ fn options(request: &AcceptRequest, rules: &CacheRules) -> u32 {
     if request.rewrite {
         options |= REWRITE;
     }
+    if request.reserve.is_some() {
+        options |= RESERVE;
+    }
     options
         | match request.missing {
             MissingCount::Report => 0,
@@ -168,6 +175,10 @@ fn outcome(code: i64, count: i64, version: i64) -> CacheResult<AcceptOutcome> {
         3 => Ok(AcceptOutcome::CountMissing),
         4 => Ok(AcceptOutcome::Overloaded),
         5 => Ok(AcceptOutcome::RateLimited { retry_after: Duration::from_millis(count.unsigned_abs()) }),
+        8 => {
+            let state = PairState { liked: count % 2 == 1, version: Version(count / 2) };
+            Ok(AcceptOutcome::Reserved { version: Version(version), held: (count > 0).then_some(state) })
+        }
         EXPIRED => Err(CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
             "the call reached redis after its deadline",
         )))),

@@ -12,8 +12,8 @@ use crate::settle::Settle;
 use crate::{journal, read};
 use deadpool_redis::redis::{cmd, pipe};
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache, PairRepair,
-    RepairOutcome, SettleReport, Settlement, ShardStatus,
+    AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache,
+    PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -104,6 +104,19 @@ impl LikeCache for RedisCache {
             }
             batch => self.accept.run(batch).await,
         }
+    }
+
+    async fn remember(&self, answers: &[(Pair, String, Answer, bool)]) -> CacheResult<()> {
+        let mut commands = pipe();
+        for (pair, key, answer, changed) in answers {
+            // As accept.lua writes it.
+            let code = if *changed { 0 } else { 1 };
+            let text = format!("{code}:{}:{}", answer.count.unwrap_or(-1), answer.version);
+            let ttl = self.rules.idempotency_ttl.as_secs().max(1);
+            commands.cmd("SET").arg(self.keys.idempotency(*pair, key)).arg(text).arg("EX").arg(ttl).arg("NX").ignore();
+        }
+        let mut connection = self.connections.pooled().await?;
+        commands.query_async(&mut connection).await.map_err(cache_error)
     }
 
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {

@@ -63,6 +63,9 @@ pub struct AcceptRequest {
     pub limited: bool,
     /// Write even if the pair is as wanted: somebody may have changed the row around this cache.
     pub rewrite: bool,
+    /// Write nothing but the clock: only take a version, larger than this one and than any that the shard ever gave, for a
+    /// row that is about to be written. Key, limit and deadline hold as for a like.
+    pub reserve: Option<Version>,
 }
 
 /// What became of one like.
@@ -78,6 +81,13 @@ pub enum AcceptOutcome {
         answer: Answer,
         /// Whether the first call changed something.
         changed: bool,
+    },
+    /// A version was taken ([`AcceptRequest::reserve`]); nothing else was written.
+    Reserved {
+        /// The version.
+        version: Version,
+        /// The pair as cached, if it was accepted here: nothing newer of it was accepted, then.
+        held: Option<PairState>,
     },
     /// The counter is not cached; nothing was written.
     CountMissing,
@@ -191,7 +201,7 @@ pub enum RepairOutcome {
 
 /// This cache does not do what was asked.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("this cache does not support repairs")]
+#[error("this cache does not support that")]
 pub struct Unsupported;
 
 impl From<Unsupported> for CacheError {
@@ -286,6 +296,13 @@ pub trait LikeCache: Send + Sync + 'static {
     /// An unavailable cache leaves open whether the like was accepted, but once this has answered it either was or never
     /// will be: a call stuck on its way expires. Repeating it is safe.
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>>;
+
+    /// Remembers first answers of idempotency keys, each with whether it changed something, after what was reserved is
+    /// committed; a key that is known keeps its answer.
+    async fn remember(&self, answers: &[(Pair, String, Answer, bool)]) -> CacheResult<()> {
+        let _ = answers;
+        Err(Unsupported.into())
+    }
 
     /// Removes settled entries, learns the stored counts, heals what is wrong.
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport>;

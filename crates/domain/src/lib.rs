@@ -13,11 +13,13 @@ pub mod fold;
 pub mod resource;
 pub mod retry;
 pub mod shard;
+pub mod write_path;
 
 pub use event::{Action, EventType, LikeEvent, LikeIntent, Origin, StoredCount, TraceContext, Version};
 pub use fold::{Folded, PairState, fold};
 pub use resource::{Pair, Resource, ResourceId, ResourceType, UserId};
 pub use shard::{ShardCount, ShardId};
+pub use write_path::WritePath;
 
 /// A value that breaks a rule of the domain; the message names the field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,7 +10,7 @@ use crate::users::Users;
 use crate::wal::{Ticket, Wal};
 use crate::{EmbeddedConfig, OpenError, segment};
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache, PairRepair,
+    AcceptOutcome, AcceptRequest, Answer, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache, PairRepair,
     RepairOutcome, SettleReport, Settlement, ShardStatus,
 };
 use domain::codec::EncodedEvent;
@@ -148,7 +148,12 @@ impl LikeCache for EmbeddedCache {
             let mut shard = self.shards.of(request.intent.pair.resource);
             match shard.accept(request, &self.rules, now, &self.users, &self.wal) {
                 Err(error) => outcomes.push((Err(error), None)),
-                Ok((outcome, None)) => outcomes.push((Ok(outcome), None)),
+                Ok((outcome, None)) => {
+                    if let AcceptOutcome::Reserved { version, .. } = outcome {
+                        self.answered.fetch_max(version.0, Ordering::Relaxed);
+                    }
+                    outcomes.push((Ok(outcome), None));
+                }
                 Ok((outcome, Some(ticket))) => {
                     if let AcceptOutcome::Accepted(answer) = outcome {
                         self.answered.fetch_max(answer.version.0, Ordering::Relaxed);
@@ -172,6 +177,14 @@ impl LikeCache for EmbeddedCache {
             Ok(outcome)
         });
         concluded.map(|result: Result<_, WalError>| result.map_err(Into::into)).collect()
+    }
+
+    async fn remember(&self, answers: &[(Pair, String, Answer, bool)]) -> CacheResult<()> {
+        let now = self.now();
+        for (pair, key, answer, changed) in answers {
+            self.shards.of(pair.resource).remember(*pair, key, *answer, *changed, &self.rules, now);
+        }
+        Ok(())
     }
 
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {

@@ -167,6 +167,7 @@ impl Shard {
 
         let served = self.counter(pair.resource, now).map(|counter| counter.count.served);
         let fill = match (served, request.missing) {
+            _ if request.reserve.is_some() => None,
             (None, MissingCount::Report) => return Ok((AcceptOutcome::CountMissing, None)),
             (None, MissingCount::Fill(stored)) => Some(stored),
             _ => None,
@@ -181,6 +182,16 @@ impl Shard {
         };
 
         let held = self.pairs.get(&pair).filter(|held| held.expires > now.us).copied();
+        if let Some(above) = request.reserve {
+            let version = (self.books.clock.max(above.0) + 1).max(now.wall.0);
+            // The record keeps the clock from falling behind a row that is about to be written.
+            self.hear(version, 0, &[], wal);
+            if let Some(token) = token {
+                token.take();
+            }
+            let held = held.filter(|held| held.ours).map(|held| held.state);
+            return Ok((AcceptOutcome::Reserved { version: Version(version), held }, None));
+        }
         let same = held.is_some_and(|held| held.state.liked == wanted);
         let unchanged = held.filter(|held| same && held.ours && !request.rewrite).map(|held| held.state.version);
         if unchanged.is_none() && self.journal.len() as u64 >= rules.journal_limit {
@@ -309,6 +320,22 @@ impl Shard {
             held.state = row;
         }
         older
+    }
+
+    /// Remembers the first answer of a key, unless it has one.
+    pub(crate) fn remember(
+        &mut self,
+        pair: Pair,
+        key: &str,
+        answer: Answer,
+        changed: bool,
+        rules: &CacheRules,
+        now: Now,
+    ) {
+        let key = (pair, Box::<str>::from(key));
+        if self.answers.get(&key).is_none_or(|first| first.expires <= now.us) {
+            self.answers.insert(key, FirstAnswer { answer, changed, expires: now.after(rules.idempotency_ttl) });
+        }
     }
 
     /// Notes what a settlement says about clock and books.

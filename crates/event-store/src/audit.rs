@@ -242,7 +242,7 @@ impl EventStore {
     }
 }
 
-fn behavior_of(word: &str) -> Option<(ResourceType, Action)> {
+pub(crate) fn behavior_of(word: &str) -> Option<(ResourceType, Action)> {
     match word {
         "like" => Some((ResourceType::Video, Action::Like)),
         "unlike" => Some((ResourceType::Video, Action::Unlike)),

@@ -1,4 +1,5 @@
-//! Degraded and synchronous writes: the database itself gives the version, because no cache did.
+//! Writes that no journal carries. Degraded ones: the database itself gives the version, because no cache did.
+//! Synchronous ones: the cache gave it beforehand.
 
 use crate::apply::check_size;
 use crate::error::StoreError;
@@ -44,12 +45,37 @@ impl EventStore {
             return Ok(Vec::new());
         }
         check_size(intents.len())?;
-        self.transaction("apply_direct", || self.apply_direct_once(intents, now, remember_refresh)).await
+        self.transaction("apply_direct", || self.apply_direct_once(intents, None, now, remember_refresh)).await
+    }
+
+    /// Applies intents whose versions the cache's clock gave beforehand, in one transaction, and puts the pairs on the list
+    /// of what the cache must be told.
+    ///
+    /// The version stays as it was given, however late this comes: an event that was accepted after it wins, whether it is
+    /// in the row already or not. An intent that comes too late writes nothing and is answered with the row as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] also if there is not one version for each intent.
+    pub async fn apply_synchronous(
+        &self,
+        intents: &[LikeIntent],
+        versions: &[Version],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<DirectOutcome>, StoreError> {
+        if intents.is_empty() {
+            return Ok(Vec::new());
+        }
+        check_size(intents.len())?;
+        if versions.len() != intents.len() {
+            return Err(StoreError::Rejected("one version for each intent is needed".into()));
+        }
+        self.transaction("apply_synchronous", || self.apply_direct_once(intents, Some(versions), now, true)).await
     }
 
     async fn apply_direct_once(
         &self,
         intents: &[LikeIntent],
+        reserved: Option<&[Version]>,
         now: DateTime<Utc>,
         remember_refresh: bool,
     ) -> Result<Vec<DirectOutcome>, StoreError> {
@@ -73,12 +99,19 @@ impl EventStore {
         let mut decided_here: HashSet<Pair> = HashSet::new();
         let mut events = Vec::new();
         let mut steps = Vec::with_capacity(intents.len());
-        for intent in intents {
+        for (index, intent) in intents.iter().enumerate() {
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
+            let version = match reserved {
+                Some(versions) => versions[index],
+                None => version_of(now).max(Version(state.version.0 + 1)),
+            };
+            if version <= state.version {
+                steps.push((*state, false));
+                continue;
+            }
             let decided = decided_here.contains(&intent.pair) && state.liked == intent.action.liked();
             let known = !decided && !written.insert(intent.id);
             if !decided && !known {
-                let version = version_of(now).max(Version(state.version.0 + 1));
                 *state = PairState { liked: intent.action.liked(), version };
                 decided_here.insert(intent.pair);
                 events.push(LikeEvent { intent: intent.clone(), version, origin: Origin::Direct });

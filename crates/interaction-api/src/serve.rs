@@ -99,7 +99,7 @@ pub async fn serve(
         context.tracker.spawn(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone()));
     }
 
-    let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck.clone(), sync.direct_writes, sync.write_path);
+    let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck.clone(), sync.direct_writes, sync.write_path());
     let reader = Reader::new(stores.clone(), recheck);
     let limits = Limits::new(&settings.rate_limiting);
     let interactions = Interactions::new(acceptor, reader, stores.database.clone(), limits);

@@ -6,7 +6,8 @@
 //! Answered means kept: a successful answer is given only after a journal entry (cache) or a committed row (direct
 //! write) exists. A failed answer leaves open which, so repeating a like is always safe.
 
-use crate::config::WritePath;
+mod synchronous;
+
 use crate::confirm::Confirm;
 use crate::metrics;
 use crate::planted::planted;
@@ -15,12 +16,12 @@ use crate::relay::RelayHandle;
 use crate::stores::{Stores, time_of};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount, Settlement};
 use domain::codec::{EncodedEvent, encode_payload};
-use domain::{LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
+use domain::{LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version, WritePath};
 use event_store::{DirectOutcome, StoreError};
 use futures::FutureExt;
 use moka::future::Cache;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
@@ -92,11 +93,13 @@ pub struct Acceptor {
     loads: Cache<Resource, StoredCount>,
     confirm: Confirm,
     direct_writes: Arc<Semaphore>,
-    synchronous: Arc<AtomicBool>,
+    synchronous_writes: Arc<Semaphore>,
 }
 
 impl Acceptor {
-    /// Hands accepted events to `relay`; checks fills again through `recheck`.
+    /// Hands accepted events to `relay`; checks fills again through `recheck`. At most `direct_writes` likes are written to
+    /// the database at the same time for want of a cache, and as many on the synchronous path; `write_path` holds where no
+    /// operator ordered another.
     pub fn new(
         stores: Stores,
         relay: RelayHandle,
@@ -105,10 +108,11 @@ impl Acceptor {
         write_path: WritePath,
     ) -> Self {
         let loads = Cache::builder().max_capacity(SINGLE_FLIGHT_ENTRIES).time_to_live(SINGLE_FLIGHT_TTL).build();
-        let synchronous = Arc::new(AtomicBool::new(write_path == WritePath::Synchronous));
+        stores.write_path.configure(write_path);
         let confirm = Confirm::new(stores.database.clone());
+        let synchronous_writes = Arc::new(Semaphore::new(direct_writes));
         let direct_writes = Arc::new(Semaphore::new(direct_writes));
-        Self { stores, relay, recheck, loads, confirm, direct_writes, synchronous }
+        Self { stores, relay, recheck, loads, confirm, direct_writes, synchronous_writes }
     }
 
     /// Accepts one like.
@@ -120,16 +124,39 @@ impl Acceptor {
     /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents.
     pub async fn accept(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
         let started = Instant::now();
-        let results = if self.synchronous.load(Ordering::Relaxed) {
-            self.write_synchronously(&intents).boxed().await
-        } else if self.stores.cache_circuit.is_open() {
-            self.write_directly(&intents).boxed().await
-        } else {
-            self.accept_in_cache(intents).await
+        let results = match self.stores.write_path.path() {
+            WritePath::EventDriven => self.accept_event_driven(intents).await,
+            WritePath::Synchronous => self.write_synchronously(&intents).boxed().await,
+            path @ WritePath::Percentage(_) => self.accept_by_user(path, intents).boxed().await,
         };
         let took = started.elapsed();
         results.iter().for_each(|result| count_outcome(result, took));
         results
+    }
+
+    async fn accept_event_driven(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+        if self.stores.cache_circuit.is_open() {
+            self.write_directly(&intents).boxed().await
+        } else {
+            self.accept_in_cache(intents).await
+        }
+    }
+
+    /// Each user's likes go one way, in their order.
+    async fn accept_by_user(&self, path: WritePath, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+        let ways: Vec<bool> = intents.iter().map(|intent| path.is_event_driven(intent.pair.user)).collect();
+        let (mut event_driven, mut synchronous) = (Vec::new(), Vec::new());
+        for (intent, way) in intents.into_iter().zip(&ways) {
+            if *way { &mut event_driven } else { &mut synchronous }.push(intent);
+        }
+        let one =
+            async { if event_driven.is_empty() { Vec::new() } else { self.accept_event_driven(event_driven).await } };
+        let other =
+            async { if synchronous.is_empty() { Vec::new() } else { self.write_synchronously(&synchronous).await } };
+        let (one, other) = tokio::join!(one, other);
+        let (mut one, mut other) = (one.into_iter(), other.into_iter());
+        let missing = || Err(LikeError::Refused("no answer".to_owned()));
+        ways.into_iter().map(|way| if way { one.next() } else { other.next() }.unwrap_or_else(missing)).collect()
     }
 
     async fn accept_in_cache(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
@@ -141,6 +168,7 @@ impl Acceptor {
                 missing: MissingCount::Report,
                 limited: true,
                 rewrite: false,
+                reserve: None,
             })
             .collect();
         let mut outcomes = self.ask_cache(&requests).await;
@@ -322,6 +350,7 @@ impl Acceptor {
             }
             Ok(AcceptOutcome::Unchanged(answer)) => tell(answer, false),
             Ok(AcceptOutcome::Repeated { answer, changed }) => tell(answer, changed),
+            Ok(AcceptOutcome::Reserved { .. }) => Err(LikeError::Refused("nothing was accepted".to_owned())),
             Ok(AcceptOutcome::CountMissing) => Err(LikeError::Unavailable {
                 reason: "the counter was evicted while it was filled".to_owned(),
                 retry_after: RETRY_AFTER,
@@ -346,20 +375,6 @@ impl Acceptor {
         }
     }
 
-    /// The old mechanism: database first, then the cache.
-    async fn write_synchronously(&self, intents: &[LikeIntent]) -> Vec<LikeResult> {
-        let outcomes = match self.write_to_database(intents).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => return vec![Err(error); intents.len()],
-        };
-        let told = if self.stores.cache_circuit.is_open() {
-            false
-        } else {
-            crate::refresh::tell_cache(&self.stores, intents, &outcomes).await.is_ok()
-        };
-        outcomes.iter().map(|outcome| Ok(direct_answer(outcome, !told))).collect()
-    }
-
     async fn write_to_database(&self, intents: &[LikeIntent]) -> Result<Vec<DirectOutcome>, LikeError> {
         let Ok(_permit) = self.direct_writes.try_acquire() else {
             return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
@@ -371,21 +386,29 @@ impl Acceptor {
         }
         let now = time_of(self.stores.now());
         // Before the outcome is known: a failed call may have been committed.
-        self.stores.untold.store(true, Ordering::Release);
+        self.stores.untold.fetch_add(1, Ordering::AcqRel);
         match self.stores.database.apply_direct(intents, now, true).await {
             Ok(outcomes) => {
                 self.stores.database_circuit.success();
                 outcomes.iter().for_each(|_| metrics::degraded_write());
                 Ok(outcomes)
             }
-            Err(error) if error.is_unavailable() => {
-                self.stores.database_circuit.failure(&error);
-                Err(LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })
+            Err(error) => Err(self.database_failed(error)),
+        }
+    }
+
+    fn database_failed(&self, error: StoreError) -> LikeError {
+        if error.is_unavailable() {
+            self.stores.database_circuit.failure(&error);
+        }
+        match error {
+            StoreError::Conflict { .. } => {
+                LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
             }
-            Err(error @ StoreError::Conflict { .. }) => {
-                Err(LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })
+            error if error.is_unavailable() => {
+                LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
             }
-            Err(error) => Err(LikeError::Refused(error.to_string())),
+            error => LikeError::Refused(error.to_string()),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Section `event_driven_sync` of the configuration.
 
-use domain::ShardCount;
 use domain::codec::MAX_BATCH;
 use domain::retry::RetryPolicy;
+use domain::{ShardCount, WritePath};
 use std::time::Duration;
 
 /// How likes travel.
@@ -28,8 +28,10 @@ pub struct SyncConfig {
     pub idempotency_ttl: Duration,
     /// Likes written directly to the database at the same time, while the cache is away.
     pub direct_writes: usize,
-    /// Which way likes go.
-    pub write_path: WritePath,
+    /// Which way likes go, until an operator orders another.
+    pub write_path: WriteMode,
+    /// With `percentage`: how many of 100 users are event-driven.
+    pub event_driven_percentage: u8,
     /// Retries of events that failed for a reason of their own.
     pub retry: RetryConfig,
     /// When a part counts as away.
@@ -49,7 +51,8 @@ impl Default for SyncConfig {
             rescue_interval: Duration::from_millis(500),
             idempotency_ttl: Duration::from_secs(24 * 3600),
             direct_writes: 32,
-            write_path: WritePath::EventDriven,
+            write_path: WriteMode::EventDriven,
+            event_driven_percentage: 0,
             retry: RetryConfig::default(),
             circuit: CircuitConfig::default(),
             retention: RetentionConfig::default(),
@@ -88,17 +91,34 @@ impl SyncConfig {
                 self.retry.claim_lease
             ));
         }
+        if self.event_driven_percentage > 100 {
+            return Err(format!(
+                "event_driven_sync.event_driven_percentage: must be 0 to 100, got {}",
+                self.event_driven_percentage
+            ));
+        }
         self.retention.validate()
+    }
+
+    /// The configured write path.
+    pub fn write_path(&self) -> WritePath {
+        match self.write_path {
+            WriteMode::EventDriven => WritePath::EventDriven,
+            WriteMode::Percentage => WritePath::Percentage(self.event_driven_percentage),
+            WriteMode::Synchronous => WritePath::Synchronous,
+        }
     }
 }
 
-/// Which way a like goes.
+/// `event_driven_sync.write_path`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum WritePath {
+pub enum WriteMode {
     /// Cache first, events behind it.
     #[default]
     EventDriven,
+    /// `event_driven_percentage` of the users event-driven, the others synchronous.
+    Percentage,
     /// Database first, then the cache: the old mechanism, for gradual migration and as a baseline.
     Synchronous,
 }

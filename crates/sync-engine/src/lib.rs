@@ -3,6 +3,7 @@
 //! | step | module | promise |
 //! |---|---|---|
 //! | accept | [`accept`] | answered means: a journal entry or a committed row exists |
+//! | switch | [`write_switch`] | likes go through the cache, or to the database first, as an operator orders; versions order both |
 //! | relay | [`relay`] | accepted events are published at once, in batches; what is not confirmed stays in the journal |
 //! | rescue | [`rescue`] | whatever is left in the journal is published again or applied directly: the journal is the truth, the queue only the fast way |
 //! | apply | [`apply`] | one transaction per batch, then settle, then acknowledge; the event that fails alone is parked alone |
@@ -33,6 +34,8 @@ pub mod rescue;
 pub mod retention;
 pub mod retry;
 mod stores;
+pub mod write_switch;
 
-pub use config::{CircuitConfig, RetentionConfig, RetryConfig, SyncConfig, WritePath};
+pub use config::{CircuitConfig, RetentionConfig, RetryConfig, SyncConfig, WriteMode};
+pub use domain::WritePath;
 pub use stores::{PrepareError, Stores};

@@ -35,6 +35,7 @@ pub(crate) fn register() {
         "settle_failures_total",
         "parked_events_total",
         "degraded_writes_total",
+        "synchronous_writes_total",
     ];
     counters.into_iter().for_each(|name| counter!(name).increment(0));
     let histograms =
@@ -122,6 +123,16 @@ pub(crate) fn purged(what: &'static str, rows: u64) {
 /// `degraded_writes_total`: likes written to the database directly.
 pub(crate) fn degraded_write() {
     counter!("degraded_writes_total").increment(1);
+}
+
+/// `synchronous_writes_total`: likes written to the database first because the write path says so.
+pub(crate) fn synchronous_writes(likes: usize) {
+    counter!("synchronous_writes_total").increment(likes as u64);
+}
+
+/// `write_path_event_driven_percent`: users whose likes are event-driven, of 100.
+pub(crate) fn write_path(path: domain::WritePath) {
+    gauge!("write_path_event_driven_percent").set(f64::from(path.event_driven_percent()));
 }
 
 /// `journal_entries`, `journal_oldest_age_seconds`, `accepted_entries`, `settled_entries`: the journals' books.

@@ -71,7 +71,7 @@ pub async fn drain(stores: &Stores) -> Result<usize, RefreshError> {
 pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
     if stores.database_circuit.is_open() {
         if let Ok(_no_direct_writes) = stores.direct_gate.try_write()
-            && !stores.untold.load(Ordering::Acquire)
+            && stores.untold.load(Ordering::Acquire) == 0
         {
             stores.cache_circuit.close();
         }
@@ -80,7 +80,7 @@ pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
     drain(stores).await?;
     let _no_direct_writes = stores.direct_gate.write().await;
     drain(stores).await?;
-    stores.untold.store(false, Ordering::Release);
+    stores.untold.store(0, Ordering::Release);
     stores.cache_circuit.close();
     Ok(())
 }

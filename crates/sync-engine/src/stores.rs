@@ -2,12 +2,13 @@
 
 use crate::circuit::Circuit;
 use crate::config::CircuitConfig;
+use crate::write_switch::WriteSwitch;
 use chrono::{DateTime, Utc};
 use domain::cache::{CacheError, LikeCache};
 use domain::{ShardCount, Version};
 use event_store::{EventStore, StoreError};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::RwLock;
 
 /// The cache, the database, and whether each part is away. Cheap to clone.
@@ -28,8 +29,10 @@ pub struct Stores {
     /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
     /// before the first like is judged by the cache again.
     pub(crate) direct_gate: Arc<RwLock<()>>,
-    /// This process wrote around the cache, and has not drained the list since.
-    pub(crate) untold: Arc<AtomicBool>,
+    /// Writes of this process around the cache that it was not told of; the list has not been drained since.
+    pub(crate) untold: Arc<AtomicUsize>,
+    /// Which way likes go.
+    pub write_path: Arc<WriteSwitch>,
 }
 
 impl Stores {
@@ -46,11 +49,13 @@ impl Stores {
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
-            untold: Arc::new(AtomicBool::new(false)),
+            untold: Arc::new(AtomicUsize::new(0)),
+            write_path: Arc::new(WriteSwitch::default()),
         }
     }
 
-    /// Brings the schema up to date (once per process) and checks that the data has our number of shards.
+    /// Brings the schema up to date and checks that the data has our number of shards (both once per process), and reads
+    /// which write path was ordered.
     pub async fn prepare_database(&self) -> Result<(), StoreError> {
         self.database.ping().await?;
         if !self.schema_ready.load(Ordering::Acquire) {
@@ -58,7 +63,7 @@ impl Stores {
             self.database.bind_shards(self.shards).await?;
             self.schema_ready.store(true, Ordering::Release);
         }
-        Ok(())
+        self.write_path.follow(&self.database).await
     }
 
     /// Looks at both stores at start. One that is away opens its circuit, and its prober goes on trying; one that holds

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod migration;
+
 use crate::client::parse_resource;
 use crate::commands;
 use crate::generate::{Generator, Shape};
@@ -38,6 +40,12 @@ enum Command {
         #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
         database_url: String,
     },
+    /// Folds user_behaviors into likes and counts; goes on where it stopped, and may run beside live traffic.
+    Backfill(migration::BackfillArgs),
+    /// Imports the old schema: user_behaviors, video_likes, comment_likes; may be repeated, also beside live traffic.
+    ImportLegacy(migration::ImportLegacyArgs),
+    /// Switches all servers between the synchronous and the event-driven way of writing likes, without a restart.
+    WritePath(migration::WritePathArgs),
     /// Makes a user like a resource.
     Like(OneArgs),
     /// Takes a like back.
@@ -237,6 +245,9 @@ impl Command {
             Self::Load(args) => args.run().await,
             Self::Verify(args) => args.run().await,
             Self::Migrate { database_url } => commands::migrate(&database_url).await,
+            Self::Backfill(args) => args.run().await,
+            Self::ImportLegacy(args) => args.run().await,
+            Self::WritePath(args) => args.run().await,
             Self::Like(args) => commands::like(&args.server.addr, args.user, args.resource, Action::Like).await,
             Self::Unlike(args) => commands::like(&args.server.addr, args.user, args.resource, Action::Unlike).await,
             Self::Counts { server, resources } => commands::counts(&server.addr, &resources).await,

@@ -3,7 +3,7 @@
 use crate::Verdict;
 use crate::client::{connect, to_proto};
 use anyhow::Context;
-use domain::{Action, Resource};
+use domain::{Action, Resource, WritePath};
 use event_store::{DatabaseConfig, EventStore};
 use interaction_proto::v1;
 
@@ -59,5 +59,23 @@ pub async fn states(addr: &str, user: i64, resources: &[Resource]) -> anyhow::Re
     for (resource, state) in resources.iter().zip(answer.states) {
         println!("{resource}\t{}\tversion {}", if state.liked { "liked" } else { "not liked" }, state.version);
     }
+    Ok(Verdict::Fine)
+}
+
+/// Prints which write path was ordered.
+pub async fn write_path(database_url: &str) -> anyhow::Result<Verdict> {
+    let store = crate::job::connect(database_url).await?;
+    let path = store.write_path().await.context("could not read the write path")?;
+    store.close().await;
+    println!("{}", path.map_or_else(|| "as configured".to_owned(), |path| path.to_string()));
+    Ok(Verdict::Fine)
+}
+
+/// Orders a write path, or takes the order back.
+pub async fn order_write_path(database_url: &str, path: Option<WritePath>) -> anyhow::Result<Verdict> {
+    let store = crate::job::connect(database_url).await?;
+    store.set_write_path(path).await.context("could not order the write path")?;
+    store.close().await;
+    println!("{}", path.map_or_else(|| "as configured".to_owned(), |path| path.to_string()));
     Ok(Verdict::Fine)
 }

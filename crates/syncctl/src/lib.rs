@@ -3,6 +3,9 @@
 //! - `load` sends likes, from a trace or generated, and writes down every acknowledged operation ([`load`], [`oplog`]).
 //! - `verify` computes from such logs what must be stored and compares every store with it ([`verify`]).
 //! - `migrate` brings the database to the current schema.
+//! - `import-legacy` imports the old schema ([`legacy`]), `backfill` folds `user_behaviors` into rows ([`backfill`]); both
+//!   go on where they stopped ([`job`]).
+//! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
 //! - `like`, `unlike`, `counts`, `states` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
@@ -10,10 +13,13 @@
 //!
 //! Exit codes: 0 all well, 1 problems found or failed, 64 bad usage.
 
+pub mod backfill;
 pub mod cli;
 pub mod client;
 pub mod commands;
 pub mod hash;
+pub mod job;
+pub mod legacy;
 pub mod load;
 pub mod oplog;
 pub mod trace;

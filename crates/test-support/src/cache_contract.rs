@@ -34,6 +34,7 @@ macro_rules! cache_contract {
             accept::a_change_writes_pair_counter_and_journal,
             accept::the_wanted_state_already_held_writes_nothing,
             accept::a_rewrite_writes_what_is_held_already,
+            accept::a_reserved_version_orders_and_writes_nothing,
             accept::an_unknown_pair_is_taken_for_the_opposite,
             accept::an_unknown_counter_is_reported,
             accept::an_unknown_counter_is_filled,
@@ -53,6 +54,7 @@ macro_rules! cache_contract {
             limits::a_key_belongs_to_its_pair,
             limits::a_refused_attempt_does_not_use_up_its_key,
             limits::a_key_is_forgotten_in_time,
+            limits::a_remembered_answer_is_the_first,
             limits::a_user_over_the_limit_waits,
             limits::a_token_comes_back_and_refusals_cost_nothing,
             limits::only_answered_attempts_take_a_token,
@@ -129,6 +131,7 @@ fn request(pair: Pair, action: Action) -> AcceptRequest {
         missing: MissingCount::Fill(StoredCount::default()),
         limited: false,
         rewrite: false,
+        reserve: None,
     }
 }
 

@@ -11,10 +11,11 @@
 --        6 user limit interval us   7 user limit period us   8 deadline us by this server's clock (0: none)
 --        per item: options, payload [, count, revision, last version if option 8]
 --        options: sum of 1 like (else unlike), 2 idempotency key, 4 user limit, 8 fill a missing counter,
---        16 accept without a counter, 32 write even if the pair is as wanted
--- Result per item: code, count (-1: none; code 5: retry after ms), version
+--        16 accept without a counter, 32 write even if the pair is as wanted,
+--        64 only take a version: the payload is the one it must exceed, and nothing but clock and limit is written
+-- Result per item: code, count (-1: none; code 5: retry after ms; code 8: the pair if it was accepted here, else 0), version
 --        codes: 0 accepted, 1 unchanged, 2 repeated accepted, 3 count missing, 4 overloaded, 5 rate limited,
---        6 expired, 7 repeated unchanged
+--        6 expired, 7 repeated unchanged, 8 version taken
 local call, band, max = redis.call, bit.band, math.max
 local items = tonumber(ARGV[1])
 local keys, args = 2, 8
@@ -51,7 +52,7 @@ local function answer(code, count, version)
   out = out + 3
 end
 
-local function accept_one(pair, counter, idempotency, user, wanted, payload, fill, without, rewrite)
+local function accept_one(pair, counter, idempotency, user, wanted, payload, fill, without, rewrite, reserve)
   if idempotency then
     local first = call('GET', idempotency)
     if first then
@@ -62,7 +63,7 @@ local function accept_one(pair, counter, idempotency, user, wanted, payload, fil
 
   local seen = call('HMGET', counter, 'n', 'p')
   local n, p = tonumber(seen[1]), tonumber(seen[2])
-  if not n and not fill and not without then return answer(3, -1, 0) end
+  if not n and not fill and not without and not reserve then return answer(3, -1, 0) end
 
   -- Over the limit costs nothing; a token is taken only when the item is answered.
   local tat
@@ -75,6 +76,12 @@ local function accept_one(pair, counter, idempotency, user, wanted, payload, fil
   end
 
   local held = tonumber(call('GET', pair))
+  if reserve then
+    if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
+    last = max(last + 1, now, tonumber(payload) + 1)
+    -- What was only seen in the database is no news to whoever is about to write there.
+    return answer(8, max(held or 0, 0), last)
+  end
   local same = held and held % 2 == wanted
   local unchanged = same and held > 0 and not rewrite
   if not unchanged and room <= 0 then return answer(4, -1, 0) end
@@ -131,7 +138,7 @@ for _ = 1, items do
   a = a + 2
   if band(options, 8) ~= 0 then fill = { ARGV[a + 1], ARGV[a + 2], ARGV[a + 3] }; a = a + 3 end
   accept_one(pair, counter, idempotency, user, band(options, 1), payload, fill, band(options, 16) ~= 0,
-    band(options, 32) ~= 0)
+    band(options, 32) ~= 0, band(options, 64) ~= 0)
 end
 
 if last ~= last_before then call('HSET', clock, 'v', last, 'a', accepted) end

@@ -1,4 +1,4 @@
-//! Degraded writes.
+//! Degraded and synchronous writes.
 
 use crate::support::{TestDb, at, intent, like, on_both, video, video_pair};
 use domain::{Action, Origin, StoredCount, Version};
@@ -11,6 +11,8 @@ on_both!(
     intents_of_one_call_follow_each_other,
     refreshes_are_remembered_until_deleted,
     direct_writes_and_batches_meet_on_one_resource,
+    a_synchronous_write_keeps_its_version,
+    a_synchronous_write_that_comes_too_late_writes_nothing,
 );
 
 async fn direct_writes_take_the_next_version(db: TestDb) {
@@ -107,4 +109,31 @@ async fn direct_writes_and_batches_meet_on_one_resource(db: TestDb) {
     batches.await.unwrap();
     db.assert_counts_are_live_rows().await;
     assert!(db.store.load_counts(&[video(1)]).await.unwrap()[0].revision > 1);
+}
+
+async fn a_synchronous_write_keeps_its_version(db: TestDb) {
+    db.store.apply(&[like(1, 7, 4_000)], at(1_000)).await.unwrap();
+    let unlike = intent(video_pair(1, 7), Action::Unlike);
+    let outcome = db.store.apply_synchronous(&[unlike], &[Version(5_000)], at(900_000)).await.unwrap()[0];
+    assert_eq!((outcome.changed, outcome.liked, outcome.version), (true, false, Version(5_000)));
+    assert_eq!(db.store.take_refreshes(10).await.unwrap().len(), 1);
+    // What was accepted after the version was taken, and is applied only now, wins.
+    db.store.apply(&[like(1, 7, 5_001)], at(1_000)).await.unwrap();
+    let state = db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0];
+    assert_eq!((state.liked, state.version), (true, Version(5_001)));
+    db.assert_counts_are_live_rows().await;
+    let missing = db.store.apply_synchronous(&[intent(video_pair(1, 7), Action::Like)], &[], at(1)).await;
+    assert!(missing.is_err(), "{missing:?}");
+}
+
+async fn a_synchronous_write_that_comes_too_late_writes_nothing(db: TestDb) {
+    db.store.apply(&[like(1, 7, 6_000)], at(1_000)).await.unwrap();
+    let intents = [intent(video_pair(1, 7), Action::Unlike), intent(video_pair(2, 7), Action::Like)];
+    let versions = [Version(5_000), Version(5_001)];
+    let outcomes = db.store.apply_synchronous(&intents, &versions, at(900_000)).await.unwrap();
+    assert_eq!((outcomes[0].changed, outcomes[0].liked, outcomes[0].version), (false, true, Version(6_000)));
+    assert_eq!((outcomes[1].changed, outcomes[1].version, outcomes[1].stored.count), (true, Version(5_001), 2));
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 2);
+    db.assert_counts_are_live_rows().await;
 }

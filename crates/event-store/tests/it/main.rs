@@ -6,6 +6,7 @@ mod apply;
 mod audit;
 mod direct;
 mod failures;
+mod import;
 mod ledger;
 mod lists;
 mod outages;

@@ -31,6 +31,8 @@ fn mistakes_are_one_line_that_names_the_key() {
         ("event_driven_sync:\n  shards: 0\n", "event_driven_sync.shards"),
         ("event_driven_sync:\n  retry:\n    backoff_factor: 0.5\n", "event_driven_sync.retry.backoff_factor"),
         ("event_driven_sync:\n  retention:\n    tombstones: 1s\n", "event_driven_sync.retention.tombstones"),
+        ("event_driven_sync:\n  event_driven_percentage: 101\n", "event_driven_sync.event_driven_percentage"),
+        ("event_driven_sync:\n  write_path: sometimes\n", "event_driven_sync.write_path"),
         ("rate_limiting:\n  user_action:\n    max_actions: 0\n", "rate_limiting.user_action.max_actions"),
         ("cache_management:\n  default_expiry: soon\n", "cache_management.default_expiry"),
         ("data_consistency:\n  batch_size: 0\n", "data_consistency.batch_size"),

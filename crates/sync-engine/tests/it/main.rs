@@ -11,5 +11,6 @@ mod racing;
 mod relay;
 mod rig;
 mod startup;
+mod switching;
 mod trace;
 mod wire;

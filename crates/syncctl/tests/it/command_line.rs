@@ -5,15 +5,15 @@ use std::process::Output;
 use tokio::process::Command;
 use tonic::Code;
 
-async fn syncctl(args: &[&str]) -> Output {
+pub(crate) async fn syncctl(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_syncctl"));
-    for variable in ["GRPC_ADDR", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX"] {
+    for variable in ["GRPC_ADDR", "DATABASE_URL", "LEGACY_DATABASE_URL", "REDIS_URL", "REDIS_PREFIX"] {
         command.env_remove(variable);
     }
     command.args(args).output().await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 

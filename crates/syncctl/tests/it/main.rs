@@ -4,6 +4,7 @@
 mod command_line;
 mod fake_server;
 mod load;
+mod migration;
 mod movielens;
 mod planted;
 mod stores;

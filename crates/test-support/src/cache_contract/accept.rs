@@ -60,6 +60,34 @@ pub async fn a_rewrite_writes_what_is_held_already(make: impl MakeCache) -> Resu
     Ok(())
 }
 
+/// A reserved version is above everything accepted before and above what the caller knows, and below everything accepted
+/// afterwards; nothing but the clock changes, and no counter is needed.
+pub async fn a_reserved_version_orders_and_writes_nothing(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    let reserve = |above| AcceptRequest { reserve: Some(above), missing: MissingCount::Report, ..unlike(pair) };
+    let take = async |above| match subject.cache.accept(&[reserve(above)]).await.remove(0)? {
+        AcceptOutcome::Reserved { version, held } => Ok((version, held)),
+        other => anyhow::bail!("{other:?}"),
+    };
+    let (early, held) = take(Version::ZERO).await?;
+    ensure!(held.is_none(), "{held:?}");
+    let first = subject.accepted(like(pair)).await?;
+    ensure!(first.version > early, "{first:?} after {early}");
+    let before = subject.cached_count(pair.resource).await?;
+    let (version, held) = take(Version::ZERO).await?;
+    ensure!(version > first.version, "{version} after {first:?}");
+    assert_eq!(held, Some(PairState { liked: true, version: first.version }));
+    assert_eq!(subject.cached_count(pair.resource).await?, before);
+    assert_eq!(subject.state(pair).await?, held);
+    assert_eq!(subject.journal_len().await?, 1);
+    let ahead = Version(version.0 + 1_000_000_000);
+    ensure!(take(ahead).await?.0 > ahead, "not above what is known");
+    let last = subject.accepted(like(video_pair(2, 1))).await?;
+    ensure!(last.version > ahead, "{last:?} after {ahead}");
+    Ok(())
+}
+
 /// Nothing known of the pair: the change is assumed to be one, and settling corrects the counter if it was none.
 pub async fn an_unknown_pair_is_taken_for_the_opposite(make: impl MakeCache) -> Result<()> {
     let subject = Subject::new(make).await;

@@ -4,7 +4,7 @@ use super::{MakeCache, Subject, like, limited, missing, roomy_rules, settled, st
 use crate::build::video_pair;
 use crate::eventually;
 use anyhow::{Result, bail, ensure};
-use domain::cache::{AcceptOutcome, CacheRules, MissingCount, UserLimit};
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheRules, MissingCount, UserLimit};
 use domain::{ShardCount, Version};
 use std::time::Duration;
 
@@ -69,6 +69,22 @@ pub async fn a_repeated_key_remembers_that_nothing_changed(make: impl MakeCache)
     subject.accepted(unlike(pair)).await?;
     let again = subject.accept(with_key(like(pair), "idle")).await?;
     assert_eq!(again, AcceptOutcome::Repeated { answer, changed: false });
+    Ok(())
+}
+
+/// What was written around the cache answers its key afterwards; a key that has an answer keeps it.
+pub async fn a_remembered_answer_is_the_first(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    let reserve = AcceptRequest { reserve: Some(Version(5)), ..with_key(like(pair), "k") };
+    let AcceptOutcome::Reserved { version, .. } = subject.accept(reserve.clone()).await? else { bail!("not reserved") };
+    let answer = Answer { count: Some(9), version };
+    subject.cache.remember(&[(pair, "k".to_owned(), answer, true)]).await?;
+    subject.cache.remember(&[(pair, "k".to_owned(), Answer { count: None, version: Version(1) }, false)]).await?;
+    let again = AcceptOutcome::Repeated { answer, changed: true };
+    assert_eq!(subject.accept(reserve).await?, again);
+    assert_eq!(subject.accept(with_key(unlike(pair), "k")).await?, again);
+    assert_eq!(subject.journal_len().await?, 0);
     Ok(())
 }
 

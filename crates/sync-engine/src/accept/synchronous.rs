@@ -1,0 +1,162 @@
+//! The old mechanism: database first, then the cache. Its versions come from the cache's clock all the same, so that
+//! one user's likes may go either way from one moment to the next ([`crate::write_switch`] says why that is safe).
+//!
+//! The row is read, then a version above it and above everything the shard accepted is taken, then exactly that version is
+//! written. In this order: what the user was answered before this call is in that row or below that clock.
+
+use super::{Acceptor, LikeAnswer, LikeError, LikeResult, RETRY_AFTER, direct_answer};
+use crate::metrics;
+use crate::stores::time_of;
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, MissingCount};
+use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
+use event_store::DirectOutcome;
+use futures::FutureExt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Longest wait for a turn at the database.
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What is to be written, by position in the call.
+#[derive(Default)]
+struct Writes {
+    positions: Vec<usize>,
+    intents: Vec<LikeIntent>,
+    versions: Vec<Version>,
+}
+
+impl Acceptor {
+    pub(super) async fn write_synchronously(&self, intents: &[LikeIntent]) -> Vec<LikeResult> {
+        // Nobody gives versions while the cache is away but the database itself.
+        if self.stores.cache_circuit.is_open() {
+            return self.write_directly(intents).await;
+        }
+        let turn = timeout(TURN_TIMEOUT, self.synchronous_writes.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            let error = LikeError::Overloaded { what: "synchronous writing", retry_after: RETRY_AFTER };
+            return vec![Err(error); intents.len()];
+        };
+        let (mut results, away) = match self.write_in_turn(intents).await {
+            Ok(done) => done,
+            Err(error) => return vec![Err(error); intents.len()],
+        };
+        if !away.is_empty() {
+            let direct: Vec<LikeIntent> = away.iter().map(|i| intents[*i].clone()).collect();
+            for (i, result) in away.into_iter().zip(self.write_directly(&direct).boxed().await) {
+                results[i] = result;
+            }
+        }
+        results
+    }
+
+    /// Results, and the positions of those that the cache could not be asked about.
+    async fn write_in_turn(&self, intents: &[LikeIntent]) -> Result<(Vec<LikeResult>, Vec<usize>), LikeError> {
+        let _open = self.stores.direct_gate.read().await;
+        if self.stores.database_circuit.is_open() {
+            let reason = "the database is away".to_owned();
+            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
+        }
+        let pairs: Vec<Pair> = intents.iter().map(|intent| intent.pair).collect();
+        let rows = self.stores.database.load_states(&pairs).await.map_err(|error| self.database_failed(error))?;
+        let requests: Vec<AcceptRequest> = intents
+            .iter()
+            .zip(&rows)
+            .map(|(intent, row)| AcceptRequest {
+                intent: intent.clone(),
+                payload: bytes::Bytes::new(),
+                missing: MissingCount::Report,
+                limited: true,
+                rewrite: false,
+                reserve: Some(row.version),
+            })
+            .collect();
+        let unknown = || Err(LikeError::Refused("no answer".to_owned()));
+        let mut results: Vec<LikeResult> = intents.iter().map(|_| unknown()).collect();
+        let (mut writes, mut same, mut away) = (Writes::default(), Vec::new(), Vec::new());
+        for (i, (outcome, request)) in self.ask_cache(&requests).await.into_iter().zip(&requests).enumerate() {
+            match outcome {
+                // Accepted here before, in the row since, and as wanted: nothing can be on its way that says otherwise.
+                Ok(AcceptOutcome::Reserved { held: Some(held), .. })
+                    if held.liked == request.intent.action.liked()
+                        && held.version <= rows[i].version
+                        && rows[i].liked == held.liked =>
+                {
+                    same.push(i);
+                }
+                Ok(AcceptOutcome::Reserved { version, .. }) => {
+                    writes.positions.push(i);
+                    writes.intents.push(request.intent.clone());
+                    writes.versions.push(version);
+                }
+                Err(error) if error.is_unavailable() => away.push(i),
+                other => results[i] = self.conclude(request, other, false),
+            }
+        }
+        if !same.is_empty() {
+            self.answer_unchanged(intents, &rows, &same, &mut results).await?;
+        }
+        if !writes.intents.is_empty() {
+            self.write_reserved(&writes, &mut results).await?;
+        }
+        Ok((results, away))
+    }
+
+    async fn answer_unchanged(
+        &self,
+        intents: &[LikeIntent],
+        rows: &[PairState],
+        same: &[usize],
+        results: &mut [LikeResult],
+    ) -> Result<(), LikeError> {
+        let resources: Vec<Resource> = same.iter().map(|i| intents[*i].pair.resource).collect();
+        let counts: Vec<StoredCount> =
+            self.stores.database.load_counts(&resources).await.map_err(|error| self.database_failed(error))?;
+        for (i, stored) in same.iter().zip(counts) {
+            let PairState { liked, version } = rows[*i];
+            let answer = LikeAnswer { liked, count: Some(stored.count), version, changed: false, degraded: false };
+            results[*i] = Ok(answer);
+        }
+        Ok(())
+    }
+
+    async fn write_reserved(&self, writes: &Writes, results: &mut [LikeResult]) -> Result<(), LikeError> {
+        // Before the outcome is known: a failed call may have been committed.
+        self.stores.untold.fetch_add(1, Ordering::AcqRel);
+        let now = time_of(self.stores.now());
+        fail::fail_point!("accept.reserved");
+        let written = self.stores.database.apply_synchronous(&writes.intents, &writes.versions, now).await;
+        let outcomes = written.map_err(|error| self.database_failed(error))?;
+        self.stores.database_circuit.success();
+        metrics::synchronous_writes(outcomes.len());
+        fail::fail_point!("accept.synchronous_committed");
+        let told = crate::refresh::tell_cache(&self.stores, &writes.intents, &outcomes).await.is_ok();
+        if told {
+            self.stores.untold.fetch_sub(1, Ordering::AcqRel);
+            self.remember_answers(&writes.intents, &outcomes).await;
+        }
+        for (i, outcome) in writes.positions.iter().zip(&outcomes) {
+            results[*i] = Ok(direct_answer(outcome, !told));
+        }
+        Ok(())
+    }
+
+    /// A repetition that goes the other way must get the first answer, too. Where the cache fails just now it does not, like
+    /// a like that was written while the cache was away.
+    async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectOutcome]) {
+        let answers: Vec<(Pair, String, Answer, bool)> = intents
+            .iter()
+            .zip(outcomes)
+            .filter_map(|(intent, outcome)| {
+                let answer = Answer { count: Some(outcome.stored.count), version: outcome.version };
+                Some((intent.pair, intent.idempotency_key.clone()?, answer, outcome.changed))
+            })
+            .collect();
+        if !answers.is_empty()
+            && let Err(error) = self.stores.cache.remember(&answers).await
+            && error.is_unavailable()
+        {
+            self.stores.cache_circuit.failure(&error);
+        }
+    }
+}
