@@ -15,6 +15,13 @@ STORES=(rabbitmq mariadb redis)
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
+# PROFILE=debug uses debug programs; they are built in a fraction of the time.
+PROFILE=${PROFILE:-release}
+[[ $PROFILE == release || $PROFILE == debug ]] || die "PROFILE must be release or debug, got $PROFILE"
+
+# programs_dir: where the programs are.
+programs_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$ROOT/target}/$PROFILE"; }
+
 # --- processes
 
 # pid_of NAME: the process id, if the part runs.
@@ -121,9 +128,13 @@ port_is_promised() { grep -v "^$1=" "$RUN_DIR/ports" | grep -q "=$2\$"; }
 
 # --- building
 
-# build_programs: every program, for release. Always the same selection: with another one cargo would choose other features of
+# build_programs: every program. Always the same selection: with another one cargo would choose other features of
 # the dependencies and build them again.
-build_programs() { (cd "$ROOT" && cargo build --locked --release --workspace --bins); }
+build_programs() {
+  local flags=(--locked --workspace --bins)
+  if [[ $PROFILE == release ]]; then flags+=(--release); fi
+  (cd "$ROOT" && cargo build "${flags[@]}")
+}
 
 # --- installing
 

@@ -5,7 +5,7 @@
 #
 # Ports are free ones unless fixed by REDIS_PORT, MARIADB_PORT, AMQP_PORT, GRPC_PORT, HTTP_PORT, CONSUMER_HTTP_PORT.
 # Settings of the services (INTERACTION__...) in the environment are passed on. RUN_DIR names another directory.
-# Clients find the addresses in .run/env.
+# PROFILE=debug builds and runs debug programs. Clients find the addresses in .run/env.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -25,7 +25,7 @@ flock -w 600 9 || die "another up.sh or down.sh is at work in $RUN_DIR"
 
 need_packages
 config=${CONFIG_FILE:-$ROOT/deploy/config/event_driven_sync.yml}
-programs=${CARGO_TARGET_DIR:-$ROOT/target}/release
+programs=$(programs_dir)
 if ((!stores_only && build)); then
   command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
   # Before anything is started: a broken build then changes nothing.

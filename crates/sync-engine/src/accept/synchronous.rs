@@ -130,13 +130,18 @@ impl Acceptor {
         self.stores.database_circuit.success();
         metrics::synchronous_writes(outcomes.len());
         fail::fail_point!("accept.synchronous_committed");
-        let told = crate::refresh::tell_cache(&self.stores, &writes.intents, &outcomes).await.is_ok();
-        if told {
-            self.stores.untold.fetch_sub(1, Ordering::AcqRel);
-            self.remember_answers(&writes.intents, &outcomes).await;
+        let told = crate::refresh::tell_cache(&self.stores, &writes.intents, &outcomes).await;
+        match &told {
+            Ok(()) => {
+                self.stores.untold.fetch_sub(1, Ordering::AcqRel);
+                self.remember_answers(&writes.intents, &outcomes).await;
+            }
+            // It is on the list of what the cache must be told.
+            Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(error),
+            Err(error) => tracing::warn!(%error, "the cache was not told of a synchronous write"),
         }
         for (i, outcome) in writes.positions.iter().zip(&outcomes) {
-            results[*i] = Ok(direct_answer(outcome, !told));
+            results[*i] = Ok(direct_answer(outcome, told.is_err()));
         }
         Ok(())
     }
