@@ -6,7 +6,7 @@ use crate::audit::behavior_of;
 use crate::error::StoreError;
 use crate::ledger::record_behaviors;
 use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
-use crate::meta::write_note;
+use crate::meta::{note_import, write_note};
 use crate::refresh::remember;
 use crate::store::{EventStore, get, rows};
 use chrono::{DateTime, Utc};
@@ -42,7 +42,8 @@ impl EventStore {
     /// ledger entries: nothing of it is on its way. At most [`domain::codec::MAX_BATCH`] events.
     ///
     /// Versions decide, so live traffic before, between and after is never overwritten by what is older, and bringing in
-    /// the same events again changes nothing.
+    /// the same events again changes nothing. Retention leaves all tombstones alone until the import is as old as they may
+    /// get: an older like may follow in a later batch.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
@@ -89,6 +90,7 @@ impl EventStore {
             remember(&mut script, &changed, now);
         }
         write_note(&mut script, options.progress.0, options.progress.1);
+        note_import(&mut script, now);
         tx.run(&script).await?;
         tx.commit().await?;
         let changed_pairs = outcome.changed_pairs.len();

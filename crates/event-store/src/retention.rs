@@ -3,6 +3,7 @@
 use crate::error::StoreError;
 use crate::ledger::id_in;
 use crate::likes::{LikeTable, table_of};
+use crate::meta::unless_imported_since;
 use crate::sql::{CHUNK, first_id_of};
 use crate::store::{EventStore, get, row, rows};
 use chrono::{DateTime, Utc};
@@ -61,7 +62,8 @@ impl EventStore {
     /// Looks at the next `scan` rows of a kind's pairs and deletes the tombstones older than `before` among them.
     ///
     /// There is no index on tombstones, because every like would pay for it: walk the table step by step instead.
-    /// A replay of an event older than a deleted tombstone would like again, so `before` must lie beyond any replay.
+    /// A replay of an event older than a deleted tombstone would like again, so `before` must lie beyond any replay. An
+    /// import brings such events, so while one is younger than `before` nothing is deleted.
     pub async fn purge_tombstones(
         &self,
         kind: ResourceType,
@@ -74,6 +76,7 @@ impl EventStore {
         let mut script = self.script();
         let index = script.dialect().by_primary_key();
         script.begin("SELECT user_id, ").words(id).words(", COALESCE(deleted_at < ").time(before);
+        unless_imported_since(&mut script, before);
         script.words(", 0) FROM ").words(name).words(index).words(" WHERE user_id >= ").int(from.user);
         script.words(" AND (user_id > ").int(from.user).words(" OR ").words(id).words(" > ").int(from.id);
         script.words(") ORDER BY user_id, ").words(id).words(" LIMIT ").int(i64::from(scan));
@@ -97,6 +100,7 @@ impl EventStore {
                 script.words("(").int(cursor.user).words(",").int(cursor.id).words(")");
             });
             script.words(")");
+            unless_imported_since(&mut script, before);
             self.write("purge_tombstones", &script).await?;
         }
         let full = rows(&results, 0).len() as u64 >= u64::from(scan.max(1));

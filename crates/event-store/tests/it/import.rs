@@ -1,12 +1,13 @@
 //! History that becomes rows, beside what is newer; and what an installation notes.
 
 use crate::support::{Random, TestDb, at, comment_event, like, on_both, unlike, video_pair};
-use domain::{Action, LikeEvent, Pair, PairState, WritePath};
+use domain::{Action, LikeEvent, Pair, PairState, ResourceType, WritePath};
 use event_store::{ImportOptions, StoreError};
 
 on_both!(
     imports_fold_like_live_traffic,
     progress_is_written_with_the_batch,
+    imported_tombstones_outlive_the_import,
     history_pages_name_what_is_broken,
     notes_are_written_over_and_removed,
 );
@@ -72,6 +73,21 @@ async fn progress_is_written_with_the_batch(db: TestDb) {
     db.store.import(&[like(2, 1, 11)], options, at(1)).await.unwrap_err();
     assert_eq!(db.store.note("job").await.unwrap().as_deref(), Some("42"));
     assert_eq!(db.number("SELECT COUNT(*) FROM video_likes").await, 1);
+}
+
+/// The history of the old system is older than any tombstone may get, and its parts come in any order.
+async fn imported_tombstones_outlive_the_import(db: TestDb) {
+    let (imported, day) = (1_700_000_000_000_000, 86_400_000_000);
+    db.store.import(&[unlike(1, 1, 2_000)], QUIET, at(imported)).await.unwrap();
+    let purge =
+        async |before| db.store.purge_tombstones(ResourceType::Video, at(before), None, 10).await.unwrap().purged;
+    assert_eq!(purge(imported - 30 * day).await, 0, "older than the import");
+    assert_eq!(purge(imported).await, 0);
+    db.store.import(&[like(1, 1, 1_000)], QUIET, at(imported + day)).await.unwrap();
+    assert!(!db.store.load_states(&[video_pair(1, 1)]).await.unwrap()[0].liked, "taken back, and liked all the same");
+    assert_eq!(purge(imported + day).await, 0);
+    assert_eq!(purge(imported + day + 1).await, 1);
+    assert_eq!(db.number("SELECT COUNT(*) FROM video_likes").await, 0);
 }
 
 async fn history_pages_name_what_is_broken(db: TestDb) {
