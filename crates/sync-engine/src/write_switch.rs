@@ -16,7 +16,7 @@ use domain::WritePath;
 use event_store::{EventStore, StoreError};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-/// Stands for "no order".
+/// Stands for "nobody said".
 const NONE: u8 = u8::MAX;
 
 /// The write path of this process; what matters of it is the percentage.
@@ -29,7 +29,7 @@ pub struct WriteSwitch {
 
 impl Default for WriteSwitch {
     fn default() -> Self {
-        Self { configured: AtomicU8::new(100), ordered: AtomicU8::new(NONE), complained: AtomicBool::new(false) }
+        Self { configured: AtomicU8::new(NONE), ordered: AtomicU8::new(NONE), complained: AtomicBool::new(false) }
     }
 }
 
@@ -47,10 +47,16 @@ impl WriteSwitch {
         }
     }
 
-    /// What holds without an order.
+    /// What holds without an order, in a process that takes likes.
     pub(crate) fn configure(&self, path: WritePath) {
         self.configured.store(path.event_driven_percent(), Ordering::Relaxed);
-        metrics::write_path(self.path());
+        self.show();
+    }
+
+    fn show(&self) {
+        if self.configured.load(Ordering::Relaxed) != NONE {
+            metrics::write_path(self.path());
+        }
     }
 
     /// Reads the order. One that cannot be understood is complained about once and changes nothing.
@@ -73,7 +79,7 @@ impl WriteSwitch {
         if now != before {
             tracing::info!(from = %before, to = %now, "the write path has changed");
         }
-        metrics::write_path(now);
+        self.show();
         Ok(())
     }
 }
