@@ -58,14 +58,12 @@ install_peer() {
   cp "$ROOT/crates/bench/peers/$name"/* "$directory/"
   cmp -s "$directory/$list" "$directory/installed" && return
   say "installing what the peer $name needs"
-  (cd "$directory" && "$@") >&2
-  cp "$directory/$list" "$directory/installed"
+  # One chain: whoever calls this as a condition has switched `set -e` off.
+  (cd "$directory" && "$@") >&2 && cp "$directory/$list" "$directory/installed"
 }
 
 pip_install() {
-  rm -rf venv
-  python3 -m venv venv
-  venv/bin/pip install --quiet --requirement requirements.txt
+  rm -rf venv && python3 -m venv venv && venv/bin/pip install --quiet --requirement requirements.txt
 }
 
 install_peers() {
@@ -73,11 +71,14 @@ install_peers() {
   command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   if ((${#missing[@]})); then
-    ((!fast)) || die "${missing[*]} missing"
+    if ((fast)); then
+      say "${missing[*]} missing"
+      return 1
+    fi
     install_packages "${missing[@]}"
   fi
-  install_peer bullmq package-lock.json npm ci --ignore-scripts --no-audit --no-fund --loglevel error
-  install_peer celery requirements.txt pip_install
+  install_peer bullmq package.json npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel error &&
+    install_peer celery requirements.txt pip_install
 }
 
 # --- measuring
@@ -91,7 +92,7 @@ fi
 if ((peers)); then
   if ((fast)); then
     # A quick look must not depend on package registries; the measurement says what it leaves out.
-    (set -e; install_peers) || say "peers could not be installed, measuring without them"
+    install_peers || say "peers could not be installed, measuring without them"
   else
     install_peers
   fi
