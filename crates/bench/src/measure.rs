@@ -91,6 +91,7 @@ impl Figures {
     /// One more value.
     pub(crate) fn note(&mut self, what: impl Into<String>, unit: &'static str, value: f64) {
         let what = what.into();
+        eprintln!("  {what}: {value:.3} {unit}");
         match self.0.iter_mut().find(|(name, ..)| *name == what) {
             Some((.., values)) => values.push(value),
             None => self.0.push((what, unit, vec![value])),

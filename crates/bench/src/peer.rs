@@ -16,7 +16,7 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 const PRODUCER_LIMIT: Duration = Duration::from_secs(600);
 
-const POLL: Duration = Duration::from_millis(100);
+const POLL: Duration = Duration::from_millis(25);
 
 /// What both keep.
 const TABLES: &str = "CREATE TABLE peer_likes (user_id BIGINT NOT NULL, video_id BIGINT NOT NULL, \
@@ -88,7 +88,7 @@ impl Peer {
             } else if producer.is_finished() && moved.elapsed() > quiet {
                 break;
             }
-            if to_kill && counted >= limit / 3 {
+            if to_kill && counted >= limit / 10 {
                 to_kill = false;
                 kill_group(&worker)?;
                 drop(worker);

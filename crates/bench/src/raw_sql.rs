@@ -1,5 +1,6 @@
 //! Reference: the rows of applied events, written by plain multi-row inserts.
 
+use crate::cpu;
 use anyhow::{Context, Result};
 use chrono::DateTime;
 use futures::TryStreamExt;
@@ -19,6 +20,14 @@ pub(crate) struct Like {
     user: i64,
     video: i64,
     version: i64,
+}
+
+/// What writing took.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Written {
+    pub(crate) seconds: f64,
+    /// CPU seconds of this process, so of sending alone.
+    pub(crate) own_cpu: f64,
 }
 
 impl Sql {
@@ -68,7 +77,7 @@ fn like_of(row: &MySqlRow) -> Result<Like> {
 
 /// Empties the tables and writes the rows of these likes again: `batch` of them in a transaction of one round trip, over
 /// `writers` connections. Returns the seconds that the writing took; making the statements is not part of it.
-pub(crate) async fn write(url: &str, likes: &[Like], batch: usize, writers: usize) -> Result<f64> {
+pub(crate) async fn write(url: &str, likes: &[Like], batch: usize, writers: usize) -> Result<Written> {
     let mut sql = Sql::connect(url).await?;
     for table in ["sync_events", "user_behaviors", "video_likes", "like_counts"] {
         sql.run(&format!("TRUNCATE TABLE {table}")).await?;
@@ -81,7 +90,7 @@ pub(crate) async fn write(url: &str, likes: &[Like], batch: usize, writers: usiz
     for _ in 0..writers {
         connections.push(Sql::connect(url).await?);
     }
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu::of_self()?);
     let work = connections.into_iter().zip(&shares).map(|(mut sql, share)| async move {
         for statements in share {
             sql.run(statements).await?;
@@ -89,10 +98,10 @@ pub(crate) async fn write(url: &str, likes: &[Like], batch: usize, writers: usiz
         anyhow::Ok(())
     });
     futures::future::try_join_all(work).await?;
-    let seconds = started.elapsed().as_secs_f64();
+    let took = Written { seconds: started.elapsed().as_secs_f64(), own_cpu: cpu::of_self()? - cpu };
     let written = sql.number("SELECT COUNT(*) FROM video_likes").await?;
     anyhow::ensure!(written == i64::try_from(likes.len())?, "{written} of {} rows were written", likes.len());
-    Ok(seconds)
+    Ok(took)
 }
 
 /// Rows of one transaction: ledger, history, pairs, counters; each table in the order of its key.

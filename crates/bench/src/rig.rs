@@ -201,10 +201,10 @@ impl Rig {
         metrics(self.consumers.first().context("no consumer runs")?).await
     }
 
-    /// Users that no load has had, a hundred million of them.
+    /// First of five million users that no load has had.
     pub(crate) fn fresh_users(&mut self) -> u64 {
         let first = self.next_user;
-        self.next_user += 100_000_000;
+        self.next_user += 5_000_000;
         first
     }
 

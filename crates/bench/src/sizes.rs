@@ -52,7 +52,7 @@ impl Sizes {
             prefilled: 2_000,
             likes: 500,
             growth: vec![500, 1_500],
-            peer_likes: 200,
+            peer_likes: 1_500,
             peer_lock_ms: Some(1_000),
             peer_quiet_s: 5.0,
         }

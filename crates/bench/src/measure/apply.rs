@@ -26,8 +26,8 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
             figures.note(drained(workers), "1/s", events / seconds);
             // At rest the ledger holds exactly these.
             let likes = rig.sql().await?.likes().await?;
-            let seconds = raw_sql::write(&rig.database_url, &likes, BATCH, workers).await?;
-            figures.note(written(workers), "1/s", likes.len() as f64 / seconds);
+            let took = raw_sql::write(&rig.database_url, &likes, BATCH, workers).await?;
+            figures.note(written(workers), "1/s", likes.len() as f64 / took.seconds);
         }
     }
     figures.add_to(report, "c")?;
@@ -65,7 +65,7 @@ async fn drain(rig: &mut Rig, sizes: &Sizes, consumers: usize) -> Result<(f64, f
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Started together, so that none has drained everything before the other is there.
+    // They start to drain at once; the clock runs from when all of them are at work.
     let starting = Instant::now();
     for _ in 0..consumers {
         rig.add_consumer().await?;

@@ -50,11 +50,11 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         broker::pass(&rig.amqp_url, messages, i64::from(MESSAGE)).await?;
         let rabbitmq = (rig.cpu()? - before).rabbitmq * 1e6 / f64::from(messages * MESSAGE);
 
-        let (before, own) = (rig.cpu()?, cpu::of_self()?);
-        raw_sql::write(&rig.database_url, rows, BATCH, 1).await?;
+        let before = rig.cpu()?;
+        let took = raw_sql::write(&rig.database_url, rows, BATCH, 1).await?;
         let mariadb = (rig.cpu()? - before).mariadb * 1e6 / rows.len() as f64;
-        // Whoever sends the statements is part of the price; building them included.
-        let consumer = (cpu::of_self()? - own) * 1e6 / rows.len() as f64;
+        // Somebody must send the statements.
+        let consumer = took.own_cpu * 1e6 / rows.len() as f64;
 
         let own = Cpu { redis, server, rabbitmq, consumer, mariadb };
         for (part, us) in own.parts() {
