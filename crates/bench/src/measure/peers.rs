@@ -3,14 +3,14 @@
 
 use super::{Bench, Figures};
 use crate::load::{self, Amount, Load, warm_up};
-use crate::numbers::ratios;
+use crate::numbers::{metric, ratios};
 use crate::peer::Peer;
 use crate::report::Target;
 use crate::rig::Rig;
 use crate::sizes::Sizes;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let Some(peers_dir) = bench.peers_dir.clone() else {
@@ -63,12 +63,11 @@ async fn own_kill(rig: &mut Rig, sizes: &Sizes) -> Result<(f64, f64)> {
     let mut load = Load::unary(64, Amount::Likes(sizes.likes.max(sizes.peer_likes)), sizes.resources);
     load.oplog = Some(oplog.0.clone());
     let running = load.spawn(rig)?;
-    // In the middle of its work: something is settled, and something is not.
-    let mut sql = rig.sql().await?;
-    let end = std::time::Instant::now() + Duration::from_secs(60);
-    while sql.number("SELECT COUNT(*) FROM video_likes").await? == 0 {
-        if std::time::Instant::now() > end {
-            bail!("nothing is written");
+    // In the middle of its work: something is applied, and something is not.
+    let end = Instant::now() + Duration::from_secs(60);
+    while metric(&rig.consumer_metrics().await?, "applied_events_total").unwrap_or(0.0) == 0.0 {
+        if Instant::now() > end {
+            bail!("nothing is applied");
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
