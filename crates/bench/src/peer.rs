@@ -105,8 +105,9 @@ impl Peer {
         let cached = self.cached(rig, limit).await?;
         let rows = sql.number("SELECT COUNT(*) FROM peer_likes").await?;
         let stored = sql.number("SELECT CAST(SUM(like_count) AS SIGNED) FROM peer_counts").await?;
-        if rows == 0 {
-            bail!("{}: nothing was counted:\n{}", self.name(), worker.log());
+        // Otherwise there is no rate: it had not even begun when the patience was over, or gave up by itself.
+        if counted == 0 || (!kill && rows != accepted) {
+            bail!("{}: {rows} of {accepted} likes were counted:\n{}", self.name(), worker.log());
         }
         kill_group(&worker)?;
         Ok(Outcome {

@@ -52,9 +52,9 @@ impl Sizes {
             prefilled: 2_000,
             likes: 500,
             growth: vec![500, 1_500],
-            peer_likes: 1_500,
+            peer_likes: 400,
             peer_lock_ms: Some(1_000),
-            peer_quiet_s: 5.0,
+            peer_quiet_s: 15.0,
         }
     }
 }
