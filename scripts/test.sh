@@ -218,6 +218,8 @@ system() {
   system_step "generated trace: load, verify" generated_trace
   if [[ -r $MOVIELENS ]]; then system_step "MovieLens trace, twice: load, verify" movielens_trace; fi
   step "down.sh --wipe" stop
+  # Builds one more program, from what is built already.
+  step "bench.sh --fast" "$ROOT/scripts/bench.sh" --fast
 }
 
 # In the foreground: sudo may ask for a password.
