@@ -67,7 +67,7 @@ async fn given_back_is_delivered_again_or_dead_lettered() {
     let delivery = next(&mut consumer).await;
     consumer.nack([&delivery], true).await.unwrap();
     let again = next(&mut consumer).await;
-    assert_eq!((versions(&again), again.redelivered, again.delivery_count), (vec![1], true, Some(1)));
+    assert_eq!((versions(&again), again.redelivered), (vec![1], true));
     consumer.nack([&again], false).await.unwrap();
 
     let mut dead = Consumer::connect_dead(&config).await.unwrap();
@@ -79,10 +79,12 @@ async fn given_back_is_delivered_again_or_dead_lettered() {
 async fn a_message_that_keeps_coming_back_is_dead_lettered_by_the_broker() {
     let config = BusConfig { delivery_limit: 2, ..shared_config().await };
     Publisher::new(config.clone()).publish(&[event(9)], &Headers::new()).await.unwrap();
-    let mut consumer = Consumer::connect(&config).await.unwrap();
-    for _ in 0..3 {
+    // Its consumer ends with it each time. What is given back in order counts for RabbitMQ 3, and not for 4.
+    for count in 0..3 {
+        let mut consumer = Consumer::connect(&config).await.unwrap();
         let delivery = next(&mut consumer).await;
-        consumer.nack([&delivery], true).await.unwrap();
+        assert_eq!(delivery.delivery_count.unwrap_or(0), count);
+        consumer.close().await;
     }
     let mut dead = Consumer::connect_dead(&config).await.unwrap();
     assert_eq!(versions(&next(&mut dead).await), [9]);
