@@ -178,6 +178,11 @@ impl Checker {
         pass.finish(RunStatus::Finished).await
     }
 
+    /// Whether the configuration repairs anything.
+    pub fn repairs(&self) -> bool {
+        self.0.config.auto_fix.effective() != crate::Strategy::ReportOnly && !self.0.config.auto_fix.dry_run
+    }
+
     /// Compares one resource: its counters, and the cached pairs of its latest likers. Repairs as configured, if in
     /// office and not `dry_run`.
     pub async fn check(&self, resource: Resource, dry_run: bool) -> Result<CheckOutcome, CheckError> {

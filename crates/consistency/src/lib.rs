@@ -20,6 +20,8 @@
 //! Deliberately absent: a search of the history by resource (it has no such index), so a deleted row is found by the
 //! full sweep, not on demand; and any repair of what is merely late: that is the rescuer's and the retries' work.
 
+mod audit;
+pub mod body;
 mod check;
 mod checker;
 mod config;
@@ -28,6 +30,7 @@ mod hot;
 mod journals;
 mod mend;
 pub mod office;
+mod page;
 mod pairs;
 mod pass;
 mod report;
@@ -35,9 +38,10 @@ mod routes;
 mod sweep;
 mod verdict;
 
+pub use audit::Progress;
 pub use checker::{CheckOutcome, Checker};
 pub use config::{AutoFix, ConsistencyConfig, ReportConfig, Strategy};
 pub use error::CheckError;
 pub use report::{LagReport, Report};
-pub use routes::routes;
+pub use routes::{DEFAULT_HOURS, MAX_HOURS, routes};
 pub use verdict::{Finding, Kind, RepairNote, Side, Subject, Verdict};
