@@ -87,7 +87,8 @@ impl Checker {
     pub async fn run(self, stop: CancellationToken) {
         let office = tokio::spawn(self.0.office.clone().run(stop.clone()));
         let mut sweep_due = Instant::now();
-        let mut hot_due = Instant::now();
+        // A full sweep comes first, and looks at everything.
+        let mut hot_due = Instant::now() + self.0.config.hot_data_check;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,

@@ -2,6 +2,7 @@
 
 use crate::client::parse_resource;
 use crate::commands;
+use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
 use crate::generate::{Generator, Shape};
 use crate::load::{self, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
@@ -60,6 +61,14 @@ enum Command {
         #[arg(required = true, value_parser = parse_resource)]
         resources: Vec<Resource>,
     },
+    /// Asks a server whether cache and database agree on resources; repairs nothing.
+    Check(CheckArgs),
+    /// Repairs resources, or everything; without --apply only says what would be done.
+    Repair(Box<RepairArgs>),
+    /// Compares everything: cache with database, and the database's tables with each other; repairs nothing.
+    Reconcile(Box<ReconcileArgs>),
+    /// Has a server cache counters before somebody asks for them.
+    Warmup(WarmupArgs),
 }
 
 #[derive(Debug, Args)]
@@ -213,7 +222,7 @@ fn not_negative(text: &str) -> Result<f64, String> {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("must be greater than 0".into()) })
 }
 
@@ -241,6 +250,10 @@ impl Command {
             Self::Unlike(args) => commands::like(&args.server.addr, args.user, args.resource, Action::Unlike).await,
             Self::Counts { server, resources } => commands::counts(&server.addr, &resources).await,
             Self::States { server, user, resources } => commands::states(&server.addr, user, &resources).await,
+            Self::Check(args) => args.run().await,
+            Self::Repair(args) => args.run().await,
+            Self::Reconcile(args) => args.run().await,
+            Self::Warmup(args) => args.run().await,
         }
     }
 }
@@ -372,7 +385,7 @@ impl VerifyArgs {
     }
 }
 
-async fn interrupt_on_signal(interrupt: CancellationToken) {
+pub(crate) async fn interrupt_on_signal(interrupt: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     // Without handlers the signals simply end the process.
     let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {

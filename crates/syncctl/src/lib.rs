@@ -3,6 +3,7 @@
 //! - `load` sends likes, from a trace or generated, and writes down every acknowledged operation ([`load`], [`oplog`]).
 //! - `verify` computes from such logs what must be stored and compares every store with it ([`verify`]).
 //! - `migrate` brings the database to the current schema.
+//! - `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators (`consistency`).
 //! - `like`, `unlike`, `counts`, `states` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
@@ -13,6 +14,7 @@
 pub mod cli;
 pub mod client;
 pub mod commands;
+mod consistency;
 pub mod hash;
 pub mod load;
 pub mod oplog;

@@ -12,4 +12,5 @@ mod relay;
 mod rig;
 mod startup;
 mod trace;
+mod warm;
 mod wire;
