@@ -39,6 +39,8 @@ pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Res
         history: Duration::from_secs(u64::from(args.history_days) * 86_400),
         stuck_after: Duration::from_secs_f64(args.stuck_after),
         confirm_after: CONFIRM_AFTER,
+        // No lease is held: this is how long a token is used, and one step may repair a lot.
+        lease: Duration::from_secs(120),
         auto_fix: AutoFix { enabled: true, strategy, dry_run: false },
         ..ConsistencyConfig::default()
     };
