@@ -10,7 +10,7 @@
 //! | ledger | unfinished events that nobody takes up | reported: the retries' work |
 //! | journals | entries that are too old, entries that the database has, foreign ones; accepted − settled = length | entries that the ledger has are settled |
 //!
-//! What is pending is *in flight*, never inconsistent, and is never written to: a repair carries what it saw, and what
+//! What is pending, or on the list of writes that the cache will be told, is *in flight*, never inconsistent, and is never written to: a repair carries what it saw, and what
 //! changed since is left alone. All repairs carry a fencing token that both stores compare with the newest one
 //! ([`office`]), so a checker that was paused and comes back can write nothing.
 //!
@@ -36,6 +36,7 @@ mod pass;
 mod report;
 mod routes;
 mod sweep;
+mod untold;
 mod verdict;
 
 pub use audit::Progress;
