@@ -1,7 +1,8 @@
 # Shared by the scripts that look at a running system: addresses, clients of its parts, and checks. Sourced after lib.sh.
 #
 # Addresses come from $RUN_DIR/env, or, where GRPC_ADDR is set, all from the environment: GRPC_ADDR HTTP_ADDR
-# CONSUMER_HTTP_ADDR DATABASE_URL REDIS_URL, and REDIS_PREFIX if keys have one. SYNCCTL names another syncctl.
+# CONSUMER_HTTP_ADDR CHECKER_HTTP_ADDR DATABASE_URL REDIS_URL, and REDIS_PREFIX if keys have one. SYNCCTL names another
+# syncctl.
 export LC_ALL=C
 
 load_addresses() {
@@ -12,7 +13,7 @@ load_addresses() {
       [[ $name == *_URL || $name == *_ADDR ]] && export "$name=$value"
     done <"$RUN_DIR/env"
   fi
-  for name in GRPC_ADDR HTTP_ADDR CONSUMER_HTTP_ADDR DATABASE_URL REDIS_URL; do
+  for name in GRPC_ADDR HTTP_ADDR CONSUMER_HTTP_ADDR CHECKER_HTTP_ADDR DATABASE_URL REDIS_URL; do
     [[ -n ${!name:-} ]] || die "$name is not known: is only a part of the system running?"
   done
   export GRPC_ADDR REDIS_PREFIX=${REDIS_PREFIX:-}
@@ -49,6 +50,18 @@ health() (
   printf 'GET /health HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" >&3
   timeout 10 cat <&3 | tr -d '\0\r' | grep '"status"'
 )
+
+# check_resource ADDRESS KIND ID: what POST /consistency/check says, without repairing; the JSON alone.
+check_resource() (
+  local body="{\"resource_type\":\"$2\",\"resource_id\":$3,\"dry_run\":true}"
+  connect "$1"
+  printf 'POST /consistency/check HTTP/1.1\r\nHost: %s\r\nConnection: close\r\nContent-Type: application/json\r\n' "$1" >&3
+  printf 'Content-Length: %s\r\n\r\n%s' ${#body} "$body" >&3
+  timeout 20 cat <&3 | tr -d '\0\r' | grep '^{'
+)
+
+# verdict_of JSON: the first verdict in it, that of the whole answer.
+verdict_of() { if [[ $1 =~ \"verdict\":\"([a-z_]+)\" ]]; then printf '%s\n' "${BASH_REMATCH[1]}"; else printf '%s\n' "$1"; fi; }
 
 # connect HOST:PORT: as descriptor 3 of a subshell, which ends if it cannot.
 connect() { { exec 3<>"/dev/tcp/${1%:*}/${1##*:}"; } 2>/dev/null || { printf 'no connection to %s\n' "$1"; exit 1; }; }

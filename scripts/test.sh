@@ -19,7 +19,7 @@ for argument in "$@"; do
 done
 
 # Settings of the caller must not reach the tests.
-while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(INTERACTION__|TEST_)|_PORT$|^(GRPC|HTTP|CONSUMER_HTTP)_ADDR$|^(REDIS|DATABASE|AMQP)_URL$|^(CONFIG_FILE|REDIS_PREFIX|SYNCCTL)$')
+while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(INTERACTION__|TEST_)|_PORT$|^(GRPC|HTTP|CONSUMER_HTTP|CHECKER_HTTP)_ADDR$|^(REDIS|DATABASE|AMQP)_URL$|^(CONFIG_FILE|REDIS_PREFIX|SYNCCTL)$')
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=${RUST_BACKTRACE:-1}
 if [[ ! -t 2 ]]; then export CARGO_TERM_PROGRESS_WHEN=never; fi
 if [[ ${CI:-} == true ]]; then export CARGO_INCREMENTAL=0; fi
@@ -178,7 +178,7 @@ movielens_trace() {
 
 show_logs() {
   local log
-  for log in "$RUN_DIR"/logs/{interaction-server,sync-consumer}.log; do
+  for log in "$RUN_DIR"/logs/{interaction-server,sync-consumer,consistency-checker}.log; do
     [[ -e $log ]] || continue
     printf -- '--- the end of %s\n' "${log##*/}"
     tail -n 40 "$log"

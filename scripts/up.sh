@@ -3,7 +3,8 @@
 #
 #   scripts/up.sh [--stores-only] [--no-build]
 #
-# Ports are free ones unless fixed by REDIS_PORT, MARIADB_PORT, AMQP_PORT, GRPC_PORT, HTTP_PORT, CONSUMER_HTTP_PORT.
+# Ports are free ones unless fixed by REDIS_PORT, MARIADB_PORT, AMQP_PORT, GRPC_PORT, HTTP_PORT, CONSUMER_HTTP_PORT,
+# CHECKER_HTTP_PORT.
 # Settings of the services (INTERACTION__...) in the environment are passed on. RUN_DIR names another directory.
 # PROFILE=debug builds and runs debug programs. Clients find the addresses in .run/env.
 set -euo pipefail
@@ -40,7 +41,8 @@ write_env() {
   {
     printf '%s=%s\n' REDIS_URL "$REDIS_URL" DATABASE_URL "$DATABASE_URL" AMQP_URL "$AMQP_URL"
     if [[ -n ${grpc_port:-} ]]; then
-      printf '%s=127.0.0.1:%s\n' GRPC_ADDR "$grpc_port" HTTP_ADDR "$http_port" CONSUMER_HTTP_ADDR "$consumer_port"
+      printf '%s=127.0.0.1:%s\n' GRPC_ADDR "$grpc_port" HTTP_ADDR "$http_port" CONSUMER_HTTP_ADDR "$consumer_port" \
+        CHECKER_HTTP_ADDR "$checker_port"
     fi
   } >"$RUN_DIR/env.new"
   mv "$RUN_DIR/env.new" "$RUN_DIR/env"
@@ -51,6 +53,7 @@ port_in_use_by() { sed -n "s/^$1=//p" "$RUN_DIR/ports"; }
 if ((stores_only)); then
   if pid_of interaction-server >/dev/null; then
     grpc_port=$(port_in_use_by grpc) http_port=$(port_in_use_by http) consumer_port=$(port_in_use_by consumer_http)
+    checker_port=$(port_in_use_by checker_http)
   fi
   write_env
   cat "$RUN_DIR/env"
@@ -63,6 +66,8 @@ choose_port http "${HTTP_PORT:-}" interaction-server
 http_port=$PORT
 choose_port consumer_http "${CONSUMER_HTTP_PORT:-}" sync-consumer
 consumer_port=$PORT
+choose_port checker_http "${CHECKER_HTTP_PORT:-}" consistency-checker
+checker_port=$PORT
 
 settings=(
   INTERACTION__REDIS__URL="$REDIS_URL"
@@ -71,6 +76,7 @@ settings=(
   INTERACTION__SERVICE__GRPC_ADDR="127.0.0.1:$grpc_port"
   INTERACTION__SERVICE__HTTP_ADDR="127.0.0.1:$http_port"
   INTERACTION__SERVICE__CONSUMER_HTTP_ADDR="127.0.0.1:$consumer_port"
+  INTERACTION__SERVICE__CHECKER_HTTP_ADDR="127.0.0.1:$checker_port"
 )
 # Part of the stamp: a changed configuration restarts the services.
 settings+=(LIKES_CONFIG_STAMP="$(cksum <"$config")")
@@ -81,7 +87,9 @@ done < <(env | grep '^INTERACTION__' | sort || true)
 
 start_service interaction-server "${settings[@]}" -- "$programs/interaction-server" --config "$config"
 start_service sync-consumer "${settings[@]}" -- "$programs/sync-consumer" --config "$config"
+start_service consistency-checker "${settings[@]}" -- "$programs/consistency-checker" --config "$config"
 wait_for interaction-server 60 http_get "$http_port" /health
 wait_for sync-consumer 60 http_get "$consumer_port" /health
+wait_for consistency-checker 60 http_get "$checker_port" /health
 write_env
 cat "$RUN_DIR/env"

@@ -42,15 +42,16 @@ check_stores() {
   report mysql "$status" "${answer:-no answer}"
 }
 
-# check_service NAME ADDRESS: the service and what it thinks of its broker.
+# check_service NAME ADDRESS [PART]: the service and, if given, what it thinks of a part.
 check_service() {
   local answer status=0
   answer=$(health "$2" 2>&1) || status=$?
   [[ $answer =~ ^\{\"status\":[[:space:]]*\"ok\" ]] || status=1
   report "$1 /health" "$status" "$(summary "$answer")"
+  [[ -n ${3:-} ]] || return 0
   status=0
-  part_is_ok "$answer" rabbitmq || status=1
-  report "rabbitmq, seen by $1" "$status" "$( ((status)) && printf 'not ok' || printf ok)"
+  part_is_ok "$answer" "$3" || status=1
+  report "$3, seen by $1" "$status" "$( ((status)) && printf 'not ok' || printf ok)"
 }
 
 # summary JSON: what /health says of every part, in short; any other text as it is.
@@ -74,6 +75,8 @@ check_like() {
   expect "user_behaviors has it once" 1 behaviours "$user" like
   expect "counts: gRPC redis pending sql rows" "1 1 0 1 1" all_counts
   expect "cached pair" "liked ${BASH_REMATCH[1]}" cached_pair "$user"
+  expect "consistency, by the checker" consistent checked "$CHECKER_HTTP_ADDR"
+  expect "consistency, by the server" consistent checked "$HTTP_ADDR"
 
   status=0
   answer=$("$syncctl" unlike "$user" "$resource" 2>&1) || status=$?
@@ -82,9 +85,21 @@ check_like() {
   expect "counts: gRPC redis pending sql rows" "0 0 0 0 0" all_counts
 }
 
+# checked ADDRESS: the verdict on the resource in use.
+checked() { verdict_of "$(check_resource "$1" "$kind" "$id")"; }
+
+check_report() {
+  local answer status=0
+  answer=$(http_get "${CHECKER_HTTP_ADDR##*:}" '/consistency/report?hours=24') || status=$?
+  [[ $answer =~ \"checked\":([0-9]+),\"inconsistent\":([0-9]+) ]] || status=1
+  report "GET /consistency/report" "$status" "${BASH_REMATCH[1]:-?} compared, ${BASH_REMATCH[2]:-?} inconsistent in 24 hours"
+}
+
 check_stores
-check_service interaction-server "$HTTP_ADDR"
-check_service sync-consumer "$CONSUMER_HTTP_ADDR"
+check_service interaction-server "$HTTP_ADDR" rabbitmq
+check_service sync-consumer "$CONSUMER_HTTP_ADDR" rabbitmq
+check_service consistency-checker "$CHECKER_HTTP_ADDR"
+check_report
 expect "gRPC health" SERVING grpc_health "$GRPC_ADDR" interaction.v1.InteractionService
 check_like
 

@@ -67,7 +67,9 @@ fn locking_pool(of: &MySqlPool) -> MySqlPool {
         .after_connect(|connection, _| {
             Box::pin(async move {
                 let seconds = LOCK_WAIT.as_secs();
-                let take = format!("SELECT COALESCE(GET_LOCK(CONCAT('migrate:', LEFT(SHA2(DATABASE(), 256), 32)), {seconds}), 0)");
+                let take = format!(
+                    "SELECT COALESCE(GET_LOCK(CONCAT('migrate:', LEFT(SHA2(DATABASE(), 256), 32)), {seconds}), 0)"
+                );
                 let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(take))).await?;
                 if row.try_get::<i64, _>(0)? == 1 {
                     Ok(())

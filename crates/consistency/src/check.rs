@@ -1,6 +1,7 @@
 //! Counters: cached against stored, stored against live rows.
 
 use crate::error::CheckError;
+use crate::untold::Untold;
 use crate::verdict::{Finding, Kind, Side, Subject, Verdict, judge_cached, judge_stored};
 use domain::cache::CachedCount;
 use domain::{Resource, ShardCount, StoredCount, Version};
@@ -123,6 +124,8 @@ impl Inspector {
             return Ok(findings);
         }
         tokio::time::sleep(self.confirm_after).await;
+        let stale = suspects.iter().any(|sight| sight.verdict == Verdict::Stale);
+        let untold = if stale { self.untold().await? } else { Untold::default() };
         for first in suspects {
             let second = self.look(first.resource).await?;
             let same = second.cached == first.cached && second.truth() == first.truth();
@@ -130,6 +133,9 @@ impl Inspector {
                 if same { second } else { CountSight { verdict: settled_or_moving(second.verdict), ..second } };
             if sight.verdict == Verdict::Stuck && !self.has_entries(sight.resource).await? {
                 sight.verdict = Verdict::Orphan;
+            }
+            if sight.verdict == Verdict::Stale && untold.has(sight.resource) {
+                sight.verdict = Verdict::InFlight;
             }
             if sight.verdict != Verdict::Consistent {
                 findings.push(sight.finding());

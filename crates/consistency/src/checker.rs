@@ -87,7 +87,8 @@ impl Checker {
     pub async fn run(self, stop: CancellationToken) {
         let office = tokio::spawn(self.0.office.clone().run(stop.clone()));
         let mut sweep_due = Instant::now();
-        let mut hot_due = Instant::now();
+        // A full sweep comes first, and looks at everything.
+        let mut hot_due = Instant::now() + self.0.config.hot_data_check;
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -176,6 +177,11 @@ impl Checker {
             pass.take(findings).await?;
         }
         pass.finish(RunStatus::Finished).await
+    }
+
+    /// Whether the configuration repairs anything.
+    pub fn repairs(&self) -> bool {
+        self.0.config.auto_fix.effective() != crate::Strategy::ReportOnly && !self.0.config.auto_fix.dry_run
     }
 
     /// Compares one resource: its counters, and the cached pairs of its latest likers. Repairs as configured, if in

@@ -6,9 +6,15 @@ use crate::verdict::{Finding, Kind, Side, Subject, Verdict};
 use domain::Version;
 use domain::cache::ShardStatus;
 use domain::codec::EncodedEvent;
+use domain::{Resource, ShardId};
+use std::collections::BTreeSet;
 
 /// Old entries looked at per shard; what is beyond them comes when these are gone.
 const ENTRIES: usize = 500;
+
+/// Most entries of a journal whose resources are looked at.
+const PENDING: usize = 50_000;
+const PAGE: usize = 1_000;
 
 impl Inspector {
     /// Conservation per shard; read in one transaction, so it holds at any moment.
@@ -28,6 +34,21 @@ impl Inspector {
         });
         let wrong = wrong.collect();
         Ok((status, wrong))
+    }
+
+    /// Resources with entries in a journal; of a long one, those of its oldest entries.
+    pub(crate) async fn pending(&self, shard: ShardId) -> Result<BTreeSet<Resource>, CheckError> {
+        let mut resources = BTreeSet::new();
+        let mut after = Version::ZERO;
+        for _ in 0..PENDING / PAGE {
+            let page = self.stores.cache.journal_page(shard, after, PAGE).await?;
+            resources.extend(page.iter().filter_map(|entry| entry.decode().ok()).map(|event| event.pair().resource));
+            match page.last() {
+                Some(last) if page.len() >= PAGE => after = last.version,
+                _ => break,
+            }
+        }
+        Ok(resources)
     }
 
     /// Entries older than the limit.

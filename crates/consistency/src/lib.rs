@@ -10,7 +10,7 @@
 //! | ledger | unfinished events that nobody takes up | reported: the retries' work |
 //! | journals | entries that are too old, entries that the database has, foreign ones; accepted − settled = length | entries that the ledger has are settled |
 //!
-//! What is pending is *in flight*, never inconsistent, and is never written to: a repair carries what it saw, and what
+//! What is pending, or on the list of writes that the cache will be told, is *in flight*, never inconsistent, and is never written to: a repair carries what it saw, and what
 //! changed since is left alone. All repairs carry a fencing token that both stores compare with the newest one
 //! ([`office`]), so a checker that was paused and comes back can write nothing.
 //!
@@ -20,6 +20,8 @@
 //! Deliberately absent: a search of the history by resource (it has no such index), so a deleted row is found by the
 //! full sweep, not on demand; and any repair of what is merely late: that is the rescuer's and the retries' work.
 
+mod audit;
+pub mod body;
 mod check;
 mod checker;
 mod config;
@@ -28,16 +30,19 @@ mod hot;
 mod journals;
 mod mend;
 pub mod office;
+mod page;
 mod pairs;
 mod pass;
 mod report;
 mod routes;
 mod sweep;
+mod untold;
 mod verdict;
 
+pub use audit::Progress;
 pub use checker::{CheckOutcome, Checker};
 pub use config::{AutoFix, ConsistencyConfig, ReportConfig, Strategy};
 pub use error::CheckError;
 pub use report::{LagReport, Report};
-pub use routes::routes;
+pub use routes::{DEFAULT_HOURS, MAX_HOURS, routes};
 pub use verdict::{Finding, Kind, RepairNote, Side, Subject, Verdict};

@@ -23,7 +23,7 @@ pub(crate) struct Mender {
 type Mended = Result<RepairNote, CheckError>;
 
 fn note(action: &'static str, outcome: &'static str, before: Option<Side>, after: Option<Side>) -> RepairNote {
-    RepairNote { action, outcome, before, after }
+    RepairNote { action, outcome, before, after, token: None }
 }
 
 impl Mender {
@@ -50,7 +50,7 @@ impl Mender {
             return Ok(note(action, "dry_run", finding.cache, finding.stored));
         }
         let Some(token) = self.office.token() else { return Ok(note(action, "not_in_office", None, None)) };
-        let mended = match (action, finding.subject) {
+        let mut mended = match (action, finding.subject) {
             ("recount", Subject::Resource(resource)) => self.recount(resource, token).await?,
             ("settle" | "cached_count", Subject::Resource(resource)) => {
                 self.cached_count(finding, resource, token).await?
@@ -61,6 +61,7 @@ impl Mender {
             ("settle_entry", Subject::Pair(pair)) => self.settle_entry(finding, pair).await?,
             _ => note("none", "reported", None, None),
         };
+        mended.token = Some(token);
         if mended.outcome == "fenced" {
             self.office.lost();
         }

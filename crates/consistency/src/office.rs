@@ -41,6 +41,16 @@ impl Office {
         term.filter(|term| Instant::now() < term.until).map(|term| term.token)
     }
 
+    /// Repairs for an operator, whoever has the office: takes a newer token for as long as a lease lasts. Whoever is in
+    /// office learns that when its next repair is refused, and takes a newer one in turn; nobody writes with an old one.
+    pub async fn insist(&self) -> Result<u64, CheckError> {
+        let token = self.stores.database.take_repair_token().await?;
+        self.stores.cache.fence_repairs(token).await?;
+        let term = Term { token, lease: 0, until: Instant::now() + self.ttl };
+        *self.term.lock().unwrap_or_else(PoisonError::into_inner) = Some(term);
+        Ok(token)
+    }
+
     /// Takes or keeps the office; false if somebody else has it.
     pub async fn hold(&self) -> Result<bool, CheckError> {
         let asked = Instant::now();

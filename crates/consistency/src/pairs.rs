@@ -2,6 +2,7 @@
 
 use crate::check::Inspector;
 use crate::error::CheckError;
+use crate::untold::Untold;
 use crate::verdict::{Finding, Kind, Side, Subject, Verdict, judge_pair};
 use domain::{Action, Pair, PairState, Version};
 use event_store::{Behavior, EventFilter, EventStatus};
@@ -75,6 +76,8 @@ impl Inspector {
             return Ok(Vec::new());
         }
         tokio::time::sleep(self.confirm_after).await;
+        let stale = suspects.iter().any(|sight| sight.verdict == Verdict::Stale);
+        let untold = if stale { self.untold().await? } else { Untold::default() };
         let again: Vec<Pair> = suspects.iter().map(|sight| sight.pair).collect();
         let mut findings = Vec::new();
         for (first, mut sight) in suspects.into_iter().zip(self.look_at_pairs(&again).await?) {
@@ -85,6 +88,8 @@ impl Inspector {
                 sight.verdict = Verdict::InFlight;
             } else if sight.verdict == Verdict::Missing {
                 sight.verdict = self.ahead(&sight).await?;
+            } else if sight.verdict == Verdict::Stale && untold.has(sight.pair.resource) {
+                sight.verdict = Verdict::InFlight;
             }
             if sight.verdict != Verdict::Consistent {
                 findings.push(sight.finding());

@@ -17,6 +17,8 @@ pub(crate) struct Pass {
     dry_run: bool,
     /// Compared and on their way.
     pub(crate) in_flight: u64,
+    /// Findings for somebody who listens, in flight ones too.
+    heard: Option<Vec<Finding>>,
 }
 
 impl Pass {
@@ -33,13 +35,24 @@ impl Pass {
             repaired: 0,
             coverage: None,
         };
-        Self { mender, kind, run, max_findings, dry_run: false, in_flight: 0 }
+        Self { mender, kind, run, max_findings, dry_run: false, in_flight: 0, heard: None }
     }
 
     /// Only says what would be done.
     pub(crate) const fn dry(mut self, dry_run: bool) -> Self {
         self.dry_run = dry_run;
         self
+    }
+
+    /// Keeps findings until they are taken by [`heard`](Self::heard).
+    pub(crate) fn listening(mut self) -> Self {
+        self.heard = Some(Vec::new());
+        self
+    }
+
+    /// What was found since this was last asked.
+    pub(crate) fn heard(&mut self) -> Vec<Finding> {
+        self.heard.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     pub(crate) fn compared(&mut self, things: usize) {
@@ -64,6 +77,7 @@ impl Pass {
     ) -> Result<Finding, CheckError> {
         if !finding.verdict.is_wrong() {
             self.in_flight += 1;
+            self.hear(&finding);
             return Ok(finding);
         }
         self.run.inconsistent += 1;
@@ -95,7 +109,14 @@ impl Pass {
             record.repaired_at = repaired.then(|| self.mender.inspector.wall_clock());
             database.record_repair(&record).await?;
         }
+        self.hear(&finding);
         Ok(finding)
+    }
+
+    fn hear(&mut self, finding: &Finding) {
+        if let Some(heard) = &mut self.heard {
+            heard.push(finding.clone());
+        }
     }
 
     /// Writes down how far it is.

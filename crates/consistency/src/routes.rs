@@ -2,26 +2,29 @@
 //!
 //! | path | answer |
 //! |---|---|
-//! | `GET /consistency/report?hours=24` | [`Report`](crate::Report) as JSON; hours 1 to 720 |
+//! | `GET /consistency/report?hours=24` | [`Report`](crate::Report) as JSON, or as a page for who accepts `text/html`; hours 1 to 720 |
 //! | `POST /consistency/check {"resource_type": "video", "resource_id": 123, "dry_run": false}` | [`CheckOutcome`](crate::CheckOutcome) |
 //!
 //! A process that is not in office checks and repairs nothing: `"in_office": false`. Errors are plain text, which the ops
 //! server makes JSON of: 400 for a body or a query that makes no sense, 503 while a store is away.
 
+use crate::body::Body;
 use crate::checker::Checker;
 use crate::error::CheckError;
+use crate::page;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use domain::{Resource, ResourceType};
-use serde::Deserialize;
 use std::collections::BTreeMap;
 
-const MAX_HOURS: u32 = 720;
-const DEFAULT_HOURS: u32 = 24;
+/// Furthest that a report looks back.
+pub const MAX_HOURS: u32 = 720;
+
+/// How far a report looks back if nothing is said.
+pub const DEFAULT_HOURS: u32 = 24;
 
 /// The routes of a checker.
 pub fn routes(checker: Checker) -> Router {
@@ -33,6 +36,7 @@ type Refusal = (StatusCode, String);
 async fn report(
     State(checker): State<Checker>,
     Query(query): Query<BTreeMap<String, String>>,
+    headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     if let Some(unknown) = query.keys().find(|key| *key != "hours") {
         return Err(bad(format!("{unknown}: unknown parameter, expected hours")));
@@ -46,23 +50,26 @@ async fn report(
             .ok_or_else(|| bad(format!("hours: expected 1 to {MAX_HOURS}, got {text:?}")))?,
     };
     let report = checker.report(hours).await.map_err(failed)?;
-    Ok(axum::Json(report).into_response())
+    let answer = if prefers_html(&headers) {
+        Html(page::html(&report)).into_response()
+    } else {
+        axum::Json(report).into_response()
+    };
+    Ok(([(header::VARY, "accept")], answer).into_response())
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    resource_type: String,
-    resource_id: i64,
-    #[serde(default)]
-    dry_run: bool,
+/// Whether HTML is named, and before JSON: browsers do, tools do not.
+fn prefers_html(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let kinds = accepted.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
+    kinds.map(str::trim).find(|kind| ["text/html", "application/json"].contains(kind)) == Some("text/html")
 }
 
 async fn check(State(checker): State<Checker>, body: Bytes) -> Result<Response, Refusal> {
-    let question: Question = serde_json::from_slice(&body).map_err(|error| bad(format!("body: {error}")))?;
-    let kind: ResourceType = question.resource_type.parse().map_err(|error| bad(format!("{error}")))?;
-    let resource = Resource::new(kind, question.resource_id).map_err(|error| bad(error.to_string()))?;
-    let outcome = checker.check(resource, question.dry_run).await.map_err(failed)?;
+    let mut body = Body::parse(&body, &["resource_type", "resource_id", "dry_run"], false).map_err(bad)?;
+    let resource = body.resource().map_err(bad)?;
+    let dry_run = body.flag("dry_run").map_err(bad)?;
+    let outcome = checker.check(resource, dry_run).await.map_err(failed)?;
     Ok(axum::Json(outcome).into_response())
 }
 

@@ -4,11 +4,13 @@
 use crate::checker::Checker;
 use crate::error::CheckError;
 use crate::pass::Pass;
+use crate::verdict::Verdict;
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, LikeIntent, Origin, Pair, ResourceType};
+use domain::{LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, ShardId};
 use event_store::{Behavior, RunRecord, RunStatus};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -18,6 +20,7 @@ const LATE_EVENTS: u32 = 500;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Journals,
+    Pending,
     Ledger,
     History,
     Videos,
@@ -26,7 +29,7 @@ enum Phase {
 
 /// Short names: it is kept in 255 characters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Position {
+pub(crate) struct Position {
     #[serde(rename = "r")]
     run: Uuid,
     /// Begin of the run in microseconds.
@@ -46,6 +49,23 @@ struct Position {
     resources: (u64, u64),
 }
 
+impl Position {
+    pub(crate) const fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::Journals | Phase::Pending => "journals",
+            Phase::Ledger => "ledger",
+            Phase::History => "history",
+            Phase::Videos => "videos",
+            Phase::Comments => "comments",
+        }
+    }
+
+    /// Resources looked at, and how many there were at the beginning.
+    pub(crate) const fn resources(&self) -> (u64, u64) {
+        self.resources
+    }
+}
+
 impl Checker {
     /// Runs or continues a full sweep; `None` if it was stopped before its end.
     pub async fn sweep(&self, stop: &CancellationToken) -> Result<Option<RunRecord>, CheckError> {
@@ -59,47 +79,66 @@ impl Checker {
                 (pass.run.checked, pass.run.inconsistent, pass.run.repaired) = position.numbers;
                 position
             }
-            None => Position {
-                run: pass.run.id,
-                started: pass.run.started_at.timestamp_micros(),
-                phase: Phase::Journals,
-                after_id: 0,
-                after_event: None,
-                numbers: (0, 0, 0),
-                resources: (0, database.count_resources().await?),
-            },
+            None => self.beginning(&pass).await?,
         };
         pass.save(RunStatus::Running).await?;
         loop {
-            let began = tokio::time::Instant::now();
+            let began = Instant::now();
             let checked = pass.run.checked;
-            let more = self.step(&mut position, &mut pass).await?;
-            position.numbers = (pass.run.checked, pass.run.inconsistent, pass.run.repaired);
-            let (seen, known) = position.resources;
-            pass.run.coverage = Some(if seen >= known { 1.0 } else { seen as f64 / known as f64 });
-            metrics::gauge!("consistency_coverage").set(pass.run.coverage.unwrap_or(0.0));
-            if !more {
+            if !self.step(&mut position, &mut pass).await? {
                 pass.finish(RunStatus::Finished).await?;
                 database.remember(POSITION, "").await?;
                 return Ok(Some(pass.run));
             }
             pass.save(RunStatus::Running).await?;
             database.remember(POSITION, &serde_json::to_string(&position).unwrap_or_default()).await?;
-            let things = (pass.run.checked - checked).max(0) as f64;
-            let due = Duration::from_secs_f64(things / f64::from(self.config().max_rate));
             tokio::select! {
                 () = stop.cancelled() => return Ok(None),
-                () = tokio::time::sleep_until(began + due) => {}
+                () = self.pace(began, pass.run.checked - checked) => {}
             }
         }
     }
 
-    /// One step; false after the last one.
-    async fn step(&self, position: &mut Position, pass: &mut Pass) -> Result<bool, CheckError> {
+    pub(crate) async fn beginning(&self, pass: &Pass) -> Result<Position, CheckError> {
+        Ok(Position {
+            run: pass.run.id,
+            started: pass.run.started_at.timestamp_micros(),
+            phase: Phase::Journals,
+            after_id: 0,
+            after_event: None,
+            numbers: (0, 0, 0),
+            resources: (0, self.inspector().stores.database.count_resources().await?),
+        })
+    }
+
+    /// Waits until so many comparisons have taken the time that they may take.
+    pub(crate) async fn pace(&self, began: Instant, compared: i64) {
+        let due = Duration::from_secs_f64(compared.max(0) as f64 / f64::from(self.config().max_rate));
+        tokio::time::sleep_until(began + due).await;
+    }
+
+    /// One step, and how far that is; false after the last one.
+    pub(crate) async fn step(&self, position: &mut Position, pass: &mut Pass) -> Result<bool, CheckError> {
+        let more = self.step_on(position, pass).await?;
+        position.numbers = (pass.run.checked, pass.run.inconsistent, pass.run.repaired);
+        let (seen, known) = position.resources;
+        pass.run.coverage = Some(if seen >= known { 1.0 } else { seen as f64 / known as f64 });
+        metrics::gauge!("consistency_coverage").set(pass.run.coverage.unwrap_or(0.0));
+        Ok(more)
+    }
+
+    async fn step_on(&self, position: &mut Position, pass: &mut Pass) -> Result<bool, CheckError> {
         match position.phase {
             Phase::Journals => {
                 self.journals(pass).await?;
-                position.phase = Phase::Ledger;
+                position.phase = Phase::Pending;
+            }
+            Phase::Pending => {
+                self.pending(ShardId(u16::try_from(position.after_id).unwrap_or(0)), pass).await?;
+                position.after_id += 1;
+                if position.after_id >= i64::from(self.inspector().shards.get()) {
+                    (position.phase, position.after_id) = (Phase::Ledger, 0);
+                }
             }
             Phase::Ledger => {
                 position.after_event = self.ledger(position.after_event, pass).await?;
@@ -142,6 +181,20 @@ impl Checker {
         let late = inspector.stores.database.late_events(due, LATE_EVENTS).await?;
         pass.compared(late.len());
         pass.take(late.iter().map(crate::verdict::late_finding).collect()).await?;
+        Ok(())
+    }
+
+    /// Resources that a journal knows: those of them that the database does not know yet are seen nowhere else. What is
+    /// wrong with the others is left to the steps that come to it.
+    async fn pending(&self, shard: ShardId, pass: &mut Pass) -> Result<(), CheckError> {
+        let inspector = self.inspector();
+        let resources: Vec<Resource> = inspector.pending(shard).await?.into_iter().collect();
+        for some in resources.chunks(self.config().batch_size as usize) {
+            let mut findings = inspector.counts(some).await?;
+            findings.retain(|finding| finding.verdict == Verdict::InFlight);
+            pass.compared(some.len());
+            pass.take(findings).await?;
+        }
         Ok(())
     }
 

@@ -152,6 +152,8 @@ pub struct RepairNote {
     pub before: Option<Side>,
     /// And after.
     pub after: Option<Side>,
+    /// Fencing token that it was tried with.
+    pub token: Option<u64>,
 }
 
 /// One comparison that did not end as consistent.

@@ -42,6 +42,27 @@ impl EventStore {
         Ok(resources.iter().map(|resource| snapshot.count(*resource)).collect())
     }
 
+    /// Resources with the largest counts, at most `limit` of each kind, largest first. Reads every counter: nothing is
+    /// indexed for it, because every like would pay for that.
+    pub async fn top_counts(&self, limit: u32) -> Result<Vec<(Resource, i64)>, StoreError> {
+        const TABLE: &str = "like_counts";
+        let mut script = self.script();
+        for kind in ResourceType::ALL {
+            script.begin("SELECT resource_id, like_count FROM like_counts WHERE resource_type = ").name(kind.name());
+            script.words(" ORDER BY like_count DESC LIMIT ").int(i64::from(limit));
+        }
+        let results = self.read(&script).await?;
+        let mut top = Vec::new();
+        for (statement, kind) in ResourceType::ALL.into_iter().enumerate() {
+            for row in rows(&results, statement) {
+                let resource = Resource::new(kind, get(row, 0, TABLE)?);
+                top.push((resource.map_err(|error| StoreError::corrupt(TABLE, error))?, get(row, 1, TABLE)?));
+            }
+        }
+        top.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        Ok(top)
+    }
+
     /// States in the order asked for; untouched where there is no row.
     pub async fn load_states(&self, pairs: &[Pair]) -> Result<Vec<PairState>, StoreError> {
         let mut script = self.script();

@@ -159,7 +159,8 @@ impl EventStore {
         script.time_or_null(finding.repaired_at).words(" WHERE run_id = ").uuid(finding.run_id);
         script.words(" AND kind = ").text(&finding.kind).words(" AND resource_type = ").text(&finding.resource_type);
         script.words(" AND resource_id = ").int(finding.resource_id).words(" AND COALESCE(user_id, 0) = ");
-        script.int(finding.user_id.unwrap_or(0));
+        // A sweep that another process continues has the same run: its findings are others.
+        script.int(finding.user_id.unwrap_or(0)).words(" AND created_at = ").time(finding.created_at);
         self.write("record_repair", &script).await.map(drop)
     }
 

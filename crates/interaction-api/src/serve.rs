@@ -1,12 +1,15 @@
 //! The process: wiring, tasks, and the order in which they end.
 
+use crate::admin::{self, Admin};
 use crate::health;
 use crate::limits::Limits;
 use crate::service::Interactions;
 use anyhow::Context as _;
 use axum::Router;
+use consistency::Checker;
 use event_bus::{BusConfig, Publisher};
 use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
+use interaction_proto::v1::sync_admin_service_server::SyncAdminServiceServer;
 use service_runtime::{Context, ServiceConfig};
 use settings::Settings;
 use std::net::SocketAddr;
@@ -19,6 +22,7 @@ use sync_engine::read::Reader;
 use sync_engine::recheck::Recheck;
 use sync_engine::relay::Relay;
 use sync_engine::rescue::Rescuer;
+use sync_engine::warm::Warmer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::server::NamedService;
@@ -65,7 +69,8 @@ impl Sockets {
 /// Serves until the soft token: then gRPC finishes what it has, the relay publishes what was accepted, and the rest
 /// ends. Whatever the hard token interrupts is in the journal.
 ///
-/// Without a broker the relay applies every event directly. `routes` are added to ops HTTP.
+/// Without a broker the relay applies every event directly, and this process is the only one: then it checks itself, as
+/// a consistency-checker would. `routes` are added to ops HTTP.
 pub async fn serve(
     context: Context,
     settings: Settings,
@@ -76,15 +81,19 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let sync = &settings.event_driven_sync;
     health::register(&context.health, &stores, broker.is_some());
-    context.serve_ops(sockets.http, routes);
+    let (recheck, recheck_task) = Recheck::new(stores.clone());
+    let reader = Reader::new(stores.clone(), recheck.clone());
+    let warmer = Warmer::new(stores.clone(), recheck.clone(), settings.cache_management.warmup);
+    let owner = context.instance.to_string();
+    let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), owner.clone());
+    let admin = Admin::new(stores.clone(), reader.clone(), warmer.clone(), checker.clone());
+    context.serve_ops(sockets.http, routes.merge(admin::routes(admin.clone())));
     stores.prepare().await?;
 
     let publisher = || broker.clone().map(Publisher::new);
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let (relay_handle, relay) =
         Relay::new(stores.clone(), applier.clone(), publisher(), sync.relay_capacity, sync.batch_size);
-    let (recheck, recheck_task) = Recheck::new(stores.clone());
-    let owner = context.instance.to_string();
     let rescuer = Rescuer::new(stores.clone(), applier, publisher(), owner, sync);
 
     // These serve the others until the last like is relayed.
@@ -99,11 +108,15 @@ pub async fn serve(
         context.tracker.spawn(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone()));
     }
 
-    let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck.clone(), sync.direct_writes, sync.write_path());
-    let reader = Reader::new(stores.clone(), recheck);
+    context.tracker.spawn(warmer.run_at_start(context.soft.clone()));
+    if broker.is_none() {
+        context.tracker.spawn(checker.run(context.soft.clone()));
+    }
+
+    let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck, sync.direct_writes, sync.write_path());
     let limits = Limits::new(&settings.rate_limiting);
     let interactions = Interactions::new(acceptor, reader, stores.database.clone(), limits);
-    serve_grpc(&context, sockets.grpc, interactions).await?;
+    serve_grpc(&context, sockets.grpc, interactions, admin).await?;
 
     // The last acceptor is gone with the server, so the relay ends when it has relayed everything.
     relaying.await.context("relay")?;
@@ -111,9 +124,15 @@ pub async fn serve(
     Ok(())
 }
 
-async fn serve_grpc(context: &Context, listener: TcpListener, interactions: Interactions) -> anyhow::Result<()> {
+async fn serve_grpc(
+    context: &Context,
+    listener: TcpListener,
+    interactions: Interactions,
+    admin: Admin,
+) -> anyhow::Result<()> {
     let (mut reporter, health_service) = tonic_health::server::health_reporter();
     reporter.set_serving::<InteractionServiceServer<Interactions>>().await;
+    reporter.set_serving::<SyncAdminServiceServer<Admin>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(interaction_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -125,13 +144,17 @@ async fn serve_grpc(context: &Context, listener: TcpListener, interactions: Inte
     let soft = context.soft.clone();
     let goodbye = async move {
         soft.cancelled().await;
-        let name = <InteractionServiceServer<Interactions> as NamedService>::NAME;
-        for service in ["", name] {
+        let services = [
+            "",
+            <InteractionServiceServer<Interactions> as NamedService>::NAME,
+            <SyncAdminServiceServer<Admin> as NamedService>::NAME,
+        ];
+        for service in services {
             reporter.set_service_status(service, ServingStatus::NotServing).await;
         }
         // Watchers hear that once more and then their streams end: they would keep the server from stopping.
         tokio::time::sleep(LAST_WORDS).await;
-        for service in ["", name] {
+        for service in services {
             reporter.clear_service_status(service).await;
         }
     };
@@ -143,6 +166,7 @@ async fn serve_grpc(context: &Context, listener: TcpListener, interactions: Inte
         .add_service(health_service)
         .add_service(reflection)
         .add_service(service)
+        .add_service(SyncAdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), goodbye);
     tokio::select! {
         result = server => result.context("gRPC server"),

@@ -45,6 +45,16 @@ pub fn limited(what: &str, retry_after: Duration) -> Status {
     with_retry(Code::ResourceExhausted, format!("too many likes {what}"), Some(retry_after))
 }
 
+/// A call of an operator that found a store away, or unhappy.
+pub fn operator(unavailable: bool, message: String) -> Status {
+    if unavailable { with_retry(Code::Unavailable, message, Some(RETRY_AFTER)) } else { Status::internal(message) }
+}
+
+/// One at a time, and somebody else came first.
+pub fn busy(message: String) -> Status {
+    with_retry(Code::ResourceExhausted, message, Some(RETRY_AFTER))
+}
+
 fn with_retry(code: Code, message: String, retry_after: Option<Duration>) -> Status {
     match retry_after {
         Some(after) => {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::time::Duration;
+use sync_engine::warm::WarmupConfig;
 
 /// Section `cache_management`.
 #[derive(Debug, Clone, Deserialize)]
@@ -10,11 +11,13 @@ pub struct CacheManagement {
     /// Lifetime of cached pairs and counters; whole seconds. A counter with unsettled likes does not expire.
     #[serde(with = "humantime_serde")]
     pub default_expiry: Duration,
+    /// What is cached before somebody asks.
+    pub warmup: WarmupConfig,
 }
 
 impl Default for CacheManagement {
     fn default() -> Self {
-        Self { default_expiry: Duration::from_secs(24 * 3600) }
+        Self { default_expiry: Duration::from_secs(24 * 3600), warmup: WarmupConfig::default() }
     }
 }
 
@@ -23,7 +26,7 @@ impl CacheManagement {
         if self.default_expiry < Duration::from_secs(1) {
             return Err(format!("cache_management.default_expiry: must be at least 1s, got {:?}", self.default_expiry));
         }
-        Ok(())
+        self.warmup.validate()
     }
 }
 

@@ -9,6 +9,7 @@
 //! | apply | [`apply`] | one transaction per batch, then settle, then acknowledge; the event that fails alone is parked alone |
 //! | retry | [`retry`] | parked events come back with backoff, then end as dead letters |
 //! | refresh | [`refresh`] | degraded writes are told to the cache before it serves again |
+//! | warm-up | [`warm`] | counters and pairs are cached before somebody asks, never over newer ones |
 //! | retention | [`retention`] | completed events and old tombstones are deleted in bounded batches, by one owner at a time |
 //!
 //! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
@@ -34,6 +35,7 @@ pub mod rescue;
 pub mod retention;
 pub mod retry;
 mod stores;
+pub mod warm;
 pub mod write_switch;
 
 pub use config::{CircuitConfig, RetentionConfig, RetryConfig, SyncConfig, WriteMode};

@@ -6,12 +6,33 @@ use domain::cache::CacheResult;
 use domain::{Pair, PairState, Resource};
 use event_store::StoreError;
 use futures::FutureExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Reads counts and states.
 #[derive(Clone)]
 pub struct Reader {
     stores: Stores,
     recheck: Recheck,
+    seen: Arc<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    without_cache: AtomicU64,
+}
+
+/// Counts and states that were asked for since this process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CacheUse {
+    /// The cache knew.
+    pub hits: u64,
+    /// The cache did not know, the database was asked.
+    pub misses: u64,
+    /// The cache was away.
+    pub without_cache: u64,
 }
 
 /// Neither cache nor database could answer.
@@ -31,7 +52,23 @@ pub struct Read<T> {
 impl Reader {
     /// Fills are checked again through `recheck`.
     pub fn new(stores: Stores, recheck: Recheck) -> Self {
-        Self { stores, recheck }
+        Self { stores, recheck, seen: Arc::default() }
+    }
+
+    /// What reads found in the cache so far; all clones together.
+    pub fn cache_use(&self) -> CacheUse {
+        let [hits, misses, without_cache] =
+            [&self.seen.hits, &self.seen.misses, &self.seen.without_cache].map(|count| count.load(Ordering::Relaxed));
+        CacheUse { hits, misses, without_cache }
+    }
+
+    fn saw(&self, asked: usize, missing: usize, degraded: bool) {
+        if degraded {
+            self.seen.without_cache.fetch_add(asked as u64, Ordering::Relaxed);
+        } else {
+            self.seen.hits.fetch_add((asked - missing) as u64, Ordering::Relaxed);
+            self.seen.misses.fetch_add(missing as u64, Ordering::Relaxed);
+        }
     }
 
     /// Served counts.
@@ -43,6 +80,7 @@ impl Reader {
             None => vec![None; resources.len()],
         };
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
+        self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
             let asked: Vec<Resource> = missing.iter().map(|i| resources[*i]).collect();
             let stored = self.ask_database(self.stores.database.load_counts(&asked)).boxed().await?;
@@ -64,6 +102,7 @@ impl Reader {
         let degraded = cached.is_none();
         let mut values = cached.unwrap_or_else(|| vec![None; pairs.len()]);
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
+        self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
             let asked: Vec<Pair> = missing.iter().map(|i| pairs[*i]).collect();
             let stored = self.ask_database(self.stores.database.load_states(&asked)).boxed().await?;

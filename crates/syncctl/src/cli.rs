@@ -4,6 +4,7 @@ mod migration;
 
 use crate::client::parse_resource;
 use crate::commands;
+use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
 use crate::generate::{Generator, Shape};
 use crate::load::{self, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
@@ -68,6 +69,14 @@ enum Command {
         #[arg(required = true, value_parser = parse_resource)]
         resources: Vec<Resource>,
     },
+    /// Asks a server whether cache and database agree on resources; repairs nothing.
+    Check(CheckArgs),
+    /// Repairs resources, or everything; without --apply only says what would be done.
+    Repair(Box<RepairArgs>),
+    /// Compares everything: cache with database, and the database's tables with each other; repairs nothing.
+    Reconcile(Box<ReconcileArgs>),
+    /// Has a server cache counters before somebody asks for them.
+    Warmup(WarmupArgs),
 }
 
 #[derive(Debug, Args)]
@@ -221,7 +230,7 @@ fn not_negative(text: &str) -> Result<f64, String> {
     }
 }
 
-fn positive(text: &str) -> Result<f64, String> {
+pub(crate) fn positive(text: &str) -> Result<f64, String> {
     not_negative(text).and_then(|value| if value > 0.0 { Ok(value) } else { Err("must be greater than 0".into()) })
 }
 
@@ -252,6 +261,10 @@ impl Command {
             Self::Unlike(args) => commands::like(&args.server.addr, args.user, args.resource, Action::Unlike).await,
             Self::Counts { server, resources } => commands::counts(&server.addr, &resources).await,
             Self::States { server, user, resources } => commands::states(&server.addr, user, &resources).await,
+            Self::Check(args) => args.run().await,
+            Self::Repair(args) => args.run().await,
+            Self::Reconcile(args) => args.run().await,
+            Self::Warmup(args) => args.run().await,
         }
     }
 }
@@ -383,7 +396,7 @@ impl VerifyArgs {
     }
 }
 
-async fn interrupt_on_signal(interrupt: CancellationToken) {
+pub(crate) async fn interrupt_on_signal(interrupt: CancellationToken) {
     use tokio::signal::unix::{SignalKind, signal};
     // Without handlers the signals simply end the process.
     let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {

@@ -5,6 +5,7 @@ use anyhow::Context;
 use domain::{Resource, ResourceType};
 use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_client::InteractionServiceClient;
+use interaction_proto::v1::sync_admin_service_client::SyncAdminServiceClient;
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
@@ -30,6 +31,12 @@ pub fn endpoint(addr: &str) -> Result<Endpoint, UsageError> {
 pub async fn connect(addr: &str) -> anyhow::Result<Client> {
     let channel = endpoint(addr)?.connect().await.with_context(|| format!("could not connect to {addr}"))?;
     Ok(InteractionServiceClient::new(channel))
+}
+
+/// The same for the calls of operators.
+pub async fn connect_admin(addr: &str) -> anyhow::Result<SyncAdminServiceClient<Channel>> {
+    let channel = endpoint(addr)?.connect().await.with_context(|| format!("could not connect to {addr}"))?;
+    Ok(SyncAdminServiceClient::new(channel))
 }
 
 /// Connects at the first call, and again whenever the connection is lost.

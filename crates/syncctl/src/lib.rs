@@ -6,6 +6,7 @@
 //! - `import-legacy` imports the old schema ([`legacy`]), `backfill` folds `user_behaviors` into rows ([`backfill`]); both
 //!   go on where they stopped ([`job`]).
 //! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
+//! - `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators (`consistency`).
 //! - `like`, `unlike`, `counts`, `states` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
@@ -17,6 +18,7 @@ pub mod backfill;
 pub mod cli;
 pub mod client;
 pub mod commands;
+mod consistency;
 pub mod hash;
 pub mod job;
 pub mod legacy;

@@ -221,6 +221,33 @@ async fn what_is_late_or_foreign_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_cache_will_be_told_is_in_flight() {
+    let rig = Rig::new().await;
+    likes(&rig).await;
+    // A degraded write: it is on the list of what the cache missed, and nobody drains that here.
+    let now = chrono::DateTime::from(std::time::SystemTime::now());
+    rig.stores.database.apply_direct(&[intent(video_pair(1, 1), Action::Unlike)], now, true).await.unwrap();
+    let patient = ConsistencyConfig { stuck_after: Duration::from_secs(60), ..quick(Strategy::DatabaseFirst) };
+    let patient = rig.checker_with(patient).await;
+    assert!(patient.office().hold().await.unwrap());
+    let outcome = patient.check(video_of(1), false).await.unwrap();
+    assert_eq!(outcome.verdict, Verdict::InFlight, "{outcome:?}");
+    patient.sweep(&CancellationToken::new()).await.unwrap().unwrap();
+    assert!(rig.found().await.is_empty(), "{:#?}", rig.found().await);
+    // One that waits for too long, or that nobody has written down, is stale: counter and pair.
+    rig.sql("UPDATE cache_refreshes SET version = 1").await;
+    let outcome = patient.check(video_of(1), true).await.unwrap();
+    assert_eq!(outcome.verdict, Verdict::Stale, "{outcome:?}");
+    rig.sql("DELETE FROM cache_refreshes").await;
+    patient.sweep(&CancellationToken::new()).await.unwrap().unwrap();
+    let found = rig.found().await;
+    for kind in [Kind::CachedCount, Kind::CachedPair] {
+        assert!(found.iter().any(|one| is(one, kind, Verdict::Stale, 1) && one.repaired_at.is_some()), "{found:#?}");
+    }
+    rig.assert_agreement([1].into_iter()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_pending_is_in_flight_and_later_stuck() {
     let rig = Rig::new().await;
     likes(&rig).await;

@@ -1,7 +1,7 @@
 //! While likes flow: nothing that is merely late is called wrong, and repairs lose nothing.
 
-use crate::rig::{Rig, video_of};
-use consistency::{Strategy, Verdict};
+use crate::rig::{Rig, quick, video_of};
+use consistency::{Checker, ConsistencyConfig, Strategy, Verdict};
 use domain::{Action, Pair};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -54,6 +54,14 @@ impl Flow {
     }
 }
 
+/// On a busy machine a like may take longer than what other tests call stuck.
+async fn patient(rig: &Rig) -> Checker {
+    let stuck_after = std::time::Duration::from_secs(120);
+    let checker = rig.checker_with(ConsistencyConfig { stuck_after, ..quick(Strategy::DatabaseFirst) }).await;
+    assert!(checker.office().hold().await.unwrap());
+    checker
+}
+
 async fn assert_nothing_lost(rig: &Rig, last: &HashMap<Pair, Action>) {
     rig.settled().await;
     let pairs: Vec<Pair> = last.keys().copied().collect();
@@ -67,7 +75,7 @@ async fn assert_nothing_lost(rig: &Rig, last: &HashMap<Pair, Action>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_called_wrong_while_likes_flow() {
     let rig = Rig::new().await;
-    let checker = rig.repairing(Strategy::DatabaseFirst).await;
+    let checker = patient(&rig).await;
     let flow = Flow::start(&rig);
     let mut in_flight = 0;
     for round in 0.. {
@@ -91,7 +99,7 @@ async fn nothing_is_called_wrong_while_likes_flow() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repairs_under_load_lose_nothing() {
     let rig = Rig::new().await;
-    let checker = rig.repairing(Strategy::DatabaseFirst).await;
+    let checker = patient(&rig).await;
     let flow = Flow::start(&rig);
     let mut broken = 0;
     for round in 0.. {

@@ -52,13 +52,24 @@ async fn checks_and_reports_and_refuses_nonsense() {
     assert_eq!(report["trend"].as_array().map(Vec::is_empty), Some(false));
     assert!(report["consistency_rate"].as_f64().unwrap() < 1.0 && report["nines"].as_f64().unwrap() > 0.0);
 
+    let request = Request::builder().uri("/consistency/report").header("accept", "text/html,*/*;q=0.8");
+    let response = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+    let page = String::from_utf8(to_bytes(response.into_body(), 1 << 20).await.unwrap().to_vec()).unwrap();
+    assert!(page.contains("cached_count") && page.contains("video:1") && page.ends_with("</html>\n"), "{page}");
+    assert!(!page.contains("<script") && !page.contains("http://"), "{page}");
+
     for (path, body, word) in [
         ("/consistency/check", "", "body"),
         ("/consistency/check", "[]", "body"),
         ("/consistency/check", "{\"resource_type\":\"video\"}", "resource_id"),
         ("/consistency/check", "{\"resource_type\":\"film\",\"resource_id\":1}", "resource_type"),
         ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":0}", "resource_id"),
-        ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":\"1\"}", "expected i64"),
+        (
+            "/consistency/check",
+            "{\"resource_type\":\"video\",\"resource_id\":\"1\"}",
+            "resource_id: expected a whole number",
+        ),
         ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":1,\"repair\":1}", "repair"),
     ] {
         let (status, answer) = call(&router, "POST", path, body).await;

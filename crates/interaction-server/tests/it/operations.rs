@@ -11,6 +11,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 const SERVICE: &str = "interaction.v1.InteractionService";
+const ADMIN: &str = "interaction.v1.SyncAdminService";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reflection_lists_the_service_and_describes_it() {
@@ -24,17 +25,19 @@ async fn reflection_lists_the_service_and_describes_it() {
         panic!("no list of services");
     };
     let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
-    for expected in [SERVICE, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"] {
+    for expected in [SERVICE, ADMIN, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"] {
         assert!(names.iter().any(|name| name == expected), "{expected} is not in {names:?}");
     }
-    let answer = ask(MessageRequest::FileContainingSymbol(format!("{SERVICE}.ApplyLikes"))).await;
-    assert!(matches!(&answer, MessageResponse::FileDescriptorResponse(_)), "{answer:?}");
+    for method in [format!("{SERVICE}.ApplyLikes"), format!("{ADMIN}.CheckConsistency")] {
+        let answer = ask(MessageRequest::FileContainingSymbol(method)).await;
+        assert!(matches!(&answer, MessageResponse::FileDescriptorResponse(_)), "{answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_health_says_serving() {
     let mut client = HealthClient::new(shared_server().await.channel().await);
-    for service in ["", SERVICE] {
+    for service in ["", SERVICE, ADMIN] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let status = client.check(request).await.unwrap().into_inner().status();
         assert_eq!(status, ServingStatus::Serving, "{service:?}");

@@ -13,4 +13,5 @@ mod rig;
 mod startup;
 mod switching;
 mod trace;
+mod warm;
 mod wire;

@@ -1,0 +1,103 @@
+//! Two checkers, one of them stopped in the middle of its work again and again: never two that repair.
+
+use crate::house::{Found, House, PATIENCE, Program, apply, operation, video_of};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use test_support::build::video_pair;
+use test_support::eventually;
+
+const VIDEOS: i64 = 20;
+const ROUNDS: usize = 3;
+
+/// Tokens of fenced repairs. Settling again needs no fence: revisions and versions decide, whoever does it.
+fn repaired(found: &[Found]) -> Vec<u64> {
+    let fenced = |one: &&Found| one.outcome() == "repaired" && one.details["repair"]["action"] != "settle";
+    found.iter().filter(fenced).map(|one| one.token().unwrap()).collect()
+}
+
+async fn repaired_beyond(house: &House, token: u64) -> u64 {
+    eventually(PATIENCE, format!("a repair with a token beyond {token}"), async || {
+        let tokens = repaired(&house.found().await);
+        tokens.last().copied().filter(|newest| *newest > token).ok_or(tokens.len())
+    })
+    .await
+}
+
+async fn holder(checkers: [&Program; 2]) -> (&Program, &Program) {
+    eventually(PATIENCE, "somebody in office", async || {
+        match (checkers[0].in_office().await, checkers[1].in_office().await) {
+            (true, false) => Ok((checkers[0], checkers[1])),
+            (false, true) => Ok((checkers[1], checkers[0])),
+            (false, false) => Err("nobody"),
+            // Asked one after the other: the office may have changed between.
+            (true, true) => Err("both"),
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checker_that_was_stopped_past_its_lease_repairs_nothing_with_its_old_token() {
+    let house = House::new()
+        .await
+        .with("DATA_CONSISTENCY__LEASE", "900ms")
+        .with("DATA_CONSISTENCY__CHECK_INTERVAL", "300ms")
+        .with("DATA_CONSISTENCY__HOT_DATA_CHECK", "200ms")
+        .with("DATA_CONSISTENCY__CONFIRM_AFTER", "20ms");
+    let (server, consumer) = (house.server().await, house.consumer().await);
+    let mut client = server.client().await;
+    apply(&mut client, (1..=VIDEOS).map(|video| operation(video_pair(1, video), true)).collect()).await;
+    house.settled(&server).await;
+    server.end().await;
+    consumer.end().await;
+
+    let (one, two) = (house.checker().await, house.checker().await);
+    let house = Arc::new(house);
+    let stop = Arc::new(AtomicBool::new(false));
+    // Something is always wrong, so that whoever is in office is always repairing.
+    let breaking = tokio::spawn({
+        let (house, stop) = (Arc::clone(&house), Arc::clone(&stop));
+        async move {
+            for n in 0_i64.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let video = 1 + n % VIDEOS;
+                house.redis::<()>(&format!("HINCRBY {} n 3", house.keys.counter(video_of(video)))).await;
+                if n % 10 == 0 {
+                    let wrong =
+                        format!("UPDATE like_counts SET like_count = like_count + 4 WHERE resource_id = {video}");
+                    house.sql(&wrong).await;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        }
+    });
+
+    let mut token = repaired_beyond(&house, 0).await;
+    for round in 0..ROUNDS {
+        let (in_office, other) = holder([&one, &two]).await;
+        in_office.binary.pause().unwrap();
+        eventually(PATIENCE, format!("round {round}: the other takes office"), async || other.in_office().await).await;
+        let newer = repaired_beyond(&house, token).await;
+        in_office.binary.resume().unwrap();
+        // It has its repair in hand, its token, and no idea of the time that has passed.
+        eventually(PATIENCE, "the first learns that it lost its office", async || !in_office.in_office().await).await;
+        let repairs = repaired(&house.found().await).len();
+        eventually(PATIENCE, "repairs go on", async || repaired(&house.found().await).len() > repairs + 5).await;
+        token = newer;
+    }
+    stop.store(true, Ordering::Relaxed);
+    breaking.await.unwrap();
+    one.end().await;
+    two.end().await;
+
+    let tokens = repaired(&house.found().await);
+    assert!(tokens.is_sorted(), "an older token repaired after a newer one: {tokens:?}");
+    let mut terms = tokens.clone();
+    terms.dedup();
+    assert!(terms.len() > ROUNDS, "{terms:?}");
+    let newest: u64 =
+        house.sql("SELECT value FROM sync_meta WHERE name = 'repair_token'").await.trim().parse().unwrap();
+    assert!(tokens.iter().all(|token| *token <= newest), "{newest} {terms:?}");
+}

@@ -1,0 +1,300 @@
+//! Installations: a schema, key prefix and queue of one's own, the programs that run on them, and ways around them.
+
+use cache_manager::Keys;
+use deadpool_redis::redis::{Client as RedisClient, Cmd, FromRedisValue, aio::MultiplexedConnection};
+use domain::{Pair, Resource, ShardCount};
+use interaction_proto::v1;
+use interaction_proto::v1::interaction_service_client::InteractionServiceClient;
+use serde_json::Value;
+use std::time::Duration;
+use test_support::{
+    Binary, PortLease, eventually, execute_sql, fresh_database, http, lease_port, shared, try_eventually, unique_name,
+};
+use tonic::transport::Channel;
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) type Client = InteractionServiceClient<Channel>;
+
+/// One installation.
+pub(crate) struct House {
+    settings: Vec<(String, String)>,
+    database_url: String,
+    redis_url: String,
+    redis_prefix: String,
+    pub(crate) keys: Keys,
+    raw: MultiplexedConnection,
+}
+
+/// A running program and its ops HTTP.
+pub(crate) struct Program {
+    pub(crate) binary: Binary,
+    http: PortLease,
+    grpc: Option<PortLease>,
+}
+
+/// A row of `data_consistency_checks`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) run: String,
+    pub(crate) kind: String,
+    pub(crate) verdict: String,
+    pub(crate) subject: String,
+    pub(crate) repaired: bool,
+    pub(crate) details: Value,
+}
+
+impl Found {
+    pub(crate) fn outcome(&self) -> &str {
+        self.details["repair"]["outcome"].as_str().unwrap_or("none")
+    }
+
+    pub(crate) fn token(&self) -> Option<u64> {
+        self.details["repair"]["token"].as_u64()
+    }
+}
+
+impl House {
+    pub(crate) async fn new() -> Self {
+        let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
+        let (redis, mariadb, rabbitmq) = (redis.unwrap().url(), mariadb.unwrap().url(), rabbitmq.unwrap().url());
+        let database_url = fresh_database(mariadb).await.unwrap();
+        let name = unique_name("checked");
+        let raw = RedisClient::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let house = Self {
+            settings: Vec::new(),
+            database_url: database_url.clone(),
+            redis_url: redis.to_owned(),
+            redis_prefix: name.clone(),
+            keys: Keys::new(name.clone(), ShardCount::default()),
+            raw,
+        };
+        house
+            .with("REDIS__URL", redis)
+            .with("REDIS__KEY_PREFIX", &name)
+            .with("DATABASE__URL", &database_url)
+            .with("RABBITMQ__URL", rabbitmq)
+            .with("RABBITMQ__PREFIX", &name)
+            .with("RATE_LIMITING__USER_ACTION__ENABLED", "false")
+    }
+
+    /// Sets `INTERACTION__<key>` for programs started from now on; the last one counts.
+    pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
+        self.set(key, value);
+        self
+    }
+
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        let key = format!("INTERACTION__{key}");
+        self.settings.retain(|(name, _)| *name != key);
+        self.settings.push((key, value.to_owned()));
+    }
+
+    fn start(&self, program: &str, addresses: &[(&str, String)]) -> Binary {
+        let mut binary = Binary::build(program);
+        for (name, value) in &self.settings {
+            binary = binary.env(name, value);
+        }
+        for (key, address) in addresses {
+            binary = binary.env(format!("INTERACTION__SERVICE__{key}"), address);
+        }
+        binary.start().unwrap()
+    }
+
+    pub(crate) async fn server(&self) -> Program {
+        let (grpc, http) = (lease_port().unwrap(), lease_port().unwrap());
+        let addresses = [("GRPC_ADDR", grpc.addr().to_string()), ("HTTP_ADDR", http.addr().to_string())];
+        Program { binary: self.start("interaction-server", &addresses), http, grpc: Some(grpc) }.ready().await
+    }
+
+    pub(crate) async fn consumer(&self) -> Program {
+        let http = lease_port().unwrap();
+        let addresses = [("CONSUMER_HTTP_ADDR", http.addr().to_string())];
+        Program { binary: self.start("sync-consumer", &addresses), http, grpc: None }.ready().await
+    }
+
+    pub(crate) async fn checker(&self) -> Program {
+        let http = lease_port().unwrap();
+        let addresses = [("CHECKER_HTTP_ADDR", http.addr().to_string())];
+        Program { binary: self.start("consistency-checker", &addresses), http, grpc: None }.ready().await
+    }
+
+    /// Runs `syncctl` on the stores, or (with `server`) with its address; gives exit code and output.
+    pub(crate) async fn syncctl(&self, args: &[&str], server: Option<&Program>) -> (Option<i32>, String) {
+        let mut binary = Binary::build("syncctl")
+            .env("DATABASE_URL", &self.database_url)
+            .env("REDIS_URL", &self.redis_url)
+            .env("REDIS_PREFIX", &self.redis_prefix);
+        if let Some(grpc) = server.and_then(|server| server.grpc.as_ref()) {
+            binary = binary.env("GRPC_ADDR", grpc.addr().to_string());
+        }
+        let binary = binary.args(args.iter().copied()).start().unwrap();
+        let status = binary.wait_exit(PATIENCE).await.unwrap();
+        (status.code(), binary.log())
+    }
+
+    /// One command, words separated by spaces.
+    pub(crate) async fn redis<T: FromRedisValue>(&self, words: &str) -> T {
+        let mut command = Cmd::new();
+        words.split(' ').for_each(|word| {
+            command.arg(word);
+        });
+        command.query_async(&mut self.raw.clone()).await.unwrap()
+    }
+
+    pub(crate) async fn command(&self, command: &Cmd) {
+        command.query_async::<()>(&mut self.raw.clone()).await.unwrap();
+    }
+
+    pub(crate) async fn sql(&self, statements: &str) -> String {
+        let schema = self.database_url.rsplit_once('/').unwrap().1;
+        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+    }
+
+    /// Everything that was found so far, oldest first.
+    pub(crate) async fn found(&self) -> Vec<Found> {
+        let rows = self
+            .sql(
+                "SELECT HEX(run_id), kind, verdict, CONCAT(resource_type, ':', resource_id, \
+                 IF(user_id IS NULL, '', CONCAT(' ', user_id))), repaired_at IS NOT NULL, TO_BASE64(details) \
+                 FROM data_consistency_checks ORDER BY id",
+            )
+            .await;
+        rows.lines().filter(|line| !line.trim().is_empty()).map(found_of).collect()
+    }
+
+    /// Runs of this kind that came to their end, oldest first.
+    pub(crate) async fn finished_runs(&self, kind: &str) -> Vec<String> {
+        let query = format!(
+            "SELECT HEX(id) FROM consistency_runs WHERE kind = '{kind}' AND status = 'finished' ORDER BY started_at"
+        );
+        self.sql(&query).await.lines().map(str::to_owned).filter(|line| !line.is_empty()).collect()
+    }
+
+    /// Waits until nothing is on its way.
+    pub(crate) async fn settled(&self, server: &Program) {
+        eventually(PATIENCE, "empty journals", async || {
+            let (code, stats) = server.get("/cache/stats").await;
+            if code == 200 && stats["available"] == true && stats["pending"] == 0 { Ok(()) } else { Err(stats) }
+        })
+        .await;
+    }
+}
+
+/// The client prints newlines in values as `\n`, which base64 breaks lines with.
+fn found_of(line: &str) -> Found {
+    let columns: Vec<&str> = line.split('\t').collect();
+    let [run, kind, verdict, subject, repaired, details] = columns[..] else { panic!("{line:?}") };
+    let details = decode(&details.replace("\\n", ""));
+    Found {
+        run: run.to_owned(),
+        kind: kind.to_owned(),
+        verdict: verdict.to_owned(),
+        subject: subject.to_owned(),
+        repaired: repaired == "1",
+        details: serde_json::from_slice(&details).unwrap(),
+    }
+}
+
+fn decode(base64: &str) -> Vec<u8> {
+    let value = |letter: u8| match letter {
+        b'A'..=b'Z' => letter - b'A',
+        b'a'..=b'z' => letter - b'a' + 26,
+        b'0'..=b'9' => letter - b'0' + 52,
+        b'+' => 62,
+        _ => 63,
+    };
+    let mut bytes = Vec::new();
+    for four in base64.trim_end_matches('=').as_bytes().chunks(4) {
+        let bits = four.iter().fold(0_u32, |bits, letter| bits << 6 | u32::from(value(*letter)));
+        let bits = bits << (6 * (4 - four.len()));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..four.len()]);
+    }
+    bytes
+}
+
+impl Program {
+    async fn ready(self) -> Self {
+        let ready = try_eventually(PATIENCE, "every part", async || {
+            let (code, body) =
+                http::get(&self.addr(), "/health").await.map_err(|error| Value::String(format!("{error:#}")))?;
+            let body: Value = serde_json::from_str(&body).map_err(|error| Value::String(error.to_string()))?;
+            if code == 200 && body["status"] == "ok" { Ok(()) } else { Err(body) }
+        });
+        if let Err(error) = ready.await {
+            panic!("{error:#}\n{}", self.binary.log());
+        }
+        self
+    }
+
+    fn addr(&self) -> String {
+        self.http.addr().to_string()
+    }
+
+    /// Status and JSON of a GET.
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        let (code, body) = http::get(&self.addr(), path).await.unwrap();
+        (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    /// Status and JSON of a POST.
+    pub(crate) async fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        let (code, body) = http::post_json(&self.addr(), path, body).await.unwrap();
+        (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+    }
+
+    /// Whether this checker may repair.
+    pub(crate) async fn in_office(&self) -> bool {
+        let (code, body) = self.check(1, true).await;
+        assert_eq!(code, 200, "{body}");
+        body["in_office"] == true
+    }
+
+    /// Checks a video.
+    pub(crate) async fn check(&self, video: i64, dry_run: bool) -> (u16, Value) {
+        let body = format!("{{\"resource_type\":\"video\",\"resource_id\":{video},\"dry_run\":{dry_run}}}");
+        self.post("/consistency/check", &body).await
+    }
+
+    pub(crate) async fn client(&self) -> Client {
+        let addr = self.grpc.as_ref().unwrap().addr();
+        let endpoint = Channel::from_shared(format!("http://{addr}")).unwrap();
+        Client::new(eventually(PATIENCE, "a connection", async || endpoint.connect().await).await)
+    }
+
+    /// SIGTERM; it must end well, and soon.
+    pub(crate) async fn end(self) {
+        self.binary.terminate().unwrap();
+        let status = self.binary.wait_exit(Duration::from_secs(15)).await.unwrap();
+        assert_eq!(status.code(), Some(0), "{}", self.binary.log());
+    }
+}
+
+pub(crate) fn operation(pair: Pair, liked: bool) -> v1::LikeOperation {
+    let action = if liked { v1::Action::Like } else { v1::Action::Unlike };
+    let kind = match pair.resource.kind {
+        domain::ResourceType::Video => v1::ResourceType::Video,
+        domain::ResourceType::Comment => v1::ResourceType::Comment,
+    };
+    v1::LikeOperation {
+        user_id: pair.user.get(),
+        resource: Some(v1::Resource { r#type: kind.into(), id: pair.resource.id.get() }),
+        action: action.into(),
+        idempotency_key: String::new(),
+    }
+}
+
+/// Every one of these must be accepted.
+pub(crate) async fn apply(client: &mut Client, operations: Vec<v1::LikeOperation>) {
+    for some in operations.chunks(100) {
+        let request = v1::ApplyLikesRequest { operations: some.to_vec() };
+        let results = client.apply_likes(request).await.unwrap().into_inner().results;
+        for result in results {
+            assert!(matches!(result.outcome, Some(v1::like_result::Outcome::Response(_))), "{result:?}");
+        }
+    }
+}
+
+pub(crate) fn video_of(id: i64) -> Resource {
+    test_support::build::video_pair(1, id).resource
+}

@@ -1,0 +1,10 @@
+//! The checker as a process, beside real servers, consumers and stores.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod election;
+mod flow;
+mod house;
+mod in_flight;
+mod pipeline;
+mod process;

@@ -1,0 +1,58 @@
+//! It starts, sweeps, repairs, answers, and ends.
+
+use crate::house::{House, PATIENCE, apply, operation, video_of};
+use test_support::build::video_pair;
+use test_support::{Binary, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_sweeps_repairs_reports_and_ends_on_sigterm() {
+    let house = House::new()
+        .await
+        .with("DATA_CONSISTENCY__CHECK_INTERVAL", "1s")
+        .with("DATA_CONSISTENCY__CONFIRM_AFTER", "100ms");
+    let (server, consumer) = (house.server().await, house.consumer().await);
+    let mut client = server.client().await;
+    apply(&mut client, (1..=3).map(|video| operation(video_pair(1, video), true)).collect()).await;
+    house.settled(&server).await;
+
+    let checker = house.checker().await;
+    eventually(PATIENCE, "a full sweep", async || !house.finished_runs("full").await.is_empty()).await;
+    house.redis::<()>(&format!("HINCRBY {} n 7", house.keys.counter(video_of(2)))).await;
+    eventually(PATIENCE, "the repair", async || {
+        let count: i64 = house.redis(&format!("HGET {} n", house.keys.counter(video_of(2)))).await;
+        if count == 1 { Ok(()) } else { Err(format!("count {count}\n{}", checker.binary.log())) }
+    })
+    .await;
+    eventually(PATIENCE, "the repair in the report", async || {
+        let (code, report) = checker.get("/consistency/report?hours=1").await;
+        let says = (&report["inconsistent"], &report["repaired"], &report["by_resource"][0][0]);
+        let fine = code == 200 && says == (&1.into(), &1.into(), &"video:2".into()) && report["coverage"] == 1.0;
+        if fine { Ok(()) } else { Err(report) }
+    })
+    .await;
+    // The server tells the same, but repairs nothing.
+    let (code, report) = server.get("/consistency/report").await;
+    assert_eq!((code, &report["inconsistent"]), (200, &1.into()), "{report}");
+    let (code, checked) = server.check(2, false).await;
+    assert_eq!((code, &checked["verdict"], &checked["in_office"]), (200, &"consistent".into(), &false.into()));
+    let (code, text) = checker.get("/metrics").await;
+    let text = text.as_str().unwrap();
+    for metric in ["consistency_checked_total", "consistency_found_total", "consistency_repairs_total"] {
+        assert!(code == 200 && text.contains(metric), "{metric}: {text}");
+    }
+    let found = house.found().await;
+    assert!(found.len() == 1 && found[0].repaired && found[0].token().is_some(), "{found:?}");
+    checker.end().await;
+    server.end().await;
+    consumer.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_configuration_is_one_line_that_names_the_key_and_exit_code_64() {
+    let binary = Binary::build("consistency-checker").env("INTERACTION__DATA_CONSISTENCY__LEASE", "1ms");
+    let binary = binary.start().unwrap();
+    let status = binary.wait_exit(PATIENCE).await.unwrap();
+    let log = binary.log();
+    assert_eq!(status.code(), Some(64), "{log}");
+    assert!(log.contains("data_consistency.lease") && log.trim().lines().count() == 1, "{log}");
+}

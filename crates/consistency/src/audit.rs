@@ -1,0 +1,102 @@
+//! A full sweep for somebody who waits for it: it begins at the beginning, says how far it is, and hands over every finding.
+
+use crate::checker::Checker;
+use crate::error::CheckError;
+use crate::verdict::Finding;
+use event_store::{RunRecord, RunStatus};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How far an audit is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// `journals`, `ledger`, `history`, `videos` or `comments`.
+    pub phase: &'static str,
+    /// Things compared.
+    pub checked: i64,
+    /// Things found wrong.
+    pub inconsistent: i64,
+    /// Those of them that were repaired.
+    pub repaired: i64,
+    /// Resources looked at.
+    pub resources: u64,
+    /// How many there were at the beginning.
+    pub known_resources: u64,
+}
+
+impl Checker {
+    /// Compares everything, as [`sweep`](Self::sweep) does, but is continued by nobody; `None` if it was stopped.
+    ///
+    /// `each` gets what was found since it was last called, what is in flight included: a resource that is in flight
+    /// may come several times. If `insist`, repairs are made whoever has the office (see
+    /// [`Office::insist`](crate::office::Office::insist)); the token is renewed as long as this runs.
+    pub async fn audit(
+        &self,
+        insist: bool,
+        stop: &CancellationToken,
+        mut each: impl FnMut(Progress, Vec<Finding>),
+    ) -> Result<Option<RunRecord>, CheckError> {
+        let mut pass = self.pass("audit").dry(!insist).listening();
+        let mut position = self.beginning(&pass).await?;
+        pass.save(RunStatus::Running).await?;
+        let mut insisted: Option<Instant> = None;
+        loop {
+            let began = Instant::now();
+            let stale = insisted.is_none_or(|at| at.elapsed() > self.config().lease / 3);
+            if insist && (stale || self.office().token().is_none()) {
+                self.office().insist().await?;
+                insisted = Some(began);
+            }
+            let (phase, checked) = (position.phase(), pass.run.checked);
+            let more = self.step(&mut position, &mut pass).await?;
+            let (resources, known_resources) = position.resources();
+            let run = &pass.run;
+            let progress = Progress {
+                phase,
+                checked: run.checked,
+                inconsistent: run.inconsistent,
+                repaired: run.repaired,
+                resources,
+                known_resources,
+            };
+            each(progress, pass.heard());
+            if !more {
+                pass.finish(RunStatus::Finished).await?;
+                return Ok(Some(pass.run));
+            }
+            pass.save(RunStatus::Running).await?;
+            tokio::select! {
+                () = stop.cancelled() => {
+                    pass.finish(RunStatus::Aborted).await?;
+                    return Ok(None);
+                }
+                () = self.pace(began, progress.checked - checked) => {}
+            }
+        }
+    }
+
+    /// [`check`](Self::check) that repairs whoever has the office.
+    pub async fn repair(&self, resource: domain::Resource) -> Result<crate::CheckOutcome, CheckError> {
+        let mut outcome = None;
+        for _ in 0..TRIES {
+            self.office().insist().await?;
+            let checked = self.check(resource, false).await?;
+            let fenced =
+                checked.findings.iter().any(|one| one.repair.as_ref().is_some_and(|note| note.outcome == "fenced"));
+            outcome = Some(checked);
+            if !fenced {
+                break;
+            }
+            // The one in office has just taken a newer token; it is done with it soon.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        match outcome {
+            Some(outcome) => Ok(outcome),
+            None => self.check(resource, false).await,
+        }
+    }
+}
+
+/// How often a repair is tried again that another repairer came before.
+const TRIES: u32 = 3;

@@ -1,0 +1,60 @@
+//! Ops HTTP of a server, beside health and metrics.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `GET /consistency/report`, `POST /consistency/check` | [`consistency::routes`] |
+//! | `GET /cache/stats` | [`CacheStats`](super::CacheStats) |
+//! | `POST /cache/warmup {"top_resources": 100, "recent_events": 100, "resources": [{"resource_type": "video", "resource_id": 1}]}` | [`WarmupReport`](sync_engine::warm::WarmupReport); nothing, or `{}`, asks for what is configured |
+//!
+//! Errors: 400 that names the field, 429 while a warm-up is running, 503 while a store is away.
+
+use super::{Admin, MAX_LISTED};
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use consistency::body::Body;
+use sync_engine::warm::{MAX_RESOURCES, WarmupError, WarmupPlan};
+
+type Refusal = (StatusCode, String);
+
+/// The routes of a server.
+pub fn routes(admin: Admin) -> Router {
+    let checks = consistency::routes(admin.checker.clone());
+    Router::new()
+        .route("/cache/stats", get(stats))
+        .route("/cache/warmup", post(warm_up))
+        .with_state(admin)
+        .merge(checks)
+}
+
+async fn stats(State(admin): State<Admin>) -> Result<Response, Refusal> {
+    let stats = admin.cache_stats().await.map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    Ok(Json(stats).into_response())
+}
+
+async fn warm_up(State(admin): State<Admin>, body: Bytes) -> Result<Response, Refusal> {
+    let plan = plan(&body).map_err(|reason| (StatusCode::BAD_REQUEST, reason))?.unwrap_or_else(|| admin.warmer.plan());
+    let report = admin.warmer.warm(&plan).await.map_err(|error| {
+        let status = match &error {
+            WarmupError::Busy => StatusCode::TOO_MANY_REQUESTS,
+            error if error.is_unavailable() => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, error.to_string())
+    })?;
+    Ok(Json(report).into_response())
+}
+
+/// What the body asks for; none for what is configured.
+fn plan(body: &[u8]) -> Result<Option<WarmupPlan>, String> {
+    let mut body = Body::parse(body, &["top_resources", "recent_events", "resources"], true)?;
+    let (top, recent) = (body.number("top_resources", MAX_RESOURCES)?, body.number("recent_events", MAX_RESOURCES)?);
+    let resources = body.resources("resources", MAX_LISTED)?;
+    if top.is_none() && recent.is_none() && resources.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(WarmupPlan { top_resources: top.unwrap_or(0), recent_events: recent.unwrap_or(0), resources }))
+}

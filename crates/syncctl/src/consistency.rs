@@ -1,0 +1,222 @@
+//! `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators.
+//!
+//! `check` and `warmup` ask a server. `repair` and `reconcile` work on the stores themselves, with the checker's own
+//! code, and need no server: a repair takes a newer fencing token than whoever has the office.
+
+mod stores;
+
+use crate::client::{connect_admin, parse_resource, to_proto};
+use crate::{UsageError, Verdict};
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use consistency::{CheckOutcome, Finding, Strategy};
+use domain::Resource;
+use interaction_proto::v1;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Server, host:port or http://host:port.
+    #[arg(long, env = "GRPC_ADDR", default_value = "http://127.0.0.1:50051")]
+    addr: String,
+    /// video:ID or comment:ID.
+    #[arg(required = true, value_parser = parse_resource)]
+    resources: Vec<Resource>,
+}
+
+/// Arguments of `warmup`.
+#[derive(Debug, Args)]
+pub(crate) struct WarmupArgs {
+    /// Server, host:port or http://host:port.
+    #[arg(long, env = "GRPC_ADDR", default_value = "http://127.0.0.1:50051")]
+    addr: String,
+    /// So many resources of each kind with the largest counts.
+    #[arg(long, default_value_t = 0)]
+    top: i32,
+    /// Resources and pairs of so many newest events.
+    #[arg(long, default_value_t = 0)]
+    recent: i32,
+    /// These: video:ID or comment:ID. Without any of all, what the server is configured to.
+    #[arg(value_parser = parse_resource)]
+    resources: Vec<Resource>,
+}
+
+/// The stores, and how they are gone through.
+#[derive(Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// Database, for example mysql://user:password@host/name.
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub(super) database_url: String,
+    /// Cache, for example redis://host:6379.
+    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    pub(super) redis_url: String,
+    /// What all keys of the cache start with.
+    #[arg(long, env = "REDIS_PREFIX", default_value = "")]
+    pub(super) redis_prefix: String,
+    /// Most comparisons per second.
+    #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(super) max_rate: u32,
+    /// Days of history that rows are compared with; fewer than tombstones are kept.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    pub(super) history_days: u32,
+    /// Seconds after which what is on its way is stuck.
+    #[arg(long, default_value_t = 60.0, value_parser = crate::cli::positive)]
+    pub(super) stuck_after: f64,
+    /// Write every finding to this file, one JSON object per line, and a summary as the last line.
+    #[arg(long)]
+    pub(super) report: Option<PathBuf>,
+    /// Print the summary as JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// Arguments of `reconcile`.
+#[derive(Debug, Args)]
+pub(crate) struct ReconcileArgs {
+    #[command(flatten)]
+    stores: StoreArgs,
+}
+
+/// Arguments of `repair`.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["resources", "all"]))]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    stores: StoreArgs,
+    /// Everything; otherwise the resources given.
+    #[arg(long)]
+    all: bool,
+    /// Really repair; otherwise it is only said what would be done.
+    #[arg(long)]
+    apply: bool,
+    /// Who is believed where both sides are settled and differ.
+    #[arg(long, value_enum, default_value_t = Believe::DatabaseFirst)]
+    strategy: Believe,
+    /// video:ID or comment:ID.
+    #[arg(value_parser = parse_resource)]
+    resources: Vec<Resource>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Believe {
+    DatabaseFirst,
+    CacheFirst,
+}
+
+impl CheckArgs {
+    /// Asks the server about each resource; repairs nothing. Problems if anything is wrong; lag is not.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let mut client = connect_admin(&self.addr).await?;
+        let mut fine = true;
+        for resource in self.resources {
+            let request = v1::CheckConsistencyRequest { resource: Some(to_proto(resource)), dry_run: true };
+            let answer = client.check_consistency(request).await.context("the check was refused")?.into_inner();
+            fine &= matches!(answer.verdict(), v1::ConsistencyVerdict::Consistent | v1::ConsistencyVerdict::InFlight);
+            println!("{resource}\t{}", word(answer.verdict()));
+            for finding in &answer.findings {
+                println!("  {}", line_of_wire(finding));
+            }
+        }
+        Ok(Verdict::from_fine(fine))
+    }
+}
+
+impl WarmupArgs {
+    /// Has the server warm its cache.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let request = v1::WarmUpRequest {
+            top_resources: self.top,
+            recent_events: self.recent,
+            resources: self.resources.into_iter().map(to_proto).collect(),
+        };
+        let mut client = connect_admin(&self.addr).await?;
+        let report = client.warm_up(request).await.context("the warm-up was refused")?.into_inner();
+        println!(
+            "{} of {} counters and {} of {} pairs were not cached and are now, in {} ms",
+            report.counters_filled, report.counters, report.pairs_filled, report.pairs, report.took_ms
+        );
+        Ok(Verdict::Fine)
+    }
+}
+
+impl ReconcileArgs {
+    /// Compares everything and repairs nothing. Problems if anything is wrong.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let checker = stores::checker(&self.stores, Strategy::ReportOnly).await?;
+        let summary = stores::audit(&checker, &self.stores, false).await?;
+        Ok(Verdict::from_fine(summary.finished && summary.inconsistent == 0))
+    }
+}
+
+impl RepairArgs {
+    /// Repairs, or says what would be done. Problems if something is wrong and not repaired.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let strategy = match self.strategy {
+            Believe::DatabaseFirst => Strategy::DatabaseFirst,
+            Believe::CacheFirst => Strategy::CacheFirst,
+        };
+        let checker = stores::checker(&self.stores, strategy).await?;
+        if self.all {
+            let summary = stores::audit(&checker, &self.stores, self.apply).await?;
+            return Ok(Verdict::from_fine(summary.finished && summary.inconsistent == summary.repaired));
+        }
+        if self.stores.report.is_some() {
+            return Err(UsageError("--report needs --all".to_owned()).into());
+        }
+        let mut fine = true;
+        for resource in self.resources {
+            let outcome: CheckOutcome = if self.apply {
+                checker.repair(resource).await.with_context(|| format!("{resource} was not repaired"))?
+            } else {
+                checker.check(resource, true).await.with_context(|| format!("{resource} could not be checked"))?
+            };
+            let repaired = |one: &Finding| one.repair.as_ref().is_some_and(|note| note.outcome == "repaired");
+            fine &= outcome.findings.iter().all(|one| !one.verdict.is_wrong() || repaired(one));
+            if self.stores.json {
+                println!("{}", serde_json::to_string(&outcome)?);
+                continue;
+            }
+            println!("{resource}\t{}", outcome.verdict.name());
+            for finding in &outcome.findings {
+                println!("  {}", stores::line_of(finding)?);
+            }
+        }
+        Ok(Verdict::from_fine(fine))
+    }
+}
+
+/// `IN_FLIGHT` of the contract as `in_flight`.
+fn word(verdict: v1::ConsistencyVerdict) -> String {
+    verdict.as_str_name().trim_start_matches("CONSISTENCY_VERDICT_").to_lowercase()
+}
+
+fn line_of_wire(finding: &v1::ConsistencyFinding) -> String {
+    let side = |side: &Option<v1::ConsistencySide>| match side {
+        None => "nothing".to_owned(),
+        Some(side) => {
+            let mut text = side.value.to_string();
+            let parts = [("version", side.version), ("revision", side.revision), ("pending", side.pending)];
+            for (name, value) in parts {
+                text.extend(value.map(|value| format!(" {name} {value}")));
+            }
+            text
+        }
+    };
+    let user = finding.user_id.map_or_else(String::new, |user| format!(" of user {user}"));
+    let repair =
+        finding.repair.as_ref().map_or_else(String::new, |note| format!("; {}: {}", note.action, note.outcome));
+    let detail = if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
+    format!(
+        "{}{user} {}: cache {}, database {}{detail}{repair}",
+        finding.kind,
+        word(finding.verdict()),
+        side(&finding.cache),
+        side(&finding.stored)
+    )
+}
+
+/// Time that a checker looks at what seems wrong before it says so.
+const CONFIRM_AFTER: Duration = Duration::from_millis(500);
