@@ -87,7 +87,7 @@ need_packages
 command -v redis-benchmark >/dev/null || install_packages redis-tools
 if ((build)); then
   command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
-  (cd "$ROOT" && cargo build --release --locked -p interaction-server -p sync-consumer -p syncctl -p bench)
+  build_programs
 fi
 if ((peers)); then
   if ((fast)); then

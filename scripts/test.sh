@@ -218,8 +218,10 @@ system() {
   system_step "generated trace: load, verify" generated_trace
   if [[ -r $MOVIELENS ]]; then system_step "MovieLens trace, twice: load, verify" movielens_trace; fi
   step "down.sh --wipe" stop
-  # Builds one more program, from what is built already.
-  step "bench.sh --fast" "$ROOT/scripts/bench.sh" --fast
+  system_step "chaos.sh --profile quick" "$ROOT/scripts/chaos.sh" --profile quick
+  system_step "migration_drill.sh" "$ROOT/scripts/migration_drill.sh" --no-build --likes 3000 --users 800
+  # Its peers come from other packages' registries: not part of this.
+  system_step "bench.sh --fast" "$ROOT/scripts/bench.sh" --fast --no-build --no-peers
 }
 
 # In the foreground: sudo may ask for a password.
@@ -229,6 +231,7 @@ step "format" cargo fmt --all --check
 step "clippy" lint
 step "docs" document
 step "dependency rules" rules
+step "check_deploy.sh" "$ROOT/scripts/check_deploy.sh"
 step "build" build
 step "tests" tests
 if ((!fast)); then system; fi

@@ -22,7 +22,7 @@ pub(crate) fn register() {
         for value in values {
             counter!(name, label => *value).increment(0);
             if name == "likes_total" {
-                let _registered = histogram!("like_seconds", label => *value);
+                let _registered = histogram!("like_seconds", "outcome" => *value);
             }
         }
     }
