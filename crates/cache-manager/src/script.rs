@@ -5,6 +5,9 @@ use crate::planted::planted;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
 use std::borrow::Cow;
 
+/// How often a script is loaded for one call: somebody may flush it again before it runs.
+const LOADS: usize = 3;
+
 /// One script of `src/scripts`.
 pub(crate) struct Script {
     code: Cow<'static, str>,
@@ -34,14 +37,16 @@ impl Script {
 
     /// Runs a call on the shared connection.
     pub(crate) async fn run<T: FromRedisValue>(&self, connections: &Connections, call: &Cmd) -> Result<T, RedisError> {
-        match connections.shared.query(call).await {
-            Err(error) if unknown_script(&error) => {
+        for _ in 0..LOADS {
+            match connections.shared.query(call).await {
                 // An unknown script ran nothing, so running it now is the first time.
-                connections.shared.query::<()>(cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
-                connections.shared.query(call).await
+                Err(error) if unknown_script(&error) => {
+                    connections.shared.query::<()>(cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
+                }
+                other => return other,
             }
-            other => other,
         }
+        connections.shared.query(call).await
     }
 }
 

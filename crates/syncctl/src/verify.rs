@@ -372,7 +372,10 @@ impl Check<'_> {
         let row = of_marked(flag::ROW).or_else(|| self.strange_rows.get(&range.start).copied());
         // A tombstone may have been removed for its age.
         let removed = row.is_none() && folded.is_some_and(|(_, action)| !action.liked());
-        if folded != row && !removed {
+        // The same wish twice, one of them unheard: the second is newer and changes nothing.
+        let twice = self.oracle.expected(range.clone()).doubtful
+            && folded.zip(row).is_some_and(|(folded, row)| row.1 == folded.1 && row.0 > folded.0);
+        if folded != row && !removed && !twice {
             let show = |state: Option<(Version, Action)>| {
                 state.map_or_else(|| "nothing".into(), |(version, action)| format!("{} {version}", action.name()))
             };

@@ -103,11 +103,15 @@ impl Oracle {
         let user = index(&mut self.user_index, &mut self.users, pair.user);
         let mut flags = if action.liked() { flag::LIKE } else { 0 };
         let mut version = Version::ZERO;
-        if let Outcome::Acknowledged { version: answered, changed, .. } = entry.outcome {
+        let mut unheard = entry.doubtful > 0 || entry.outcome == Outcome::Unknown;
+        if let Outcome::Acknowledged { version: answered, changed, degraded } = entry.outcome {
             version = answered;
             flags |= flag::ACKNOWLEDGED | if changed { flag::CHANGED } else { 0 };
+            // The same wish may have reached the cache first, whose answer the server did not get: it comes as an event of
+            // its own, with a version of its own.
+            unheard |= degraded;
         }
-        if entry.doubtful > 0 || entry.outcome == Outcome::Unknown {
+        if unheard {
             flags |= flag::DOUBTFUL;
         }
         let sequence = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
