@@ -19,6 +19,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// After a queue was declared, RabbitMQ must not be killed for this long.
 const BROKER_REST: Duration = Duration::from_secs(4);
 
+/// As in [`SETTINGS`].
+pub(crate) const REPUBLISH_AFTER: Duration = Duration::from_secs(1);
+
 /// Shorter than the defaults where a default would only make the run longer, and small bounds, so that they are met.
 const SETTINGS: &[(&str, &str)] = &[
     ("SERVICE__WORKER_THREADS", "2"),

@@ -82,6 +82,10 @@ const SINGLE_FLIGHT_TTL: Duration = Duration::from_millis(100);
 /// A like does not wait longer for a count: it is accepted without one.
 const FILL_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// A direct write begins within this time of its call (a timeout of the cache included) or not at all: whoever waited
+/// longer, because this process was paused, may have asked elsewhere and moved on.
+const DIRECT_WITHIN: Duration = Duration::from_secs(3);
+
 const SINGLE_FLIGHT_ENTRIES: u64 = 100_000;
 
 /// Accepts likes.
@@ -125,41 +129,43 @@ impl Acceptor {
     pub async fn accept(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
         let started = Instant::now();
         let results = match self.stores.write_path.path() {
-            WritePath::EventDriven => self.accept_event_driven(intents).await,
-            WritePath::Synchronous => self.write_synchronously(&intents).boxed().await,
-            path @ WritePath::Percentage(_) => self.accept_by_user(path, intents).boxed().await,
+            WritePath::EventDriven => self.accept_event_driven(intents, started).await,
+            WritePath::Synchronous => self.write_synchronously(&intents, started).boxed().await,
+            path @ WritePath::Percentage(_) => self.accept_by_user(path, intents, started).boxed().await,
         };
         let took = started.elapsed();
         results.iter().for_each(|result| count_outcome(result, took));
         results
     }
 
-    async fn accept_event_driven(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+    async fn accept_event_driven(&self, intents: Vec<LikeIntent>, started: Instant) -> Vec<LikeResult> {
         if self.stores.cache_circuit.is_open() {
-            self.write_directly(&intents).boxed().await
+            self.write_directly(&intents, started).boxed().await
         } else {
-            self.accept_in_cache(intents).await
+            self.accept_in_cache(intents, started).await
         }
     }
 
     /// Each user's likes go one way, in their order.
-    async fn accept_by_user(&self, path: WritePath, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+    async fn accept_by_user(&self, path: WritePath, intents: Vec<LikeIntent>, started: Instant) -> Vec<LikeResult> {
         let ways: Vec<bool> = intents.iter().map(|intent| path.is_event_driven(intent.pair.user)).collect();
         let (mut event_driven, mut synchronous) = (Vec::new(), Vec::new());
         for (intent, way) in intents.into_iter().zip(&ways) {
             if *way { &mut event_driven } else { &mut synchronous }.push(intent);
         }
-        let one =
-            async { if event_driven.is_empty() { Vec::new() } else { self.accept_event_driven(event_driven).await } };
-        let other =
-            async { if synchronous.is_empty() { Vec::new() } else { self.write_synchronously(&synchronous).await } };
+        let one = async {
+            if event_driven.is_empty() { Vec::new() } else { self.accept_event_driven(event_driven, started).await }
+        };
+        let other = async {
+            if synchronous.is_empty() { Vec::new() } else { self.write_synchronously(&synchronous, started).await }
+        };
         let (one, other) = tokio::join!(one, other);
         let (mut one, mut other) = (one.into_iter(), other.into_iter());
         let missing = || Err(LikeError::Refused("no answer".to_owned()));
         ways.into_iter().map(|way| if way { one.next() } else { other.next() }.unwrap_or_else(missing)).collect()
     }
 
-    async fn accept_in_cache(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+    async fn accept_in_cache(&self, intents: Vec<LikeIntent>, started: Instant) -> Vec<LikeResult> {
         let mut requests: Vec<AcceptRequest> = intents
             .into_iter()
             .map(|intent| AcceptRequest {
@@ -201,7 +207,7 @@ impl Acceptor {
             requests.iter().zip(outcomes).map(|(request, outcome)| self.conclude(request, outcome, degraded)).collect();
         if !away.is_empty() {
             let intents: Vec<LikeIntent> = away.iter().map(|i| requests[*i].intent.clone()).collect();
-            for (i, result) in away.into_iter().zip(self.write_directly(&intents).boxed().await) {
+            for (i, result) in away.into_iter().zip(self.write_directly(&intents, started).boxed().await) {
                 results[i] = result;
             }
         }
@@ -368,20 +374,29 @@ impl Acceptor {
 
     /// The cache is away: the database takes the likes itself, in one transaction, and remembers that the cache must be
     /// told.
-    async fn write_directly(&self, intents: &[LikeIntent]) -> Vec<LikeResult> {
-        match self.write_to_database(intents).await {
+    async fn write_directly(&self, intents: &[LikeIntent], started: Instant) -> Vec<LikeResult> {
+        match self.write_to_database(intents, started).await {
             Ok(outcomes) => outcomes.iter().map(|outcome| Ok(direct_answer(outcome, true))).collect(),
             Err(error) => vec![Err(error); intents.len()],
         }
     }
 
-    async fn write_to_database(&self, intents: &[LikeIntent]) -> Result<Vec<DirectOutcome>, LikeError> {
+    async fn write_to_database(
+        &self,
+        intents: &[LikeIntent],
+        started: Instant,
+    ) -> Result<Vec<DirectOutcome>, LikeError> {
         let Ok(_permit) = self.direct_writes.try_acquire() else {
             return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
         };
         let _open = self.stores.direct_gate.read().await;
         if self.stores.database_circuit.is_open() {
             let reason = "cache and database are away".to_owned();
+            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
+        }
+        // It takes the newest version, so it must not come after what its user did next.
+        if started.elapsed() > DIRECT_WITHIN {
+            let reason = "the call was held up for too long".to_owned();
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         let now = time_of(self.stores.now());

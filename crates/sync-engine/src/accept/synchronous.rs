@@ -12,7 +12,7 @@ use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
 use event_store::DirectOutcome;
 use futures::FutureExt;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 /// Longest wait for a turn at the database.
@@ -27,10 +27,10 @@ struct Writes {
 }
 
 impl Acceptor {
-    pub(super) async fn write_synchronously(&self, intents: &[LikeIntent]) -> Vec<LikeResult> {
+    pub(super) async fn write_synchronously(&self, intents: &[LikeIntent], started: Instant) -> Vec<LikeResult> {
         // Nobody gives versions while the cache is away but the database itself.
         if self.stores.cache_circuit.is_open() {
-            return self.write_directly(intents).await;
+            return self.write_directly(intents, started).await;
         }
         let turn = timeout(TURN_TIMEOUT, self.synchronous_writes.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
@@ -43,7 +43,7 @@ impl Acceptor {
         };
         if !away.is_empty() {
             let direct: Vec<LikeIntent> = away.iter().map(|i| intents[*i].clone()).collect();
-            for (i, result) in away.into_iter().zip(self.write_directly(&direct).boxed().await) {
+            for (i, result) in away.into_iter().zip(self.write_directly(&direct, started).boxed().await) {
                 results[i] = result;
             }
         }

@@ -18,6 +18,7 @@ async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
     rig.sync.retry.base_delay = Duration::from_millis(50);
     rig.sync.retry.max_retries = 1;
     rig.sync.batch_size = 100;
+    let consumer = rig.process().await;
     rig.poison(POISONED).await;
     let (mut random, now) = (Random(11), now_version());
     let events: Vec<LikeEvent> = (0..EVENTS)
@@ -40,7 +41,6 @@ async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
             garbage += 1;
         }
     }
-    let consumer = rig.process().await;
     consumer.retry();
     consumer.consume();
     let ledger =

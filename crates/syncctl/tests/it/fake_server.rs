@@ -19,7 +19,7 @@ pub(crate) struct Behaviour {
     pub(crate) refuse_user: Option<(i64, Code)>,
     /// Time that a call takes.
     pub(crate) delay: Duration,
-    /// Every this many reads of counts answer one less.
+    /// Every this many reads of counts answer less than any before.
     pub(crate) flicker_every: Option<u64>,
 }
 
@@ -168,10 +168,10 @@ impl InteractionService for FakeServer {
     ) -> Result<Response<v1::GetLikeCountsResponse>, Status> {
         let mut seen = self.seen.lock().unwrap();
         seen.reads += 1;
-        let less = i64::from(self.behaviour.flicker_every.is_some_and(|every| seen.reads.is_multiple_of(every)));
+        let falls = self.behaviour.flicker_every.is_some_and(|every| seen.reads.is_multiple_of(every));
         let counts = request.into_inner().resources.into_iter().map(|resource| {
             let live = seen.states.iter().filter(|(pair, (liked, _))| *liked && pair.resource.id.get() == resource.id);
-            v1::LikeCount { resource: Some(resource), count: live.count() as i64 - less }
+            v1::LikeCount { resource: Some(resource), count: if falls { -1 } else { live.count() as i64 } }
         });
         Ok(Response::new(v1::GetLikeCountsResponse { counts: counts.collect(), degraded: false }))
     }
