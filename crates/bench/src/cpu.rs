@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use std::ops::Sub;
 
-/// Unit of the times in /proc/<pid>/stat, fixed by the kernel's interface.
+/// Unit of the times in `/proc/[pid]/stat`, fixed by the kernel's interface.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// CPU seconds, user and system, since each process started.

@@ -2,11 +2,14 @@
 
 use crate::connection::{Link, within};
 use crate::headers::{delivery_count, from_table};
+use crate::publisher::QueueDepth;
 use crate::topology::Names;
 use crate::{BusConfig, BusError, Headers};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -92,6 +95,17 @@ impl Consumer {
             None => Ok(None),
             Some(item) => self.take(item).map(Some),
         }
+    }
+
+    /// What the broker says of the queue that this one consumes.
+    pub async fn depth(&self) -> Result<QueueDepth, BusError> {
+        within(self.deadline, "asking for the queue", async {
+            let options = QueueDeclareOptions { passive: true, ..Default::default() };
+            let queue = self.link.channel.queue_declare(self.queue.as_str().into(), options, FieldTable::default());
+            let declared = queue.await.map_err(BusError::topology(&self.queue, "asking for the queue"))?;
+            Ok(QueueDepth { ready: declared.message_count(), consumers: declared.consumer_count() })
+        })
+        .await
     }
 
     /// Tells the broker that these are done. In few frames where they are in order; those of an earlier connection, or

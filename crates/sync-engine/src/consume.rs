@@ -14,6 +14,12 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+/// A consumer that hears nothing for this long asks the broker whether it ought to.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// After so many times in a row of being passed over it subscribes anew: once may be chance.
+const IGNORED: u32 = 2;
+
 const DATABASE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Consumes the likes queue.
@@ -62,12 +68,30 @@ impl ConsumerLoop {
     }
 
     async fn consume(&mut self, mut consumer: Consumer, soft: &CancellationToken) -> Result<(), BusError> {
+        // What the broker did to us in the case below.
+        let deaf = planted("deaf_consumer");
+        if deaf {
+            consumer.stop().await?;
+        }
+        let mut ignored = 0;
         loop {
             let first = tokio::select! {
                 biased;
                 () = soft.cancelled() => break,
-                delivery = consumer.next() => delivery?,
+                delivery = consumer.next(), if !deaf => delivery?,
+                () = tokio::time::sleep(IDLE) => {
+                    // RabbitMQ 3.10 can forget to say that a deleted queue is gone when it is declared again at once: the
+                    // subscription is then to nothing. Messages that wait although we are idle say so.
+                    let depth = consumer.depth().await?;
+                    ignored = if depth.consumers == 0 || depth.ready > 0 { ignored + 1 } else { 0 };
+                    if ignored < IGNORED {
+                        continue;
+                    }
+                    tracing::warn!(waiting = depth.ready, consumers = depth.consumers, "nothing is delivered, subscribing anew");
+                    break;
+                }
             };
+            ignored = 0;
             let mut gathered = Gathered::default();
             gathered.add(first);
             while gathered.events.len() < self.batch_size {

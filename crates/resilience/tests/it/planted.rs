@@ -304,6 +304,22 @@ async fn unchanged_unconfirmed() {
     .await;
 }
 
+/// No bug of ours: the broker forgets a subscription, and the consumer must notice.
+#[tokio::test]
+async fn a_subscription_that_is_gone_is_noticed() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let rig = Rig::new().await;
+    published(&rig).await;
+    let gone = FailGuard::new("bug.deaf_consumer", "1*return").unwrap();
+    let consumer = rig.process().await;
+    consumer.consume();
+    consumer.settled().await;
+    assert!(rig.verify().await.is_ok());
+    consumer.stop().await;
+    drop(gone);
+    rig.end().await;
+}
+
 #[tokio::test]
 async fn park_forgets() {
     finds("park_forgets", "\"lost\"", async |rig| {
