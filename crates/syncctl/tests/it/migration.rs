@@ -247,11 +247,9 @@ async fn an_import_that_was_stopped_goes_on() {
     let to = Migration::new().await;
     to.sql(LEGACY).await;
     to.sql("DELETE FROM old_video_likes").await;
-    to.sql(
-        "INSERT INTO old_video_likes (user_id, video_id, created_at) \
-            SELECT seq, 1 + seq % 7, '2024-05-01 01:00:00' FROM seq_1_to_3000",
-    )
-    .await;
+    let rows: Vec<String> =
+        (1..=3000).map(|user| format!("({user}, {}, '2024-05-01 01:00:00')", 1 + user % 7)).collect();
+    to.sql(&format!("INSERT INTO old_video_likes (user_id, video_id, created_at) VALUES {}", rows.join(", "))).await;
     // The database refuses one row whatever happens.
     to.sql(
         "\nDELIMITER //\nCREATE TRIGGER refuse BEFORE INSERT ON video_likes FOR EACH ROW \
