@@ -26,10 +26,21 @@ programs_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$ROOT/target}/$PROFILE"; }
 
 # pid_of NAME: the process id, if the part runs.
 pid_of() {
-  local pid
+  local pid environment step
   pid=$(cat "$RUN_DIR/$1.pid" 2>/dev/null) || return 1
-  [[ -n $pid ]] && grep -qszxF "LIKES_RUN=$RUN_DIR/$1" "/proc/$pid/environ" || return 1
-  printf '%s\n' "$pid"
+  [[ -n $pid ]] || return 1
+  for ((step = 0; step < 100; step++)); do
+    environment=$(tr '\0' '\n' 2>/dev/null <"/proc/$pid/environ") || return 1
+    if grep -qxF "LIKES_RUN=$RUN_DIR/$1" <<<"$environment"; then
+      printf '%s\n' "$pid"
+      return
+    fi
+    # A stranger. But an empty one belongs to a dead process, or to one that is just replacing its program (RabbitMQ's
+    # start script does that several times) and is there at the next look.
+    [[ -z $environment ]] && ! grep -qs '^State:[[:space:]]*Z' "/proc/$pid/status" || return 1
+    sleep 0.01
+  done
+  return 1
 }
 
 # marked_pids NAME: every process of a part, daemons of servers included.
@@ -97,6 +108,23 @@ wait_for() {
 part_failed() {
   tail -n 25 "$RUN_DIR/logs/$1.log" >&2 || true
   die "$1 $2; its log is $RUN_DIR/logs/$1.log"
+}
+
+# private_installation NAME: sets `work`, a directory of its own below TMPDIR, and RUN_DIR in it; at the end of the script
+# everything in it is stopped and removed.
+private_installation() {
+  work=$(mktemp -d "${TMPDIR:-/tmp}/$1-XXXXXX")
+  export RUN_DIR=$work/run
+  trap leave_private_installation EXIT
+  trap 'exit 130' INT TERM
+}
+
+leave_private_installation() {
+  local status=$?
+  trap - EXIT
+  "$ROOT/scripts/down.sh" --wipe || true
+  rm -rf "$work"
+  exit "$status"
 }
 
 # --- ports

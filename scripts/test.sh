@@ -20,7 +20,7 @@ done
 
 # Settings of the caller must not reach the tests.
 while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^(INTERACTION__|TEST_)|_PORT$|^(GRPC|HTTP|CONSUMER_HTTP|CHECKER_HTTP)_ADDR$|^(REDIS|DATABASE|AMQP)_URL$|^(CONFIG_FILE|REDIS_PREFIX|SYNCCTL)$')
-export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=${RUST_BACKTRACE:-1}
+export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=${RUST_BACKTRACE:-0}
 if [[ ! -t 2 ]]; then export CARGO_TERM_PROGRESS_WHEN=never; fi
 if [[ ${CI:-} == true ]]; then export CARGO_INCREMENTAL=0; fi
 # A trace of real users, if somebody put it there: https://grouplens.org/datasets/movielens/

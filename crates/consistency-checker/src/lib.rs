@@ -18,9 +18,11 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 
     let stores = settings.stores().await?;
     register_health(&context, &stores);
+    let startup = context.health.startup();
     let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), context.instance.to_string());
     context.serve_ops(http, consistency::routes(checker.clone()));
     stores.prepare().await?;
+    startup.ok();
 
     let helpers = context.hard.child_token();
     let interval = settings.event_driven_sync.circuit.probe_interval;

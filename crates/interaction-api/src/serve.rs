@@ -81,6 +81,7 @@ pub async fn serve(
 ) -> anyhow::Result<()> {
     let sync = &settings.event_driven_sync;
     health::register(&context.health, &stores, broker.is_some());
+    let startup = context.health.startup();
     let (recheck, recheck_task) = Recheck::new(stores.clone());
     let reader = Reader::new(stores.clone(), recheck.clone());
     let warmer = Warmer::new(stores.clone(), recheck.clone(), settings.cache_management.warmup);
@@ -115,6 +116,7 @@ pub async fn serve(
 
     let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck, sync.direct_writes, sync.write_path());
     let limits = Limits::new(&settings.rate_limiting);
+    startup.ok();
     let interactions = Interactions::new(acceptor, reader, stores.database.clone(), limits);
     serve_grpc(&context, sockets.grpc, interactions, admin).await?;
 

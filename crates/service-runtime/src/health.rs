@@ -152,6 +152,11 @@ impl HealthRegistry {
         part
     }
 
+    /// A pushed part for a process that is not yet what it will be: the whole is down until it is [ok](Part::ok).
+    pub fn startup(&self) -> Part {
+        self.part("startup", Criticality::Critical)
+    }
+
     /// A probed part: `check` says how it is, or fails with why it is down.
     pub fn probe<F, R>(&self, name: &str, criticality: Criticality, check: F)
     where

@@ -31,6 +31,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sync = &settings.event_driven_sync;
     let stores = settings.stores().await?;
     register_health(&context, &stores);
+    let startup = context.health.startup();
     context.serve_ops(http, Router::new());
     stores.prepare().await?;
 
@@ -50,6 +51,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
+    startup.ok();
     let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
     tokio::select! {
         ended = consuming => ended.context("consuming")?,

@@ -16,8 +16,9 @@ fn watched_load(system: &mut System) -> Binary {
 
 /// What the reader saw.
 async fn seen(load: &Binary) -> Value {
-    load.wait_exit(3 * PATIENCE).await.unwrap();
+    load.wait_exit(5 * PATIENCE).await.unwrap();
     let report = oracle::report(&load.log()).unwrap_or_else(|| panic!("{}", load.log()));
+    eprintln!("{report}");
     assert!(report["watch"]["samples"].as_u64().unwrap() > 1_000, "{report}");
     assert_eq!((report["acknowledged"].as_u64(), report["unknown"].as_u64()), (Some(OPERATIONS.into()), Some(0)));
     report
