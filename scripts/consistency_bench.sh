@@ -27,17 +27,7 @@ done
 if ((${#parts[@]} == 0)); then parts=(sweep flow); fi
 
 while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep -E '^INTERACTION__|_PORT$|_ADDR$|^(REDIS|DATABASE|AMQP)_URL$|^REDIS_PREFIX$')
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/likes-bench-XXXXXX")
-export RUN_DIR=$scratch/run
-clean_up() {
-  local status=$?
-  trap - EXIT
-  "$ROOT/scripts/down.sh" --wipe || true
-  rm -rf "$scratch"
-  exit "$status"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
+private_installation likes-consistency
 
 export INTERACTION__RATE_LIMITING__USER_ACTION__ENABLED=false INTERACTION__RATE_LIMITING__GLOBAL__ENABLED=false
 
@@ -99,8 +89,8 @@ flow() {
   export INTERACTION__DATA_CONSISTENCY__MAX_RATE=50000
   start
   "$syncctl" load --generate --likes "$likes" --users 100000 --resources 10000 --unlikes 0.3 --comments 0.2 --seed 11 \
-    --batch 50 --concurrency 64 --oplog "$scratch/oplog" </dev/null
-  "$syncctl" verify --oplog "$scratch/oplog" --wait 300
+    --batch 50 --concurrency 64 --oplog "$work/oplog" </dev/null
+  "$syncctl" verify --oplog "$work/oplog" --wait 300
   local runs findings
   runs=$(sql "SELECT GROUP_CONCAT(n) FROM (SELECT CONCAT(kind, ' ', COUNT(*), ' runs ', SUM(checked), ' compared') AS n
               FROM consistency_runs GROUP BY kind) t")

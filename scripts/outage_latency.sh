@@ -19,17 +19,7 @@ while (($#)); do
   shift
 done
 
-work=$(mktemp -d "${TMPDIR:-/tmp}/outage-XXXXXX")
-export RUN_DIR=$work/run
-finish() {
-  local status=$?
-  trap - EXIT
-  "$ROOT/scripts/down.sh" --wipe || true
-  rm -rf "$work"
-  exit "$status"
-}
-trap finish EXIT
-trap 'exit 130' INT TERM
+private_installation likes-outage
 
 for limit in USER_ACTION IP GLOBAL; do export "INTERACTION__RATE_LIMITING__${limit}__ENABLED=false"; done
 "$ROOT/scripts/up.sh" >/dev/null

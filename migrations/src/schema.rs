@@ -36,8 +36,8 @@ impl Table {
             }
         }
         let mut ddl = format!("CREATE TABLE IF NOT EXISTS {name} ({columns}{keys}) {options}");
-        for (placeholder, in_mysql, in_sqlite) in WORDS {
-            ddl = ddl.replace(placeholder, if mysql { in_mysql } else { in_sqlite });
+        for (word, in_mysql, in_sqlite) in WORDS {
+            ddl = ddl.replace(word, if mysql { in_mysql } else { in_sqlite });
         }
         let db = manager.get_connection();
         db.execute_unprepared(&ddl).await?;

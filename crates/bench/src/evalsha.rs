@@ -14,7 +14,7 @@ const DATABASE: u32 = 1;
 /// Users are random below this: practically every like is a new pair.
 const USERS: &str = "2000000000";
 
-/// As long as an encoded like, and without zero bytes: `redis-benchmark` looks for its placeholders up to the first one.
+/// As long as an encoded like, and without zero bytes: `redis-benchmark` looks for `__rand_int__` up to the first one.
 const PAYLOAD: &str = "#####################################";
 
 /// What came of it.

@@ -143,6 +143,13 @@ pub(crate) async fn finish(child: Child) -> Result<Sent> {
     serde_json::from_str(text.trim()).with_context(|| format!("syncctl load: {text}"))
 }
 
+/// Starts one consumer, and warms everything up.
+pub(crate) async fn start_warm(rig: &mut Rig, likes: u64, resources: u64) -> Result<()> {
+    rig.start(&[], 1).await?;
+    warm_up(rig, likes, resources).await?;
+    rig.all_settled().await
+}
+
 /// Gives every resource a count, and every part its caches.
 pub(crate) async fn warm_up(rig: &mut Rig, likes: u64, resources: u64) -> Result<()> {
     Load::batches(4, 100, Amount::Likes(likes), resources).send(rig).await?;

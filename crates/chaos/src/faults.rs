@@ -3,14 +3,13 @@
 use crate::broker;
 use crate::plan::{Fault, Step};
 use crate::redis;
-use crate::rig::{QUEUE, REPUBLISH_AFTER, Rig, lock};
+use crate::rig::{QUEUE, Rig, lock};
 use anyhow::{Context, Result};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::sleep;
 
 /// Returns when it is healed: the process is started, the store answers, the link is whole.
-/// `counts_as_lost`: whether all that a flush of Redis takes may have been nowhere else; otherwise only what should have
-/// been settled long before.
+/// `counts_as_lost`: whether what a flush of Redis takes may have been nowhere else.
 pub(crate) async fn strike(rig: &Rig, step: Step, counts_as_lost: bool) -> Result<()> {
     sleep(step.after).await;
     if step.fault.needs_settled_broker() {
@@ -81,14 +80,14 @@ async fn act(rig: &Rig, fault: Fault, lasts: Duration, counts_as_lost: bool) -> 
             resume_consumers(rig)
         }
         Fault::FlushRedis => {
-            let mut entries = redis::flush(&rig.redis.addr()?).await?;
             if !counts_as_lost {
-                // A message that is this late may have gone with the fault before, its event waiting to be rescued.
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.saturating_sub(REPUBLISH_AFTER);
-                let late = i64::try_from(now.as_micros())?;
-                entries.retain(|(_, version)| *version < late);
+                // What an earlier fault left in the journal alone must be out of it: then nothing at all may be lost.
+                rig.earlier_faults_settled().await?;
             }
-            lock(&rig.flushed).extend(entries);
+            let entries = redis::flush(&rig.redis.addr()?).await?;
+            if counts_as_lost {
+                lock(&rig.flushed).extend(entries);
+            }
             Ok(())
         }
         Fault::PurgeQueue | Fault::DeleteQueue => {

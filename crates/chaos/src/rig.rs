@@ -19,8 +19,8 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// After a queue was declared, RabbitMQ must not be killed for this long.
 const BROKER_REST: Duration = Duration::from_secs(4);
 
-/// As in [`SETTINGS`].
-pub(crate) const REPUBLISH_AFTER: Duration = Duration::from_secs(1);
+/// Within it the journals must be rid of what was accepted before the last heal.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Shorter than the defaults where a default would only make the run longer, and small bounds, so that they are met.
 const SETTINGS: &[(&str, &str)] = &[
@@ -50,6 +50,8 @@ pub(crate) struct Rig {
     pub(crate) faketime: Option<PathBuf>,
     /// When all queues were last known to be declared.
     declared: Mutex<Instant>,
+    /// When the last round of faults was over.
+    healed: Mutex<Instant>,
     /// What flushes took that may have been nowhere else.
     pub(crate) flushed: Mutex<Entries>,
 }
@@ -92,6 +94,7 @@ impl Rig {
             bin_dir: bin_dir.to_owned(),
             faketime: find_faketime(),
             declared: Mutex::new(Instant::now()),
+            healed: Mutex::new(Instant::now()),
             flushed: Mutex::default(),
         };
         for node in &rig.nodes {
@@ -132,6 +135,23 @@ impl Rig {
         *lock(&self.declared) = Instant::now();
     }
 
+    /// A round is over: what is accepted from here on meets no fault of it.
+    pub(crate) fn healed(&self) {
+        *lock(&self.healed) = Instant::now();
+    }
+
+    /// Waits until every entry of the journals was accepted after the last heal.
+    pub(crate) async fn earlier_faults_settled(&self) -> Result<()> {
+        let healed = *lock(&self.healed);
+        let addr = self.redis.addr()?;
+        try_eventually(SETTLE_LIMIT, "journals without entries from before the heal", async || {
+            let since = healed.elapsed();
+            let (count, oldest) = crate::redis::journals(&addr).await.map_err(|error| format!("{error:#}"))?;
+            if oldest < since { Ok(()) } else { Err(format!("{count} entries, the oldest {oldest:?} old")) }
+        })
+        .await
+    }
+
     pub(crate) async fn broker_rests(&self) {
         let until = *lock(&self.declared) + BROKER_REST;
         tokio::time::sleep_until(until.into()).await;
@@ -139,8 +159,7 @@ impl Rig {
 
     /// What a query prints, run in the installation's schema.
     pub(crate) async fn sql(&self, query: &str) -> Result<String> {
-        let schema = self.database_url.rsplit_once('/').context("no schema")?.1;
-        execute_sql(&self.database_url, &format!("USE `{schema}`; {query}")).await
+        execute_sql(&self.database_url, query).await
     }
 }
 

@@ -41,7 +41,7 @@ impl Ticket {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Waits until the group is kept, or known not to be kept for now.
+    /// Waits until the group is kept, or refused: the disk did not take it.
     pub(crate) async fn kept(&self) -> Result<(), WalError> {
         let mut progress = self.0.subscribe();
         loop {

@@ -2,7 +2,9 @@
 
 use crate::error::StoreError;
 use crate::ledger::{record_behaviors, record_completed};
-use crate::likes::{PairEvent, Reading, Snapshot, Touched, create_missing, fold_events, write_outcome};
+use crate::likes::{
+    PairEvent, Reading, Snapshot, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
+};
 use crate::pool::Tx;
 use crate::repair::Fenced;
 use crate::sql::Script;
@@ -83,14 +85,8 @@ impl EventStore {
     }
 
     fn prepare(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Batch {
-        let mut by_id: Vec<&LikeEvent> = events.iter().collect();
-        by_id.sort_unstable_by_key(|event| event.intent.id);
-        by_id.dedup_by_key(|event| event.intent.id);
-
-        let mut pair_events: Vec<PairEvent> =
-            events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
-        pair_events.sort_unstable();
-        pair_events.dedup();
+        let by_id = once_by_id(events);
+        let pair_events = pair_events(events);
         let touched = Touched::by(&pair_events);
 
         let mut script = self.script();

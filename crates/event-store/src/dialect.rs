@@ -26,15 +26,22 @@ impl Dialect {
     /// A column that `keep_when` reads comes last, because MySQL assigns from left to right.
     pub(crate) fn overwrite(self, key: &str, columns: &[&str], keep_when: Option<&str>) -> String {
         let assign = |column: &&str| match (self, keep_when) {
-            (Self::MySql, None) => format!("{column} = VALUES({column})"),
-            (Self::MySql, Some(keep)) => format!("{column} = IF({keep}, {column}, VALUES({column}))"),
-            (Self::Sqlite, _) => format!("{column} = excluded.{column}"),
+            (Self::MySql, Some(keep)) => format!("{column} = IF({keep}, {column}, {})", self.new_value(column)),
+            _ => format!("{column} = {}", self.new_value(column)),
         };
         let set = columns.iter().map(assign).collect::<Vec<_>>().join(", ");
         match (self, keep_when) {
             (Self::MySql, _) => format!(" ON DUPLICATE KEY UPDATE {set}"),
             (Self::Sqlite, None) => format!(" ON CONFLICT ({key}) DO UPDATE SET {set}"),
             (Self::Sqlite, Some(keep)) => format!(" ON CONFLICT ({key}) DO UPDATE SET {set} WHERE NOT ({keep})"),
+        }
+    }
+
+    /// In [`Self::overwrite`]: the value that the insert brings.
+    pub(crate) fn new_value(self, column: &str) -> String {
+        match self {
+            Self::MySql => format!("VALUES({column})"),
+            Self::Sqlite => format!("excluded.{column}"),
         }
     }
 

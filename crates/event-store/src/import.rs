@@ -5,7 +5,7 @@ use crate::apply::{Applied, check_size};
 use crate::audit::behavior_of;
 use crate::error::StoreError;
 use crate::ledger::record_behaviors;
-use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
+use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome};
 use crate::meta::{note_import, write_note};
 use crate::refresh::remember;
 use crate::store::{EventStore, get, rows};
@@ -54,13 +54,8 @@ impl EventStore {
         now: DateTime<Utc>,
     ) -> Result<Applied, StoreError> {
         check_size(events.len())?;
-        let mut by_id: Vec<&LikeEvent> = events.iter().collect();
-        by_id.sort_unstable_by_key(|event| event.intent.id);
-        by_id.dedup_by_key(|event| event.intent.id);
-        let mut pair_events: Vec<PairEvent> =
-            events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
-        pair_events.sort_unstable();
-        pair_events.dedup();
+        let by_id = once_by_id(events);
+        let pair_events = pair_events(events);
         self.transaction("import", || self.import_once(&by_id, &pair_events, options, now)).await
     }
 

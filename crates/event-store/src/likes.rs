@@ -7,7 +7,9 @@ use crate::pool::{Results, Tx};
 use crate::sql::{CHUNK, Script};
 use crate::store::{get, rows};
 use chrono::{DateTime, Utc};
-use domain::{Action, Folded, Pair, PairState, Resource, ResourceId, ResourceType, StoredCount, UserId, Version, fold};
+use domain::{
+    Action, Folded, LikeEvent, Pair, PairState, Resource, ResourceId, ResourceType, StoredCount, UserId, Version, fold,
+};
 use std::collections::HashMap;
 
 /// The table of a kind's pairs.
@@ -23,6 +25,23 @@ pub(crate) const fn table_of(kind: ResourceType) -> LikeTable {
         ResourceType::Video => LikeTable { name: "video_likes", id: "video_id" },
         ResourceType::Comment => LikeTable { name: "comment_likes", id: "comment_id" },
     }
+}
+
+/// In the order of ids, which is the order in which all writers insert them; each event once.
+pub(crate) fn once_by_id(events: &[LikeEvent]) -> Vec<&LikeEvent> {
+    let mut by_id: Vec<&LikeEvent> = events.iter().collect();
+    by_id.sort_unstable_by_key(|event| event.intent.id);
+    by_id.dedup_by_key(|event| event.intent.id);
+    by_id
+}
+
+/// What is folded: sorted by pair, then by version; each once.
+pub(crate) fn pair_events(events: &[LikeEvent]) -> Vec<PairEvent> {
+    let mut pair_events: Vec<PairEvent> =
+        events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
+    pair_events.sort_unstable();
+    pair_events.dedup();
+    pair_events
 }
 
 /// What the database said about some pairs and their resources.

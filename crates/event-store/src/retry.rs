@@ -40,12 +40,15 @@ pub struct ClaimedEvent {
 }
 
 impl EventStore {
-    /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error;
-    /// a completed one stays as it is.
+    /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error, if it is
+    /// another one; a completed one stays as it is.
     pub async fn park(&self, failed: &[FailedEvent], max_retries: u32, now: DateTime<Utc>) -> Result<(), StoreError> {
         check_size(failed.len())?;
         let mut script = self.script();
-        let upsert = script.dialect().overwrite("id", &["error_message", "updated_at"], Some("status = 'completed'"));
+        // A redelivery that fails in the same way changes nothing, not even the time of the last change.
+        let new_error = script.dialect().new_value("error_message");
+        let known = format!("status = 'completed' OR error_message = {new_error}");
+        let upsert = script.dialect().overwrite("id", &["updated_at", "error_message"], Some(&known));
         let mut failed: Vec<&FailedEvent> = failed.iter().collect();
         failed.sort_unstable_by_key(|failed| failed.event.intent.id);
         for chunk in failed.chunks(CHUNK) {

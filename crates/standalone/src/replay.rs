@@ -35,7 +35,7 @@ pub async fn replay(
                 return Ok(replayed);
             }
             if let Err(error) = applier.apply(&events).await {
-                tracing::warn!(%error, "unsettled likes stay in the journal for now");
+                tracing::warn!(%error, "the database is away: unsettled likes stay in the journal, the rescuer brings them round");
                 return Ok(replayed);
             }
             replayed += events.len() as u64;

@@ -16,7 +16,7 @@ pub async fn fresh_database(url: &str) -> Result<String> {
     Ok(with_database(url, &name))
 }
 
-/// Runs statements on the server of `url` (in no database) and returns what the client prints: rows of tab-separated
+/// Runs statements on the server of `url`, in the database that it names (if any), and returns what the client prints: rows of tab-separated
 /// columns without headings.
 pub async fn execute_sql(url: &str, statements: &str) -> Result<String> {
     let parts = UrlParts::parse(url).with_context(|| format!("not a database address: {url}"))?;
@@ -28,6 +28,7 @@ pub async fn execute_sql(url: &str, statements: &str) -> Result<String> {
         .args(["--no-defaults", "--protocol=TCP", "--batch", "--skip-column-names", no_tls])
         .args(["--host", parts.host, "--port", &parts.port.unwrap_or(3306).to_string(), "--user", parts.user])
         .args(["--execute", statements])
+        .args(parts.path)
         .env("MYSQL_PWD", parts.password)
         .kill_on_drop(true);
     let output = timeout(CLIENT_LIMIT, command.output()).await.context("the database client hangs")??;

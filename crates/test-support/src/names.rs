@@ -25,19 +25,22 @@ pub(crate) struct UrlParts<'a> {
     pub(crate) password: &'a str,
     pub(crate) host: &'a str,
     pub(crate) port: Option<u16>,
+    /// What the path names: a database, a virtual host.
+    pub(crate) path: Option<&'a str>,
 }
 
 impl<'a> UrlParts<'a> {
     pub(crate) fn parse(url: &'a str) -> Option<Self> {
         let rest = url.split_once("://")?.1;
-        let authority = rest.split(['/', '?']).next()?;
+        let (rest, _query) = rest.split_once('?').unwrap_or((rest, ""));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, address) = authority.rsplit_once('@').unwrap_or(("", authority));
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         let (host, port) = match address.rsplit_once(':') {
             Some((host, port)) => (host, Some(port.parse().ok()?)),
             None => (address, None),
         };
-        Some(Self { user, password, host, port })
+        Some(Self { user, password, host, port, path: Some(path).filter(|path| !path.is_empty()) })
     }
 }
 
@@ -60,8 +63,10 @@ mod tests {
     #[test]
     fn urls_come_apart() {
         let parts = UrlParts::parse("mysql://root:pw@127.0.0.1:3306/a").unwrap();
-        assert_eq!(parts, UrlParts { user: "root", password: "pw", host: "127.0.0.1", port: Some(3306) });
-        assert_eq!(UrlParts::parse("redis://localhost").unwrap().port, None);
+        let (user, password, host) = ("root", "pw", "127.0.0.1");
+        assert_eq!(parts, UrlParts { user, password, host, port: Some(3306), path: Some("a") });
+        let parts = UrlParts::parse("redis://localhost/?x=1").unwrap();
+        assert_eq!((parts.host, parts.port, parts.path), ("localhost", None, None));
         assert!(UrlParts::parse("nonsense").is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! a: accepting likes, one per call, against `redis-benchmark` with the same script and against a call that does nothing.
 
 use super::{Bench, Figures};
-use crate::load::{Amount, Load, warm_up};
+use crate::load::{Amount, Load, start_warm, warm_up};
 use crate::numbers::ratios;
 use crate::report::Target;
 use crate::rig::PATIENT;
@@ -26,9 +26,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 /// With the whole pipeline at work behind the answers.
 async fn behind_it(bench: &mut Bench) -> Result<()> {
     let Bench { rig, sizes, report, .. } = bench;
-    rig.start(&[], 1).await?;
-    warm_up(rig, sizes.warm_up, sizes.resources).await?;
-    rig.all_settled().await?;
+    start_warm(rig, sizes.warm_up, sizes.resources).await?;
     let mut figures = Figures::default();
     for _ in 0..sizes.runs {
         for concurrency in CONCURRENCIES {

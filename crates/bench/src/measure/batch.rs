@@ -2,7 +2,7 @@
 
 use super::{Bench, Figures};
 use crate::evalsha;
-use crate::load::{Amount, Load, warm_up};
+use crate::load::{Amount, Load, start_warm, warm_up};
 use crate::numbers::ratios;
 use crate::report::Target;
 use crate::rig::{PATIENT, Rig};
@@ -21,9 +21,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let Bench { rig, sizes, report, .. } = bench;
     let mut figures = Figures::default();
 
-    rig.start(&[], 1).await?;
-    warm_up(rig, sizes.warm_up, sizes.resources).await?;
-    rig.all_settled().await?;
+    start_warm(rig, sizes.warm_up, sizes.resources).await?;
     for _ in 0..sizes.runs {
         let settled = load(sizes).send_and_settle(rig).await?;
         figures.note("likes, pipeline behind", "1/s", settled.sent.likes_per_s);

@@ -1,7 +1,7 @@
 //! h: rates and sizes while pairs and ledger grow.
 
 use super::{Bench, Figures};
-use crate::load::{Amount, Load, warm_up};
+use crate::load::{Amount, Load, start_warm};
 use crate::numbers::ratios;
 use crate::report::Target;
 use anyhow::{Context, Result};
@@ -13,9 +13,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let Bench { rig, sizes, report, .. } = bench;
     rig.empty().await?;
     let empty = rig.redis.used_memory().await?;
-    rig.start(&[], 1).await?;
-    warm_up(rig, sizes.warm_up.min(sizes.growth[0] / 2), sizes.resources).await?;
-    rig.all_settled().await?;
+    start_warm(rig, sizes.warm_up.min(sizes.growth[0] / 2), sizes.resources).await?;
     let mut figures = Figures::default();
     let mut sql = rig.sql().await?;
     let mut pairs = u64::try_from(sql.number("SELECT COUNT(*) FROM video_likes").await?)?;

@@ -1,16 +1,14 @@
 //! g: all likes on one video against the same number over many.
 
 use super::{Bench, Figures};
-use crate::load::{Amount, Load, warm_up};
+use crate::load::{Amount, Load, start_warm};
 use crate::numbers::ratios;
 use crate::report::Target;
 use anyhow::Result;
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let Bench { rig, sizes, report, .. } = bench;
-    rig.start(&[], 1).await?;
-    warm_up(rig, sizes.warm_up, sizes.resources).await?;
-    rig.all_settled().await?;
+    start_warm(rig, sizes.warm_up, sizes.resources).await?;
     let mut figures = Figures::default();
     for _ in 0..sizes.runs {
         for (name, resources) in [("uniform", sizes.resources), ("one video", 1)] {

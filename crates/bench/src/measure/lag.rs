@@ -2,7 +2,7 @@
 //! bounds, interpolated between them.
 
 use super::{Bench, Figures, sustained};
-use crate::load::{Load, warm_up};
+use crate::load::{Load, start_warm};
 use crate::numbers::Buckets;
 use crate::report::Target;
 use anyhow::{Context, Result};
@@ -15,9 +15,7 @@ const LEVELS: [u32; 3] = [25, 50, 80];
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let rate = sustained::known(bench).await?;
     let Bench { rig, sizes, report, .. } = bench;
-    rig.start(&[], 1).await?;
-    warm_up(rig, sizes.warm_up, sizes.resources).await?;
-    rig.all_settled().await?;
+    start_warm(rig, sizes.warm_up, sizes.resources).await?;
     let mut figures = Figures::default();
     for _ in 0..sizes.runs {
         for level in LEVELS {

@@ -2,7 +2,7 @@
 //! is killed.
 
 use super::{Bench, Figures};
-use crate::load::{self, Amount, Load, warm_up};
+use crate::load::{self, Amount, Load, start_warm};
 use crate::numbers::{metric, ratios};
 use crate::peer::Peer;
 use crate::report::Target;
@@ -49,9 +49,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 
 /// Likes counted per second, from the first call to the last commit.
 async fn own_rate(rig: &mut Rig, sizes: &Sizes) -> Result<f64> {
-    rig.start(&[], 1).await?;
-    warm_up(rig, sizes.warm_up, sizes.resources).await?;
-    rig.all_settled().await?;
+    start_warm(rig, sizes.warm_up, sizes.resources).await?;
     let load = Load::unary(64, Amount::Likes(sizes.likes.max(sizes.peer_likes)), sizes.resources);
     Ok(load.send_and_settle(rig).await?.per_second())
 }

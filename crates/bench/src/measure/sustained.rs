@@ -3,7 +3,7 @@
 use super::apply::BATCH;
 use super::{Bench, Figures};
 use crate::cpu::{self, Cpu};
-use crate::load::{Amount, Load, Settled, warm_up};
+use crate::load::{Amount, Load, Settled, start_warm};
 use crate::numbers::{ratios, summary};
 use crate::report::Target;
 use crate::{broker, evalsha, noop, raw_sql};
@@ -73,9 +73,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
 /// Starts the pipeline and finds the highest tried rate at which the queue does not grow.
 pub(super) async fn find(bench: &mut Bench) -> Result<f64> {
     let Bench { rig, sizes, .. } = bench;
-    rig.start(&[], 1).await?;
-    warm_up(rig, sizes.warm_up, sizes.resources).await?;
-    rig.all_settled().await?;
+    start_warm(rig, sizes.warm_up, sizes.resources).await?;
     let flat_out = Load::unary(64, Amount::Seconds(sizes.seconds), sizes.resources).send_and_settle(rig).await?;
     let mut rate = flat_out.per_second();
     for step in STEPS {

@@ -147,8 +147,7 @@ impl House {
     }
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        let schema = self.database_url.rsplit_once('/').unwrap().1;
-        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+        execute_sql(&self.database_url, statements).await.unwrap()
     }
 
     /// Everything that was found so far, oldest first.

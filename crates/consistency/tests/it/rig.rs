@@ -95,8 +95,7 @@ impl Rig {
     }
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        let schema = self.database_url.rsplit_once('/').unwrap().1;
-        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+        execute_sql(&self.database_url, statements).await.unwrap()
     }
 
     /// Owner of the checkers' lease.

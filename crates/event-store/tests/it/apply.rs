@@ -1,8 +1,9 @@
 //! Batches: duplicates, order, concurrency, tombstones.
 
-use crate::support::{Random, TestDb, at, comment_event, event_of, like, on_both, unlike, video, video_pair};
+use crate::support::{TestDb, at, comment_event, event_of, like, on_both, unlike, video, video_pair};
 use domain::{Action, LikeEvent, PairState, StoredCount, Version};
 use event_store::{EventStatus, EventStore};
+use test_support::Random;
 
 on_both!(
     a_like_reaches_every_table,

@@ -1,8 +1,9 @@
 //! History that becomes rows, beside what is newer; and what an installation notes.
 
-use crate::support::{Random, TestDb, at, comment_event, like, on_both, unlike, video_pair};
+use crate::support::{TestDb, at, comment_event, like, on_both, unlike, video_pair};
 use domain::{Action, LikeEvent, Pair, PairState, ResourceType, WritePath};
 use event_store::{ImportOptions, StoreError};
+use test_support::Random;
 
 on_both!(
     imports_fold_like_live_traffic,

@@ -127,20 +127,3 @@ pub(crate) fn like(user: i64, id: i64, version: i64) -> LikeEvent {
 pub(crate) fn unlike(user: i64, id: i64, version: i64) -> LikeEvent {
     event(user, id, Action::Unlike, version)
 }
-
-/// Small deterministic generator.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> i64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        i64::try_from((self.0 >> 33) % bound).unwrap()
-    }
-
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            let j = usize::try_from(self.below(i as u64 + 1)).unwrap();
-            items.swap(i, j);
-        }
-    }
-}

@@ -109,10 +109,9 @@ async fn what_a_killed_server_accepted_arrives() {
     }
     server.binary.kill9().unwrap();
     let url = &house.settings.iter().find(|(name, _)| name == "INTERACTION__DATABASE__URL").unwrap().1;
-    let schema = url.rsplit_once('/').unwrap().1;
-    let count = format!("SELECT COUNT(*) FROM `{schema}`.video_likes WHERE deleted_at IS NULL");
+    let count = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
     eventually(PATIENCE, "every accepted like", async || {
-        let rows = execute_sql(url, &count).await.map_err(|error| error.to_string())?;
+        let rows = execute_sql(url, count).await.map_err(|error| error.to_string())?;
         expect_eq(rows.trim().to_owned(), accepted.to_string())
     })
     .await;

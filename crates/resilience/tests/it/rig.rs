@@ -141,8 +141,7 @@ impl Rig {
     }
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        let schema = self.database_url.rsplit_once('/').unwrap().1;
-        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+        execute_sql(&self.database_url, statements).await.unwrap()
     }
 
     fn note(&self, user: i64, action: Action, answer: &LikeAnswer) {

@@ -101,13 +101,6 @@ impl System {
     }
 
     pub(crate) async fn ready(&self, role: Role) {
-        let schema = self.database_url.rsplit_once('/').unwrap().1;
-        let prepared = format!("SELECT value FROM `{schema}`.sync_meta WHERE name = 'shards'");
-        eventually(PATIENCE, "the schema", async || match execute_sql(&self.database_url, &prepared).await {
-            Ok(shards) if !shards.is_empty() => Ok(()),
-            other => Err(format!("{other:?}")),
-        })
-        .await;
         let http = self.http[role as usize].addr();
         eventually(PATIENCE, format!("{role:?} has its stores"), async || match http::get(&http, "/health").await {
             Ok((200, body)) if !body.contains("away") => Ok(()),
@@ -185,8 +178,7 @@ impl System {
 
     /// Runs statements in the installation's schema.
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        let schema = self.database_url.rsplit_once('/').unwrap().1;
-        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+        execute_sql(&self.database_url, statements).await.unwrap()
     }
 
     /// Waits until a query gives this number.

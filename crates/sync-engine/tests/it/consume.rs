@@ -1,12 +1,12 @@
 //! The consumer: bytes that are no events, events twice and in any order, stopping, and a database that is away.
 
-use crate::rig::{PATIENCE, Random, Rig, event, like, now_version, video};
+use crate::rig::{PATIENCE, Rig, event, like, now_version, video};
 use domain::codec::{EncodedEvent, encode_batch};
 use domain::{Action, Origin, Version};
 use event_bus::{Consumer, Headers, REASON_HEADER};
 use std::collections::HashMap;
 use std::time::Duration;
-use test_support::{MariaDb, MariaDbOptions, eventually, expect_eq, shared};
+use test_support::{MariaDb, MariaDbOptions, Random, eventually, expect_eq, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_are_no_events_are_buried_with_their_reason_and_the_rest_goes_on() {

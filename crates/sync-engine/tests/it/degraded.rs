@@ -1,7 +1,7 @@
 //! The cache away, wiped, or filled at the wrong moment: it is right again by itself.
 
 use crate::racing::Racing;
-use crate::rig::{PATIENCE, Process, Random, Rig, event, like, now_version, unlike, video};
+use crate::rig::{PATIENCE, Process, Rig, event, like, now_version, unlike, video};
 use domain::{Action, PairState};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use sync_engine::Stores;
 use sync_engine::accept::{Acceptor, LikeError};
 use sync_engine::read::Reader;
 use sync_engine::refresh::close_cache_circuit;
-use test_support::build::video_pair;
 use test_support::{Proxy, Redis, RedisOptions, eventually, expect_eq, shared};
+use test_support::{Random, build::video_pair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A fill that nobody confirms lives this long; what is right sooner was put right.

@@ -1,12 +1,12 @@
 //! A flood of events that cannot be written and of messages that are no events: each ends where it belongs, and the
 //! good ones between them are not held up.
 
-use crate::rig::{PATIENCE, Random, Rig, event, now_version};
+use crate::rig::{PATIENCE, Rig, event, now_version};
 use domain::codec::EncodedEvent;
 use domain::{Action, LikeEvent};
 use event_bus::{Consumer, Headers, REASON_HEADER};
 use std::time::Duration;
-use test_support::{eventually, expect_eq};
+use test_support::{Random, eventually, expect_eq};
 
 const EVENTS: i64 = 3_000;
 const PER_MESSAGE: usize = 25;

@@ -141,8 +141,7 @@ impl Rig {
 
     /// Runs statements in the test's schema, around the store.
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        let schema = self.database_url.rsplit_once('/').unwrap().1;
-        execute_sql(&self.database_url, &format!("USE `{schema}`;\n{statements}")).await.unwrap()
+        execute_sql(&self.database_url, statements).await.unwrap()
     }
 
     pub(crate) async fn number(&self, query: &str) -> i64 {
@@ -354,21 +353,4 @@ pub(crate) fn event(user: i64, video: i64, action: Action, version: i64) -> Like
 pub(crate) fn now_version() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_micros()).unwrap()
-}
-
-/// Small deterministic generator.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn below(&mut self, bound: u64) -> i64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        i64::try_from((self.0 >> 33) % bound).unwrap()
-    }
-
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for i in (1..items.len()).rev() {
-            let j = usize::try_from(self.below(i as u64 + 1)).unwrap();
-            items.swap(i, j);
-        }
-    }
 }

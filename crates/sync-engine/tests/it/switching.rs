@@ -1,6 +1,6 @@
 //! Users' likes change their way, from one moment to the next, on servers that do not switch together.
 
-use crate::rig::{PATIENCE, Process, Random, Rig, like, unlike, video};
+use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
 use domain::cache::Settlement;
 use domain::{Action, LikeIntent, PairState, Version, WritePath};
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use sync_engine::accept::{Acceptor, LikeAnswer, LikeError};
 use test_support::build::{intent, video_pair};
-use test_support::{eventually, expect_eq};
+use test_support::{Random, eventually, expect_eq};
 
 impl Process {
     /// Orders a path and lets this process follow at once; others follow when they look.

@@ -3,12 +3,12 @@
 //! The trace is MovieLens's `ratings.csv` where somebody put it (`MOVIELENS_RATINGS`, or `shared/data` beside the
 //! checkout): in time order, 4.0 or more is a like, less an unlike. Elsewhere a seeded one takes its place.
 
-use crate::rig::{Random, Rig, like, unlike, video};
+use crate::rig::{Rig, like, unlike, video};
 use domain::{Action, LikeIntent, Resource};
 use event_bus::Consumer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use test_support::{eventually, expect_eq};
+use test_support::{Random, eventually, expect_eq};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 

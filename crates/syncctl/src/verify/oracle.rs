@@ -49,6 +49,8 @@ pub(super) mod flag {
     pub(in super::super) const PAIR_OLDER: u16 = 1 << 10;
     /// The row's version is above the last acknowledged one.
     pub(in super::super) const PAIR_NEWER: u16 = 1 << 11;
+    /// It was answered by the database alone.
+    pub(in super::super) const DEGRADED: u16 = 1 << 13;
     /// The pair is lost, and that is allowed.
     pub(in super::super) const PAIR_ALLOWED: u16 = 1 << 12;
 }
@@ -72,6 +74,19 @@ pub(super) struct Expected {
     pub(super) version: Version,
     /// Whether a change of which nobody was told may exist.
     pub(super) doubtful: bool,
+    /// Whether the last answer was a degraded one. The same wish may then have reached the cache just before, whose answer
+    /// the server did not get: it comes as an event of its own, newer and to the same effect.
+    pub(super) twin: bool,
+}
+
+/// How much newer a twin may be: a call is not tried in both stores for longer.
+const TWIN_WITHIN_US: i64 = 5_000_000;
+
+impl Expected {
+    /// Whether a row or a cached pair of this version may be the twin of the last answer.
+    pub(super) const fn may_be_twin(self, version: Version) -> bool {
+        self.twin && version.0 > self.version.0 && version.0 - self.version.0 <= TWIN_WITHIN_US
+    }
 }
 
 /// All operations, by pair.
@@ -103,15 +118,12 @@ impl Oracle {
         let user = index(&mut self.user_index, &mut self.users, pair.user);
         let mut flags = if action.liked() { flag::LIKE } else { 0 };
         let mut version = Version::ZERO;
-        let mut unheard = entry.doubtful > 0 || entry.outcome == Outcome::Unknown;
         if let Outcome::Acknowledged { version: answered, changed, degraded } = entry.outcome {
             version = answered;
             flags |= flag::ACKNOWLEDGED | if changed { flag::CHANGED } else { 0 };
-            // The same wish may have reached the cache first, whose answer the server did not get: it comes as an event of
-            // its own, with a version of its own.
-            unheard |= degraded;
+            flags |= if degraded { flag::DEGRADED } else { 0 };
         }
-        if unheard {
+        if entry.doubtful > 0 || entry.outcome == Outcome::Unknown {
             flags |= flag::DOUBTFUL;
         }
         let sequence = u32::try_from(self.records.len()).unwrap_or(u32::MAX);
@@ -190,12 +202,13 @@ impl Oracle {
 
     /// What the pair's row must say.
     pub(super) fn expected(&self, range: Range<usize>) -> Expected {
-        let mut expected = Expected { liked: Some(false), version: Version::ZERO, doubtful: false };
+        let mut expected = Expected { liked: Some(false), version: Version::ZERO, doubtful: false, twin: false };
         for record in self.records(range) {
             let liked = record.has(flag::LIKE);
             if record.has(flag::ACKNOWLEDGED) {
                 expected.liked = Some(liked);
                 expected.version = expected.version.max(record.version);
+                expected.twin = record.has(flag::DEGRADED);
             } else if expected.liked != Some(liked) {
                 expected.liked = None;
             }
@@ -251,7 +264,8 @@ mod tests {
             entry(1, 10, Unlike, 4, true),
             entry(1, 10, Unlike, 4, false),
         ]);
-        let certain = |liked, version| Expected { liked: Some(liked), version: Version(version), doubtful: false };
+        let certain =
+            |liked, version| Expected { liked: Some(liked), version: Version(version), doubtful: false, twin: false };
         assert_eq!(expected(&oracle, 1, 10), certain(false, 4));
         assert_eq!(expected(&oracle, 2, 10), certain(true, 2));
         assert_eq!(expected(&oracle, 1, 20), certain(true, 3));
@@ -272,6 +286,22 @@ mod tests {
         assert_eq!(expected(&open, 2, 1).liked, Some(false), "an unlike of nothing leaves nothing");
         assert_eq!(expected(&open, 3, 1).liked, None);
         let closed = oracle(&[unknown(1, 1, Unlike), entry(1, 1, Like, 7, true)]);
-        assert_eq!(expected(&closed, 1, 1), Expected { liked: Some(true), version: Version(7), doubtful: true });
+        assert_eq!(
+            expected(&closed, 1, 1),
+            Expected { liked: Some(true), version: Version(7), doubtful: true, twin: false }
+        );
+    }
+
+    #[test]
+    fn only_the_last_answer_has_a_twin_and_only_for_a_while() {
+        let degraded = |version, action| Entry {
+            outcome: Outcome::Acknowledged { version: Version(version), changed: true, degraded: true },
+            ..entry(1, 1, action, version, true)
+        };
+        let last = expected(&oracle(&[entry(1, 1, Action::Like, 1, true), degraded(10, Action::Unlike)]), 1, 1);
+        assert!(last.may_be_twin(Version(11)) && last.may_be_twin(Version(10 + TWIN_WITHIN_US)));
+        assert!(!last.may_be_twin(Version(10)) && !last.may_be_twin(Version(11 + TWIN_WITHIN_US)));
+        let earlier = expected(&oracle(&[degraded(10, Action::Unlike), entry(1, 1, Action::Like, 20, true)]), 1, 1);
+        assert!(!earlier.may_be_twin(Version(21)));
     }
 }

@@ -68,9 +68,8 @@ impl Migration {
     }
 
     async fn sql(&self, statements: &str) -> String {
-        let schema = self.url.rsplit_once('/').unwrap().1;
         // Old systems were lax.
-        execute_sql(&self.url, &format!("SET sql_mode = ''; USE `{schema}`; {statements}")).await.unwrap()
+        execute_sql(&self.url, &format!("SET sql_mode = ''; {statements}")).await.unwrap()
     }
 
     async fn number(&self, query: &str) -> i64 {

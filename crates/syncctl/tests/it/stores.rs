@@ -90,8 +90,7 @@ impl Stores {
     }
 
     pub(crate) async fn sql(&self, statements: &str) {
-        let (_, database) = self.database_url.rsplit_once('/').unwrap();
-        execute_sql(&self.database_url, &format!("USE `{database}`; {statements}")).await.unwrap();
+        execute_sql(&self.database_url, statements).await.unwrap();
     }
 
     pub(crate) async fn redis(&mut self, command: &Cmd) {
