@@ -4,6 +4,7 @@ use crate::check::Inspector;
 use crate::config::ConsistencyConfig;
 use crate::error::CheckError;
 use crate::mend::Mender;
+use crate::metrics;
 use crate::office::Office;
 use crate::pass::Pass;
 use crate::verdict::{Finding, Verdict};
@@ -55,6 +56,7 @@ pub struct CheckOutcome {
 impl Checker {
     /// Not in office until it [`run`](Self::run)s. `owner` must differ between processes.
     pub fn new(stores: Stores, config: ConsistencyConfig, owner: impl Into<Arc<str>>) -> Self {
+        metrics::register();
         let inspector = Inspector {
             shards: stores.shards(),
             stores: stores.clone(),

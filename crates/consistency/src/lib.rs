@@ -29,6 +29,7 @@ mod error;
 mod hot;
 mod journals;
 mod mend;
+mod metrics;
 pub mod office;
 mod page;
 mod pairs;

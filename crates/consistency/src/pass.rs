@@ -2,6 +2,7 @@
 
 use crate::error::CheckError;
 use crate::mend::Mender;
+use crate::metrics;
 use crate::verdict::{Finding, RepairNote, Subject};
 use chrono::{DateTime, Utc};
 use domain::LikeEvent;
@@ -57,7 +58,7 @@ impl Pass {
 
     pub(crate) fn compared(&mut self, things: usize) {
         self.run.checked += i64::try_from(things).unwrap_or(i64::MAX);
-        metrics::counter!("consistency_checked_total", "run" => self.kind).increment(things as u64);
+        metrics::compared(self.kind, things as u64);
     }
 
     /// Writes findings down, repairs them, and writes down what the repairs did. Gives them back with that.
@@ -82,7 +83,7 @@ impl Pass {
         }
         self.run.inconsistent += 1;
         let (kind, verdict) = (finding.kind.name(), finding.verdict.name());
-        metrics::counter!("consistency_found_total", "kind" => kind, "verdict" => verdict).increment(1);
+        metrics::found(finding.kind, finding.verdict);
         let written = self.run.inconsistent <= i64::from(self.max_findings);
         let database = self.mender.inspector.stores.database.clone();
         let mut record = record_of(&finding, self.run.id, self.mender.inspector.wall_clock());
@@ -91,8 +92,7 @@ impl Pass {
             database.record_finding(&record).await?;
         }
         let repair = self.mender.mend(&finding, event, self.dry_run).await?;
-        metrics::counter!("consistency_repairs_total", "action" => repair.action, "outcome" => repair.outcome)
-            .increment(1);
+        metrics::mended(&repair);
         let repaired = repair.outcome == "repaired";
         self.run.repaired += i64::from(repaired);
         tracing::warn!(

@@ -3,6 +3,7 @@
 
 use crate::checker::Checker;
 use crate::error::CheckError;
+use crate::metrics;
 use crate::pass::Pass;
 use crate::verdict::Verdict;
 use chrono::{DateTime, Utc};
@@ -123,7 +124,7 @@ impl Checker {
         position.numbers = (pass.run.checked, pass.run.inconsistent, pass.run.repaired);
         let (seen, known) = position.resources;
         pass.run.coverage = Some(if seen >= known { 1.0 } else { seen as f64 / known as f64 });
-        metrics::gauge!("consistency_coverage").set(pass.run.coverage.unwrap_or(0.0));
+        metrics::coverage(pass.run.coverage.unwrap_or(0.0));
         Ok(more)
     }
 

@@ -28,6 +28,18 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::CachedCount,
+        Self::StoredCount,
+        Self::Row,
+        Self::History,
+        Self::CachedPair,
+        Self::Ledger,
+        Self::Journal,
+        Self::Books,
+    ];
+
     /// As stored.
     pub const fn name(self) -> &'static str {
         match self {
@@ -64,6 +76,10 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 7] =
+        [Self::Consistent, Self::InFlight, Self::Stuck, Self::Stale, Self::Drift, Self::Missing, Self::Orphan];
+
     /// As stored.
     pub const fn name(self) -> &'static str {
         match self {

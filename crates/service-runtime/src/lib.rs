@@ -25,6 +25,7 @@ pub mod ops;
 mod run;
 mod sections;
 mod telemetry;
+mod verdicts;
 mod wait;
 
 pub use context::Context;

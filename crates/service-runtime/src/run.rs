@@ -2,7 +2,7 @@
 
 use crate::load::load;
 use crate::telemetry::init_logging;
-use crate::{ConfigError, Context, Metrics, MonitoringConfig, ServiceConfig, failpoints};
+use crate::{ConfigError, Context, Metrics, MonitoringConfig, ServiceConfig, failpoints, verdicts};
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -150,7 +150,8 @@ where
     let result = runtime.block_on(async {
         watch_signals(&context, section.drain_timeout).context("listening for signals")?;
         if let Some(metrics) = context.metrics.clone() {
-            tokio::spawn(metrics.upkeep());
+            tokio::spawn(metrics.clone().upkeep());
+            tokio::spawn(verdicts::judge(metrics, context.health.clone()));
         }
         tracing::info!(instance = &*context.instance, "{} {} starts", context.service, context.version);
         supervise(&context, service(context.clone(), config)).await

@@ -1,0 +1,40 @@
+//! Names and meanings of the checker's metrics, in one place.
+
+use crate::verdict::{Kind, RepairNote, Verdict};
+use ::metrics::{counter, gauge};
+
+/// The kinds of runs.
+const RUNS: [&str; 3] = ["full", "hot", "demand"];
+
+/// Shows what alerts ask for from the start, at zero: what appears with its first increase has, for Prometheus, not grown.
+pub(crate) fn register() {
+    RUNS.into_iter().for_each(|run| compared(run, 0));
+    for kind in Kind::ALL {
+        for verdict in Verdict::ALL.into_iter().filter(|verdict| verdict.is_wrong()) {
+            counter!("consistency_found_total", "kind" => kind.name(), "verdict" => verdict.name()).increment(0);
+        }
+    }
+    for action in ["none", "restore"] {
+        counter!("consistency_repairs_total", "action" => action, "outcome" => "reported").increment(0);
+    }
+}
+
+/// `consistency_checked_total{run}`: things compared.
+pub(crate) fn compared(run: &'static str, things: u64) {
+    counter!("consistency_checked_total", "run" => run).increment(things);
+}
+
+/// `consistency_found_total{kind,verdict}`: inconsistencies.
+pub(crate) fn found(kind: Kind, verdict: Verdict) {
+    counter!("consistency_found_total", "kind" => kind.name(), "verdict" => verdict.name()).increment(1);
+}
+
+/// `consistency_repairs_total{action,outcome}`: what was done about them.
+pub(crate) fn mended(repair: &RepairNote) {
+    counter!("consistency_repairs_total", "action" => repair.action, "outcome" => repair.outcome).increment(1);
+}
+
+/// `consistency_coverage`: share of the known resources that the current or last full sweep has seen.
+pub(crate) fn coverage(share: f64) {
+    gauge!("consistency_coverage").set(share);
+}
