@@ -101,6 +101,8 @@ impl Rescuer {
         metrics::journals(&status);
         if self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_none() {
             self.attempts.clear();
+            // Its holder shows the queue; what this process once saw is not true any more.
+            metrics::queue(0, 0);
             return Ok(());
         }
         if self.stores.database_circuit.is_open() {
