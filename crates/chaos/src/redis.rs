@@ -22,26 +22,29 @@ end
 redis.call('FLUSHALL')
 return journals";
 
-/// Number of entries, and age of the oldest in milliseconds.
-const OLDEST: &str = "\
-local time = redis.call('TIME')
-local now, oldest, count = time[1] * 1000 + math.floor(time[2] / 1000), nil, 0
-for _, key in ipairs(KEYS) do
-  count = count + redis.call('XLEN', key)
-  local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]
-  if first then
-    local at = math.floor(tonumber(string.match(first[1], '^%d+')) / 1000)
-    if not oldest or at < oldest then oldest = at end
-  end
+/// The last entry's id of every journal, or nothing, a line per shard.
+const ENDS: &str = "\
+local ends = {}
+for i, key in ipairs(KEYS) do
+  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
+  ends[i] = last and last[1] or ''
 end
-return { count, oldest and math.max(now - oldest, 0) or 0 }";
+return ends";
+
+/// Number of entries up to those ids.
+const UP_TO: &str = "\
+local count = 0
+for i, key in ipairs(KEYS) do
+  if ARGV[i] ~= '' then count = count + #redis.call('XRANGE', key, '-', ARGV[i]) end
+end
+return count";
 
 /// Entries of the journals by shard and version.
 pub(crate) type Entries = HashSet<(u16, i64)>;
 
 /// FLUSHALL; returns what was in the journals at that moment.
 pub(crate) async fn flush(addr: &str) -> Result<Entries> {
-    let answer = eval(addr, FLUSH).await?;
+    let answer = eval(addr, FLUSH, &[]).await?;
     let mut entries = Entries::new();
     for (shard, line) in (0..SHARDS).zip(answer.split('\n')) {
         for id in line.split(',').filter(|id| !id.is_empty()) {
@@ -52,21 +55,30 @@ pub(crate) async fn flush(addr: &str) -> Result<Entries> {
     Ok(entries)
 }
 
-/// Number of entries in all journals, and the age of the oldest.
-pub(crate) async fn journals(addr: &str) -> Result<(u64, Duration)> {
-    let answer = eval(addr, OLDEST).await?;
-    let mut numbers = answer.lines().map(str::parse::<u64>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(count)), Some(Ok(age_ms))) => Ok((count, Duration::from_millis(age_ms))),
-        _ => anyhow::bail!("redis answered {answer:?}"),
-    }
+/// How far the journals reach at a moment. Not a time: versions are not always one.
+#[derive(Debug, Clone)]
+pub(crate) struct Ends(Vec<String>);
+
+/// Where the journals end now.
+pub(crate) async fn ends(addr: &str) -> Result<Ends> {
+    let answer = eval(addr, ENDS, &[]).await?;
+    let mut ends: Vec<String> = answer.split('\n').map(str::to_owned).collect();
+    ensure!(ends.len() >= usize::from(SHARDS), "redis answered {answer:?}");
+    ends.truncate(SHARDS.into());
+    Ok(Ends(ends))
 }
 
-async fn eval(addr: &str, script: &str) -> Result<String> {
+/// Entries that were there then, and still are.
+pub(crate) async fn left_of(addr: &str, Ends(ends): &Ends) -> Result<u64> {
+    let answer = eval(addr, UP_TO, ends).await?;
+    answer.trim().parse().with_context(|| format!("redis answered {answer:?}"))
+}
+
+async fn eval(addr: &str, script: &str, args: &[String]) -> Result<String> {
     let (host, port) = addr.split_once(':').context("no port")?;
     let mut command = Command::new("redis-cli");
     command.args(["-h", host, "-p", port, "-e", "--raw", "EVAL", script, &SHARDS.to_string()]);
-    command.args((0..SHARDS).map(|shard| format!("{{s{shard}}}:j"))).kill_on_drop(true);
+    command.args((0..SHARDS).map(|shard| format!("{{s{shard}}}:j"))).args(args).kill_on_drop(true);
     let output = timeout(LIMIT, command.output()).await.context("redis does not answer")??;
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "redis: {answer}{}", String::from_utf8_lossy(&output.stderr));

@@ -1,7 +1,7 @@
 //! The stack: private stores, and our own processes with a link of their own to each store.
 
 use crate::plan::{EACH, NodeId, Store};
-use crate::redis::Entries;
+use crate::redis::{self, Ends, Entries};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,8 +50,8 @@ pub(crate) struct Rig {
     pub(crate) faketime: Option<PathBuf>,
     /// When all queues were last known to be declared.
     declared: Mutex<Instant>,
-    /// When the last round of faults was over.
-    healed: Mutex<Instant>,
+    /// Where the journals ended when the last round of faults was over.
+    healed: Mutex<Option<Ends>>,
     /// What flushes took that may have been nowhere else.
     pub(crate) flushed: Mutex<Entries>,
 }
@@ -94,7 +94,7 @@ impl Rig {
             bin_dir: bin_dir.to_owned(),
             faketime: find_faketime(),
             declared: Mutex::new(Instant::now()),
-            healed: Mutex::new(Instant::now()),
+            healed: Mutex::default(),
             flushed: Mutex::default(),
         };
         for node in &rig.nodes {
@@ -136,18 +136,26 @@ impl Rig {
     }
 
     /// A round is over: what is accepted from here on meets no fault of it.
-    pub(crate) fn healed(&self) {
-        *lock(&self.healed) = Instant::now();
+    pub(crate) async fn healed(&self) -> Result<()> {
+        let addr = self.redis.addr()?;
+        let ends = try_eventually(SETTLE_LIMIT, "redis", async || {
+            redis::ends(&addr).await.map_err(|error| format!("{error:#}"))
+        })
+        .await?;
+        *lock(&self.healed) = Some(ends);
+        Ok(())
     }
 
-    /// Waits until every entry of the journals was accepted after the last heal.
+    /// Waits until the journals are rid of everything that was accepted before the last heal.
     pub(crate) async fn earlier_faults_settled(&self) -> Result<()> {
-        let healed = *lock(&self.healed);
+        let Some(ends) = lock(&self.healed).clone() else { return Ok(()) };
         let addr = self.redis.addr()?;
-        try_eventually(SETTLE_LIMIT, "journals without entries from before the heal", async || {
-            let since = healed.elapsed();
-            let (count, oldest) = crate::redis::journals(&addr).await.map_err(|error| format!("{error:#}"))?;
-            if oldest < since { Ok(()) } else { Err(format!("{count} entries, the oldest {oldest:?} old")) }
+        try_eventually(SETTLE_LIMIT, "journals without entries of before the heal", async || {
+            match redis::left_of(&addr, &ends).await {
+                Ok(0) => Ok(()),
+                Ok(left) => Err(format!("{left} entries")),
+                Err(error) => Err(format!("{error:#}")),
+            }
         })
         .await
     }

@@ -77,7 +77,7 @@ async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Binary, report: &mut Repor
         let faults = round.iter().map(|step| step.fault.to_string()).collect::<Vec<_>>().join(" + ");
         eprint!("{:6.1} s  {faults}", start.elapsed().as_secs_f64());
         strike_all(rig, &round).await?;
-        rig.healed();
+        rig.healed().await?;
         for step in &round {
             *report.faults.entry(step.fault.kind()).or_default() += 1;
         }

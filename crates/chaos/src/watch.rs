@@ -1,28 +1,26 @@
 //! Looks at the running stack from outside.
 
-use crate::redis;
+use crate::redis::{self, Ends};
 use crate::rig::{Rig, lock};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
-/// With load going on the journals are never empty; entries younger than this are on their way.
-const ON_ITS_WAY: Duration = Duration::from_secs(2);
-
 const POLL: Duration = Duration::from_millis(150);
 /// All must be well this many times in a row; the time of the first one counts.
 const LOOKS: u32 = 3;
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Waits until all is well: every process has all of its stores, no journal entry is old, nothing in the ledger is
-/// unfinished. The time that took, or what was still wrong after `limit`.
+/// Waits until all is well: every process has all of its stores, whatever was in the journals at the first look is
+/// settled, nothing in the ledger is unfinished. The time that took, or what was still wrong after `limit`.
 pub(crate) async fn converged(rig: &Rig, limit: Duration) -> Result<Duration, String> {
     let start = Instant::now();
     let mut well_since = None;
     let mut looks = 0;
+    let mut ends = None;
     loop {
-        let seen = match timeout(LOOK_LIMIT, look(rig)).await {
+        let seen = match timeout(LOOK_LIMIT, look(rig, &mut ends)).await {
             Ok(seen) => seen,
             Err(_) => Err("looking takes too long".to_owned()),
         };
@@ -45,7 +43,7 @@ pub(crate) async fn converged(rig: &Rig, limit: Duration) -> Result<Duration, St
     }
 }
 
-async fn look(rig: &Rig) -> Result<(), String> {
+async fn look(rig: &Rig, ends: &mut Option<Ends>) -> Result<(), String> {
     for node in &rig.nodes {
         if !node.process().is_running() {
             return Err(format!("{} has ended", node.id));
@@ -53,9 +51,15 @@ async fn look(rig: &Rig) -> Result<(), String> {
         node.healthy().await?;
     }
     let text = |error: anyhow::Error| format!("{error:#}");
-    let (count, oldest) = redis::journals(&rig.redis.addr().map_err(text)?).await.map_err(text)?;
-    if oldest > ON_ITS_WAY {
-        return Err(format!("{count} journal entries, the oldest {oldest:?} old"));
+    let addr = rig.redis.addr().map_err(text)?;
+    // With load going on the journals are never empty.
+    let ends = match ends {
+        Some(ends) => ends,
+        None => ends.insert(redis::ends(&addr).await.map_err(text)?),
+    };
+    let left = redis::left_of(&addr, ends).await.map_err(text)?;
+    if left > 0 {
+        return Err(format!("{left} journal entries of before the heal"));
     }
     let unfinished = "SELECT COUNT(*) FROM sync_events WHERE status IN ('pending', 'processing', 'failed')";
     match rig.sql(unfinished).await.map_err(text)?.trim() {

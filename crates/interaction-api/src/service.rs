@@ -10,6 +10,7 @@ use interaction_proto::v1::interaction_service_server::InteractionService;
 use std::sync::Arc;
 use sync_engine::accept::{Acceptor, LikeAnswer, LikeResult};
 use sync_engine::read::Reader;
+use sync_engine::trace::on_behalf;
 use tonic::{Request, Response, Status};
 
 /// `interaction.v1.InteractionService`.
@@ -50,27 +51,27 @@ impl Interactions {
 #[tonic::async_trait]
 impl InteractionService for Interactions {
     async fn like(&self, request: Request<v1::LikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
-        let peer = request.remote_addr();
+        let (peer, caller) = (request.remote_addr(), caller(&request));
         let v1::LikeRequest { user_id, resource, idempotency_key } = request.into_inner();
-        self.one(peer, user_id, resource, Action::Like, idempotency_key).await
+        on_behalf(caller, self.one(peer, user_id, resource, Action::Like, idempotency_key)).await
     }
 
     async fn unlike(&self, request: Request<v1::UnlikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
-        let peer = request.remote_addr();
+        let (peer, caller) = (request.remote_addr(), caller(&request));
         let v1::UnlikeRequest { user_id, resource, idempotency_key } = request.into_inner();
-        self.one(peer, user_id, resource, Action::Unlike, idempotency_key).await
+        on_behalf(caller, self.one(peer, user_id, resource, Action::Unlike, idempotency_key)).await
     }
 
     async fn apply_likes(
         &self,
         request: Request<v1::ApplyLikesRequest>,
     ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
-        let peer = request.remote_addr();
+        let (peer, caller) = (request.remote_addr(), caller(&request));
         let mut violations = Violations::default();
         let intents = convert::intents(&mut violations, request.into_inner().operations);
         violations.finish()?;
         self.limits.check(peer, intents.len())?;
-        let results = self.acceptor.accept(intents).await.iter().map(result).collect();
+        let results = on_behalf(caller, self.acceptor.accept(intents)).await.iter().map(result).collect();
         Ok(Response::new(v1::ApplyLikesResponse { results }))
     }
 
@@ -161,6 +162,11 @@ impl InteractionService for Interactions {
             .collect();
         Ok(Response::new(v1::ListLikersResponse { likers, next_page_token: page::token(page.next) }))
     }
+}
+
+/// The span that a call is part of, by W3C Trace Context.
+fn caller<T>(request: &Request<T>) -> Option<Arc<str>> {
+    request.metadata().get("traceparent")?.to_str().ok().map(Arc::from)
 }
 
 fn response(answer: &LikeAnswer) -> v1::LikeResponse {

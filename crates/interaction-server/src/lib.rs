@@ -8,7 +8,8 @@ use settings::Settings;
 /// Serves until the soft token; see [`interaction_api::serve`].
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&settings.service).await?;
-    let stores = settings.stores().await?;
+    let mut stores = settings.stores().await?;
+    stores.traces = settings.traces(&context);
     let broker = Some(settings.rabbitmq.clone());
     interaction_api::serve(context, settings, sockets, stores, broker, Router::new()).await
 }

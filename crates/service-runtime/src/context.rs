@@ -1,6 +1,6 @@
 //! What the harness hands to a service.
 
-use crate::{HealthRegistry, Metrics, ops};
+use crate::{HealthRegistry, Metrics, Otlp, ops};
 use axum::Router;
 use std::future::Future;
 use std::sync::Arc;
@@ -29,6 +29,8 @@ pub struct Context {
     pub health: HealthRegistry,
     /// Absent when switched off.
     pub metrics: Option<Metrics>,
+    /// Where spans go; absent when switched off.
+    pub otlp: Option<Otlp>,
     /// Start of the process, for its uptime.
     pub started: Instant,
     failed: Arc<AtomicBool>,
@@ -46,6 +48,7 @@ impl Context {
             tracker: TaskTracker::new(),
             health: HealthRegistry::new(),
             metrics: None,
+            otlp: None,
             started: Instant::now(),
             failed: Arc::new(AtomicBool::new(false)),
         }

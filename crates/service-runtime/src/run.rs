@@ -2,7 +2,7 @@
 
 use crate::load::load;
 use crate::telemetry::init_logging;
-use crate::{ConfigError, Context, Metrics, MonitoringConfig, ServiceConfig, failpoints, verdicts};
+use crate::{ConfigError, Context, Metrics, MonitoringConfig, Otlp, ServiceConfig, failpoints, verdicts};
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -140,6 +140,7 @@ where
     let section = config.service().clone();
     let instance = section.instance.clone().unwrap_or_else(default_instance);
     let mut context = Context::new(options.service, options.version, instance);
+    let tracing = config.monitoring().tracing.clone();
     context.metrics = config.monitoring().metrics.then(Metrics::install).transpose()?;
 
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -149,12 +150,18 @@ where
     let runtime = builder.enable_all().build().context("starting the runtime")?;
     let result = runtime.block_on(async {
         watch_signals(&context, section.drain_timeout).context("listening for signals")?;
+        context.otlp = Otlp::start(&tracing, context.service, context.version, &context.instance)?;
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
             tokio::spawn(verdicts::judge(metrics, context.health.clone()));
         }
         tracing::info!(instance = &*context.instance, "{} {} starts", context.service, context.version);
-        supervise(&context, service(context.clone(), config)).await
+        let ended = supervise(&context, service(context.clone(), config)).await;
+        if let Some(otlp) = context.otlp.take() {
+            // It blocks; and its exporter needs this runtime.
+            let _ = tokio::task::spawn_blocking(move || otlp.end()).await;
+        }
+        ended
     });
     // Blocking work that is still going on must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));

@@ -50,11 +50,34 @@ pub struct MonitoringConfig {
     pub log_format: LogFormat,
     /// Whether metrics are recorded and `/metrics` is served.
     pub metrics: bool,
+    /// Traces of single likes.
+    pub tracing: TracingConfig,
 }
 
 impl Default for MonitoringConfig {
     fn default() -> Self {
-        Self { log_level: "info".to_owned(), log_format: LogFormat::Human, metrics: true }
+        Self {
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Human,
+            metrics: true,
+            tracing: TracingConfig::default(),
+        }
+    }
+}
+
+/// Section `monitoring.tracing`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracingConfig {
+    /// A collector's OTLP over gRPC, such as `http://127.0.0.1:4317`; empty: nothing is traced.
+    pub endpoint: String,
+    /// Of so many likes one is traced; the same one by every process.
+    pub one_in: u32,
+}
+
+impl Default for TracingConfig {
+    fn default() -> Self {
+        Self { endpoint: String::new(), one_in: 1_000 }
     }
 }
 

@@ -4,6 +4,7 @@
 //! and turned into what the binaries share ([`Settings::stores`]).
 
 mod sections;
+mod traces;
 
 use cache_manager::RedisConfig;
 use consistency::ConsistencyConfig;

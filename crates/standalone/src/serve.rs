@@ -31,7 +31,8 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
 
     let sync = &settings.event_driven_sync;
     let database = open_database(&settings.database, &plan.data_dir).await?;
-    let stores = Stores::new(cache.clone(), database, sync.shards, sync.circuit);
+    let mut stores = Stores::new(cache.clone(), database, sync.shards, sync.circuit);
+    stores.traces = settings.traces(&context);
     stores.prepare().await?;
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let replayed = replay::replay(&stores, &applier, sync.shards, sync.batch_size, &context.soft).await?;

@@ -29,7 +29,8 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     tracing::info!(http = %http.local_addr()?, "listening");
 
     let sync = &settings.event_driven_sync;
-    let stores = settings.stores().await?;
+    let mut stores = settings.stores().await?;
+    stores.traces = settings.traces(&context);
     register_health(&context, &stores);
     let startup = context.health.startup();
     context.serve_ops(http, Router::new());

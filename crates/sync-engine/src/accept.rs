@@ -128,6 +128,7 @@ impl Acceptor {
     /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents.
     pub async fn accept(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
         let started = Instant::now();
+        let (traced, batch) = (self.stores.traces.called(&intents), intents.len());
         let results = match self.stores.write_path.path() {
             WritePath::EventDriven => self.accept_event_driven(intents, started).await,
             WritePath::Synchronous => self.write_synchronously(&intents, started).boxed().await,
@@ -135,6 +136,10 @@ impl Acceptor {
         };
         let took = started.elapsed();
         results.iter().for_each(|result| count_outcome(result, took));
+        for (position, event, pair) in traced {
+            let result = results[position].as_ref().map(|answer| answer.version).map_err(ToString::to_string);
+            self.stores.traces.answered((event, pair), took, batch, result);
+        }
         results
     }
 

@@ -7,6 +7,7 @@
 use crate::metrics;
 use crate::planted::planted;
 use crate::stores::{Stores, wall_clock};
+use crate::trace::Stage;
 use domain::cache::{SettledResource, Settlement};
 use domain::retry::RetryPolicy;
 use domain::{LikeEvent, Origin, Resource, Version};
@@ -86,7 +87,10 @@ impl Applier {
 
     async fn commit(&self, batch: &[LikeEvent]) -> Result<Applied, StoreError> {
         let started = Instant::now();
-        let applied = self.stores.database.apply(batch, wall_clock()).await?;
+        let applied = self.stores.database.apply(batch, wall_clock()).await;
+        let error = applied.as_ref().err().map(ToString::to_string);
+        self.stores.traces.stage(Stage::Apply, started, batch.iter(), error.as_deref());
+        let applied = applied?;
         self.stores.database_circuit.success();
         metrics::applied(batch.len(), started.elapsed());
         let now = self.stores.now();
@@ -118,7 +122,11 @@ impl Applier {
         if self.stores.cache_circuit.is_open() {
             return metrics::settle_failed();
         }
-        match self.stores.cache.settle(&settlement(batch, applied)).await {
+        let started = Instant::now();
+        let settled = self.stores.cache.settle(&settlement(batch, applied)).await;
+        let error = settled.as_ref().err().map(ToString::to_string);
+        self.stores.traces.stage(Stage::Settle, started, batch.iter(), error.as_deref());
+        match settled {
             Ok(report) => {
                 fail::fail_point!("apply.settled");
                 self.stores.cache_circuit.success();

@@ -10,6 +10,7 @@
 //! | retry | [`retry`] | parked events come back with backoff, then end as dead letters |
 //! | refresh | [`refresh`] | degraded writes are told to the cache before it serves again |
 //! | warm-up | [`warm`] | counters and pairs are cached before somebody asks, never over newer ones |
+//! | traces | [`trace`] | sampled likes, each stage a span of the trace that is its event |
 //! | retention | [`retention`] | completed events and old tombstones are deleted in bounded batches, by one owner at a time |
 //!
 //! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
@@ -35,6 +36,7 @@ pub mod rescue;
 pub mod retention;
 pub mod retry;
 mod stores;
+pub mod trace;
 pub mod warm;
 pub mod write_switch;
 

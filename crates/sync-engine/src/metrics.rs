@@ -43,7 +43,7 @@ pub(crate) fn register() {
     for name in histograms {
         let _registered = histogram!(name);
     }
-    journals(&[]);
+    journals(&[], Duration::ZERO);
     queue(0, 0);
 }
 
@@ -136,13 +136,12 @@ pub(crate) fn write_path(path: domain::WritePath) {
 }
 
 /// `journal_entries`, `journal_oldest_age_seconds`, `accepted_entries`, `settled_entries`: the journals' books.
-pub fn journals(status: &[ShardStatus]) {
+pub(crate) fn journals(status: &[ShardStatus], oldest_age: Duration) {
     let sum = |field: fn(&ShardStatus) -> u64| status.iter().map(field).sum::<u64>() as f64;
     gauge!("journal_entries").set(sum(|s| s.journal_len));
     gauge!("journal_accepted_entries").set(sum(|s| s.accepted));
     gauge!("journal_settled_entries").set(sum(|s| s.settled));
-    let oldest = status.iter().filter_map(ShardStatus::oldest_age).max().unwrap_or_default();
-    gauge!("journal_oldest_age_seconds").set(oldest.as_secs_f64());
+    gauge!("journal_oldest_age_seconds").set(oldest_age.as_secs_f64());
 }
 
 /// `queue_ready_messages`, `queue_consumers`: the broker's queue.

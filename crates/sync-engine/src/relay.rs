@@ -8,6 +8,7 @@ use crate::apply::Applier;
 use crate::metrics;
 use crate::planted::planted;
 use crate::stores::Stores;
+use crate::trace::{Stage, Traces};
 use domain::codec::EncodedEvent;
 use event_bus::{BusError, Headers, Publisher};
 use std::time::{Duration, Instant};
@@ -86,7 +87,7 @@ async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut 
     if let Some(publisher) = publisher
         && !stores.broker_circuit.is_open()
     {
-        match publish(publisher, batch).await {
+        match publish(&stores.traces, publisher, batch).await {
             Ok(()) => {
                 if planted("delete_at_publish") {
                     let events: Vec<_> = batch.iter().filter_map(|encoded| encoded.decode().ok()).collect();
@@ -106,7 +107,11 @@ async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut 
 }
 
 /// Publishes one batch; a broken connection gets one second chance, because it need not mean that the broker is away.
-pub(crate) async fn publish(publisher: &mut Publisher, batch: &[EncodedEvent]) -> Result<(), BusError> {
+pub(crate) async fn publish(
+    traces: &Traces,
+    publisher: &mut Publisher,
+    batch: &[EncodedEvent],
+) -> Result<(), BusError> {
     let started = Instant::now();
     fail::fail_point!("relay.read");
     let mut result = publisher.publish(batch, &Headers::new()).await;
@@ -115,6 +120,11 @@ pub(crate) async fn publish(publisher: &mut Publisher, batch: &[EncodedEvent]) -
         Err(BusError::Unavailable { .. } | BusError::NotConfirmed(event_bus::NotConfirmed::Returned { .. }))
     ) {
         result = publisher.publish(batch, &Headers::new()).await;
+    }
+    if traces.are_on() {
+        let events: Vec<_> = batch.iter().filter_map(|encoded| encoded.decode().ok()).collect();
+        let error = result.as_ref().err().map(ToString::to_string);
+        traces.stage(Stage::Publish, started, events.iter(), error.as_deref());
     }
     if result.is_ok() {
         fail::fail_point!("relay.confirmed");

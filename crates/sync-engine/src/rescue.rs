@@ -6,6 +6,8 @@
 //!
 //! One process at a time holds the lease; two at once would only publish twice, which versions make harmless.
 
+mod ruler;
+
 use crate::apply::Applier;
 use crate::metrics;
 use crate::planted::planted;
@@ -15,6 +17,7 @@ use domain::cache::{CacheError, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{LikeEvent, ShardId, Version};
 use event_bus::Publisher;
+use ruler::Ruler;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -41,6 +44,8 @@ pub struct Rescuer {
 
     /// Entries published again and not settled yet; bounded by the pages looked at.
     attempts: HashMap<(ShardId, Version), Attempt>,
+    /// One per shard.
+    rulers: HashMap<ShardId, Ruler>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +72,7 @@ impl Rescuer {
             republish_after: config.republish_after,
             interval: config.rescue_interval,
             attempts: HashMap::new(),
+            rulers: HashMap::new(),
         }
     }
 
@@ -98,7 +104,11 @@ impl Rescuer {
 
     async fn round(&mut self) -> Result<(), CacheError> {
         let status = self.stores.cache.shard_status().await?;
-        metrics::journals(&status);
+        let at = Instant::now();
+        for shard in &status {
+            self.rulers.entry(shard.shard).or_default().mark(at, shard.now, self.republish_after / 8);
+        }
+        metrics::journals(&status, status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default());
         if self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_none() {
             self.attempts.clear();
             // Its holder shows the queue; what this process once saw is not true any more.
@@ -123,10 +133,8 @@ impl Rescuer {
                 }
             }
         }
-        let stuck: Vec<ShardStatus> = status
-            .into_iter()
-            .filter(|shard| shard.oldest_age().is_some_and(|age| age > self.republish_after))
-            .collect();
+        let stuck: Vec<ShardStatus> =
+            status.into_iter().filter(|shard| self.oldest_age(shard) > self.republish_after).collect();
         if stuck.is_empty() {
             self.attempts.clear();
         }
@@ -147,6 +155,24 @@ impl Rescuer {
         Ok(())
     }
 
+    /// Zero if there is none.
+    fn oldest_age(&self, shard: &ShardStatus) -> Duration {
+        shard.oldest.map_or(Duration::ZERO, |oldest| self.age(shard, oldest))
+    }
+
+    fn age(&self, shard: &ShardStatus, version: Version) -> Duration {
+        let by_version = || shard.now.since(version);
+        self.rulers.get(&shard.shard).map_or_else(by_version, |ruler| ruler.age(Instant::now(), shard.now, version))
+    }
+
+    /// Whether consumers have settled what was accepted so long after it.
+    fn is_passed(&self, shard: &ShardStatus, version: Version) -> bool {
+        let by_version = || shard.settled_up_to.since(version);
+        let ruler = self.rulers.get(&shard.shard);
+        let passed = ruler.map_or_else(by_version, |ruler| ruler.between(version, shard.settled_up_to));
+        passed > self.republish_after
+    }
+
     /// The broker is away: what is stuck goes to the database from here.
     async fn apply_shard(&self, shard: &ShardStatus) -> Result<(), CacheError> {
         let mut after = Version::ZERO;
@@ -160,7 +186,7 @@ impl Rescuer {
             after = last.version;
             let events: Vec<LikeEvent> = page
                 .iter()
-                .filter(|entry| shard.now.since(entry.version) > self.republish_after)
+                .filter(|entry| self.age(shard, entry.version) > self.republish_after)
                 .filter_map(decoded)
                 .collect();
             if events.is_empty() || self.applier.apply(&events).await.is_err() {
@@ -182,7 +208,7 @@ impl Rescuer {
         let oldest = shard.oldest.unwrap_or(Version::ZERO);
         self.attempts.retain(|(of, version), _| *of != shard.shard || *version >= oldest);
 
-        if !queue_empty && shard.settled_up_to.since(oldest) <= self.republish_after {
+        if !queue_empty && !self.is_passed(shard, oldest) {
             // Nobody has passed the oldest entry, so none of them: a backlog is not even read.
             return Ok(true);
         }
@@ -194,8 +220,8 @@ impl Rescuer {
             after = last;
             let now = Instant::now();
             due.extend(page.into_iter().filter_map(|entry| {
-                let passed = shard.settled_up_to.since(entry.version) > self.republish_after;
-                let old = shard.now.since(entry.version) > self.republish_after;
+                let passed = self.is_passed(shard, entry.version);
+                let old = self.age(shard, entry.version) > self.republish_after;
                 let waited = self.attempts.get(&(shard.shard, entry.version)).is_none_or(|attempt| attempt.next <= now);
                 let stuck = old && waited && (queue_empty || passed);
                 (stuck && decoded(&entry).is_some()).then_some(Due { shard: shard.shard, entry })
@@ -203,7 +229,7 @@ impl Rescuer {
             if due.len() >= self.batch_size && !self.republish(&std::mem::take(due)).await {
                 return Ok(false);
             }
-            if shard.now.since(last) <= self.republish_after {
+            if self.age(shard, last) <= self.republish_after {
                 return Ok(true);
             }
         }
@@ -220,7 +246,7 @@ impl Rescuer {
             return true;
         }
         let Some(publisher) = &mut self.publisher else { return false };
-        match publish(publisher, &entries).await {
+        match publish(&self.stores.traces, publisher, &entries).await {
             Ok(()) => {
                 for Due { shard, entry } in due {
                     let count = self.attempts.get(&(*shard, entry.version)).map_or(0, |attempt| attempt.count + 1);

@@ -2,6 +2,7 @@
 
 use crate::circuit::Circuit;
 use crate::config::CircuitConfig;
+use crate::trace::Traces;
 use crate::write_switch::WriteSwitch;
 use chrono::{DateTime, Utc};
 use domain::cache::{CacheError, LikeCache};
@@ -33,6 +34,8 @@ pub struct Stores {
     pub(crate) untold: Arc<AtomicUsize>,
     /// Which way likes go.
     pub write_path: Arc<WriteSwitch>,
+    /// Which likes are traced.
+    pub traces: Traces,
 }
 
 impl Stores {
@@ -51,6 +54,7 @@ impl Stores {
             direct_gate: Arc::new(RwLock::new(())),
             untold: Arc::new(AtomicUsize::new(0)),
             write_path: Arc::new(WriteSwitch::default()),
+            traces: Traces::default(),
         }
     }
 

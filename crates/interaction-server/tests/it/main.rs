@@ -8,4 +8,5 @@ mod house;
 mod lists;
 mod operations;
 mod process;
+mod traces;
 mod violations;

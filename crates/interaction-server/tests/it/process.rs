@@ -108,7 +108,7 @@ async fn what_a_killed_server_accepted_arrives() {
         accepted += 1;
     }
     server.binary.kill9().unwrap();
-    let url = &house.settings.iter().find(|(name, _)| name == "INTERACTION__DATABASE__URL").unwrap().1;
+    let url = house.database_url();
     let count = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
     eventually(PATIENCE, "every accepted like", async || {
         let rows = execute_sql(url, count).await.map_err(|error| error.to_string())?;

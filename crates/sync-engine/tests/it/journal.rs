@@ -1,8 +1,11 @@
 //! The journal is the truth: what nobody relayed is rescued, and a mere backlog is not multiplied.
 
 use crate::rig::{PATIENCE, Rig, like, video};
+use domain::cache::Settlement;
+use domain::{PairState, Version};
 use event_bus::Consumer;
 use std::time::{Duration, Instant};
+use test_support::build::video_pair;
 use test_support::{RabbitMq, eventually, expect_eq, shared};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -26,6 +29,28 @@ async fn what_a_dead_server_accepted_is_finished_by_the_consumer() {
     rig.assert_counts_are_live_rows().await;
     consumer.assert_cache_agrees(&resources).await;
     consumer.stop().await;
+    rig.end().await;
+}
+
+/// After a version from the future the next ones hardly move: measured by them, nothing grows old for an hour.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_got_lost_is_rescued_while_the_clock_stands_still() {
+    let rig = Rig::new().await;
+    let server = rig.process().await;
+    let ahead = Version(server.stores.now().0 + 3_600_000_000);
+    let row = PairState { liked: true, version: ahead };
+    let told = Settlement { resources: Vec::new(), pairs: vec![(video_pair(9, 1), row)] };
+    server.stores.cache.settle(&told).await.unwrap();
+    let accept = server.dying_server();
+    for user in 1..=3 {
+        assert!(accept.accept_one(like(user, 1)).await.unwrap().version > ahead);
+    }
+    drop(accept);
+    server.consume();
+    server.rescue();
+    server.settled().await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, 3);
+    server.stop().await;
     rig.end().await;
 }
 
