@@ -7,7 +7,7 @@ use settings::Settings;
 
 /// Serves until the soft token; see [`interaction_api::serve`].
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
-    let sockets = Sockets::bind(&settings.service).await?;
+    let sockets = Sockets::bind(&context.gate, &settings.service).await?;
     let stores = settings.stores().await?;
     let broker = Some(settings.rabbitmq.clone());
     interaction_api::serve(context, settings, sockets, stores, broker, Router::new()).await

@@ -1,6 +1,6 @@
 //! What the harness hands to a service.
 
-use crate::{HealthRegistry, Metrics, ops};
+use crate::{Gate, HealthRegistry, Metrics, ops};
 use axum::Router;
 use std::future::Future;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Context {
     pub tracker: TaskTracker,
     /// Parts register here.
     pub health: HealthRegistry,
+    /// Before every listener.
+    pub gate: Gate,
     /// Absent when switched off.
     pub metrics: Option<Metrics>,
     /// Start of the process, for its uptime.
@@ -35,7 +37,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context outside of [`crate::run`], for tests and tools: no signals, no recorders.
+    /// A context outside of [`crate::run`], for tests and tools: no signals, no recorders, no gate.
     pub fn new(service: &'static str, version: &'static str, instance: impl Into<Arc<str>>) -> Self {
         Self {
             service,
@@ -45,6 +47,7 @@ impl Context {
             hard: CancellationToken::new(),
             tracker: TaskTracker::new(),
             health: HealthRegistry::new(),
+            gate: Gate::default(),
             metrics: None,
             started: Instant::now(),
             failed: Arc::new(AtomicBool::new(false)),
@@ -76,7 +79,10 @@ impl Context {
     /// Serves ops HTTP with the binary's own routes, until the soft token and its requests' end.
     pub fn serve_ops(&self, listener: TcpListener, routes: Router) {
         let router = ops::router(self, routes);
-        let shutdown = self.soft.clone();
-        self.spawn("ops http", async move { Ok(ops::serve(listener, router, shutdown).await?) });
+        let (gate, shutdown) = (self.gate.clone(), self.soft.clone());
+        self.spawn("ops http", async move {
+            ops::serve(&gate, listener, router, shutdown).await;
+            Ok(())
+        });
     }
 }
