@@ -16,7 +16,7 @@ use tonic::{Request, Status};
 #[command(next_help_heading = "Access")]
 pub struct CredentialArgs {
     /// Token, where the server wants one; better in the environment than here.
-    #[arg(long, env = "TOKEN", hide_env_values = true, conflicts_with = "token_file")]
+    #[arg(long, env = "TOKEN", hide_env_values = true)]
     token: Option<SecretString>,
     /// File that holds the token.
     #[arg(long, env = "TOKEN_FILE")]
@@ -46,12 +46,15 @@ pub struct Bearer(Option<MetadataValue<Ascii>>);
 impl CredentialArgs {
     /// Reads the files.
     pub fn read(&self) -> anyhow::Result<Credentials> {
-        let token = match (&self.token, &self.token_file) {
-            (Some(token), _) => Some(token.expose_secret().to_owned()),
-            (None, Some(file)) => Some(read("--token-file", file)?.trim().to_owned()),
-            (None, None) => None,
+        // An empty variable is none.
+        let token = self.token.as_ref().map(ExposeSecret::expose_secret).filter(|token| !token.is_empty());
+        let file = self.token_file.as_ref().filter(|file| !file.as_os_str().is_empty());
+        let bearer = match (token, file) {
+            (Some(_), Some(_)) => return Err(UsageError("--token and --token-file: one of them".to_owned()).into()),
+            (Some(token), None) => Bearer(Some(header(token)?)),
+            (None, Some(file)) => Bearer(Some(header(read("--token-file", file)?.trim())?)),
+            (None, None) => Bearer(None),
         };
-        let bearer = Bearer(token.filter(|token| !token.is_empty()).map(|token| header(&token)).transpose()?);
         let mut tls = None;
         if let Some(file) = &self.ca_file {
             let mut config = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read("--ca-file", file)?));

@@ -144,7 +144,7 @@ mod tests {
             (&[host, json][..], None),
             (&[host, json, same], None),
             (&[host, json, same, ("sec-fetch-site", "same-origin")], None),
-            (&[("host", "OPS.example"), json, ("origin", "https://ops.example:443")], Some(403)),
+            (&[("host", "OPS.example"), json, ("origin", "https://ops.example:443")], None),
             (&[("host", "OPS.example:443"), json, ("origin", "https://ops.example")], None),
             (&[("host", "ops.example"), json, ("origin", "http://ops.example:80")], None),
             (&[host, ("content-type", "application/json; charset=utf-8")], None),
