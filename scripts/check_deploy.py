@@ -44,6 +44,8 @@ OPTIONAL_KEYS = {
     "service.tls.cert_file",
     "service.tls.key_file",
     "service.tls.client_ca_file",
+    "redis.ca_file",
+    "rabbitmq.ca_file",
 }
 TOKENS = "INTERACTION__SERVICE__ACCESS__TOKENS_FILE"
 # From SIGTERM: hard token, abandoning, and some air.
