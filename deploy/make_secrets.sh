@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes passwords for compose.yaml, once: files under deploy/secrets/, kept out of git and out of the image.
+# Makes passwords and tokens for compose.yaml, once: files under deploy/secrets/, kept out of git and out of the image.
 #
 #   deploy/make_secrets.sh
 #
@@ -28,8 +28,15 @@ put mysql_password "$(random)"
 put redis_password "$(random)"
 put rabbitmq_password "$(random)"
 put grafana_password "$(random)"
+# For Prometheus (read), services that like (write), and operators.
+put prometheus_token "$(random)"
+put client_token "$(random)"
+put operator_token "$(random)"
 
 mysql=$(cat secrets/mysql_password) redis=$(cat secrets/redis_password) rabbitmq=$(cat secrets/rabbitmq_password)
+put tokens "prometheus read $(cat secrets/prometheus_token)
+client write $(cat secrets/client_token)
+operator operate $(cat secrets/operator_token)"
 put redis.conf "requirepass $redis"
 put rabbitmq.conf "default_user = interaction
 default_pass = $rabbitmq"

@@ -3,12 +3,14 @@ source: metrics, labels, configuration keys, ports, times, files.
 
     check_deploy.py static WORK          writes WORK/dashboard-rules.yml for promtool
     check_deploy.py rendered FILE        a rendered kustomization
-    check_deploy.py running URL...       /metrics of running processes against deploy/METRICS.md, both ways
+    check_deploy.py running URL...       /metrics of running processes against deploy/METRICS.md, both ways; TOKEN if they
+                                         want one
 
 Exit code 1 with one line per problem.
 """
 
 import json
+import os
 import re
 import sys
 import urllib.request
@@ -35,7 +37,17 @@ EXTERNAL = {
 # Put on by Prometheus.
 TARGET_LABELS = {"job", "instance"}
 # Keys that have no default and therefore no line in the configuration file.
-OPTIONAL_KEYS = {"service.instance", "service.worker_threads"}
+OPTIONAL_KEYS = {
+    "service.instance",
+    "service.worker_threads",
+    "service.access.tokens_file",
+    "service.tls.cert_file",
+    "service.tls.key_file",
+    "service.tls.client_ca_file",
+    "redis.ca_file",
+    "rabbitmq.ca_file",
+}
+TOKENS = "INTERACTION__SERVICE__ACCESS__TOKENS_FILE"
 # From SIGTERM: hard token, abandoning, and some air.
 AFTER_DRAIN = 10
 
@@ -338,6 +350,8 @@ def check_configuration(parsed):
         port = int(config["service"][key].rsplit(":", 1)[1])
         if [found["port"] for found in jobs[name]["dns_sd_configs"]] != [port]:
             problem(f"deploy/prometheus/prometheus.yml: {name} is not scraped at {port}")
+        if not jobs[name].get("authorization", {}).get("credentials_file"):
+            problem(f"deploy/prometheus/prometheus.yml: {name} is scraped without a token")
         if compose["services"][name]["environment"].get(f"INTERACTION__SERVICE__{key.upper()}") != f"0.0.0.0:{port}":
             problem(f"deploy/compose.yaml: ops HTTP of {name} is not at {port}")
     for path in sorted((DEPLOY / "systemd").glob("*.service")):
@@ -348,9 +362,17 @@ def check_configuration(parsed):
         for wanted in ("Restart=always", "RestartPreventExitStatus=64", "EnvironmentFile="):
             if wanted not in text:
                 problem(f"{shown(path)}: lacks {wanted}")
+        check_reach(shown(path), dict(re.findall(r"^Environment=(\w+)=(\S+)$", text, re.M)))
         if f"ExecStart=/usr/local/bin/{path.stem} " not in text or path.stem not in PROGRAMS.values():
             problem(f"{shown(path)}: does not start {path.stem}")
     print(f"checked {variables} configuration variables, ports, times and files in {len(files)} files")
+
+
+def check_reach(where, environment):
+    """Whoever listens beyond its container needs tokens, and would refuse otherwise."""
+    if any(name.endswith("_ADDR") and str(value).startswith("0.0.0.0:") for name, value in environment.items()):
+        if not environment.get(TOKENS):
+            problem(f"{where}: listens for others without {TOKENS}")
 
 
 def check_variable(path, config, variable):
@@ -374,6 +396,7 @@ def check_compose(compose, drain):
         if "build" in service:
             if seconds(service.get("stop_grace_period", "10s")) < drain:
                 problem(f"{where}: stop_grace_period is less than {drain} s")
+            check_reach(where, service.get("environment", {}))
             if service["command"][0] not in PROGRAMS.values():
                 problem(f"{where}: there is no program {service['command'][0]}")
         for other, how in service.get("depends_on", {}).items():
@@ -433,6 +456,7 @@ def check_rendered(file):
         address = environment.get(f"INTERACTION__SERVICE__{OPS_KEYS.get(name, '').upper()}", {}).get("value", "")
         if not address.endswith(f":{ports['ops']}"):
             say(f"ops HTTP listens at {address or 'loopback'}, not at {ports['ops']}")
+        check_reach(f"{file}: {name}", {variable: how.get("value") for variable, how in environment.items()})
         for variable in environment.values():
             if "value" in variable and re.search(r"(URL|PASSWORD|TOKEN|SECRET)$", variable["name"]):
                 say(f"{variable['name']} holds a secret in plain text")
@@ -466,7 +490,9 @@ def check_rendered(file):
 
 
 def get(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    token = os.environ.get("TOKEN")
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.read().decode()
 
 

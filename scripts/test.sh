@@ -231,6 +231,7 @@ step "format" cargo fmt --all --check
 step "clippy" lint
 step "docs" document
 step "dependency rules" rules
+step "deny.sh" "$ROOT/scripts/deny.sh"
 step "check_deploy.sh" "$ROOT/scripts/check_deploy.sh"
 step "build" build
 step "tests" tests

@@ -1,8 +1,9 @@
 //! How to reach Redis.
 
-use deadpool_redis::redis::RedisError;
+use deadpool_redis::redis::{Client, RedisError, TlsCertificates};
 use domain::cache::{CacheError, CacheRules};
 use secrecy::{ExposeSecret, SecretString};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use crate::RedisCache;
 pub struct RedisConfig {
     /// `redis://[user:password@]host:port/db`, or `rediss://` for TLS.
     pub url: SecretString,
+    /// Authority of the server's certificate, in PEM, for `rediss://`; if absent, the public ones.
+    pub ca_file: Option<PathBuf>,
     /// Put before every key, so that several systems can share one Redis.
     pub key_prefix: String,
     /// Connections for background work; likes use one of their own.
@@ -30,6 +33,7 @@ impl Default for RedisConfig {
     fn default() -> Self {
         Self {
             url: SecretString::from("redis://127.0.0.1:6379"),
+            ca_file: None,
             key_prefix: String::new(),
             pool_size: 8,
             connect_timeout: Duration::from_secs(1),
@@ -44,7 +48,24 @@ impl RedisConfig {
         RedisCache::new(self, rules)
     }
 
-    pub(crate) fn exposed_url(&self) -> &str {
+    /// Checks what deserializing cannot; the error names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        let Some(file) = &self.ca_file else { return Ok(()) };
+        if !self.exposed_url().starts_with("rediss://") {
+            return Err("redis.ca_file: is of use only with a rediss:// url".to_owned());
+        }
+        std::fs::File::open(file).map_err(|error| format!("redis.ca_file: {}: {error}", file.display()))?;
+        Ok(())
+    }
+
+    /// A client with the authority that is configured.
+    pub(crate) fn client(&self) -> Result<Client, RedisError> {
+        let Some(file) = &self.ca_file else { return Client::open(self.exposed_url()) };
+        let certificates = TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(file)?) };
+        Client::build_with_tls(self.exposed_url(), certificates)
+    }
+
+    fn exposed_url(&self) -> &str {
         self.url.expose_secret()
     }
 }

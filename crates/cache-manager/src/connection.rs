@@ -142,8 +142,8 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(config: &RedisConfig) -> CacheResult<Self> {
-        let client = Client::open(config.exposed_url()).map_err(cache_error)?;
-        let manager = deadpool_redis::Manager::new(config.exposed_url()).map_err(cache_error)?;
+        let client = config.client().map_err(cache_error)?;
+        let manager = deadpool_redis::Manager::new(client.get_connection_info().clone()).map_err(cache_error)?;
         let pool = Pool::builder(manager)
             .max_size(config.pool_size.max(1))
             .wait_timeout(Some(config.response_timeout))

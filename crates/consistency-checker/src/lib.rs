@@ -6,14 +6,10 @@ use service_runtime::{Context, Criticality, PartState, Status};
 use settings::Settings;
 use std::sync::Arc;
 use sync_engine::{Stores, probe};
-use tokio::net::TcpListener;
 
 /// Sweeps until the soft token; where a sweep stopped, the next checker goes on.
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
-    let address = settings.service.checker_http_addr;
-    let http = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("service.checker_http_addr: cannot listen on {address}"))?;
+    let http = context.gate.listen("service.checker_http_addr", settings.service.checker_http_addr).await?;
     tracing::info!(http = %http.local_addr()?, "listening");
 
     let stores = settings.stores().await?;

@@ -1,9 +1,10 @@
 //! Section `rabbitmq` of the configuration.
 
 use crate::BusError;
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPScheme, AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the broker is, what is declared there, and how long to wait for it.
@@ -12,6 +13,8 @@ use std::time::Duration;
 pub struct BusConfig {
     /// `amqp://user:password@host:port/vhost` or `amqps://...`; `%2f` is the default vhost.
     pub url: SecretString,
+    /// Authority of the broker's certificate, in PEM, for `amqps://`; beside the public ones.
+    pub ca_file: Option<PathBuf>,
     /// All exchanges and queues are named from it, so that installations can share a broker.
     pub prefix: String,
     /// Most messages that a queue holds; beyond it the broker refuses to take more.
@@ -36,6 +39,7 @@ impl Default for BusConfig {
     fn default() -> Self {
         Self {
             url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            ca_file: None,
             prefix: "interaction".to_owned(),
             queue_max_length: 1_000_000,
             delivery_limit: 100,
@@ -52,9 +56,13 @@ impl BusConfig {
 
     /// Checks what deserializing cannot; the error names the key below `rabbitmq`.
     pub fn validate(&self) -> Result<(), BusError> {
-        self.uri()?;
+        let uri = self.uri()?;
         let wrong = |key, reason: &str| Err(BusError::Config { key, reason: reason.to_owned() });
         let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if self.ca_file.is_some() && uri.scheme != AMQPScheme::AMQPS {
+            return wrong("ca_file", "is of use only with an amqps:// url");
+        }
+        self.authority()?;
         if self.prefix.is_empty() || self.prefix.len() > Self::MAX_PREFIX_LEN || !self.prefix.chars().all(named) {
             return wrong("prefix", "must be 1 to 100 letters, digits, dots, hyphens or underscores");
         }
@@ -77,6 +85,13 @@ impl BusConfig {
             return wrong("heartbeat", "must be at least 1s and at most 65535s");
         }
         Ok(())
+    }
+
+    /// The authority that is configured, in PEM.
+    pub(crate) fn authority(&self) -> Result<Option<String>, BusError> {
+        let Some(file) = &self.ca_file else { return Ok(None) };
+        let named = |error| BusError::Config { key: "ca_file", reason: format!("{}: {error}", file.display()) };
+        std::fs::read_to_string(file).map(Some).map_err(named)
     }
 
     /// The parsed URL with the heartbeat in it. Parse errors do not repeat the URL, which holds a password.

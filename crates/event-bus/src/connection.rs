@@ -35,15 +35,16 @@ impl Link {
     pub(crate) async fn open(config: &BusConfig, names: &Names, role: &str) -> Result<Self, BusError> {
         config.validate()?;
         let uri = config.uri()?;
+        let tls = OwnedTLSConfig { cert_chain: config.authority()?, ..OwnedTLSConfig::default() };
         within(config.connect_timeout, "connecting", async {
-            let link = Self::connect(uri, &config.prefix, role).await?;
+            let link = Self::connect(uri, tls, &config.prefix, role).await?;
             topology::declare(&link.channel, config, names).await?;
             Ok(link)
         })
         .await
     }
 
-    async fn connect(uri: AMQPUri, prefix: &str, role: &str) -> Result<Self, BusError> {
+    async fn connect(uri: AMQPUri, tls: OwnedTLSConfig, prefix: &str, role: &str) -> Result<Self, BusError> {
         let runtime = lapin::runtime::default_runtime().map_err(BusError::unavailable("connecting"))?;
         let host = uri.authority.host.clone();
         let failed = |error: std::io::Error| BusError::Unavailable { doing: "connecting", source: Box::new(error) };
@@ -57,10 +58,7 @@ impl Link {
         let socket = SocketGuard(socket.into());
         let stream = match uri.scheme {
             AMQPScheme::AMQP => stream,
-            AMQPScheme::AMQPS => {
-                let config = OwnedTLSConfig::default();
-                stream.into_tls(&host, config.as_ref()).await.map_err(failed)?
-            }
+            AMQPScheme::AMQPS => stream.into_tls(&host, tls.as_ref()).await.map_err(failed)?,
         };
 
         // Given once: a second attempt of the client library must fail, since retrying is not its business.

@@ -3,9 +3,11 @@
 //! [`serve()`] is the process over any stores, shared by `interaction-server` and `standalone`; [`service`] the calls, [`admin`] those of
 //! operators;
 //! [`convert`] decides what is valid; [`status`] is the one place where errors become gRPC codes; [`limits`] are this
-//! process's own limits (the users' are in the cache).
+//! process's own limits (the users' are in the cache); [`access`] says which role each call needs.
 
+pub mod access;
 pub mod admin;
+mod connection;
 pub mod convert;
 pub mod health;
 pub mod limits;

@@ -1,6 +1,8 @@
 //! The process: wiring, tasks, and the order in which they end.
 
+use crate::access::AccessLayer;
 use crate::admin::{self, Admin};
+use crate::connection::GrpcConnection;
 use crate::health;
 use crate::limits::Limits;
 use crate::service::Interactions;
@@ -10,7 +12,7 @@ use consistency::Checker;
 use event_bus::{BusConfig, Publisher};
 use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminServiceServer;
-use service_runtime::{Context, ServiceConfig};
+use service_runtime::{Context, Gate, Protocol, ServiceConfig};
 use settings::Settings;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,7 +26,6 @@ use sync_engine::relay::Relay;
 use sync_engine::rescue::Rescuer;
 use sync_engine::warm::Warmer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -34,8 +35,8 @@ const MAX_MESSAGE: usize = 256 * 1024;
 
 const MAX_STREAMS: u32 = 1024;
 
-/// Old connections are asked to come again, so that clients spread over new servers and a drain ends.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
+/// All headers of a call together, in bytes.
+const MAX_HEADERS: u32 = 16 * 1024;
 
 /// How long the last health status may travel to its watchers.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -48,14 +49,10 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Binds `service.grpc_addr` and `service.http_addr`.
-    pub async fn bind(service: &ServiceConfig) -> anyhow::Result<Self> {
-        let grpc = TcpListener::bind(service.grpc_addr)
-            .await
-            .with_context(|| format!("service.grpc_addr: cannot listen on {}", service.grpc_addr))?;
-        let http = TcpListener::bind(service.http_addr)
-            .await
-            .with_context(|| format!("service.http_addr: cannot listen on {}", service.http_addr))?;
+    /// Binds `service.grpc_addr` and `service.http_addr`, as far as the gate allows it.
+    pub async fn bind(gate: &Gate, service: &ServiceConfig) -> anyhow::Result<Self> {
+        let grpc = gate.listen("service.grpc_addr", service.grpc_addr).await?;
+        let http = gate.listen("service.http_addr", service.http_addr).await?;
         tracing::info!(grpc = %grpc.local_addr()?, http = %http.local_addr()?, "listening");
         Ok(Self { grpc, http })
     }
@@ -160,16 +157,19 @@ async fn serve_grpc(
             reporter.clear_service_status(service).await;
         }
     };
+    let incoming = context.gate.accept(listener, Protocol::Http2, context.soft.clone());
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .max_connection_age(MAX_CONNECTION_AGE)
-        .tcp_nodelay(true)
+        // Its own grace would cut connections without having asked them to end: the gate does that.
+        .max_connection_age(context.gate.max_connection_age())
+        .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(AccessLayer::new(context.gate.access.clone()))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(service)
         .add_service(SyncAdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), goodbye);
+        .serve_with_incoming_shutdown(GrpcConnection::stream(incoming), goodbye);
     tokio::select! {
         result = server => result.context("gRPC server"),
         () = context.hard.cancelled() => anyhow::bail!("gRPC requests did not end in time"),

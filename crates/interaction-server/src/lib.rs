@@ -7,7 +7,7 @@ use settings::Settings;
 
 /// Serves until the soft token; see [`interaction_api::serve`].
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
-    let sockets = Sockets::bind(&settings.service).await?;
+    let sockets = Sockets::bind(&context.gate, &settings.service).await?;
     let mut stores = settings.stores().await?;
     stores.traces = settings.traces(&context);
     let broker = Some(settings.rabbitmq.clone());

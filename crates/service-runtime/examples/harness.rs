@@ -3,7 +3,6 @@
 use serde::Deserialize;
 use service_runtime::{Configured, Context, MonitoringConfig, Options, ServiceConfig, run};
 use std::process::ExitCode;
-use tokio::net::TcpListener;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,7 +36,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(settings.service.http_addr).await?;
+    let listener = context.gate.listen("service.http_addr", settings.service.http_addr).await?;
     println!("listening on {}", listener.local_addr()?);
     context.serve_ops(listener, axum::Router::new());
     metrics::histogram!("harness_wait_seconds").record(0.02);

@@ -1,6 +1,6 @@
 //! What the harness hands to a service.
 
-use crate::{HealthRegistry, Metrics, Otlp, ops};
+use crate::{Gate, HealthRegistry, Metrics, Otlp, ops};
 use axum::Router;
 use std::future::Future;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Context {
     pub tracker: TaskTracker,
     /// Parts register here.
     pub health: HealthRegistry,
+    /// Before every listener.
+    pub gate: Gate,
     /// Absent when switched off.
     pub metrics: Option<Metrics>,
     /// Where spans go; absent when switched off.
@@ -37,7 +39,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context outside of [`crate::run`], for tests and tools: no signals, no recorders.
+    /// A context outside of [`crate::run`], for tests and tools: no signals, no recorders, no gate.
     pub fn new(service: &'static str, version: &'static str, instance: impl Into<Arc<str>>) -> Self {
         Self {
             service,
@@ -47,6 +49,7 @@ impl Context {
             hard: CancellationToken::new(),
             tracker: TaskTracker::new(),
             health: HealthRegistry::new(),
+            gate: Gate::default(),
             metrics: None,
             otlp: None,
             started: Instant::now(),
@@ -79,7 +82,10 @@ impl Context {
     /// Serves ops HTTP with the binary's own routes, until the soft token and its requests' end.
     pub fn serve_ops(&self, listener: TcpListener, routes: Router) {
         let router = ops::router(self, routes);
-        let shutdown = self.soft.clone();
-        self.spawn("ops http", async move { Ok(ops::serve(listener, router, shutdown).await?) });
+        let (gate, shutdown) = (self.gate.clone(), self.soft.clone());
+        self.spawn("ops http", async move {
+            ops::serve(&gate, listener, router, shutdown).await;
+            Ok(())
+        });
     }
 }

@@ -7,6 +7,7 @@
 //!   names the key, and exit code 64.
 //! - [`Context`]: the tokens of shutdown, the tracker of tasks, the health registry, the metrics.
 //! - [`ops`]: `/health`, `/health/live`, `/metrics` and the routes a binary adds, all errors as JSON.
+//! - [`Gate`]: what stands before every listener: tokens with roles ([`access`]), TLS, bounds.
 //! - [`wait_for`]: a store that is missing at start is waited for, aloud.
 //!
 //! Shutdown has two stages. SIGTERM or SIGINT cancels the *soft* token: take nothing new, finish what is in hand. A
@@ -16,24 +17,32 @@
 //! Deliberately absent: statics (but for the recorders that logging and metrics install), and reading the environment
 //! anywhere but in [`Options`].
 
+pub mod access;
 mod context;
 mod failpoints;
+mod gate;
 mod health;
+mod incoming;
 mod load;
 mod node;
 pub mod ops;
 mod otlp;
+mod reload;
 mod run;
 mod sections;
 mod telemetry;
+mod tls;
 mod verdicts;
 mod wait;
 
 pub use context::Context;
+pub use gate::Gate;
 pub use health::{Criticality, HealthRegistry, Part, PartReport, PartState, Report, Status};
+pub use incoming::{Connection, HANDSHAKE_TIMEOUT};
 pub use load::{ConfigError, ENV_PREFIX, load, parse};
 pub use otlp::{Otlp, SpanKind, SpanRecord};
 pub use run::{Configured, EXIT_CONFIG, Options, run};
 pub use sections::{LogFormat, MonitoringConfig, ServiceConfig, TracingConfig};
 pub use telemetry::{Metrics, init_logging};
+pub use tls::{Protocol, TlsConfig};
 pub use wait::{Backoff, wait_for};

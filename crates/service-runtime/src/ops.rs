@@ -7,23 +7,33 @@
 //! | `GET /metrics` | Prometheus text; 404 when switched off |
 //!
 //! Every error is JSON, `{"status": 404, "error": "..."}`; so are those of routes that answer an error in plain text.
-//! Bodies, times and concurrent requests are bounded.
+//! Headers, bodies, times, connections and concurrent requests are bounded.
+//!
+//! Who may ask for what is decided before any route ([`crate::access`]): `GET` needs the role `read`, everything else
+//! `operate`; open are health, the page at `/`, and files below [`OPEN_FILES`].
 
-use crate::{Context, PartReport, Status};
+use crate::access::guard;
+use crate::{Context, Gate, PartReport, Protocol, Status};
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
 use serde_json::json;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
@@ -35,6 +45,15 @@ pub const MAX_BODY_LEN: usize = 1 << 20;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests worked on at once; more of them wait.
 pub const MAX_CONCURRENT: usize = 64;
+
+/// Longest head of a request in bytes: its first line and all headers.
+pub const MAX_HEAD_LEN: usize = 16 << 10;
+/// Most headers of a request.
+pub const MAX_HEADERS: usize = 64;
+/// Longest time for the head of a request, and for a connection without any.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Files of a page lie below; like the page itself they are open, because it asks for the token.
+pub const OPEN_FILES: &str = "/assets/";
 
 const MAX_ERROR_LEN: usize = 4096;
 /// How long open connections may take to end after the shutdown.
@@ -86,20 +105,43 @@ pub fn router(context: &Context, routes: Router) -> Router {
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(context.gate.clone(), guard::guard))
         .layer(map_response(errors_as_json))
 }
 
 /// Serves until `shutdown`, then lets requests end, for at most five seconds.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
-    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let late = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(GOODBYE).await;
-    };
-    tokio::select! {
-        result = served => result,
-        () = late => Ok(()),
+pub async fn serve(gate: &Gate, listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let mut incoming = gate.accept(listener, Protocol::Http1, shutdown.clone());
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_LEN)
+        .max_headers(MAX_HEADERS);
+    let mut connections = JoinSet::new();
+    // Ends with the shutdown.
+    while let Some(connection) = incoming.recv().await {
+        while connections.try_join_next().is_some() {}
+        let service = router.clone().map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
+        let served = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(service));
+        let shutdown = shutdown.clone();
+        connections.spawn(async move {
+            let mut served = pin!(served);
+            let result = tokio::select! {
+                result = served.as_mut() => result,
+                () = shutdown.cancelled() => {
+                    served.as_mut().graceful_shutdown();
+                    served.await
+                }
+            };
+            if let Err(error) = result {
+                tracing::debug!("a connection of ops HTTP ended: {error}");
+            }
+        });
     }
+    let ended = async { while connections.join_next().await.is_some() {} };
+    // What has not ended is cut with the set.
+    let _ = tokio::time::timeout(GOODBYE, ended).await;
 }
 
 /// Written in this order, the answer first.

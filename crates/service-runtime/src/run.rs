@@ -2,7 +2,7 @@
 
 use crate::load::load;
 use crate::telemetry::init_logging;
-use crate::{ConfigError, Context, Metrics, MonitoringConfig, Otlp, ServiceConfig, failpoints, verdicts};
+use crate::{ConfigError, Context, Gate, Metrics, MonitoringConfig, Otlp, ServiceConfig, failpoints, verdicts};
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -113,17 +113,23 @@ where
         if let Some(points) = options.variable(failpoints::VARIABLE) {
             failpoints::configure(points)?;
         }
-        Ok(config)
+        let gate = Gate::open(config.service())?;
+        Ok((config, gate))
     });
-    let config = match prepared {
-        Ok(config) => config,
+    let (config, gate) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             eprintln!("{}: {error}", options.service);
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    match run_configured(&options, config, service) {
+    match run_configured(&options, config, gate, service) {
         Ok(()) => ExitCode::SUCCESS,
+        // Found only once the service looked at what it was told.
+        Err(error) if error.is::<ConfigError>() => {
+            eprintln!("{}: {error}", options.service);
+            ExitCode::from(EXIT_CONFIG)
+        }
         Err(error) => {
             tracing::error!("{} ends: {error:#}", options.service);
             ExitCode::FAILURE
@@ -131,7 +137,7 @@ where
     }
 }
 
-fn run_configured<C, F, R>(options: &Options, config: C, service: F) -> anyhow::Result<()>
+fn run_configured<C, F, R>(options: &Options, config: C, gate: Gate, service: F) -> anyhow::Result<()>
 where
     C: Configured,
     F: FnOnce(Context, C) -> R,
@@ -141,6 +147,7 @@ where
     let instance = section.instance.clone().unwrap_or_else(default_instance);
     let mut context = Context::new(options.service, options.version, instance);
     let tracing = config.monitoring().tracing.clone();
+    context.gate = gate;
     context.metrics = config.monitoring().metrics.then(Metrics::install).transpose()?;
 
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -151,6 +158,7 @@ where
     let result = runtime.block_on(async {
         watch_signals(&context, section.drain_timeout).context("listening for signals")?;
         context.otlp = Otlp::start(&tracing, context.service, context.version, &context.instance)?;
+        context.gate.watch();
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
             tokio::spawn(verdicts::judge(metrics, context.health.clone()));

@@ -1,5 +1,7 @@
 //! Sections `service` and `monitoring` of the configuration.
 
+use crate::access::AccessConfig;
+use crate::tls::TlsConfig;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -8,7 +10,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServiceConfig {
-    /// gRPC of interaction-server; the one address meant for other hosts.
+    /// gRPC of interaction-server; the one address that other hosts may be meant to reach. Like every listener it
+    /// refuses to be reached by them as long as nobody needs a token.
     pub grpc_addr: SocketAddr,
     /// Ops HTTP of interaction-server.
     pub http_addr: SocketAddr,
@@ -16,6 +19,15 @@ pub struct ServiceConfig {
     pub consumer_http_addr: SocketAddr,
     /// Ops HTTP of consistency-checker.
     pub checker_http_addr: SocketAddr,
+    /// Certificates of all listeners.
+    pub tls: TlsConfig,
+    /// Who may do what, at all listeners.
+    pub access: AccessConfig,
+    /// Most connections of one listener; more are refused.
+    pub max_connections: usize,
+    /// When a connection of gRPC is asked to come again, so that clients spread over new servers.
+    #[serde(with = "humantime_serde")]
+    pub max_connection_age: Duration,
     /// How long a stopping process may finish what it has in hand.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
@@ -29,10 +41,14 @@ impl Default for ServiceConfig {
     fn default() -> Self {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self {
-            grpc_addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 50051)),
+            grpc_addr: local(50051),
             http_addr: local(8893),
             consumer_http_addr: local(8894),
             checker_http_addr: local(8895),
+            tls: TlsConfig::default(),
+            access: AccessConfig::default(),
+            max_connections: 4_096,
+            max_connection_age: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(20),
             worker_threads: None,
             instance: None,

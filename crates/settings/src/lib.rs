@@ -81,6 +81,7 @@ impl Configured for Settings {
             ConfigError::key(key.to_owned(), reason.to_owned())
         };
         self.event_driven_sync.validate().map_err(split)?;
+        self.redis.validate().map_err(split)?;
         self.rabbitmq.validate().map_err(|error| split(format!("rabbitmq.{error}")))?;
         self.embedded_cache.validate().map_err(split)?;
         self.cache_management.validate().map_err(split)?;

@@ -14,6 +14,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) durability: Durability,
     pub(crate) replayed: u64,
     pub(crate) demo: Option<u32>,
+    pub(crate) tls: bool,
+    pub(crate) tokens: bool,
 }
 
 /// Writes to standard output; nobody may be listening.
@@ -31,10 +33,17 @@ impl fmt::Display for Facts<'_> {
         };
         writeln!(f, "\nLikes, in one process: answered from memory, kept by a journal on disk, stored in SQLite.\n")?;
         writeln!(f, "  gRPC   {}   interaction.v1.InteractionService, with reflection", self.grpc)?;
-        writeln!(f, "  page   http://{}/   and /health, /metrics", self.http)?;
+        let scheme = if self.tls { "https" } else { "http" };
+        writeln!(f, "  page   {scheme}://{}/   and /health, /metrics", self.http)?;
         writeln!(f, "  data   {}   an answered like survives {survives}", data_dir.display())?;
         if self.replayed > 0 {
             writeln!(f, "         {} likes from before the last end were brought to the database", self.replayed)?;
+        }
+        match (self.tokens, self.tls) {
+            (true, true) => writeln!(f, "  access by token and TLS: give syncctl TOKEN and --ca-file")?,
+            (true, false) => writeln!(f, "  access by token: give syncctl TOKEN")?,
+            (false, true) => writeln!(f, "  access by TLS: give syncctl --ca-file")?,
+            (false, false) => {}
         }
         if let Some(rate) = self.demo {
             writeln!(f, "  demo   {rate} generated likes a second, by users from {} on", demo::FIRST_USER)?;
@@ -49,6 +58,6 @@ impl fmt::Display for Facts<'_> {
              interaction.v1.InteractionService/Like",
             self.grpc
         )?;
-        writeln!(f, "\nand look at http://{}/. Ctrl-C stops it; kill -9 loses nothing.\n", self.http)
+        writeln!(f, "\nand look at {scheme}://{}/. Ctrl-C stops it; kill -9 loses nothing.\n", self.http)
     }
 }

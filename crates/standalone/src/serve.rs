@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use embedded_cache::EmbeddedCache;
 use event_store::{DatabaseConfig, EventStore};
 use interaction_api::Sockets;
-use service_runtime::Context;
+use service_runtime::{ConfigError, Context};
 use settings::Settings;
 use std::fmt::Write;
 use std::path::Path;
@@ -24,9 +24,13 @@ const SIGXFSZ: i32 = 25;
 pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> anyhow::Result<()> {
     // A file that may not grow is an error of the write, not the end of the process.
     let _caught = signal(SignalKind::from_raw(SIGXFSZ)).context("listening for signals")?;
+    if plan.demo.is_some() && (context.gate.has_tls() || context.gate.access.needs_token()) {
+        let reason = "plays only where nobody needs a token and there is no TLS (service.access, service.tls)";
+        return Err(ConfigError::key("--demo", reason).into());
+    }
     // The directory first: who starts a second process by mistake should learn that, and not that a port is taken.
     let cache = Arc::new(open_cache(&settings, &plan.data_dir)?);
-    let sockets = Sockets::bind(&settings.service).await?;
+    let sockets = Sockets::bind(&context.gate, &settings.service).await?;
     let (grpc, http) = sockets.addresses()?;
 
     let sync = &settings.event_driven_sync;
@@ -53,6 +57,8 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
         durability: settings.embedded_cache.durability,
         replayed,
         demo: plan.demo,
+        tls: context.gate.has_tls(),
+        tokens: context.gate.access.needs_token(),
     });
     interaction_api::serve(context, settings, sockets, stores, None, page::routes()).await
 }

@@ -18,14 +18,10 @@ use sync_engine::probe;
 use sync_engine::rescue::Rescuer;
 use sync_engine::retention::Retention;
 use sync_engine::retry::Retrier;
-use tokio::net::TcpListener;
 
 /// Consumes until the soft token; what is in hand then is finished and acknowledged, the rest goes back to the queue.
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
-    let address = settings.service.consumer_http_addr;
-    let http = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("service.consumer_http_addr: cannot listen on {address}"))?;
+    let http = context.gate.listen("service.consumer_http_addr", settings.service.consumer_http_addr).await?;
     tracing::info!(http = %http.local_addr()?, "listening");
 
     let sync = &settings.event_driven_sync;

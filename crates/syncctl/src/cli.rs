@@ -2,9 +2,10 @@
 
 mod migration;
 
-use crate::client::parse_resource;
+use crate::client::{ServerArgs, parse_resource};
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
+use crate::credentials::CredentialArgs;
 use crate::generate::{Generator, Shape};
 use crate::load::{self, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
@@ -80,13 +81,6 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
-struct ServerArgs {
-    /// Server, host:port or http://host:port.
-    #[arg(long, env = "GRPC_ADDR", default_value = "http://127.0.0.1:50051")]
-    addr: String,
-}
-
-#[derive(Debug, Args)]
 struct OneArgs {
     #[command(flatten)]
     server: ServerArgs,
@@ -100,9 +94,11 @@ struct OneArgs {
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("source").required(true).args(["trace", "generate"]))]
 struct LoadArgs {
-    /// Servers, host:port or http://host:port, separated by commas; a failed call is repeated at the next one.
-    #[arg(long, env = "GRPC_ADDR", default_value = "http://127.0.0.1:50051", value_delimiter = ',')]
+    /// Servers, host:port or http(s)://host:port, separated by commas; a failed call is repeated at the next one.
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_delimiter = ',')]
     addr: Vec<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// Trace to replay, in time order.
     #[arg(long, requires = "format")]
     trace: Option<PathBuf>,
@@ -200,6 +196,8 @@ struct VerifyArgs {
     /// The same server's ops HTTP, host:port: it knows what is still on its way.
     #[arg(long, requires = "grpc_addr")]
     http_addr: Option<String>,
+    #[command(flatten)]
+    credentials: CredentialArgs,
     /// What all keys of the cache start with.
     #[arg(long, env = "REDIS_PREFIX", default_value = "")]
     redis_prefix: String,
@@ -257,10 +255,10 @@ impl Command {
             Self::Backfill(args) => args.run().await,
             Self::ImportLegacy(args) => args.run().await,
             Self::WritePath(args) => args.run().await,
-            Self::Like(args) => commands::like(&args.server.addr, args.user, args.resource, Action::Like).await,
-            Self::Unlike(args) => commands::like(&args.server.addr, args.user, args.resource, Action::Unlike).await,
-            Self::Counts { server, resources } => commands::counts(&server.addr, &resources).await,
-            Self::States { server, user, resources } => commands::states(&server.addr, user, &resources).await,
+            Self::Like(args) => commands::like(&args.server, args.user, args.resource, Action::Like).await,
+            Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike).await,
+            Self::Counts { server, resources } => commands::counts(&server, &resources).await,
+            Self::States { server, user, resources } => commands::states(&server, user, &resources).await,
             Self::Check(args) => args.run().await,
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
@@ -272,7 +270,7 @@ impl Command {
 impl LoadArgs {
     async fn run(self) -> anyhow::Result<Verdict> {
         let (source, limit) = self.source()?;
-        let options = self.options();
+        let options = self.options()?;
         let oplog = match &self.oplog {
             Some(path) => {
                 Some(OplogWriter::create(path).with_context(|| format!("could not create {}", path.display()))?)
@@ -322,10 +320,11 @@ impl LoadArgs {
         Ok((Box::new(generator), self.likes.unwrap_or(u64::MAX)))
     }
 
-    fn options(&self) -> LoadOptions {
+    fn options(&self) -> anyhow::Result<LoadOptions> {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        LoadOptions {
+        Ok(LoadOptions {
             addrs: self.addr.clone(),
+            credentials: self.credentials.read()?,
             connections: self.connections as usize,
             concurrency: self.concurrency as usize,
             rate: (self.rate > 0.0).then_some(self.rate),
@@ -336,7 +335,7 @@ impl LoadArgs {
             expected_interval: self.expected_interval_us.map(Duration::from_micros),
             key_prefix: self.idempotency_keys.then(|| format!("load-{started:x}")),
             watch: self.watch_counts.then(|| (self.watched(), Duration::from_millis(self.watch_interval_ms))),
-        }
+        })
     }
 
     /// Resources of the types that are liked, the hottest first, at most 10,000.
@@ -371,12 +370,14 @@ impl VerifyArgs {
             Some(text) => AllowedLoss::parse(text)?,
             None => AllowedLoss::default(),
         };
+        let credentials = self.credentials.read()?;
+        let served_by = self.grpc_addr.zip(self.http_addr);
         let options = VerifyOptions {
             oplogs: self.oplog,
             database_url: self.database_url,
             redis_url: self.redis_url.unwrap_or_default(),
             redis_prefix: self.redis_prefix,
-            served_by: self.grpc_addr.zip(self.http_addr).map(|(grpc, http)| ServedBy { grpc, http }),
+            served_by: served_by.map(|(grpc, http)| ServedBy { grpc, http, credentials }),
             wait: Duration::from_secs_f64(self.wait),
             allowed_loss,
             allow_dead: self.allow_dead,

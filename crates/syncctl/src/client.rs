@@ -1,24 +1,63 @@
 //! gRPC clients, one HTTP/2 connection each.
 
 use crate::UsageError;
+use crate::credentials::{Bearer, CredentialArgs, Credentials};
 use anyhow::Context;
+use clap::Args;
 use domain::{Resource, ResourceType};
 use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_client::InteractionServiceClient;
 use interaction_proto::v1::sync_admin_service_client::SyncAdminServiceClient;
 use std::time::Duration;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 
 /// Client over one connection; clones share it.
-pub type Client = InteractionServiceClient<Channel>;
+pub type Client = InteractionServiceClient<InterceptedService<Channel, Bearer>>;
 
-/// How to reach a server from `host:port` or `http://host:port`.
-pub fn endpoint(addr: &str) -> Result<Endpoint, UsageError> {
-    let uri = if addr.contains("://") { addr.to_owned() } else { format!("http://{addr}") };
-    let bad = || UsageError(format!("--addr: expected host:port or http://host:port, got {addr:?}"));
-    let endpoint = Endpoint::from_shared(uri).map_err(|_| bad())?;
+/// The same for the calls of operators.
+pub type AdminClient = SyncAdminServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// Flags of commands that call one server.
+#[derive(Debug, Clone, Args)]
+pub struct ServerArgs {
+    /// Server: host:port, http://host:port, or https://host:port with --ca-file.
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051")]
+    addr: String,
+    #[command(flatten)]
+    credentials: CredentialArgs,
+}
+
+impl ServerArgs {
+    /// [`connect`] with what the flags say.
+    pub async fn connect(&self) -> anyhow::Result<Client> {
+        connect(&self.addr, &self.credentials.read()?).await
+    }
+
+    /// [`connect_admin`] with what the flags say.
+    pub async fn connect_admin(&self) -> anyhow::Result<AdminClient> {
+        connect_admin(&self.addr, &self.credentials.read()?).await
+    }
+}
+
+/// How to reach a server from `host:port`, `http://host:port` or `https://host:port`; with an authority, by TLS.
+pub fn endpoint(addr: &str, credentials: &Credentials) -> Result<Endpoint, UsageError> {
+    let scheme = if credentials.tls.is_some() { "https" } else { "http" };
+    let uri = if addr.contains("://") { addr.to_owned() } else { format!("{scheme}://{addr}") };
+    let bad = || UsageError(format!("--addr: expected host:port or http(s)://host:port, got {addr:?}"));
+    let mut endpoint = Endpoint::from_shared(uri).map_err(|_| bad())?;
     if endpoint.uri().authority().is_none() {
         return Err(bad());
+    }
+    match (endpoint.uri().scheme_str(), &credentials.tls) {
+        (Some("http"), None) => {}
+        (Some("https"), Some(tls)) => {
+            let refused = |error| UsageError(format!("--ca-file: {error}"));
+            endpoint = endpoint.tls_config(tls.clone()).map_err(refused)?;
+        }
+        (Some("https"), None) => return Err(UsageError(format!("--addr: {addr} needs --ca-file"))),
+        (Some("http"), Some(_)) => return Err(UsageError(format!("--ca-file: {addr} is not https://"))),
+        _ => return Err(bad()),
     }
     Ok(endpoint
         .connect_timeout(Duration::from_secs(5))
@@ -28,20 +67,23 @@ pub fn endpoint(addr: &str) -> Result<Endpoint, UsageError> {
 }
 
 /// Connects now, and again whenever the connection is lost.
-pub async fn connect(addr: &str) -> anyhow::Result<Client> {
-    let channel = endpoint(addr)?.connect().await.with_context(|| format!("could not connect to {addr}"))?;
-    Ok(InteractionServiceClient::new(channel))
+pub async fn connect(addr: &str, credentials: &Credentials) -> anyhow::Result<Client> {
+    Ok(InteractionServiceClient::with_interceptor(channel(addr, credentials).await?, credentials.bearer()))
 }
 
 /// The same for the calls of operators.
-pub async fn connect_admin(addr: &str) -> anyhow::Result<SyncAdminServiceClient<Channel>> {
-    let channel = endpoint(addr)?.connect().await.with_context(|| format!("could not connect to {addr}"))?;
-    Ok(SyncAdminServiceClient::new(channel))
+pub async fn connect_admin(addr: &str, credentials: &Credentials) -> anyhow::Result<AdminClient> {
+    Ok(SyncAdminServiceClient::with_interceptor(channel(addr, credentials).await?, credentials.bearer()))
+}
+
+async fn channel(addr: &str, credentials: &Credentials) -> anyhow::Result<Channel> {
+    endpoint(addr, credentials)?.connect().await.with_context(|| format!("could not connect to {addr}"))
 }
 
 /// Connects at the first call, and again whenever the connection is lost.
-pub fn connect_later(addr: &str) -> Result<Client, UsageError> {
-    Ok(InteractionServiceClient::new(endpoint(addr)?.connect_lazy()))
+pub fn connect_later(addr: &str, credentials: &Credentials) -> Result<Client, UsageError> {
+    let channel = endpoint(addr, credentials)?.connect_lazy();
+    Ok(InteractionServiceClient::with_interceptor(channel, credentials.bearer()))
 }
 
 /// A resource as the contract writes it.
@@ -67,10 +109,17 @@ mod tests {
 
     #[test]
     fn addresses_with_and_without_scheme() {
-        assert_eq!(endpoint("127.0.0.1:50051").unwrap().uri().to_string(), "http://127.0.0.1:50051/");
-        assert_eq!(endpoint("http://host:1").unwrap().uri().to_string(), "http://host:1/");
-        assert!(endpoint("").is_err());
-        assert!(endpoint("http://").is_err());
+        let nothing = Credentials::default();
+        let uri = |addr: &str, credentials| endpoint(addr, credentials).map(|endpoint| endpoint.uri().to_string());
+        assert_eq!(uri("127.0.0.1:50051", &nothing).unwrap(), "http://127.0.0.1:50051/");
+        assert_eq!(uri("http://host:1", &nothing).unwrap(), "http://host:1/");
+        for bad in ["", "http://", "https://host:1", "ftp://host:1"] {
+            assert!(uri(bad, &nothing).is_err(), "{bad}");
+        }
+        let tls = Credentials::with_tls(tonic::transport::ClientTlsConfig::new());
+        assert_eq!(uri("host:1", &tls).unwrap(), "https://host:1/");
+        assert_eq!(uri("https://host:1", &tls).unwrap(), "https://host:1/");
+        assert!(uri("http://host:1", &tls).is_err());
     }
 
     #[test]

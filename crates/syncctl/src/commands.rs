@@ -1,7 +1,7 @@
 //! Single calls for humans.
 
 use crate::Verdict;
-use crate::client::{connect, to_proto};
+use crate::client::{ServerArgs, to_proto};
 use anyhow::Context;
 use domain::{Action, Resource, WritePath};
 use event_store::{DatabaseConfig, EventStore};
@@ -22,8 +22,8 @@ pub async fn migrate(database_url: &str) -> anyhow::Result<Verdict> {
 }
 
 /// Likes or unlikes, and prints the answer.
-pub async fn like(addr: &str, user: i64, resource: Resource, action: Action) -> anyhow::Result<Verdict> {
-    let mut client = connect(addr).await?;
+pub async fn like(server: &ServerArgs, user: i64, resource: Resource, action: Action) -> anyhow::Result<Verdict> {
+    let mut client = server.connect().await?;
     let (user_id, target, idempotency_key) = (user, Some(to_proto(resource)), String::new());
     let answer = match action {
         Action::Like => client.like(v1::LikeRequest { user_id, resource: target, idempotency_key }).await,
@@ -42,9 +42,9 @@ pub async fn like(addr: &str, user: i64, resource: Resource, action: Action) -> 
 }
 
 /// Prints counts.
-pub async fn counts(addr: &str, resources: &[Resource]) -> anyhow::Result<Verdict> {
+pub async fn counts(server: &ServerArgs, resources: &[Resource]) -> anyhow::Result<Verdict> {
     let request = v1::GetLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
-    let answer = connect(addr).await?.get_like_counts(request).await.context("counts were refused")?.into_inner();
+    let answer = server.connect().await?.get_like_counts(request).await.context("counts were refused")?.into_inner();
     for (resource, count) in resources.iter().zip(answer.counts) {
         println!("{resource}\t{}", count.count);
     }
@@ -52,10 +52,10 @@ pub async fn counts(addr: &str, resources: &[Resource]) -> anyhow::Result<Verdic
 }
 
 /// Prints whether the user likes each resource.
-pub async fn states(addr: &str, user: i64, resources: &[Resource]) -> anyhow::Result<Verdict> {
+pub async fn states(server: &ServerArgs, user: i64, resources: &[Resource]) -> anyhow::Result<Verdict> {
     let resources_asked = resources.iter().map(|r| to_proto(*r)).collect();
     let request = v1::GetLikeStatesRequest { user_id: user, resources: resources_asked };
-    let answer = connect(addr).await?.get_like_states(request).await.context("states were refused")?.into_inner();
+    let answer = server.connect().await?.get_like_states(request).await.context("states were refused")?.into_inner();
     for (resource, state) in resources.iter().zip(answer.states) {
         println!("{resource}\t{}\tversion {}", if state.liked { "liked" } else { "not liked" }, state.version);
     }

@@ -5,7 +5,7 @@
 
 mod stores;
 
-use crate::client::{connect_admin, parse_resource, to_proto};
+use crate::client::{ServerArgs, parse_resource, to_proto};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -18,9 +18,8 @@ use std::time::Duration;
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
-    /// Server, host:port or http://host:port.
-    #[arg(long, env = "GRPC_ADDR", default_value = "http://127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    server: ServerArgs,
     /// video:ID or comment:ID.
     #[arg(required = true, value_parser = parse_resource)]
     resources: Vec<Resource>,
@@ -29,9 +28,8 @@ pub(crate) struct CheckArgs {
 /// Arguments of `warmup`.
 #[derive(Debug, Args)]
 pub(crate) struct WarmupArgs {
-    /// Server, host:port or http://host:port.
-    #[arg(long, env = "GRPC_ADDR", default_value = "http://127.0.0.1:50051")]
-    addr: String,
+    #[command(flatten)]
+    server: ServerArgs,
     /// So many resources of each kind with the largest counts.
     #[arg(long, default_value_t = 0)]
     top: i32,
@@ -109,7 +107,7 @@ enum Believe {
 impl CheckArgs {
     /// Asks the server about each resource; repairs nothing. Problems if anything is wrong; lag is not.
     pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
-        let mut client = connect_admin(&self.addr).await?;
+        let mut client = self.server.connect_admin().await?;
         let mut fine = true;
         for resource in self.resources {
             let request = v1::CheckConsistencyRequest { resource: Some(to_proto(resource)), dry_run: true };
@@ -132,7 +130,7 @@ impl WarmupArgs {
             recent_events: self.recent,
             resources: self.resources.into_iter().map(to_proto).collect(),
         };
-        let mut client = connect_admin(&self.addr).await?;
+        let mut client = self.server.connect_admin().await?;
         let report = client.warm_up(request).await.context("the warm-up was refused")?.into_inner();
         println!(
             "{} of {} counters and {} of {} pairs were not cached and are now, in {} ms",

@@ -19,6 +19,7 @@ pub mod cli;
 pub mod client;
 pub mod commands;
 mod consistency;
+pub mod credentials;
 pub mod hash;
 pub mod job;
 pub mod legacy;

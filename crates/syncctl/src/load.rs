@@ -15,6 +15,7 @@ pub use recorder::{Latency, Recorder, Totals};
 pub use watch::{Fall, WatchReport};
 
 use crate::client::{self, Client};
+use crate::credentials::Credentials;
 use crate::generate::Random;
 use crate::oplog::OplogWriter;
 use anyhow::Context;
@@ -33,6 +34,8 @@ const TICK: Duration = Duration::from_millis(200);
 pub struct LoadOptions {
     /// Servers, `host:port` or `http://host:port`, at least one.
     pub addrs: Vec<String>,
+    /// What they are shown.
+    pub credentials: Credentials,
     /// HTTP/2 connections per server, at least 1.
     pub connections: usize,
     /// Calls in flight, at least 1.
@@ -101,7 +104,7 @@ pub async fn run(
     let watcher = match &options.watch {
         Some((resources, interval)) => {
             let stop = CancellationToken::new();
-            let client = client::connect(&options.addrs[0]).await?;
+            let client = client::connect(&options.addrs[0], &options.credentials).await?;
             let task = watch::watch(client, resources.clone(), *interval, stop.clone());
             Some((stop, tokio::spawn(task)))
         }
@@ -186,7 +189,12 @@ async fn connect_all(options: &LoadOptions) -> anyhow::Result<Vec<Client>> {
     let mut clients = Vec::new();
     for _ in 0..options.connections.max(1) {
         for (number, addr) in options.addrs.iter().enumerate() {
-            clients.push(if number == 0 { client::connect(addr).await? } else { client::connect_later(addr)? });
+            let credentials = &options.credentials;
+            clients.push(if number == 0 {
+                client::connect(addr, credentials).await?
+            } else {
+                client::connect_later(addr, credentials)?
+            });
         }
     }
     Ok(clients)

@@ -12,6 +12,7 @@ mod sql;
 pub use report::{Finding, Kind, VerifyReport};
 
 use crate::UsageError;
+use crate::credentials::Credentials;
 use crate::hash::{IdMap, IdSet};
 use crate::oplog::kind_of_letter;
 use anyhow::Context;
@@ -55,12 +56,14 @@ pub struct VerifyOptions {
 }
 
 /// Addresses of a server, `host:port`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ServedBy {
     /// gRPC.
     pub grpc: String,
     /// Ops HTTP.
     pub http: String,
+    /// What it is shown.
+    pub credentials: Credentials,
 }
 
 /// Lost pairs that are no failure: they may be in any earlier state.

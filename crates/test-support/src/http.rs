@@ -1,8 +1,8 @@
-//! A GET over plain HTTP/1.1, enough to ask a health page.
+//! HTTP/1.1 by hand, enough to ask a health page, and to send what no client would.
 
 use anyhow::{Context, Result};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -17,6 +17,56 @@ pub async fn get(addr: &str, path: &str) -> Result<(u16, String)> {
 /// The same with a JSON body.
 pub async fn post_json(addr: &str, path: &str, body: &str) -> Result<(u16, String)> {
     request(addr, "POST", path, body).await
+}
+
+/// What came back; header names as sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Status line and headers.
+    pub head: String,
+    /// The rest.
+    pub body: String,
+}
+
+/// Sends `METHOD /path` with these headers (`Name: value`) besides `Host`, `Connection` and `Content-Length`; one of
+/// the same name takes the place of `Host`.
+pub async fn send(addr: &str, request_line: &str, headers: &[&str], body: &str) -> Result<Answer> {
+    let stream = TcpStream::connect(addr).await.with_context(|| format!("connect to {addr}"))?;
+    send_over(stream, addr, request_line, headers, body).await
+}
+
+/// The same over any stream.
+pub async fn send_over<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    host: &str,
+    request_line: &str,
+    headers: &[&str],
+    body: &str,
+) -> Result<Answer> {
+    let mut request = format!("{request_line} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
+    if !headers.iter().any(|header| header.to_ascii_lowercase().starts_with("host:")) {
+        request += &format!("Host: {host}\r\n");
+    }
+    for header in headers {
+        request += &format!("{header}\r\n");
+    }
+    request += &format!("\r\n{body}");
+    let exchange = async {
+        // A server may refuse, and close, before it has read all.
+        let _ = stream.write_all(request.as_bytes()).await;
+        let mut answer = Vec::new();
+        let received = stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await;
+        if answer.is_empty() {
+            received.context("receive")?;
+        }
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").context("no end of headers")?;
+        let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).context("no status code")?;
+        Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+    };
+    timeout(LIMIT, exchange).await.with_context(|| format!("{host} does not answer {request_line}"))?
 }
 
 async fn request(addr: &str, method: &str, path: &str, body: &str) -> Result<(u16, String)> {

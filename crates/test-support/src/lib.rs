@@ -7,6 +7,7 @@
 //! - [`Proxy`]: a TCP link that can be cut, frozen and slowed.
 //! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
 //! - [`eventually`]: waits for a condition and says what it last saw.
+//! - [`Authority`]: certificates, good and bad ones.
 //! - [`build`]: short builders of domain values.
 //!
 //! Nothing stays behind: values clean up when dropped, and a small guardian process does it when the test process ends
@@ -14,6 +15,7 @@
 //!
 //! Deliberately absent: containers, and any client library of the servers.
 
+mod authority;
 mod binary;
 pub mod build;
 pub mod cache_contract;
@@ -33,6 +35,7 @@ mod redis;
 mod server;
 pub mod shared;
 
+pub use authority::{Authority, Credential};
 pub use binary::{Binary, BinaryBuilder};
 pub use database::{execute_sql, fresh_database};
 pub use eventually::{Observed, eventually, expect_eq, try_eventually};

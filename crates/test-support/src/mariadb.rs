@@ -1,8 +1,8 @@
 //! A private mariadb.
 
 use crate::launch::{Launch, WorkDir, find_program};
-use crate::lease_port;
 use crate::server::{Greeting, Plan, Server};
+use crate::{Authority, lease_port};
 use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::ops::Deref;
@@ -39,11 +39,20 @@ impl MariaDb {
 
     /// The same with options.
     pub async fn start_with(options: MariaDbOptions) -> Result<Self> {
+        Self::launch(options, None).await
+    }
+
+    /// A private one with TLS; its url says nothing of it.
+    pub async fn start_tls(authority: &Authority) -> Result<Self> {
+        Self::launch(MariaDbOptions::default(), Some(authority)).await
+    }
+
+    async fn launch(options: MariaDbOptions, authority: Option<&Authority>) -> Result<Self> {
         let dir = WorkDir::create("mariadb")?;
         let lease = lease_port()?;
         let port = lease.port();
         let path = |name: &str| dir.path().join(name).display().to_string();
-        let launch = Launch::new(find_program(&["mariadbd", "mysqld"])?, dir.path())
+        let mut launch = Launch::new(find_program(&["mariadbd", "mysqld"])?, dir.path())
             .args(["--no-defaults", LOG_SIZE, "--bind-address=127.0.0.1", "--skip-name-resolve"])
             .arg(format!("--port={port}"))
             .arg(format!("--datadir={}", path("data")))
@@ -54,6 +63,12 @@ impl MariaDb {
             .args(["--innodb-buffer-pool-size=64M", "--key-buffer-size=1M", "--aria-pagecache-buffer-size=8M"])
             .args(["--performance-schema=OFF", "--innodb-use-native-aio=0", "--innodb-fast-shutdown=1"])
             .args(user_argument()?);
+        if let Some(authority) = authority {
+            let server = authority.issue("mariadb")?;
+            let option = |name: &str, file: PathBuf| format!("--ssl-{name}={}", file.display());
+            launch =
+                launch.args([option("ca", authority.ca()), option("cert", server.cert), option("key", server.key)]);
+        }
         // The server speaks first; protocol version 10 is the fifth byte.
         let greeting = Greeting { send: b"", accept: |answer| answer.get(4) == Some(&10) };
         let url = format!("mysql://root@127.0.0.1:{port}/test");

@@ -2,7 +2,7 @@
 
 use crate::launch::{Launch, WorkDir, find_program};
 use crate::server::{Greeting, Plan, Server};
-use crate::{lease_port, unique_name};
+use crate::{Authority, lease_port, unique_name};
 use anyhow::{Context, Result};
 use std::fs;
 use std::ops::Deref;
@@ -30,11 +30,36 @@ pub struct RabbitMq(Server);
 impl RabbitMq {
     /// Starts a private one, whatever the environment says: own node name, cookie, epmd and ports.
     pub async fn start() -> Result<Self> {
+        Self::start_with(None).await
+    }
+
+    /// The same with TLS; its url is `amqps://`.
+    pub async fn start_tls(authority: &Authority) -> Result<Self> {
+        Self::start_with(Some(authority)).await
+    }
+
+    async fn start_with(authority: Option<&Authority>) -> Result<Self> {
         let dir = WorkDir::create("rabbitmq")?;
         let (lease, dist, epmd) = (lease_port()?, lease_port()?, lease_port()?);
         let port = lease.port();
         let config = dir.path().join("rabbitmq.conf");
-        fs::write(&config, CONFIG).context("write rabbitmq.conf")?;
+        let mut url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
+        let mut settings = CONFIG.to_owned();
+        // The plain port stays, for the greeting.
+        let tls_lease = lease_port()?;
+        if let Some(authority) = authority {
+            let server = authority.issue("rabbitmq")?;
+            settings += &format!(
+                "listeners.ssl.default = 127.0.0.1:{}\nssl_options.cacertfile = {}\nssl_options.certfile = {}\n\
+                 ssl_options.keyfile = {}\nssl_options.verify = verify_none\n",
+                tls_lease.port(),
+                authority.ca().display(),
+                server.cert.display(),
+                server.key.display()
+            );
+            url = format!("amqps://guest:guest@127.0.0.1:{}/%2f", tls_lease.port());
+        }
+        fs::write(&config, settings).context("write rabbitmq.conf")?;
         let plugins = dir.path().join("enabled_plugins");
         fs::write(&plugins, "[].\n").context("write enabled_plugins")?;
         let no_settings = dir.path().join("rabbitmq-env.conf");
@@ -63,7 +88,6 @@ impl RabbitMq {
             );
         // The answer to a protocol header is a method frame (type 1).
         let greeting = Greeting { send: b"AMQP\x00\x00\x09\x01", accept: |answer| answer.first() == Some(&1) };
-        let url = format!("amqp://guest:guest@127.0.0.1:{port}/%2f");
         let server = Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()) }).await?;
         Ok(Self(server))
     }

@@ -7,3 +7,4 @@ mod outages;
 mod repair;
 mod server;
 mod support;
+mod tls;

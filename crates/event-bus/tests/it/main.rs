@@ -6,3 +6,4 @@ mod consumer;
 mod outages;
 mod publisher;
 mod support;
+mod tls;

@@ -13,3 +13,4 @@ mod outages;
 mod retention;
 mod schema;
 mod support;
+mod tls;

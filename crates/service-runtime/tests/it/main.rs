@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
 
+mod access;
 mod configuration;
 mod ops;
 mod shutdown;
+mod tls;

@@ -118,8 +118,12 @@ async fn the_router_can_be_used_without_the_harness() {
     let context = Context::new("test", "1", "host-1");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let server = tokio::spawn(ops::serve(listener, ops::router(&context, Router::new()), context.soft.clone()));
+    let server = tokio::spawn(serve_alone(listener, context.clone()));
     assert_eq!(http::get(&addr, "/health").await.unwrap().0, StatusCode::OK.as_u16());
     context.soft.cancel();
-    server.await.unwrap().unwrap();
+    server.await.unwrap();
+}
+
+async fn serve_alone(listener: TcpListener, context: Context) {
+    ops::serve(&context.gate, listener, ops::router(&context, Router::new()), context.soft.clone()).await;
 }

@@ -61,6 +61,14 @@ impl House {
         self.settings.iter().fold(binary, |binary, (name, value)| binary.env(name, value.as_str())).start().unwrap()
     }
 
+    /// The same with other addresses.
+    pub(crate) fn start_at(&self, args: &[&str]) -> Binary {
+        let grpc = self.grpc_addr();
+        let binary = Binary::build("standalone").args(["--grpc-addr", &grpc]).args(args.iter().copied());
+        let binary = binary.arg("--data-dir").arg(self.data_dir());
+        self.settings.iter().fold(binary, |binary, (name, value)| binary.env(name, value.as_str())).start().unwrap()
+    }
+
     pub(crate) async fn start_ready(&self, failpoint: &str) -> Binary {
         let binary = self.start(failpoint, &[]);
         self.ready(&binary).await;

@@ -26,6 +26,8 @@ pub(super) enum Cached {
 pub(super) struct Served {
     client: Client,
     http: String,
+    /// The token, as a header; or nothing.
+    header: String,
 }
 
 impl Cached {
@@ -60,11 +62,12 @@ impl Cached {
 
 impl Served {
     pub(super) async fn connect(by: &ServedBy) -> anyhow::Result<Self> {
-        Ok(Self { client: connect(&by.grpc).await?, http: by.http.clone() })
+        let header = by.credentials.http_header();
+        Ok(Self { client: connect(&by.grpc, &by.credentials).await?, http: by.http.clone(), header })
     }
 
     async fn journal_len(&self) -> anyhow::Result<u64> {
-        let metrics = tokio::time::timeout(METRICS_TIMEOUT, fetch(&self.http, "/metrics"))
+        let metrics = tokio::time::timeout(METRICS_TIMEOUT, fetch(&self.http, "/metrics", &self.header))
             .await
             .context("metrics: no answer")?
             .with_context(|| format!("metrics of {}", self.http))?;
@@ -107,9 +110,9 @@ impl Served {
 }
 
 /// A GET over plain HTTP/1.0, so that the body comes in one piece.
-async fn fetch(addr: &str, path: &str) -> anyhow::Result<String> {
+async fn fetch(addr: &str, path: &str, header: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(addr).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n\r\n").as_bytes()).await?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n{header}\r\n").as_bytes()).await?;
     let mut answer = String::new();
     stream.take(16 << 20).read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").context("not an answer")?;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 use syncctl::Operation;
+use syncctl::credentials::Credentials;
 use syncctl::generate::{Generator, Shape};
 use syncctl::load::{self, LoadOptions, LoadReport};
 use syncctl::oplog::{self, Entry, OplogWriter, Outcome};
@@ -13,6 +14,7 @@ use tonic::Code;
 fn options(server: &FakeServer) -> LoadOptions {
     LoadOptions {
         addrs: vec![server.addr.clone()],
+        credentials: Credentials::default(),
         connections: 2,
         concurrency: 32,
         rate: None,
@@ -202,6 +204,6 @@ async fn a_falling_count_is_reported() {
 
 #[tokio::test]
 async fn a_dead_server_is_named() {
-    let error = syncctl::client::connect("127.0.0.1:1").await.unwrap_err();
+    let error = syncctl::client::connect("127.0.0.1:1", &Credentials::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "could not connect to 127.0.0.1:1");
 }

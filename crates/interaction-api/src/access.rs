@@ -1,0 +1,158 @@
+//! Which role each gRPC call needs, and the layer in front of all services that insists on it.
+//!
+//! Refused are calls without a known token (UNAUTHENTICATED) and with one whose role is too low (PERMISSION_DENIED). Who
+//! calls is an extension of the request ([`Caller`](service_runtime::access::Caller)). What the table does not know needs
+//! the highest role: a method that somebody adds is closed until it stands here.
+
+use axum::http::{Request, Response};
+use futures::future::{Either, Ready, ready};
+use service_runtime::access::{Access, Denied, Role};
+use std::task::{Context, Poll};
+use tonic::Status;
+use tonic::body::Body;
+use tower::{Layer, Service};
+
+/// Open to everybody: probes carry no token.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// Methods of `interaction.v1`, and what they need.
+const ROLES: &[(&str, Role)] = &[
+    ("InteractionService/Like", Role::Write),
+    ("InteractionService/Unlike", Role::Write),
+    ("InteractionService/ApplyLikes", Role::Write),
+    ("InteractionService/GetLikeCounts", Role::Read),
+    ("InteractionService/GetLikeStates", Role::Read),
+    ("InteractionService/ListLikedResources", Role::Read),
+    ("InteractionService/ListLikers", Role::Read),
+    ("InteractionService/ListHotResources", Role::Read),
+    ("InteractionService/WatchLikeCounts", Role::Read),
+    ("SyncAdminService/GetConsistencyReport", Role::Read),
+    ("SyncAdminService/GetCacheStats", Role::Read),
+    ("SyncAdminService/ListEvents", Role::Read),
+    ("SyncAdminService/ExplainLike", Role::Read),
+    ("SyncAdminService/CheckConsistency", Role::Operate),
+    ("SyncAdminService/WarmUp", Role::Operate),
+    ("SyncAdminService/ReplayEvents", Role::Operate),
+    ("SyncAdminService/DiscardEvents", Role::Operate),
+];
+
+/// The role that a call of this path needs; none: everybody may.
+fn needed(path: &str) -> Option<Role> {
+    if path.starts_with(HEALTH) {
+        return None;
+    }
+    let method = path.strip_prefix("/interaction.v1.");
+    let known = method.and_then(|method| ROLES.iter().find(|(name, _)| *name == method));
+    Some(known.map_or(Role::Operate, |(_, role)| *role))
+}
+
+/// Puts [`AccessService`] in front of a service.
+#[derive(Debug, Clone)]
+pub struct AccessLayer(Access);
+
+impl AccessLayer {
+    /// With these tokens.
+    pub const fn new(access: Access) -> Self {
+        Self(access)
+    }
+}
+
+impl<S> Layer<S> for AccessLayer {
+    type Service = AccessService<S>;
+
+    fn layer(&self, inner: S) -> AccessService<S> {
+        AccessService { inner, access: self.0.clone() }
+    }
+}
+
+/// Answers calls that may not be made, and hands on the others.
+#[derive(Debug, Clone)]
+pub struct AccessService<S> {
+    inner: S,
+    access: Access,
+}
+
+impl<S, B> Service<Request<B>> for AccessService<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response<Body>, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if let Some(needed) = needed(request.uri().path()) {
+            match self.access.check(request.headers(), needed) {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                }
+                Err(denied) => return Either::Right(ready(Ok(refusal(denied)))),
+            }
+        }
+        Either::Left(self.inner.call(request))
+    }
+}
+
+fn refusal(denied: Denied) -> Response<Body> {
+    metrics::counter!("access_denied_total", "surface" => "grpc", "reason" => denied.reason()).increment(1);
+    let message = denied.to_string();
+    let status = if denied.is_known() { Status::permission_denied(message) } else { Status::unauthenticated(message) };
+    status.into_http()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message;
+    use prost_types::FileDescriptorSet;
+
+    /// `/package.Service/Method` of everything in the contract.
+    fn methods() -> Vec<String> {
+        let set = FileDescriptorSet::decode(interaction_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut found = Vec::new();
+        for file in &set.file {
+            for service in &file.service {
+                let methods = service.method.iter();
+                found.extend(methods.map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
+            }
+        }
+        found
+    }
+
+    #[test]
+    fn every_method_of_the_contract_has_its_role_here() {
+        let methods = methods();
+        assert!(methods.contains(&"/interaction.v1.InteractionService/Like".to_owned()), "{methods:?}");
+        for path in methods {
+            let known = path
+                .strip_prefix("/interaction.v1.")
+                .is_some_and(|method| ROLES.iter().any(|(name, _)| *name == method));
+            assert!(known, "{path} is not in the table of roles; until then it needs the role operate");
+        }
+    }
+
+    #[test]
+    fn what_writes_needs_more_than_what_reads_and_the_unknown_most() {
+        for (path, expected) in [
+            ("/grpc.health.v1.Health/Check", None),
+            ("/grpc.health.v1.Health/Watch", None),
+            ("/grpc.health.v1.HealthX/Check", Some(Role::Operate)),
+            ("/interaction.v1.InteractionService/Like", Some(Role::Write)),
+            ("/interaction.v1.InteractionService/ApplyLikes", Some(Role::Write)),
+            ("/interaction.v1.InteractionService/GetLikeCounts", Some(Role::Read)),
+            ("/interaction.v1.SyncAdminService/GetCacheStats", Some(Role::Read)),
+            ("/interaction.v1.SyncAdminService/WarmUp", Some(Role::Operate)),
+            ("/interaction.v1.InteractionService/Likes", Some(Role::Operate)),
+            ("/interaction.v1.InteractionService/", Some(Role::Operate)),
+            ("//interaction.v1.InteractionService/GetLikeCounts", Some(Role::Operate)),
+            ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Some(Role::Operate)),
+            ("/", Some(Role::Operate)),
+        ] {
+            assert_eq!(needed(path), expected, "{path}");
+        }
+    }
+}

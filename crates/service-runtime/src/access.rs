@@ -1,0 +1,249 @@
+//! Who may do what: bearer tokens from a file, each with a role.
+//!
+//! The file holds one token a line, `name role token`; `#` begins a comment. Roles are `read`, `write` and `operate`,
+//! each of which includes the ones before. The file is read again when it changes; a file that makes no sense is
+//! reported and the tokens before it stay. Without a file everybody may do everything, and [`Gate`](crate::Gate) serves
+//! this machine only.
+//!
+//! Tokens are kept and compared as SHA-256 digests, all of them and in constant time; none is ever printed.
+//!
+//! [`Access::check`] is the one decision; ops HTTP asks it in `guard`, gRPC in a layer of its own.
+
+pub(crate) mod guard;
+mod tokens;
+
+use crate::{ConfigError, reload};
+use arc_swap::ArcSwap;
+use axum::http::{HeaderMap, HeaderValue, header};
+use serde::Deserialize;
+use std::fmt::{self, Display, Formatter};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokens::Tokens;
+
+const TOKENS_KEY: &str = "service.access.tokens_file";
+
+/// Section `service.access`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessConfig {
+    /// Tokens and their roles. Absent: nobody needs one.
+    pub tokens_file: Option<PathBuf>,
+    /// Other hosts may connect although nobody needs a token.
+    pub insecure: bool,
+}
+
+/// What a caller may do. Each role includes the ones before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look at everything.
+    Read,
+    /// Like and unlike, too.
+    Write,
+    /// Repair, replay and discard, too.
+    Operate,
+}
+
+impl Role {
+    /// As the file of tokens calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Operate => "operate",
+        }
+    }
+}
+
+/// Who calls; a request's extension, for audits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's name; `anyone` where none is needed.
+    pub name: Arc<str>,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// Why a call is refused. Says nothing about any token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// No `authorization`.
+    #[error("a token is needed: authorization: Bearer TOKEN")]
+    Missing,
+    /// Not exactly one header of this form.
+    #[error("expected one header of the form authorization: Bearer TOKEN")]
+    Malformed,
+    /// Nobody's token.
+    #[error("the token is not known")]
+    Unknown,
+    /// The token's role is too low.
+    #[error("this needs role {}, the token has {}", needed.name(), has.name())]
+    Role {
+        /// Lowest role that may.
+        needed: Role,
+        /// The token's.
+        has: Role,
+    },
+}
+
+impl Denied {
+    /// Whether another token would be let in; otherwise the caller is not known at all.
+    pub const fn is_known(self) -> bool {
+        matches!(self, Self::Role { .. })
+    }
+
+    /// A word for metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Unknown => "unknown",
+            Self::Role { .. } => "role",
+        }
+    }
+}
+
+/// The tokens that are valid now. Clones share them; the default is that nobody needs one.
+#[derive(Clone, Default)]
+pub struct Access(Option<Arc<File>>);
+
+struct File {
+    path: PathBuf,
+    tokens: ArcSwap<Tokens>,
+    seen: reload::Fingerprint,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Access(anyone)"),
+            Some(file) => write!(f, "Access({} tokens)", file.tokens.load().len()),
+        }
+    }
+}
+
+impl Access {
+    /// Reads the tokens, if a file is configured.
+    pub fn open(config: &AccessConfig) -> Result<Self, ConfigError> {
+        let Some(path) = &config.tokens_file else { return Ok(Self(None)) };
+        let seen = reload::Fingerprint::of(std::slice::from_ref(path));
+        let tokens = ArcSwap::from_pointee(read(path)?);
+        Ok(Self(Some(Arc::new(File { path: path.clone(), tokens, seen }))))
+    }
+
+    /// Whether anybody needs a token.
+    pub fn needs_token(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether the caller may do what needs this role.
+    pub fn check(&self, headers: &HeaderMap, needed: Role) -> Result<Caller, Denied> {
+        let Some(file) = &self.0 else { return Ok(Caller { name: "anyone".into(), role: Role::Operate }) };
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let value = values.next().ok_or(Denied::Missing)?;
+        if values.next().is_some() {
+            return Err(Denied::Malformed);
+        }
+        let caller = file.tokens.load().find(bearer(value)?).ok_or(Denied::Unknown)?;
+        if caller.role < needed {
+            return Err(Denied::Role { needed, has: caller.role });
+        }
+        Ok(caller)
+    }
+
+    /// Reads the file again whenever it changes; never returns if there is one.
+    pub(crate) async fn watch(self) {
+        let Some(file) = self.0 else { return };
+        reload::watch(vec![file.path.clone()], file.seen, || {
+            let tokens = read(&file.path)?;
+            tracing::info!("{TOKENS_KEY}: read again, {} tokens", tokens.len());
+            file.tokens.store(Arc::new(tokens));
+            Ok(())
+        })
+        .await;
+    }
+}
+
+fn read(path: &Path) -> Result<Tokens, ConfigError> {
+    let fail = |reason: &dyn Display| ConfigError::key(TOKENS_KEY, format!("{}: {reason}", path.display()));
+    let bytes = reload::read_bounded(path).map_err(|error| fail(&error))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| fail(&"not text in UTF-8"))?;
+    Tokens::parse(text).map_err(|reason| fail(&reason))
+}
+
+/// The token of `Bearer TOKEN`; the scheme in any case.
+fn bearer(value: &HeaderValue) -> Result<&[u8], Denied> {
+    let (scheme, token) = value.as_bytes().split_at_checked(7).ok_or(Denied::Malformed)?;
+    if !scheme.eq_ignore_ascii_case(b"bearer ")
+        || token.is_empty()
+        || !token.iter().all(|byte| tokens::is_allowed(*byte))
+    {
+        return Err(Denied::Malformed);
+    }
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(text: &str) -> Access {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Access::open(&AccessConfig { tokens_file: Some(file.path().to_owned()), insecure: false }).unwrap()
+    }
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (header::AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
+    }
+
+    #[test]
+    fn roles_include_the_ones_before() {
+        let access =
+            access("look read looking-looking-1\nlike write liking-liking-lik\nrun operate running-running-1\n");
+        for (token, highest) in [
+            ("looking-looking-1", Role::Read),
+            ("liking-liking-lik", Role::Write),
+            ("running-running-1", Role::Operate),
+        ] {
+            for needed in [Role::Read, Role::Write, Role::Operate] {
+                let found = access.check(&headers(&[&format!("Bearer {token}")]), needed);
+                if needed <= highest {
+                    assert_eq!(found.unwrap().role, highest);
+                } else {
+                    assert_eq!(found.unwrap_err(), Denied::Role { needed, has: highest });
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_bearer_token_is_refused() {
+        let access = access("look read looking-looking-1\n");
+        let good = "Bearer looking-looking-1";
+        assert_eq!(&*access.check(&headers(&["bEaReR looking-looking-1"]), Role::Read).unwrap().name, "look");
+        for (values, reason) in [
+            (&[][..], Denied::Missing),
+            (&["looking-looking-1"], Denied::Malformed),
+            (&["Basic looking-looking-1"], Denied::Malformed),
+            (&["Bearer"], Denied::Malformed),
+            (&["Bearer "], Denied::Malformed),
+            (&["Bearer  looking-looking-1"], Denied::Malformed),
+            (&["Bearer looking-looking-1 "], Denied::Malformed),
+            (&["Bearer looking-looking-1, Bearer x"], Denied::Malformed),
+            (&[good, good], Denied::Malformed),
+            (&["Bearer looking-looking-2"], Denied::Unknown),
+            (&["Bearer looking-looking-"], Denied::Unknown),
+            (&["Bearer looking-looking-11"], Denied::Unknown),
+        ] {
+            assert_eq!(access.check(&headers(values), Role::Read).unwrap_err(), reason, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_file_everybody_may_do_everything() {
+        let access = Access::open(&AccessConfig::default()).unwrap();
+        assert!(!access.needs_token());
+        assert_eq!(&*access.check(&HeaderMap::new(), Role::Operate).unwrap().name, "anyone");
+    }
+}

@@ -1,0 +1,206 @@
+//! Ops HTTP's guard: tokens, and what a browser may be made to send.
+//!
+//! Nothing here is meant for other sites: there are no CORS headers, so none of them can read an answer. What changes
+//! something needs `content-type: application/json`, which no other site's form can send; and where a browser says where
+//! a request comes from, that must be here. Where nobody needs a token the host must be named by address or `localhost`:
+//! otherwise a foreign name that is made to point to this machine would be the same site.
+
+use super::{Caller, Denied, Role};
+use crate::Gate;
+use crate::ops::{ApiError, OPEN_FILES};
+use axum::extract::{Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::net::IpAddr;
+
+/// On every answer.
+const HEADERS: [(HeaderName, HeaderValue); 3] = [
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    // Nobody lays its page over ours to have a button clicked.
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// A middleware in front of all routes; who calls is an extension of the request.
+pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let mut response = match admit(&gate, request.method(), request.uri(), request.headers()) {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            next.run(request).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    if response.status() == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response.headers_mut().extend(HEADERS);
+    response
+}
+
+/// The caller, unless anybody may do this.
+fn admit(gate: &Gate, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+    let Some(needed) = needed(method, uri.path()) else { return Ok(None) };
+    if gate.is_local() && !names_this_machine(uri, headers) {
+        let message = "without tokens this is served as localhost or by address only (service.access.tokens_file)";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+    }
+    let caller = gate.access.check(headers, needed).map_err(|denied| {
+        metrics::counter!("access_denied_total", "surface" => "http", "reason" => denied.reason()).increment(1);
+        refusal(denied)
+    })?;
+    if !is_safe(method) {
+        same_site(uri, headers)?;
+    }
+    Ok(Some(caller))
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// The role that this needs; none: open. Probes carry no token, and the page asks for it itself.
+fn needed(method: &Method, path: &str) -> Option<Role> {
+    match path {
+        _ if !is_safe(method) => Some(Role::Operate),
+        "/" | "/favicon.ico" | "/health" | "/health/live" => None,
+        path if path.starts_with(OPEN_FILES) => None,
+        _ => Some(Role::Read),
+    }
+}
+
+fn refusal(denied: Denied) -> ApiError {
+    let status = if denied.is_known() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
+    ApiError::new(status, denied.to_string())
+}
+
+/// What the request says it was sent to. Browsers always do.
+fn host(uri: &Uri, headers: &HeaderMap) -> Option<Option<Authority>> {
+    if let Some(authority) = uri.authority() {
+        return Some(Some(authority.clone()));
+    }
+    headers.get(header::HOST).map(|value| Authority::try_from(value.as_bytes()).ok())
+}
+
+fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
+    match host(uri, headers) {
+        None => true,
+        Some(None) => false,
+        Some(Some(authority)) => {
+            let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+        }
+    }
+}
+
+/// Whether this was sent by a page of our own, or by no page at all.
+fn same_site(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let forbidden = || ApiError::new(StatusCode::FORBIDDEN, "requests of other sites change nothing here");
+    if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
+        return Err(forbidden());
+    }
+    if let Some(origin) = headers.get(header::ORIGIN) {
+        // `null` is a page that hides where it comes from; it has no host.
+        let origin = Uri::try_from(origin.as_bytes()).map_err(|_| forbidden())?;
+        let from = origin.authority().ok_or_else(forbidden)?;
+        let to = host(uri, headers).flatten().ok_or_else(forbidden)?;
+        let port = |authority: &Authority| {
+            authority.port_u16().unwrap_or(if origin.scheme_str() == Some("https") { 443 } else { 80 })
+        };
+        if !from.host().eq_ignore_ascii_case(to.host()) || port(from) != port(&to) {
+            return Err(forbidden());
+        }
+    }
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    if !kind.eq_ignore_ascii_case("application/json") {
+        let message = "content-type: expected application/json";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn what_a_browser_sends_from_elsewhere_changes_nothing() {
+        let json = ("content-type", "application/json");
+        let host = ("host", "ops.example:8893");
+        let same = ("origin", "http://ops.example:8893");
+        let uri = Uri::from_static("/cache/warmup");
+        for (pairs, expected) in [
+            (&[host, json][..], None),
+            (&[host, json, same], None),
+            (&[host, json, same, ("sec-fetch-site", "same-origin")], None),
+            (&[("host", "OPS.example"), json, ("origin", "https://ops.example:443")], None),
+            (&[("host", "OPS.example:443"), json, ("origin", "https://ops.example")], None),
+            (&[("host", "ops.example"), json, ("origin", "http://ops.example:80")], None),
+            (&[host, ("content-type", "application/json; charset=utf-8")], None),
+            (&[host, json, ("sec-fetch-site", "cross-site")], Some(403)),
+            (&[host, json, ("origin", "http://evil.example")], Some(403)),
+            (&[host, json, ("origin", "http://ops.example")], Some(403)),
+            (&[host, json, ("origin", "http://ops.example:8893.evil.example")], Some(403)),
+            (&[host, json, ("origin", "null")], Some(403)),
+            (&[host, json, ("origin", "")], Some(403)),
+            (&[json, same], Some(403)),
+            (&[host], Some(415)),
+            (&[host, ("content-type", "text/plain")], Some(415)),
+            (&[host, ("content-type", "application/x-www-form-urlencoded")], Some(415)),
+            (&[host, ("content-type", "text/plain; application/json")], Some(415)),
+        ] {
+            let found = same_site(&uri, &headers(pairs)).err().map(|error| error.status.as_u16());
+            assert_eq!(found, expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_somebody_else_may_have_made_up_are_not_this_machine() {
+        let uri = Uri::from_static("/metrics");
+        for (name, expected) in [
+            ("127.0.0.1:8893", true),
+            ("localhost", true),
+            ("[::1]:8893", true),
+            ("10.1.2.3:1", true),
+            ("evil.example:8893", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(names_this_machine(&uri, &headers(&[("host", name)])), expected, "{name}");
+        }
+        assert!(names_this_machine(&uri, &HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_health_and_the_page_are_open() {
+        for (method, path, expected) in [
+            (Method::GET, "/health", None),
+            (Method::HEAD, "/health/live", None),
+            (Method::GET, "/", None),
+            (Method::GET, "/assets/page.js", None),
+            (Method::POST, "/", Some(Role::Operate)),
+            (Method::POST, "/assets/page.js", Some(Role::Operate)),
+            (Method::GET, "/assets", Some(Role::Read)),
+            (Method::GET, "/health/", Some(Role::Read)),
+            (Method::GET, "//health", Some(Role::Read)),
+            (Method::GET, "/metrics", Some(Role::Read)),
+            (Method::OPTIONS, "/metrics", Some(Role::Operate)),
+            (Method::POST, "/cache/warmup", Some(Role::Operate)),
+            (Method::DELETE, "/nothing", Some(Role::Operate)),
+        ] {
+            assert_eq!(needed(&method, path), expected, "{method} {path}");
+        }
+    }
+}

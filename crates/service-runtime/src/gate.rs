@@ -1,0 +1,115 @@
+//! What stands before every listener: tokens, TLS, bounds; and the refusal to be reached without tokens.
+
+use crate::access::Access;
+use crate::incoming::{Acceptor, Connection};
+use crate::tls::{Protocol, Tls};
+use crate::{ConfigError, ServiceConfig};
+use anyhow::Context as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// The gate of a process. Clones are the same gate; the default lets everybody in, from this machine.
+#[derive(Debug, Clone)]
+pub struct Gate {
+    /// Who may do what.
+    pub access: Access,
+    insecure: bool,
+    tls: Option<Tls>,
+    max_connections: usize,
+    max_connection_age: Duration,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        let config = ServiceConfig::default();
+        Self {
+            access: Access::default(),
+            insecure: false,
+            tls: None,
+            max_connections: config.max_connections,
+            max_connection_age: config.max_connection_age,
+        }
+    }
+}
+
+impl Gate {
+    /// After it was asked to come again, a connection may end its calls for this long; then it is cut.
+    pub const CONNECTION_GRACE: Duration = Duration::from_secs(60);
+
+    /// As configured; reads the files that are named there.
+    pub fn open(config: &ServiceConfig) -> Result<Self, ConfigError> {
+        if config.max_connections == 0 {
+            return Err(ConfigError::key("service.max_connections", "must be at least 1"));
+        }
+        if config.max_connection_age < Duration::from_secs(1) {
+            return Err(ConfigError::key("service.max_connection_age", "must be at least 1s"));
+        }
+        Ok(Self {
+            access: Access::open(&config.access)?,
+            insecure: config.access.insecure,
+            tls: Tls::open(&config.tls)?,
+            max_connections: config.max_connections,
+            max_connection_age: config.max_connection_age,
+        })
+    }
+
+    /// Whether connections are encrypted.
+    pub const fn has_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether only this machine can be at the other end.
+    pub(crate) fn is_local(&self) -> bool {
+        !self.insecure && !self.access.needs_token()
+    }
+
+    /// When a connection of gRPC is asked to come again.
+    pub const fn max_connection_age(&self) -> Duration {
+        self.max_connection_age
+    }
+
+    /// Takes the address that `key` names.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] if other hosts could connect although nobody needs a token; else what the system says.
+    pub async fn listen(&self, key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+        let local = address.ip().to_canonical().is_loopback();
+        if !local && self.is_local() {
+            let reason = format!(
+                "{address} can be reached by other hosts: set service.access.tokens_file, or service.access.insecure: \
+                 true if nobody shall need a token"
+            );
+            return Err(ConfigError::key(key, reason).into());
+        }
+        if !local && self.access.needs_token() && self.tls.is_none() {
+            tracing::warn!("{key}: without service.tls tokens come to {address} unencrypted");
+        }
+        TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
+    }
+
+    /// Accepts connections until `stop`; the listener is closed then.
+    pub fn accept(
+        &self,
+        listener: TcpListener,
+        protocol: Protocol,
+        stop: CancellationToken,
+    ) -> mpsc::Receiver<Connection> {
+        // Ops HTTP ends its connections itself when they are idle.
+        let lifetime = (protocol == Protocol::Http2).then(|| self.max_connection_age + Self::CONNECTION_GRACE);
+        let acceptor = Acceptor { tls: self.tls.clone(), protocol, max_connections: self.max_connections, lifetime };
+        acceptor.start(listener, stop)
+    }
+
+    /// Follows the files of tokens and certificates for as long as the runtime lives; `run` does that for its service.
+    pub fn watch(&self) {
+        if self.access.needs_token() {
+            tokio::spawn(self.access.clone().watch());
+        }
+        if let Some(tls) = self.tls.clone() {
+            tokio::spawn(tls.watch());
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Ops HTTP with TLS, with and without certificates of clients. gRPC's listener is the same.
+
+use axum::Router;
+use axum::routing::get;
+use service_runtime::{Context, Gate, ServiceConfig, TlsConfig};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use test_support::http::{self, Answer};
+use test_support::{Authority, Credential, eventually, try_eventually};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct House {
+    context: Context,
+    addr: String,
+}
+
+impl House {
+    async fn start(server: &Credential, client_ca: Option<PathBuf>) -> Self {
+        let mut context = Context::new("test", "1", "host-1");
+        context.gate = Gate::open(&config(server, client_ca)).unwrap();
+        context.gate.watch();
+        let listener = context.gate.listen("service.http_addr", ([127, 0, 0, 1], 0).into()).await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        context.serve_ops(listener, Router::new().route("/things", get(async || "things")));
+        Self { context, addr }
+    }
+
+    async fn get(&self, ca: &Path, client: Option<&Credential>) -> anyhow::Result<Answer> {
+        self.get_by(&[b"http/1.1"], ca, client).await
+    }
+
+    async fn get_by(&self, protocols: &[&[u8]], ca: &Path, client: Option<&Credential>) -> anyhow::Result<Answer> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(ca)?)?;
+        let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots);
+        let mut config = match client {
+            None => builder.with_no_client_auth(),
+            Some(own) => {
+                let chain = vec![CertificateDer::from_pem_file(&own.cert)?];
+                builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(&own.key)?)?
+            }
+        };
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        let stream = TcpStream::connect(&self.addr).await?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost")?, stream).await?;
+        http::send_over(stream, "localhost", "GET /things", &[], "").await
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.context.soft.cancel();
+    }
+}
+
+fn config(server: &Credential, client_ca_file: Option<PathBuf>) -> ServiceConfig {
+    let tls = TlsConfig { cert_file: Some(server.cert.clone()), key_file: Some(server.key.clone()), client_ca_file };
+    ServiceConfig { tls, ..ServiceConfig::default() }
+}
+
+#[tokio::test]
+async fn whoever_knows_the_authority_may_come() {
+    let ca = Authority::new("ours").unwrap();
+    let house = House::start(&ca.issue("server").unwrap(), None).await;
+    assert_eq!(house.get(&ca.ca(), None).await.unwrap().body, "things");
+    // Who offers more speaks HTTP/1.1 here; who offers only HTTP/2 does not get that far.
+    assert_eq!(house.get_by(&[b"h2", b"http/1.1"], &ca.ca(), None).await.unwrap().status, 200);
+    assert!(house.get_by(&[b"h2"], &ca.ca(), None).await.is_err());
+    let other = Authority::new("theirs").unwrap();
+    assert!(house.get(&other.ca(), None).await.is_err());
+    assert!(http::get(&house.addr, "/things").await.is_err(), "served without TLS");
+    assert_eq!(house.get(&ca.ca(), None).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn an_expired_server_is_not_believed() {
+    let ca = Authority::new("ours").unwrap();
+    let house = House::start(&ca.issue_expired("server").unwrap(), None).await;
+    assert!(house.get(&ca.ca(), None).await.is_err());
+}
+
+#[tokio::test]
+async fn with_an_authority_of_clients_each_needs_its_certificate() {
+    let (ca, other) = (Authority::new("ours").unwrap(), Authority::new("theirs").unwrap());
+    let house = House::start(&ca.issue("server").unwrap(), Some(ca.ca())).await;
+    let good = ca.issue("client").unwrap();
+    assert_eq!(house.get(&ca.ca(), Some(&good)).await.unwrap().body, "things");
+    assert!(house.get(&ca.ca(), None).await.is_err(), "served without a certificate");
+    let foreign = other.issue("client").unwrap();
+    assert!(house.get(&ca.ca(), Some(&foreign)).await.is_err(), "served with a foreign certificate");
+    let old = ca.issue_expired("old-client").unwrap();
+    assert!(house.get(&ca.ca(), Some(&old)).await.is_err(), "served with an expired certificate");
+    assert_eq!(house.get(&ca.ca(), Some(&good)).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn who_never_finishes_the_handshake_holds_nobody_up() {
+    let ca = Authority::new("ours").unwrap();
+    let house = House::start(&ca.issue("server").unwrap(), None).await;
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(TcpStream::connect(&house.addr).await.unwrap());
+    }
+    assert_eq!(house.get(&ca.ca(), None).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn certificates_change_without_a_restart() {
+    let (ca, next) = (Authority::new("ours").unwrap(), Authority::new("tomorrows").unwrap());
+    let server = ca.issue("server").unwrap();
+    let house = House::start(&server, None).await;
+    assert!(house.get(&ca.ca(), None).await.is_ok());
+    // The certificate without its key is nothing yet.
+    let new = next.issue("server").unwrap();
+    std::fs::copy(&new.cert, &server.cert).unwrap();
+    let early = try_eventually(Duration::from_millis(2_500), "the new one", async || house.get(&next.ca(), None).await);
+    assert!(early.await.is_err());
+    assert!(house.get(&ca.ca(), None).await.is_ok());
+    std::fs::copy(&new.key, &server.key).unwrap();
+    eventually(PATIENCE, "the new certificate", async || house.get(&next.ca(), None).await.map(drop)).await;
+    assert!(house.get(&ca.ca(), None).await.is_err());
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named_with_their_key() {
+    let ca = Authority::new("ours").unwrap();
+    let (server, other) = (ca.issue("server").unwrap(), ca.issue("other").unwrap());
+    let (missing, empty) = (ca.path("missing"), ca.path("empty"));
+    std::fs::write(&empty, "").unwrap();
+    let (cert, key) = (Some(server.cert.clone()), Some(server.key.clone()));
+    let files = |cert: &Option<PathBuf>, key: &Option<PathBuf>, client_ca: Option<&PathBuf>| TlsConfig {
+        cert_file: cert.clone(),
+        key_file: key.clone(),
+        client_ca_file: client_ca.cloned(),
+    };
+    for (tls, expected, file) in [
+        (files(&cert, &None, None), "service.tls.key_file: is needed", None),
+        (files(&None, &key, None), "service.tls.cert_file: is needed", None),
+        (files(&None, &None, Some(&ca.ca())), "service.tls.cert_file: is needed", None),
+        (files(&Some(missing.clone()), &key, None), "service.tls.cert_file: ", Some(&missing)),
+        (files(&Some(empty.clone()), &key, None), "service.tls.cert_file: ", Some(&empty)),
+        (files(&Some(server.key.clone()), &key, None), "service.tls.cert_file: ", Some(&server.key)),
+        (files(&cert, &Some(missing.clone()), None), "service.tls.key_file: ", Some(&missing)),
+        (files(&cert, &Some(server.cert.clone()), None), "service.tls.key_file: ", Some(&server.cert)),
+        (files(&cert, &Some(other.key.clone()), None), "service.tls.key_file: ", Some(&other.key)),
+        (files(&cert, &key, Some(&missing)), "service.tls.client_ca_file: ", Some(&missing)),
+        (files(&cert, &key, Some(&empty)), "service.tls.client_ca_file: ", Some(&empty)),
+    ] {
+        let error = Gate::open(&ServiceConfig { tls, ..ServiceConfig::default() }).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{expected}: {error}");
+        assert!(file.is_none_or(|file| error.contains(file.to_str().unwrap())), "{file:?}: {error}");
+        assert!(!error.contains("BEGIN") && error.lines().count() == 1, "{error}");
+    }
+}

@@ -1,0 +1,269 @@
+//! gRPC and ops HTTP of the real program behind tokens and TLS; the other programs refuse the same.
+
+use crate::house::{Client, House, PATIENCE, like};
+use interaction_proto::v1::interaction_service_client::InteractionServiceClient;
+use interaction_proto::v1::sync_admin_service_client::SyncAdminServiceClient;
+use interaction_proto::v1::{self, ApplyLikesRequest, GetLikeCountsRequest};
+use std::path::PathBuf;
+use test_support::{Authority, Binary, Credential, eventually, http, lease_port};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tonic::metadata::MetadataValue;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Code, Request, Status};
+
+const TOKENS: &str = "\
+reader  read    token-that-reads-1
+service write   token-that-writes-1
+alice   operate token-that-operates-1
+";
+const CALLERS: [(&str, Option<&str>); 5] = [
+    ("nobody", None),
+    ("unknown", Some("Bearer token-that-nobody-has")),
+    ("reader", Some("Bearer token-that-reads-1")),
+    ("service", Some("Bearer token-that-writes-1")),
+    ("alice", Some("Bearer token-that-operates-1")),
+];
+
+fn with_tokens(house: House) -> House {
+    let file = house.path().join("tokens");
+    std::fs::write(&file, TOKENS).unwrap();
+    house.with("SERVICE__ACCESS__TOKENS_FILE", file.to_str().unwrap())
+}
+
+fn with_tls(house: House, server: &Credential, client_ca: Option<PathBuf>) -> House {
+    let house = house.with("SERVICE__TLS__CERT_FILE", server.cert.to_str().unwrap());
+    let house = house.with("SERVICE__TLS__KEY_FILE", server.key.to_str().unwrap());
+    match client_ca {
+        Some(ca) => house.with("SERVICE__TLS__CLIENT_CA_FILE", ca.to_str().unwrap()),
+        None => house,
+    }
+}
+
+fn as_caller<T>(value: Option<&str>, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(value) = value {
+        request.metadata_mut().insert("authorization", MetadataValue::try_from(value).unwrap());
+    }
+    request
+}
+
+fn code<T>(answer: Result<T, Status>) -> Code {
+    answer.err().map_or(Code::Ok, |status| {
+        assert!(!status.message().contains("token-that"), "{status:?}");
+        status.code()
+    })
+}
+
+async fn channel(house: &House) -> Channel {
+    let endpoint = Channel::from_shared(format!("http://{}", house.grpc_addr())).unwrap();
+    eventually(PATIENCE, "a connection", async || endpoint.connect().await).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_call_needs_its_role() {
+    let house = with_tokens(House::new()).with("MONITORING__LOG_LEVEL", "trace");
+    let server = house.start_ready("").await;
+    let channel = channel(&house).await;
+    let (mut client, mut admin) = (Client::new(channel.clone()), SyncAdminServiceClient::new(channel.clone()));
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+    let mut reflection =
+        tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
+    let (nobody, low) = (Code::Unauthenticated, Code::PermissionDenied);
+    for (name, token) in CALLERS {
+        let (read, write, operate) = match name {
+            "nobody" | "unknown" => (nobody, nobody, nobody),
+            "reader" => (Code::Ok, low, low),
+            "service" => (Code::Ok, Code::Ok, low),
+            _ => (Code::Ok, Code::Ok, Code::Ok),
+        };
+        let counts = GetLikeCountsRequest { resources: vec![crate::house::video(1)] };
+        assert_eq!(code(client.get_like_counts(as_caller(token, counts)).await), read, "{name} GetLikeCounts");
+        let stats = v1::GetCacheStatsRequest::default();
+        assert_eq!(code(admin.get_cache_stats(as_caller(token, stats)).await), read, "{name} GetCacheStats");
+        assert_eq!(code(client.like(as_caller(token, like(1, 1))).await), write, "{name} Like");
+        let none = as_caller(token, ApplyLikesRequest::default());
+        let applied = code(client.apply_likes(none).await);
+        let expected = if write == Code::Ok { Code::InvalidArgument } else { write };
+        assert_eq!(applied, expected, "{name} ApplyLikes of nothing");
+        let warm = as_caller(token, v1::WarmUpRequest { top_resources: 1, ..v1::WarmUpRequest::default() });
+        assert_eq!(code(admin.warm_up(warm).await), operate, "{name} WarmUp");
+        let asked = tonic_reflection::pb::v1::ServerReflectionRequest {
+            message_request: Some(tonic_reflection::pb::v1::server_reflection_request::MessageRequest::ListServices(
+                String::new(),
+            )),
+            ..Default::default()
+        };
+        let asked = as_caller(token, tokio_stream::once(asked));
+        assert_eq!(code(reflection.server_reflection_info(asked).await), operate, "{name} reflection");
+        let check = as_caller(token, tonic_health::pb::HealthCheckRequest::default());
+        assert_eq!(code(health.check(check).await), Code::Ok, "{name} health");
+    }
+    // Nothing of what was refused has happened: one like, by who may.
+    let asked = GetLikeCountsRequest { resources: vec![crate::house::video(1)] };
+    let counts = client.get_like_counts(as_caller(CALLERS[2].1, asked)).await.unwrap().into_inner();
+    assert_eq!(counts.counts[0].count, 1);
+
+    for (header, expected) in [(None, 401), (Some("Authorization: Bearer token-that-reads-1"), 200)] {
+        let headers: Vec<_> = header.into_iter().collect();
+        let answer = http::send(&house.http_addr(), "GET /metrics", &headers, "").await.unwrap();
+        assert_eq!(answer.status, expected);
+        if expected == 200 {
+            let line = r#"access_denied_total{surface="grpc",reason="unknown"}"#;
+            assert!(answer.body.contains(line), "{}", answer.body);
+        }
+    }
+    let log = server.log();
+    assert!(!log.contains("token-that"), "a token is in the log:\n{log}");
+    house.end(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_command_line_shows_its_token() {
+    let house = with_tokens(House::new());
+    let server = house.start_ready("").await;
+    let file = house.path().join("own-token");
+    std::fs::write(&file, "token-that-writes-1\n").unwrap();
+    let call = async |args: &[&str], token: &str| {
+        let run = Binary::build("syncctl").args(args.iter().copied()).args(["--addr", &house.grpc_addr()]);
+        let run = run.env("TOKEN", token).start().unwrap();
+        let status = run.wait_exit(PATIENCE).await.unwrap();
+        assert!(!run.log().contains("token-that"), "{}", run.log());
+        (status.code(), run.log())
+    };
+    let (status, log) = call(&["like", "7", "video:7"], "").await;
+    assert!(status == Some(1) && log.contains("token is needed"), "{status:?} {log}");
+    let (status, log) = call(&["like", "7", "video:7"], "token-that-reads-1").await;
+    assert!(status == Some(1) && log.contains("needs role write"), "{status:?} {log}");
+    let (status, log) = call(&["like", "7", "video:7"], "token that is none\u{7}").await;
+    assert!(status == Some(64) && log.contains("--token"), "{status:?} {log}");
+    let (status, log) = call(&["like", "7", "video:7", "--token-file", file.to_str().unwrap()], "").await;
+    assert!(status == Some(0) && log.contains("liked, count 1"), "{status:?} {log}");
+    let (status, log) = call(&["check", "video:7"], "token-that-operates-1").await;
+    assert_eq!(status, Some(0), "{log}");
+    house.end(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_with_tls_and_certificates_of_clients() {
+    let (ca, other) = (Authority::new("ours").unwrap(), Authority::new("theirs").unwrap());
+    let house = with_tls(House::new(), &ca.issue("server").unwrap(), Some(ca.ca()));
+    let server = house.start("", &[]);
+    let pem = |file: &PathBuf| std::fs::read_to_string(file).unwrap();
+    let connect = async |ca: &Authority, own: Option<&Credential>| {
+        let mut tls =
+            ClientTlsConfig::new().domain_name("localhost").ca_certificate(Certificate::from_pem(pem(&ca.ca())));
+        if let Some(own) = own {
+            tls = tls.identity(Identity::from_pem(pem(&own.cert), pem(&own.key)));
+        }
+        let endpoint =
+            Endpoint::from_shared(format!("https://{}", house.grpc_addr())).unwrap().tls_config(tls).unwrap();
+        let mut client = InteractionServiceClient::new(endpoint.connect().await.map_err(|error| error.to_string())?);
+        client.like(like(3, 3)).await.map_err(|status| status.to_string())
+    };
+    let good = ca.issue("client").unwrap();
+    eventually(PATIENCE, "a like by TLS", async || connect(&ca, Some(&good)).await.map(drop)).await;
+    assert!(connect(&ca, None).await.is_err(), "served without a certificate");
+    assert!(connect(&ca, Some(&other.issue("client").unwrap())).await.is_err(), "served with a foreign certificate");
+    assert!(connect(&ca, Some(&ca.issue_expired("old").unwrap())).await.is_err(), "served with an expired certificate");
+    assert!(connect(&other, Some(&good)).await.is_err(), "the server's authority does not matter");
+    let plain = Channel::from_shared(format!("http://{}", house.grpc_addr())).unwrap().connect().await;
+    let served = match plain {
+        Ok(channel) => Client::new(channel).like(like(4, 3)).await.is_ok(),
+        Err(_) => false,
+    };
+    assert!(!served, "served without TLS");
+
+    let counts = Binary::build("syncctl").args(["counts", "video:3", "--addr", &house.grpc_addr(), "--ca-file"]);
+    let counts = counts.arg(ca.ca()).arg("--client-cert-file").arg(&good.cert).arg("--client-key-file").arg(&good.key);
+    let counts = counts.start().unwrap();
+    let status = counts.wait_exit(PATIENCE).await.unwrap();
+    assert!(status.success() && counts.log().contains("video:3\t1"), "{}", counts.log());
+    house.end(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_program_refuses_to_be_reached_without_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let any = |port: &test_support::PortLease| format!("0.0.0.0:{}", port.port());
+    for (program, key) in [
+        ("interaction-server", "grpc_addr"),
+        ("interaction-server", "http_addr"),
+        ("sync-consumer", "consumer_http_addr"),
+        ("consistency-checker", "checker_http_addr"),
+        ("standalone", "grpc_addr"),
+        ("standalone", "http_addr"),
+    ] {
+        let ports = [lease_port().unwrap(), lease_port().unwrap()];
+        let mut binary = Binary::build(program)
+            .env("INTERACTION_DATA_DIR", dir.path().join(key))
+            .env("INTERACTION__SERVICE__GRPC_ADDR", ports[0].addr().to_string())
+            .env("INTERACTION__SERVICE__HTTP_ADDR", ports[1].addr().to_string());
+        binary = binary.env(format!("INTERACTION__SERVICE__{}", key.to_uppercase()), any(&ports[0]));
+        let binary = binary.start().unwrap();
+        let status = binary.wait_exit(PATIENCE).await.unwrap();
+        let log = binary.log();
+        assert_eq!(status.code(), Some(64), "{program}: {log}");
+        for word in [&format!("service.{key}"), "service.access.tokens_file", "service.access.insecure"] {
+            assert!(log.contains(word), "{program}: {word} in {log}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_and_insecure_open_it_to_others() {
+    let port = |addr: &str| addr.rsplit(':').next().unwrap().to_owned();
+    let house = House::new();
+    let args = ["--http-addr".to_owned(), format!("0.0.0.0:{}", port(&house.http_addr()))];
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let house = house.with("SERVICE__ACCESS__INSECURE", "true");
+    let server = house.start_at(&args);
+    house.ready(&server).await;
+    house.end(server).await;
+    let house = with_tokens(house).with("SERVICE__ACCESS__INSECURE", "false");
+    let server = house.start_at(&args);
+    house.ready(&server).await;
+    assert!(server.log().contains("unencrypted"), "{}", server.log());
+    house.end(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_bounded() {
+    let house = House::new().with("SERVICE__MAX_CONNECTION_AGE", "1s");
+    let server = house.start_ready("").await;
+    let mut client = house.client().await;
+    let mut huge = Request::new(like(5, 5));
+    huge.metadata_mut().insert("x-long", MetadataValue::try_from("x".repeat(20_000)).unwrap());
+    assert!(client.like(huge).await.is_err(), "20 kB of headers were taken");
+    let operation = v1::LikeOperation { idempotency_key: "x".repeat(300_000), ..Default::default() };
+    let large = ApplyLikesRequest { operations: vec![operation] };
+    assert_eq!(client.apply_likes(large).await.unwrap_err().code(), Code::OutOfRange);
+    client.like(like(5, 5)).await.unwrap();
+
+    // An idle connection is told to go away when it is old, and then closed.
+    let mut raw = TcpStream::connect(house.grpc_addr()).await.unwrap();
+    raw.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut said = Vec::new();
+    tokio::time::timeout(PATIENCE, raw.read_to_end(&mut said)).await.expect("the connection stays").unwrap();
+    let (mut frames, mut streams) = (Vec::new(), None);
+    while said.len() >= 9 {
+        let length = usize::from(said[0]) << 16 | usize::from(said[1]) << 8 | usize::from(said[2]);
+        frames.push(said[3]);
+        for setting in said[9..9 + length].chunks_exact(6).filter(|setting| said[3] == 4 && setting[..2] == [0, 3]) {
+            streams = setting[2..].try_into().ok().map(u32::from_be_bytes);
+        }
+        said.drain(..9 + length);
+    }
+    assert!(frames.contains(&7), "no GOAWAY among the frames {frames:?}");
+    assert_eq!(streams, Some(1024), "SETTINGS_MAX_CONCURRENT_STREAMS");
+    client.like(like(6, 5)).await.unwrap();
+    house.end(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_shows_no_token_and_says_so() {
+    let house = with_tokens(House::new());
+    let server = house.start("", &["--demo"]);
+    assert_eq!(server.wait_exit(PATIENCE).await.unwrap().code(), Some(64), "{}", server.log());
+    assert!(server.log().contains("--demo"), "{}", server.log());
+}
