@@ -1,9 +1,12 @@
 //! The process: wiring, tasks, and the order in which they end.
 
 use crate::admin::{self, Admin};
+use crate::connection::{Connection, cut_stalled};
 use crate::health;
+use crate::hot::HotList;
 use crate::limits::Limits;
 use crate::service::Interactions;
+use crate::watch::Watch;
 use anyhow::Context as _;
 use axum::Router;
 use consistency::Checker;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use sync_engine::Stores;
 use sync_engine::accept::Acceptor;
 use sync_engine::apply::Applier;
+use sync_engine::live::LiveCounts;
 use sync_engine::probe;
 use sync_engine::read::Reader;
 use sync_engine::recheck::Recheck;
@@ -24,7 +28,9 @@ use sync_engine::relay::Relay;
 use sync_engine::rescue::Rescuer;
 use sync_engine::warm::Warmer;
 use tokio::net::TcpListener;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -36,6 +42,9 @@ const MAX_STREAMS: u32 = 1024;
 
 /// Old connections are asked to come again, so that clients spread over new servers and a drain ends.
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(600);
+
+/// Then they are closed, with the streams that still use them; no other call takes this long.
+const MAX_CONNECTION_GRACE: Duration = Duration::from_secs(60);
 
 /// How long the last health status may travel to its watchers.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -88,6 +97,9 @@ pub async fn serve(
     let owner = context.instance.to_string();
     let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), owner.clone());
     let admin = Admin::new(stores.clone(), reader.clone(), warmer.clone(), checker.clone());
+    let hot = HotList::new(checker.clone(), reader.clone());
+    let polls = Reader::new(stores.clone(), recheck.clone());
+    let live = LiveCounts::new(polls, settings.cache_management.live_counts);
     context.serve_ops(sockets.http, routes.merge(admin::routes(admin.clone())));
     stores.prepare().await?;
 
@@ -109,6 +121,7 @@ pub async fn serve(
         context.tracker.spawn(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone()));
     }
 
+    context.tracker.spawn(live.clone().run(context.soft.clone()));
     context.tracker.spawn(warmer.run_at_start(context.soft.clone()));
     if broker.is_none() {
         context.tracker.spawn(checker.run(context.soft.clone()));
@@ -117,8 +130,15 @@ pub async fn serve(
     let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck, sync.direct_writes, sync.write_path());
     let limits = Limits::new(&settings.rate_limiting);
     startup.ok();
-    let interactions = Interactions::new(acceptor, reader, stores.database.clone(), limits);
-    serve_grpc(&context, sockets.grpc, interactions, admin).await?;
+    let interactions = Interactions::new(
+        acceptor,
+        reader,
+        stores.database.clone(),
+        limits,
+        hot,
+        Watch::new(live.clone(), context.soft.clone()),
+    );
+    serve_grpc(&context, sockets.grpc, interactions, admin, live).await?;
 
     // The last acceptor is gone with the server, so the relay ends when it has relayed everything.
     relaying.await.context("relay")?;
@@ -131,6 +151,7 @@ async fn serve_grpc(
     listener: TcpListener,
     interactions: Interactions,
     admin: Admin,
+    live: LiveCounts,
 ) -> anyhow::Result<()> {
     let (mut reporter, health_service) = tonic_health::server::health_reporter();
     reporter.set_serving::<InteractionServiceServer<Interactions>>().await;
@@ -160,18 +181,25 @@ async fn serve_grpc(
             reporter.clear_service_status(service).await;
         }
     };
+    let cut = CancellationToken::new();
+    let incoming = {
+        let cut = cut.clone();
+        TcpListenerStream::new(listener)
+            .map(move |stream| Ok::<_, std::io::Error>(Connection::new(stream?, cut.clone())))
+    };
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         .max_connection_age(MAX_CONNECTION_AGE)
-        .tcp_nodelay(true)
+        .max_connection_age_grace(MAX_CONNECTION_GRACE)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(service)
         .add_service(SyncAdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), goodbye);
+        .serve_with_incoming_shutdown(incoming, goodbye);
     tokio::select! {
         result = server => result.context("gRPC server"),
         () = context.hard.cancelled() => anyhow::bail!("gRPC requests did not end in time"),
+        () = cut_stalled(context.soft.clone(), live, cut) => Ok(()),
     }
 }

@@ -40,6 +40,12 @@ pub struct CacheUse {
 #[error("unavailable: {0}")]
 pub struct ReadError(String);
 
+impl ReadError {
+    pub(crate) const fn new(reason: String) -> Self {
+        Self(reason)
+    }
+}
+
 /// What was read, in the order of the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read<T> {
