@@ -18,7 +18,7 @@ pub(super) struct Board {
     /// Of streams that wait for their first counts.
     asked: HashSet<Resource>,
     failures: u64,
-    last_failure: String,
+    last_failure: Option<ReadError>,
 }
 
 /// A count as it was read.
@@ -140,7 +140,7 @@ impl Board {
     /// Neither store could say: who waits for first counts must not wait longer.
     pub(super) fn fail(&mut self, resources: &[Resource], error: &ReadError) {
         self.failures += 1;
-        self.last_failure = error.to_string();
+        self.last_failure = Some(error.clone());
         for resource in resources {
             let Some(slot) = self.slots.get_mut(resource) else { continue };
             if slot.awaited.is_some() {
@@ -151,7 +151,7 @@ impl Board {
 
     /// Why first counts could not be read since the stream began.
     pub(super) fn failure(&self, ticket: &Ticket) -> Option<ReadError> {
-        (self.failures != ticket.failures).then(|| ReadError::new(self.last_failure.clone()))
+        self.last_failure.clone().filter(|_| self.failures != ticket.failures)
     }
 
     /// What the stream was not told yet; at first everything or nothing.
@@ -259,7 +259,7 @@ mod tests {
         let ticket = join(&mut board, &[1]);
         assert!(board.failure(&ticket).is_none());
         let (_, asked) = board.begin(false);
-        board.fail(&asked, &ReadError::new("both are away".to_owned()));
+        board.fail(&asked, &ReadError("both are away".to_owned()));
         assert_eq!(board.failure(&ticket).unwrap().to_string(), "unavailable: both are away");
         let later = join(&mut board, &[1]);
         assert!(board.failure(&later).is_none(), "that was before this one began");
