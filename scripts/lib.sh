@@ -177,6 +177,19 @@ need_packages() {
   install_packages "${missing[@]}"
 }
 
+# python_venv DIRECTORY PIP-ARGUMENTS...: a virtual environment with packages from PyPI; fails if PyPI cannot be reached,
+# and ends the script if it can and they cannot be installed.
+python_venv() {
+  local directory=$1
+  shift
+  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
+  python3 -m venv "$directory"
+  "$directory/bin/pip" install --quiet --retries 2 --disable-pip-version-check "$@" >&2 && return
+  # pip itself is there, at any version: if even that is not found, it is not our list that is wrong.
+  "$directory/bin/pip" download --quiet --retries 0 --disable-pip-version-check --no-deps --dest "$directory" pip >/dev/null 2>&1 || return 1
+  die "PyPI answers, but did not give: $*"
+}
+
 install_packages() {
   local as_root=() had_policy=0 had_epmd=0 status=0 package
   command -v apt-get >/dev/null || die "please install $*: this system has no apt-get to do it with"

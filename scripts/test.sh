@@ -212,6 +212,7 @@ system() {
   system_step "up.sh, twice" start
   running=$ok
   system_step "verify_sync_service.sh" "$ROOT/scripts/verify_sync_service.sh"
+  system_step "test_python_client.sh" "$ROOT/scripts/test_python_client.sh"
   system_step "test_event_driven_sync.sh" "$ROOT/scripts/test_event_driven_sync.sh"
   system_step "down.sh --wipe, up.sh for load" start_for_load
   running=$((running && ok))

@@ -1,6 +1,7 @@
 //! What is hot: ranked by the newest entries of the ledger, so the hot path pays nothing for it.
 
 use crate::check::Inspector;
+use crate::checker::Checker;
 use crate::error::CheckError;
 use domain::{Pair, Resource};
 use std::collections::BTreeMap;
@@ -18,15 +19,26 @@ pub(crate) struct Hot {
 impl Inspector {
     pub(crate) async fn hot(&self, resources: u32) -> Result<Hot, CheckError> {
         let mut pairs = self.stores.database.latest_pairs(EVENTS).await?;
-        let mut ranking: BTreeMap<Resource, usize> = BTreeMap::new();
-        for pair in &pairs {
-            *ranking.entry(pair.resource).or_default() += 1;
-        }
-        let mut ranked: Vec<(Resource, usize)> = ranking.into_iter().collect();
-        ranked.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
-        ranked.truncate(resources as usize);
+        let resources = rank(&pairs).into_iter().take(resources as usize).map(|(resource, _)| resource).collect();
         pairs.sort_unstable();
         pairs.dedup();
-        Ok(Hot { resources: ranked.into_iter().map(|(resource, _)| resource).collect(), pairs })
+        Ok(Hot { resources, pairs })
     }
+}
+
+impl Checker {
+    /// Resources of the newest events in the database, the hottest first, each with its number of them.
+    pub async fn hottest(&self) -> Result<Vec<(Resource, usize)>, CheckError> {
+        Ok(rank(&self.inspector().stores.database.latest_pairs(EVENTS).await?))
+    }
+}
+
+fn rank(pairs: &[Pair]) -> Vec<(Resource, usize)> {
+    let mut events: BTreeMap<Resource, usize> = BTreeMap::new();
+    for pair in pairs {
+        *events.entry(pair.resource).or_default() += 1;
+    }
+    let mut ranked: Vec<(Resource, usize)> = events.into_iter().collect();
+    ranked.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
+    ranked
 }

@@ -73,9 +73,9 @@ pub fn resource(violations: &mut Violations, prefix: &str, given: Option<v1::Res
     Resource::new(kind?, given.id).ok()
 }
 
-/// 1 to [`MAX_ITEMS`] resources.
-pub fn resources(violations: &mut Violations, given: Vec<v1::Resource>) -> Vec<Resource> {
-    if !bounded(violations, "resources", given.len()) {
+/// 1 to `most` resources.
+pub fn resources(violations: &mut Violations, given: Vec<v1::Resource>, most: usize) -> Vec<Resource> {
+    if !bounded(violations, "resources", given.len(), most) {
         return Vec::new();
     }
     let each = given.into_iter().enumerate();
@@ -113,7 +113,7 @@ pub fn intent(
 
 /// 1 to [`MAX_ITEMS`] operations.
 pub fn intents(violations: &mut Violations, given: Vec<v1::LikeOperation>) -> Vec<LikeIntent> {
-    if !bounded(violations, "operations", given.len()) {
+    if !bounded(violations, "operations", given.len(), MAX_ITEMS) {
         return Vec::new();
     }
     let mut intents = Vec::with_capacity(given.len());
@@ -137,22 +137,22 @@ pub fn intents(violations: &mut Violations, given: Vec<v1::LikeOperation>) -> Ve
     intents
 }
 
-/// A page size within its bounds.
-pub fn page_size(violations: &mut Violations, given: i32) -> u32 {
+/// A page size, or the length of a list, within its bounds.
+pub fn page_size(violations: &mut Violations, field: &str, given: i32) -> u32 {
     match given {
         0 => DEFAULT_PAGE,
         1..=MAX_PAGE => given.unsigned_abs(),
         _ => {
-            violations.add("page_size", format!("must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}, got {given}"));
+            violations.add(field, format!("must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}, got {given}"));
             DEFAULT_PAGE
         }
     }
 }
 
-fn bounded(violations: &mut Violations, field: &str, len: usize) -> bool {
-    let fits = (1..=MAX_ITEMS).contains(&len);
+fn bounded(violations: &mut Violations, field: &str, len: usize, most: usize) -> bool {
+    let fits = (1..=most).contains(&len);
     if !fits {
-        violations.add(field, format!("must have 1 to {MAX_ITEMS} items, got {len}"));
+        violations.add(field, format!("must have 1 to {most} items, got {len}"));
     }
     fits
 }
@@ -183,9 +183,9 @@ mod tests {
 
     #[test]
     fn batches_are_bounded_and_their_items_numbered() {
-        assert_eq!(violated(|v| drop(resources(v, Vec::new()))), ["resources"]);
-        assert_eq!(violated(|v| drop(resources(v, vec![video(1); MAX_ITEMS + 1]))), ["resources"]);
-        assert_eq!(violated(|v| drop(resources(v, vec![video(1), video(0)]))), ["resources[1].resource.id"]);
+        assert_eq!(violated(|v| drop(resources(v, Vec::new(), MAX_ITEMS))), ["resources"]);
+        assert_eq!(violated(|v| drop(resources(v, vec![video(1); MAX_ITEMS + 1], MAX_ITEMS))), ["resources"]);
+        assert_eq!(violated(|v| drop(resources(v, vec![video(1), video(0)], MAX_ITEMS))), ["resources[1].resource.id"]);
         let wrong =
             v1::LikeOperation { user_id: 1, resource: Some(video(1)), action: 7, idempotency_key: String::new() };
         assert_eq!(violated(|v| drop(intents(v, vec![wrong]))), ["operations[0].action"]);
@@ -195,8 +195,8 @@ mod tests {
     fn unknown_types_and_page_sizes() {
         let unknown = v1::Resource { r#type: 9, id: 1 };
         assert_eq!(violated(|v| _ = resource(v, "", Some(unknown))), ["resource.type"]);
-        assert_eq!(violated(|v| _ = page_size(v, 101)), ["page_size"]);
-        assert_eq!(violated(|v| _ = page_size(v, -1)), ["page_size"]);
-        assert!(violated(|v| assert_eq!(page_size(v, 0), DEFAULT_PAGE)).is_empty());
+        assert_eq!(violated(|v| _ = page_size(v, "page_size", 101)), ["page_size"]);
+        assert_eq!(violated(|v| _ = page_size(v, "page_size", -1)), ["page_size"]);
+        assert!(violated(|v| assert_eq!(page_size(v, "page_size", 0), DEFAULT_PAGE)).is_empty());
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::access::AccessLayer;
 use crate::admin::{self, Admin};
-use crate::connection::GrpcConnection;
+use crate::connection::{GrpcConnection, cut_stalled};
 use crate::health;
+use crate::hot::HotList;
 use crate::limits::Limits;
 use crate::service::Interactions;
+use crate::watch::Watch;
 use anyhow::Context as _;
 use axum::Router;
 use consistency::Checker;
@@ -19,6 +21,7 @@ use std::time::Duration;
 use sync_engine::Stores;
 use sync_engine::accept::Acceptor;
 use sync_engine::apply::Applier;
+use sync_engine::live::LiveCounts;
 use sync_engine::probe;
 use sync_engine::read::Reader;
 use sync_engine::recheck::Recheck;
@@ -26,6 +29,7 @@ use sync_engine::relay::Relay;
 use sync_engine::rescue::Rescuer;
 use sync_engine::warm::Warmer;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -85,6 +89,9 @@ pub async fn serve(
     let owner = context.instance.to_string();
     let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), owner.clone());
     let admin = Admin::new(stores.clone(), reader.clone(), warmer.clone(), checker.clone());
+    let hot = HotList::new(checker.clone(), reader.clone());
+    let polls = Reader::new(stores.clone(), recheck.clone());
+    let live = LiveCounts::new(polls, settings.cache_management.live_counts);
     context.serve_ops(sockets.http, routes.merge(admin::routes(admin.clone())));
     stores.prepare().await?;
 
@@ -106,6 +113,7 @@ pub async fn serve(
         context.tracker.spawn(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone()));
     }
 
+    context.tracker.spawn(live.clone().run(context.soft.clone()));
     context.tracker.spawn(warmer.run_at_start(context.soft.clone()));
     if broker.is_none() {
         context.tracker.spawn(checker.run(context.soft.clone()));
@@ -114,8 +122,15 @@ pub async fn serve(
     let acceptor = Acceptor::new(stores.clone(), relay_handle, recheck, sync.direct_writes, sync.write_path());
     let limits = Limits::new(&settings.rate_limiting);
     startup.ok();
-    let interactions = Interactions::new(acceptor, reader, stores.database.clone(), limits);
-    serve_grpc(&context, sockets.grpc, interactions, admin).await?;
+    let interactions = Interactions::new(
+        acceptor,
+        reader,
+        stores.database.clone(),
+        limits,
+        hot,
+        Watch::new(live.clone(), context.soft.clone()),
+    );
+    serve_grpc(&context, sockets.grpc, interactions, admin, live).await?;
 
     // The last acceptor is gone with the server, so the relay ends when it has relayed everything.
     relaying.await.context("relay")?;
@@ -128,6 +143,7 @@ async fn serve_grpc(
     listener: TcpListener,
     interactions: Interactions,
     admin: Admin,
+    live: LiveCounts,
 ) -> anyhow::Result<()> {
     let (mut reporter, health_service) = tonic_health::server::health_reporter();
     reporter.set_serving::<InteractionServiceServer<Interactions>>().await;
@@ -157,6 +173,7 @@ async fn serve_grpc(
             reporter.clear_service_status(service).await;
         }
     };
+    let cut = CancellationToken::new();
     let incoming = context.gate.accept(listener, Protocol::Http2, context.soft.clone());
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
@@ -169,9 +186,10 @@ async fn serve_grpc(
         .add_service(reflection)
         .add_service(service)
         .add_service(SyncAdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE))
-        .serve_with_incoming_shutdown(GrpcConnection::stream(incoming), goodbye);
+        .serve_with_incoming_shutdown(GrpcConnection::stream(incoming, cut.clone()), goodbye);
     tokio::select! {
         result = server => result.context("gRPC server"),
         () = context.hard.cancelled() => anyhow::bail!("gRPC requests did not end in time"),
+        () = cut_stalled(context.soft.clone(), live, cut) => Ok(()),
     }
 }

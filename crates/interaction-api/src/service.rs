@@ -1,7 +1,9 @@
 //! The calls.
 
-use crate::convert::{self, Violations, wire_resource};
+use crate::convert::{self, MAX_ITEMS, Violations, wire_resource};
+use crate::hot::HotList;
 use crate::limits::Limits;
+use crate::watch::{self, Watch};
 use crate::{page, status};
 use domain::{Action, Pair, Version};
 use event_store::EventStore;
@@ -20,12 +22,21 @@ pub struct Interactions {
     reader: Reader,
     database: EventStore,
     limits: Arc<Limits>,
+    hot: HotList,
+    watch: Watch,
 }
 
 impl Interactions {
     /// Lists are read from `database` alone.
-    pub fn new(acceptor: Acceptor, reader: Reader, database: EventStore, limits: Limits) -> Self {
-        Self { acceptor, reader, database, limits: Arc::new(limits) }
+    pub fn new(
+        acceptor: Acceptor,
+        reader: Reader,
+        database: EventStore,
+        limits: Limits,
+        hot: HotList,
+        watch: Watch,
+    ) -> Self {
+        Self { acceptor, reader, database, limits: Arc::new(limits), hot, watch }
     }
 
     async fn one(
@@ -80,7 +91,7 @@ impl InteractionService for Interactions {
         request: Request<v1::GetLikeCountsRequest>,
     ) -> Result<Response<v1::GetLikeCountsResponse>, Status> {
         let mut violations = Violations::default();
-        let resources = convert::resources(&mut violations, request.into_inner().resources);
+        let resources = convert::resources(&mut violations, request.into_inner().resources, MAX_ITEMS);
         violations.finish()?;
         let read = self.reader.counts(&resources).await.map_err(|error| status::read(&error))?;
         let each = resources.into_iter().zip(read.values);
@@ -96,7 +107,7 @@ impl InteractionService for Interactions {
         let v1::GetLikeStatesRequest { user_id, resources } = request.into_inner();
         let mut violations = Violations::default();
         let user = convert::user(&mut violations, user_id);
-        let resources = convert::resources(&mut violations, resources);
+        let resources = convert::resources(&mut violations, resources, MAX_ITEMS);
         violations.finish()?;
         let user = user.ok_or_else(|| Status::internal("a valid request has no user"))?;
         let pairs: Vec<Pair> = resources.into_iter().map(|resource| Pair { resource, user }).collect();
@@ -123,7 +134,7 @@ impl InteractionService for Interactions {
         let kind = convert::resource_type(request.r#type)
             .map_err(|invalid| violations.add(invalid.field, invalid.reason))
             .ok();
-        let size = convert::page_size(&mut violations, request.page_size);
+        let size = convert::page_size(&mut violations, "page_size", request.page_size);
         let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
         violations.finish()?;
         let (Some(user), Some(kind), Some(after)) = (user, kind, after) else {
@@ -148,7 +159,7 @@ impl InteractionService for Interactions {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let resource = convert::resource(&mut violations, "", request.resource);
-        let size = convert::page_size(&mut violations, request.page_size);
+        let size = convert::page_size(&mut violations, "page_size", request.page_size);
         let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
         violations.finish()?;
         let (Some(resource), Some(after)) = (resource, after) else {
@@ -161,6 +172,22 @@ impl InteractionService for Interactions {
             .map(|like| v1::Liker { user_id: like.pair.user.get(), liked_at: Some(timestamp(like.version)) })
             .collect();
         Ok(Response::new(v1::ListLikersResponse { likers, next_page_token: page::token(page.next) }))
+    }
+
+    async fn list_hot_resources(
+        &self,
+        request: Request<v1::ListHotResourcesRequest>,
+    ) -> Result<Response<v1::ListHotResourcesResponse>, Status> {
+        self.hot.list(request.into_inner()).await.map(Response::new)
+    }
+
+    type WatchLikeCountsStream = watch::Counts;
+
+    async fn watch_like_counts(
+        &self,
+        request: Request<v1::WatchLikeCountsRequest>,
+    ) -> Result<Response<watch::Counts>, Status> {
+        self.watch.begin(request.into_inner()).map(Response::new)
     }
 }
 

@@ -55,6 +55,11 @@ pub fn busy(message: String) -> Status {
     with_retry(Code::ResourceExhausted, message, Some(RETRY_AFTER))
 }
 
+/// This server stops; another one, or the same after its restart, may be asked at once.
+pub fn stopping() -> Status {
+    with_retry(Code::Unavailable, "the server is stopping".to_owned(), Some(RETRY_AFTER))
+}
+
 fn with_retry(code: Code, message: String, retry_after: Option<Duration>) -> Status {
     match retry_after {
         Some(after) => {

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use std::time::Duration;
+use sync_engine::live::LiveConfig;
 use sync_engine::warm::WarmupConfig;
 
 /// Section `cache_management`.
@@ -13,11 +14,17 @@ pub struct CacheManagement {
     pub default_expiry: Duration,
     /// What is cached before somebody asks.
     pub warmup: WarmupConfig,
+    /// Counts that callers watch.
+    pub live_counts: LiveConfig,
 }
 
 impl Default for CacheManagement {
     fn default() -> Self {
-        Self { default_expiry: Duration::from_secs(24 * 3600), warmup: WarmupConfig::default() }
+        Self {
+            default_expiry: Duration::from_secs(24 * 3600),
+            warmup: WarmupConfig::default(),
+            live_counts: LiveConfig::default(),
+        }
     }
 }
 
@@ -26,7 +33,8 @@ impl CacheManagement {
         if self.default_expiry < Duration::from_secs(1) {
             return Err(format!("cache_management.default_expiry: must be at least 1s, got {:?}", self.default_expiry));
         }
-        self.warmup.validate()
+        self.warmup.validate()?;
+        self.live_counts.validate()
     }
 }
 

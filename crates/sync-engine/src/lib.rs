@@ -10,6 +10,7 @@
 //! | retry | [`retry`] | parked events come back with backoff, then end as dead letters |
 //! | refresh | [`refresh`] | degraded writes are told to the cache before it serves again |
 //! | warm-up | [`warm`] | counters and pairs are cached before somebody asks, never over newer ones |
+//! | live counts | [`live`] | whoever watches a count is told its newest value soon, never a history |
 //! | traces | [`trace`] | sampled likes, each stage a span of the trace that is its event |
 //! | retention | [`retention`] | completed events and old tombstones are deleted in bounded batches, by one owner at a time |
 //!
@@ -25,6 +26,7 @@ pub mod circuit;
 mod config;
 mod confirm;
 pub mod consume;
+pub mod live;
 pub mod metrics;
 mod planted;
 pub mod probe;

@@ -44,6 +44,7 @@ pub(crate) fn register() {
         let _registered = histogram!(name);
     }
     journals(&[], Duration::ZERO);
+    live(0, 0);
     queue(0, 0);
 }
 
@@ -148,4 +149,10 @@ pub(crate) fn journals(status: &[ShardStatus], oldest_age: Duration) {
 pub(crate) fn queue(ready: u32, consumers: u32) {
     gauge!("queue_ready_messages").set(f64::from(ready));
     gauge!("queue_consumers").set(f64::from(consumers));
+}
+
+/// `live_streams`, `live_resources`: streams of live counts, and the different resources that they watch.
+pub(crate) fn live(streams: usize, resources: usize) {
+    gauge!("live_streams").set(streams as f64);
+    gauge!("live_resources").set(resources as f64);
 }

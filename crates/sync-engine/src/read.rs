@@ -36,9 +36,9 @@ pub struct CacheUse {
 }
 
 /// Neither cache nor database could answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("unavailable: {0}")]
-pub struct ReadError(String);
+pub struct ReadError(pub(crate) String);
 
 /// What was read, in the order of the question.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -70,6 +70,28 @@ enum Command {
         #[arg(required = true, value_parser = parse_resource)]
         resources: Vec<Resource>,
     },
+    /// Shows counts, and each change of them, until it is interrupted.
+    Watch {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Stop after so many updates; the first counts are one.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        updates: Option<u64>,
+        /// video:ID or comment:ID; at most 100.
+        #[arg(required = true, value_parser = parse_resource)]
+        resources: Vec<Resource>,
+    },
+    /// Shows what is liked and unliked most at the moment.
+    Hot {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only these: video or comment.
+        #[arg(long = "type")]
+        kind: Option<ResourceType>,
+        /// How many.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
+        limit: u32,
+    },
     /// Asks a server whether cache and database agree on resources; repairs nothing.
     Check(CheckArgs),
     /// Repairs resources, or everything; without --apply only says what would be done.
@@ -259,6 +281,12 @@ impl Command {
             Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike).await,
             Self::Counts { server, resources } => commands::counts(&server, &resources).await,
             Self::States { server, user, resources } => commands::states(&server, user, &resources).await,
+            Self::Watch { server, updates, resources } => {
+                let stop = CancellationToken::new();
+                tokio::spawn(interrupt_on_signal(stop.clone()));
+                commands::watch(&server, &resources, updates, stop).await
+            }
+            Self::Hot { server, kind, limit } => commands::hot(&server, kind, limit).await,
             Self::Check(args) => args.run().await,
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,

@@ -3,9 +3,12 @@
 use crate::Verdict;
 use crate::client::{ServerArgs, to_proto};
 use anyhow::Context;
-use domain::{Action, Resource, WritePath};
+use domain::{Action, Resource, ResourceType, WritePath};
 use event_store::{DatabaseConfig, EventStore};
 use interaction_proto::v1;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
 
 /// Applies pending migrations.
 pub async fn migrate(database_url: &str) -> anyhow::Result<Verdict> {
@@ -60,6 +63,87 @@ pub async fn states(server: &ServerArgs, user: i64, resources: &[Resource]) -> a
         println!("{resource}\t{}\tversion {}", if state.liked { "liked" } else { "not liked" }, state.version);
     }
     Ok(Verdict::Fine)
+}
+
+/// Prints the hottest resources, of one type or of all.
+pub async fn hot(server: &ServerArgs, kind: Option<ResourceType>, limit: u32) -> anyhow::Result<Verdict> {
+    let kind = match kind {
+        None => v1::ResourceType::Unspecified,
+        Some(ResourceType::Video) => v1::ResourceType::Video,
+        Some(ResourceType::Comment) => v1::ResourceType::Comment,
+    };
+    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+    let request = v1::ListHotResourcesRequest { r#type: kind.into(), limit };
+    let mut client = server.connect().await?;
+    let answer = client.list_hot_resources(request).await.context("hot resources were refused")?.into_inner();
+    let degraded = if answer.degraded { "\tdegraded" } else { "" };
+    for hot in answer.resources {
+        let (name, changes) = (name(hot.resource.as_ref()), hot.recent_changes);
+        println!("{name}\t{}\t{changes} recent changes{degraded}", hot.count);
+    }
+    Ok(Verdict::Fine)
+}
+
+/// Prints counts whenever they change, until `stop`, or until so many updates came. When the server goes away, watches again.
+pub async fn watch(
+    server: &ServerArgs,
+    resources: &[Resource],
+    updates: Option<u64>,
+    stop: CancellationToken,
+) -> anyhow::Result<Verdict> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let mut client = server.connect().await?;
+    let mut left = updates.unwrap_or(u64::MAX);
+    let watching = async {
+        loop {
+            let request = v1::WatchLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
+            let ended = match client.watch_like_counts(request).await {
+                Ok(stream) => print_updates(stream.into_inner(), &mut left).await,
+                Err(status) => Some(status),
+            };
+            match ended {
+                _ if left == 0 => return Ok(Verdict::Fine),
+                Some(status) if !matches!(status.code(), Code::Unavailable | Code::ResourceExhausted) => {
+                    return Err(status).context("watching was refused");
+                }
+                Some(status) => eprintln!("watching again: {}", status.message()),
+                None => eprintln!("watching again: the stream has ended"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => Ok(Verdict::Fine),
+        verdict = watching => verdict,
+    }
+}
+
+/// Why the stream ended, if it said so.
+async fn print_updates(mut stream: Streaming<v1::WatchLikeCountsResponse>, left: &mut u64) -> Option<Status> {
+    loop {
+        let update = match stream.message().await {
+            Ok(update) => update?,
+            Err(status) => return Some(status),
+        };
+        for count in &update.counts {
+            let degraded = if update.degraded { "\tdegraded" } else { "" };
+            println!("{}\t{}{degraded}", name(count.resource.as_ref()), count.count);
+        }
+        *left -= 1;
+        if *left == 0 {
+            return None;
+        }
+    }
+}
+
+/// A resource of an answer as it is written on the command line.
+fn name(resource: Option<&v1::Resource>) -> String {
+    let Some(resource) = resource else { return "?".to_owned() };
+    match resource.r#type() {
+        v1::ResourceType::Video => format!("video:{}", resource.id),
+        v1::ResourceType::Comment => format!("comment:{}", resource.id),
+        v1::ResourceType::Unspecified => format!("type {}:{}", resource.r#type, resource.id),
+    }
 }
 
 /// Prints which write path was ordered.

@@ -7,7 +7,7 @@
 //!   go on where they stopped ([`job`]).
 //! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
 //! - `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators (`consistency`).
-//! - `like`, `unlike`, `counts`, `states` are single calls for humans ([`commands`]).
+//! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
 //! that is wrong there must not be wrong here too.

@@ -46,6 +46,12 @@ impl House {
         self
     }
 
+    /// The value of `INTERACTION__<key>`.
+    pub(crate) fn setting(&self, key: &str) -> String {
+        let key = format!("INTERACTION__{key}");
+        self.settings.iter().find(|(name, _)| *name == key).unwrap().1.clone()
+    }
+
     fn run(&self, program: &str, ports: &[(&str, &PortLease)]) -> Binary {
         let settings = ports.iter().fold(self.clone(), |house, (key, port)| house.with(key, &port.addr().to_string()));
         let binary = Binary::build(program);
@@ -92,8 +98,12 @@ impl Server {
         self.http.addr().to_string()
     }
 
+    pub(crate) fn grpc_url(&self) -> String {
+        format!("http://{}", self.grpc.addr())
+    }
+
     pub(crate) async fn channel(&self) -> Channel {
-        let endpoint = Channel::from_shared(format!("http://{}", self.grpc.addr())).unwrap();
+        let endpoint = Channel::from_shared(self.grpc_url()).unwrap();
         eventually(PATIENCE, "a connection", async || endpoint.connect().await).await
     }
 

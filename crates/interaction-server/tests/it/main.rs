@@ -6,6 +6,7 @@ mod admin;
 mod calls;
 mod house;
 mod lists;
+mod live;
 mod operations;
 mod process;
 mod traces;

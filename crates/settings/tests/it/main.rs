@@ -36,6 +36,7 @@ fn mistakes_are_one_line_that_names_the_key() {
         ("rate_limiting:\n  user_action:\n    max_actions: 0\n", "rate_limiting.user_action.max_actions"),
         ("cache_management:\n  default_expiry: soon\n", "cache_management.default_expiry"),
         ("cache_management:\n  warmup:\n    max_rate: 1\n", "cache_management.warmup.max_rate"),
+        ("cache_management:\n  live_counts:\n    interval: 0s\n", "cache_management.live_counts.interval"),
         ("data_consistency:\n  batch_size: 0\n", "data_consistency.batch_size"),
         ("data_consistency:\n  history: 60d\n", "data_consistency.history"),
         ("data_consistency:\n  auto_fix:\n    strategy: guess\n", "data_consistency.auto_fix.strategy"),

@@ -30,14 +30,25 @@ async fn it_says_what_to_try_and_that_works() {
 
     let server = house.start_ready("").await;
     let mut client = house.client().await;
+    let request = v1::WatchLikeCountsRequest { resources: vec![video(42)] };
+    let mut watched = client.watch_like_counts(request).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().counts[0].count, 1);
     let answer = client.like(like(2, 42)).await.unwrap().into_inner();
     assert_eq!(answer.count, Some(2));
+    assert_eq!(watched.message().await.unwrap().unwrap().counts[0].count, 2);
     let request = v1::ListLikersRequest { resource: Some(video(42)), page_size: 10, page_token: String::new() };
     eventually(PATIENCE, "both users in the list", async || {
         let likers =
             client.clone().list_likers(request.clone()).await.map_err(|error| error.to_string())?.into_inner().likers;
         let users: Vec<i64> = likers.iter().map(|liker| liker.user_id).collect();
         if users == [2, 1] { Ok(()) } else { Err(format!("{users:?}")) }
+    })
+    .await;
+    eventually(PATIENCE, "the hottest", async || {
+        let hot = client.clone().list_hot_resources(v1::ListHotResourcesRequest::default()).await;
+        let hot = hot.map_err(|error| error.to_string())?.into_inner().resources;
+        let wanted = v1::HotResource { resource: Some(video(42)), count: 2, recent_changes: 2 };
+        if hot == [wanted] { Ok(()) } else { Err(format!("{hot:?}")) }
     })
     .await;
     house.end(server).await;

@@ -193,4 +193,20 @@ impl InteractionService for FakeServer {
     async fn list_likers(&self, _: Request<v1::ListLikersRequest>) -> Result<Response<v1::ListLikersResponse>, Status> {
         Err(Status::unimplemented("not needed"))
     }
+
+    async fn list_hot_resources(
+        &self,
+        _: Request<v1::ListHotResourcesRequest>,
+    ) -> Result<Response<v1::ListHotResourcesResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    type WatchLikeCountsStream = tokio_stream::Empty<Result<v1::WatchLikeCountsResponse, Status>>;
+
+    async fn watch_like_counts(
+        &self,
+        _: Request<v1::WatchLikeCountsRequest>,
+    ) -> Result<Response<Self::WatchLikeCountsStream>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
 }

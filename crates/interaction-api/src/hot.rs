@@ -1,0 +1,70 @@
+//! What is hot, for callers: the checker's ranking with the counts that readers are served.
+
+use crate::convert::{self, Violations, wire_resource};
+use crate::status;
+use consistency::Checker;
+use domain::Resource;
+use interaction_proto::v1;
+use std::sync::Arc;
+use std::time::Duration;
+use sync_engine::read::Reader;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tonic::Status;
+
+/// A ranking is given out for this long: however many callers ask, the database is asked once.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+type Ranking = Arc<Vec<(Resource, usize)>>;
+
+/// Answers `ListHotResources`. Clones share their ranking.
+#[derive(Clone)]
+pub struct HotList {
+    checker: Checker,
+    reader: Reader,
+    latest: Arc<Mutex<Option<(Instant, Ranking)>>>,
+}
+
+impl HotList {
+    /// Ranked by `checker`, counted by `reader`.
+    pub fn new(checker: Checker, reader: Reader) -> Self {
+        Self { checker, reader, latest: Arc::default() }
+    }
+
+    /// The hottest resources of a type, or of all.
+    pub async fn list(&self, request: v1::ListHotResourcesRequest) -> Result<v1::ListHotResourcesResponse, Status> {
+        let mut violations = Violations::default();
+        let kind = match request.r#type {
+            0 => None,
+            given => {
+                convert::resource_type(given).map_err(|invalid| violations.add(invalid.field, invalid.reason)).ok()
+            }
+        };
+        let limit = convert::page_size(&mut violations, "limit", request.limit);
+        violations.finish()?;
+        let ranking = self.ranking().await?;
+        let of_kind = ranking.iter().filter(|(resource, _)| kind.is_none_or(|kind| resource.kind == kind));
+        let (resources, changes): (Vec<Resource>, Vec<usize>) = of_kind.take(limit as usize).copied().unzip();
+        let read = self.reader.counts(&resources).await.map_err(|error| status::read(&error))?;
+        let each = resources.into_iter().zip(read.values).zip(changes);
+        let resources = each.map(|((resource, count), changes)| v1::HotResource {
+            resource: Some(wire_resource(resource)),
+            count,
+            recent_changes: i32::try_from(changes).unwrap_or(i32::MAX),
+        });
+        Ok(v1::ListHotResourcesResponse { resources: resources.collect(), degraded: read.degraded })
+    }
+
+    async fn ranking(&self) -> Result<Ranking, Status> {
+        let mut latest = self.latest.lock().await;
+        if let Some((at, ranking)) = &*latest
+            && at.elapsed() < FRESH_FOR
+        {
+            return Ok(Arc::clone(ranking));
+        }
+        let ranking = Box::pin(self.checker.hottest()).await;
+        let ranking = Arc::new(ranking.map_err(|error| status::operator(error.is_unavailable(), error.to_string()))?);
+        *latest = Some((Instant::now(), Arc::clone(&ranking)));
+        Ok(ranking)
+    }
+}

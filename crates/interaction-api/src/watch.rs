@@ -1,0 +1,63 @@
+//! Streams of live counts.
+
+use crate::convert::{self, Violations, wire_resource};
+use crate::status;
+use futures::stream::{BoxStream, StreamExt, unfold};
+use interaction_proto::v1;
+use sync_engine::live::{LiveCounts, LiveUpdate};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Most resources of one stream.
+pub const MAX_WATCHED: usize = 100;
+
+/// Messages of one stream. It is asked for the next one only when the last is on its way, so nothing piles up here.
+pub type Counts = BoxStream<'static, Result<v1::WatchLikeCountsResponse, Status>>;
+
+/// Answers `WatchLikeCounts`.
+#[derive(Clone)]
+pub struct Watch {
+    live: LiveCounts,
+    stop: CancellationToken,
+}
+
+impl Watch {
+    /// Streams end at `stop`.
+    pub const fn new(live: LiveCounts, stop: CancellationToken) -> Self {
+        Self { live, stop }
+    }
+
+    /// A stream, unless the request is wrong or there are too many.
+    pub fn begin(&self, request: v1::WatchLikeCountsRequest) -> Result<Counts, Status> {
+        let mut violations = Violations::default();
+        let resources = convert::resources(&mut violations, request.resources, MAX_WATCHED);
+        violations.finish()?;
+        if self.stop.is_cancelled() {
+            return Err(status::stopping());
+        }
+        let subscription = self.live.watch(&resources).map_err(|error| status::busy(error.to_string()))?;
+        let stop = self.stop.clone();
+        let messages = unfold(Some(subscription), move |subscription| {
+            let stop = stop.clone();
+            async move {
+                let mut subscription = subscription?;
+                let update = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => Err(status::stopping()),
+                    update = subscription.next() => update.map_err(|error| status::read(&error)),
+                };
+                Some(match update {
+                    Ok(update) => (Ok(message(update)), Some(subscription)),
+                    Err(last) => (Err(last), None),
+                })
+            }
+        });
+        Ok(messages.boxed())
+    }
+}
+
+fn message(update: LiveUpdate) -> v1::WatchLikeCountsResponse {
+    let counts = update.counts.into_iter();
+    let counts = counts.map(|(resource, count)| v1::LikeCount { resource: Some(wire_resource(resource)), count });
+    v1::WatchLikeCountsResponse { counts: counts.collect(), degraded: update.degraded }
+}

@@ -1,0 +1,239 @@
+//! Counts that are watched, and what is hot.
+
+use crate::house::{Client, House, PATIENCE, Server, comment, fresh_id, like, shared_server, video};
+use interaction_proto::v1;
+use std::time::{Duration, Instant};
+use test_support::{Binary, Proxy, eventually, expect_eq, http, shared};
+use tonic::transport::Channel;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt;
+
+/// Far less than the drain deadline, enough for a busy machine.
+const QUICKLY: Duration = Duration::from_secs(10);
+
+type Updates = Streaming<v1::WatchLikeCountsResponse>;
+
+async fn watch(client: &Client, resources: Vec<v1::Resource>) -> Result<Updates, Status> {
+    let request = v1::WatchLikeCountsRequest { resources };
+    client.clone().watch_like_counts(request).await.map(tonic::Response::into_inner)
+}
+
+/// The next message, or the end.
+async fn update(updates: &mut Updates) -> Result<(Vec<(i64, i64)>, bool), Status> {
+    let next = tokio::time::timeout(PATIENCE, updates.message()).await.expect("no update in time");
+    let message = next?.expect("the stream has ended without saying why");
+    let counts = message.counts.iter().map(|count| (count.resource.unwrap().id, count.count)).collect();
+    Ok((counts, message.degraded))
+}
+
+/// A client that takes hardly anything before it reads.
+async fn reluctant(server: &Server) -> Client {
+    let endpoint = Channel::from_shared(server.grpc_url()).unwrap().initial_stream_window_size(64);
+    Client::new(eventually(PATIENCE, "a connection", async || endpoint.connect().await).await)
+}
+
+/// Likes by users who never liked before, each seen by `watcher` before the next one.
+async fn likes_one_by_one(client: &mut Client, id: i64, likes: i64, watcher: &mut Updates) -> Vec<Duration> {
+    let mut took = Vec::new();
+    for _ in 0..likes {
+        let answer = client.like(like(fresh_id(), video(id))).await.unwrap().into_inner();
+        let answered = Instant::now();
+        while !update(watcher).await.unwrap().0.contains(&(id, answer.count.unwrap())) {}
+        took.push(answered.elapsed());
+    }
+    took
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_come_first_then_each_change_whichever_server_accepted_it() {
+    let house = House::new().await;
+    let (here, there) = tokio::join!(house.server().ready(), house.server().ready());
+    let (near, mut far) = (here.client().await, there.client().await);
+    far.like(like(fresh_id(), video(1))).await.unwrap();
+
+    let mut updates = watch(&near, vec![video(2), video(1), comment(1), video(2)]).await.unwrap();
+    assert_eq!(update(&mut updates).await.unwrap(), (vec![(2, 0), (1, 1), (1, 0)], false), "each once, in order");
+    far.like(like(fresh_id(), comment(1))).await.unwrap();
+    assert_eq!(update(&mut updates).await.unwrap(), (vec![(1, 1)], false));
+
+    let mut took = likes_one_by_one(&mut far, 2, 40, &mut updates).await;
+    took.sort_unstable();
+    println!("from the answer at one server to the update at the other: p50 {:?}, most {:?}", took[20], took[39]);
+
+    let (_, metrics) = http::get(&here.http(), "/metrics").await.unwrap();
+    assert!(metrics.contains("live_streams 1\n") && metrics.contains("live_resources 3\n"), "{metrics}");
+    drop(updates);
+    eventually(PATIENCE, "no stream", async || {
+        let (_, metrics) = http::get(&here.http(), "/metrics").await.unwrap();
+        metrics.contains("live_streams 0\n") && metrics.contains("live_resources 0\n")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_gets_the_latest_and_no_history() {
+    let house = House::new().await.with("CACHE_MANAGEMENT__LIVE_COUNTS__INTERVAL", "10ms");
+    let server = house.server().ready().await;
+    let mut client = server.client().await;
+    let (mut slow, mut fast) = (
+        watch(&reluctant(&server).await, vec![video(1)]).await.unwrap(),
+        watch(&client, vec![video(1)]).await.unwrap(),
+    );
+    assert_eq!(update(&mut fast).await.unwrap().0, [(1, 0)]);
+    likes_one_by_one(&mut client, 1, 60, &mut fast).await;
+
+    let mut seen = Vec::new();
+    while seen.last() != Some(&60) {
+        seen.extend(update(&mut slow).await.unwrap().0.iter().map(|(_, count)| *count));
+    }
+    assert!(seen.len() < 15, "sixty changes were waiting for who did not read: {seen:?}");
+    assert!(seen.is_sorted(), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_much_is_refused_and_room_is_made_again() {
+    let house = House::new().await;
+    let house = house.with("CACHE_MANAGEMENT__LIVE_COUNTS__MAX_STREAMS", "2");
+    let server = house.with("CACHE_MANAGEMENT__LIVE_COUNTS__MAX_RESOURCES", "3").server().ready().await;
+    let client = server.client().await;
+    let one = watch(&client, vec![video(1), video(2)]).await.unwrap();
+    let refused = async |resources| {
+        let status = watch(&client, resources).await.expect_err("accepted");
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+        assert!(status.get_error_details().retry_info().is_some_and(|info| info.retry_delay > Some(Duration::ZERO)));
+        status.message().to_owned()
+    };
+    assert!(refused(vec![video(3), video(4)]).await.contains("3 different resources"));
+    let _other = watch(&client, vec![video(2), video(3)]).await.unwrap();
+    assert!(refused(vec![video(1)]).await.contains("2 streams"));
+    drop(one);
+    eventually(PATIENCE, "room", async || watch(&client, vec![video(4)]).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mistakes_are_named() {
+    let client = shared_server().await.client().await;
+    let fields = |status: Status| {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+        let details = status.get_error_details();
+        details.bad_request().unwrap().field_violations.iter().map(|one| one.field.clone()).collect::<Vec<_>>()
+    };
+    let mut all = Vec::new();
+    for resources in [vec![], (1..=101).map(video).collect(), vec![video(1), video(0)]] {
+        all.extend(fields(watch(&client, resources).await.expect_err("accepted")));
+    }
+    assert_eq!(all, ["resources", "resources", "resources[1].resource.id"]);
+    let hot = v1::ListHotResourcesRequest { r#type: 77, limit: 101 };
+    assert_eq!(fields(client.clone().list_hot_resources(hot).await.unwrap_err()), ["type", "limit"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_do_not_hold_up_the_end_of_the_server_even_if_nobody_reads_them() {
+    let house = House::new().await.with("CACHE_MANAGEMENT__LIVE_COUNTS__INTERVAL", "10ms");
+    let server = house.server().ready().await;
+    let mut client = server.client().await;
+    let mut updates = watch(&client, vec![video(1)]).await.unwrap();
+    assert_eq!(update(&mut updates).await.unwrap().0, [(1, 0)]);
+    server.binary.terminate().unwrap();
+    let status = update(&mut updates).await.expect_err("goes on");
+    assert_eq!(status.code(), Code::Unavailable, "{status:?}");
+    assert!(status.get_error_details().retry_info().is_some(), "{status:?}");
+    let status = server.binary.wait_exit(QUICKLY).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.binary.log());
+    assert!(!server.binary.log().contains("cutting"), "{}", server.binary.log());
+
+    let server = house.server().ready().await;
+    client = server.client().await;
+    let stalled = watch(&reluctant(&server).await, vec![video(1)]).await.unwrap();
+    let mut updates = watch(&client, vec![video(1)]).await.unwrap();
+    update(&mut updates).await.unwrap();
+    likes_one_by_one(&mut client, 1, 20, &mut updates).await;
+    server.binary.terminate().unwrap();
+    let status = server.binary.wait_exit(QUICKLY).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.binary.log());
+    assert!(server.binary.log().contains("cutting"), "it was not stalled: {}", server.binary.log());
+    drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_cache_counts_are_marked_and_it_recovers() {
+    let (redis, mariadb) = tokio::join!(shared::redis(), shared::mariadb());
+    let (redis, mariadb) = (redis.unwrap(), mariadb.unwrap());
+    let plain = House::new().await;
+    let to_redis = Proxy::start(redis.addr().unwrap()).await.unwrap();
+    let to_mariadb = Proxy::start(mariadb.addr().unwrap()).await.unwrap();
+    let database = to_mariadb.url_of(&plain.setting("DATABASE__URL"));
+    let consumer = plain.consumer().ready().await;
+    let house = plain.clone().with("REDIS__URL", &to_redis.url_of(redis.url())).with("DATABASE__URL", &database);
+    let server = house.server().ready().await;
+    let mut client = server.client().await;
+    client.like(like(1, video(1))).await.unwrap();
+    eventually(PATIENCE, "a settled like", async || {
+        let (_, body) = http::get(&server.http(), "/cache/stats").await.unwrap();
+        if body.contains("\"pending\":0,") { Ok(()) } else { Err(body) }
+    })
+    .await;
+
+    let mut updates = watch(&client, vec![video(1)]).await.unwrap();
+    assert_eq!(update(&mut updates).await.unwrap(), (vec![(1, 1)], false));
+    to_redis.cut().await;
+    assert_eq!(update(&mut updates).await.unwrap(), (vec![(1, 1)], true));
+    let answer = client.like(like(2, video(1))).await.unwrap().into_inner();
+    assert!(answer.degraded, "{answer:?}");
+    assert_eq!(update(&mut updates).await.unwrap(), (vec![(1, 2)], true));
+
+    to_mariadb.cut().await;
+    eventually(PATIENCE, "a refusal", async || {
+        let mut refused = watch(&client, vec![video(2)]).await.map_err(|status| status.to_string())?;
+        let status = update(&mut refused).await.err().ok_or("counts without any store")?;
+        let retry = status.get_error_details().retry_info().is_some();
+        expect_eq((status.code(), retry), (Code::Unavailable, true))
+    })
+    .await;
+
+    to_mariadb.restore().await.unwrap();
+    to_redis.restore().await.unwrap();
+    // The stream that was open all the time.
+    while update(&mut updates).await.unwrap() != (vec![(1, 2)], false) {}
+    client.like(like(3, video(1))).await.unwrap();
+    while update(&mut updates).await.unwrap() != (vec![(1, 3)], false) {}
+    drop(consumer);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_hottest_come_first_with_their_counts() {
+    let house = House::new().await;
+    let (server, consumer) = (house.server().ready().await, house.consumer().ready().await);
+    let mut client = server.client().await;
+    for (resource, likes) in [(video(2), 3), (video(3), 5), (comment(9), 4)] {
+        for user in 1..=likes {
+            client.like(like(user, resource)).await.unwrap();
+        }
+    }
+    let hot = async |kind: v1::ResourceType, limit| {
+        let request = v1::ListHotResourcesRequest { r#type: kind.into(), limit };
+        let answer = client.clone().list_hot_resources(request).await.unwrap().into_inner();
+        assert!(!answer.degraded);
+        let each = answer.resources.iter().map(|hot| (hot.resource.unwrap(), hot.count, hot.recent_changes));
+        each.collect::<Vec<_>>()
+    };
+    let all = [(video(3), 5, 5), (comment(9), 4, 4), (video(2), 3, 3)];
+    eventually(PATIENCE, "three hot resources", async || {
+        expect_eq(hot(v1::ResourceType::Unspecified, 0).await, all.to_vec())
+    })
+    .await;
+    assert_eq!(hot(v1::ResourceType::Unspecified, 1).await, all[..1]);
+    assert_eq!(hot(v1::ResourceType::Video, 100).await, [all[0], all[2]]);
+    assert_eq!(hot(v1::ResourceType::Comment, 100).await, [all[1]]);
+
+    let syncctl = async |args: &[&str]| {
+        let program = Binary::build("syncctl").args(args).arg("--addr").arg(server.grpc_url()).start().unwrap();
+        let status = program.wait_exit(PATIENCE).await.unwrap();
+        (status.code(), program.log())
+    };
+    let (code, said) = syncctl(&["hot", "--type", "video", "--limit", "1"]).await;
+    assert_eq!((code, said.trim()), (Some(0), "video:3\t5\t5 recent changes"));
+    let (code, said) = syncctl(&["watch", "--updates", "1", "comment:9", "video:1"]).await;
+    assert_eq!((code, said.trim()), (Some(0), "comment:9\t4\nvideo:1\t0"));
+    drop(consumer);
+}

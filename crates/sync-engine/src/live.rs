@@ -1,0 +1,226 @@
+//! Live counts: what readers are served, told to whoever watches.
+//!
+//! One poller per process reads the union of what is watched, so a change is seen whichever server accepted it, and
+//! accepting a like costs nothing for it. Nothing is queued: the [`board`] holds one newest count per resource, a
+//! subscription remembers what it was told last, and the difference is its news. So a slow reader misses what was in
+//! between and gets the newest, and its memory is bounded by what it watches.
+//!
+//! While the cache is away the database is asked, at a slower pace, and counts are marked degraded. While neither answers,
+//! who watches hears nothing, and who begins to watch is refused.
+
+mod board;
+
+use crate::metrics;
+use crate::read::{ReadError, Reader};
+use board::Board;
+use domain::Resource;
+use serde::Deserialize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Counters that are read at once; between two such reads likes get their turn on the connection that they share.
+const CHUNK: usize = 500;
+
+/// From round to round while the cache is away.
+const DEGRADED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Section `cache_management.live_counts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LiveConfig {
+    /// How often what is watched is read.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Most streams of one server.
+    pub max_streams: usize,
+    /// Most different resources that all streams of one server watch together.
+    pub max_resources: usize,
+}
+
+impl Default for LiveConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_millis(100), max_streams: 1_000, max_resources: 2_000 }
+    }
+}
+
+impl LiveConfig {
+    /// Checks the bounds; the error names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        if !(Duration::from_millis(10)..=Duration::from_secs(60)).contains(&self.interval) {
+            return Err(format!("cache_management.live_counts.interval: must be 10ms to 60s, got {:?}", self.interval));
+        }
+        for (key, value) in [("max_streams", self.max_streams), ("max_resources", self.max_resources)] {
+            if !(1..=100_000).contains(&value) {
+                return Err(format!("cache_management.live_counts.{key}: must be 1 to 100000, got {value}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No more can be watched at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LiveError {
+    /// Too many streams.
+    #[error("this server has {0} streams of live counts already")]
+    Streams(usize),
+    /// Too many different resources.
+    #[error("this server may watch {0} different resources")]
+    Resources(usize),
+}
+
+/// Counts that changed, each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveUpdate {
+    /// The newest counts.
+    pub counts: Vec<(Resource, i64)>,
+    /// Whether the cache was away when one of them was read.
+    pub degraded: bool,
+}
+
+/// What one process watches. Clones are the same one.
+#[derive(Clone)]
+pub struct LiveCounts(Arc<Hub>);
+
+struct Hub {
+    reader: Reader,
+    config: LiveConfig,
+    board: Mutex<Board>,
+    /// Somebody waits for first counts.
+    asked: Notify,
+}
+
+impl Hub {
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveCounts {
+    /// Nothing is read before [`run`](Self::run) does, and nothing while nobody watches. The reader should be one of its own:
+    /// it counts what was found in the cache, and polls are not what callers asked.
+    pub fn new(reader: Reader, config: LiveConfig) -> Self {
+        Self(Arc::new(Hub { reader, config, board: Mutex::default(), asked: Notify::new() }))
+    }
+
+    /// Begins to watch; repeated resources count once.
+    pub fn watch(&self, resources: &[Resource]) -> Result<Subscription, LiveError> {
+        let woken = Arc::new(Notify::new());
+        let ticket = {
+            let mut board = self.0.board();
+            let ticket = board.join(resources, &woken, &self.0.config)?;
+            metrics::live(board.streams(), board.resources());
+            ticket
+        };
+        self.0.asked.notify_one();
+        Ok(Subscription { hub: Arc::clone(&self.0), ticket, woken, started: false })
+    }
+
+    /// Streams at the moment.
+    pub fn streams(&self) -> usize {
+        self.0.board().streams()
+    }
+
+    /// Reads what is watched. Until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = Box::pin(self.poll()) => {}
+        }
+    }
+
+    async fn poll(&self) {
+        let mut due = Instant::now();
+        loop {
+            let watched = self.streams() > 0;
+            tokio::select! {
+                biased;
+                () = sleep_until(due), if watched => {
+                    let began = Instant::now();
+                    let well = self.round(true).await;
+                    due = began + if well { self.0.config.interval } else { DEGRADED_INTERVAL.max(self.0.config.interval) };
+                }
+                // First counts do not wait for their turn.
+                () = self.0.asked.notified() => {
+                    self.round(false).await;
+                }
+            }
+        }
+    }
+
+    /// Reads everything, or what is asked for, and tells it; whether the cache answered.
+    async fn round(&self, everything: bool) -> bool {
+        let (round, resources) = self.0.board().begin(everything);
+        let mut well = true;
+        for some in resources.chunks(CHUNK) {
+            match self.0.reader.counts(some).await {
+                Ok(read) => {
+                    well &= !read.degraded;
+                    self.0.board().publish(round, some, &read.values, read.degraded);
+                }
+                Err(error) => {
+                    well = false;
+                    self.0.board().fail(some, &error);
+                }
+            }
+        }
+        well
+    }
+}
+
+/// One stream's view. Dropping it ends it.
+pub struct Subscription {
+    hub: Arc<Hub>,
+    ticket: board::Ticket,
+    woken: Arc<Notify>,
+    started: bool,
+}
+
+impl Subscription {
+    /// At first all counts, read after the subscription began; then what has changed since the last call, as soon as
+    /// something has. An error only if the first counts cannot be read.
+    ///
+    /// A call that is dropped loses nothing.
+    pub async fn next(&mut self) -> Result<LiveUpdate, ReadError> {
+        loop {
+            {
+                let board = self.hub.board();
+                if let Some(update) = board.news(&mut self.ticket) {
+                    self.started = true;
+                    return Ok(update);
+                }
+                if !self.started
+                    && let Some(error) = board.failure(&self.ticket)
+                {
+                    return Err(error);
+                }
+            }
+            self.woken.notified().await;
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut board = self.hub.board();
+        board.leave(&self.ticket);
+        metrics::live(board.streams(), board.resources());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_named() {
+        assert!(LiveConfig::default().validate().is_ok());
+        let error = LiveConfig { max_streams: 0, ..LiveConfig::default() }.validate().unwrap_err();
+        assert!(error.starts_with("cache_management.live_counts.max_streams: "), "{error}");
+        let error = LiveConfig { interval: Duration::ZERO, ..LiveConfig::default() }.validate().unwrap_err();
+        assert!(error.starts_with("cache_management.live_counts.interval: "), "{error}");
+    }
+}
