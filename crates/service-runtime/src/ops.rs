@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -91,6 +92,8 @@ pub fn router(context: &Context, routes: Router) -> Router {
 
 /// Serves until `shutdown`, then lets requests end, for at most five seconds.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) -> std::io::Result<()> {
+    // Handlers may ask who called.
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
     let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let late = async {
         shutdown.cancelled().await;

@@ -10,7 +10,8 @@
 //! | retry | [`retry`] | parked events come back with backoff, then end as dead letters |
 //! | refresh | [`refresh`] | degraded writes are told to the cache before it serves again |
 //! | warm-up | [`warm`] | counters and pairs are cached before somebody asks, never over newer ones |
-//! | retention | [`retention`] | completed events and old tombstones are deleted in bounded batches, by one owner at a time |
+//! | operators | [`events`], [`explain`] | failed events are replayed or discarded, with exactly-once effect; one pair's story is told |
+//! | retention | [`retention`] | completed and discarded events and old tombstones are deleted in bounded batches, by one owner at a time |
 //!
 //! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
 //! by versions ([`domain::fold()`]) in the database and by revisions in the cache, never by "was this seen before".
@@ -24,6 +25,8 @@ pub mod circuit;
 mod config;
 mod confirm;
 pub mod consume;
+pub mod events;
+pub mod explain;
 pub mod metrics;
 mod planted;
 pub mod probe;

@@ -212,7 +212,7 @@ struct VerifyArgs {
     /// Write every lost pair to this file, in the form that --allow-loss reads.
     #[arg(long)]
     lost_file: Option<PathBuf>,
-    /// Dead events in the ledger are no failure.
+    /// Dead and discarded events in the ledger are no failure.
     #[arg(long)]
     allow_dead: bool,
     /// Others wrote too: rows outside the oplogs are no failure.
