@@ -6,8 +6,8 @@ use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::script::Script;
 use crate::settle::encode_state;
-use domain::{Pair, ShardId, Version};
 use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome};
+use domain::{Pair, ShardId, Version};
 
 pub(crate) struct Repair {
     fence: Script,

@@ -1,6 +1,7 @@
 //! What is hot: ranked by the newest entries of the ledger, so the hot path pays nothing for it.
 
 use crate::check::Inspector;
+use crate::checker::Checker;
 use crate::error::CheckError;
 use domain::{Pair, Resource};
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ const EVENTS: u32 = 5_000;
 /// The hottest resources, and pairs that changed last.
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
-    pub(crate) resources: Vec<Resource>,
+    /// Each with its number among the newest events.
+    pub(crate) resources: Vec<(Resource, usize)>,
     pub(crate) pairs: Vec<Pair>,
 }
 
@@ -27,6 +29,13 @@ impl Inspector {
         ranked.truncate(resources as usize);
         pairs.sort_unstable();
         pairs.dedup();
-        Ok(Hot { resources: ranked.into_iter().map(|(resource, _)| resource).collect(), pairs })
+        Ok(Hot { resources: ranked, pairs })
+    }
+}
+
+impl Checker {
+    /// The hottest resources, each with its number among the newest events.
+    pub async fn hot_resources(&self, resources: u32) -> Result<Vec<(Resource, usize)>, CheckError> {
+        Ok(self.inspector().hot(resources).await?.resources)
     }
 }

@@ -2,9 +2,7 @@
 
 use crate::error::StoreError;
 use crate::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
-use crate::likes::{
-    PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
-};
+use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome};
 use crate::repair::Fenced;
 use crate::sql::Script;
 use crate::store::{EventStore, rows};
@@ -72,7 +70,11 @@ impl EventStore {
             match self.transaction("apply", || self.apply_once(&batch, token)).await? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Discarded(ids) => {
-                    kept = events.iter().filter(|event| batch.has(event) && !ids.contains(&event.intent.id)).cloned().collect();
+                    kept = events
+                        .iter()
+                        .filter(|event| batch.has(event) && !ids.contains(&event.intent.id))
+                        .cloned()
+                        .collect();
                     if kept.is_empty() {
                         return Ok(Fenced::Done(Applied::default()));
                     }

@@ -208,11 +208,8 @@ pub(crate) const FINAL: &str = "status IN ('completed', 'discarded')";
 /// Ledger rows of applied events, sorted by id. A row of a failed event becomes completed, a completed or discarded one
 /// stays.
 pub(crate) fn record_completed(script: &mut Script, events: &[&LikeEvent], now: DateTime<Utc>) {
-    let upsert = script.dialect().overwrite(
-        "id",
-        &["next_retry_at", "processed_at", "updated_at", "status"],
-        Some(FINAL),
-    );
+    let upsert =
+        script.dialect().overwrite("id", &["next_retry_at", "processed_at", "updated_at", "status"], Some(FINAL));
     for chunk in events.chunks(CHUNK) {
         script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
         script.words(", status, processed_at, updated_at) VALUES ");

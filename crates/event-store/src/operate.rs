@@ -97,7 +97,9 @@ impl EventStore {
                     let due = pace.due(n);
                     let together = (n..).take(rest.len().min(CHUNK)).take_while(|n| pace.due(*n) == due).count();
                     let (step, later) = rest.split_at(together);
-                    script.begin("UPDATE sync_events SET status = 'failed', retry_count = 0, next_retry_at = ").time(due);
+                    script
+                        .begin("UPDATE sync_events SET status = 'failed', retry_count = 0, next_retry_at = ")
+                        .time(due);
                     script.words(", updated_at = ").time(now).words(" WHERE ");
                     id_in(&mut script, step);
                     n += together;
@@ -130,7 +132,9 @@ impl EventStore {
             let ids: Vec<Uuid> = entries.iter().map(|entry| entry.event.intent.id).collect();
             let mut script = self.script();
             for chunk in ids.chunks(CHUNK) {
-                script.begin("UPDATE sync_events SET status = 'discarded', next_retry_at = NULL, processed_at = ").time(now);
+                script
+                    .begin("UPDATE sync_events SET status = 'discarded', next_retry_at = NULL, processed_at = ")
+                    .time(now);
                 script.words(", updated_at = ").time(now).words(" WHERE ");
                 id_in(&mut script, chunk);
             }
@@ -174,7 +178,8 @@ impl EventStore {
         let id = Uuid::now_v7();
         let actor: String = operation.actor.chars().take(MAX_ACTOR_LEN).collect();
         let mut script = self.script();
-        script.begin("INSERT INTO operator_actions (id, action, actor, reason, selection, events, created_at) VALUES (");
+        script
+            .begin("INSERT INTO operator_actions (id, action, actor, reason, selection, events, created_at) VALUES (");
         script.uuid(id).words(",").name(action).words(",").text(&actor).words(",");
         script.text_or_null(operation.reason.as_deref().map(cut)).words(",");
         script.text_or_null(operation.selection.as_deref().map(cut)).words(",");
@@ -208,7 +213,11 @@ impl EventStore {
             script.words(") ORDER BY a.id");
         }
         let results = self.read(&script).await?;
-        results.iter().flatten().map(|row| Ok((uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?)?, action_of(row, 1)?))).collect()
+        results
+            .iter()
+            .flatten()
+            .map(|row| Ok((uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?)?, action_of(row, 1)?)))
+            .collect()
     }
 }
 

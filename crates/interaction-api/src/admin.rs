@@ -1,6 +1,7 @@
 //! `interaction.v1.SyncAdminService`, and the same for ops HTTP ([`routes`]).
 
 mod events;
+mod overview;
 mod routes;
 mod wire;
 
@@ -8,8 +9,9 @@ use crate::convert::{self, Violations};
 use crate::{page, status};
 use axum::http::StatusCode;
 use consistency::{CheckError, Checker, DEFAULT_HOURS, MAX_HOURS};
-use domain::cache::{CacheError, ShardStatus};
 use domain::Pair;
+use event_bus::Publisher;
+use domain::cache::{CacheError, ShardStatus};
 use event_store::{EventStatus, Operation};
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminService;
@@ -23,6 +25,8 @@ use sync_engine::warm::{MAX_RESOURCES, Warmer, WarmupError, WarmupPlan};
 use tonic::{Request, Response, Status};
 
 pub use routes::routes;
+
+use overview::Desk;
 
 /// Most resources that one call may name.
 pub const MAX_LISTED: usize = 5_000;
@@ -77,6 +81,7 @@ pub struct Admin {
     warmer: Warmer,
     checker: Checker,
     operator: Operator,
+    desk: Desk,
 }
 
 /// `GET /cache/stats`.
@@ -97,10 +102,16 @@ pub struct CacheStats {
 }
 
 impl Admin {
-    /// All parts of one server.
-    pub fn new(stores: Stores, reader: Reader, warmer: Warmer, checker: Checker) -> Self {
+    /// All parts of one server; `queue` asks how much waits there, if there is a broker.
+    pub fn new(
+        stores: Stores,
+        reader: Reader,
+        warmer: Warmer,
+        checker: Checker,
+        queue: Option<Publisher>,
+    ) -> Self {
         let operator = Operator::new(stores.clone());
-        Self { stores, reader, warmer, checker, operator }
+        Self { stores, reader, warmer, checker, operator, desk: Desk::new(queue) }
     }
 
     /// The journals' books and what reads found.
@@ -232,7 +243,8 @@ impl SyncAdminService for Admin {
         let peer = request.remote_addr();
         let v1::ReplayEventsRequest { selection, dry_run, actor, reason } = request.into_inner();
         let (selection, operation) = operating(selection, peer, actor, reason, false)?;
-        let operated = self.operator.replay(selection, operation, dry_run).await.map_err(|error| operate_failed(&error))?;
+        let operated =
+            self.operator.replay(selection, operation, dry_run).await.map_err(|error| operate_failed(&error))?;
         Ok(Response::new(wire::replayed(&operated)))
     }
 

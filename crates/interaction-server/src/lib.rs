@@ -1,6 +1,5 @@
 //! The gRPC server in front of Redis, RabbitMQ and MySQL; everything but its stores is [`interaction_api`].
 
-use axum::Router;
 use interaction_api::Sockets;
 use service_runtime::Context;
 use settings::Settings;
@@ -10,5 +9,5 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&settings.service).await?;
     let stores = settings.stores().await?;
     let broker = Some(settings.rabbitmq.clone());
-    interaction_api::serve(context, settings, sockets, stores, broker, Router::new()).await
+    interaction_api::serve(context, settings, sockets, stores, broker).await
 }

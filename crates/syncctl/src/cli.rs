@@ -5,6 +5,7 @@ mod migration;
 use crate::client::parse_resource;
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
+use crate::events::{EventsArgs, ExplainArgs};
 use crate::generate::{Generator, Shape};
 use crate::load::{self, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
@@ -77,6 +78,10 @@ enum Command {
     Reconcile(Box<ReconcileArgs>),
     /// Has a server cache counters before somebody asks for them.
     Warmup(WarmupArgs),
+    /// Lists a server's events, and replays or discards those that failed.
+    Events(Box<EventsArgs>),
+    /// Tells what became of a user's likes of a resource.
+    Explain(ExplainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -265,6 +270,8 @@ impl Command {
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
             Self::Warmup(args) => args.run().await,
+            Self::Events(args) => args.run().await,
+            Self::Explain(args) => args.run().await,
         }
     }
 }

@@ -117,8 +117,7 @@ pub(super) async fn story(
 }
 
 fn answer(operated: &Operated) -> Response {
-    let skipped: Vec<_> =
-        operated.skipped.iter().map(|one| json!({ "id": one.id, "status": one.status })).collect();
+    let skipped: Vec<_> = operated.skipped.iter().map(|one| json!({ "id": one.id, "status": one.status })).collect();
     Json(json!({
         "dry_run": operated.dry_run,
         "count": operated.events.len(),
@@ -157,9 +156,7 @@ fn page_token(body: &mut Body) -> Result<Option<Uuid>, String> {
 fn filter(body: &mut Body) -> Result<EventFilter, String> {
     let status = match body.text("status", 16)? {
         None => None,
-        Some(word) => {
-            Some(word.parse::<EventStatus>().map_err(|invalid| body.bad("status", &invalid.reason))?)
-        }
+        Some(word) => Some(word.parse::<EventStatus>().map_err(|invalid| body.bad("status", &invalid.reason))?),
     };
     let resource = body.optional_resource()?;
     let user = match body.id("user_id")? {
@@ -168,9 +165,9 @@ fn filter(body: &mut Body) -> Result<EventFilter, String> {
     };
     let mut time = |name: &str| {
         let Some(text) = body.text(name, MAX_TIME_LEN)? else { return Ok(None) };
-        DateTime::parse_from_rfc3339(&text).map(|time| Some(time.to_utc())).map_err(|_| {
-            body.bad(name, &format!("expected a time such as 2026-01-31T07:00:00Z, got {text:?}"))
-        })
+        DateTime::parse_from_rfc3339(&text)
+            .map(|time| Some(time.to_utc()))
+            .map_err(|_| body.bad(name, &format!("expected a time such as 2026-01-31T07:00:00Z, got {text:?}")))
     };
     Ok(EventFilter { status, resource, user, since: time("since")?, until: time("until")? })
 }

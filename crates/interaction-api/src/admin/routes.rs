@@ -8,11 +8,12 @@
 //! | `POST /events/replay {"ids": ["..."]}` or `{"filter": {"status": "dead", ...}, "limit": 100, "page_token": ""}`, with `"dry_run"`, `"actor"`, `"reason"` | which events will be tried again ([`sync_engine::events`]) |
 //! | `POST /events/discard`, the same with a `"reason"` that must be given | which events were given up |
 //! | `GET /explain?user_id=1&resource_type=video&resource_id=1` | [`Explanation`](sync_engine::explain::Explanation) |
+//! | `GET /overview` | circuits, journal, queue, lag, ledger by status, hot resources, operators' last actions; null where a store is away |
 //! | `POST /cache/warmup {"top_resources": 100, "recent_events": 100, "resources": [{"resource_type": "video", "resource_id": 1}]}` | [`WarmupReport`](sync_engine::warm::WarmupReport); nothing, or `{}`, asks for what is configured |
 //!
 //! Errors: 400 that names the field, 429 while a warm-up is running, 503 while a store is away.
 
-use super::{Admin, MAX_LISTED, Refusal, bad, events};
+use super::{Admin, MAX_LISTED, Refusal, bad, events, overview};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -32,6 +33,7 @@ pub fn routes(admin: Admin) -> Router {
         .route("/events/replay", post(events::replay))
         .route("/events/discard", post(events::discard))
         .route("/explain", get(events::story))
+        .route("/overview", get(overview::overview))
         .with_state(admin)
         .merge(checks)
 }

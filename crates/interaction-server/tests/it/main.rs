@@ -4,6 +4,7 @@
 
 mod admin;
 mod calls;
+mod events;
 mod house;
 mod lists;
 mod operations;
