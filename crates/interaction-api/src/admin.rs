@@ -10,8 +10,8 @@ use crate::{page, status};
 use axum::http::StatusCode;
 use consistency::{CheckError, Checker, DEFAULT_HOURS, MAX_HOURS};
 use domain::Pair;
-use event_bus::Publisher;
 use domain::cache::{CacheError, ShardStatus};
+use event_bus::Publisher;
 use event_store::{EventStatus, Operation};
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminService;
@@ -103,13 +103,7 @@ pub struct CacheStats {
 
 impl Admin {
     /// All parts of one server; `queue` asks how much waits there, if there is a broker.
-    pub fn new(
-        stores: Stores,
-        reader: Reader,
-        warmer: Warmer,
-        checker: Checker,
-        queue: Option<Publisher>,
-    ) -> Self {
+    pub fn new(stores: Stores, reader: Reader, warmer: Warmer, checker: Checker, queue: Option<Publisher>) -> Self {
         let operator = Operator::new(stores.clone());
         Self { stores, reader, warmer, checker, operator, desk: Desk::new(queue) }
     }

@@ -45,10 +45,9 @@ mod tests {
         for never in ["<script>", "<style", " style=", " onclick", " onload", "http://localhost", "https://"] {
             assert!(!page.contains(never), "{never}");
         }
-        for (name, text) in [
-            ("css", include_str!("dashboard/dashboard.css")),
-            ("js", include_str!("dashboard/dashboard.js")),
-        ] {
+        for (name, text) in
+            [("css", include_str!("dashboard/dashboard.css")), ("js", include_str!("dashboard/dashboard.js"))]
+        {
             for never in ["http:", "https:", "@import", "innerHTML", "eval(", "url("] {
                 assert!(!text.contains(never), "{name}: {never}");
             }

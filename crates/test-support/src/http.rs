@@ -6,10 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const LIMIT: Duration = Duration::from_secs(10);
-const MAX_ANSWER_BYTES: u64 = 8 << 20;
+const LIMIT: Duration = Duration::from_secs(30);
+const MAX_ANSWER_BYTES: u64 = 32 << 20;
 
-/// Status code and body of `http://<addr><path>`; at most 8 MiB within 10 s. Chunked bodies come as sent.
+/// Status code and body of `http://<addr><path>`; at most 32 MiB within 30 s. Chunked bodies come as sent.
 pub async fn get(addr: &str, path: &str) -> Result<(u16, String)> {
     request(addr, "GET", path, "").await
 }

@@ -6,6 +6,7 @@
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
 //! - [`Proxy`]: a TCP link that can be cut, frozen and slowed.
 //! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
+//! - [`Browser`]: a headless Chromium to look at pages with.
 //! - [`eventually`]: waits for a condition and says what it last saw.
 //! - [`build`]: short builders of domain values.
 //!
@@ -15,6 +16,7 @@
 //! Deliberately absent: containers, and any client library of the servers.
 
 mod binary;
+mod browser;
 pub mod build;
 pub mod cache_contract;
 mod database;
@@ -34,6 +36,7 @@ mod server;
 pub mod shared;
 
 pub use binary::{Binary, BinaryBuilder};
+pub use browser::Browser;
 pub use database::{execute_sql, fresh_database};
 pub use eventually::{Observed, eventually, expect_eq, try_eventually};
 pub use mariadb::{MariaDb, MariaDbOptions};

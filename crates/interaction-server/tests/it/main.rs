@@ -4,6 +4,7 @@
 
 mod admin;
 mod calls;
+mod dashboard;
 mod events;
 mod house;
 mod lists;
