@@ -32,9 +32,19 @@ async fn exchange(addr: &str, method: &str, path: &str, body: &str) -> Result<(u
     );
     stream.write_all(request.as_bytes()).await.context("send")?;
     let mut answer = Vec::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await.context("receive")?;
+    let mut stream = stream.take(MAX_ANSWER_BYTES);
+    // Not every server closes when it was asked to.
+    while !is_whole(&answer) && stream.read_buf(&mut answer).await.context("receive")? > 0 {}
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").context("no end of headers")?;
     let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).context("no status code")?;
     Ok((status, body.to_owned()))
+}
+
+/// Whether these are all the bytes that a `Content-Length` promised.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }

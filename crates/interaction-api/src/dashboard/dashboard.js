@@ -32,6 +32,8 @@ const post = (path, body) => ask(path, {
 
 // ---- showing ----
 
+const present = (children) => children.filter((child) => child !== null && child !== undefined);
+
 /// An element with attributes and children; strings become text, never markup.
 function el(name, attributes = {}, ...children) {
   const node = document.createElement(name);
@@ -40,7 +42,7 @@ function el(name, attributes = {}, ...children) {
     else if (value === true) node.setAttribute(key, "");
     else if (value !== false && value !== null && value !== undefined) node.setAttribute(key, value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...present(children));
   return node;
 }
 
@@ -122,6 +124,7 @@ async function look() {
     const count = since(name + "_count");
     return count ? since(name + "_sum") / count : seen[name + "_count"] ? seen[name + "_sum"] / seen[name + "_count"] : null;
   };
+  $("batch-messages").hidden = !overview.broker;
   put("batch-publish", brief(batch("publish_batch_size")));
   put("batch-apply", brief(batch("apply_batch_size")));
   put("batch-note", since("apply_batch_size_count") || since("publish_batch_size_count") ? "in the last second" : "on average since its start");
@@ -238,7 +241,7 @@ function row(one, open) {
     el("td", {}, chip(one.status)),
     el("td", { "data-label": "" }, `${one.action} `, el("span", { class: "nowrap" }, `${one.resource_type}:${one.resource_id}`), el("span", { class: "quiet nowrap" }, ` user ${one.user_id}`)),
     el("td", { "data-label": "accepted" }, when(one.accepted_at)),
-    el("td", { "data-label": "retries" }, one.max_retries ? `${one.retry_count} of ${one.max_retries}` : "–", one.next_retry_at ? el("span", { class: "quiet nowrap" }, " next ", when(one.next_retry_at)) : null),
+    el("td", { "data-label": "retries" }, one.max_retries ? el("span", { class: "nowrap" }, `${one.retry_count} of ${one.max_retries}`) : "–", one.next_retry_at ? el("span", { class: "quiet nowrap" }, " next ", when(one.next_retry_at)) : null),
     el("td", { class: "error" }, el("details", { open, "data-id": one.id }, el("summary", { "data-key": `more-${one.id}` }, one.error || (last ? `${last.action} by ${last.actor}` : "details")),
       el("dl", { class: "facts" }, ...facts.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, String(value))])))),
     el("td", { class: "act" },
@@ -368,10 +371,11 @@ async function explain() {
       ["cached pair", told.cache ? state(told.cache.pair) : "the cache is away"],
       ["cached count", told.cache ? (told.cache.count ? `${told.cache.count.served}, ${told.cache.count.pending} pending` : "none") : "the cache is away"],
     ];
-    node.replaceChildren(
+    node.replaceChildren(...present([
       steps.length ? el("ol", { class: "story" }, ...steps) : el("p", {}, "No event of it is known."),
       told.searched_since ? el("p", { class: "quiet" }, "Completed events before ", when(told.searched_since), " may be missing.") : null,
-      el("dl", { class: "facts" }, ...now.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)])));
+      el("dl", { class: "facts" }, ...now.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)])),
+    ]));
   } catch (error) {
     failed(node, error);
   }
