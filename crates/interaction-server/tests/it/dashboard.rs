@@ -37,7 +37,7 @@ async fn assert_quiet(browser: &Browser) {
 
 /// Every control says what it is, and no two things have one id.
 const UNNAMED: &str = "
-    const named = (one) => one.ariaLabel || one.labels?.length || one.innerText.trim();
+    const named = (one) => one.ariaLabel || one.labels?.length || one.textContent.trim();
     const bad = [...document.querySelectorAll('button, input, select, summary, a')].filter((one) => !named(one));
     const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);
     return bad.map((one) => one.outerHTML).concat(ids.filter((id, i) => ids.indexOf(id) !== i));";
