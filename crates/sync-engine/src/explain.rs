@@ -299,7 +299,11 @@ impl Known {
             add("applied", None, "the history has it".to_owned());
         }
         if journaled && in_journal == Some(false) {
-            add("settled", None, "the journal has no entry of it any more".to_owned());
+            let held = match self.ledger.as_ref().map(|entry| entry.status) {
+                Some(EventStatus::Completed) | None => "",
+                Some(_) => ": the ledger has it instead",
+            };
+            add("settled", None, format!("the journal has no entry of it any more{held}"));
         }
         if journaled && in_journal.is_none() {
             add("settled", None, "unknown: the cache did not answer".to_owned());

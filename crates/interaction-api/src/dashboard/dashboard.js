@@ -135,7 +135,7 @@ async function look() {
   const parts = Object.entries(health.parts).map(([name, part]) => {
     const circuit = { redis: "cache", journal: "cache", mysql: "database", database: "database", rabbitmq: "broker" }[name];
     const open = circuit && overview.circuits[circuit];
-    return el("li", {}, name, chip(circuit ? (open ? "open" : "closed") : part.status, part.status === "ok" ? "ok" : "down"),
+    return el("li", { title: part.detail || null }, name.replaceAll("_", " "), chip(circuit ? (open ? "open" : "closed") : part.status, part.status),
       part.status === "ok" ? null : el("span", { class: "quiet" }, part.detail));
   });
   $("parts").replaceChildren(...parts);
