@@ -6,6 +6,7 @@ use deadpool_redis::redis::cmd;
 use domain::codec::encode_payload;
 use domain::{Action, PairState, Version};
 use event_store::{FailedEvent, Operation};
+use std::time::Duration;
 use test_support::build::{comment_pair, event, intent, video_pair};
 use tokio_util::sync::CancellationToken;
 
