@@ -166,13 +166,18 @@ build_programs() {
 
 # --- installing
 
-# need_packages: installs the servers where their programs are missing.
+# need_packages [BROWSER]: installs the servers where their programs are missing; given any argument, also what tests look
+# at pages with.
 need_packages() {
   local missing=()
   command -v redis-server >/dev/null || missing+=(redis-server)
   rabbitmq_program >/dev/null || missing+=(rabbitmq-server)
   command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null && command -v mariadb >/dev/null ||
     missing+=(mariadb-server)
+  if (($#)); then
+    command -v chromium >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
+  fi
   ((${#missing[@]})) || return 0
   install_packages "${missing[@]}"
 }

@@ -95,7 +95,7 @@ step() {
 }
 
 install() {
-  need_packages
+  need_packages browser
   command -v cc >/dev/null || die "a C compiler is missing: apt-get install build-essential"
   command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
   local component

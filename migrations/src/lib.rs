@@ -4,6 +4,7 @@
 //! that stopped half way is simply run again. [`run`] holds a lock, so processes that start together all come up.
 
 mod m20260101_000001_create_tables;
+mod m20260201_000001_operators;
 mod schema;
 
 use sea_orm_migration::MigratorTrait;
@@ -26,7 +27,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20260101_000001_create_tables::Migration)]
+        vec![Box::new(m20260101_000001_create_tables::Migration), Box::new(m20260201_000001_operators::Migration)]
     }
 }
 

@@ -139,6 +139,10 @@ impl LikeCache for RedisCache {
         self.fill.states(&self.connections, &self.keys, &self.rules, states).await
     }
 
+    async fn forget_states(&self, states: &[(Pair, Version)]) -> CacheResult<()> {
+        self.repair.forget(&self.connections, &self.keys, states).await
+    }
+
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
         journal::status(&self.connections, &self.keys, &self.rules).await
     }

@@ -1,17 +1,19 @@
-//! `repair_count.lua`, `repair_pair.lua`, `fence_repairs.lua`: what the checker writes, each as compare-and-set.
+//! `repair_count.lua`, `repair_pair.lua`, `fence_repairs.lua`: what the checker writes, each as compare-and-set; and
+//! `forget_pair.lua`, for discarded events.
 
 use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::script::Script;
 use crate::settle::encode_state;
-use domain::ShardId;
 use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome};
+use domain::{Pair, ShardId, Version};
 
 pub(crate) struct Repair {
     fence: Script,
     count: Script,
     pair: Script,
+    forget: Script,
 }
 
 impl Repair {
@@ -20,6 +22,7 @@ impl Repair {
             fence: Script::new(include_str!("scripts/fence_repairs.lua")),
             count: Script::new(include_str!("scripts/repair_count.lua")),
             pair: Script::new(include_str!("scripts/repair_pair.lua")),
+            forget: Script::new(include_str!("scripts/forget_pair.lua")),
         }
     }
 
@@ -67,6 +70,20 @@ impl Repair {
         call.arg(keys.clock(rules.shards.of(repair.pair.resource))).arg(keys.pair(repair.pair));
         call.arg(token).arg(encode_state(repair.seen)).arg(encode_state(repair.row));
         self.pair.run(connections, &call).await.map(outcome).map_err(cache_error)
+    }
+
+    pub(crate) async fn forget(
+        &self,
+        connections: &Connections,
+        keys: &Keys,
+        states: &[(Pair, Version)],
+    ) -> CacheResult<()> {
+        let calls = states.iter().map(|(pair, version)| async move {
+            let mut call = self.forget.call(1);
+            call.arg(keys.pair(*pair)).arg(version.0);
+            self.forget.run::<i64>(connections, &call).await
+        });
+        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
     }
 }
 

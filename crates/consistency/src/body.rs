@@ -1,4 +1,5 @@
-//! JSON bodies of operators' calls: objects of a few known fields. Every mistake is one line that begins with the field.
+//! Operators' calls by HTTP: JSON objects, or queries, of a few known fields. Every mistake is one line that begins with
+//! the field.
 
 use domain::{Resource, ResourceType};
 use serde_json::{Map, Value};
@@ -21,6 +22,27 @@ impl Body {
         Self::of(value, "", known)
     }
 
+    /// The parameters of a query; `numbers` are those that are whole numbers.
+    pub fn query(
+        given: impl IntoIterator<Item = (String, String)>,
+        known: &[&str],
+        numbers: &[&str],
+    ) -> Result<Self, String> {
+        let value = |name: &str, text: String| match text.parse::<i64>() {
+            Ok(number) if numbers.contains(&name) => Value::from(number),
+            _ => Value::String(text),
+        };
+        let fields: Map<String, Value> =
+            given.into_iter().map(|(name, text)| (name.clone(), value(&name, text))).collect();
+        Self::of(Value::Object(fields), "", known)
+    }
+
+    /// An object under `name` with none but these fields.
+    pub fn object(&mut self, name: &str, known: &[&str]) -> Result<Option<Self>, String> {
+        let prefix = format!("{}{name}.", self.prefix);
+        self.take(name).map(|value| Self::of(value, &prefix, known)).transpose()
+    }
+
     fn of(value: Value, prefix: &str, known: &[&str]) -> Result<Self, String> {
         let Value::Object(fields) = value else {
             let name = if prefix.is_empty() { "body" } else { prefix.trim_end_matches('.') };
@@ -32,7 +54,8 @@ impl Body {
         }
     }
 
-    fn bad(&self, name: &str, reason: &str) -> String {
+    /// A mistake in a field.
+    pub fn bad(&self, name: &str, reason: &str) -> String {
         format!("{}{name}: {reason}", self.prefix)
     }
 
@@ -57,6 +80,48 @@ impl Body {
             Some(number) => Ok(Some(number)),
             None => Err(self.bad(name, &format!("expected 0 to {most}, got {value}"))),
         }
+    }
+
+    /// A text of at most `most` bytes; none if it is not there or empty.
+    pub fn text(&mut self, name: &str, most: usize) -> Result<Option<String>, String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.len() > most => {
+                Err(self.bad(name, &format!("expected at most {most} bytes, got {}", text.len())))
+            }
+            Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Some(other) => Err(self.bad(name, &format!("expected a text, got {other}"))),
+        }
+    }
+
+    /// A list of texts, at most `most`; none if it is not there.
+    pub fn texts(&mut self, name: &str, most: usize) -> Result<Option<Vec<String>>, String> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let Value::Array(values) = value else { return Err(self.bad(name, "expected a list")) };
+        if values.len() > most {
+            return Err(self.bad(name, &format!("expected at most {most}, got {}", values.len())));
+        }
+        let one = |(i, value)| match value {
+            Value::String(text) => Ok(text),
+            other => Err(self.bad(&format!("{name}[{i}]"), &format!("expected a text, got {other}"))),
+        };
+        values.into_iter().enumerate().map(one).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A whole number greater than 0.
+    pub fn id(&mut self, name: &str) -> Result<Option<i64>, String> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        match value.as_i64() {
+            Some(id) if id > 0 => Ok(Some(id)),
+            Some(id) => Err(self.bad(name, &format!("must be greater than 0, got {id}"))),
+            None => Err(self.bad(name, &format!("expected a whole number, got {value}"))),
+        }
+    }
+
+    /// The same as [`resource`](Self::resource); none if neither field is there.
+    pub fn optional_resource(&mut self) -> Result<Option<Resource>, String> {
+        let given = ["resource_type", "resource_id"].iter().any(|name| self.fields.contains_key(*name));
+        if given { self.resource().map(Some) } else { Ok(None) }
     }
 
     /// `resource_type` and `resource_id`.

@@ -12,7 +12,8 @@ const EVENTS: u32 = 5_000;
 /// The hottest resources, and pairs that changed last.
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
-    pub(crate) resources: Vec<Resource>,
+    /// Each with its number among the newest events.
+    pub(crate) resources: Vec<(Resource, usize)>,
     pub(crate) pairs: Vec<Pair>,
 }
 

@@ -9,7 +9,7 @@ use crate::pairs::action_of;
 use crate::verdict::{Finding, Kind, RepairNote, Side, Subject, Verdict, judge_stored};
 use domain::cache::{CountRepair, PairRepair, RepairOutcome, SettledResource, Settlement};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
-use event_store::{Applied, Fenced};
+use event_store::{Applied, EventStatus, Fenced};
 use uuid::Uuid;
 
 /// Repairs what an [`Inspector`] found.
@@ -124,6 +124,10 @@ impl Mender {
         let row = self.row_of(pair).await?;
         let (before, after) = (Some(cache), Some(Side::from(row)));
         let seen = state_of(cache);
+        if seen.version > row.version && self.discarded(pair, seen.version).await? {
+            self.inspector.stores.cache.forget_states(&[(pair, seen.version)]).await?;
+            return Ok(note("forget", "repaired", before, after));
+        }
         if seen.version < row.version {
             let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, row)] };
             self.inspector.stores.cache.settle(&settlement).await?;
@@ -143,6 +147,10 @@ impl Mender {
         let seen = state_of(cache);
         if seen.version < row.version || seen.liked == row.liked {
             return Ok(note("row", "changed", Some(row.into()), None));
+        }
+        if self.discarded(pair, seen.version).await? {
+            // An operator has decided that already, against the cache.
+            return self.cached_pair(finding, pair, token).await;
         }
         // At equal versions the row would win or tie; one more is the smallest that says what the cache says.
         let version = seen.version.max(Version(row.version.0 + 1));
@@ -188,6 +196,10 @@ impl Mender {
         let report = self.inspector.stores.cache.settle(&settlement).await?;
         let outcome = if report.removed > 0 { "repaired" } else { "changed" };
         Ok(note("settle_entry", outcome, finding.cache, None))
+    }
+
+    async fn discarded(&self, pair: Pair, version: Version) -> Result<bool, CheckError> {
+        self.inspector.ledger_has(EventStatus::Discarded, pair, version).await
     }
 
     async fn row_of(&self, pair: Pair) -> Result<PairState, CheckError> {

@@ -21,6 +21,9 @@ impl PairSight {
         let detail = match self.verdict {
             Verdict::Missing => "the cache accepted what neither row, journal nor ledger has",
             Verdict::Stuck => "the event failed and waits in the ledger",
+            Verdict::Drift if self.cached.is_some_and(|cached| cached.version > self.row.version) => {
+                "the cache still shows an event that was discarded"
+            }
             _ => "",
         };
         Finding {
@@ -120,20 +123,34 @@ impl Inspector {
             return Ok(if old { Verdict::Stuck } else { Verdict::InFlight });
         }
         for status in [EventStatus::Failed, EventStatus::Processing, EventStatus::Dead, EventStatus::Pending] {
-            let filter = EventFilter {
-                status: Some(status),
-                resource: Some(sight.pair.resource),
-                user: Some(sight.pair.user),
-                ..EventFilter::default()
-            };
-            let page = self.stores.database.list_events(&filter, 100, None).await?;
-            if page.events.iter().any(|entry| entry.event.version == version) {
+            if self.ledger_has(status, sight.pair, version).await? {
                 return Ok(Verdict::Stuck);
             }
+        }
+        if self.ledger_has(EventStatus::Discarded, sight.pair, version).await? {
+            // On the list of what the cache is told, from the moment of the discard on.
+            let untold = self.untold().await?;
+            return Ok(if untold.has(sight.pair.resource) { Verdict::InFlight } else { Verdict::Drift });
         }
         // Between the looks at row and journal it may have been committed and settled.
         let now = self.look_at_pairs(&[sight.pair]).await?;
         Ok(if now.first() == Some(sight) { Verdict::Missing } else { Verdict::InFlight })
+    }
+
+    pub(crate) async fn ledger_has(
+        &self,
+        status: EventStatus,
+        pair: Pair,
+        version: Version,
+    ) -> Result<bool, CheckError> {
+        let filter = EventFilter {
+            status: Some(status),
+            resource: Some(pair.resource),
+            user: Some(pair.user),
+            ..EventFilter::default()
+        };
+        let page = self.stores.database.list_events(&filter, 100, None).await?;
+        Ok(page.events.iter().any(|entry| entry.event.version == version))
     }
 }
 

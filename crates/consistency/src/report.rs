@@ -65,7 +65,8 @@ pub struct LagReport {
 }
 
 impl LagReport {
-    fn of(mut lags: Vec<i64>) -> Self {
+    /// Of milliseconds in any order.
+    pub fn of(mut lags: Vec<i64>) -> Self {
         lags.sort_unstable();
         let at = |percent: usize| lags.get((lags.len() * percent / 100).min(lags.len().saturating_sub(1))).copied();
         let [p50_ms, p95_ms, p99_ms, max_ms] = [50, 95, 99, 100].map(|percent| at(percent).unwrap_or(0));

@@ -2,6 +2,7 @@
 
 use crate::check::Inspector;
 use crate::error::CheckError;
+use chrono::{DateTime, Utc};
 use domain::Resource;
 use std::collections::BTreeSet;
 
@@ -27,9 +28,9 @@ impl Inspector {
     /// and is not on the list, and is stale afterwards, is told by nobody. A list that nobody shortens excuses nothing.
     pub(crate) async fn untold(&self) -> Result<Untold, CheckError> {
         let list = self.stores.database.take_refreshes(ENTRIES).await?;
-        let now = self.stores.now();
-        let young = |version| now.since(version) <= self.stuck_after;
-        if !list.first().is_some_and(|oldest| young(oldest.version)) {
+        let now = self.wall_clock();
+        let young = |listed_at: DateTime<Utc>| (now - listed_at).to_std().map_or(true, |age| age <= self.stuck_after);
+        if !list.first().is_some_and(|oldest| young(oldest.listed_at)) {
             return Ok(Untold::default());
         }
         let all = list.len() >= ENTRIES as usize;

@@ -320,6 +320,13 @@ pub trait LikeCache: Send + Sync + 'static {
     /// Caches pairs that are not cached, or cached in an older state.
     async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()>;
 
+    /// Forgets cached pairs that are still as this version left them: its event was discarded, and the database answers for
+    /// the pair. Whatever was accepted or refreshed since stays.
+    async fn forget_states(&self, states: &[(Pair, Version)]) -> CacheResult<()> {
+        let _ = states;
+        Err(Unsupported.into())
+    }
+
     /// Every shard's books.
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>>;
 

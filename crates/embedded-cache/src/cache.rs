@@ -226,6 +226,13 @@ impl LikeCache for EmbeddedCache {
         Ok(())
     }
 
+    async fn forget_states(&self, states: &[(Pair, Version)]) -> CacheResult<()> {
+        for (pair, version) in states {
+            self.shards.of(pair.resource).forget_state(*pair, *version);
+        }
+        Ok(())
+    }
+
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
         let now = self.now();
         Ok(self.shards.each().map(|shard| shard.status(now)).collect())

@@ -1,17 +1,16 @@
 //! Applying a batch of accepted events: the one way by which journal entries become rows.
 
 use crate::error::StoreError;
-use crate::ledger::{record_behaviors, record_completed};
-use crate::likes::{
-    PairEvent, Reading, Snapshot, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
-};
-use crate::pool::Tx;
+use crate::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
+use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome};
 use crate::repair::Fenced;
 use crate::sql::Script;
-use crate::store::EventStore;
+use crate::store::{EventStore, rows};
 use chrono::{DateTime, Utc};
 use domain::codec::MAX_BATCH;
 use domain::{LikeEvent, Pair, PairState, Resource, StoredCount};
+use std::collections::HashSet;
+use uuid::Uuid;
 
 /// What the database holds after a batch, as of its commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +27,10 @@ pub struct Applied {
 struct Batch {
     /// First round trip: ledger, behaviours, locks, reads.
     record_and_lock: Script,
+    /// The statement that asks whether anything is discarded.
+    any_discarded: usize,
+    /// In the order of the ledger.
+    ids: Vec<Uuid>,
     reading: Reading,
     touched: Touched,
     events: Vec<PairEvent>,
@@ -37,8 +40,8 @@ struct Batch {
 impl EventStore {
     /// Applies a batch in one transaction: ledger, behaviours, pairs, counters.
     ///
-    /// Duplicates, old events and any order are fine, within the batch and across batches. `now` is the time of
-    /// processing; all other times come from the versions. At most [`MAX_BATCH`] events.
+    /// Duplicates, old events and any order are fine, within the batch and across batches. Discarded events are left out.
+    /// `now` is the time of processing; all other times come from the versions. At most [`MAX_BATCH`] events.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
@@ -60,18 +63,45 @@ impl EventStore {
             return Ok(Fenced::Done(Applied::default()));
         }
         check_size(events.len())?;
-        let batch = self.prepare(events, now);
-        self.transaction("apply", || self.apply_once(&batch, token)).await
+        let mut batch = self.prepare(events, now);
+        let mut kept: Vec<LikeEvent>;
+        // Whoever is found discarded stays so, and is not asked about again: this ends.
+        loop {
+            match self.transaction("apply", || self.apply_once(&batch, token)).await? {
+                Attempt::Done(done) => return Ok(done),
+                Attempt::Discarded(ids) => {
+                    kept = events
+                        .iter()
+                        .filter(|event| batch.has(event) && !ids.contains(&event.intent.id))
+                        .cloned()
+                        .collect();
+                    if kept.is_empty() {
+                        return Ok(Fenced::Done(Applied::default()));
+                    }
+                    batch = self.prepare(&kept, now);
+                }
+            }
+        }
     }
 
-    async fn apply_once(&self, batch: &Batch, token: Option<u64>) -> Result<Fenced<Applied>, StoreError> {
+    async fn apply_once(&self, batch: &Batch, token: Option<u64>) -> Result<Attempt, StoreError> {
         let mut tx = self.begin().await?;
         if let Some(token) = token
             && self.lock_token(&mut tx).await? > token
         {
-            return Ok(Fenced::Refused);
+            return Ok(Attempt::Done(Fenced::Refused));
         }
-        let snapshot = self.record_and_lock(&mut tx, batch).await?;
+        let results = tx.run(&batch.record_and_lock).await?;
+        if !rows(&results, batch.any_discarded).is_empty() {
+            let mut script = self.script();
+            let statements = discarded_ids(&mut script, batch.ids.iter().copied());
+            let discarded = read_existing(&tx.run(&script).await?, statements)?;
+            if !discarded.is_empty() {
+                return Ok(Attempt::Discarded(discarded));
+            }
+        }
+        let mut snapshot = batch.reading.snapshot(&results)?;
+        create_missing(&mut tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
         // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
         fail::fail_point!("store.ledger_inserted");
         let outcome = fold_events(&snapshot, &batch.events);
@@ -81,7 +111,7 @@ impl EventStore {
         fail::fail_point!("store.before_commit", |_| Err(StoreError::Unavailable("failpoint".into())));
         tx.commit().await?;
         let changed_pairs = outcome.changed_pairs.len();
-        Ok(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs }))
+        Ok(Attempt::Done(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs })))
     }
 
     fn prepare(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Batch {
@@ -90,18 +120,28 @@ impl EventStore {
         let touched = Touched::by(&pair_events);
 
         let mut script = self.script();
+        // Recording locks the ledger's rows, those of discarded events too: who discards one of these now waits, and finds
+        // it completed. So what this statement does not see is discarded by nobody before the commit.
         record_completed(&mut script, &by_id, now);
+        let any_discarded = any_discarded(&mut script);
         record_behaviors(&mut script, &by_id);
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
-        Batch { record_and_lock: script, reading, touched, events: pair_events, now }
+        let ids = by_id.iter().map(|event| event.intent.id).collect();
+        Batch { record_and_lock: script, any_discarded, ids, reading, touched, events: pair_events, now }
     }
+}
 
-    async fn record_and_lock(&self, tx: &mut Tx, batch: &Batch) -> Result<Snapshot, StoreError> {
-        let results = tx.run(&batch.record_and_lock).await?;
-        let mut snapshot = batch.reading.snapshot(&results)?;
-        create_missing(tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
-        Ok(snapshot)
+impl Batch {
+    fn has(&self, event: &LikeEvent) -> bool {
+        self.ids.binary_search(&event.intent.id).is_ok()
     }
+}
+
+/// What became of one transaction.
+enum Attempt {
+    Done(Fenced<Applied>),
+    /// Rolled back: these must be left out.
+    Discarded(HashSet<Uuid>),
 }
 
 /// A batch is one transaction and few statements, so it has a bound.

@@ -35,11 +35,14 @@ pub enum EventStatus {
     Failed,
     /// Given up, until an operator replays it.
     Dead,
+    /// Given up for good by an operator: whatever brings it again, it is not applied.
+    Discarded,
 }
 
 impl EventStatus {
     /// Every status.
-    pub const ALL: [Self; 5] = [Self::Pending, Self::Processing, Self::Completed, Self::Failed, Self::Dead];
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Processing, Self::Completed, Self::Failed, Self::Dead, Self::Discarded];
 
     /// As stored.
     pub const fn name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl EventStatus {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Dead => "dead",
+            Self::Discarded => "discarded",
         }
     }
 }
@@ -87,7 +91,7 @@ pub struct LedgerEntry {
     pub error: Option<String>,
     /// When it was accepted.
     pub created_at: DateTime<Utc>,
-    /// When it was completed.
+    /// When it was completed or discarded.
     pub processed_at: Option<DateTime<Utc>>,
     /// Last change of this row.
     pub updated_at: DateTime<Utc>,
@@ -135,6 +139,15 @@ impl EventStore {
         select_entries(&mut script).words(" WHERE id = ").uuid(id);
         let results = self.read(&script).await?;
         rows(&results, 0).first().map(entry_of).transpose()
+    }
+
+    /// These events, by id; unknown ones are left out.
+    pub async fn events(&self, ids: &[Uuid]) -> Result<Vec<LedgerEntry>, StoreError> {
+        let mut script = self.script();
+        for chunk in ids.chunks(CHUNK) {
+            id_in(select_entries(&mut script).words(" WHERE "), chunk).words(" ORDER BY id");
+        }
+        self.read(&script).await?.iter().flatten().map(entry_of).collect()
     }
 
     /// Lists events, newest id first (ids carry the time they were made). `after` is the last page's `next`.
@@ -189,13 +202,14 @@ impl EventStore {
     }
 }
 
-/// Ledger rows of applied events, sorted by id. A row of a failed event becomes completed, a completed one stays.
+/// What a row of the ledger must not leave: only these are final.
+pub(crate) const FINAL: &str = "status IN ('completed', 'discarded')";
+
+/// Ledger rows of applied events, sorted by id. A row of a failed event becomes completed, a completed or discarded one
+/// stays.
 pub(crate) fn record_completed(script: &mut Script, events: &[&LikeEvent], now: DateTime<Utc>) {
-    let upsert = script.dialect().overwrite(
-        "id",
-        &["next_retry_at", "processed_at", "updated_at", "status"],
-        Some("status = 'completed'"),
-    );
+    let upsert =
+        script.dialect().overwrite("id", &["next_retry_at", "processed_at", "updated_at", "status"], Some(FINAL));
     for chunk in events.chunks(CHUNK) {
         script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
         script.words(", status, processed_at, updated_at) VALUES ");
@@ -248,10 +262,14 @@ pub(crate) fn event_values(script: &mut Script, event: &LikeEvent) {
 
 /// Reads which of some ids the ledger has as completed; gives the statements for [`read_existing`].
 pub(crate) fn existing_ids(script: &mut Script, ids: impl Iterator<Item = Uuid>) -> Range<usize> {
+    ids_with_status(script, EventStatus::Completed, ids)
+}
+
+fn ids_with_status(script: &mut Script, status: EventStatus, ids: impl Iterator<Item = Uuid>) -> Range<usize> {
     let first = script.statements();
     let ids: Vec<Uuid> = ids.collect();
     for chunk in ids.chunks(CHUNK) {
-        script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND ");
+        script.begin("SELECT id FROM sync_events WHERE status = ").name(status.name()).words(" AND ");
         id_in(script, chunk);
     }
     first..script.statements()
@@ -262,6 +280,18 @@ pub(crate) fn read_existing(results: &Results, statements: Range<usize>) -> Resu
         .flat_map(|statement| rows(results, statement))
         .map(|row| uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?))
         .collect()
+}
+
+/// Whether any event at all is discarded: the one question about it that every batch asks. Gives its statement.
+pub(crate) fn any_discarded(script: &mut Script) -> usize {
+    let statement = script.statements();
+    script.begin("SELECT id FROM sync_events WHERE status = 'discarded' LIMIT 1");
+    statement
+}
+
+/// Reads which of some ids are discarded; the result is for [`read_existing`].
+pub(crate) fn discarded_ids(script: &mut Script, ids: impl Iterator<Item = Uuid>) -> Range<usize> {
+    ids_with_status(script, EventStatus::Discarded, ids)
 }
 
 pub(crate) fn id_in<'s>(script: &'s mut Script, ids: &[Uuid]) -> &'s mut Script {
@@ -310,7 +340,7 @@ pub(crate) fn entry_of(row: &QueryResult) -> Result<LedgerEntry, StoreError> {
     })
 }
 
-fn uuid_of(bytes: &[u8]) -> Result<Uuid, StoreError> {
+pub(crate) fn uuid_of(bytes: &[u8]) -> Result<Uuid, StoreError> {
     Uuid::from_slice(bytes).map_err(|error| StoreError::corrupt(TABLE, error))
 }
 

@@ -1,7 +1,7 @@
-//! What the cache must be told of after degraded writes: a list in the database, written with them.
+//! What the cache must be told of after degraded writes and discarded events: a list in the database, written with them.
 
 use crate::error::StoreError;
-use crate::sql::{CHUNK, Script};
+use crate::sql::{CHUNK, Script, utc};
 use crate::store::{EventStore, get, rows};
 use chrono::{DateTime, Utc};
 use domain::{Pair, PairState, Version};
@@ -15,15 +15,17 @@ pub struct Refresh {
     pub id: i64,
     /// What to refresh; read its row anew, it may have changed since.
     pub pair: Pair,
-    /// Version of the degraded write.
+    /// Version of the degraded write, or of the discarded event: the row has it, or a newer one, only in the first case.
     pub version: Version,
+    /// When it was put on the list.
+    pub listed_at: DateTime<Utc>,
 }
 
 impl EventStore {
     /// Oldest entries of the list, at most `limit`. They stay until deleted: refreshing twice is harmless.
     pub async fn take_refreshes(&self, limit: u32) -> Result<Vec<Refresh>, StoreError> {
         let mut script = self.script();
-        script.begin("SELECT id, resource_type, resource_id, user_id, version FROM cache_refreshes ORDER BY id LIMIT ");
+        script.begin("SELECT id, resource_type, resource_id, user_id, version, created_at FROM cache_refreshes ORDER BY id LIMIT ");
         script.int(i64::from(limit));
         let results = self.read(&script).await?;
         rows(&results, 0)
@@ -32,7 +34,12 @@ impl EventStore {
                 let kind = get::<String>(row, 1, TABLE)?.parse().map_err(|error| StoreError::corrupt(TABLE, error))?;
                 let pair = Pair::new(get(row, 3, TABLE)?, kind, get(row, 2, TABLE)?)
                     .map_err(|error| StoreError::corrupt(TABLE, error))?;
-                Ok(Refresh { id: get(row, 0, TABLE)?, pair, version: Version(get(row, 4, TABLE)?) })
+                Ok(Refresh {
+                    id: get(row, 0, TABLE)?,
+                    pair,
+                    version: Version(get(row, 4, TABLE)?),
+                    listed_at: utc(get(row, 5, TABLE)?),
+                })
             })
             .collect()
     }

@@ -1,4 +1,4 @@
-//! Bounded deletes of what nobody needs any more. Failed and dead events are never deleted here.
+//! Bounded deletes of what nobody needs any more. Failed and dead events are never deleted here, discarded ones are.
 
 use crate::error::StoreError;
 use crate::ledger::id_in;
@@ -8,6 +8,7 @@ use crate::sql::{CHUNK, first_id_of};
 use crate::store::{EventStore, get, row, rows};
 use chrono::{DateTime, Utc};
 use domain::{ResourceType, Version};
+use sea_orm::QueryResult;
 use uuid::Uuid;
 
 /// Place in a table of pairs, in order of its primary key.
@@ -35,11 +36,7 @@ impl EventStore {
         script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at IS NULL AND id < ");
         script.uuid(first_id_of(before)).words(" ORDER BY id LIMIT ").int(i64::from(limit));
         let results = self.read(&script).await?;
-        let mut ids = Vec::new();
-        for row in rows(&results, 0) {
-            let bytes: Vec<u8> = get(row, 0, "sync_events")?;
-            ids.push(Uuid::from_slice(&bytes).map_err(|error| StoreError::corrupt("sync_events", error))?);
-        }
+        let ids = ids_of(rows(&results, 0), "sync_events")?;
         for chunk in ids.chunks(CHUNK) {
             let mut script = self.script();
             script.begin("DELETE FROM sync_events WHERE status = 'completed' AND ");
@@ -49,7 +46,44 @@ impl EventStore {
         Ok(ids.len() as u64)
     }
 
-    /// Version of the oldest event that is not completed: a replay may still bring it.
+    /// Deletes up to `limit` events that were discarded before `before`, with what operators did with them; gives how many.
+    pub async fn purge_discarded(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
+        let mut script = self.script();
+        script.begin("SELECT id FROM sync_events WHERE status = 'discarded' AND processed_at < ").time(before);
+        script.words(" ORDER BY id LIMIT ").int(i64::from(limit));
+        let results = self.read(&script).await?;
+        let ids = ids_of(rows(&results, 0), "sync_events")?;
+        for chunk in ids.chunks(CHUNK) {
+            let mut script = self.script();
+            script.begin("DELETE FROM sync_events WHERE status = 'discarded' AND ");
+            id_in(&mut script, chunk);
+            self.write("purge_discarded", &script).await?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    /// Deletes up to `limit` of what operators did before `before`; gives how many calls of theirs.
+    pub async fn purge_operator_actions(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
+        let mut script = self.script();
+        script.begin("SELECT id FROM operator_actions WHERE id < ").uuid(first_id_of(before));
+        script.words(" ORDER BY id LIMIT ").int(i64::from(limit));
+        let results = self.read(&script).await?;
+        let ids = ids_of(rows(&results, 0), "operator_actions")?;
+        for chunk in ids.chunks(CHUNK) {
+            let mut script = self.script();
+            for (table, column) in [("operator_events", "action_id"), ("operator_actions", "id")] {
+                script.begin("DELETE FROM ").words(table).words(" WHERE ").words(column).words(" IN (");
+                script.list(chunk, |script, id| {
+                    script.uuid(*id);
+                });
+                script.words(")");
+            }
+            self.write("purge_operator_actions", &script).await?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    /// Version of the oldest event that is neither completed nor discarded: a replay may still bring it.
     pub async fn oldest_unfinished(&self) -> Result<Option<Version>, StoreError> {
         let mut script = self.script();
         script
@@ -106,4 +140,13 @@ impl EventStore {
         let full = rows(&results, 0).len() as u64 >= u64::from(scan.max(1));
         Ok(PurgedTombstones { purged: old.len() as u64, next: last.filter(|_| full) })
     }
+}
+
+fn ids_of(rows: &[QueryResult], table: &'static str) -> Result<Vec<Uuid>, StoreError> {
+    rows.iter()
+        .map(|row| {
+            let bytes: Vec<u8> = get(row, 0, table)?;
+            Uuid::from_slice(&bytes).map_err(|error| StoreError::corrupt(table, error))
+        })
+        .collect()
 }

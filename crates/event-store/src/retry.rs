@@ -1,11 +1,11 @@
-//! Failed events: parked alone, claimed by one worker when due, given up, replayed.
+//! Failed events: parked alone, claimed by one worker when due, given up.
 //!
 //! Completion has no call of its own: [`EventStore::apply`] turns the row into a completed one.
 
 use crate::apply::check_size;
 use crate::error::StoreError;
-use crate::ledger::{EVENT_COLUMNS, EventStatus, entry_of, event_values, id_in, select_entries};
-use crate::sql::{CHUNK, Script};
+use crate::ledger::{EVENT_COLUMNS, EventStatus, FINAL, entry_of, event_values, id_in, select_entries};
+use crate::sql::CHUNK;
 use crate::store::{EventStore, rows};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::LikeEvent;
@@ -41,13 +41,13 @@ pub struct ClaimedEvent {
 
 impl EventStore {
     /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error, if it is
-    /// another one; a completed one stays as it is.
+    /// another one; a completed or discarded one stays as it is.
     pub async fn park(&self, failed: &[FailedEvent], max_retries: u32, now: DateTime<Utc>) -> Result<(), StoreError> {
         check_size(failed.len())?;
         let mut script = self.script();
         // A redelivery that fails in the same way changes nothing, not even the time of the last change.
         let new_error = script.dialect().new_value("error_message");
-        let known = format!("status = 'completed' OR error_message = {new_error}");
+        let known = format!("{FINAL} OR error_message = {new_error}");
         let upsert = script.dialect().overwrite("id", &["updated_at", "error_message"], Some(&known));
         let mut failed: Vec<&FailedEvent> = failed.iter().collect();
         failed.sort_unstable_by_key(|failed| failed.event.intent.id);
@@ -134,47 +134,12 @@ impl EventStore {
         script.words(" WHERE status = 'processing' AND id = ").uuid(id);
         self.write("record_retry_failure", &script).await.map(drop)
     }
-
-    /// Makes dead and failed events due now, with all of their retries. Others are left alone.
-    /// Gives the number of events that are due now.
-    pub async fn requeue(&self, ids: &[Uuid], now: DateTime<Utc>) -> Result<u64, StoreError> {
-        check_size(ids.len())?;
-        let mut ids = ids.to_vec();
-        ids.sort_unstable();
-        ids.dedup();
-        let mut script = self.script();
-        let mut counted = Vec::new();
-        for chunk in ids.chunks(CHUNK) {
-            script.begin("UPDATE sync_events SET status = 'failed', retry_count = 0, next_retry_at = ").time(now);
-            script.words(", updated_at = ").time(now).words(" WHERE status IN ('dead', 'failed') AND ");
-            id_in(&mut script, chunk);
-            counted.push(count_due(&mut script, chunk, now));
-        }
-        let results = self.write("requeue", &script).await?;
-        fail::fail_point!("store.requeued");
-        let mut requeued = 0;
-        for statement in counted {
-            let row = crate::store::row(&results, statement, "sync_events")?;
-            requeued += u64::try_from(crate::store::get::<i64>(row, 0, "sync_events")?).unwrap_or(0);
-        }
-        Ok(requeued)
-    }
-}
-
-fn count_due(script: &mut Script, ids: &[Uuid], now: DateTime<Utc>) -> usize {
-    let statement = script.statements();
-    script
-        .begin("SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND next_retry_at = ")
-        .time(now)
-        .words(" AND ");
-    id_in(script, ids);
-    statement
 }
 
 fn stored_count(count: u32) -> i64 {
     i64::from(count.min(i32::MAX.cast_unsigned()))
 }
 
-fn cut(text: &str) -> &str {
+pub(crate) fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_ERROR_LEN)]
 }

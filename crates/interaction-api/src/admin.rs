@@ -1,24 +1,77 @@
 //! `interaction.v1.SyncAdminService`, and the same for ops HTTP ([`routes`]).
 
+mod events;
+mod overview;
 mod routes;
 mod wire;
 
 use crate::convert::{self, Violations};
-use crate::status;
+use crate::{page, status};
+use axum::http::StatusCode;
 use consistency::{CheckError, Checker, DEFAULT_HOURS, MAX_HOURS};
+use domain::Pair;
 use domain::cache::{CacheError, ShardStatus};
+use event_bus::Publisher;
+use event_store::{EventStatus, Operation};
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminService;
 use serde::Serialize;
+use std::net::SocketAddr;
 use sync_engine::Stores;
+use sync_engine::events::{OperateError, Operator, Selection};
+use sync_engine::explain::explain;
 use sync_engine::read::{CacheUse, Reader};
 use sync_engine::warm::{MAX_RESOURCES, Warmer, WarmupError, WarmupPlan};
 use tonic::{Request, Response, Status};
 
 pub use routes::routes;
 
+use overview::Desk;
+
 /// Most resources that one call may name.
 pub const MAX_LISTED: usize = 5_000;
+
+/// Events that one replay or discard by filter takes if nothing is said.
+pub const DEFAULT_OPERATED: u32 = 100;
+
+/// Longest name that an operator gives, in bytes; the address comes behind it.
+pub const MAX_ACTOR: usize = 64;
+
+/// Longest reason in bytes.
+pub const MAX_REASON: usize = 500;
+
+/// An error as these routes answer it.
+type Refusal = (StatusCode, String);
+
+fn bad(reason: String) -> Refusal {
+    (StatusCode::BAD_REQUEST, reason)
+}
+
+/// What is written down about a call: the name that was given and the address it came from.
+fn operation(
+    actor: Option<String>,
+    peer: Option<SocketAddr>,
+    reason: Option<String>,
+    selection: &Selection,
+) -> Operation {
+    let peer = peer.map_or_else(|| "unknown address".to_owned(), |peer| peer.ip().to_string());
+    let selection = match selection {
+        Selection::Ids(ids) => format!("{} by id", ids.len()),
+        Selection::Filter { filter, limit, .. } => {
+            let mut text = format!("at most {limit} {}", filter.status.unwrap_or(EventStatus::Dead));
+            text.extend(filter.resource.map(|resource| format!(" of {resource}")));
+            text.extend(filter.user.map(|user| format!(" by user {user}")));
+            text.extend(filter.since.map(|since| format!(" since {since}")));
+            text.extend(filter.until.map(|until| format!(" until {until}")));
+            text
+        }
+    };
+    Operation {
+        actor: actor.map_or_else(|| peer.clone(), |actor| format!("{actor} ({peer})")),
+        reason,
+        selection: Some(selection),
+    }
+}
 
 /// What operators ask of a server.
 #[derive(Clone)]
@@ -27,6 +80,8 @@ pub struct Admin {
     reader: Reader,
     warmer: Warmer,
     checker: Checker,
+    operator: Operator,
+    desk: Desk,
 }
 
 /// `GET /cache/stats`.
@@ -47,9 +102,10 @@ pub struct CacheStats {
 }
 
 impl Admin {
-    /// All parts of one server.
-    pub fn new(stores: Stores, reader: Reader, warmer: Warmer, checker: Checker) -> Self {
-        Self { stores, reader, warmer, checker }
+    /// All parts of one server; `queue` asks how much waits there, if there is a broker.
+    pub fn new(stores: Stores, reader: Reader, warmer: Warmer, checker: Checker, queue: Option<Publisher>) -> Self {
+        let operator = Operator::new(stores.clone());
+        Self { stores, reader, warmer, checker, operator, desk: Desk::new(queue) }
     }
 
     /// The journals' books and what reads found.
@@ -152,6 +208,96 @@ impl SyncAdminService for Admin {
     ) -> Result<Response<v1::GetCacheStatsResponse>, Status> {
         let stats = self.cache_stats().await.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(wire::stats(&stats)))
+    }
+
+    async fn list_events(
+        &self,
+        request: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        let v1::ListEventsRequest { filter, page_size, page_token } = request.into_inner();
+        let mut violations = Violations::default();
+        let filter = wire::filter(&mut violations, "filter.", filter);
+        let size = convert::page_size(&mut violations, page_size);
+        let after = page::event_cursor(&page_token).map_err(|reason| violations.add("page_token", reason));
+        violations.finish()?;
+        let after = after.map_err(|()| Status::internal("a violation was lost"))?;
+        let page = self.stores.database.list_events(&filter, size, after).await;
+        let page = page.map_err(|error| status::store(&error))?;
+        let deeds = self.operator.actions_on(&page.events).await.map_err(|error| status::store(&error))?;
+        Ok(Response::new(v1::ListEventsResponse {
+            events: wire::events(&page.events, &deeds),
+            next_page_token: page::event_token(page.next),
+        }))
+    }
+
+    async fn replay_events(
+        &self,
+        request: Request<v1::ReplayEventsRequest>,
+    ) -> Result<Response<v1::ReplayEventsResponse>, Status> {
+        let peer = request.remote_addr();
+        let v1::ReplayEventsRequest { selection, dry_run, actor, reason } = request.into_inner();
+        let (selection, operation) = operating(selection, peer, actor, reason, false)?;
+        let operated =
+            self.operator.replay(selection, operation, dry_run).await.map_err(|error| operate_failed(&error))?;
+        Ok(Response::new(wire::replayed(&operated)))
+    }
+
+    async fn discard_events(
+        &self,
+        request: Request<v1::DiscardEventsRequest>,
+    ) -> Result<Response<v1::DiscardEventsResponse>, Status> {
+        let peer = request.remote_addr();
+        let v1::DiscardEventsRequest { selection, dry_run, actor, reason } = request.into_inner();
+        let (selection, operation) = operating(selection, peer, actor, reason, !dry_run)?;
+        let operated =
+            self.operator.discard(selection, operation, dry_run).await.map_err(|error| operate_failed(&error))?;
+        Ok(Response::new(wire::discarded(&operated)))
+    }
+
+    async fn explain_like(
+        &self,
+        request: Request<v1::ExplainLikeRequest>,
+    ) -> Result<Response<v1::ExplainLikeResponse>, Status> {
+        let v1::ExplainLikeRequest { user_id, resource } = request.into_inner();
+        let mut violations = Violations::default();
+        let user = convert::user(&mut violations, user_id);
+        let resource = convert::resource(&mut violations, "", resource);
+        violations.finish()?;
+        let pair = user.zip(resource).map(|(user, resource)| Pair { resource, user });
+        let pair = pair.ok_or_else(|| Status::internal("a valid request lacks a part"))?;
+        let told = Box::pin(explain(&self.stores, pair)).await.map_err(|error| status::store(&error))?;
+        Ok(Response::new(wire::explanation(told)))
+    }
+}
+
+/// Which events, who asks, and why.
+fn operating(
+    selection: Option<v1::EventSelection>,
+    peer: Option<SocketAddr>,
+    actor: String,
+    reason: String,
+    reason_needed: bool,
+) -> Result<(Selection, Operation), Status> {
+    let mut violations = Violations::default();
+    let selection = wire::selection(&mut violations, selection);
+    for (field, text, most) in [("actor", &actor, MAX_ACTOR), ("reason", &reason, MAX_REASON)] {
+        if text.len() > most {
+            violations.add(field, format!("must be at most {most} bytes, got {}", text.len()));
+        }
+    }
+    if reason_needed && reason.is_empty() {
+        violations.add("reason", "must be given");
+    }
+    violations.finish()?;
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let operation = operation(given(actor), peer, given(reason), &selection);
+    Ok((selection, operation))
+}
+
+fn operate_failed(error: &OperateError) -> Status {
+    match error {
+        OperateError::Store(error) => status::store(error),
+        OperateError::Status(_) | OperateError::TooMany(_) => Status::invalid_argument(error.to_string()),
     }
 }
 

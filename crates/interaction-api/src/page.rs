@@ -2,6 +2,7 @@
 
 use domain::Version;
 use event_store::LikeCursor;
+use uuid::Uuid;
 
 /// A token for the page after `cursor`; empty at the end.
 pub fn token(cursor: Option<LikeCursor>) -> String {
@@ -22,9 +23,33 @@ pub fn cursor(token: &str) -> Result<Option<LikeCursor>, &'static str> {
     parse().map(Some).ok_or("is not a token of this service")
 }
 
+/// A token for the page of events after this one; empty at the end.
+pub fn event_token(after: Option<Uuid>) -> String {
+    after.map_or_else(String::new, |id| format!("e-{}", id.simple()))
+}
+
+/// The event of a token; `Err` if it is not one of ours.
+pub fn event_cursor(token: &str) -> Result<Option<Uuid>, &'static str> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let id = token.strip_prefix("e-").filter(|id| id.len() == 32).and_then(|id| Uuid::try_parse(id).ok());
+    id.map(Some).ok_or("is not a token of this service")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_of_events_too() {
+        let id = Uuid::now_v7();
+        assert_eq!(event_cursor(&event_token(Some(id))), Ok(Some(id)));
+        assert_eq!(event_cursor(&event_token(None)), Ok(None));
+        for foreign in ["e-", "e-1", "1-1-1", &id.to_string(), &format!("e-{id}")] {
+            assert!(event_cursor(foreign).is_err(), "{foreign}");
+        }
+    }
 
     #[test]
     fn tokens_survive_and_foreign_ones_are_refused() {

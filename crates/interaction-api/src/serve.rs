@@ -3,13 +3,13 @@
 use crate::access::AccessLayer;
 use crate::admin::{self, Admin};
 use crate::connection::{GrpcConnection, cut_stalled};
+use crate::dashboard;
 use crate::health;
 use crate::hot::HotList;
 use crate::limits::Limits;
 use crate::service::Interactions;
 use crate::watch::Watch;
 use anyhow::Context as _;
-use axum::Router;
 use consistency::Checker;
 use event_bus::{BusConfig, Publisher};
 use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
@@ -71,14 +71,13 @@ impl Sockets {
 /// ends. Whatever the hard token interrupts is in the journal.
 ///
 /// Without a broker the relay applies every event directly, and this process is the only one: then it checks itself, as
-/// a consistency-checker would. `routes` are added to ops HTTP.
+/// a consistency-checker would.
 pub async fn serve(
     context: Context,
     settings: Settings,
     sockets: Sockets,
     stores: Stores,
     broker: Option<BusConfig>,
-    routes: Router,
 ) -> anyhow::Result<()> {
     let sync = &settings.event_driven_sync;
     health::register(&context.health, &stores, broker.is_some());
@@ -88,14 +87,14 @@ pub async fn serve(
     let warmer = Warmer::new(stores.clone(), recheck.clone(), settings.cache_management.warmup);
     let owner = context.instance.to_string();
     let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), owner.clone());
-    let admin = Admin::new(stores.clone(), reader.clone(), warmer.clone(), checker.clone());
+    let publisher = || broker.clone().map(Publisher::new);
+    let admin = Admin::new(stores.clone(), reader.clone(), warmer.clone(), checker.clone(), publisher());
     let hot = HotList::new(checker.clone(), reader.clone());
     let polls = Reader::new(stores.clone(), recheck.clone());
     let live = LiveCounts::new(polls, settings.cache_management.live_counts);
-    context.serve_ops(sockets.http, routes.merge(admin::routes(admin.clone())));
+    context.serve_ops(sockets.http, dashboard::routes().merge(admin::routes(admin.clone())));
     stores.prepare().await?;
 
-    let publisher = || broker.clone().map(Publisher::new);
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let (relay_handle, relay) =
         Relay::new(stores.clone(), applier.clone(), publisher(), sync.relay_capacity, sync.batch_size);

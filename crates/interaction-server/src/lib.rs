@@ -1,6 +1,5 @@
 //! The gRPC server in front of Redis, RabbitMQ and MySQL; everything but its stores is [`interaction_api`].
 
-use axum::Router;
 use interaction_api::Sockets;
 use service_runtime::Context;
 use settings::Settings;
@@ -11,5 +10,5 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let mut stores = settings.stores().await?;
     stores.traces = settings.traces(&context);
     let broker = Some(settings.rabbitmq.clone());
-    interaction_api::serve(context, settings, sockets, stores, broker, Router::new()).await
+    interaction_api::serve(context, settings, sockets, stores, broker).await
 }

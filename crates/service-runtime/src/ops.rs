@@ -122,7 +122,12 @@ pub async fn serve(gate: &Gate, listener: TcpListener, router: Router, shutdown:
     // Ends with the shutdown.
     while let Some(connection) = incoming.recv().await {
         while connections.try_join_next().is_some() {}
-        let service = router.clone().map_request(|request: Request<hyper::body::Incoming>| request.map(Body::new));
+        let peer = connection.peer();
+        let service = router.clone().map_request(move |mut request: Request<hyper::body::Incoming>| {
+            // Handlers may ask who called.
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.map(Body::new)
+        });
         let served = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(service));
         let shutdown = shutdown.clone();
         connections.spawn(async move {

@@ -14,7 +14,6 @@
 mod args;
 mod demo;
 mod hello;
-mod page;
 pub mod replay;
 mod serve;
 

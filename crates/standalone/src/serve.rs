@@ -1,7 +1,7 @@
 //! Wiring: embedded stores under the services of the separate programs.
 
 use crate::args::Plan;
-use crate::{demo, hello, page, replay};
+use crate::{demo, hello, replay};
 use anyhow::Context as _;
 use embedded_cache::EmbeddedCache;
 use event_store::{DatabaseConfig, EventStore};
@@ -60,7 +60,7 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
         tls: context.gate.has_tls(),
         tokens: context.gate.access.needs_token(),
     });
-    interaction_api::serve(context, settings, sockets, stores, None, page::routes()).await
+    interaction_api::serve(context, settings, sockets, stores, None).await
 }
 
 fn open_cache(settings: &Settings, data_dir: &Path) -> anyhow::Result<EmbeddedCache> {

@@ -189,7 +189,8 @@ pub struct RetentionConfig {
     /// Age at which completed events leave the ledger. Failed and dead ones stay until they are replayed or discarded.
     #[serde(with = "humantime_serde")]
     pub completed_events: Duration,
-    /// Age at which rows of likes taken back are deleted; never while an older event may still be retried or replayed.
+    /// Age at which rows of likes taken back are deleted; never while an older event may still be retried or replayed. Also that
+    /// of discarded events, from the discard on, and of what operators did.
     #[serde(with = "humantime_serde")]
     pub tombstones: Duration,
     /// Most rows looked at or deleted at once.

@@ -12,7 +12,8 @@
 //! | warm-up | [`warm`] | counters and pairs are cached before somebody asks, never over newer ones |
 //! | live counts | [`live`] | whoever watches a count is told its newest value soon, never a history |
 //! | traces | [`trace`] | sampled likes, each stage a span of the trace that is its event |
-//! | retention | [`retention`] | completed events and old tombstones are deleted in bounded batches, by one owner at a time |
+//! | operators | [`events`], [`explain`] | failed events are replayed or discarded, with exactly-once effect; one pair's story is told |
+//! | retention | [`retention`] | completed and discarded events and old tombstones are deleted in bounded batches, by one owner at a time |
 //!
 //! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
 //! by versions ([`domain::fold()`]) in the database and by revisions in the cache, never by "was this seen before".
@@ -26,6 +27,8 @@ pub mod circuit;
 mod config;
 mod confirm;
 pub mod consume;
+pub mod events;
+pub mod explain;
 pub mod live;
 pub mod metrics;
 mod planted;

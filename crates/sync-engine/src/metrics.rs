@@ -16,7 +16,7 @@ pub(crate) fn register() {
         ("rescued_events_total", "how", &["republished", "applied"]),
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
-        ("purged_rows_total", "what", &["completed_events", "tombstones"]),
+        ("purged_rows_total", "what", &["completed_events", "discarded_events", "operator_actions", "tombstones"]),
     ];
     for (name, label, values) in labelled {
         for value in values {

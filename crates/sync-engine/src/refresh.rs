@@ -1,9 +1,9 @@
-//! Degraded writes are told to the cache: the list of what it missed is in the database, written in the same
-//! transaction as the rows, so it survives whoever wrote it. Any process that reaches both stores drains it.
+//! Degraded writes and discarded events are told to the cache: the list of what it missed is in the database, written in
+//! the same transaction as the rows, so it survives whoever wrote it. Any process that reaches both stores drains it.
 
 use crate::stores::Stores;
 use domain::cache::{CacheError, SettledResource, Settlement};
-use domain::{LikeIntent, Pair, PairState, Resource};
+use domain::{LikeIntent, Pair, PairState, Resource, Version};
 use event_store::{DirectOutcome, StoreError};
 use std::sync::atomic::Ordering;
 
@@ -35,6 +35,17 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
     let mut resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
     resources.dedup();
     let states = stores.database.load_states(&pairs).await?;
+    // The row of a write around the cache has the entry's version or a newer one. Only that of a discarded event has not: the
+    // cache gives up what it accepted, unless something newer was accepted since, and asks the database.
+    let row_of = |pair| pairs.binary_search(&pair).map_or(Version::ZERO, |at| states[at].version);
+    let discarded: Vec<(Pair, Version)> = entries
+        .iter()
+        .filter(|entry| row_of(entry.pair) < entry.version)
+        .map(|entry| (entry.pair, entry.version))
+        .collect();
+    if !discarded.is_empty() {
+        stores.cache.forget_states(&discarded).await?;
+    }
     let counts = stores.database.load_counts(&resources).await?;
     let settlement = Settlement {
         resources: resources

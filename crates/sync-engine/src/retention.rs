@@ -1,7 +1,7 @@
 //! Retention: what is done and old is deleted, in bounded batches, by one process at a time.
 //!
-//! Deleted are completed events of the ledger and rows of likes that were taken back (tombstones). Failed and dead events
-//! stay. A tombstone stays as long as an older event may still be retried or replayed: without it that event would like
+//! Deleted are completed events of the ledger, rows of likes that were taken back (tombstones) and, at the age of those,
+//! discarded events and what operators did. Failed and dead events stay. A tombstone stays as long as an older event may still be retried or replayed: without it that event would like
 //! again. Two owners at once (a lease that ran out) would only delete the same rows twice.
 
 use crate::config::RetentionConfig;
@@ -32,6 +32,14 @@ pub struct Retention {
 
     /// Where the walk through each table of pairs goes on; none: at its beginning.
     cursors: [(ResourceType, Option<PairCursor>); 2],
+}
+
+/// What is deleted by age alone.
+#[derive(Debug, Clone, Copy)]
+enum Old {
+    Completed,
+    Discarded,
+    OperatorActions,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,22 +88,27 @@ impl Retention {
 
     async fn round(&mut self) -> Result<(), RetentionError> {
         let now = wall_clock();
-        let completed_before = earlier(now, self.config.completed_events);
-        for _ in 0..BATCHES {
-            if !self.owns().await? {
-                return Ok(());
+        let long_ago = earlier(now, self.config.tombstones);
+        for (what, before) in [
+            (Old::Completed, earlier(now, self.config.completed_events)),
+            // Like a tombstone, a discarded event must outlive whatever may still bring it again.
+            (Old::Discarded, long_ago),
+            (Old::OperatorActions, long_ago),
+        ] {
+            for _ in 0..BATCHES {
+                if !self.owns().await? {
+                    return Ok(());
+                }
+                let purged = self.purge(what, before).await?;
+                if purged < u64::from(self.config.batch_size) {
+                    break;
+                }
+                tokio::time::sleep(PAUSE).await;
             }
-            let purged = self.stores.database.purge_completed(completed_before, self.config.batch_size).await?;
-            fail::fail_point!("retention.purged");
-            metrics::purged("completed_events", purged);
-            if purged < u64::from(self.config.batch_size) {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
         }
 
         let oldest_unfinished = self.stores.database.oldest_unfinished().await?.map(time_of);
-        let tombstones_before = earlier(now, self.config.tombstones).min(oldest_unfinished.unwrap_or(now));
+        let tombstones_before = long_ago.min(oldest_unfinished.unwrap_or(now));
         for position in 0..self.cursors.len() {
             for _ in 0..BATCHES {
                 if !self.owns().await? {
@@ -113,6 +126,18 @@ impl Retention {
             }
         }
         Ok(())
+    }
+
+    async fn purge(&self, what: Old, before: DateTime<Utc>) -> Result<u64, StoreError> {
+        let (database, limit) = (&self.stores.database, self.config.batch_size);
+        let (name, purged) = match what {
+            Old::Completed => ("completed_events", database.purge_completed(before, limit).await?),
+            Old::Discarded => ("discarded_events", database.purge_discarded(before, limit).await?),
+            Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
+        };
+        fail::fail_point!("retention.purged");
+        metrics::purged(name, purged);
+        Ok(purged)
     }
 
     async fn owns(&self) -> Result<bool, CacheError> {

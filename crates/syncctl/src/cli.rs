@@ -6,6 +6,7 @@ use crate::client::{ServerArgs, parse_resource};
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
 use crate::credentials::CredentialArgs;
+use crate::events::{EventsArgs, ExplainArgs};
 use crate::generate::{Generator, Shape};
 use crate::load::{self, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
@@ -100,6 +101,10 @@ enum Command {
     Reconcile(Box<ReconcileArgs>),
     /// Has a server cache counters before somebody asks for them.
     Warmup(WarmupArgs),
+    /// Lists a server's events, and replays or discards those that failed.
+    Events(Box<EventsArgs>),
+    /// Tells what became of a user's likes of a resource.
+    Explain(ExplainArgs),
 }
 
 #[derive(Debug, Args)]
@@ -232,7 +237,7 @@ struct VerifyArgs {
     /// Write every lost pair to this file, in the form that --allow-loss reads.
     #[arg(long)]
     lost_file: Option<PathBuf>,
-    /// Dead events in the ledger are no failure.
+    /// Dead and discarded events in the ledger are no failure.
     #[arg(long)]
     allow_dead: bool,
     /// Others wrote too: rows outside the oplogs are no failure.
@@ -291,6 +296,8 @@ impl Command {
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
             Self::Warmup(args) => args.run().await,
+            Self::Events(args) => args.run().await,
+            Self::Explain(args) => args.run().await,
         }
     }
 }

@@ -22,7 +22,7 @@ pub type AdminClient = SyncAdminServiceClient<InterceptedService<Channel, Bearer
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// Server: host:port, http://host:port, or https://host:port with --ca-file.
-    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051")]
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", global = true)]
     addr: String,
     #[command(flatten)]
     credentials: CredentialArgs,

@@ -7,6 +7,7 @@
 //!   go on where they stopped ([`job`]).
 //! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
 //! - `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators (`consistency`).
+//! - `events`, `explain`: a server's ledger for operators (`events`).
 //! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
@@ -20,6 +21,7 @@ pub mod client;
 pub mod commands;
 mod consistency;
 pub mod credentials;
+mod events;
 pub mod hash;
 pub mod job;
 pub mod legacy;

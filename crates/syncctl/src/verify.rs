@@ -49,7 +49,7 @@ pub struct VerifyOptions {
     pub wait: Duration,
     /// Losses that are no failure.
     pub allowed_loss: AllowedLoss,
-    /// Whether dead events are no failure: their pairs may be in any earlier state.
+    /// Whether dead and discarded events are no failure: their pairs may be in any earlier state.
     pub allow_dead: bool,
     /// Whether others wrote too, so that rows outside the logs are no failure.
     pub shared: bool,
@@ -235,10 +235,11 @@ impl Check<'_> {
     fn see_ledger(&mut self, row: &EventRow) {
         self.report.ledger += 1;
         match row.status.as_str() {
-            "completed" | "dead" => {}
+            "completed" | "dead" | "discarded" => {}
             status => self.report.add(Kind::UnfinishedLedger, format_args!("{}: {status}", describe(row))),
         }
-        let dead = row.status == "dead";
+        // Either was accepted and is not in the rows.
+        let dead = row.status == "dead" || row.status == "discarded";
         if dead && !self.options.allow_dead {
             self.report.add(Kind::DeadLedger, describe(row));
         }

@@ -79,6 +79,7 @@ macro_rules! cache_contract {
             fill::filling_states_takes_newer_rows_only,
             fill::a_filled_state_is_no_reason_for_unchanged,
             fill::what_was_filled_expires,
+            fill::only_the_named_version_is_forgotten,
             books::an_empty_cache_has_empty_books,
             books::the_books_agree_under_concurrency,
             books::the_oldest_entry_and_the_settled_mark_move,

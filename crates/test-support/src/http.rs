@@ -6,10 +6,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const LIMIT: Duration = Duration::from_secs(10);
-const MAX_ANSWER_BYTES: u64 = 8 << 20;
+const LIMIT: Duration = Duration::from_secs(30);
+const MAX_ANSWER_BYTES: u64 = 32 << 20;
 
-/// Status code and body of `http://<addr><path>`; at most 8 MiB within 10 s. Chunked bodies come as sent.
+/// Status code and body of `http://<addr><path>`; at most 32 MiB within 30 s. Chunked bodies come as sent.
 pub async fn get(addr: &str, path: &str) -> Result<(u16, String)> {
     request(addr, "GET", path, "").await
 }
@@ -82,9 +82,19 @@ async fn exchange(addr: &str, method: &str, path: &str, body: &str) -> Result<(u
     );
     stream.write_all(request.as_bytes()).await.context("send")?;
     let mut answer = Vec::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await.context("receive")?;
+    let mut stream = stream.take(MAX_ANSWER_BYTES);
+    // Not every server closes when it was asked to.
+    while !is_whole(&answer) && stream.read_buf(&mut answer).await.context("receive")? > 0 {}
     let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer.split_once("\r\n\r\n").context("no end of headers")?;
     let status = head.split_whitespace().nth(1).and_then(|code| code.parse().ok()).context("no status code")?;
     Ok((status, body.to_owned()))
+}
+
+/// Whether these are all the bytes that a `Content-Length` promised.
+fn is_whole(answer: &[u8]) -> bool {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { return false };
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    length.is_some_and(|length| answer.len() >= end + 4 + length)
 }

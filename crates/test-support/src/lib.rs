@@ -6,6 +6,7 @@
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
 //! - [`Proxy`]: a TCP link that can be cut, frozen and slowed.
 //! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
+//! - [`Browser`]: a headless Chromium to look at pages with.
 //! - [`eventually`]: waits for a condition and says what it last saw.
 //! - [`Authority`]: certificates, good and bad ones.
 //! - [`build`]: short builders of domain values.
@@ -17,6 +18,7 @@
 
 mod authority;
 mod binary;
+mod browser;
 pub mod build;
 pub mod cache_contract;
 mod database;
@@ -37,6 +39,7 @@ pub mod shared;
 
 pub use authority::{Authority, Credential};
 pub use binary::{Binary, BinaryBuilder};
+pub use browser::Browser;
 pub use database::{execute_sql, fresh_database};
 pub use eventually::{Observed, eventually, expect_eq, try_eventually};
 pub use mariadb::{MariaDb, MariaDbOptions};

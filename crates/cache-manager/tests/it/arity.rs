@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 9] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 10] = [
     (
         "accept",
         include_str!("../../src/scripts/accept.lua"),
@@ -32,6 +32,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 9] = [
         2,
         &["1", "0", "5", "0", "7", "5", "1", "6", "1", "60"],
     ),
+    ("forget_pair", include_str!("../../src/scripts/forget_pair.lua"), 1, &["10"]),
     ("repair_pair", include_str!("../../src/scripts/repair_pair.lua"), 2, &["1", "20", "21"]),
 ];
 

@@ -5,8 +5,9 @@ use consistency::{AutoFix, ConsistencyConfig, Kind, Strategy, Verdict};
 use deadpool_redis::redis::cmd;
 use domain::codec::encode_payload;
 use domain::{Action, PairState, Version};
+use event_store::{FailedEvent, Operation};
 use std::time::Duration;
-use test_support::build::{comment_pair, intent, video_pair};
+use test_support::build::{comment_pair, event, intent, video_pair};
 use tokio_util::sync::CancellationToken;
 
 const USERS: i64 = 5;
@@ -184,6 +185,33 @@ async fn a_like_that_only_the_cache_has_is_never_erased() {
     let before = rig.found().await.len();
     checker.sweep(&CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!(rig.found().await.len(), before, "{:#?}", rig.found().await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_still_shows_a_discarded_event_forgets_it_whoever_is_believed() {
+    for strategy in [Strategy::DatabaseFirst, Strategy::CacheFirst] {
+        let rig = Rig::new().await;
+        likes(&rig).await;
+        let discarded = event(50, 3, Action::Like, rig.stores.now().0);
+        let (pair, id) = (discarded.pair(), discarded.intent.id);
+        let now = chrono::DateTime::from(std::time::SystemTime::now());
+        let dead = FailedEvent { event: discarded.clone(), error: "poison".to_owned(), next_retry_at: None };
+        rig.stores.database.park(&[dead], 1, now).await.unwrap();
+        rig.stores.database.discard(&[id], &Operation::default(), now).await.unwrap();
+        // As after a cache came back from an old copy: nobody will tell it any more.
+        rig.sql("DELETE FROM cache_refreshes").await;
+        set_pair(&rig, 50, 3, true, discarded.version.0).await;
+        let checker = rig.repairing(strategy).await;
+        for _ in 0..2 {
+            checker.check_hot().await.unwrap();
+            let found = rig.found().await;
+            assert!(found.len() == 1 && is(&found[0], Kind::CachedPair, Verdict::Drift, 3), "{found:#?}");
+            assert!(found[0].repaired_at.is_some(), "{found:#?}");
+        }
+        assert_eq!(rig.stores.cache.states(&[pair]).await.unwrap(), [None]);
+        assert_eq!(state(&rig, 50, 3).await, PairState::UNTOUCHED);
+        rig.assert_agreement(1..=VIDEOS).await;
+    }
 }
 
 async fn second_office(rig: &Rig, strategy: Strategy) -> consistency::Checker {

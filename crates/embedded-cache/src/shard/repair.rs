@@ -3,6 +3,7 @@
 use super::{Now, Shard};
 use crate::wal::Wal;
 use domain::cache::{CacheRules, CountRepair, PairRepair, RepairOutcome};
+use domain::{Pair, Version};
 
 impl Shard {
     /// From now on repairs with a smaller token are refused.
@@ -49,5 +50,14 @@ impl Shard {
         // Later likes must win against the row.
         self.hear(repair.row.version.0, 0, &[], wal);
         RepairOutcome::Repaired
+    }
+
+    /// Forgets a pair that is still as this version left it.
+    pub(crate) fn forget_state(&mut self, pair: Pair, version: Version) {
+        if let Some(held) = self.pairs.get(&pair)
+            && held.state.version == version
+        {
+            held.expires = 0;
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{TestDb, at, comment_event, like, on_both, video};
 use domain::{Action, LikeEvent, UserId};
-use event_store::{EventFilter, EventStatus, FailedEvent};
+use event_store::{EventFilter, EventStatus, FailedEvent, Operation, Pace};
 use std::collections::HashSet;
 use std::time::Duration;
 use uuid::Uuid;
@@ -48,7 +48,11 @@ async fn a_parked_event_is_retried_dies_and_is_replayed(db: TestDb) {
     assert_eq!((entry.status, entry.retry_count, entry.next_retry_at), (EventStatus::Dead, 2, None));
     assert_eq!(db.store.claim_due(at(9_000 * SECOND), 10, LEASE).await.unwrap(), []);
 
-    assert_eq!(db.store.requeue(&[id, Uuid::now_v7()], at(30 * SECOND)).await.unwrap(), 1);
+    let replay = async |ids: &[Uuid], seconds: i64| {
+        let now = at(seconds * SECOND);
+        db.store.replay(ids, &Operation::default(), Pace { from: now, per_second: 10 }, now).await.unwrap().len()
+    };
+    assert_eq!(replay(&[id, Uuid::now_v7()], 30).await, 1);
     let claimed = db.store.claim_due(at(30 * SECOND), 10, LEASE).await.unwrap();
     assert_eq!((claimed.len(), claimed[0].retry_count), (1, 0));
     db.store.apply(&[claimed[0].event.clone()], at(31 * SECOND)).await.unwrap();
@@ -56,7 +60,7 @@ async fn a_parked_event_is_retried_dies_and_is_replayed(db: TestDb) {
     assert_eq!((entry.status, entry.next_retry_at), (EventStatus::Completed, None));
     // A worker that comes late does no harm.
     db.store.record_retry_failure(id, "late", None, at(32 * SECOND)).await.unwrap();
-    assert_eq!(db.store.requeue(&[id], at(33 * SECOND)).await.unwrap(), 0);
+    assert_eq!(replay(&[id], 33).await, 0);
     assert_eq!(db.store.event(id).await.unwrap().unwrap().status, EventStatus::Completed);
 }
 
@@ -175,7 +179,8 @@ async fn statuses_are_counted_up_to_a_limit(db: TestDb) {
             ("processing", 0, false),
             ("completed", 4, true),
             ("failed", 1, false),
-            ("dead", 1, false)
+            ("dead", 1, false),
+            ("discarded", 0, false)
         ]
     );
 }

@@ -9,6 +9,7 @@ mod failures;
 mod import;
 mod ledger;
 mod lists;
+mod operate;
 mod outages;
 mod retention;
 mod schema;

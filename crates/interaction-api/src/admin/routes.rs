@@ -4,11 +4,16 @@
 //! |---|---|
 //! | `GET /consistency/report`, `POST /consistency/check` | [`consistency::routes`] |
 //! | `GET /cache/stats` | [`CacheStats`](super::CacheStats) |
+//! | `GET /events?status=failed&resource_type=video&resource_id=1&user_id=1&since=2026-01-31T07:00:00Z&until=...&page_size=20&page_token=` | events of the ledger, newest first; everything may be left out |
+//! | `POST /events/replay {"ids": ["..."]}` or `{"filter": {"status": "dead", ...}, "limit": 100, "page_token": ""}`, with `"dry_run"`, `"actor"`, `"reason"` | which events will be tried again ([`sync_engine::events`]) |
+//! | `POST /events/discard`, the same with a `"reason"` that must be given | which events were given up |
+//! | `GET /explain?user_id=1&resource_type=video&resource_id=1` | [`Explanation`](sync_engine::explain::Explanation) |
+//! | `GET /overview` | circuits, journal, queue, lag, ledger by status, hot resources, operators' last actions; null where a store is away |
 //! | `POST /cache/warmup {"top_resources": 100, "recent_events": 100, "resources": [{"resource_type": "video", "resource_id": 1}]}` | [`WarmupReport`](sync_engine::warm::WarmupReport); nothing, or `{}`, asks for what is configured |
 //!
 //! Errors: 400 that names the field, 429 while a warm-up is running, 503 while a store is away.
 
-use super::{Admin, MAX_LISTED};
+use super::{Admin, MAX_LISTED, Refusal, bad, events, overview};
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -18,14 +23,17 @@ use axum::{Json, Router};
 use consistency::body::Body;
 use sync_engine::warm::{MAX_RESOURCES, WarmupError, WarmupPlan};
 
-type Refusal = (StatusCode, String);
-
 /// The routes of a server.
 pub fn routes(admin: Admin) -> Router {
     let checks = consistency::routes(admin.checker.clone());
     Router::new()
         .route("/cache/stats", get(stats))
         .route("/cache/warmup", post(warm_up))
+        .route("/events", get(events::list))
+        .route("/events/replay", post(events::replay))
+        .route("/events/discard", post(events::discard))
+        .route("/explain", get(events::story))
+        .route("/overview", get(overview::overview))
         .with_state(admin)
         .merge(checks)
 }
@@ -36,7 +44,7 @@ async fn stats(State(admin): State<Admin>) -> Result<Response, Refusal> {
 }
 
 async fn warm_up(State(admin): State<Admin>, body: Bytes) -> Result<Response, Refusal> {
-    let plan = plan(&body).map_err(|reason| (StatusCode::BAD_REQUEST, reason))?.unwrap_or_else(|| admin.warmer.plan());
+    let plan = plan(&body).map_err(bad)?.unwrap_or_else(|| admin.warmer.plan());
     let report = admin.warmer.warm(&plan).await.map_err(|error| {
         let status = match &error {
             WarmupError::Busy => StatusCode::TOO_MANY_REQUESTS,

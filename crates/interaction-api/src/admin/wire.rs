@@ -1,5 +1,9 @@
 //! What the checker says, for the wire.
 
+mod events;
+
+pub(super) use events::{Deeds, discarded, events, explanation, filter, replayed, selection};
+
 use super::{CacheStats, oldest_age_ms};
 use crate::convert::wire_resource;
 use consistency::{CheckOutcome, Finding, RepairNote, Report, Side, Subject, Verdict};

@@ -9,14 +9,14 @@ use tonic::Code;
 use tonic::transport::Channel;
 use tonic_types::StatusExt;
 
-type Admin = SyncAdminServiceClient<Channel>;
+pub(crate) type Admin = SyncAdminServiceClient<Channel>;
 
-async fn get(server: &Server, path: &str) -> (u16, Value) {
+pub(crate) async fn get(server: &Server, path: &str) -> (u16, Value) {
     let (code, body) = http::get(&server.http(), path).await.unwrap();
     (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }
 
-async fn post(server: &Server, path: &str, body: &str) -> (u16, Value) {
+pub(crate) async fn post(server: &Server, path: &str, body: &str) -> (u16, Value) {
     let (code, body) = http::post_json(&server.http(), path, body).await.unwrap();
     (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
 }

@@ -4,6 +4,8 @@
 
 mod admin;
 mod calls;
+mod dashboard;
+mod events;
 mod house;
 mod lists;
 mod live;

@@ -3,9 +3,10 @@
 use crate::rig::{PATIENCE, Process, Rig, event, like, now_version, video};
 use domain::{Action, LikeEvent};
 use event_bus::REASON_HEADER;
-use event_store::EventStatus;
+use event_store::{EventStatus, Operation};
 use std::time::Duration;
 use sync_engine::apply::ApplySummary;
+use sync_engine::events::{Operator, Selection};
 use test_support::{Random, build::comment_event};
 use test_support::{eventually, expect_eq};
 
@@ -130,8 +131,9 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
 
     // The cause is gone and an operator replays it.
     rig.sql("DROP TRIGGER poison").await;
-    let now = chrono::DateTime::from(std::time::SystemTime::now());
-    assert_eq!(consumer.stores.database.requeue(&[poison], now).await.unwrap(), 1);
+    let operator = Operator::new(consumer.stores.clone());
+    let replayed = operator.replay(Selection::Ids(vec![poison]), Operation::default(), false).await.unwrap();
+    assert_eq!((replayed.events.len(), replayed.skipped), (1, vec![]));
     eventually(PATIENCE, "a completed event", async || status(EventStatus::Completed).await).await;
     rig.assert_counts_are_live_rows().await;
     assert_eq!(rig.number("SELECT like_count FROM like_counts WHERE resource_id = 13").await, 1);

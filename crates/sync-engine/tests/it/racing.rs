@@ -69,6 +69,10 @@ impl LikeCache for Racing {
         self.cache.states(pairs).await
     }
 
+    async fn forget_states(&self, states: &[(Pair, Version)]) -> CacheResult<()> {
+        self.cache.forget_states(states).await
+    }
+
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
         self.cache.shard_status().await
     }

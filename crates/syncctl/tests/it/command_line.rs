@@ -7,7 +7,7 @@ use tonic::Code;
 
 pub(crate) async fn syncctl(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_syncctl"));
-    for variable in ["GRPC_ADDR", "DATABASE_URL", "LEGACY_DATABASE_URL", "REDIS_URL", "REDIS_PREFIX"] {
+    for variable in ["GRPC_ADDR", "DATABASE_URL", "LEGACY_DATABASE_URL", "REDIS_URL", "REDIS_PREFIX", "USER"] {
         command.env_remove(variable);
     }
     command.args(args).output().await.unwrap()
@@ -30,6 +30,11 @@ async fn bad_usage_ends_with_64_and_names_the_reason() {
         (&["load", "--trace", "x"], "--format"),
         (&["verify"], "--oplog"),
         (&["like", "1", "film:2"], "expected video or comment"),
+        (&["events", "replay"], "--status dead"),
+        (&["events", "discard", "--status", "dead"], "--reason"),
+        (&["events", "replay", "x", "--status", "dead"], "cannot be used with"),
+        (&["events", "list", "--since", "now"], "2026-01-31T07:00:00Z"),
+        (&["explain", "1", "film:2"], "expected video or comment"),
         (&["frobnicate"], "frobnicate"),
     ] {
         let output = syncctl(args).await;

@@ -76,6 +76,7 @@ async fn mistakes_in_the_database_are_found() {
             vec![(Kind::NotQuiet, 1), (Kind::MissingLedger, 1), (Kind::UnfinishedLedger, 1)],
         ),
         ("UPDATE sync_events SET status = 'dead' WHERE user_id = 2".into(), vec![(Kind::DeadLedger, 1)]),
+        ("UPDATE sync_events SET status = 'discarded' WHERE user_id = 2".into(), vec![(Kind::DeadLedger, 1)]),
         (
             "ALTER TABLE sync_events DROP PRIMARY KEY; \
              INSERT INTO sync_events SELECT * FROM sync_events WHERE user_id = 2"
@@ -190,9 +191,11 @@ async fn a_loss_is_reported_exactly_and_can_be_allowed() {
 #[tokio::test]
 async fn dead_events_can_be_allowed() {
     let stores = Stores::of_small_log().await;
-    stores.sql("UPDATE sync_events SET status = 'dead' WHERE user_id = 2").await;
-    let options = VerifyOptions { allow_dead: true, ..stores.options(&small_log()) };
-    assert_eq!(found(&verify::run(&options).await.unwrap()), []);
+    for status in ["dead", "discarded"] {
+        stores.sql(&format!("UPDATE sync_events SET status = '{status}' WHERE user_id = 2")).await;
+        let options = VerifyOptions { allow_dead: true, ..stores.options(&small_log()) };
+        assert_eq!(found(&verify::run(&options).await.unwrap()), []);
+    }
 }
 
 #[tokio::test]

@@ -121,3 +121,27 @@ pub async fn what_was_filled_expires(make: impl MakeCache) -> Result<()> {
     .await;
     Ok(())
 }
+
+/// A pair whose event was discarded is asked of the database again; one that moved on since is left alone.
+pub async fn only_the_named_version_is_forgotten(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let (gone, newer, filled, absent) = (video_pair(1, 1), video_pair(2, 1), video_pair(3, 2), video_pair(4, 3));
+    let first = subject.accepted(like(gone)).await?.version;
+    let old = subject.accepted(like(newer)).await?.version;
+    let new = subject.accepted(unlike(newer)).await?.version;
+    let row = PairState { liked: true, version: Version(70) };
+    subject.cache.fill_states(&[(filled, row)]).await?;
+    let discarded = [(gone, first), (newer, old), (filled, Version(71)), (absent, first)];
+    for _ in 0..2 {
+        subject.cache.forget_states(&discarded).await?;
+        assert_eq!(subject.state(gone).await?, None);
+        assert_eq!(subject.state(newer).await?, Some(PairState { liked: false, version: new }));
+        assert_eq!(subject.state(filled).await?, Some(row));
+    }
+    assert_eq!(subject.journal_len().await?, 3, "a journal is none of its business");
+    // The next like is a change again.
+    assert!(subject.accepted(like(gone)).await?.version > first);
+    subject.cache.forget_states(&[(filled, row.version)]).await?;
+    assert_eq!(subject.state(filled).await?, None);
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! `GET /overview`: what the dashboard shows and no other route has. Whatever cannot be asked is null.
+
+use super::Admin;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use consistency::LagReport;
+use event_bus::Publisher;
+use event_store::{OperatorAction, StatusCount, StoreError};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+/// However many pages are open, the stores are asked this often.
+const FRESH: Duration = Duration::from_millis(900);
+
+/// Slower parts are left out.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The queue answers within this time or counts as away.
+const QUEUE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Events of one status are counted up to here.
+const COUNTED: u32 = 100_000;
+
+/// Newest events whose lag is looked at.
+const LAGS: u32 = 1_000;
+
+const HOT: u32 = 10;
+const ACTIONS: u32 = 8;
+
+/// Asks at most once in [`FRESH`], for everybody who waits.
+#[derive(Clone)]
+pub(super) struct Desk {
+    seen: Arc<Mutex<Option<(Instant, Overview)>>>,
+    /// None without a broker.
+    queue: Option<Arc<Mutex<Publisher>>>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Overview {
+    at: DateTime<Utc>,
+    circuits: Circuits,
+    /// Whether there is a queue at all.
+    broker: bool,
+    queue: Option<Queue>,
+    journal: Option<Journal>,
+    ledger: Option<Vec<StatusCount>>,
+    lag: Option<LagReport>,
+    hot: Option<Vec<Hot>>,
+    actions: Option<Vec<OperatorAction>>,
+}
+
+/// True while a part counts as away.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Circuits {
+    cache: bool,
+    broker: bool,
+    database: bool,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Queue {
+    ready: u32,
+    consumers: u32,
+}
+
+/// The books of all shards together.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Journal {
+    accepted: u64,
+    pending: u64,
+    oldest_age_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Hot {
+    resource_type: &'static str,
+    resource_id: i64,
+    /// Among the newest events of the ledger.
+    events: usize,
+    /// Stored count.
+    count: i64,
+}
+
+impl Desk {
+    pub(super) fn new(queue: Option<Publisher>) -> Self {
+        Self { seen: Arc::default(), queue: queue.map(|publisher| Arc::new(Mutex::new(publisher))) }
+    }
+
+    async fn queue(&self) -> Option<Queue> {
+        let mut publisher = self.queue.as_ref()?.lock().await;
+        let depth = timeout(QUEUE_PATIENCE, publisher.queue_depth()).await.ok()?.ok()?;
+        Some(Queue { ready: depth.ready, consumers: depth.consumers })
+    }
+}
+
+pub(super) async fn overview(State(admin): State<Admin>) -> Response {
+    let mut seen = admin.desk.seen.lock().await;
+    if let Some((at, overview)) = &*seen
+        && at.elapsed() < FRESH
+    {
+        return Json(overview.clone()).into_response();
+    }
+    let overview = look(&admin).await;
+    Json(&seen.insert((Instant::now(), overview)).1).into_response()
+}
+
+async fn look(admin: &Admin) -> Overview {
+    let stores = &admin.stores;
+    let circuits = Circuits {
+        cache: stores.cache_circuit.is_open(),
+        broker: stores.broker_circuit.is_open(),
+        database: stores.database_circuit.is_open(),
+    };
+    let queue = async { if circuits.broker { None } else { admin.desk.queue().await } };
+    let database = async { if circuits.database { None } else { timeout(PATIENCE, stored(admin)).await.ok()?.ok() } };
+    let (queue, journal, stored) = tokio::join!(queue, timeout(PATIENCE, journal(admin)), database);
+    let (ledger, lag, actions) = stored.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
+    Overview {
+        at: DateTime::from(std::time::SystemTime::now()),
+        circuits,
+        broker: admin.desk.queue.is_some(),
+        queue,
+        journal: journal.ok().flatten(),
+        ledger,
+        lag,
+        hot: if circuits.database { None } else { timeout(PATIENCE, hot(admin)).await.ok().flatten() },
+        actions,
+    }
+}
+
+async fn journal(admin: &Admin) -> Option<Journal> {
+    let stats = admin.cache_stats().await.ok().filter(|stats| stats.available)?;
+    let accepted = stats.shards.iter().map(|shard| shard.accepted).sum();
+    Some(Journal { accepted, pending: stats.pending, oldest_age_ms: stats.oldest_age_ms })
+}
+
+async fn stored(admin: &Admin) -> Result<(Vec<StatusCount>, LagReport, Vec<OperatorAction>), StoreError> {
+    let database = &admin.stores.database;
+    let ledger = database.count_by_status(COUNTED).await?;
+    let lag = LagReport::of(database.commit_lags(LAGS).await?);
+    Ok((ledger, lag, database.operator_actions(ACTIONS).await?))
+}
+
+async fn hot(admin: &Admin) -> Option<Vec<Hot>> {
+    let ranked = admin.checker.hot_resources(HOT).await.ok()?;
+    let resources: Vec<_> = ranked.iter().map(|(resource, _)| *resource).collect();
+    let counts = admin.stores.database.load_counts(&resources).await.ok()?;
+    let one = |((resource, events), stored): ((domain::Resource, usize), domain::StoredCount)| Hot {
+        resource_type: resource.kind.name(),
+        resource_id: resource.id.get(),
+        events,
+        count: stored.count,
+    };
+    Some(ranked.into_iter().zip(counts).map(one).collect())
+}

@@ -1,0 +1,169 @@
+//! The page in a real browser: it loads, it moves, it replays, and it fits on a phone.
+
+use crate::events::Incident;
+use crate::house::{PATIENCE, fresh_id, like, video};
+use std::path::PathBuf;
+use std::time::Duration;
+use test_support::{Browser, eventually, expect_eq};
+use tokio_util::sync::CancellationToken;
+
+/// Of the dead events; others are liked to make numbers move.
+const POISONED: i64 = 7;
+
+fn picture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("dashboard").join(name)
+}
+
+async fn wait_text(browser: &Browser, selector: &str, fits: impl Fn(&str) -> bool) {
+    eventually(PATIENCE, selector, async || {
+        let text = browser.text(selector).await.map_err(|error| format!("{error:#}"))?;
+        if fits(&text) { Ok(()) } else { Err(text) }
+    })
+    .await;
+}
+
+async fn wait_rows(browser: &Browser, rows: u64) {
+    eventually(PATIENCE, "rows of events", async || {
+        expect_eq(browser.count("#event-list tbody tr").await.map_err(|error| format!("{error:#}"))?, rows)
+    })
+    .await;
+}
+
+/// Nothing went wrong that only a developer would see.
+async fn assert_quiet(browser: &Browser) {
+    let said = browser.console().await.unwrap();
+    assert!(said.iter().all(|(level, _)| !["SEVERE", "WARNING"].contains(&level.as_str())), "{said:?}");
+}
+
+/// Every control says what it is, and no two things have one id.
+const UNNAMED: &str = "
+    const named = (one) => one.ariaLabel || one.labels?.length || one.textContent.trim();
+    const bad = [...document.querySelectorAll('button, input, select, summary, a')].filter((one) => !named(one));
+    const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);
+    return bad.map((one) => one.outerHTML).concat(ids.filter((id, i) => ids.indexOf(id) !== i));";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_loads_moves_replays_discards_and_explains() {
+    let incident = Incident::new(POISONED, 4).await;
+    let browser = Browser::start(1280, 900).await.unwrap();
+    browser.open(&format!("http://{}/", incident.server.http())).await.unwrap();
+    wait_text(&browser, "#health", |text| ["ok", "degraded"].contains(&text)).await;
+    wait_rows(&browser, 4).await;
+    assert!(browser.text("#event-list").await.unwrap().contains("poisoned"));
+    assert_eq!(browser.run(UNNAMED).await.unwrap(), serde_json::json!([]));
+    assert_quiet(&browser).await;
+
+    // Numbers move under load.
+    let stop = CancellationToken::new();
+    let load = {
+        let (mut client, stop) = (incident.server.client().await, stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let user = fresh_id();
+                client.like(like(1_000 + user, video(100 + user * user % 7))).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+    };
+    let above_zero = |text: &str| text.replace(',', "").parse::<f64>().is_ok_and(|rate| rate > 0.0);
+    wait_text(&browser, "#rate", above_zero).await;
+    wait_text(&browser, "#lag50", |text| text.ends_with(" ms") || text.ends_with(" s")).await;
+    wait_text(&browser, "#batch-publish", above_zero).await;
+    wait_text(&browser, "#queue-unit", |text| text.contains("1 consumers")).await;
+    wait_text(&browser, "#hot", |text| text.contains("video:10")).await;
+    wait_text(&browser, "#ledger", |text| text.contains("completed") && text.contains("dead")).await;
+    wait_text(&browser, "#parts", |text| text.matches("closed").count() == 3).await;
+    let before = browser.text("#ledger").await.unwrap();
+    wait_text(&browser, "#ledger", |text| text != before).await;
+    // Some points for the lines.
+    eventually(PATIENCE, "a line", async || {
+        let path = browser.run("return document.querySelector('#rate-line .stroke').getAttribute('d')").await.unwrap();
+        let points = path.as_str().unwrap_or_default().matches('L').count();
+        if points >= 6 { Ok(()) } else { Err(points) }
+    })
+    .await;
+    browser.screenshot(&picture("light.png")).await.unwrap();
+    browser.prefer_dark(true).await.unwrap();
+    let brightness = "const [r, g, b] = getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g);
+        return (Number(r) + Number(g) + Number(b)) / 3";
+    assert!(browser.run(brightness).await.unwrap().as_f64().unwrap() < 60.0, "not dark");
+    browser.screenshot(&picture("dark.png")).await.unwrap();
+    browser.prefer_dark(false).await.unwrap();
+    assert!(browser.run(brightness).await.unwrap().as_f64().unwrap() > 200.0, "not light");
+
+    // One dead event by mouse.
+    incident.over().await;
+    browser.click("#event-list tbody tr:first-child td.act button:first-child").await.unwrap();
+    wait_text(&browser, "#confirm-title", |text| text == "Replay 1 event?").await;
+    browser.screenshot(&picture("confirm.png")).await.unwrap();
+    browser.type_into("#actor", "ann").await.unwrap();
+    browser.click("#go").await.unwrap();
+    wait_text(&browser, "#done", |text| text == "1 event replayed.").await;
+    wait_rows(&browser, 3).await;
+    incident.wait("dead", 3).await;
+    wait_text(&browser, "#deeds", |text| text.contains("ann (127.0.0.1): replay of 1 by id, 1 changed")).await;
+
+    // One is discarded by keyboard alone: Space chooses it, Enter opens, the reason is typed, Enter says go.
+    browser.run("document.querySelector('#event-list tbody input[type=checkbox]').focus()").await.unwrap();
+    browser.press(" ").await.unwrap();
+    wait_text(&browser, "#chosen", |text| text == "1 chosen").await;
+    browser.run("document.querySelector('#discard-chosen').focus()").await.unwrap();
+    browser.press("\u{E007}").await.unwrap();
+    wait_text(&browser, "#confirm-title", |text| text == "Discard 1 event?").await;
+    browser.press("\u{E007}").await.unwrap();
+    assert_eq!(browser.count("dialog[open]").await.unwrap(), 1, "without a reason nothing is discarded");
+    browser.press("a test user\u{E007}").await.unwrap();
+    wait_text(&browser, "#done", |text| text == "1 event discarded.").await;
+    incident.wait("discarded", 1).await;
+
+    // The rest at once.
+    wait_rows(&browser, 2).await;
+    browser.click("#replay-all").await.unwrap();
+    wait_text(&browser, "#confirm-title", |text| text == "Replay 2 events?").await;
+    browser.click("#go").await.unwrap();
+    wait_text(&browser, "#done", |text| text == "2 events replayed.").await;
+    wait_rows(&browser, 0).await;
+    wait_text(&browser, "#no-events", |text| text.starts_with("No event matches")).await;
+
+    // What became of it all.
+    browser.type_into("#e-user", "1").await.unwrap();
+    browser.type_into("#e-id", "7").await.unwrap();
+    browser.click("#explain button").await.unwrap();
+    wait_text(&browser, "#explain-result", |text| text.contains("accepted") && text.contains("replay")).await;
+    browser.type_into("#c-id", "7").await.unwrap();
+    browser.click("#check button").await.unwrap();
+    wait_text(&browser, "#check-result", |text| text.contains("video:7 is consistent")).await;
+    browser.screenshot(&picture("explained.png")).await.unwrap();
+
+    // A phone.
+    browser.resize(390, 844, true).await.unwrap();
+    browser.run("document.querySelector('#f-status').value = 'completed'; filter.requestSubmit()").await.unwrap();
+    wait_rows(&browser, 20).await;
+    let width = browser.run("return document.documentElement.scrollWidth").await.unwrap();
+    assert!(width.as_u64().unwrap() <= 390, "{width} pixels wide on a phone");
+    browser.screenshot(&picture("phone.png")).await.unwrap();
+    browser.prefer_dark(true).await.unwrap();
+    browser.screenshot(&picture("phone-dark.png")).await.unwrap();
+
+    // The token goes with every request, and nowhere else.
+    browser.resize(1280, 900, false).await.unwrap();
+    browser
+        .run(
+            "window.sent = []; const real = window.fetch;
+             window.fetch = (path, options) => { window.sent.push([path, options.headers.authorization]); return real(path, options); }",
+        )
+        .await
+        .unwrap();
+    browser.click("#access summary").await.unwrap();
+    browser.type_into("#token", "s3cret\u{E007}").await.unwrap();
+    eventually(PATIENCE, "requests with the token", async || {
+        let with = "return window.sent.filter(([path, token]) => token === 'Bearer s3cret').length";
+        let with = browser.run(with).await.unwrap().as_u64().unwrap();
+        if with >= 4 { Ok(()) } else { Err(with) }
+    })
+    .await;
+    assert_eq!(browser.run("return localStorage.length + document.cookie.length").await.unwrap(), 0);
+    assert_quiet(&browser).await;
+    stop.cancel();
+    load.await.unwrap();
+}

@@ -1,0 +1,211 @@
+//! Operators beside everything else: a replay counts once, a discarded event never, and the cache agrees afterwards.
+
+use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
+use domain::{LikeEvent, Origin};
+use event_store::{EventFilter, EventStatus, Operation};
+use std::time::Duration;
+use sync_engine::accept::Acceptor;
+use sync_engine::events::{Operator, Selection};
+use sync_engine::explain::{Explanation, explain};
+use sync_engine::refresh;
+use test_support::build::video_pair;
+use test_support::{eventually, expect_eq};
+
+/// Likes of a video that nothing can write, all of them dead.
+struct Incident {
+    rig: Rig,
+    server: Process,
+    consumer: Process,
+    accept: Acceptor,
+    events: Vec<LikeEvent>,
+}
+
+const VIDEO: i64 = 13;
+
+impl Incident {
+    async fn new(users: i64) -> Self {
+        let mut rig = Rig::new().await;
+        rig.sync.retry.max_retries = 1;
+        rig.sync.retry.base_delay = Duration::from_millis(40);
+        let (server, consumer) = (rig.process().await, rig.process().await);
+        rig.poison(VIDEO).await;
+        let accept = server.server();
+        consumer.consume();
+        consumer.retry();
+        let mut events = Vec::new();
+        for user in 1..=users {
+            let intent = like(user, VIDEO);
+            let answer = accept.accept(vec![intent.clone()]).await.remove(0).unwrap();
+            assert!(answer.changed && answer.liked);
+            events.push(LikeEvent { intent, version: answer.version, origin: Origin::Journal });
+        }
+        let incident = Self { rig, server, consumer, accept, events };
+        eventually(PATIENCE, "every event dead", async || expect_eq(incident.ledger("dead").await, users)).await;
+        incident.server.settled().await;
+        incident
+    }
+
+    async fn ledger(&self, status: &str) -> i64 {
+        self.rig.number(&format!("SELECT COUNT(*) FROM sync_events WHERE status = '{status}'")).await
+    }
+
+    fn ids(&self) -> Vec<uuid::Uuid> {
+        self.events.iter().map(|event| event.intent.id).collect()
+    }
+
+    fn operator(&self) -> Operator {
+        Operator::new(self.server.stores.clone())
+    }
+
+    async fn explain(&self, user: i64) -> Explanation {
+        explain(&self.server.stores, video_pair(user, VIDEO)).await.unwrap()
+    }
+
+    async fn cached_pair(&self, user: i64) -> Option<bool> {
+        let states = self.server.stores.cache.states(&[video_pair(user, VIDEO)]).await.unwrap();
+        states[0].map(|state| state.liked)
+    }
+
+    async fn end(self) {
+        self.rig.assert_counts_are_live_rows().await;
+        self.server.assert_cache_agrees(&[video(VIDEO)]).await;
+        drop(self.accept);
+        self.consumer.stop().await;
+        self.server.stop().await;
+        self.rig.end().await;
+    }
+}
+
+fn who() -> Operation {
+    Operation { actor: "ann".to_owned(), reason: Some("fixed".to_owned()), selection: None }
+}
+
+fn words(told: &Explanation) -> Vec<&'static str> {
+    told.timeline.iter().map(|step| step.step).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_events_replayed_twice_and_redelivered_beside_it_count_once() {
+    let incident = Incident::new(12).await;
+    let told = incident.explain(1).await;
+    assert_eq!(words(&told), ["accepted", "failed", "applied", "settled"], "{told:#?}");
+    assert_eq!((told.events[0].status, told.row), (Some(EventStatus::Dead), None));
+    assert!(told.events[0].error.as_deref().unwrap().contains("poisoned video"), "{told:#?}");
+
+    let operator = incident.operator();
+    let all = |limit| Selection::Filter { filter: EventFilter::default(), after: None, limit };
+    let dry = operator.replay(all(5), who(), true).await.unwrap();
+    assert_eq!((dry.events.len(), dry.dry_run, incident.ledger("dead").await), (5, true, 12));
+    assert!(dry.next.is_some());
+    assert!(incident.server.stores.database.operator_actions(9).await.unwrap().is_empty(), "a dry run did something");
+
+    // Everybody at once: two operators, deliveries of the same events in the queue, and the retries.
+    incident.rig.sql("DROP TRIGGER poison").await;
+    let (one, other) = (incident.operator(), incident.operator());
+    let applier = &incident.consumer.applier;
+    let redelivered = async {
+        for chunk in incident.events.chunks(5) {
+            applier.apply(chunk).await.unwrap();
+        }
+    };
+    let (first, second, ()) = tokio::join!(
+        one.replay(Selection::Ids(incident.ids()), who(), false),
+        other.replay(all(1_000), who(), false),
+        redelivered,
+    );
+    assert!(first.unwrap().events.len() + second.unwrap().events.len() <= 24);
+    eventually(PATIENCE, "every event completed", async || expect_eq(incident.ledger("completed").await, 12)).await;
+    let count = format!("SELECT like_count FROM like_counts WHERE resource_id = {VIDEO}");
+    assert_eq!(incident.rig.number(&count).await, 12);
+    assert_eq!(incident.rig.number("SELECT COUNT(*) FROM user_behaviors").await, 12);
+
+    // And once more, when all is done: nothing is left to replay, and nothing moves.
+    let revision = format!("SELECT revision FROM like_counts WHERE resource_id = {VIDEO}");
+    let before = incident.rig.number(&revision).await;
+    let again = operator.replay(Selection::Ids(incident.ids()), who(), false).await.unwrap();
+    assert_eq!((again.events.len(), again.skipped.len()), (0, 12));
+    assert_eq!(again.skipped[0].status, Some(EventStatus::Completed));
+    applier.apply(&incident.events).await.unwrap();
+    assert_eq!(incident.rig.number(&revision).await, before);
+    eventually(PATIENCE, "the count in the cache", async || {
+        expect_eq(incident.server.cached(video(VIDEO)).await.map(|count| count.served), Some(12))
+    })
+    .await;
+    let told = incident.explain(1).await;
+    assert_eq!(told.events[0].status, Some(EventStatus::Completed), "{told:#?}");
+    assert!(told.events[0].in_history && told.row.is_some_and(|row| row.liked), "{told:#?}");
+    assert_eq!(told.cache.unwrap().pair.map(|pair| pair.liked), Some(true));
+    incident.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_of_an_older_like_does_not_undo_a_newer_unlike() {
+    let incident = Incident::new(1).await;
+    incident.rig.sql("DROP TRIGGER poison").await;
+    let answer = incident.accept.accept(vec![unlike(1, VIDEO)]).await.remove(0).unwrap();
+    assert!(answer.changed && !answer.liked);
+    incident.server.settled().await;
+    incident.operator().replay(Selection::Ids(incident.ids()), who(), false).await.unwrap();
+    eventually(PATIENCE, "both events completed", async || expect_eq(incident.ledger("completed").await, 2)).await;
+    let told = incident.explain(1).await;
+    let row = told.row.unwrap();
+    assert_eq!((row.liked, row.version, told.stored_count.count), (false, answer.version, 0), "{told:#?}");
+    assert_eq!(words(&told)[..4], ["accepted", "failed", "replay", "applied"], "{told:#?}");
+    assert!(told.timeline[3].detail.contains("newer change"), "{told:#?}");
+    incident.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
+    let incident = Incident::new(3).await;
+    let operator = incident.operator();
+    for user in 1..=3 {
+        assert_eq!(incident.cached_pair(user).await, Some(true), "it was accepted");
+    }
+    // The cause is gone, and user 3 changes their mind, before the operator comes.
+    incident.rig.sql("DROP TRIGGER poison").await;
+    let newer = incident.accept.accept(vec![unlike(3, VIDEO)]).await.remove(0).unwrap();
+    let discarded = operator.discard(Selection::Ids(incident.ids()), who(), false).await.unwrap();
+    assert_eq!((discarded.events.len(), incident.ledger("discarded").await), (3, 3));
+    // The list of what the cache is told is empty, by this process or by another one's probe.
+    let told = async || {
+        refresh::drain(&incident.server.stores).await.unwrap();
+        expect_eq(incident.rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 0)
+    };
+    eventually(PATIENCE, "a cache that was told", told).await;
+    for user in 1..=2 {
+        assert_eq!(incident.cached_pair(user).await, None, "the database answers for user {user}");
+    }
+    assert_eq!(incident.cached_pair(3).await, Some(false), "what was accepted since stays");
+    let story = incident.explain(1).await;
+    assert_eq!(words(&story), ["accepted", "failed", "discard", "discarded", "settled"], "{story:#?}");
+    assert!(story.timeline[2].detail.contains("ann: fixed"), "{story:#?}");
+
+    // Whatever brings them again: a delivery, a replay by id, a replay of everything.
+    incident.consumer.applier.apply(&incident.events).await.unwrap();
+    let replayed = operator.replay(Selection::Ids(incident.ids()), who(), false).await.unwrap();
+    assert_eq!((replayed.events.len(), replayed.skipped.len()), (0, 3));
+    for status in [EventStatus::Dead, EventStatus::Failed] {
+        let filter = EventFilter { status: Some(status), ..EventFilter::default() };
+        let all = Selection::Filter { filter, after: None, limit: 1_000 };
+        assert!(operator.replay(all, who(), false).await.unwrap().events.is_empty());
+    }
+    eventually(PATIENCE, "the unlike in the database", async || {
+        let version = format!("SELECT COALESCE(MAX(version), 0) FROM video_likes WHERE video_id = {VIDEO}");
+        expect_eq(incident.rig.number(&version).await, newer.version.0)
+    })
+    .await;
+    incident.server.settled().await;
+    assert_eq!(incident.ledger("discarded").await, 3);
+    assert_eq!(incident.rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, 0);
+    assert_eq!(incident.rig.number("SELECT COUNT(*) FROM user_behaviors WHERE behavior_type = 'like'").await, 0);
+
+    // The next like of the same user is a like like any other.
+    let again = incident.accept.accept(vec![like(1, VIDEO)]).await.remove(0).unwrap();
+    assert!(again.changed, "{again:?}");
+    incident.server.settled().await;
+    let count = format!("SELECT like_count FROM like_counts WHERE resource_id = {VIDEO}");
+    eventually(PATIENCE, "the like in the database", async || expect_eq(incident.rig.number(&count).await, 1)).await;
+    assert_eq!(incident.cached_pair(1).await, Some(true));
+    incident.end().await;
+}

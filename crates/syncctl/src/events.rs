@@ -1,0 +1,301 @@
+//! `events` and `explain`: a server's ledger for operators.
+
+use crate::client::{ServerArgs, parse_resource, to_proto};
+use crate::{UsageError, Verdict};
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand, ValueEnum};
+use domain::Resource;
+use interaction_proto::v1;
+
+/// Events that one call of a server replays or discards at most.
+const AT_ONCE: u32 = 1_000;
+
+/// Largest page of a list.
+const PAGE: u32 = 100;
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(subcommand)]
+    command: EventsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum EventsCommand {
+    /// Lists events, newest first.
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Has failed and dead events tried again; safe at any time.
+    Replay(OperateArgs),
+    /// Gives failed and dead events up for good; needs --reason.
+    Discard(OperateArgs),
+}
+
+#[derive(Debug, Args)]
+struct FilterArgs {
+    /// Only of this status.
+    #[arg(long, value_enum)]
+    status: Option<Status>,
+    /// Only of this resource: video:ID or comment:ID.
+    #[arg(long, value_parser = parse_resource)]
+    resource: Option<Resource>,
+    /// Only of this user.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    user: Option<i64>,
+    /// Accepted at or after, for example 2026-01-31T07:00:00Z.
+    #[arg(long, value_parser = parse_time)]
+    since: Option<DateTime<Utc>>,
+    /// Accepted before.
+    #[arg(long, value_parser = parse_time)]
+    until: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Args)]
+struct OperateArgs {
+    /// These events.
+    #[arg(conflicts_with_all = ["status", "resource", "user", "since", "until"])]
+    ids: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Of those chosen by a filter at most so many, the newest.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Only say which.
+    #[arg(long)]
+    dry_run: bool,
+    /// Who does this; written down with the address of this machine.
+    #[arg(long, env = "USER", default_value = "")]
+    actor: String,
+    /// Why; written down.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// User id.
+    user: i64,
+    /// video:ID or comment:ID.
+    #[arg(value_parser = parse_resource)]
+    resource: Resource,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Status {
+    Pending,
+    Processing,
+    Completed,
+    Failed,
+    Dead,
+    Discarded,
+}
+
+impl From<Status> for v1::EventStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Pending => Self::Pending,
+            Status::Processing => Self::Processing,
+            Status::Completed => Self::Completed,
+            Status::Failed => Self::Failed,
+            Status::Dead => Self::Dead,
+            Status::Discarded => Self::Discarded,
+        }
+    }
+}
+
+fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    let time = DateTime::parse_from_rfc3339(text);
+    time.map(|time| time.to_utc()).map_err(|_| "expected a time such as 2026-01-31T07:00:00Z".to_owned())
+}
+
+impl FilterArgs {
+    fn is_empty(&self) -> bool {
+        let Self { status, resource, user, since, until } = self;
+        status.is_none() && resource.is_none() && user.is_none() && since.is_none() && until.is_none()
+    }
+
+    fn wire(&self) -> v1::EventFilter {
+        v1::EventFilter {
+            status: self.status.map_or(v1::EventStatus::Unspecified, Into::into).into(),
+            resource: self.resource.map(to_proto),
+            user_id: self.user.unwrap_or(0),
+            since: self.since.map(timestamp),
+            until: self.until.map(timestamp),
+        }
+    }
+}
+
+impl EventsArgs {
+    /// Lists, replays or discards.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        match self.command {
+            EventsCommand::List { filter, limit } => list(&self.server, &filter, limit).await,
+            EventsCommand::Replay(args) => args.run(&self.server, false).await,
+            EventsCommand::Discard(args) => args.run(&self.server, true).await,
+        }
+    }
+}
+
+async fn list(server: &ServerArgs, filter: &FilterArgs, limit: u32) -> anyhow::Result<Verdict> {
+    let mut client = server.connect_admin().await?;
+    let (mut page_token, mut left) = (String::new(), limit);
+    while left > 0 {
+        let page_size = i32::try_from(left.min(PAGE))?;
+        let request = v1::ListEventsRequest { filter: Some(filter.wire()), page_size, page_token };
+        let page = client.list_events(request).await.context("the list was refused")?.into_inner();
+        page.events.iter().for_each(|event| println!("{}", line_of(event)));
+        left -= left.min(u32::try_from(page.events.len())?);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    Ok(Verdict::Fine)
+}
+
+impl OperateArgs {
+    async fn run(self, server: &ServerArgs, discard: bool) -> anyhow::Result<Verdict> {
+        if self.ids.is_empty() && self.filter.is_empty() {
+            return Err(UsageError("name events, or choose them with --status dead and the like".to_owned()).into());
+        }
+        if discard && !self.dry_run && self.reason.is_empty() {
+            return Err(UsageError("--reason: discarding is for good, say why".to_owned()).into());
+        }
+        let mut client = server.connect_admin().await?;
+        let (mut page_token, mut left, mut done) = (String::new(), self.limit, 0);
+        let mut all_known = true;
+        loop {
+            let selection = Some(v1::EventSelection {
+                ids: self.ids.clone(),
+                filter: self.ids.is_empty().then(|| self.filter.wire()),
+                limit: i32::try_from(left.min(AT_ONCE))?,
+                page_token,
+            });
+            let (dry_run, actor, reason) = (self.dry_run, self.actor.clone(), self.reason.clone());
+            let (events, skipped, next, due) = if discard {
+                let request = v1::DiscardEventsRequest { selection, dry_run, actor, reason };
+                let answer = client.discard_events(request).await.context("the discard was refused")?.into_inner();
+                (answer.events, answer.skipped, answer.next_page_token, None)
+            } else {
+                let request = v1::ReplayEventsRequest { selection, dry_run, actor, reason };
+                let answer = client.replay_events(request).await.context("the replay was refused")?.into_inner();
+                (answer.events, answer.skipped, answer.next_page_token, answer.due_until)
+            };
+            events.iter().for_each(|event| println!("{}", line_of(event)));
+            for one in &skipped {
+                all_known = false;
+                let status = match one.status() {
+                    v1::EventStatus::Unspecified => "not in the ledger".to_owned(),
+                    status => format!("left alone: {}", word(status)),
+                };
+                println!("{}\t{status}", one.id);
+            }
+            done += events.len();
+            left -= left.min(u32::try_from(events.len())?);
+            page_token = next;
+            if page_token.is_empty() || left == 0 {
+                let due = due.map_or_else(String::new, |due| format!(", the last one due at {}", time_of(Some(due))));
+                let would = if self.dry_run { "would be " } else { "" };
+                println!("{done} {would}{}{due}", if discard { "discarded" } else { "replayed" });
+                break;
+            }
+        }
+        Ok(Verdict::from_fine(all_known))
+    }
+}
+
+impl ExplainArgs {
+    /// Prints the story, oldest event first, then what holds now.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let Self { server, user, resource } = self;
+        let request = v1::ExplainLikeRequest { user_id: user, resource: Some(to_proto(resource)) };
+        let mut client = server.connect_admin().await?;
+        let told = client.explain_like(request).await.context("the explanation was refused")?.into_inner();
+        println!("user {user} {resource}");
+        let mut of = String::new();
+        for step in &told.timeline {
+            if of != step.event_id {
+                println!("event {}", step.event_id);
+                of.clone_from(&step.event_id);
+            }
+            println!("  {:27}  {:9}  {}", time_of(step.at), step.step, step.detail);
+        }
+        if told.timeline.is_empty() {
+            println!("no event of it is known");
+        }
+        if let Some(since) = told.searched_since {
+            println!("completed events before {} may be missing", time_of(Some(since)));
+        }
+        let state = |liked| if liked { "liked" } else { "not liked" };
+        match &told.row {
+            Some(row) => println!("row: {} version {}", state(row.liked), row.version),
+            None => println!("row: none"),
+        }
+        println!("stored count: {} revision {}", told.stored_count, told.stored_revision);
+        if !told.cache_available {
+            println!("cache: away");
+            return Ok(Verdict::Fine);
+        }
+        match &told.cached_pair {
+            Some(pair) => println!("cached pair: {} version {}", state(pair.liked), pair.version),
+            None => println!("cached pair: none"),
+        }
+        match &told.cached_count {
+            Some(count) => println!("cached count: {} pending {}", count.value, count.pending.unwrap_or(0)),
+            None => println!("cached count: none"),
+        }
+        Ok(Verdict::Fine)
+    }
+}
+
+fn line_of(event: &v1::SyncEvent) -> String {
+    let resource = event.resource.as_ref().map_or_else(String::new, |resource| {
+        let kind = resource.r#type().as_str_name().trim_start_matches("RESOURCE_TYPE_").to_lowercase();
+        format!("{kind}:{}", resource.id)
+    });
+    let action = event.action().as_str_name().trim_start_matches("ACTION_").to_lowercase();
+    let mut line = format!(
+        "{}\t{}\tuser {} {resource}\t{action}\taccepted {}",
+        event.id,
+        word(event.status()),
+        event.user_id,
+        time_of(event.accepted_at)
+    );
+    if event.max_retries > 0 {
+        line.push_str(&format!("\tretries {}/{}", event.retry_count, event.max_retries));
+    }
+    if !event.error.is_empty() {
+        line.push_str(&format!("\t{}", event.error));
+    }
+    for deed in &event.operators {
+        line.push_str(&format!("\t{} by {} at {} {}", deed.action, deed.actor, time_of(deed.at), deed.reason));
+    }
+    line
+}
+
+/// `EVENT_STATUS_DEAD` of the contract as `dead`.
+fn word(status: v1::EventStatus) -> String {
+    status.as_str_name().trim_start_matches("EVENT_STATUS_").to_lowercase()
+}
+
+fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
+    // Fewer than two thousand million, always.
+    let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0);
+    prost_types::Timestamp { seconds: time.timestamp(), nanos }
+}
+
+fn time_of(time: Option<prost_types::Timestamp>) -> String {
+    let time = time.and_then(|time| DateTime::<Utc>::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?));
+    time.map_or_else(|| "-".to_owned(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
+}

@@ -1,0 +1,77 @@
+//! `events` and `explain` against the real standalone server.
+
+use crate::command_line::{syncctl, text};
+use domain::{Action, LikeEvent};
+use event_store::{DatabaseConfig, EventStatus, EventStore, FailedEvent};
+use std::time::Duration;
+use test_support::{Binary, build, eventually, expect_eq, http, lease_port};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_listed_replayed_discarded_and_explained() {
+    let dir = tempfile::tempdir().unwrap();
+    let (grpc, ops) = (lease_port().unwrap(), lease_port().unwrap());
+    let (addr, ops_addr) = (grpc.addr().to_string(), ops.addr().to_string());
+    let server = Binary::build("standalone")
+        .args(["--grpc-addr", &addr, "--http-addr", &ops_addr, "--data-dir"])
+        .arg(dir.path())
+        .start()
+        .unwrap();
+    eventually(PATIENCE, "health", async || match http::get(&ops_addr, "/health").await {
+        Ok((200, _)) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+
+    // Three events that died before this server was there.
+    let url = format!("sqlite:{}", dir.path().join("interaction.db").display());
+    let store = EventStore::connect(&DatabaseConfig { url: url.into(), ..DatabaseConfig::default() }).await.unwrap();
+    let now = chrono::Utc::now();
+    let event = |user| build::event(user, 10, Action::Like, now.timestamp_micros() + user);
+    let events: Vec<LikeEvent> = (1..=3).map(event).collect();
+    let dead = |event: &LikeEvent| FailedEvent { event: event.clone(), error: "poison".into(), next_retry_at: None };
+    store.park(&events.iter().map(dead).collect::<Vec<_>>(), 5, now).await.unwrap();
+    let ids: Vec<String> = events.iter().map(|event| event.intent.id.to_string()).collect();
+
+    let run = async |args: &[&str]| {
+        let output = syncctl(&[args, &["--addr", &addr]].concat()).await;
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, list, _) = run(&["events", "list", "--status", "dead", "--resource", "video:10"]).await;
+    assert_eq!((code, list.lines().count()), (Some(0), 3), "{list}");
+    assert!(list.contains(&format!("{}\tdead\tuser 2 video:10\tlike", ids[1])) && list.contains("poison"), "{list}");
+    let (_, list, _) = run(&["events", "list", "--user", "3"]).await;
+    assert!(list.lines().count() == 1 && list.contains(&ids[2]), "{list}");
+
+    let (code, said, _) = run(&["events", "replay", "--status", "dead", "--dry-run"]).await;
+    assert!(code == Some(0) && said.ends_with("3 would be replayed\n"), "{said}");
+    let (code, said, _) = run(&["events", "discard", &ids[0], "--actor", "ann", "--reason", "a test user"]).await;
+    assert!(code == Some(0) && said.ends_with("1 discarded\n"), "{said}");
+    let (code, said, error) = run(&["events", "replay", &ids[0], &ids[1]]).await;
+    assert_eq!(code, Some(1), "one of them was left alone: {said}{error}");
+    assert!(said.contains(&format!("{}\tleft alone: discarded", ids[0])), "{said}");
+    assert!(said.contains("1 replayed, the last one due at 20"), "{said}");
+    let (code, said, _) = run(&["events", "replay", "--status", "dead", "--limit", "5"]).await;
+    assert!(code == Some(0) && said.contains("1 replayed"), "{said}");
+    for (event, status) in events.iter().zip([EventStatus::Discarded, EventStatus::Completed, EventStatus::Completed]) {
+        eventually(PATIENCE, "its end", async || {
+            expect_eq(store.event(event.intent.id).await.unwrap().unwrap().status, status)
+        })
+        .await;
+    }
+
+    let (code, told, _) = run(&["explain", "1", "video:10"]).await;
+    assert_eq!(code, Some(0), "{told}");
+    for part in [&ids[0], "accepted", "by ann (127.0.0.1): a test user", "discarded", "row: none", "stored count: 2"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let (_, told, _) = run(&["explain", "2", "video:10"]).await;
+    assert!(told.contains("the row is as it left it") && told.contains("row: liked"), "{told}");
+    let (_, told, _) = run(&["explain", "9", "video:9"]).await;
+    assert!(told.contains("no event of it is known"), "{told}");
+    let (code, _, error) = run(&["events", "replay", "nonsense"]).await;
+    assert!(code == Some(1) && error.contains("selection.ids[0]: is not a UUID"), "{error}");
+    server.terminate().unwrap();
+    server.wait_exit(PATIENCE).await.unwrap();
+}
