@@ -172,8 +172,7 @@ impl Checker {
         let mut pass = self.pass("hot");
         let hot = self.inspector().hot(self.0.config.hot_resources).await?;
         pass.compared(hot.resources.len() + hot.pairs.len());
-        let resources: Vec<Resource> = hot.resources.iter().map(|(resource, _)| *resource).collect();
-        let findings = self.inspector().counts(&resources).await?;
+        let findings = self.inspector().counts(&hot.resources).await?;
         pass.take(findings).await?;
         for pairs in hot.pairs.chunks(self.0.config.batch_size as usize) {
             let findings = self.inspector().pairs(pairs).await?;

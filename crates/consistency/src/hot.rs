@@ -12,8 +12,7 @@ const EVENTS: u32 = 5_000;
 /// The hottest resources, and pairs that changed last.
 #[derive(Debug, Default)]
 pub(crate) struct Hot {
-    /// Each with its number among the newest events.
-    pub(crate) resources: Vec<(Resource, usize)>,
+    pub(crate) resources: Vec<Resource>,
     pub(crate) pairs: Vec<Pair>,
 }
 

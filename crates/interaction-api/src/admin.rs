@@ -217,7 +217,7 @@ impl SyncAdminService for Admin {
         let v1::ListEventsRequest { filter, page_size, page_token } = request.into_inner();
         let mut violations = Violations::default();
         let filter = wire::filter(&mut violations, "filter.", filter);
-        let size = convert::page_size(&mut violations, page_size);
+        let size = convert::page_size(&mut violations, "page_size", page_size);
         let after = page::event_cursor(&page_token).map_err(|reason| violations.add("page_token", reason));
         violations.finish()?;
         let after = after.map_err(|()| Status::internal("a violation was lost"))?;

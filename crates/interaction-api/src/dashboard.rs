@@ -16,7 +16,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub fn routes() -> Router {
     Router::new()
         .route("/", get(async || file("text/html; charset=utf-8", include_str!("dashboard/index.html"))))
-        .route("/assets/dashboard.css", get(async || file("text/css; charset=utf-8", include_str!("dashboard/dashboard.css"))))
+        .route(
+            "/assets/dashboard.css",
+            get(async || file("text/css; charset=utf-8", include_str!("dashboard/dashboard.css"))),
+        )
         .route(
             "/assets/dashboard.js",
             get(async || file("text/javascript; charset=utf-8", include_str!("dashboard/dashboard.js"))),

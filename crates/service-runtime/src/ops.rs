@@ -15,7 +15,7 @@
 use crate::access::guard;
 use crate::{Context, Gate, PartReport, Protocol, Status};
 use axum::body::{Body, to_bytes};
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};

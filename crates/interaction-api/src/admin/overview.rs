@@ -29,7 +29,7 @@ const COUNTED: u32 = 100_000;
 /// Newest events whose lag is looked at.
 const LAGS: u32 = 1_000;
 
-const HOT: u32 = 10;
+const HOT: usize = 10;
 const ACTIONS: u32 = 8;
 
 /// Asks at most once in [`FRESH`], for everybody who waits.
@@ -147,7 +147,8 @@ async fn stored(admin: &Admin) -> Result<(Vec<StatusCount>, LagReport, Vec<Opera
 }
 
 async fn hot(admin: &Admin) -> Option<Vec<Hot>> {
-    let ranked = admin.checker.hot_resources(HOT).await.ok()?;
+    let mut ranked = admin.checker.hottest().await.ok()?;
+    ranked.truncate(HOT);
     let resources: Vec<_> = ranked.iter().map(|(resource, _)| *resource).collect();
     let counts = admin.stores.database.load_counts(&resources).await.ok()?;
     let one = |((resource, events), stored): ((domain::Resource, usize), domain::StoredCount)| Hot {

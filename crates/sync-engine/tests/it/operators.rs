@@ -86,7 +86,7 @@ fn words(told: &Explanation) -> Vec<&'static str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_events_replayed_twice_and_redelivered_beside_it_count_once() {
-    let incident = Incident::new(12).await;
+    let incident = Box::pin(Incident::new(12)).await;
     let told = incident.explain(1).await;
     assert_eq!(words(&told), ["accepted", "failed", "applied", "settled"], "{told:#?}");
     assert_eq!((told.events[0].status, told.row), (Some(EventStatus::Dead), None));
@@ -140,7 +140,7 @@ async fn dead_events_replayed_twice_and_redelivered_beside_it_count_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_of_an_older_like_does_not_undo_a_newer_unlike() {
-    let incident = Incident::new(1).await;
+    let incident = Box::pin(Incident::new(1)).await;
     incident.rig.sql("DROP TRIGGER poison").await;
     let answer = incident.accept.accept(vec![unlike(1, VIDEO)]).await.remove(0).unwrap();
     assert!(answer.changed && !answer.liked);
@@ -157,7 +157,7 @@ async fn a_replay_of_an_older_like_does_not_undo_a_newer_unlike() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
-    let incident = Incident::new(3).await;
+    let incident = Box::pin(Incident::new(3)).await;
     let operator = incident.operator();
     for user in 1..=3 {
         assert_eq!(incident.cached_pair(user).await, Some(true), "it was accepted");
