@@ -97,6 +97,17 @@ impl Consumer {
         }
     }
 
+    /// Why the connection broke, after something else failed for it; what was delivered before is passed over.
+    pub fn cause(&mut self) -> Option<BusError> {
+        loop {
+            match self.try_next() {
+                Ok(Some(_)) => {}
+                Ok(None) => return None,
+                Err(error) => return Some(error),
+            }
+        }
+    }
+
     /// What the broker says of the queue that this one consumes.
     pub async fn depth(&self) -> Result<QueueDepth, BusError> {
         within(self.deadline, "asking for the queue", async {

@@ -98,6 +98,14 @@ impl BusError {
         }
     }
 
+    /// Whether the connection broke over something that cannot be read, such as a message with a name that is no UTF-8: it
+    /// will come again with the next connection.
+    pub fn is_unreadable(&self) -> bool {
+        let Self::Unavailable { source, .. } = self else { return false };
+        let error = source.downcast_ref::<lapin::Error>();
+        error.is_some_and(|error| matches!(error.kind(), lapin::ErrorKind::ParsingError(_)))
+    }
+
     /// Whether the broker is away, as opposed to having refused this one thing.
     pub const fn is_unavailable(&self) -> bool {
         match self {

@@ -1,7 +1,9 @@
 //! The consumer's loop: deliveries to batches, batches to the applier, then acknowledge.
 //!
 //! One error policy: database away: keep the deliveries and wait; undecodable: dead letter at once; broker away:
-//! reconnect, what was not acknowledged comes again.
+//! reconnect, what was not acknowledged comes again. A message that not even the client library can read breaks the
+//! connection with every delivery, until the broker gives it up (`delivery_limit`) as a dead letter: meanwhile messages are
+//! taken one by one, so that this does not count against the ones beside it, nor hold up the ones before it.
 
 use crate::apply::Applier;
 use crate::metrics;
@@ -11,6 +13,7 @@ use domain::LikeEvent;
 use domain::codec::decode_batch;
 use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -19,6 +22,12 @@ const IDLE: Duration = Duration::from_secs(1);
 
 /// After so many times in a row of being passed over it subscribes anew: once may be chance.
 const IGNORED: u32 = 2;
+
+/// How long messages are taken one by one after one that cannot be read.
+const CAREFUL: Duration = Duration::from_secs(10);
+
+/// It has to be delivered many times before the broker gives it up.
+const UNREADABLE_PAUSE: Duration = Duration::from_millis(10);
 
 const DATABASE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -42,14 +51,27 @@ impl ConsumerLoop {
     /// Runs until `soft`: then finishes and acknowledges what is in hand and gives the rest back.
     pub async fn run(mut self, soft: CancellationToken) {
         let mut said = false;
+        let one_by_one = BusConfig { prefetch: 1, ..self.bus.clone() };
+        let mut careful: Option<Instant> = None;
         while !soft.is_cancelled() {
-            match Consumer::connect(&self.bus).await {
+            let mut pause = RECONNECT_PAUSE;
+            careful = careful.filter(|until| Instant::now() < *until);
+            match Consumer::connect(if careful.is_some() { &one_by_one } else { &self.bus }).await {
                 Ok(consumer) => {
                     said = false;
                     self.stores.broker_circuit.close();
-                    if let Err(error) = self.consume(consumer, &soft).await {
-                        tracing::warn!(%error, "consuming ended, connecting again");
-                        self.stores.broker_circuit.failure(&error);
+                    match self.consume(consumer, careful, &soft).await {
+                        Ok(()) => {}
+                        Err(error) if error.is_unreadable() => {
+                            if careful.replace(Instant::now() + CAREFUL).is_none() {
+                                tracing::warn!(%error, "a message cannot be read, taking them one by one");
+                            }
+                            pause = UNREADABLE_PAUSE;
+                        }
+                        Err(error) => {
+                            tracing::warn!(%error, "consuming ended, connecting again");
+                            self.stores.broker_circuit.failure(&error);
+                        }
                     }
                 }
                 Err(error) => {
@@ -61,20 +83,26 @@ impl ConsumerLoop {
             }
             tokio::select! {
                 () = soft.cancelled() => {}
-                () = tokio::time::sleep(RECONNECT_PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
         self.dead_letters.close().await;
     }
 
-    async fn consume(&mut self, mut consumer: Consumer, soft: &CancellationToken) -> Result<(), BusError> {
+    /// Until `soft`, or as long as the consumer is meant to be `careful`.
+    async fn consume(
+        &mut self,
+        mut consumer: Consumer,
+        careful: Option<Instant>,
+        soft: &CancellationToken,
+    ) -> Result<(), BusError> {
         // What the broker did to us in the case below.
         let deaf = planted("deaf_consumer");
         if deaf {
             consumer.stop().await?;
         }
         let mut ignored = 0;
-        loop {
+        while careful.is_none_or(|until| Instant::now() < until) {
             let first = tokio::select! {
                 biased;
                 () = soft.cancelled() => break,
@@ -110,7 +138,9 @@ impl ConsumerLoop {
                 break;
             }
             fail::fail_point!("consume.applied");
-            consumer.ack(&gathered.deliveries).await?;
+            if let Err(error) = consumer.ack(&gathered.deliveries).await {
+                return Err(consumer.cause().unwrap_or(error));
+            }
         }
         let _ = consumer.stop().await;
         consumer.close().await;

@@ -5,6 +5,7 @@
 //! - [`shared`]: one server of each kind per test process, or the ones named by `TEST_REDIS_URL`,
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
 //! - [`Proxy`]: a TCP link that can be cut, frozen and slowed.
+//! - [`Wire`]: a few words of AMQP, for what no part of the system may do.
 //! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
 //! - [`Browser`]: a headless Chromium to look at pages with.
 //! - [`eventually`]: waits for a condition and says what it last saw.
@@ -36,6 +37,7 @@ mod random;
 mod redis;
 mod server;
 pub mod shared;
+mod wire;
 
 pub use authority::{Authority, Credential};
 pub use binary::{Binary, BinaryBuilder};
@@ -50,3 +52,4 @@ pub use rabbitmq::RabbitMq;
 pub use random::Random;
 pub use redis::{Redis, RedisOptions};
 pub use server::Server;
+pub use wire::Wire;

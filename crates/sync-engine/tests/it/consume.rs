@@ -35,7 +35,7 @@ async fn bytes_that_are_no_events_are_buried_with_their_reason_and_the_rest_goes
     let mut wire = rig.wire().await;
     let mut expected = HashMap::new();
     for (user, (body, reason)) in (1..).zip(bodies) {
-        wire.publish(&rig.exchange(), body).await;
+        wire.publish(&rig.exchange(), body).await.unwrap();
         publisher.publish(&[good(user)], &Headers::new()).await.unwrap();
         expected.insert(body.to_vec(), reason);
     }
@@ -196,6 +196,40 @@ async fn month_old_dead_letters_change_nothing_when_they_are_published_again() {
     assert_eq!(rig.rows().await, before);
     assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 0);
     assert!(Version(now) > old.version);
+    consumer.stop().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_nobody_can_read_ends_as_a_dead_letter_alone() {
+    let mut rig = Rig::new().await;
+    rig.bus.delivery_limit = 5;
+    // Declares the queues.
+    let mut publisher = rig.publisher();
+    publisher.connect().await.unwrap();
+    let mut wire = rig.wire().await;
+    let good = |user| EncodedEvent::from_event(&event(user, 1, Action::Like, 1000 + user));
+    for user in 1..=20 {
+        publisher.publish(&[good(user)], &Headers::new()).await.unwrap();
+        if user == 7 || user == 8 {
+            // A message id, which has to be UTF-8.
+            wire.send(&rig.exchange(), &[0, 0x80, 2, 0xff, 0xfe], b"x").await.unwrap();
+            wire.confirmed().await.unwrap();
+        }
+    }
+    let consumer = rig.process().await;
+    consumer.consume();
+    eventually(PATIENCE, "the good ones in the database", async || {
+        expect_eq(rig.number("SELECT COUNT(*) FROM video_likes").await, 20)
+    })
+    .await;
+    let dead = format!("{}.dead", rig.queue());
+    let wire = tokio::sync::Mutex::new(wire);
+    eventually(PATIENCE, "the two others among the dead letters, and nothing else", async || {
+        let mut wire = wire.lock().await;
+        expect_eq((wire.depth(&rig.queue()).await.unwrap(), wire.depth(&dead).await.unwrap()), (0, 2))
+    })
+    .await;
     consumer.stop().await;
     rig.end().await;
 }

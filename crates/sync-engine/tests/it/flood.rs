@@ -40,7 +40,7 @@ async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
         let message: Vec<_> = message.iter().map(EncodedEvent::from_event).collect();
         publisher.publish(&message, &Headers::new()).await.unwrap();
         if number % 10 == 0 {
-            wire.publish(&rig.exchange(), format!("garbage {number}").as_bytes()).await;
+            wire.publish(&rig.exchange(), format!("garbage {number}").as_bytes()).await.unwrap();
             garbage += 1;
         }
     }

@@ -15,4 +15,3 @@ mod startup;
 mod switching;
 mod trace;
 mod warm;
-mod wire;

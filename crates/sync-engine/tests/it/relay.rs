@@ -38,7 +38,7 @@ async fn what_is_returned_because_the_queue_is_gone_is_published_again() {
     accept.accept_one(like(1, 1)).await.unwrap();
     let queue = rig.queue_gauge();
     eventually(PATIENCE, "a message", async || queue.ready().await == 1).await;
-    rig.wire().await.delete_queue(&rig.queue()).await;
+    rig.wire().await.delete_queue(&rig.queue()).await.unwrap();
 
     // The relay's connection is open and finds no queue. Without a rescuer, only itself can declare it again.
     accept.accept_one(like(2, 1)).await.unwrap();

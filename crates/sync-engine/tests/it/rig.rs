@@ -1,6 +1,5 @@
 //! One installation per test, processes of it in this one, and looks at its stores that go around them.
 
-use crate::wire::Wire;
 use cache_manager::RedisConfig;
 use domain::cache::{CacheRules, CachedCount, LikeCache};
 use domain::{Action, LikeEvent, LikeIntent, Resource, ShardCount};
@@ -17,7 +16,7 @@ use sync_engine::rescue::Rescuer;
 use sync_engine::retry::Retrier;
 use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath, probe};
 use test_support::build::{event_of, intent, video_pair};
-use test_support::{eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
+use test_support::{Wire, eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -122,7 +121,7 @@ impl Rig {
 
     /// Connected to the broker itself, whatever link the processes use.
     pub(crate) async fn wire(&self) -> Wire {
-        Wire::connect(&self.bus_url).await
+        Wire::connect(&self.bus_url).await.unwrap()
     }
 
     pub(crate) fn queue(&self) -> String {
@@ -194,10 +193,10 @@ impl Rig {
         let mut wire = self.wire().await;
         let prefix = &self.bus.prefix;
         for queue in [format!("{prefix}.likes"), format!("{prefix}.likes.dead")] {
-            wire.delete_queue(&queue).await;
+            wire.delete_queue(&queue).await.unwrap();
         }
         for exchange in [format!("{prefix}.events"), format!("{prefix}.dead")] {
-            wire.delete_exchange(&exchange).await;
+            wire.delete_exchange(&exchange).await.unwrap();
         }
     }
 }
