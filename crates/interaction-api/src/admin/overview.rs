@@ -20,8 +20,9 @@ const FRESH: Duration = Duration::from_millis(900);
 /// Slower parts are left out.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The queue answers within this time or counts as away.
-const QUEUE_PATIENCE: Duration = Duration::from_millis(500);
+/// The queue answers within this time or counts as away. Long enough for a connection: one that is given up half way begins
+/// anew the next time.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Events of one status are counted up to here.
 const COUNTED: u32 = 100_000;
