@@ -44,7 +44,13 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
     let house = House::new().await.with("RABBITMQ__DELIVERY_LIMIT", "10");
     let (server, consumer) = tokio::join!(house.server().ready(), house.consumer().ready());
     let (prefix, database) = (house.setting("RABBITMQ__PREFIX"), house.setting("DATABASE__URL"));
-    let mut wire = Wire::connect(&house.setting("RABBITMQ__URL")).await.unwrap();
+    let (amqp, queue) = (house.setting("RABBITMQ__URL"), format!("{prefix}.likes"));
+    let mut wire = eventually(PATIENCE, "the queue", async || {
+        let mut wire = Wire::connect(&amqp).await.map_err(|error| error.to_string())?;
+        wire.depth(&queue).await.map_err(|error| error.to_string())?;
+        Ok::<_, String>(wire)
+    })
+    .await;
 
     // A tenth first, so that what every process needs once is there when memory is measured.
     let mut written = grpc::Written::default();
@@ -81,7 +87,7 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
         let end: Vec<&str> = log.lines().rev().take(20).collect();
         panic!("{error:#}; the consumer said, the last first: {end:#?}");
     }
-    let (queue, dead) = (format!("{prefix}.likes"), format!("{prefix}.likes.dead"));
+    let dead = format!("{queue}.dead");
     let wire = Mutex::new(wire);
     eventually(patience, "every other message among the dead letters", async || {
         let mut wire = wire.lock().await;
