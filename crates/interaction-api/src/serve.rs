@@ -173,7 +173,8 @@ async fn serve_grpc(
         }
     };
     let cut = CancellationToken::new();
-    let incoming = context.gate.accept(listener, Protocol::Http2, context.soft.clone());
+    // Ends when the server has stopped asking, and not before: tonic would take that for the end and skip the goodbye.
+    let incoming = context.gate.accept(listener, Protocol::Http2, CancellationToken::new());
     let server = Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
         // Its own grace would cut connections without having asked them to end: the gate does that.

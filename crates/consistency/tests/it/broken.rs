@@ -263,7 +263,7 @@ async fn what_the_cache_will_be_told_is_in_flight() {
     patient.sweep(&CancellationToken::new()).await.unwrap().unwrap();
     assert!(rig.found().await.is_empty(), "{:#?}", rig.found().await);
     // One that waits for too long, or that nobody has written down, is stale: counter and pair.
-    rig.sql("UPDATE cache_refreshes SET version = 1").await;
+    rig.sql("UPDATE cache_refreshes SET created_at = '2020-01-01'").await;
     let outcome = patient.check(video_of(1), true).await.unwrap();
     assert_eq!(outcome.verdict, Verdict::Stale, "{outcome:?}");
     rig.sql("DELETE FROM cache_refreshes").await;

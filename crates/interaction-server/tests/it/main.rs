@@ -9,7 +9,6 @@ mod events;
 mod house;
 mod lists;
 mod live;
-mod malformed;
 mod operations;
 mod process;
 mod traces;
