@@ -13,7 +13,7 @@
 //!
 //! A discarded event is left out by [`EventStore::apply`](event_store::EventStore::apply) for as long as the ledger has
 //! it. Its like was accepted, so the cache shows it: the pair is put on the list of what the cache must be told, in the
-//! transaction that discards, and [`refresh`](crate::refresh) makes the cache ask the database again. The count needs
+//! transaction that discards, and [`refresh`] makes the cache ask the database again. The count needs
 //! nothing: it fell back to the stored one when the event was parked.
 
 use crate::refresh::{self, RefreshError};

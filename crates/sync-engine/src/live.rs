@@ -1,7 +1,7 @@
 //! Live counts: what readers are served, told to whoever watches.
 //!
 //! One poller per process reads the union of what is watched, so a change is seen whichever server accepted it, and
-//! accepting a like costs nothing for it. Nothing is queued: the [`board`] holds one newest count per resource, a
+//! accepting a like costs nothing for it. Nothing is queued: the `board` holds one newest count per resource, a
 //! subscription remembers what it was told last, and the difference is its news. So a slow reader misses what was in
 //! between and gets the newest, and its memory is bounded by what it watches.
 //!
