@@ -27,7 +27,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20260101_000001_create_tables::Migration), Box::new(m20260201_000001_operators::Migration)]
+        vec![Box::new(m20260101_000001_create_tables::MIGRATION), Box::new(m20260201_000001_operators::MIGRATION)]
     }
 }
 

@@ -7,34 +7,10 @@
 //! - `*_likes`: latest likes of a user and latest likers of a resource. `deleted_at` stands before `version`, so that
 //!   tombstones are skipped without being read.
 
-use crate::schema::Table;
-use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, SchemaManager};
+use crate::schema::{NewTables, Table};
 
 /// The migration.
-pub(crate) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &str {
-        "m20260101_000001_create_tables"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in TABLES {
-            table.create(manager).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in TABLES {
-            table.drop(manager).await?;
-        }
-        Ok(())
-    }
-}
+pub(crate) const MIGRATION: NewTables = NewTables { name: "m20260101_000001_create_tables", tables: TABLES };
 
 const TABLES: &[Table] = &[
     Table {

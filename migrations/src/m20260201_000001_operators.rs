@@ -2,34 +2,10 @@
 //!
 //! `operator_events (event_id, action_id)`: an event's story is read by its id.
 
-use crate::schema::Table;
-use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, SchemaManager};
+use crate::schema::{NewTables, Table};
 
 /// The migration.
-pub(crate) struct Migration;
-
-impl MigrationName for Migration {
-    fn name(&self) -> &str {
-        "m20260201_000001_operators"
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Migration {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in TABLES {
-            table.create(manager).await?;
-        }
-        Ok(())
-    }
-
-    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for table in TABLES {
-            table.drop(manager).await?;
-        }
-        Ok(())
-    }
-}
+pub(crate) const MIGRATION: NewTables = NewTables { name: "m20260201_000001_operators", tables: TABLES };
 
 const TABLES: &[Table] = &[
     Table {

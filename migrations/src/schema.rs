@@ -1,6 +1,6 @@
 //! What differs between the databases' DDL, as words that a table's text is filled with.
 
-use sea_orm_migration::prelude::SchemaManager;
+use sea_orm_migration::prelude::{MigrationName, MigrationTrait, SchemaManager};
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
 /// Placeholder, MySQL, SQLite.
@@ -15,6 +15,35 @@ const WORDS: [(&str, &str, &str); 7] = [
     ("{clustered}", "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin", "WITHOUT ROWID"),
     ("{heap}", "ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin", ""),
 ];
+
+/// A migration that adds tables and nothing else.
+pub(crate) struct NewTables {
+    pub(crate) name: &'static str,
+    pub(crate) tables: &'static [Table],
+}
+
+impl MigrationName for NewTables {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for NewTables {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in self.tables {
+            table.create(manager).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in self.tables {
+            table.drop(manager).await?;
+        }
+        Ok(())
+    }
+}
 
 /// A table and its secondary indexes, `(name, columns)`.
 pub(crate) struct Table {

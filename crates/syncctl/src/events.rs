@@ -4,8 +4,10 @@ use crate::client::{ServerArgs, parse_resource, to_proto};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
 use domain::Resource;
+use event_store::EventStatus;
 use interaction_proto::v1;
 
 /// Events that one call of a server replays or discards at most.
@@ -42,8 +44,8 @@ enum EventsCommand {
 #[derive(Debug, Args)]
 struct FilterArgs {
     /// Only of this status.
-    #[arg(long, value_enum)]
-    status: Option<Status>,
+    #[arg(long, value_parser = parse_status())]
+    status: Option<v1::EventStatus>,
     /// Only of this resource: video:ID or comment:ID.
     #[arg(long, value_parser = parse_resource)]
     resource: Option<Resource>,
@@ -91,27 +93,13 @@ pub(crate) struct ExplainArgs {
     resource: Resource,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Status {
-    Pending,
-    Processing,
-    Completed,
-    Failed,
-    Dead,
-    Discarded,
-}
-
-impl From<Status> for v1::EventStatus {
-    fn from(status: Status) -> Self {
-        match status {
-            Status::Pending => Self::Pending,
-            Status::Processing => Self::Processing,
-            Status::Completed => Self::Completed,
-            Status::Failed => Self::Failed,
-            Status::Dead => Self::Dead,
-            Status::Discarded => Self::Discarded,
-        }
-    }
+/// The ledger's words for a status.
+fn parse_status() -> impl TypedValueParser<Value = v1::EventStatus> {
+    let names = PossibleValuesParser::new(EventStatus::ALL.map(EventStatus::name));
+    names.try_map(|name| {
+        let of_contract = format!("EVENT_STATUS_{}", name.to_uppercase());
+        v1::EventStatus::from_str_name(&of_contract).ok_or_else(|| format!("the contract has no {of_contract}"))
+    })
 }
 
 fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
@@ -127,7 +115,7 @@ impl FilterArgs {
 
     fn wire(&self) -> v1::EventFilter {
         v1::EventFilter {
-            status: self.status.map_or(v1::EventStatus::Unspecified, Into::into).into(),
+            status: self.status.unwrap_or_default().into(),
             resource: self.resource.map(to_proto),
             user_id: self.user.unwrap_or(0),
             since: self.since.map(timestamp),

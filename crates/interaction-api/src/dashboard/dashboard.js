@@ -215,7 +215,15 @@ function rows() {
   const held = document.activeElement && body.contains(document.activeElement) ? document.activeElement.dataset.key : null;
   const open = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.id));
   for (const id of [...chosen]) if (!page.events.some((one) => one.id === id && givenUp(one))) chosen.delete(id);
-  body.replaceChildren(...page.events.map((one) => row(one, open.has(one.id))));
+  // What shows the same stays the same node: a press that has begun on it is not lost.
+  const before = new Map([...body.rows].map((node) => [node.dataset.id, node]));
+  const nodes = page.events.map((one) => {
+    const text = JSON.stringify(one), node = before.get(one.id);
+    return node?.shows === text ? node : Object.assign(row(one, open.has(one.id)), { shows: text });
+  });
+  for (const node of before.values()) if (!nodes.includes(node)) node.remove();
+  nodes.forEach((node, at) => { if (body.rows[at] !== node) body.insertBefore(node, body.rows[at] ?? null); });
+  for (const box of body.querySelectorAll("input[type=checkbox]")) box.checked = chosen.has(box.closest("tr").dataset.id);
   if (held) body.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus();
   $("event-list").hidden = page.events.length === 0;
   $("no-events").hidden = page.events.length > 0 || Boolean(page.next);
@@ -233,7 +241,6 @@ function row(one, open) {
     if (event.target.checked) chosen.add(one.id); else chosen.delete(one.id);
     choice();
   } } }) : null;
-  if (box) box.checked = chosen.has(one.id);
   const last = one.operators.at(-1);
   const facts = [["event", one.id], ["version", one.version], ["origin", one.origin], ["last change", one.updated_at], ...one.operators.map((deed) => [deed.action, `${deed.actor}, ${deed.at}${deed.reason ? ": " + deed.reason : ""}`])];
   return el("tr", { "data-id": one.id },

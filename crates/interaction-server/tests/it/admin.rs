@@ -1,13 +1,11 @@
 //! What operators ask of a server, by gRPC and by HTTP: the same answers.
 
-use crate::house::{House, PATIENCE, Server, like, shared_server, video};
+use crate::house::{House, PATIENCE, Server, fields, like, shared_server, video};
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_client::SyncAdminServiceClient;
 use serde_json::Value;
 use test_support::{eventually, http};
-use tonic::Code;
 use tonic::transport::Channel;
-use tonic_types::StatusExt;
 
 pub(crate) type Admin = SyncAdminServiceClient<Channel>;
 
@@ -76,11 +74,6 @@ async fn checks_reports_and_stats_say_the_same_by_grpc_and_http() {
 async fn mistakes_name_the_field() {
     let server = shared_server().await;
     let mut admin = Admin::new(server.channel().await);
-    let fields = |status: tonic::Status| {
-        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-        let details = status.get_error_details();
-        details.bad_request().unwrap().field_violations.iter().map(|one| one.field.clone()).collect::<Vec<_>>()
-    };
     assert_eq!(fields(admin.check_consistency(check(0)).await.unwrap_err()), ["resource.id"]);
     let nothing = v1::CheckConsistencyRequest::default();
     assert_eq!(fields(admin.check_consistency(nothing).await.unwrap_err()), ["resource"]);

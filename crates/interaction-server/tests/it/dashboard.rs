@@ -1,4 +1,4 @@
-//! The page in a real browser: it loads, it moves, it replays, and it fits on a phone.
+//! The page in headless Chromium: it loads, it moves, it replays, and it fits on a phone.
 
 use crate::events::Incident;
 use crate::house::{PATIENCE, fresh_id, like, video};
@@ -90,6 +90,17 @@ async fn the_page_loads_moves_replays_discards_and_explains() {
     browser.screenshot(&picture("dark.png")).await.unwrap();
     browser.prefer_dark(false).await.unwrap();
     assert!(browser.run(brightness).await.unwrap().as_f64().unwrap() > 200.0, "not light");
+
+    // Looking again leaves in place what has not changed: a click is not lost between press and release.
+    browser.run("document.querySelector('#event-list tbody tr').marked = true").await.unwrap();
+    let looks = "return performance.getEntriesByType('resource').filter((one) => one.name.includes('/events?')).length";
+    browser.run("performance.clearResourceTimings()").await.unwrap();
+    eventually(PATIENCE, "two more looks", async || {
+        let now = browser.run(looks).await.unwrap().as_u64().unwrap();
+        if now >= 4 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    assert_eq!(browser.run("return document.querySelector('#event-list tbody tr').marked").await.unwrap(), true);
 
     // One dead event by mouse.
     incident.over().await;

@@ -1,12 +1,10 @@
 //! The ledger for operators, by gRPC and by HTTP: list, replay, discard, explain.
 
 use crate::admin::{Admin, get, post};
-use crate::house::{Consumer, House, PATIENCE, Server, like, shared_server, video};
+use crate::house::{Consumer, House, PATIENCE, Server, fields, like, shared_server, video};
 use interaction_proto::v1;
 use serde_json::{Value, json};
 use test_support::{eventually, execute_sql, expect_eq};
-use tonic::Code;
-use tonic_types::StatusExt;
 
 /// Dead events: a video that the database refuses, until [`Incident::over`].
 pub(crate) struct Incident {
@@ -168,11 +166,6 @@ async fn dead_events_are_listed_replayed_discarded_and_explained() {
 async fn mistakes_about_events_name_the_field() {
     let server = shared_server().await;
     let mut admin = Admin::new(server.channel().await);
-    let fields = |status: tonic::Status| {
-        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-        let details = status.get_error_details();
-        details.bad_request().unwrap().field_violations.iter().map(|one| one.field.clone()).collect::<Vec<_>>()
-    };
     let strange = v1::EventFilter {
         status: 99,
         resource: Some(video(0)),

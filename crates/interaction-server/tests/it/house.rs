@@ -181,3 +181,13 @@ pub(crate) fn unlike(user_id: i64, resource: v1::Resource) -> v1::UnlikeRequest 
 pub(crate) fn operation(user_id: i64, resource: v1::Resource, action: v1::Action) -> v1::LikeOperation {
     v1::LikeOperation { user_id, resource: Some(resource), action: action.into(), idempotency_key: String::new() }
 }
+
+/// Fields that a refused request got wrong, in their order.
+pub(crate) fn fields(status: tonic::Status) -> Vec<String> {
+    assert_eq!(status.code(), tonic::Code::InvalidArgument, "{status:?}");
+    let details = tonic_types::StatusExt::get_error_details(&status);
+    let violations = &details.bad_request().expect("no field violations").field_violations;
+    assert!(violations.iter().all(|violation| !violation.description.is_empty()), "{violations:?}");
+    assert!(status.message().starts_with(&violations[0].field), "{}", status.message());
+    violations.iter().map(|violation| violation.field.clone()).collect()
+}

@@ -1,6 +1,6 @@
 //! Counts that are watched, and what is hot.
 
-use crate::house::{Client, House, PATIENCE, Server, comment, fresh_id, like, shared_server, video};
+use crate::house::{Client, House, PATIENCE, Server, comment, fields, fresh_id, like, shared_server, video};
 use interaction_proto::v1;
 use std::time::{Duration, Instant};
 use test_support::{Binary, Proxy, eventually, expect_eq, http, shared};
@@ -113,11 +113,6 @@ async fn too_much_is_refused_and_room_is_made_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mistakes_are_named() {
     let client = shared_server().await.client().await;
-    let fields = |status: Status| {
-        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-        let details = status.get_error_details();
-        details.bad_request().unwrap().field_violations.iter().map(|one| one.field.clone()).collect::<Vec<_>>()
-    };
     let mut all = Vec::new();
     for resources in [vec![], (1..=101).map(video).collect(), vec![video(1), video(0)]] {
         all.extend(fields(watch(&client, resources).await.expect_err("accepted")));

@@ -1,19 +1,12 @@
 //! Everything that a caller may get wrong is refused by name.
 
-use crate::house::{Client, fresh_id, like, operation, shared_server, unlike, video};
+use crate::house::{self, Client, fresh_id, like, operation, shared_server, unlike, video};
 use interaction_proto::v1;
 use tonic::{Code, Response, Status};
-use tonic_types::StatusExt;
 
 /// Fields that an INVALID_ARGUMENT names.
 fn fields<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) -> Vec<String> {
-    let status = answer.expect_err("accepted");
-    assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
-    let details = status.get_error_details();
-    let violations = &details.bad_request().expect("no field violations").field_violations;
-    assert!(violations.iter().all(|violation| !violation.description.is_empty()));
-    assert!(status.message().starts_with(&violations[0].field), "{}", status.message());
-    violations.iter().map(|violation| violation.field.clone()).collect()
+    house::fields(answer.expect_err("accepted"))
 }
 
 async fn client() -> Client {
