@@ -52,11 +52,30 @@ impl EventStore {
         }
     }
 
-    /// The same; with a token only while nobody has a larger one.
+    /// Does all that [`apply`](Self::apply) does and takes it back: says whether the events can be written, for the price
+    /// of no commit.
+    ///
+    /// # Errors
+    /// As of [`apply`](Self::apply).
+    pub async fn rehearse(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<(), StoreError> {
+        self.attempt(events, None, End::TakeBack, now).await.map(drop)
+    }
+
+    /// As [`apply`](Self::apply); with a token only while nobody has a larger one.
     pub(crate) async fn apply_fenced(
         &self,
         events: &[LikeEvent],
         token: Option<u64>,
+        now: DateTime<Utc>,
+    ) -> Result<Fenced<Applied>, StoreError> {
+        self.attempt(events, token, End::Commit, now).await
+    }
+
+    async fn attempt(
+        &self,
+        events: &[LikeEvent],
+        token: Option<u64>,
+        end: End,
         now: DateTime<Utc>,
     ) -> Result<Fenced<Applied>, StoreError> {
         if events.is_empty() {
@@ -67,7 +86,7 @@ impl EventStore {
         let mut kept: Vec<LikeEvent>;
         // Whoever is found discarded stays so, and is not asked about again: this ends.
         loop {
-            match self.transaction("apply", || self.apply_once(&batch, token)).await? {
+            match self.transaction("apply", || self.apply_once(&batch, token, end)).await? {
                 Attempt::Done(done) => return Ok(done),
                 Attempt::Discarded(ids) => {
                     kept = events
@@ -84,7 +103,7 @@ impl EventStore {
         }
     }
 
-    async fn apply_once(&self, batch: &Batch, token: Option<u64>) -> Result<Attempt, StoreError> {
+    async fn apply_once(&self, batch: &Batch, token: Option<u64>, end: End) -> Result<Attempt, StoreError> {
         let mut tx = self.begin().await?;
         if let Some(token) = token
             && self.lock_token(&mut tx).await? > token
@@ -108,8 +127,13 @@ impl EventStore {
         let mut script = self.script();
         write_outcome(&mut script, &outcome, batch.now);
         tx.run(&script).await?;
-        fail::fail_point!("store.before_commit", |_| Err(StoreError::Unavailable("failpoint".into())));
-        tx.commit().await?;
+        match end {
+            End::Commit => {
+                fail::fail_point!("store.before_commit", |_| Err(StoreError::Unavailable("failpoint".into())));
+                tx.commit().await?;
+            }
+            End::TakeBack => tx.roll_back().await?,
+        }
         let changed_pairs = outcome.changed_pairs.len();
         Ok(Attempt::Done(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs })))
     }
@@ -135,6 +159,13 @@ impl Batch {
     fn has(&self, event: &LikeEvent) -> bool {
         self.ids.binary_search(&event.intent.id).is_ok()
     }
+}
+
+/// How a transaction ends that could do all it was to do.
+#[derive(Clone, Copy)]
+enum End {
+    Commit,
+    TakeBack,
 }
 
 /// What became of one transaction.

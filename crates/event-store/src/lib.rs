@@ -48,7 +48,7 @@ pub use reads::{LikeCursor, LikePage, Liked};
 pub use refresh::Refresh;
 pub use repair::{CountRepaired, Fenced};
 pub use retention::{PairCursor, PurgedTombstones};
-pub use retry::{ClaimedEvent, FailedEvent};
+pub use retry::{ClaimedEvent, FailedEvent, RetryFailure};
 pub use runs::{FindingRecord, HourRecord, KindRecord, RunRecord, RunStatus};
 pub use store::EventStore;
 pub use story::{HistoryEntry, StoredRow, Story};

@@ -154,6 +154,18 @@ impl Tx {
         }
         Ok(())
     }
+
+    /// Takes everything back, and says when that is done.
+    pub(crate) async fn roll_back(self) -> Result<(), StoreError> {
+        match self {
+            Self::MySql(tx) => tx.rollback().await?,
+            Self::Sqlite(tx, turn) => {
+                tx.rollback().await?;
+                drop(turn);
+            }
+        }
+        Ok(())
+    }
 }
 
 async fn run<'c, DB, E>(executor: E, sql: &str) -> Result<Results, StoreError>

@@ -39,6 +39,17 @@ pub struct ClaimedEvent {
     pub error: Option<String>,
 }
 
+/// A retry that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetryFailure {
+    /// Of which event.
+    pub id: Uuid,
+    /// Why.
+    pub error: String,
+    /// When it is tried again; `None`: it is dead.
+    pub next_retry_at: Option<DateTime<Utc>>,
+}
+
 impl EventStore {
     /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error, if it is
     /// another one; a completed or discarded one stays as it is.
@@ -116,23 +127,23 @@ impl EventStore {
         Ok(claimed.into_iter().map(claim).collect())
     }
 
-    /// Notes that the retry of a claimed event failed: one more, due again at `next_retry_at`, or dead if `None`.
+    /// Notes that retries of claimed events failed: one more each.
     ///
-    /// Does nothing if the event is not claimed any more, for example because somebody completed it.
-    pub async fn record_retry_failure(
-        &self,
-        id: Uuid,
-        error: &str,
-        next_retry_at: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    ) -> Result<(), StoreError> {
-        let status = if next_retry_at.is_some() { EventStatus::Failed } else { EventStatus::Dead };
+    /// Passes over what is not claimed any more, for example because somebody completed it.
+    pub async fn record_retry_failures(&self, failures: &[RetryFailure], now: DateTime<Utc>) -> Result<(), StoreError> {
+        check_size(failures.len())?;
+        let mut failures: Vec<&RetryFailure> = failures.iter().collect();
+        // Locked in the order of everybody else.
+        failures.sort_unstable_by_key(|failure| failure.id);
         let mut script = self.script();
-        script.begin("UPDATE sync_events SET retry_count = retry_count + 1, status = ").name(status.name());
-        script.words(", next_retry_at = ").time_or_null(next_retry_at);
-        script.words(", error_message = ").text(cut(error)).words(", updated_at = ").time(now);
-        script.words(" WHERE status = 'processing' AND id = ").uuid(id);
-        self.write("record_retry_failure", &script).await.map(drop)
+        for RetryFailure { id, error, next_retry_at } in failures {
+            let status = if next_retry_at.is_some() { EventStatus::Failed } else { EventStatus::Dead };
+            script.begin("UPDATE sync_events SET retry_count = retry_count + 1, status = ").name(status.name());
+            script.words(", next_retry_at = ").time_or_null(*next_retry_at);
+            script.words(", error_message = ").text(cut(error)).words(", updated_at = ").time(now);
+            script.words(" WHERE status = 'processing' AND id = ").uuid(*id);
+        }
+        self.write("record_retry_failures", &script).await.map(drop)
     }
 }
 

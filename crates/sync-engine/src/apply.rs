@@ -12,8 +12,12 @@ use domain::cache::{SettledResource, Settlement};
 use domain::retry::RetryPolicy;
 use domain::{LikeEvent, Origin, Resource, Version};
 use event_store::{Applied, FailedEvent, StoreError};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+
+/// Events that are rehearsed together at first: few enough that with a tenth of them bad many parts are fine.
+const PART: usize = 8;
 
 /// The database is away; the events are where they came from and must be applied again.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +33,13 @@ pub struct ApplySummary {
     pub parked: usize,
 }
 
+/// An event that the database refuses.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) event: LikeEvent,
+    pub(crate) error: StoreError,
+}
+
 /// Applies batches.
 #[derive(Clone)]
 pub struct Applier {
@@ -42,47 +53,72 @@ impl Applier {
         Self { stores, retry }
     }
 
-    /// Commits and settles. A batch that fails for a reason of its own is halved until the event that fails alone is
-    /// found and parked; all others are committed. After an error any part may be committed: apply it all again.
+    /// Commits and settles all that the database takes; what it refuses is parked. After an error any part may be
+    /// committed: apply it all again.
     pub async fn apply(&self, events: &[LikeEvent]) -> Result<ApplySummary, DatabaseAway> {
-        let mut summary = ApplySummary::default();
-        let mut rest: Vec<&[LikeEvent]> = vec![events];
-        while let Some(batch) = rest.pop() {
+        let refused = self.apply_good(events).await?;
+        self.park(&refused).await?;
+        Ok(ApplySummary { applied: events.len() - refused.len(), parked: refused.len() })
+    }
+
+    /// Commits and settles all that the database takes, and returns the rest. After an error any part may be committed.
+    pub(crate) async fn apply_good(&self, events: &[LikeEvent]) -> Result<Vec<Refused>, DatabaseAway> {
+        let mut refused = Vec::new();
+        let mut rest = vec![(Cow::Borrowed(events), true)];
+        while let Some((batch, may_sift)) = rest.pop() {
             if batch.is_empty() {
                 continue;
             }
             if planted("settle_before_commit") {
-                self.settle(batch, None).await;
+                self.settle(&batch, None).await;
             }
-            match self.commit(batch).await {
+            match self.commit(&batch).await {
                 Ok(applied) => {
                     fail::fail_point!("apply.committed");
-                    self.settle(batch, Some(&applied)).await;
-                    summary.applied += batch.len();
+                    self.settle(&batch, Some(&applied)).await;
                 }
-                Err(error) if error.is_unavailable() => {
-                    self.stores.database_circuit.failure(&error);
-                    return Err(DatabaseAway(error));
-                }
-                Err(error) if batch.len() == 1 => {
-                    self.park(batch, &error).await?;
-                    summary.parked += 1;
-                }
+                Err(error) if error.is_unavailable() => return Err(self.away(error)),
+                Err(error) if batch.len() == 1 => refused.push(Refused { event: batch[0].clone(), error }),
+                Err(_) if may_sift => rest.push((self.sift(&batch, &mut refused).await?.into(), false)),
+                // Each was fine, and together they are not, or not any more.
                 Err(_) => {
                     let (left, right) = batch.split_at(batch.len() / 2);
+                    rest.extend([right, left].map(|half| (half.to_vec().into(), false)));
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Returns those that can be written; the others are refused. Found by rehearsing parts and halving those that fail: a
+    /// flood of bad events then costs no commits, which are what takes time.
+    async fn sift(&self, batch: &[LikeEvent], refused: &mut Vec<Refused>) -> Result<Vec<LikeEvent>, DatabaseAway> {
+        let mut batch = batch.to_vec();
+        // Trouble is often with a resource: its events side by side spoil the fewest parts.
+        batch.sort_by_key(LikeEvent::pair);
+        let mut good = Vec::with_capacity(batch.len());
+        let mut rest: Vec<&[LikeEvent]> = batch.chunks(PART).collect();
+        while let Some(part) = rest.pop() {
+            let started = Instant::now();
+            match self.stores.database.rehearse(part, wall_clock()).await {
+                Ok(()) => good.extend_from_slice(part),
+                Err(error) if error.is_unavailable() => return Err(self.away(error)),
+                Err(error) if part.len() == 1 => {
+                    self.stores.traces.stage(Stage::Apply, started, part.iter(), Some(&error.to_string()));
+                    refused.push(Refused { event: part[0].clone(), error });
+                }
+                Err(_) => {
+                    let (left, right) = part.split_at(part.len() / 2);
                     rest.extend([right, left]);
                 }
             }
         }
-        Ok(summary)
+        Ok(good)
     }
 
-    /// One parked event again: commits and settles, or says why not.
-    pub(crate) async fn apply_again(&self, event: &LikeEvent) -> Result<(), StoreError> {
-        let alone = std::slice::from_ref(event);
-        let applied = self.commit(alone).await?;
-        self.settle(alone, Some(&applied)).await;
-        Ok(())
+    pub(crate) fn away(&self, error: StoreError) -> DatabaseAway {
+        self.stores.database_circuit.failure(&error);
+        DatabaseAway(error)
     }
 
     async fn commit(&self, batch: &[LikeEvent]) -> Result<Applied, StoreError> {
@@ -98,22 +134,25 @@ impl Applier {
         Ok(applied)
     }
 
-    /// The ledger holds the event now, so its journal entry is settled too.
-    async fn park(&self, alone: &[LikeEvent], error: &StoreError) -> Result<(), DatabaseAway> {
-        let reason = error.to_string();
-        let first_delay = self.retry.delay(0, jitter()).unwrap_or(Duration::ZERO);
+    /// The ledger holds the events now, so their journal entries are settled too.
+    async fn park(&self, refused: &[Refused]) -> Result<(), DatabaseAway> {
+        let Some(Refused { event, error }) = refused.first() else { return Ok(()) };
         let now = wall_clock();
-        let failed =
-            FailedEvent { event: alone[0].clone(), error: reason.clone(), next_retry_at: Some(now + first_delay) };
+        let failed: Vec<FailedEvent> = refused
+            .iter()
+            .map(|Refused { event, error }| {
+                let first_delay = self.retry.delay(0, jitter()).unwrap_or(Duration::ZERO);
+                FailedEvent { event: event.clone(), error: error.to_string(), next_retry_at: Some(now + first_delay) }
+            })
+            .collect();
         if !planted("park_forgets") {
-            self.stores.database.park(&[failed], self.retry.max_retries, now).await.map_err(|error| {
-                self.stores.database_circuit.failure(&error);
-                DatabaseAway(error)
-            })?;
+            let parked = self.stores.database.park(&failed, self.retry.max_retries, now).await;
+            parked.map_err(|error| self.away(error))?;
         }
-        metrics::parked(1);
-        tracing::warn!(event = %alone[0].intent.id, pair = %alone[0].pair(), %reason, "event failed alone, parked");
-        self.settle(alone, None).await;
+        metrics::parked(refused.len());
+        tracing::warn!(events = refused.len(), first = %event.intent.id, pair = %event.pair(), %error, "refused, parked");
+        let events: Vec<LikeEvent> = failed.into_iter().map(|failed| failed.event).collect();
+        self.settle(&events, None).await;
         Ok(())
     }
 

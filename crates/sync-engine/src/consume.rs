@@ -165,7 +165,7 @@ impl ConsumerLoop {
     /// in the journal and are published again from there.
     async fn bury(&mut self, consumer: &mut Consumer, delivery: Delivery, reason: &str) -> Result<(), BusError> {
         tracing::warn!(reason, bytes = delivery.body.len(), id = delivery.message_id, "message cannot be decoded");
-        metrics::dead("undecodable");
+        metrics::dead("undecodable", 1);
         match self.dead_letters.publish_dead(&delivery.body, reason, &Headers::new()).await {
             Ok(()) => consumer.ack([&delivery]).await,
             // The broker's own dead-lettering takes it, without our reason.

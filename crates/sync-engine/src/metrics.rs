@@ -107,13 +107,13 @@ pub(crate) fn parked(events: usize) {
 }
 
 /// See [`parked`].
-pub(crate) fn retried(outcome: &'static str) {
-    counter!("retried_events_total", "outcome" => outcome).increment(1);
+pub(crate) fn retried(outcome: &'static str, events: usize) {
+    counter!("retried_events_total", "outcome" => outcome).increment(events as u64);
 }
 
 /// See [`parked`].
-pub(crate) fn dead(kind: &'static str) {
-    counter!("dead_events_total", "kind" => kind).increment(1);
+pub(crate) fn dead(kind: &'static str, events: usize) {
+    counter!("dead_events_total", "kind" => kind).increment(events as u64);
 }
 
 /// `purged_rows_total`: rows deleted for their age.

@@ -1,14 +1,18 @@
 //! Retries: events that failed alone come back from the ledger with backoff, and end as dead letters.
 
-use crate::apply::{Applier, jitter};
+use crate::apply::{Applier, DatabaseAway, Refused, jitter};
 use crate::metrics;
 use crate::stores::{Stores, wall_clock};
+use chrono::{DateTime, Utc};
+use domain::LikeEvent;
 use domain::codec::{EncodedEvent, encode_batch};
 use domain::retry::RetryPolicy;
 use event_bus::{Headers, Publisher};
-use event_store::{ClaimedEvent, StoreError};
+use event_store::{ClaimedEvent, RetryFailure};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const BATCH: usize = 100;
 
@@ -53,10 +57,8 @@ impl Retrier {
                 match self.retry_due().await {
                     Ok(count) if count == BATCH => {}
                     Ok(_) => break,
-                    Err(error) => {
-                        self.stores.database_circuit.failure(&error);
-                        break;
-                    }
+                    // Claims run out: what was not concluded comes back.
+                    Err(DatabaseAway(_)) => break,
                 }
             }
         }
@@ -65,50 +67,50 @@ impl Retrier {
         }
     }
 
-    async fn retry_due(&mut self) -> Result<usize, StoreError> {
-        let claimed = self.stores.database.claim_due(wall_clock(), BATCH as u32, self.claim_lease).await?;
+    async fn retry_due(&mut self) -> Result<usize, DatabaseAway> {
+        let claimed = self.stores.database.claim_due(wall_clock(), BATCH as u32, self.claim_lease).await;
+        let claimed = claimed.map_err(|error| self.applier.away(error))?;
         if !claimed.is_empty() {
             fail::fail_point!("retry.claimed", |_| Ok(0));
         }
-        for event in &claimed {
-            self.retry(event).await?;
+        // All of them together: once what was wrong is mended, a backlog goes by in few transactions.
+        let events: Vec<LikeEvent> = claimed.iter().map(|claimed| claimed.event.clone()).collect();
+        let refused = self.applier.apply_good(&events).await?;
+        metrics::retried("completed", claimed.len() - refused.len());
+        let mut claims: HashMap<Uuid, &ClaimedEvent> = claimed.iter().map(|one| (one.event.intent.id, one)).collect();
+        let mut failures = Vec::with_capacity(refused.len());
+        let now = wall_clock();
+        for Refused { event, error } in refused {
+            if let Some(claimed) = claims.remove(&event.intent.id) {
+                failures.extend(self.failure(claimed, error.to_string(), now).await);
+            }
+        }
+        // First the letters, then the ledger: stopping in between writes some twice, none not at all.
+        let recorded = self.stores.database.record_retry_failures(&failures, now).await;
+        recorded.map_err(|error| self.applier.away(error))?;
+        let dead = failures.iter().filter(|failure| failure.next_retry_at.is_none()).count();
+        metrics::retried("failed", failures.len() - dead);
+        metrics::retried("dead", dead);
+        metrics::dead("retries_exhausted", dead);
+        if let Some(first) = failures.iter().find(|failure| failure.next_retry_at.is_none()) {
+            tracing::warn!(events = dead, first = %first.id, reason = first.error, "retries exhausted, dead");
         }
         Ok(claimed.len())
     }
 
-    async fn retry(&mut self, claimed: &ClaimedEvent) -> Result<(), StoreError> {
-        let Err(error) = self.applier.apply_again(&claimed.event).await else {
-            metrics::retried("completed");
-            return Ok(());
-        };
-        if error.is_unavailable() {
-            // Not the event's fault: its claim runs out and it is tried again.
-            return Err(error);
-        }
-        let reason = error.to_string();
-        let failures = claimed.retry_count + 1;
+    /// What is to be written down; nothing yet if it is to die and its letter is not taken: the claim runs out and it
+    /// comes back.
+    async fn failure(&mut self, claimed: &ClaimedEvent, error: String, now: DateTime<Utc>) -> Option<RetryFailure> {
         let policy = RetryPolicy { max_retries: claimed.max_retries, ..self.policy };
-        match policy.delay(failures, jitter()) {
-            Some(delay) => {
-                metrics::retried("failed");
-                let now = wall_clock();
-                let id = claimed.event.intent.id;
-                self.stores.database.record_retry_failure(id, &reason, Some(now + delay), now).await
-            }
-            None => {
-                // First the letter, then the ledger: stopping in between writes it twice, never not at all.
-                if !self.publish_dead(claimed, &reason).await {
-                    return Ok(());
-                }
-                metrics::retried("dead");
-                metrics::dead("retries_exhausted");
-                tracing::warn!(event = %claimed.event.intent.id, pair = %claimed.event.pair(), reason, "event is dead");
-                self.stores.database.record_retry_failure(claimed.event.intent.id, &reason, None, wall_clock()).await
-            }
-        }
+        let next_retry_at = match policy.delay(claimed.retry_count + 1, jitter()) {
+            Some(delay) => Some(now + delay),
+            None if self.publish_dead(claimed, &error).await => None,
+            None => return None,
+        };
+        Some(RetryFailure { id: claimed.event.intent.id, error, next_retry_at })
     }
 
-    /// False if the broker did not take the letter: the claim runs out and the event comes back.
+    /// False if the broker did not take the letter.
     async fn publish_dead(&mut self, claimed: &ClaimedEvent, reason: &str) -> bool {
         let Some(publisher) = &mut self.dead_letters else { return true };
         let body = encode_batch(&[EncodedEvent::from_event(&claimed.event)]);

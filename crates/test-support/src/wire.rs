@@ -1,4 +1,4 @@
-//! A few words of AMQP 0-9-1, for what no part of the system may do: publish any bytes, delete and empty queues.
+//! A few words of AMQP 0-9-1, for what no part of the system may do: publish any bytes, take them out, delete queues.
 //!
 //! By hand, because the client library belongs to the broker's adapter alone.
 
@@ -88,10 +88,40 @@ impl Wire {
 
     /// Messages that wait in a queue.
     pub async fn depth(&mut self, queue: &str) -> Result<u32> {
+        self.declared(queue).await.map(|(messages, _)| messages)
+    }
+
+    /// Who has subscribed to a queue.
+    pub async fn consumers(&mut self, queue: &str) -> Result<u32> {
+        self.declared(queue).await.map(|(_, consumers)| consumers)
+    }
+
+    async fn declared(&mut self, queue: &str) -> Result<(u32, u32)> {
         self.method(1, 50, 10, &[vec![0, 0], short(queue)?, vec![1, 0, 0, 0, 0]].concat()).await?;
         let declared = self.expect(50, 11).await?;
         let counts = declared.get(1 + queue.len()..).context("no counts")?;
-        Ok(u32::from_be_bytes(counts[..4].try_into()?))
+        Ok((u32::from_be_bytes(counts[..4].try_into()?), u32::from_be_bytes(counts[4..8].try_into()?)))
+    }
+
+    /// Takes the first message out of a queue, if there is one.
+    pub async fn take(&mut self, queue: &str) -> Result<Option<Vec<u8>>> {
+        self.method(1, 60, 70, &[vec![0, 0], short(queue)?, vec![1]].concat()).await?;
+        let (kind, answer) = self.read().await?;
+        ensure!(kind == METHOD, "expected an answer, got a frame of kind {kind}");
+        if answer[..4] == [0, 60, 0, 72] {
+            return Ok(None);
+        }
+        ensure!(answer[..4] == [0, 60, 0, 71], "expected a message, got {}", String::from_utf8_lossy(&answer));
+        let (kind, header) = self.read().await?;
+        ensure!(kind == HEADER, "expected a header, got a frame of kind {kind}");
+        let length = usize::try_from(u64::from_be_bytes(header[4..12].try_into()?))?;
+        let mut body = Vec::new();
+        while body.len() < length {
+            let (kind, part) = self.read().await?;
+            ensure!(kind == BODY, "expected a body, got a frame of kind {kind}");
+            body.extend(part);
+        }
+        Ok(Some(body))
     }
 
     /// Deletes a queue, whatever is in it.
@@ -117,14 +147,20 @@ impl Wire {
         Ok(self.stream.write_all(&frame).await?)
     }
 
+    /// Kind and payload of the next frame.
+    async fn read(&mut self) -> Result<(u8, Vec<u8>)> {
+        let kind = self.stream.read_u8().await?;
+        let _channel = self.stream.read_u16().await?;
+        let mut payload = vec![0; self.stream.read_u32().await? as usize];
+        self.stream.read_exact(&mut payload).await?;
+        ensure!(self.stream.read_u8().await? == FRAME_END, "a frame without its end");
+        Ok((kind, payload))
+    }
+
     /// Arguments of the next method, which must be this one.
     async fn expect(&mut self, class: u16, method: u16) -> Result<Vec<u8>> {
         loop {
-            let kind = self.stream.read_u8().await?;
-            let _channel = self.stream.read_u16().await?;
-            let mut payload = vec![0; self.stream.read_u32().await? as usize];
-            self.stream.read_exact(&mut payload).await?;
-            ensure!(self.stream.read_u8().await? == FRAME_END, "a frame without its end");
+            let (kind, mut payload) = self.read().await?;
             if kind == METHOD {
                 let found =
                     (u16::from_be_bytes([payload[0], payload[1]]), u16::from_be_bytes([payload[2], payload[3]]));

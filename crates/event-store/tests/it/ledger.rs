@@ -2,7 +2,7 @@
 
 use crate::support::{TestDb, at, comment_event, like, on_both, video};
 use domain::{Action, LikeEvent, UserId};
-use event_store::{EventFilter, EventStatus, FailedEvent, Operation, Pace};
+use event_store::{EventFilter, EventStatus, FailedEvent, Operation, Pace, RetryFailure};
 use std::collections::HashSet;
 use std::time::Duration;
 use uuid::Uuid;
@@ -40,10 +40,14 @@ async fn a_parked_event_is_retried_dies_and_is_replayed(db: TestDb) {
     assert_eq!((&claimed[0].event, claimed[0].retry_count, claimed[0].max_retries), (&event, 0, 2));
     assert_eq!(db.store.claim_due(at(11 * SECOND), 10, LEASE).await.unwrap(), []);
 
-    db.store.record_retry_failure(id, "again", Some(at(20 * SECOND)), at(11 * SECOND)).await.unwrap();
+    let fails = async |error: &str, next: Option<i64>, seconds: i64| {
+        let failure = RetryFailure { id, error: error.to_owned(), next_retry_at: next.map(|next| at(next * SECOND)) };
+        db.store.record_retry_failures(&[failure], at(seconds * SECOND)).await.unwrap();
+    };
+    fails("again", Some(20), 11).await;
     let claimed = db.store.claim_due(at(20 * SECOND), 10, LEASE).await.unwrap();
     assert_eq!((claimed[0].retry_count, claimed[0].error.as_deref()), (1, Some("again")));
-    db.store.record_retry_failure(id, "for the last time", None, at(21 * SECOND)).await.unwrap();
+    fails("for the last time", None, 21).await;
     let entry = db.store.event(id).await.unwrap().unwrap();
     assert_eq!((entry.status, entry.retry_count, entry.next_retry_at), (EventStatus::Dead, 2, None));
     assert_eq!(db.store.claim_due(at(9_000 * SECOND), 10, LEASE).await.unwrap(), []);
@@ -59,7 +63,7 @@ async fn a_parked_event_is_retried_dies_and_is_replayed(db: TestDb) {
     let entry = db.store.event(id).await.unwrap().unwrap();
     assert_eq!((entry.status, entry.next_retry_at), (EventStatus::Completed, None));
     // A worker that comes late does no harm.
-    db.store.record_retry_failure(id, "late", None, at(32 * SECOND)).await.unwrap();
+    fails("late", None, 32).await;
     assert_eq!(replay(&[id], 33).await, 0);
     assert_eq!(db.store.event(id).await.unwrap().unwrap().status, EventStatus::Completed);
 }

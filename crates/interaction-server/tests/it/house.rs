@@ -59,10 +59,6 @@ impl House {
     }
 
     /// Starts a server; it may not be ready yet.
-    pub(crate) fn database_url(&self) -> &str {
-        &self.settings.iter().find(|(name, _)| name == "INTERACTION__DATABASE__URL").unwrap().1
-    }
-
     pub(crate) fn server(&self) -> Server {
         let (grpc, http) = (lease_port().unwrap(), lease_port().unwrap());
         let ports = [("SERVICE__GRPC_ADDR", &grpc), ("SERVICE__HTTP_ADDR", &http)];

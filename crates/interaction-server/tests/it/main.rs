@@ -9,6 +9,7 @@ mod events;
 mod house;
 mod lists;
 mod live;
+mod malformed;
 mod operations;
 mod process;
 mod traces;

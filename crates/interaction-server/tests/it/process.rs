@@ -108,10 +108,10 @@ async fn what_a_killed_server_accepted_arrives() {
         accepted += 1;
     }
     server.binary.kill9().unwrap();
-    let url = house.database_url();
+    let url = house.setting("DATABASE__URL");
     let count = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
     eventually(PATIENCE, "every accepted like", async || {
-        let rows = execute_sql(url, count).await.map_err(|error| error.to_string())?;
+        let rows = execute_sql(&url, count).await.map_err(|error| error.to_string())?;
         expect_eq(rows.trim().to_owned(), accepted.to_string())
     })
     .await;

@@ -69,7 +69,7 @@ async fn a_like_is_one_trace_from_the_call_to_the_settled_cache() {
     // The trace's id is the event's.
     let query = format!("SELECT HEX(id) FROM sync_events WHERE version = {version} AND status = 'completed'");
     let trace = eventually(PATIENCE, "the event", async || {
-        let hex = execute_sql(house.database_url(), &query).await.map_err(|error| error.to_string())?;
+        let hex = execute_sql(&house.setting("DATABASE__URL"), &query).await.map_err(|error| error.to_string())?;
         u128::from_str_radix(hex.trim(), 16).map(|id| id.to_be_bytes().to_vec()).map_err(|error| error.to_string())
     })
     .await;

@@ -147,6 +147,32 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     rig.end().await;
 }
 
+/// What only a commit tells: rehearsed alone each of the two is fine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_only_together_are_refused_end_as_one_row_and_one_parked_event() {
+    let rig = Rig::new().await;
+    let process = rig.process().await;
+    rig.sql(
+        "DELIMITER //\nCREATE TRIGGER jealous BEFORE INSERT ON video_likes FOR EACH ROW \
+         IF NEW.video_id IN (13, 14) AND EXISTS (SELECT 1 FROM user_behaviors \
+         WHERE video_id = 27 - NEW.video_id) THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'one of two'; END IF//",
+    )
+    .await;
+    let now = now_version();
+    let mut events: Vec<LikeEvent> = (0..40).map(|i| event(1 + i, 20 + i % 3, Action::Like, now + i)).collect();
+    events.insert(7, event(1, 14, Action::Like, now + 50));
+    events.insert(30, event(1, 13, Action::Like, now + 51));
+    let summary = process.applier.apply(&events).await.unwrap();
+    assert_eq!(summary, ApplySummary { applied: 41, parked: 1 });
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE video_id >= 20").await, 40);
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE video_id < 20").await, 1);
+    let parked = "SELECT COUNT(*) FROM sync_events WHERE status = 'failed' AND error_message LIKE '%one of two%'";
+    assert_eq!(rig.number(parked).await, 1);
+    rig.assert_counts_are_live_rows().await;
+    drop(process);
+    rig.end().await;
+}
+
 /// From the last failure to the next retry, in milliseconds.
 async fn assert_pause(rig: &Rig, expected: std::ops::RangeInclusive<i64>) {
     let pause = "SELECT TIMESTAMPDIFF(MICROSECOND, updated_at, next_retry_at) DIV 1000 FROM sync_events \
