@@ -56,7 +56,7 @@ impl Applier {
     /// Commits and settles all that the database takes; what it refuses is parked. After an error any part may be
     /// committed: apply it all again.
     pub async fn apply(&self, events: &[LikeEvent]) -> Result<ApplySummary, DatabaseAway> {
-        let refused = self.apply_good(events).await?;
+        let refused = Box::pin(self.apply_good(events)).await?;
         self.park(&refused).await?;
         Ok(ApplySummary { applied: events.len() - refused.len(), parked: refused.len() })
     }
@@ -79,7 +79,7 @@ impl Applier {
                 }
                 Err(error) if error.is_unavailable() => return Err(self.away(error)),
                 Err(error) if batch.len() == 1 => refused.push(Refused { event: batch[0].clone(), error }),
-                Err(_) if may_sift => rest.push((self.sift(&batch, &mut refused).await?.into(), false)),
+                Err(_) if may_sift => rest.push((Box::pin(self.sift(&batch, &mut refused)).await?.into(), false)),
                 // Each was fine, and together they are not, or not any more.
                 Err(_) => {
                     let (left, right) = batch.split_at(batch.len() / 2);

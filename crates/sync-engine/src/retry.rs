@@ -75,7 +75,7 @@ impl Retrier {
         }
         // All of them together: once what was wrong is mended, a backlog goes by in few transactions.
         let events: Vec<LikeEvent> = claimed.iter().map(|claimed| claimed.event.clone()).collect();
-        let refused = self.applier.apply_good(&events).await?;
+        let refused = Box::pin(self.applier.apply_good(&events)).await?;
         metrics::retried("completed", claimed.len() - refused.len());
         let mut claims: HashMap<Uuid, &ClaimedEvent> = claimed.iter().map(|one| (one.event.intent.id, one)).collect();
         let mut failures = Vec::with_capacity(refused.len());
