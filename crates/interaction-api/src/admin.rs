@@ -16,6 +16,8 @@ use event_store::{EventStatus, Operation};
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminService;
 use serde::Serialize;
+use service_runtime::access::Caller;
+use std::fmt;
 use std::net::SocketAddr;
 use sync_engine::Stores;
 use sync_engine::events::{OperateError, Operator, Selection};
@@ -34,7 +36,7 @@ pub const MAX_LISTED: usize = 5_000;
 /// Events that one replay or discard by filter takes if nothing is said.
 pub const DEFAULT_OPERATED: u32 = 100;
 
-/// Longest name that an operator gives, in bytes; the address comes behind it.
+/// Longest name that an operator gives, in bytes; whose token it was, and the address, come behind it.
 pub const MAX_ACTOR: usize = 64;
 
 /// Longest reason in bytes.
@@ -47,14 +49,32 @@ fn bad(reason: String) -> Refusal {
     (StatusCode::BAD_REQUEST, reason)
 }
 
-/// What is written down about a call: the name that was given and the address it came from.
-fn operation(
-    actor: Option<String>,
+/// Who calls, as far as we know it ourselves: whose token it was and where the call came from.
+struct Source {
+    caller: Option<Caller>,
     peer: Option<SocketAddr>,
-    reason: Option<String>,
-    selection: &Selection,
-) -> Operation {
-    let peer = peer.map_or_else(|| "unknown address".to_owned(), |peer| peer.ip().to_string());
+}
+
+impl Source {
+    fn of<T>(request: &Request<T>) -> Self {
+        Self { caller: request.extensions().get().cloned(), peer: request.remote_addr() }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(name) = self.caller.as_ref().and_then(Caller::token_name) {
+            write!(f, "token {name}, ")?;
+        }
+        match self.peer {
+            Some(peer) => write!(f, "{}", peer.ip()),
+            None => f.write_str("unknown address"),
+        }
+    }
+}
+
+/// What is written down about a call: the name that was given, and who it was.
+fn operation(actor: Option<String>, source: &Source, reason: Option<String>, selection: &Selection) -> Operation {
     let selection = match selection {
         Selection::Ids(ids) => format!("{} by id", ids.len()),
         Selection::Filter { filter, limit, .. } => {
@@ -67,7 +87,7 @@ fn operation(
         }
     };
     Operation {
-        actor: actor.map_or_else(|| peer.clone(), |actor| format!("{actor} ({peer})")),
+        actor: actor.map_or_else(|| source.to_string(), |actor| format!("{actor} ({source})")),
         reason,
         selection: Some(selection),
     }
@@ -234,9 +254,9 @@ impl SyncAdminService for Admin {
         &self,
         request: Request<v1::ReplayEventsRequest>,
     ) -> Result<Response<v1::ReplayEventsResponse>, Status> {
-        let peer = request.remote_addr();
+        let source = Source::of(&request);
         let v1::ReplayEventsRequest { selection, dry_run, actor, reason } = request.into_inner();
-        let (selection, operation) = operating(selection, peer, actor, reason, false)?;
+        let (selection, operation) = operating(selection, &source, actor, reason, false)?;
         let operated =
             self.operator.replay(selection, operation, dry_run).await.map_err(|error| operate_failed(&error))?;
         Ok(Response::new(wire::replayed(&operated)))
@@ -246,9 +266,9 @@ impl SyncAdminService for Admin {
         &self,
         request: Request<v1::DiscardEventsRequest>,
     ) -> Result<Response<v1::DiscardEventsResponse>, Status> {
-        let peer = request.remote_addr();
+        let source = Source::of(&request);
         let v1::DiscardEventsRequest { selection, dry_run, actor, reason } = request.into_inner();
-        let (selection, operation) = operating(selection, peer, actor, reason, !dry_run)?;
+        let (selection, operation) = operating(selection, &source, actor, reason, !dry_run)?;
         let operated =
             self.operator.discard(selection, operation, dry_run).await.map_err(|error| operate_failed(&error))?;
         Ok(Response::new(wire::discarded(&operated)))
@@ -273,7 +293,7 @@ impl SyncAdminService for Admin {
 /// Which events, who asks, and why.
 fn operating(
     selection: Option<v1::EventSelection>,
-    peer: Option<SocketAddr>,
+    source: &Source,
     actor: String,
     reason: String,
     reason_needed: bool,
@@ -290,7 +310,7 @@ fn operating(
     }
     violations.finish()?;
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
-    let operation = operation(given(actor), peer, given(reason), &selection);
+    let operation = operation(given(actor), source, given(reason), &selection);
     Ok((selection, operation))
 }
 

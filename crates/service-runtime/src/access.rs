@@ -64,6 +64,16 @@ pub struct Caller {
     pub role: Role,
 }
 
+/// Name of callers where none needs a token.
+const ANYONE: &str = "anyone";
+
+impl Caller {
+    /// The token's name, where tokens are needed.
+    pub fn token_name(&self) -> Option<&str> {
+        Some(&*self.name).filter(|name| *name != ANYONE)
+    }
+}
+
 /// Why a call is refused. Says nothing about any token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
@@ -138,7 +148,7 @@ impl Access {
 
     /// Whether the caller may do what needs this role.
     pub fn check(&self, headers: &HeaderMap, needed: Role) -> Result<Caller, Denied> {
-        let Some(file) = &self.0 else { return Ok(Caller { name: "anyone".into(), role: Role::Operate }) };
+        let Some(file) = &self.0 else { return Ok(Caller { name: ANYONE.into(), role: Role::Operate }) };
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let value = values.next().ok_or(Denied::Missing)?;
         if values.next().is_some() {

@@ -45,6 +45,8 @@ struct Faults {
     broker_down: bool,
     /// The cache's clock goes back.
     clock_back: bool,
+    /// An operator gives failed events up.
+    discard: bool,
     /// How far clocks of servers that write directly are ahead of the cache's.
     clock_skew: u64,
 }
@@ -63,12 +65,14 @@ const USUAL: Faults = Faults {
     cache_down: false,
     broker_down: false,
     clock_back: false,
+    discard: false,
     clock_skew: 0,
 };
 
-const PROFILES: [(&str, Faults); 10] = [
+const PROFILES: [(&str, Faults); 11] = [
     ("usual", USUAL),
     ("poison", Faults { poison: 15, ..USUAL }),
+    ("discard", Faults { poison: 30, discard: true, expire: true, cache_down: true, ..USUAL }),
     ("expire", Faults { expire: true, ..USUAL }),
     ("flush", Faults { flush: true, ..USUAL }),
     ("wipe", Faults { wipe: true, ..USUAL }),
@@ -80,6 +84,7 @@ const PROFILES: [(&str, Faults); 10] = [
         "all",
         Faults {
             poison: 5,
+            discard: true,
             database_away: 10,
             expire: true,
             flush: true,
@@ -128,9 +133,13 @@ enum Bug {
     SettledBeforeCommit,
     /// Nobody looks after journal entries whose server died.
     NoRescuer,
+    /// The cache does not hear of a discarded event.
+    DiscardUntold,
+    /// A second copy of a discarded event is applied.
+    DiscardedApplied,
 }
 
-const BUGS: [Bug; 17] = [
+const BUGS: [Bug; 19] = [
     Bug::NoVersionCheck,
     Bug::NoRevisionGuard,
     Bug::JournalDeletedAtPublish,
@@ -148,6 +157,8 @@ const BUGS: [Bug; 17] = [
     Bug::NoReadback,
     Bug::SettledBeforeCommit,
     Bug::NoRescuer,
+    Bug::DiscardUntold,
+    Bug::DiscardedApplied,
 ];
 
 const STEPS: usize = 300;
@@ -165,6 +176,8 @@ fn steps(faults: &Faults, dice: &mut Dice) -> Vec<Step> {
     add(World::rescue, 1);
     add(World::settle_late, 1);
     add(World::retry_parked, 1);
+    add(World::discard, usize::from(faults.discard));
+    add(World::refresh, usize::from(faults.discard));
     add(World::kill_server, usize::from(faults.kill));
     add(World::expire, usize::from(faults.expire) * 2);
     add(World::flush_cache, usize::from(faults.flush && dice.chance(30)));
@@ -206,7 +219,7 @@ fn explain(name: &str, faults: Faults, seed: u64, bug: Option<Bug>) -> String {
     format!("{trail}\nfaults {name:?}, seed {seed}, bug {bug:?}:\n{}", world.broken.join("\n"))
 }
 
-/// 5,000 runs; `PROTOCOL_SEEDS` asks for another number per kind of faults.
+/// 5,500 runs; `PROTOCOL_SEEDS` asks for another number per kind of faults.
 #[test]
 fn the_protocol_converges() {
     let seeds = std::env::var("PROTOCOL_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);

@@ -1,7 +1,7 @@
 //! `/events`, `/events/replay`, `/events/discard`, `/explain`: the ledger for operators.
 
 use super::wire::Deeds;
-use super::{Admin, DEFAULT_OPERATED, MAX_ACTOR, MAX_REASON, Refusal, bad};
+use super::{Admin, DEFAULT_OPERATED, MAX_ACTOR, MAX_REASON, Refusal, Source, bad};
 use crate::convert::{DEFAULT_PAGE, MAX_PAGE};
 use crate::page;
 use axum::body::Bytes;
@@ -15,6 +15,7 @@ use domain::{Pair, UserId};
 use event_store::{EventFilter, EventStatus, LedgerEntry, Operation, OperatorAction, StoreError};
 use serde::Serialize;
 use serde_json::json;
+use service_runtime::access::Caller;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use sync_engine::events::{MAX_OPERATED, OperateError, Operated, Selection};
@@ -90,20 +91,22 @@ pub(super) async fn list(
 
 pub(super) async fn replay(
     State(admin): State<Admin>,
+    caller: Option<Extension<Caller>>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let (selection, operation, dry_run) = operating(&body, peer, false).map_err(bad)?;
+    let (selection, operation, dry_run) = operating(&body, &source(caller, peer), false).map_err(bad)?;
     let operated = admin.operator.replay(selection, operation, dry_run).await.map_err(operate_failed)?;
     Ok(answer(&operated))
 }
 
 pub(super) async fn discard(
     State(admin): State<Admin>,
+    caller: Option<Extension<Caller>>,
     peer: Option<Extension<ConnectInfo<SocketAddr>>>,
     body: Bytes,
 ) -> Result<Response, Refusal> {
-    let (selection, operation, dry_run) = operating(&body, peer, true).map_err(bad)?;
+    let (selection, operation, dry_run) = operating(&body, &source(caller, peer), true).map_err(bad)?;
     let operated = admin.operator.discard(selection, operation, dry_run).await.map_err(operate_failed)?;
     Ok(answer(&operated))
 }
@@ -172,12 +175,12 @@ fn filter(body: &mut Body) -> Result<EventFilter, String> {
     Ok(EventFilter { status, resource, user, since: time("since")?, until: time("until")? })
 }
 
+fn source(caller: Option<Extension<Caller>>, peer: Option<Extension<ConnectInfo<SocketAddr>>>) -> Source {
+    Source { caller: caller.map(|Extension(caller)| caller), peer: peer.map(|Extension(ConnectInfo(peer))| peer) }
+}
+
 /// What to operate on, who asks and why, and whether only to say so.
-fn operating(
-    bytes: &[u8],
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
-    reason_needed: bool,
-) -> Result<(Selection, Operation, bool), String> {
+fn operating(bytes: &[u8], source: &Source, reason_needed: bool) -> Result<(Selection, Operation, bool), String> {
     let mut body = Body::parse(bytes, &OPERATE, false)?;
     let ids = body.texts("ids", MAX_OPERATED as usize)?;
     let by = body.object("filter", &FILTER)?;
@@ -205,8 +208,7 @@ fn operating(
         }
         (None, None) | (Some(_), Some(_)) => return Err(body.bad("ids", "must have either ids or a filter")),
     };
-    let peer = peer.map(|Extension(ConnectInfo(peer))| peer);
-    Ok((selection.clone(), super::operation(actor, peer, reason, &selection), dry_run))
+    Ok((selection.clone(), super::operation(actor, source, reason, &selection), dry_run))
 }
 
 fn store_failed(error: StoreError) -> Refusal {
@@ -263,10 +265,12 @@ mod tests {
             ("{\"filter\":{},\"dry_run\":\"no\"}", "dry_run: expected true or false"),
             ("{\"filter\":{},\"page_token\":\"x\"}", "page_token: "),
         ] {
-            let error = operating(text.as_bytes(), None, false).unwrap_err();
+            let error = operating(text.as_bytes(), &source(None, None), false).unwrap_err();
             assert!(error.starts_with(expected), "{text}: {error}");
         }
-        assert!(operating(b"{\"filter\":{}}", None, true).unwrap_err().starts_with("reason: must be given"));
-        assert!(operating(b"{\"filter\":{},\"dry_run\":true}", None, true).is_ok());
+        assert!(
+            operating(b"{\"filter\":{}}", &source(None, None), true).unwrap_err().starts_with("reason: must be given")
+        );
+        assert!(operating(b"{\"filter\":{},\"dry_run\":true}", &source(None, None), true).is_ok());
     }
 }

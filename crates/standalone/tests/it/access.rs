@@ -119,6 +119,34 @@ async fn each_call_needs_its_role() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_operators_do_is_written_down_with_whose_token_it_was() {
+    let house = with_tokens(House::new());
+    let server = house.start_ready("").await;
+    let headers = ["Authorization: Bearer token-that-operates-1", "Content-Type: application/json"];
+    let body = r#"{"ids":["01890000-0000-7000-8000-000000000001"],"actor":"bob"}"#;
+    let answer = http::send(&house.http_addr(), "POST /events/replay", &headers, body).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let mut admin = SyncAdminServiceClient::new(channel(&house).await);
+    let selection =
+        v1::EventSelection { ids: vec!["01890000-0000-7000-8000-000000000002".to_owned()], ..Default::default() };
+    let replay = v1::ReplayEventsRequest { selection: Some(selection), ..Default::default() };
+    admin.replay_events(as_caller(CALLERS[4].1, replay)).await.unwrap();
+    eventually(PATIENCE, "both in the overview", async || {
+        let answer = http::send(&house.http_addr(), "GET /overview", &headers[..1], "").await.unwrap();
+        let overview: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        let actions = overview["actions"].as_array().cloned().unwrap_or_default();
+        let actors: Vec<_> = actions.iter().filter_map(|action| action["actor"].as_str()).collect();
+        if actors == ["token alice, 127.0.0.1", "bob (token alice, 127.0.0.1)"] {
+            Ok(())
+        } else {
+            Err(format!("{actors:?}"))
+        }
+    })
+    .await;
+    house.end(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_shows_its_token() {
     let house = with_tokens(House::new());
     let server = house.start_ready("").await;

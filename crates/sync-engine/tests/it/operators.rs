@@ -209,3 +209,26 @@ async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
     assert_eq!(incident.cached_pair(1).await, Some(true));
     incident.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_under_way_is_explained_by_its_journal_entry_and_then_by_the_ledger() {
+    let rig = Rig::new().await;
+    let (server, consumer) = (rig.process().await, rig.process().await);
+    let pair = video_pair(1, 5);
+    let steps = async || {
+        let told = explain(&server.stores, pair).await.unwrap();
+        assert_eq!(told.events.len(), 1);
+        (told.events[0].in_journal, told.timeline.iter().map(|step| step.step).collect::<Vec<_>>())
+    };
+    // Accepted by a server that dies before it publishes.
+    let answer = server.dying_server().accept(vec![like(1, 5)]).await.remove(0);
+    assert!(answer.unwrap().changed);
+    assert_eq!(steps().await, (Some(true), vec!["accepted", "journal", "published"]));
+    consumer.consume();
+    consumer.rescue();
+    server.settled().await;
+    assert_eq!(steps().await, (Some(false), vec!["accepted", "applied", "settled"]));
+    consumer.stop().await;
+    drop(server);
+    rig.end().await;
+}

@@ -118,6 +118,13 @@ impl ModelCache {
         }
     }
 
+    /// Gives up a pair that is still as this version left it.
+    pub(super) fn forget(&mut self, pair: Pair, version: Version) {
+        if self.pairs.get(&pair).is_some_and(|held| held.state.version == version) {
+            self.pairs.remove(&pair);
+        }
+    }
+
     pub(super) fn fill_count(&mut self, resource: Resource, stored: StoredCount) {
         if !self.counters.contains_key(&resource) || self.has(Bug::FillOverwrites) {
             let count = CachedCount {

@@ -13,6 +13,12 @@ pub(super) struct Event {
     pub(super) version: Version,
 }
 
+impl Event {
+    pub(super) fn id(&self) -> (Pair, Version) {
+        (self.pair, self.version)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Database {
     pub(super) bug: Option<Bug>,
@@ -20,8 +26,12 @@ pub(super) struct Database {
     pub(super) counts: BTreeMap<Resource, StoredCount>,
     /// Failed events of the ledger: the next retry applies them.
     pub(super) parked: Vec<Event>,
-    /// Pairs written directly: the cache must hear of them when it is back.
-    pub(super) dirty: BTreeSet<Pair>,
+    /// Versions that were applied, in the ledger.
+    pub(super) completed: BTreeSet<(Pair, Version)>,
+    /// Versions that an operator gave up, in the ledger.
+    pub(super) discarded: BTreeSet<(Pair, Version)>,
+    /// Pairs that the cache must hear of, written directly or discarded in this version.
+    pub(super) dirty: BTreeSet<(Pair, Version)>,
 }
 
 impl Database {
@@ -40,11 +50,16 @@ impl Database {
     /// One transaction; the settlement is what it read before it committed.
     pub(super) fn apply(&mut self, events: &[Event]) -> Settlement {
         let mut by_pair: BTreeMap<Pair, Vec<(Version, Action)>> = BTreeMap::new();
-        for event in events {
-            by_pair.entry(event.pair).or_default().push((event.version, event.action));
-        }
         let mut settlement = Settlement::default();
         let mut settled: BTreeMap<Resource, Vec<Version>> = BTreeMap::new();
+        for event in events {
+            if self.discarded.contains(&event.id()) && !self.has(Bug::DiscardedApplied) {
+                settled.entry(event.pair.resource).or_default().push(event.version);
+                continue;
+            }
+            self.completed.insert(event.id());
+            by_pair.entry(event.pair).or_default().push((event.version, event.action));
+        }
         let mut transitions = BTreeSet::new();
         for (pair, changes) in by_pair {
             let row = self.row(pair);
@@ -85,9 +100,22 @@ impl Database {
 
     /// The event failed for a reason of its own: the ledger has it now, so the journal need not.
     pub(super) fn park(&mut self, event: Event) -> Settlement {
-        self.parked.push(event);
+        if !self.discarded.contains(&event.id()) {
+            self.parked.push(event);
+        }
         let settled = SettledResource { resource: event.pair.resource, entries: vec![event.version], stored: None };
         Settlement { resources: vec![settled], pairs: Vec::new() }
+    }
+
+    /// An operator gives a failed event up; one that was applied meanwhile stays.
+    pub(super) fn discard(&mut self, pick: usize) -> Event {
+        let event = self.parked.swap_remove(pick);
+        self.parked.retain(|other| *other != event);
+        if !self.completed.contains(&event.id()) {
+            self.discarded.insert(event.id());
+            self.dirty.insert(event.id());
+        }
+        event
     }
 
     /// What the cache is told of one resource outside of any batch.

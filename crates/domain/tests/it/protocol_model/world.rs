@@ -181,7 +181,7 @@ impl World {
         let version = Version(floor.max(self.now().0 + ahead));
         self.note(|| format!("direct {pair} {action:?} {version}"));
         self.database.apply(&[Event { pair, action, version }]);
-        self.database.dirty.insert(pair);
+        self.database.dirty.insert((pair, version));
         self.acknowledge(pair, action, version);
     }
 
@@ -353,6 +353,14 @@ impl World {
         }
     }
 
+    pub(super) fn discard(&mut self) {
+        if !self.database.parked.is_empty() {
+            let pick = self.dice.below(self.database.parked.len());
+            let event = self.database.discard(pick);
+            self.note(|| format!("discard {}", names(&[event])));
+        }
+    }
+
     fn settle_now_or_late(&mut self, settlement: Settlement) {
         if self.dice.chance(self.faults.slow_settle) {
             self.late.push(settlement);
@@ -436,7 +444,20 @@ impl World {
             return;
         }
         self.cache_up = true;
-        for pair in std::mem::take(&mut self.database.dirty) {
+        self.refresh();
+    }
+
+    /// The cache hears what is on the list.
+    pub(super) fn refresh(&mut self) {
+        if !self.cache_up {
+            return;
+        }
+        for (pair, version) in std::mem::take(&mut self.database.dirty) {
+            // The row has what was written directly, or something newer; what was discarded it never has.
+            if self.database.row(pair).version < version && self.bug != Some(Bug::DiscardUntold) {
+                self.note(|| format!("forget {pair} at {version}"));
+                self.cache.forget(pair, version);
+            }
             let settlement = self.database.reread(pair.resource, &[pair]);
             self.settle(&settlement);
         }
@@ -471,6 +492,7 @@ impl World {
                 self.settle_late();
                 self.retry_parked();
             }
+            self.refresh();
             self.rescue();
             if self.is_quiet() {
                 break;
@@ -486,6 +508,7 @@ impl World {
             && self.queue.is_empty()
             && self.late.is_empty()
             && self.database.parked.is_empty()
+            && self.database.dirty.is_empty()
             && self.servers.iter().all(|server| server.memory.is_empty() && server.errands.is_empty())
     }
 
@@ -521,7 +544,11 @@ impl World {
         }
         for (pair, (action, version)) in &self.acknowledged {
             let row = self.database.row(*pair);
-            if row.liked != action.liked() && !self.excused.contains(pair) {
+            let given_up = self.database.discarded.contains(&(*pair, *version));
+            if given_up && row.version == *version {
+                broken.push(format!("{pair}: discarded at {version}, the row is {row:?}"));
+            }
+            if row.liked != action.liked() && !self.excused.contains(pair) && !given_up {
                 broken.push(format!("{pair}: last accepted {action:?} at {version}, the row is {row:?}"));
             }
         }
