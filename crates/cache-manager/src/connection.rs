@@ -1,5 +1,6 @@
 //! Two ways to Redis: one shared connection for likes, a pool for background work.
 
+use crate::clock::ServerClock;
 use crate::config::{RedisConfig, cache_error};
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::aio::MultiplexedConnection;
@@ -29,24 +30,6 @@ pub(crate) struct SharedConnection {
     patience_us: i64,
 }
 
-/// Redis's clock as a difference to our monotonic one, so that steps of our own wall clock do not matter.
-struct ServerClock {
-    start: Instant,
-    /// Redis's microseconds at `start`; 0: never measured.
-    offset_us: AtomicI64,
-}
-
-impl ServerClock {
-    fn now(&self) -> Option<Version> {
-        let offset = self.offset_us.load(Ordering::Relaxed);
-        (offset != 0).then(|| Version(offset + self.elapsed_us()))
-    }
-
-    fn elapsed_us(&self) -> i64 {
-        i64::try_from(self.start.elapsed().as_micros()).unwrap_or(i64::MAX / 2)
-    }
-}
-
 impl SharedConnection {
     fn new(client: Client, config: &RedisConfig) -> Self {
         let timeouts = AsyncConnectionConfig::new()
@@ -57,15 +40,15 @@ impl SharedConnection {
             config: timeouts,
             current: ArcSwapOption::empty(),
             connecting: Mutex::new(None),
-            clock: ServerClock { start: Instant::now(), offset_us: AtomicI64::new(0) },
+            clock: ServerClock::new(),
             answered: AtomicI64::new(0),
             patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
         }
     }
 
-    /// Redis's clock now, as last measured, but above every version it answered.
+    /// Not below Redis's clock, and above every version it answered.
     pub(crate) fn clock(&self) -> Option<Version> {
-        self.clock.now().map(|now| now.max(Version(self.answered.load(Ordering::Relaxed) + 1)))
+        self.clock.at_most().map(|now| now.max(Version(self.answered.load(Ordering::Relaxed) + 1)))
     }
 
     /// An accept answered this version.
@@ -76,21 +59,23 @@ impl SharedConnection {
     /// By Redis's clock, when a call whose caller waits since `since` must have begun: well before the caller stops
     /// waiting, so that after a timeout the call has either run or never will.
     pub(crate) async fn deadline(&self, since: Instant) -> Result<Version, RedisError> {
-        let now = match self.clock.now() {
+        let now = match self.clock.at_least() {
             Some(now) => now,
-            None => self.measure_clock().await?,
+            None => {
+                self.measure_clock().await?;
+                self.clock.at_least().unwrap_or_default()
+            }
         };
         let waited = i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX / 4);
         Ok(Version(now.0 + self.patience_us - waited))
     }
 
     /// Asks Redis for its time.
-    pub(crate) async fn measure_clock(&self) -> Result<Version, RedisError> {
+    pub(crate) async fn measure_clock(&self) -> Result<(), RedisError> {
+        let asked = Instant::now();
         let (seconds, micros): (i64, i64) = self.query(&cmd("TIME")).await?;
-        // The answer is older than now by its way back: the estimate lags, which only makes deadlines stricter.
-        let now = seconds * 1_000_000 + micros;
-        self.clock.offset_us.store(now - self.clock.elapsed_us(), Ordering::Relaxed);
-        Ok(Version(now))
+        self.clock.told(asked, seconds * 1_000_000 + micros);
+        Ok(())
     }
 
     async fn get(&self) -> Result<Arc<MultiplexedConnection>, RedisError> {

@@ -18,6 +18,7 @@
 //! and any decision about what to do when Redis is away: that is the engine's.
 
 mod accept;
+mod clock;
 mod combine;
 mod config;
 mod connection;

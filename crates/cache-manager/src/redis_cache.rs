@@ -89,7 +89,7 @@ impl LikeCache for RedisCache {
     }
 
     async fn ping(&self) -> CacheResult<()> {
-        self.connections.shared.measure_clock().await.map(drop).map_err(cache_error)
+        self.connections.shared.measure_clock().await.map_err(cache_error)
     }
 
     fn clock(&self) -> Option<Version> {

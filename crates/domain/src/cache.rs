@@ -287,8 +287,9 @@ pub trait LikeCache: Send + Sync + 'static {
     /// Answers if the cache does, and measures its clock.
     async fn ping(&self) -> CacheResult<()>;
 
-    /// The cache's clock now, as last measured; `None` if it was never reached. Whoever writes around the cache takes
-    /// versions from here, so that clocks of different machines cannot reorder a user's actions.
+    /// Not below the cache's clock, as far as it was measured, and above what this cache answered; `None` if it was never
+    /// reached. Whoever writes around the cache takes versions from here, so that clocks of different machines cannot
+    /// reorder a user's actions.
     fn clock(&self) -> Option<Version>;
 
     /// Accepts likes; each one succeeds or fails on its own.

@@ -97,7 +97,7 @@ impl Stores {
         self.shards
     }
 
-    /// Time in the unit of versions: by the cache's clock, which orders likes, or by this machine's if the cache was
+    /// Time in the unit of versions: not below the cache's clock, which orders likes, or by this machine's if the cache was
     /// never reached.
     pub fn now(&self) -> Version {
         self.cache.clock().unwrap_or_else(|| Version(wall_clock().timestamp_micros()))

@@ -135,3 +135,25 @@ async fn a_stuck_accept_never_takes_effect() -> Result<()> {
     accepted(&cache, unlike(pair)).await?;
     Ok(())
 }
+
+/// Who writes around the cache takes a version from its clock: it must be above what another server was answered before,
+/// however long the way to Redis is from here.
+#[tokio::test]
+async fn the_clock_behind_a_slow_link_is_not_behind_what_others_were_answered() -> Result<()> {
+    let redis = Redis::start(RedisOptions::default()).await?;
+    let proxy = Proxy::start(redis.addr()?).await?;
+    let near = config(redis.url(), "").build(roomy_rules())?;
+    near.prepare().await?;
+    proxy.delay(Duration::from_millis(100));
+    let far = config(&proxy.url_of(redis.url()), "").build(roomy_rules())?;
+    far.ping().await?;
+    for user in 1..=20 {
+        let version = accepted(&near, like(video_pair(user, 1))).await?;
+        let clock = far.clock();
+        ensure!(
+            clock.is_some_and(|clock| clock > version),
+            "clock {clock:?} after another server was answered {version}"
+        );
+    }
+    Ok(())
+}

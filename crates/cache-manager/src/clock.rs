@@ -1,0 +1,134 @@
+//! Redis's clock as seen from here: between two bounds.
+//!
+//! Redis read its clock after it was asked and before the answer was heard, so each answer bounds how far it is ahead of our
+//! steady clock, from below and from above; the tightest bounds count. Steps of our own wall clock do not matter.
+//!
+//! A call's deadline goes by the lower bound: Redis must not begin later than its caller thinks. A version that is written
+//! around Redis goes by the upper bound: it must be above all that Redis accepted before, for any server, or a user's last
+//! word would lose against the one before.
+
+use domain::Version;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+/// Two clocks that are kept by NTP drift apart by less than a two-thousandth.
+const DRIFT: i64 = 2_000;
+
+/// How far Redis's microseconds are ahead of ours, as of one moment of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Bounds {
+    lowest: i64,
+    highest: i64,
+    at: i64,
+}
+
+impl Bounds {
+    /// Asked and heard by our clock, told by Redis's.
+    fn new(asked: i64, heard: i64, told: i64) -> Self {
+        // It told whole microseconds, cut off.
+        Self { lowest: told - heard, highest: told + 1 - asked, at: heard }
+    }
+
+    /// What is known with a newer answer.
+    fn and(self, newer: Self) -> Self {
+        let drift = (newer.at - self.at).max(0) / DRIFT + 1;
+        let lowest = newer.lowest.max(self.lowest - drift);
+        let highest = newer.highest.min(self.highest + drift);
+        // They contradict each other: Redis's clock was set.
+        if lowest > highest { newer } else { Self { lowest, highest, at: newer.at } }
+    }
+}
+
+/// See the head of the module.
+pub(crate) struct ServerClock {
+    start: Instant,
+    known: Mutex<Option<Bounds>>,
+    /// The bounds, to be read without waiting; 0: never measured.
+    lowest: AtomicI64,
+    highest: AtomicI64,
+}
+
+impl ServerClock {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), known: Mutex::default(), lowest: AtomicI64::new(0), highest: AtomicI64::new(0) }
+    }
+
+    /// Redis's clock says this, or more.
+    pub(crate) fn at_least(&self) -> Option<Version> {
+        self.now(&self.lowest)
+    }
+
+    /// Redis's clock says this, or less.
+    pub(crate) fn at_most(&self) -> Option<Version> {
+        self.now(&self.highest)
+    }
+
+    fn now(&self, ahead: &AtomicI64) -> Option<Version> {
+        let ahead = ahead.load(Ordering::Relaxed);
+        (ahead != 0).then(|| Version(ahead + micros(self.start.elapsed())))
+    }
+
+    /// Redis, asked at that moment, has just told its time.
+    pub(crate) fn told(&self, asked: Instant, told: i64) {
+        let asked = micros(asked.saturating_duration_since(self.start));
+        let newer = Bounds::new(asked, micros(self.start.elapsed()), told);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let bounds = known.map_or(newer, |known| known.and(newer));
+        *known = Some(bounds);
+        self.lowest.store(bounds.lowest, Ordering::Relaxed);
+        self.highest.store(bounds.highest, Ordering::Relaxed);
+    }
+}
+
+fn micros(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Redis is a second ahead of us.
+    const AHEAD: i64 = 1_000_000;
+
+    fn holds(bounds: Bounds, at: i64, ahead: i64) {
+        assert!(bounds.lowest <= ahead && ahead <= bounds.highest, "{bounds:?} at {at} without {ahead}");
+    }
+
+    #[test]
+    fn the_truth_is_between_the_bounds_however_slow_either_way_was() {
+        for (there, back) in [(0, 0), (100, 5_000), (70_000, 10), (300_000, 300_000)] {
+            let told = 50_000 + there + AHEAD;
+            holds(Bounds::new(50_000, 50_000 + there + back, told), 0, AHEAD);
+        }
+    }
+
+    #[test]
+    fn a_slow_answer_takes_nothing_away_from_a_quick_one() {
+        let quick = Bounds::new(1_000, 1_200, 1_100 + AHEAD);
+        let slow = Bounds::new(2_000, 602_000, 600_000 + AHEAD);
+        let both = quick.and(slow);
+        holds(both, 602_000, AHEAD);
+        assert!(both.highest - both.lowest <= 202 + 2 * (602_000 / DRIFT + 1), "{both:?}");
+    }
+
+    #[test]
+    fn a_clock_that_drifts_stays_between_the_bounds_and_one_that_was_set_is_learnt_anew() {
+        let mut bounds = Bounds::new(0, 200, 100 + AHEAD);
+        let mut ahead = AHEAD;
+        for second in 1..=600 {
+            ahead += 1_000_000 / DRIFT;
+            let asked = second * 1_000_000;
+            bounds = bounds.and(Bounds::new(asked, asked + 200, asked + 100 + ahead));
+            holds(bounds, asked, ahead);
+        }
+        for step in [-5_000_000, 7_000_000] {
+            ahead += step;
+            let asked = bounds.at + 1_000_000;
+            bounds = bounds.and(Bounds::new(asked, asked + 200, asked + 100 + ahead));
+            holds(bounds, asked, ahead);
+            assert!(bounds.highest - bounds.lowest <= 201, "{bounds:?}");
+        }
+    }
+}
