@@ -78,12 +78,16 @@ impl Applier {
                     self.settle(&batch, Some(&applied)).await;
                 }
                 Err(error) if error.is_unavailable() => return Err(self.away(error)),
+                // Others are in the way, which is no event's fault: fewer at once, and in the end later.
+                Err(error) if error.is_conflict() && batch.len() == 1 => return Err(self.away(error)),
                 Err(error) if batch.len() == 1 => refused.push(Refused { event: batch[0].clone(), error }),
-                Err(_) if may_sift => rest.push((Box::pin(self.sift(&batch, &mut refused)).await?.into(), false)),
-                // Each was fine, and together they are not, or not any more.
+                Err(error) if may_sift && !error.is_conflict() => {
+                    rest.push((Box::pin(self.sift(&batch, &mut refused)).await?.into(), false));
+                }
+                // Or each was fine, and together they are not, or not any more.
                 Err(_) => {
                     let (left, right) = batch.split_at(batch.len() / 2);
-                    rest.extend([right, left].map(|half| (half.to_vec().into(), false)));
+                    rest.extend([right, left].map(|half| (half.to_vec().into(), may_sift)));
                 }
             }
         }
@@ -103,6 +107,8 @@ impl Applier {
             match self.stores.database.rehearse(part, wall_clock()).await {
                 Ok(()) => good.extend_from_slice(part),
                 Err(error) if error.is_unavailable() => return Err(self.away(error)),
+                // Unknown: the commit will tell.
+                Err(error) if error.is_conflict() && part.len() == 1 => good.extend_from_slice(part),
                 Err(error) if part.len() == 1 => {
                     self.stores.traces.stage(Stage::Apply, started, part.iter(), Some(&error.to_string()));
                     refused.push(Refused { event: part[0].clone(), error });

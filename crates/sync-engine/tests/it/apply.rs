@@ -147,6 +147,32 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     rig.end().await;
 }
 
+/// Who waits too long for others tries again later: that is no event's fault.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_counter_is_no_reason_to_park() {
+    let mut rig = Rig::new().await;
+    rig.database.lock_timeout = Duration::from_secs(1);
+    let process = rig.process().await;
+    let now = now_version();
+    process.applier.apply(&[event(1, 13, Action::Like, now)]).await.unwrap();
+    // Longer than all attempts of one transaction.
+    let lock = rig.sql("BEGIN; SELECT like_count FROM like_counts FOR UPDATE; SELECT SLEEP(20)");
+    let rest = async {
+        let held = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_locked > 0 AND trx_mysql_thread_id IN \
+                    (SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP(20)%' AND db = DATABASE())";
+        eventually(PATIENCE, "the lock", async || expect_eq(rig.number(held).await, 1)).await;
+        let later = [event(2, 13, Action::Like, now + 1)];
+        assert!(process.applier.apply(&later).await.is_err(), "applied beside a lock");
+        assert_eq!(rig.sql(PARKED).await, "");
+        later
+    };
+    let (_, later) = tokio::join!(lock, rest);
+    assert_eq!(process.applier.apply(&later).await.unwrap(), ApplySummary { applied: 1, parked: 0 });
+    rig.assert_counts_are_live_rows().await;
+    drop(process);
+    rig.end().await;
+}
+
 /// What only a commit tells: rehearsed alone each of the two is fine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_that_only_together_are_refused_end_as_one_row_and_one_parked_event() {

@@ -17,6 +17,9 @@ pub(super) type Bodies = BTreeMap<Vec<u8>, u32>;
 /// Every so many a message that the client library cannot read: the broker gives it up after some deliveries.
 const UNREADABLE: u64 = 500;
 
+/// A time that ids begin with.
+const IN_2100_MS: u64 = 4_102_444_800_000;
+
 /// Sent and not waited for.
 const WINDOW: u64 = 200;
 
@@ -59,8 +62,9 @@ fn body(random: &mut Random) -> Vec<u8> {
         let action = if chance(random, 70) { Action::Like } else { Action::Unlike };
         let version = 1_700_000_000_000_000 + random.below(1 << 40);
         let mut event = event(1 + random.below(500), 1 + random.below(500), action, version);
-        // Ids are from the seed, too.
-        let id: Vec<u8> = (0..16).map(|_| random.below(256) as u8).collect();
+        // Ids are from the seed, too, but their time is not: what is old the retention takes out of the ledger.
+        let mut id: Vec<u8> = (0..16).map(|_| random.below(256) as u8).collect();
+        id[..6].copy_from_slice(&IN_2100_MS.to_be_bytes()[2..]);
         event.intent = LikeIntent { id: uuid::Builder::from_slice(&id).unwrap().into_uuid(), ..event.intent };
         EncodedEvent::from_event(&event)
     });
