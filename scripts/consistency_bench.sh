@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
 # Measures the checker on a private installation, and fails if it finds anything that nobody broke.
 #
-#   scripts/consistency_bench.sh [sweep] [flow] [--resources N] [--likes N] [--rate N] [--no-build]
+#   scripts/consistency_bench.sh [sweep] [flow] [--resources N] [--likes N] [--rate N] [--flow-rate N] [--no-build]
 #
 # sweep  N resources (1000000), each with a counter, a row, an entry of the history and a cached counter; then a full
 #        audit: how long it takes, and what it costs redis and mariadb. --rate limits its comparisons per second.
 # flow   N likes (1000000) through the whole system while the checker sweeps without a pause: 0 findings, 0 repairs,
-#        and syncctl verify finds every like.
+#        and syncctl verify finds every like. --flow-rate likes per second (2500): what the consumer does not keep up with
+#        waits, and is rightly called stuck after a minute.
 # Without either, both. Data lies in a temporary directory below TMPDIR and is removed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
-parts=() resources=1000000 likes=1000000 rate=1000000 up=()
+parts=() resources=1000000 likes=1000000 rate=1000000 flow_rate=2500 up=()
 while (($#)); do
   case $1 in
     sweep | flow) parts+=("$1") ;;
     --resources) resources=${2:?} && shift ;;
     --likes) likes=${2:?} && shift ;;
     --rate) rate=${2:?} && shift ;;
+    --flow-rate) flow_rate=${2:?} && shift ;;
     --no-build) up=(--no-build) ;;
     *) die "unknown argument $1; usage: see the head of $0" ;;
   esac
@@ -89,7 +91,7 @@ flow() {
   export INTERACTION__DATA_CONSISTENCY__MAX_RATE=50000
   start
   "$syncctl" load --generate --likes "$likes" --users 100000 --resources 10000 --unlikes 0.3 --comments 0.2 --seed 11 \
-    --batch 50 --concurrency 64 --oplog "$work/oplog" </dev/null
+    --batch 50 --concurrency 64 --rate "$flow_rate" --oplog "$work/oplog" </dev/null
   "$syncctl" verify --oplog "$work/oplog" --wait 300
   local runs findings
   runs=$(sql "SELECT GROUP_CONCAT(n) FROM (SELECT CONCAT(kind, ' ', COUNT(*), ' runs ', SUM(checked), ' compared') AS n

@@ -20,7 +20,7 @@ impl PairSight {
     fn finding(&self) -> Finding {
         let detail = match self.verdict {
             Verdict::Missing => "the cache accepted what neither row, journal nor ledger has",
-            Verdict::Stuck => "the event failed and waits in the ledger",
+            Verdict::Stuck => "the event waits in the journal for too long, or failed and waits in the ledger",
             Verdict::Drift if self.cached.is_some_and(|cached| cached.version > self.row.version) => {
                 "the cache still shows an event that was discarded"
             }
