@@ -6,14 +6,14 @@
 # sweep  N resources (1000000), each with a counter, a row, an entry of the history and a cached counter; then a full
 #        audit: how long it takes, and what it costs redis and mariadb. --rate limits its comparisons per second.
 # flow   N likes (1000000) through the whole system while the checker sweeps without a pause: 0 findings, 0 repairs,
-#        and syncctl verify finds every like. --flow-rate likes per second (2500): what the consumer does not keep up with
-#        waits, and is rightly called stuck after a minute.
+#        and syncctl verify finds every like. --flow-rate limits likes per second (0: as fast as they are
+#        answered): what the consumer does not keep up with waits, and is rightly called stuck after a minute.
 # Without either, both. Data lies in a temporary directory below TMPDIR and is removed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 cd "$ROOT"
 
-parts=() resources=1000000 likes=1000000 rate=1000000 flow_rate=2500 up=()
+parts=() resources=1000000 likes=1000000 rate=1000000 flow_rate=0 up=()
 while (($#)); do
   case $1 in
     sweep | flow) parts+=("$1") ;;

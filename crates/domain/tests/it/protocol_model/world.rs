@@ -1,5 +1,8 @@
 //! Servers, broker, consumers, and everything that happens to them.
 
+mod checks;
+mod faults;
+
 use super::cache::ModelCache;
 use super::database::{Database, Event};
 use super::{Bug, Faults};
@@ -397,87 +400,6 @@ impl World {
         self.cache.journal.values().filter(|(pair, _)| pair.resource == resource).count()
     }
 
-    // --- faults
-
-    pub(super) fn kill_server(&mut self) {
-        let server = self.dice.below(SERVERS);
-        self.note(|| format!("kill server {server}"));
-        self.servers[server] = Server::default();
-        self.excuse_lost();
-    }
-
-    pub(super) fn flush_cache(&mut self) {
-        self.note(|| "flush".to_owned());
-        self.flushed_up_to = self.flushed_up_to.max(self.cache.last);
-        self.cache.flush();
-        self.uncounted.clear();
-        self.excuse_lost();
-    }
-
-    pub(super) fn wipe_broker(&mut self) {
-        self.note(|| "wipe broker".to_owned());
-        self.queue.clear();
-        self.excuse_lost();
-    }
-
-    /// Pairs are evicted or expire at any time, counters only with nothing pending.
-    pub(super) fn expire(&mut self) {
-        let (pair, resource) = (self.random_pair(), self.random_resource());
-        if self.dice.chance(50) {
-            self.cache.pairs.remove(&pair);
-            self.note(|| format!("expire {pair}"));
-        }
-        let idle = self.cache.counters.get(&resource).is_some_and(|held| held.count.pending == 0);
-        if self.dice.chance(50) && (idle || self.bug == Some(Bug::PendingCounterExpires)) {
-            self.cache.counters.remove(&resource);
-            self.note(|| format!("expire {resource}"));
-        }
-    }
-
-    pub(super) fn step_clock_back(&mut self) {
-        self.clock -= self.dice.below(60) as i64;
-    }
-
-    /// The link is back: the cache hears of direct writes before it serves again.
-    pub(super) fn restore_cache(&mut self) {
-        if self.cache_up {
-            return;
-        }
-        self.cache_up = true;
-        self.refresh();
-    }
-
-    /// The cache hears what is on the list.
-    pub(super) fn refresh(&mut self) {
-        if !self.cache_up {
-            return;
-        }
-        for (pair, version) in std::mem::take(&mut self.database.dirty) {
-            // The row has what was written directly, or something newer; what was discarded it never has.
-            if self.database.row(pair).version < version && self.bug != Some(Bug::DiscardUntold) {
-                self.note(|| format!("forget {pair} at {version}"));
-                self.cache.forget(pair, version);
-            }
-            let settlement = self.database.reread(pair.resource, &[pair]);
-            self.settle(&settlement);
-        }
-    }
-
-    /// After a loss: a change that the journal lost in a flush, and now every other store too.
-    fn excuse_lost(&mut self) {
-        for (pair, (action, version)) in &self.acknowledged {
-            let here = |event: &Event| event.pair == *pair && event.version == *version;
-            let known = self.database.row(*pair).order() >= (*version, *action)
-                || self.cache.journal.get(version).is_some_and(|(held, _)| held == pair)
-                || self.queue.iter().flatten().any(here)
-                || self.servers.iter().any(|server| server.memory.iter().any(here))
-                || self.database.parked.iter().any(here);
-            if !known && *version <= self.flushed_up_to {
-                self.excused.insert(*pair);
-            }
-        }
-    }
-
     /// Stops faults and lets everything run until nothing is left to do; how many rounds that may take is bounded.
     pub(super) fn come_to_rest(&mut self) {
         self.broker_up = true;
@@ -510,68 +432,6 @@ impl World {
             && self.database.parked.is_empty()
             && self.database.dirty.is_empty()
             && self.servers.iter().all(|server| server.memory.is_empty() && server.errands.is_empty())
-    }
-
-    // --- what must be true
-
-    /// Always.
-    pub(super) fn check_invariants(&mut self) {
-        let (cache, journal) = (&self.cache, self.cache.journal.len() as u64);
-        if cache.accepted - cache.settled != journal {
-            self.broken.push(format!("{} accepted - {} settled != {journal}", cache.accepted, cache.settled));
-        }
-        let resources: Vec<Resource> = self.cache.counters.keys().copied().collect();
-        for resource in resources {
-            let entries = self.in_journal(resource);
-            if entries == 0 {
-                self.uncounted.remove(&resource);
-            }
-            let count = self.cache.counters[&resource].count;
-            if count.pending != entries as i64 && !self.uncounted.contains(&resource) {
-                self.broken.push(format!("{resource} has {entries} entries in the journal, {} pending", count.pending));
-            }
-            if count.served < 0 {
-                self.broken.push(format!("{resource} serves {}", count.served));
-            }
-        }
-    }
-
-    /// At rest.
-    pub(super) fn check_convergence(&mut self) {
-        let mut broken = Vec::new();
-        if !self.is_quiet() {
-            broken.push(format!("not quiet: journal {:?}, queue {}", self.cache.journal, self.queue.len()));
-        }
-        for (pair, (action, version)) in &self.acknowledged {
-            let row = self.database.row(*pair);
-            let given_up = self.database.discarded.contains(&(*pair, *version));
-            if given_up && row.version == *version {
-                broken.push(format!("{pair}: discarded at {version}, the row is {row:?}"));
-            }
-            if row.liked != action.liked() && !self.excused.contains(pair) && !given_up {
-                broken.push(format!("{pair}: last accepted {action:?} at {version}, the row is {row:?}"));
-            }
-        }
-        for id in 1..=RESOURCES {
-            let resource = Resource::new(ResourceType::Video, id).unwrap();
-            let live = self.database.rows.iter().filter(|(pair, row)| pair.resource == resource && row.liked).count();
-            let stored = self.database.count(resource);
-            if stored.count != live as i64 {
-                broken.push(format!("{resource}: {live} live rows, stored {stored:?}"));
-            }
-            if let Some(held) = self.cache.counters.get(&resource)
-                && (held.count.served != stored.count || held.count.pending != 0)
-            {
-                broken.push(format!("{resource}: stored {stored:?}, cached {held:?}"));
-            }
-        }
-        for (pair, held) in &self.cache.pairs {
-            let row = self.database.row(*pair);
-            if held.state.liked != row.liked {
-                broken.push(format!("{pair}: cached {held:?}, the row is {row:?}"));
-            }
-        }
-        self.broken.append(&mut broken);
     }
 }
 
