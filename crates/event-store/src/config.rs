@@ -26,6 +26,10 @@ pub struct DatabaseConfig {
     /// Longest wait for a row that another transaction holds.
     #[serde(with = "humantime_serde")]
     pub lock_timeout: Duration,
+    /// A connection that says nothing for so long is closed by the database, and its transaction with it: a process that is
+    /// stopped, or cut off, in the middle of one must not keep rows locked.
+    #[serde(with = "humantime_serde")]
+    pub silence_limit: Duration,
 }
 
 impl Default for DatabaseConfig {
@@ -38,6 +42,7 @@ impl Default for DatabaseConfig {
             acquire_timeout: Duration::from_secs(5),
             query_timeout: Duration::from_secs(30),
             lock_timeout: Duration::from_secs(5),
+            silence_limit: Duration::from_secs(30),
         }
     }
 }

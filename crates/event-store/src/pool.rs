@@ -196,12 +196,16 @@ fn bounded<DB: sqlx::Database>(pool: PoolOptions<DB>, config: &DatabaseConfig) -
 fn mysql_pool(config: &DatabaseConfig) -> PoolOptions<MySql> {
     // InnoDB counts lock waits in whole seconds. The driver itself sets the time zone to UTC.
     let lock_seconds = config.lock_timeout.as_secs().max(1);
+    // Longer than a resting connection is trusted.
+    let silent_seconds = config.silence_limit.as_secs().max(2 * TRUSTED_IDLE_TIME.as_secs());
     let settings = format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION innodb_lock_wait_timeout = {lock_seconds}, \
+         SET SESSION innodb_lock_wait_timeout = {lock_seconds}, wait_timeout = {silent_seconds}, \
          sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
     );
     bounded::<MySql>(MySqlPoolOptions::new(), config)
+        // Resting ones are closed by us, in good order.
+        .idle_timeout(Duration::from_secs(silent_seconds) / 2)
         .after_connect(move |connection, _| {
             let settings = settings.clone();
             Box::pin(async move {
@@ -212,4 +216,26 @@ fn mysql_pool(config: &DatabaseConfig) -> PoolOptions<MySql> {
         .before_acquire(|connection, meta: PoolConnectionMetadata| {
             Box::pin(async move { Ok(meta.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok()) })
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use test_support::{execute_sql, fresh_database, shared};
+
+    #[tokio::test]
+    async fn a_transaction_that_says_nothing_loses_its_locks() {
+        let url = fresh_database(shared::mariadb().await.unwrap().url()).await.unwrap();
+        execute_sql(&url, "CREATE TABLE held (id INT PRIMARY KEY); INSERT INTO held VALUES (1)").await.unwrap();
+        let silence_limit = Duration::from_secs(2);
+        let config = DatabaseConfig { url: url.clone().into(), silence_limit, ..DatabaseConfig::default() };
+        let pool = Pool::new(&config).unwrap();
+        let mut silent = pool.begin().await.unwrap();
+        let mut script = Script::new(pool.dialect());
+        script.begin("SELECT id FROM held WHERE id = 1 FOR UPDATE");
+        assert_eq!(silent.run(&script).await.unwrap().len(), 1);
+        // Waits as a process would whose rows a stopped one holds.
+        execute_sql(&url, "SET innodb_lock_wait_timeout = 20; UPDATE held SET id = 2").await.unwrap();
+        assert!(silent.commit().await.is_err(), "committed without its lock");
+    }
 }

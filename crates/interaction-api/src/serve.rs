@@ -14,7 +14,7 @@ use consistency::Checker;
 use event_bus::{BusConfig, Publisher};
 use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminServiceServer;
-use service_runtime::{Context, Gate, Protocol, ServiceConfig};
+use service_runtime::{Context, Gate, Protocol, RequestIdLayer, ServiceConfig};
 use settings::Settings;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -181,6 +181,7 @@ async fn serve_grpc(
         .max_connection_age(context.gate.max_connection_age())
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(RequestIdLayer)
         .layer(AccessLayer::new(context.gate.access.clone()))
         .add_service(health_service)
         .add_service(reflection)

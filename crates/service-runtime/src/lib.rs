@@ -8,6 +8,7 @@
 //! - [`Context`]: the tokens of shutdown, the tracker of tasks, the health registry, the metrics.
 //! - [`ops`]: `/health`, `/health/live`, `/metrics` and the routes a binary adds, all errors as JSON.
 //! - [`Gate`]: what stands before every listener: tokens with roles ([`access`]), TLS, bounds.
+//! - [`RequestIdLayer`]: what a caller, its answer and the log lines in between have in common.
 //! - [`wait_for`]: a store that is missing at start is waited for, aloud.
 //!
 //! Shutdown has two stages. SIGTERM or SIGINT cancels the *soft* token: take nothing new, finish what is in hand. A
@@ -28,6 +29,7 @@ mod node;
 pub mod ops;
 mod otlp;
 mod reload;
+mod request_id;
 mod run;
 mod sections;
 mod telemetry;
@@ -41,6 +43,7 @@ pub use health::{Criticality, HealthRegistry, Part, PartReport, PartState, Repor
 pub use incoming::{Connection, HANDSHAKE_TIMEOUT};
 pub use load::{ConfigError, ENV_PREFIX, load, parse};
 pub use otlp::{Otlp, SpanKind, SpanRecord};
+pub use request_id::{REQUEST_ID, RequestIdLayer, RequestIdService};
 pub use run::{Configured, EXIT_CONFIG, Options, run};
 pub use sections::{LogFormat, MonitoringConfig, ServiceConfig, TracingConfig};
 pub use telemetry::{Metrics, init_logging};

@@ -13,7 +13,7 @@
 //! `operate`; open are health, the page at `/`, and files below [`OPEN_FILES`].
 
 use crate::access::guard;
-use crate::{Context, Gate, PartReport, Protocol, Status};
+use crate::{Context, Gate, PartReport, Protocol, RequestIdLayer, Status};
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderValue, Request, StatusCode, header};
@@ -107,6 +107,7 @@ pub fn router(context: &Context, routes: Router) -> Router {
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(context.gate.clone(), guard::guard))
         .layer(map_response(errors_as_json))
+        .layer(RequestIdLayer)
 }
 
 /// Serves until `shutdown`, then lets requests end, for at most five seconds.

@@ -61,18 +61,47 @@ impl Applier {
         Ok(ApplySummary { applied: events.len() - refused.len(), parked: refused.len() })
     }
 
+    /// As [`apply`](Self::apply), but what is committed as a whole is left to the caller to [`settle`](Self::settle), so
+    /// that the next batch need not wait for the cache. None: it is settled, or parked.
+    pub(crate) async fn apply_unsettled(&self, events: &[LikeEvent]) -> Result<Option<Applied>, DatabaseAway> {
+        if events.is_empty() {
+            return Ok(None);
+        }
+        match self.commit(events).await {
+            Ok(applied) => {
+                fail::fail_point!("apply.committed");
+                Ok(Some(applied))
+            }
+            Err(error) => {
+                let refused = Box::pin(self.apply_after(Some(error), events)).await?;
+                self.park(&refused).await?;
+                Ok(None)
+            }
+        }
+    }
+
     /// Commits and settles all that the database takes, and returns the rest. After an error any part may be committed.
     pub(crate) async fn apply_good(&self, events: &[LikeEvent]) -> Result<Vec<Refused>, DatabaseAway> {
+        self.apply_after(None, events).await
+    }
+
+    /// The same, where the whole has failed with this error just now.
+    async fn apply_after(
+        &self,
+        mut failed: Option<StoreError>,
+        events: &[LikeEvent],
+    ) -> Result<Vec<Refused>, DatabaseAway> {
         let mut refused = Vec::new();
         let mut rest = vec![(Cow::Borrowed(events), true)];
         while let Some((batch, may_sift)) = rest.pop() {
             if batch.is_empty() {
                 continue;
             }
-            if planted("settle_before_commit") {
-                self.settle(&batch, None).await;
-            }
-            match self.commit(&batch).await {
+            let committed = match failed.take() {
+                Some(error) => Err(error),
+                None => self.commit(&batch).await,
+            };
+            match committed {
                 Ok(applied) => {
                     fail::fail_point!("apply.committed");
                     self.settle(&batch, Some(&applied)).await;
@@ -128,6 +157,9 @@ impl Applier {
     }
 
     async fn commit(&self, batch: &[LikeEvent]) -> Result<Applied, StoreError> {
+        if planted("settle_before_commit") {
+            self.settle(batch, None).await;
+        }
         let started = Instant::now();
         let applied = self.stores.database.apply(batch, wall_clock()).await;
         let error = applied.as_ref().err().map(ToString::to_string);

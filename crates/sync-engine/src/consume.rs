@@ -1,5 +1,9 @@
 //! The consumer's loop: deliveries to batches, batches to the applier, then acknowledge.
 //!
+//! While the cache is told of one batch the next is committed: two stores at work instead of one after the other. Each
+//! batch by itself still goes commit, settle, acknowledge; settlements are compared by revision and version, so it does
+//! not matter to one what was committed meanwhile. Never more than one batch is committed and not acknowledged.
+//!
 //! One error policy: database away: keep the deliveries and wait; undecodable: dead letter at once; broker away:
 //! reconnect, what was not acknowledged comes again. A message that not even the client library can read breaks the
 //! connection with every delivery, until the broker gives it up (`delivery_limit`) as a dead letter: meanwhile messages are
@@ -12,6 +16,9 @@ use crate::stores::Stores;
 use domain::LikeEvent;
 use domain::codec::decode_batch;
 use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
+use event_store::Applied;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -102,10 +109,15 @@ impl ConsumerLoop {
             consumer.stop().await?;
         }
         let mut ignored = 0;
+        let mut committed: Option<Settling> = None;
         while careful.is_none_or(|until| Instant::now() < until) {
             let first = tokio::select! {
                 biased;
                 () = soft.cancelled() => break,
+                () = settled(&mut committed), if committed.is_some() => {
+                    acknowledge(&mut consumer, &mut committed).await?;
+                    continue;
+                }
                 delivery = consumer.next(), if !deaf => delivery?,
                 () = tokio::time::sleep(IDLE) => {
                     // RabbitMQ 3.10 can forget to say that a deleted queue is gone when it is declared again at once: the
@@ -134,31 +146,34 @@ impl ConsumerLoop {
             if planted("ack_before_commit") {
                 consumer.ack(&gathered.deliveries).await?;
             }
-            if !self.apply(&gathered.events, soft).await {
-                break;
-            }
-            fail::fail_point!("consume.applied");
-            if let Err(error) = consumer.ack(&gathered.deliveries).await {
-                return Err(consumer.cause().unwrap_or(error));
-            }
+            let Gathered { deliveries, events, .. } = gathered;
+            let (applied, ()) = tokio::join!(self.apply(&events, soft), settled(&mut committed));
+            acknowledge(&mut consumer, &mut committed).await?;
+            let Some(applied) = applied else { break };
+            committed = Some(Settling::new(self.applier.clone(), events, applied, deliveries));
         }
+        settled(&mut committed).await;
+        acknowledge(&mut consumer, &mut committed).await?;
         let _ = consumer.stop().await;
         consumer.close().await;
         Ok(())
     }
 
-    /// Applies, waiting for the database as long as it takes; false if the process is to end first.
-    async fn apply(&self, events: &[LikeEvent], soft: &CancellationToken) -> bool {
-        while let Err(error) = self.applier.apply(events).await {
-            self.stores.database_circuit.trip(&error);
+    /// Applies, waiting for the database as long as it takes; none if the process is to end first. What is left to settle
+    /// is the answer.
+    async fn apply(&self, events: &[LikeEvent], soft: &CancellationToken) -> Option<Option<Applied>> {
+        loop {
+            match self.applier.apply_unsettled(events).await {
+                Ok(applied) => return Some(applied),
+                Err(error) => self.stores.database_circuit.trip(&error),
+            }
             while self.stores.database_circuit.is_open() {
                 tokio::select! {
-                    () = soft.cancelled() => return false,
+                    () = soft.cancelled() => return None,
                     () = tokio::time::sleep(DATABASE_PAUSE) => {}
                 }
             }
         }
-        true
     }
 
     /// Bytes that are no events go to the dead letters with their reason. Events that were in such a message are still
@@ -175,6 +190,37 @@ impl ConsumerLoop {
             }
         }
     }
+}
+
+/// A batch that is committed, and of which the cache is being told.
+struct Settling {
+    /// None once the cache knows.
+    settlement: Option<BoxFuture<'static, ()>>,
+    deliveries: Vec<Delivery>,
+}
+
+impl Settling {
+    fn new(applier: Applier, events: Vec<LikeEvent>, applied: Option<Applied>, deliveries: Vec<Delivery>) -> Self {
+        let settlement = applied.map(|applied| async move { applier.settle(&events, Some(&applied)).await }.boxed());
+        Self { settlement, deliveries }
+    }
+}
+
+/// Waits for what is being settled. Cancel-safe: goes on where it was.
+async fn settled(committed: &mut Option<Settling>) {
+    let Some(Settling { settlement, .. }) = committed else { return };
+    if let Some(under_way) = settlement {
+        under_way.await;
+        *settlement = None;
+    }
+}
+
+/// Acknowledges what is settled: only now may the broker forget it.
+async fn acknowledge(consumer: &mut Consumer, committed: &mut Option<Settling>) -> Result<(), BusError> {
+    let Some(Settling { deliveries, .. }) = committed.take() else { return Ok(()) };
+    fail::fail_point!("consume.applied");
+    let acknowledged = consumer.ack(&deliveries).await;
+    acknowledged.map_err(|error| consumer.cause().unwrap_or(error))
 }
 
 /// Deliveries in hand and what they say.

@@ -1,8 +1,9 @@
 //! Relay: accepted events to the sink, at once and in batches.
 //!
 //! A batch is whatever was accepted while the one before was being confirmed: one event when there is no load, up to
-//! `batch_size` under load. Nothing here can lose an event: it is in the journal until it is settled, so everything
-//! that is not confirmed is simply left to the rescuer.
+//! `batch_size` under load. A message costs broker, consumer and database about a millisecond of CPU whatever it carries,
+//! so under load a batch also waits a little for more. Nothing here can lose an event: it is in the journal until it is
+//! settled, so everything that is not confirmed is simply left to the rescuer.
 
 use crate::apply::Applier;
 use crate::metrics;
@@ -17,6 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 /// After a refusal (queue full) the relay rests: the broker asked for it.
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a batch waits for more under load.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// Load: events per second of the batch before. Below it a message more or less makes no difference.
+const BUSY: f64 = 2_500.0;
 
 /// Takes accepted events; never waits.
 #[derive(Debug, Clone)]
@@ -59,10 +66,20 @@ impl Relay {
     /// Runs until every handle is gone and all is relayed, or `hard` says to leave the rest to the journal.
     pub async fn run(mut self, hard: CancellationToken) {
         let mut batch = Vec::with_capacity(self.batch_size);
+        let mut busy = false;
         loop {
             batch.clear();
+            let began = Instant::now();
             let relayed = async {
-                let count = self.receiver.recv_many(&mut batch, self.batch_size).await;
+                let mut count = self.receiver.recv_many(&mut batch, self.batch_size).await;
+                if busy && count > 0 && count < self.batch_size {
+                    tokio::time::sleep(LINGER).await;
+                    while count < self.batch_size {
+                        let Ok(event) = self.receiver.try_recv() else { break };
+                        batch.push(event);
+                        count += 1;
+                    }
+                }
                 if count > 0 {
                     relay_batch(&self.stores, &self.applier, self.publisher.as_mut(), &batch).await;
                 }
@@ -76,6 +93,7 @@ impl Relay {
             if count == 0 {
                 break;
             }
+            busy = count as f64 >= BUSY * began.elapsed().as_secs_f64();
         }
         if let Some(publisher) = self.publisher {
             publisher.close().await;

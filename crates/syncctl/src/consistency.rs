@@ -50,6 +50,9 @@ pub(crate) struct StoreArgs {
     /// Cache, for example redis://host:6379.
     #[arg(long, env = "REDIS_URL", hide_env_values = true)]
     pub(super) redis_url: String,
+    /// Authority of a rediss:// url, PEM; else the public ones.
+    #[arg(long, env = "REDIS_CA_FILE")]
+    pub(super) redis_ca_file: Option<PathBuf>,
     /// What all keys of the cache start with.
     #[arg(long, env = "REDIS_PREFIX", default_value = "")]
     pub(super) redis_prefix: String,

@@ -2,7 +2,7 @@
 
 use crate::house::{House, PATIENCE, apply, operation, video_of};
 use test_support::build::video_pair;
-use test_support::{Binary, eventually};
+use test_support::{Authority, Binary, Redis, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_sweeps_repairs_reports_and_ends_on_sigterm() {
@@ -55,4 +55,24 @@ async fn bad_configuration_is_one_line_that_names_the_key_and_exit_code_64() {
     let log = binary.log();
     assert_eq!(status.code(), Some(64), "{log}");
     assert!(log.contains("data_consistency.lease") && log.trim().lines().count() == 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_audit_reaches_a_cache_behind_tls() {
+    let house = House::new().await;
+    // An installation, which remembers its number of shards.
+    house.server().await.end().await;
+    let (ours, theirs) = (Authority::new("ours").unwrap(), Authority::new("theirs").unwrap());
+    let redis = Redis::start_tls(&ours).await.unwrap();
+    let plain = redis.url().replace("rediss://", "redis://");
+    for (url, authority, expected, words) in [
+        (redis.url(), &ours, 0, "0 wrong"),
+        (redis.url(), &theirs, 1, "cache"),
+        (plain.as_str(), &ours, 64, "redis.ca_file: is of use only with a rediss:// url"),
+    ] {
+        let ca = authority.ca();
+        let args = ["reconcile", "--redis-url", url, "--redis-ca-file", ca.to_str().unwrap()];
+        let (code, said) = house.syncctl(&args, None).await;
+        assert!(code == Some(expected) && said.contains(words), "{expected} {words}: {code:?} {said}");
+    }
 }

@@ -146,6 +146,53 @@ async fn what_operators_do_is_written_down_with_whose_token_it_was() {
     house.end(server).await;
 }
 
+/// What log lines of this message say their request is.
+fn logged_ids(log: &str, message: &str) -> Vec<String> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let of_message = lines.filter(|line| line["message"] == message);
+    of_message.map(|line| line["span"]["id"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_has_one_id_for_its_caller_and_in_the_log() {
+    let house = with_tokens(House::new()).with("MONITORING__LOG_LEVEL", "debug").with("MONITORING__LOG_FORMAT", "json");
+    let server = house.start_ready("").await;
+    let mut client = Client::new(channel(&house).await);
+    let named = |id: &str, token, message| {
+        let mut request = as_caller(token, message);
+        request.metadata_mut().insert("x-request-id", id.parse().unwrap());
+        request
+    };
+    let id_of = |metadata: &tonic::metadata::MetadataMap| {
+        metadata.get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned()
+    };
+    let writes = CALLERS[3].1;
+    let answer = client.like(named("checkout-1", writes, like(1, 1))).await.unwrap();
+    assert_eq!(id_of(answer.metadata()), "checkout-1");
+    let made = id_of(client.like(as_caller(writes, like(2, 1))).await.unwrap().metadata());
+    assert!(made.len() == 16 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+    let refused = client.like(named("checkout-2", None, like(3, 1))).await.unwrap_err();
+    assert_eq!((refused.code(), id_of(refused.metadata())), (Code::Unauthenticated, "checkout-2".to_owned()));
+    let invalid = client.like(named("checkout-3", writes, like(-3, 1))).await.unwrap_err();
+    assert_eq!((invalid.code(), id_of(invalid.metadata())), (Code::InvalidArgument, "checkout-3".to_owned()));
+
+    let headers = ["X-Request-Id: shift-4"];
+    let answer = http::send(&house.http_addr(), "GET /metrics", &headers, "").await.unwrap();
+    assert!(answer.status == 401 && answer.head.contains("x-request-id: shift-4"), "{}", answer.head);
+    let headers = ["X-Request-Id: shift-5", "Authorization: Bearer token-that-reads-1"];
+    let answer = http::send(&house.http_addr(), "GET /nothing", &headers, "").await.unwrap();
+    assert!(answer.status == 404 && answer.head.contains("x-request-id: shift-5"), "{}", answer.head);
+
+    let expected = ["checkout-1", made.as_str(), "checkout-2", "checkout-3", "shift-4", "shift-5"];
+    eventually(PATIENCE, "a line for each request", async || {
+        let logged = logged_ids(&server.log(), "answered");
+        let once = |id: &&str| logged.iter().filter(|one| one == id).count() == 1;
+        if expected.iter().all(once) { Ok(()) } else { Err(format!("{logged:?}")) }
+    })
+    .await;
+    house.end(server).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_shows_its_token() {
     let house = with_tokens(House::new());

@@ -1,6 +1,7 @@
 //! The checker's own code on the stores, without a server.
 
 use super::{CONFIRM_AFTER, StoreArgs};
+use crate::UsageError;
 use crate::cli::interrupt_on_signal;
 use anyhow::{Context, bail, ensure};
 use consistency::{AutoFix, Checker, ConsistencyConfig, Finding, Kind, Progress, Strategy, Subject, Verdict};
@@ -23,6 +24,8 @@ pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Res
     settings.database.url = args.database_url.clone().into();
     settings.redis.url = args.redis_url.clone().into();
     settings.redis.key_prefix.clone_from(&args.redis_prefix);
+    settings.redis.ca_file.clone_from(&args.redis_ca_file);
+    settings.redis.validate().map_err(UsageError)?;
     let database = event_store::EventStore::connect(&settings.database).await?;
     let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
     ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");

@@ -1,0 +1,142 @@
+//! Request ids: what a caller, its answer and the log lines in between have in common.
+//!
+//! A request's id is its `x-request-id`, else the trace of its `traceparent`, else one made here. Its answer carries it
+//! in `x-request-id`, refusals too, and so does every line that is logged while the request is worked on, as
+//! `request{id=...}`. What several requests share (a batch of likes, the relay) is logged without one; from a like on,
+//! its event's id leads further.
+//!
+//! Each answer is a line at level `debug`, and one at `warn` if the fault is ours; there are no other lines per request.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use std::hash::{BuildHasher, RandomState};
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tower::{Layer, Service};
+use tracing::Instrument;
+
+/// Header of requests and answers; metadata, to gRPC.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest id of a caller that is taken; instead of longer ones, and of those that could be mistaken for more of the
+/// line they are logged in, one is made.
+const MAX_LEN: usize = 64;
+
+/// Codes of gRPC for faults of the server: UNKNOWN, INTERNAL, DATA_LOSS.
+const FAULTS: [&str; 3] = ["2", "13", "15"];
+
+/// Ids made here: they begin anywhere, so that two processes hardly ever make the same, and count from there.
+static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one("x-request-id")));
+
+fn id_of(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|id| is_id(id.as_bytes())).cloned();
+    given.or_else(|| trace_of(headers)).unwrap_or_else(|| {
+        let id = format!("{:016x}", NEXT.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
+    })
+}
+
+fn is_id(id: &[u8]) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=@".contains(byte);
+    (1..=MAX_LEN).contains(&id.len()) && id.iter().all(fits)
+}
+
+/// The trace of a W3C `traceparent`, `00-<trace>-<span>-<flags>`.
+fn trace_of(headers: &HeaderMap) -> Option<HeaderValue> {
+    let trace = headers.get("traceparent")?.to_str().ok()?.split('-').nth(1)?;
+    let is_trace = trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_trace.then(|| HeaderValue::from_str(trace).ok()).flatten()
+}
+
+/// Puts [`RequestIdService`] in front of a service of gRPC or HTTP; the outermost layer, so that refusals have ids.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestIdLayer;
+
+impl<S> Layer<S> for RequestIdLayer {
+    type Service = RequestIdService<S>;
+
+    fn layer(&self, inner: S) -> RequestIdService<S> {
+        RequestIdService(inner)
+    }
+}
+
+/// Gives each request its id.
+#[derive(Debug, Clone)]
+pub struct RequestIdService<S>(S);
+
+impl<S, B, R> Service<Request<B>> for RequestIdService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let id = id_of(request.headers());
+        // At the highest level, so that no log level takes the id from what is logged.
+        let span = tracing::error_span!("request", id = id.to_str().unwrap_or_default());
+        let (method, path) = (request.method().clone(), request.uri().clone());
+        let began = Instant::now();
+        let answer = span.in_scope(|| self.0.call(request));
+        let with_id = async move {
+            let mut response = answer.await?;
+            say(&method, path.path(), began, &response);
+            response.headers_mut().insert(REQUEST_ID, id);
+            Ok(response)
+        };
+        Box::pin(with_id.instrument(span))
+    }
+}
+
+/// The path is of a route or method, its query (which may name users) is left out.
+fn say<R>(method: &axum::http::Method, path: &str, began: Instant, response: &Response<R>) {
+    let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let (status, grpc_status) = (response.status().as_u16(), text("grpc-status"));
+    if status == 500 || grpc_status.is_some_and(|code| FAULTS.contains(&code)) {
+        let error = text("grpc-message");
+        tracing::warn!(%method, path, status, grpc_status, error, "a request failed here");
+    } else {
+        tracing::debug!(%method, path, status, grpc_status, took_us = began.elapsed().as_micros() as u64, "answered");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(pairs: &[(&'static str, &str)]) -> String {
+        let pair = |(name, value): &(&'static str, &str)| {
+            (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
+        };
+        id_of(&pairs.iter().map(pair).collect()).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_callers_id_then_its_trace_then_one_of_our_own() {
+        let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
+        let parent = format!("00-{trace}-00f067aa0ba902b7-01");
+        assert_eq!(id(&[("x-request-id", "checkout-7:1"), ("traceparent", &parent)]), "checkout-7:1");
+        assert_eq!(id(&[("traceparent", &parent)]), trace);
+        let longest = "x".repeat(MAX_LEN);
+        assert_eq!(id(&[("x-request-id", &longest)]), longest);
+        let own = |made: &str| made.len() == 16 && made.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let (one, two) = (id(&[]), id(&[]));
+        assert!(own(&one) && own(&two) && one != two, "{one} {two}");
+        for wrong in ["", "two words", "a\tb", "x{y=1}", "\"", "ü", &"x".repeat(MAX_LEN + 1)] {
+            let made = id(&[("x-request-id", wrong)]);
+            assert!(own(&made), "{wrong:?} gave {made}");
+        }
+        for wrong in ["00", "00-4bf9-00f067aa0ba902b7-01", &parent.replace("4bf9", "zzzz")] {
+            let made = id(&[("traceparent", wrong)]);
+            assert!(own(&made), "{wrong:?} gave {made}");
+        }
+    }
+}
