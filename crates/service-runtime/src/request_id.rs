@@ -5,7 +5,8 @@
 //! `request{id=...}`. What several requests share (a batch of likes, the relay) is logged without one; from a like on,
 //! its event's id leads further.
 //!
-//! Each answer is a line at level `debug`, and one at `warn` if the fault is ours; there are no other lines per request.
+//! Each answer is a line at level `debug`; at `warn` those with the code of an internal fault, at most one a second: gRPC has
+//! that code for messages that are no protobuf, too, and whoever sends these must not fill the log.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use std::hash::{BuildHasher, RandomState};
@@ -100,12 +101,21 @@ where
 fn say<R>(method: &axum::http::Method, path: &str, began: Instant, response: &Response<R>) {
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     let (status, grpc_status) = (response.status().as_u16(), text("grpc-status"));
-    if status == 500 || grpc_status.is_some_and(|code| FAULTS.contains(&code)) {
+    let is_fault = status == 500 || grpc_status.is_some_and(|code| FAULTS.contains(&code));
+    if is_fault && is_first_of_its_second() {
         let error = text("grpc-message");
-        tracing::warn!(%method, path, status, grpc_status, error, "a request failed here");
+        tracing::warn!(%method, path, status, grpc_status, error, "answered with an internal error");
     } else {
         tracing::debug!(%method, path, status, grpc_status, took_us = began.elapsed().as_micros() as u64, "answered");
     }
+}
+
+fn is_first_of_its_second() -> bool {
+    static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+    static NEWEST: AtomicU64 = AtomicU64::new(0);
+    // The first second is 1, so that it differs from none.
+    let second = STARTED.elapsed().as_secs() + 1;
+    NEWEST.swap(second, Ordering::Relaxed) != second
 }
 
 #[cfg(test)]
@@ -117,6 +127,14 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
         };
         id_of(&pairs.iter().map(pair).collect()).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn however_many_faults_there_are_one_a_second_is_told() {
+        let began = Instant::now();
+        let told = (0..100_000).filter(|_| is_first_of_its_second()).count();
+        let seconds = began.elapsed().as_secs() as usize;
+        assert!((1..=seconds + 2).contains(&told), "{told} in {seconds} s");
     }
 
     #[test]
