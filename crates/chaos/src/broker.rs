@@ -1,4 +1,4 @@
-//! Empties and deletes a queue: the few frames of AMQP 0-9-1 that this takes, because the client library belongs to
+//! Empties, deletes and looks at a queue: the few frames of AMQP 0-9-1 that this takes, because the client library belongs to
 //! the adapter under test and `rabbitmqctl` starts a virtual machine every time.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -16,7 +16,7 @@ pub(crate) async fn purge_queue(addr: &str, queue: &str) -> Result<()> {
     let mut arguments = vec![0, 0];
     short_text(&mut arguments, queue)?;
     arguments.push(0);
-    timeout(LIMIT, command(addr, (50, 30), &arguments)).await.context("purging a queue takes too long")?
+    timeout(LIMIT, command(addr, (50, 30), &arguments)).await.context("purging a queue takes too long")?.map(drop)
 }
 
 /// Deletes a queue, used or not.
@@ -24,11 +24,24 @@ pub(crate) async fn delete_queue(addr: &str, queue: &str) -> Result<()> {
     let mut arguments = vec![0, 0];
     short_text(&mut arguments, queue)?;
     arguments.push(0);
-    timeout(LIMIT, command(addr, (50, 40), &arguments)).await.context("deleting a queue takes too long")?
+    timeout(LIMIT, command(addr, (50, 40), &arguments)).await.context("deleting a queue takes too long")?.map(drop)
+}
+
+/// Messages that wait in a queue: by declaring it passively, which changes nothing.
+pub(crate) async fn ready_messages(addr: &str, queue: &str) -> Result<u32> {
+    let mut arguments = vec![0, 0];
+    short_text(&mut arguments, queue)?;
+    arguments.push(1);
+    arguments.extend([0; 4]);
+    let answer =
+        timeout(LIMIT, command(addr, (50, 10), &arguments)).await.context("asking a queue takes too long")??;
+    // The queue's name, messages, consumers.
+    let count = answer.get(1 + queue.len()..5 + queue.len()).context("short declare-ok")?;
+    Ok(u32::from_be_bytes(count.try_into()?))
 }
 
 /// Connects as guest, and has one method of a channel answered.
-async fn command(addr: &str, method: (u16, u16), arguments: &[u8]) -> Result<()> {
+async fn command(addr: &str, method: (u16, u16), arguments: &[u8]) -> Result<Vec<u8>> {
     let mut stream = TcpStream::connect(addr).await.context("connect to the broker")?;
     stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
     expect(&mut stream, (10, 10)).await?;
@@ -54,7 +67,7 @@ async fn command(addr: &str, method: (u16, u16), arguments: &[u8]) -> Result<()>
     send(&mut stream, 1, (20, 10), &[0]).await?;
     expect(&mut stream, (20, 11)).await?;
     send(&mut stream, 1, method, arguments).await?;
-    expect(&mut stream, (method.0, method.1 + 1)).await.map(drop)
+    expect(&mut stream, (method.0, method.1 + 1)).await
 }
 
 async fn send(stream: &mut TcpStream, channel: u16, method: (u16, u16), arguments: &[u8]) -> Result<()> {

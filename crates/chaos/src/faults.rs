@@ -3,7 +3,7 @@
 use crate::broker;
 use crate::plan::{Fault, Step};
 use crate::redis;
-use crate::rig::{QUEUE, Rig, lock};
+use crate::rig::{QUEUE, QUEUE_LIMIT, Rig, lock};
 use anyhow::{Context, Result};
 use std::time::Duration;
 use tokio::time::sleep;
@@ -84,8 +84,10 @@ async fn act(rig: &Rig, fault: Fault, lasts: Duration, counts_as_lost: bool) -> 
                 // What an earlier fault left in the journal alone must be out of it: then nothing at all may be lost.
                 rig.earlier_faults_settled().await?;
             }
+            // What a full queue refuses is in the journal alone, whoever it was that filled it.
+            let alone = counts_as_lost || broker::ready_messages(&rig.rabbitmq.addr()?, QUEUE).await? >= QUEUE_LIMIT;
             let entries = redis::flush(&rig.redis.addr()?).await?;
-            if counts_as_lost {
+            if alone {
                 lock(&rig.flushed).extend(entries);
             }
             Ok(())

@@ -1,7 +1,6 @@
 //! Which faults come when: decided by the seed alone.
 
 use crate::random::Random;
-use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -16,7 +15,7 @@ const SPREAD: Duration = Duration::from_millis(1500);
 const MOST_AT_ONCE: usize = 4;
 
 /// A process of ours: servers first, then consumers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct NodeId(pub(crate) usize);
 
 impl NodeId {
@@ -125,7 +124,7 @@ impl Fault {
     /// Whether an accepted event can, because of it, be in the journal alone: a server's memory goes, the broker loses
     /// what was published, or publishing and the direct way into the database fail. Together with a flush of Redis two
     /// stores have then lost it at once, which no protocol survives.
-    fn leaves_only_the_journal(self) -> bool {
+    pub(crate) fn leaves_only_the_journal(self) -> bool {
         match self {
             Self::KillNode(node) => node.is_server(),
             Self::SkewServer(..) | Self::FillQueue => true,
@@ -136,16 +135,6 @@ impl Fault {
             }
             Self::PauseNode(_) | Self::FlushRedis => false,
         }
-    }
-
-    /// The consumer that takes nothing because of it.
-    fn stops_consumer(self) -> Option<NodeId> {
-        let node = match self {
-            Self::KillNode(node) | Self::PauseNode(node) => node,
-            Self::CutLink(node, store) | Self::FreezeLink(node, store) if store != Store::Redis => node,
-            _ => return None,
-        };
-        (!node.is_server()).then_some(node)
     }
 
     /// Whether the broker must have had its queue for a while: RabbitMQ 3.10, when killed within about half a second
@@ -179,13 +168,6 @@ pub(crate) struct Step {
     /// From the beginning of the round.
     pub(crate) after: Duration,
     pub(crate) lasts: Duration,
-}
-
-/// Whether an accepted event can be in the journal alone because of these together: one of them sees to that, or nobody
-/// consumes any more and the queue is full, as in [`Fault::FillQueue`].
-pub(crate) fn leave_only_the_journal(round: &[Step]) -> bool {
-    let stopped: HashSet<NodeId> = round.iter().filter_map(|step| step.fault.stops_consumer()).collect();
-    stopped.len() == EACH || round.iter().any(|step| step.fault.leaves_only_the_journal())
 }
 
 /// Endless rounds of faults.
@@ -320,21 +302,6 @@ mod tests {
                 assert!((SHORTEST..=LONGEST).contains(&step.lasts));
             }
         }
-    }
-
-    #[test]
-    fn without_consumers_the_queue_fills_and_with_one_it_does_not() {
-        let round = |faults: &[Fault]| -> Vec<Step> {
-            faults.iter().map(|fault| Step { fault: *fault, after: Duration::ZERO, lasts: SHORTEST }).collect()
-        };
-        let (one, other) = (NodeId(EACH), NodeId(EACH + 1));
-        let stopped = [Fault::PauseNode(one), Fault::CutLink(one, Store::RabbitMq), Fault::FlushRedis];
-        assert!(!leave_only_the_journal(&round(&stopped)));
-        let slow = Fault::SlowLink(other, Store::MariaDb, SHORTEST);
-        assert!(!leave_only_the_journal(&round(&[stopped[0], slow, Fault::FlushRedis])));
-        assert!(leave_only_the_journal(&round(&[stopped[0], Fault::KillNode(other), Fault::FlushRedis])));
-        assert!(leave_only_the_journal(&round(&[stopped[1], Fault::FreezeLink(other, Store::MariaDb)])));
-        assert!(leave_only_the_journal(&round(&[Fault::FillQueue])));
     }
 
     #[test]

@@ -13,6 +13,9 @@ use test_support::{
 
 pub(crate) const QUEUE: &str = "chaos.likes";
 
+/// Messages in it, as [`SETTINGS`] say.
+pub(crate) const QUEUE_LIMIT: u32 = 100;
+
 const START_LIMIT: Duration = Duration::from_secs(90);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 

@@ -3,7 +3,7 @@
 use crate::account;
 use crate::cli::Cli;
 use crate::faults::strike;
-use crate::plan::{Fault, Plan, Step, leave_only_the_journal};
+use crate::plan::{Fault, Plan, Step};
 use crate::report::{Heal, Report};
 use crate::rig::{Rig, lock};
 use crate::watch::{self, Memory};
@@ -93,7 +93,7 @@ async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Binary, report: &mut Repor
 }
 
 async fn strike_all(rig: &Arc<Rig>, round: &[Step]) -> Result<()> {
-    let counts_as_lost = leave_only_the_journal(round);
+    let counts_as_lost = round.iter().any(|step| step.fault.leaves_only_the_journal());
     let mut tasks = JoinSet::new();
     for step in round.iter().copied() {
         let rig = Arc::clone(rig);
