@@ -124,6 +124,33 @@ async fn a_soft_stop_acknowledges_what_is_in_hand_and_gives_the_rest_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_did_not_take_is_not_acknowledged() {
+    let mariadb = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
+    let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());
+    let mut rig = Rig::on(redis.unwrap().url(), mariadb.url(), rabbitmq.unwrap().url()).await;
+    rig.database.connect_timeout = Duration::from_millis(300);
+    let consumer = rig.process().await;
+    mariadb.kill9().unwrap();
+    // No journal has it: who loses it loses it for good.
+    let alone = EncodedEvent::from_event(&event(1, 1, Action::Like, now_version()));
+    rig.publisher().publish(&[alone], &Headers::new()).await.unwrap();
+    consumer.consume();
+    // Nobody watches here: what opens the circuit is the batch that failed.
+    let circuit = &consumer.stores.database_circuit;
+    eventually(PATIENCE, "a batch that failed", async || circuit.is_open()).await;
+    consumer.stop().await;
+    assert_eq!(rig.queue_gauge().ready().await, 1, "acknowledged, though not committed");
+
+    mariadb.restart().await.unwrap();
+    let next = rig.process().await;
+    next.consume();
+    let live = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
+    eventually(PATIENCE, "the like", async || expect_eq(rig.number(live).await, 1)).await;
+    next.stop().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_events_wait() {
     let mariadb = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
     let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());
