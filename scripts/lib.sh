@@ -246,7 +246,7 @@ start_redis() {
   mkdir -p "$RUN_DIR/redis"
   # A changed title would overwrite the environment that carries the mark.
   start_part redis redis-server --port "$PORT" --bind 127.0.0.1 --dir "$RUN_DIR/redis" --daemonize no \
-    --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction --set-proc-title no
+    --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction --stream-node-max-entries 10 --set-proc-title no
   wait_for redis 60 redis_answers "$PORT"
 }
 

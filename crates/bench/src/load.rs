@@ -85,7 +85,12 @@ impl Load {
 
     /// Unary calls that start when they are due.
     pub(crate) fn paced(rate: f64, seconds: f64, resources: u64) -> Self {
-        Self { concurrency: 256, batch: 1, rate: Some(rate), amount: Amount::Seconds(seconds), resources, oplog: None }
+        Self { rate: Some(rate), ..Self::unary(256, Amount::Seconds(seconds), resources) }
+    }
+
+    /// The same with `batch` likes per call.
+    pub(crate) fn paced_batches(rate: f64, batch: u32, seconds: f64, resources: u64) -> Self {
+        Self { rate: Some(rate), ..Self::batches(16, batch, Amount::Seconds(seconds), resources) }
     }
 
     /// Sends it and waits for the last answer.

@@ -16,6 +16,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 const PRODUCER_LIMIT: Duration = Duration::from_secs(600);
 
+/// Likes in one call, where calls carry many.
+pub(crate) const BULK: u32 = 100;
+
 const POLL: Duration = Duration::from_millis(25);
 
 /// What both keep.
@@ -25,11 +28,10 @@ const TABLES: &str = "CREATE TABLE peer_likes (user_id BIGINT NOT NULL, video_id
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
-    BullMq,
+    /// One job per call of the queue, or [`BULK`] of them.
+    BullMq { bulk: bool },
     /// With early or late acknowledgement.
-    Celery {
-        late: bool,
-    },
+    Celery { late: bool },
 }
 
 /// What came of a peer's run, at rest.
@@ -46,20 +48,31 @@ pub(crate) struct Outcome {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 3] = [Self::BullMq, Self::Celery { late: false }, Self::Celery { late: true }];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::BullMq { bulk: false },
+        Self::BullMq { bulk: true },
+        Self::Celery { late: false },
+        Self::Celery { late: true },
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::BullMq => "bullmq",
+            Self::BullMq { bulk: false } => "bullmq",
+            Self::BullMq { bulk: true } => "bullmq, in bulk",
             Self::Celery { late: false } => "celery, early ack",
             Self::Celery { late: true } => "celery, late ack",
         }
     }
 
+    /// Likes in one call.
+    pub(crate) fn per_call(self) -> u32 {
+        if self == (Self::BullMq { bulk: true }) { BULK } else { 1 }
+    }
+
     /// Whether somebody has installed it below `peers`.
     pub(crate) fn is_installed(self, peers: &Path) -> bool {
         match self {
-            Self::BullMq => peers.join("bullmq/node_modules/bullmq").is_dir(),
+            Self::BullMq { .. } => peers.join("bullmq/node_modules/bullmq").is_dir(),
             Self::Celery { .. } => peers.join("celery/venv/bin/celery").is_file(),
         }
     }
@@ -140,7 +153,7 @@ impl Peer {
             ("PEER_QUEUE", test_support::unique_name("celery")),
         ];
         match self {
-            Self::BullMq => environment.extend(sizes.peer_lock_ms.map(|ms| ("PEER_LOCK_MS", ms.to_string()))),
+            Self::BullMq { .. } => environment.extend(sizes.peer_lock_ms.map(|ms| ("PEER_LOCK_MS", ms.to_string()))),
             Self::Celery { late } => environment.push(("PEER_ACKS_LATE", u8::from(late).to_string())),
         }
         environment
@@ -150,7 +163,7 @@ impl Peer {
         // env(1) becomes the program, so the process id stays.
         let mut builder = Binary::build("env").found_in("/usr/bin");
         builder = match self {
-            Self::BullMq => builder.arg("node").arg(peers.join("bullmq/worker.mjs")),
+            Self::BullMq { .. } => builder.arg("node").arg(peers.join("bullmq/worker.mjs")),
             Self::Celery { .. } => {
                 let queue = environment.iter().find(|(name, _)| *name == "PEER_QUEUE").map_or("", |(_, queue)| queue);
                 builder
@@ -172,11 +185,14 @@ impl Peer {
 
     fn producer(self, peers: &Path, environment: &[(&'static str, String)], likes: u64, videos: u64) -> Command {
         let (program, script): (PathBuf, PathBuf) = match self {
-            Self::BullMq => ("node".into(), peers.join("bullmq/producer.mjs")),
+            Self::BullMq { .. } => ("node".into(), peers.join("bullmq/producer.mjs")),
             Self::Celery { .. } => (peers.join("celery/venv/bin/python"), peers.join("celery/producer.py")),
         };
         let mut command = Command::new(program);
         command.arg(script).args([likes.to_string(), videos.to_string(), "64".to_owned()]);
+        if let Self::BullMq { .. } = self {
+            command.arg(self.per_call().to_string());
+        }
         command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command

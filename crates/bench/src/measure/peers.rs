@@ -4,13 +4,16 @@
 use super::{Bench, Figures};
 use crate::load::{self, Amount, Load, start_warm};
 use crate::numbers::{metric, ratios};
-use crate::peer::Peer;
+use crate::peer::{BULK, Peer};
 use crate::report::Target;
 use crate::rig::Rig;
 use crate::sizes::Sizes;
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+/// Calls in flight that carry [`BULK`] likes each.
+const BULK_CALLS: u32 = 8;
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     let Some(peers_dir) = bench.peers_dir.clone() else {
@@ -24,7 +27,10 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         println!("i: {} is not installed, not measured", peer.name());
     }
     for _ in 0..sizes.runs {
-        figures.note("this system", "1/s", own_rate(rig, sizes).await?);
+        figures.note(own(1), "1/s", own_rate(rig, sizes, 1).await?);
+        if installed.iter().any(|peer| peer.per_call() == BULK) {
+            figures.note(own(BULK), "1/s", own_rate(rig, sizes, BULK).await?);
+        }
         let (lost, differences) = own_kill(rig, sizes).await?;
         figures.note("this system: lost when killed", "likes", lost);
         figures.note("this system: differences when killed", "", differences);
@@ -32,6 +38,10 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
             let name = peer.name();
             let calm = peer.run(rig, &peers_dir, sizes, false).await?;
             figures.note(name, "1/s", calm.per_second);
+            // Its worker is the same however the jobs came.
+            if peer.per_call() == BULK {
+                continue;
+            }
             let killed = peer.run(rig, &peers_dir, sizes, true).await?;
             figures.note(format!("{name}: lost when killed"), "likes", killed.lost as f64);
             figures.note(format!("{name}: stored counts off when killed"), "likes", killed.stored_off as f64);
@@ -40,17 +50,25 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     }
     figures.add_to(report, "i")?;
     for peer in installed {
-        let over = ratios(figures.of("this system"), figures.of(peer.name()));
-        report.judge("i", format!("this system / {}", peer.name()), "", &over, Target::AtLeast(10.0))?;
+        let own = own(peer.per_call());
+        let over = ratios(figures.of(own), figures.of(peer.name()));
+        report.judge("i", format!("{own} / {}", peer.name()), "", &over, Target::AtLeast(10.0))?;
     }
     let none = Target::AtMost(0.0);
     report.judge("i", "lost by this system", "likes", figures.of("this system: lost when killed"), none)
 }
 
+/// This system, given as many likes per call as the peer.
+fn own(per_call: u32) -> &'static str {
+    if per_call == BULK { "this system, in bulk" } else { "this system" }
+}
+
 /// Likes counted per second, from the first call to the last commit.
-async fn own_rate(rig: &mut Rig, sizes: &Sizes) -> Result<f64> {
+async fn own_rate(rig: &mut Rig, sizes: &Sizes, per_call: u32) -> Result<f64> {
     start_warm(rig, sizes.warm_up, sizes.resources).await?;
-    let load = Load::unary(64, Amount::Likes(sizes.likes.max(sizes.peer_likes)), sizes.resources);
+    let concurrency = if per_call == 1 { 64 } else { BULK_CALLS };
+    let mut load = Load::unary(concurrency, Amount::Likes(sizes.likes.max(sizes.peer_likes)), sizes.resources);
+    load.batch = per_call;
     Ok(load.send_and_settle(rig).await?.per_second())
 }
 

@@ -6,32 +6,41 @@ use crate::cpu::{self, Cpu};
 use crate::load::{Amount, Load, Settled, start_warm};
 use crate::numbers::{ratios, summary};
 use crate::report::Target;
+use crate::rig::Rig;
+use crate::sizes::Sizes;
 use crate::{broker, evalsha, noop, raw_sql};
 use anyhow::{Context, Result};
 
-/// Tried from above, as parts of what a load without pauses achieved.
-const STEPS: [f64; 9] = [1.15, 1.07, 1.0, 0.93, 0.86, 0.78, 0.7, 0.6, 0.5];
+/// The first rate that is tried, of what a load without pauses achieved; every next one is the second part of the one before.
+const FIRST: f64 = 1.15;
+const NEXT: f64 = 0.95;
+
+/// Rates that are tried at most: down to half of what was achieved.
+const TRIES: u32 = 17;
+
+/// Likes per call where calls carry many.
+const BULK: u32 = 500;
 
 /// Events of a message in the broker's reference.
 const MESSAGE: u32 = 100;
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
-    let rate = find(bench).await?;
-    let Bench { rig, sizes, report, .. } = bench;
     let mut figures = Figures::default();
-    for _ in 0..sizes.runs {
-        let (cpu, loader) = (rig.cpu()?, cpu::of_children()?);
-        let settled = Load::paced(rate, sizes.seconds * 2.0, sizes.resources).send_and_settle(rig).await?;
-        let used = rig.cpu()? - cpu;
-        let likes = settled.sent.acknowledged as f64;
-        figures.note("sustained", "1/s", settled.per_second());
-        figures.note("unsettled at the end", "share", settled.backlog as f64 / likes);
-        for (part, seconds) in used.parts() {
-            figures.note(format!("cost: {part}"), "us/like", seconds * 1e6 / likes);
+    for batch in [BULK, 1] {
+        let per_call = if batch == 1 { String::new() } else { format!(", {batch} per call") };
+        for sample in samples(bench, batch, bench.sizes.runs).await? {
+            let likes = sample.settled.sent.acknowledged as f64;
+            let backlog = sample.settled.backlog as f64;
+            figures.note(format!("sustained{per_call}"), "1/s", sample.settled.per_second());
+            figures.note(format!("unsettled at the end{per_call}"), "share", backlog / likes);
+            for (part, seconds) in sample.used.parts() {
+                figures.note(format!("cost{per_call}: {part}"), "us/like", seconds * 1e6 / likes);
+            }
+            figures.note(format!("cost{per_call}: all of these"), "us/like", sample.used.sum() * 1e6 / likes);
+            figures.note(format!("cost of the load generator{per_call}"), "us/like", sample.loader * 1e6 / likes);
         }
-        figures.note("cost: all of these", "us/like", used.sum() * 1e6 / likes);
-        figures.note("cost of the load generator", "us/like", (cpu::of_children()? - loader) * 1e6 / likes);
     }
+    let Bench { rig, sizes, report, .. } = bench;
     // The parts write the rows of likes that were just settled.
     let rows = rig.sql().await?.likes().await?;
     let rows = &rows[..rows.len().min(usize::try_from(sizes.likes)?)];
@@ -64,28 +73,62 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     }
     figures.add_to(report, "d")?;
     report.judge("d", "sustained end to end", "1/s", figures.of("sustained"), Target::AtLeast(10_000.0))?;
+    let bulk = figures.of(&format!("sustained, {BULK} per call"));
+    report.judge(
+        "d",
+        format!("sustained end to end, {BULK} likes per call"),
+        "1/s",
+        bulk,
+        Target::AtLeast(10_000.0),
+    )?;
     let over = ratios(figures.of("cost: all of these"), figures.of("own cost: sum of the parts"));
     report.judge("d", "cost of a like / sum of the parts", "", &over, Target::AtMost(1.5))?;
     bench.sustained = summary(figures.of("sustained")).map(|sustained| sustained.median);
     Ok(())
 }
 
-/// Starts the pipeline and finds the highest tried rate at which the queue does not grow.
-pub(super) async fn find(bench: &mut Bench) -> Result<f64> {
+/// What came of a load at a steady rate, and the CPU seconds that went into it.
+struct Sample {
+    settled: Settled,
+    used: Cpu,
+    loader: f64,
+}
+
+/// Starts the pipeline and takes as many samples as asked for at the highest tried rate at which none of them lets the queue
+/// grow. If there is no such rate, at the lowest: they say themselves what was left over.
+async fn samples(bench: &mut Bench, batch: u32, number: u32) -> Result<Vec<Sample>> {
     let Bench { rig, sizes, .. } = bench;
     start_warm(rig, sizes.warm_up, sizes.resources).await?;
-    let flat_out = Load::unary(64, Amount::Seconds(sizes.seconds), sizes.resources).send_and_settle(rig).await?;
-    let mut rate = flat_out.per_second();
-    for step in STEPS {
-        rate = flat_out.per_second() * step;
-        let seconds = sizes.seconds * 2.0;
-        let tried = Load::paced(rate, seconds, sizes.resources).send_and_settle(rig).await?;
-        if keeps_up(&tried, rate) {
-            return Ok(rate);
+    let calls = if batch == 1 { 64 } else { 8 };
+    let load = Load::batches(calls, batch, Amount::Seconds(sizes.seconds), sizes.resources);
+    let mut rate = load.send_and_settle(rig).await?.per_second() * FIRST;
+    let mut samples: Vec<Sample> = Vec::new();
+    for tries in 1..=TRIES {
+        samples.clear();
+        let mut growing = false;
+        while samples.len() < number as usize && (!growing || tries == TRIES) {
+            let sample = take(rig, sizes, rate, batch).await?;
+            growing |= !keeps_up(&sample.settled, rate);
+            samples.push(sample);
         }
+        if !growing {
+            break;
+        }
+        rate *= NEXT;
     }
-    // Nothing smaller is tried: the figures taken at this rate say themselves what was settled.
-    Ok(rate)
+    Ok(samples)
+}
+
+async fn take(rig: &mut Rig, sizes: &Sizes, rate: f64, batch: u32) -> Result<Sample> {
+    let seconds = sizes.seconds * 2.0;
+    let load = if batch == 1 {
+        Load::paced(rate, seconds, sizes.resources)
+    } else {
+        Load::paced_batches(rate, batch, seconds, sizes.resources)
+    };
+    let (cpu, loader) = (rig.cpu()?, cpu::of_children()?);
+    let settled = load.send_and_settle(rig).await?;
+    Ok(Sample { settled, used: rig.cpu()? - cpu, loader: cpu::of_children()? - loader })
 }
 
 /// Answered at the rate it was sent, and not half a second of it left over.
@@ -98,7 +141,8 @@ pub(super) async fn known(bench: &mut Bench) -> Result<f64> {
     if let Some(rate) = bench.sustained {
         return Ok(rate);
     }
-    let rate = find(bench).await?;
-    bench.sustained = Some(rate);
-    (rate > 0.0).then_some(rate).context("nothing is sustained")
+    let taken = samples(bench, 1, 1).await?;
+    let rate = taken.first().map(|sample| sample.settled.per_second());
+    bench.sustained = rate;
+    rate.filter(|rate| *rate > 0.0).context("nothing is sustained")
 }
