@@ -146,3 +146,22 @@ pub(super) async fn known(bench: &mut Bench) -> Result<f64> {
     bench.sustained = rate;
     rate.filter(|rate| *rate > 0.0).context("nothing is sustained")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_steady_if_it_is_answered_and_nothing_piles_up() {
+        let tried = |likes_per_s: f64, backlog| {
+            let latency = serde_json::json!({ "p50": 1, "p99": 1, "p999": 1 });
+            let sent = serde_json::json!({
+                "acknowledged": 2_000, "elapsed_s": 2.0, "likes_per_s": likes_per_s, "latency_us": latency
+            });
+            Settled { sent: serde_json::from_value(sent).unwrap(), backlog, seconds: 2.0 }
+        };
+        assert!(keeps_up(&tried(1_000.0, 500), 1_000.0));
+        assert!(!keeps_up(&tried(1_000.0, 501), 1_000.0), "half a second is left over");
+        assert!(!keeps_up(&tried(969.0, 0), 1_000.0), "answered too slowly");
+    }
+}

@@ -6,7 +6,7 @@ use domain::{Action, Origin, Version};
 use event_bus::{Consumer, Headers, REASON_HEADER};
 use std::collections::HashMap;
 use std::time::Duration;
-use test_support::{MariaDb, MariaDbOptions, Random, eventually, expect_eq, shared};
+use test_support::{Random, eventually, expect_eq};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_that_are_no_events_are_buried_with_their_reason_and_the_rest_goes_on() {
@@ -125,10 +125,7 @@ async fn a_soft_stop_acknowledges_what_is_in_hand_and_gives_the_rest_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_database_did_not_take_is_not_acknowledged() {
-    let mariadb = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
-    let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());
-    let mut rig = Rig::on(redis.unwrap().url(), mariadb.url(), rabbitmq.unwrap().url()).await;
-    rig.database.connect_timeout = Duration::from_millis(300);
+    let (rig, mariadb) = Rig::with_own_database().await;
     let consumer = rig.process().await;
     mariadb.kill9().unwrap();
     // No journal has it: who loses it loses it for good.
@@ -152,12 +149,9 @@ async fn what_the_database_did_not_take_is_not_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_events_wait() {
-    let mariadb = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
-    let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());
-    let mut rig = Rig::on(redis.unwrap().url(), mariadb.url(), rabbitmq.unwrap().url()).await;
+    let (mut rig, mariadb) = Rig::with_own_database().await;
     rig.database.query_timeout = Duration::from_secs(1);
     rig.bus.prefetch = 1;
-    rig.database.connect_timeout = Duration::from_millis(300);
     let (server, consumer) = (rig.process().await, rig.process().await);
     let accept = server.server();
     server.watch();

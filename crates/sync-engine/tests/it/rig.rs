@@ -16,7 +16,9 @@ use sync_engine::rescue::Rescuer;
 use sync_engine::retry::Retrier;
 use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath, probe};
 use test_support::build::{event_of, intent, video_pair};
-use test_support::{Wire, eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
+use test_support::{
+    MariaDb, MariaDbOptions, Wire, eventually, execute_sql, expect_eq, fresh_database, shared, unique_name,
+};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +41,15 @@ impl Rig {
         let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
         let (redis, mariadb, rabbitmq) = (redis.unwrap(), mariadb.unwrap(), rabbitmq.unwrap());
         Self::on(redis.url(), mariadb.url(), rabbitmq.url()).await
+    }
+
+    /// With a database server of the test's own, which it may kill; one that is away is noticed soon.
+    pub(crate) async fn with_own_database() -> (Self, MariaDb) {
+        let mariadb = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
+        let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());
+        let mut rig = Self::on(redis.unwrap().url(), mariadb.url(), rabbitmq.unwrap().url()).await;
+        rig.database.connect_timeout = Duration::from_millis(300);
+        (rig, mariadb)
     }
 
     pub(crate) async fn on(redis: &str, mariadb: &str, rabbitmq: &str) -> Self {
