@@ -5,7 +5,8 @@ use consistency::Checker;
 use service_runtime::{Context, Criticality, PartState, Status};
 use settings::Settings;
 use std::sync::Arc;
-use sync_engine::{Stores, probe};
+use sync_engine::Stores;
+use sync_engine::recover::probe;
 
 /// Sweeps until the soft token; where a sweep stopped, the next checker goes on.
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {

@@ -20,10 +20,10 @@ use service_runtime::access::Caller;
 use std::fmt;
 use std::net::SocketAddr;
 use sync_engine::Stores;
-use sync_engine::events::{OperateError, Operator, Selection};
-use sync_engine::explain::explain;
+use sync_engine::operate::events::{OperateError, Operator, Selection};
+use sync_engine::operate::explain::explain;
+use sync_engine::read::warm_up::{MAX_RESOURCES, Warmer, WarmupError, WarmupPlan};
 use sync_engine::read::{CacheUse, Reader};
-use sync_engine::warm::{MAX_RESOURCES, Warmer, WarmupError, WarmupPlan};
 use tonic::{Request, Response, Status};
 
 pub use routes::routes;

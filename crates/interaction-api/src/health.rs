@@ -3,7 +3,7 @@
 use service_runtime::{Criticality, HealthRegistry, PartState, Status};
 use std::sync::Arc;
 use sync_engine::Stores;
-use sync_engine::circuit::Circuit;
+use sync_engine::stores::circuit_breaker::Circuit;
 
 const CACHE_AWAY: &str = "likes are written to the database directly";
 

@@ -4,7 +4,7 @@ use crate::convert::{self, Violations, wire_resource};
 use crate::status;
 use futures::stream::{BoxStream, StreamExt, unfold};
 use interaction_proto::v1;
-use sync_engine::live::{LiveCounts, LiveUpdate};
+use sync_engine::read::live::{LiveCounts, LiveUpdate};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 

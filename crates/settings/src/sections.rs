@@ -2,8 +2,8 @@
 
 use serde::Deserialize;
 use std::time::Duration;
-use sync_engine::live::LiveConfig;
-use sync_engine::warm::WarmupConfig;
+use sync_engine::read::live::LiveConfig;
+use sync_engine::read::warm_up::WarmupConfig;
 
 /// Section `cache_management`.
 #[derive(Debug, Clone, Deserialize)]

@@ -13,8 +13,8 @@ use std::path::Path;
 use std::sync::Arc;
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
-use sync_engine::retention::Retention;
-use sync_engine::retry::Retrier;
+use sync_engine::apply::retry::Retrier;
+use sync_engine::operate::retention::Retention;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Sent to a process whose file would exceed its limit; unless caught, it kills. The same number on Linux and macOS.

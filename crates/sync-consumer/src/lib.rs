@@ -12,12 +12,12 @@ use settings::Settings;
 use std::sync::Arc;
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
-use sync_engine::circuit::Circuit;
-use sync_engine::consume::ConsumerLoop;
-use sync_engine::probe;
-use sync_engine::rescue::Rescuer;
-use sync_engine::retention::Retention;
-use sync_engine::retry::Retrier;
+use sync_engine::apply::retry::Retrier;
+use sync_engine::deliver::consumer::ConsumerLoop;
+use sync_engine::operate::retention::Retention;
+use sync_engine::recover::probe;
+use sync_engine::recover::redeliver::Rescuer;
+use sync_engine::stores::circuit_breaker::Circuit;
 
 /// Consumes until the soft token; what is in hand then is finished and acknowledged, the rest goes back to the queue.
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {

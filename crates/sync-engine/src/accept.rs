@@ -6,14 +6,15 @@
 //! Answered means kept: a successful answer is given only after a journal entry (cache) or a committed row (direct
 //! write) exists. A failed answer leaves open which, so repeating a like is always safe.
 
-mod synchronous;
+mod confirm_unchanged;
+mod database_first;
 
-use crate::confirm::Confirm;
+use crate::deliver::relay::RelayHandle;
 use crate::metrics;
 use crate::planted::planted;
-use crate::recheck::Recheck;
-use crate::relay::RelayHandle;
+use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, time_of};
+use confirm_unchanged::Confirm;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount, Settlement};
 use domain::codec::{EncodedEvent, encode_payload};
 use domain::{LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version, WritePath};

@@ -4,6 +4,8 @@
 //! Order: commit, settle, and only then may the caller acknowledge. Stopping after the commit repeats it (harmless by
 //! version); settling before it could remove the only copy of an event that then fails to commit.
 
+pub mod retry;
+
 use crate::metrics;
 use crate::planted::planted;
 use crate::stores::{Stores, wall_clock};

@@ -1,19 +1,17 @@
 //! The protocol: accept, relay, apply, settle, retry, over the adapters' ports.
 //!
-//! | step | module | promise |
+//! | room | what | promise |
 //! |---|---|---|
-//! | accept | [`accept`] | answered means: a journal entry or a committed row exists |
-//! | switch | [`write_switch`] | likes go through the cache, or to the database first, as an operator orders; versions order both |
-//! | relay | [`relay`] | accepted events are published at once, in batches; what is not confirmed stays in the journal |
-//! | rescue | [`rescue`] | whatever is left in the journal is published again or applied directly: the journal is the truth, the queue only the fast way |
-//! | apply | [`apply`] | one transaction per batch, then settle, then acknowledge; the event that fails alone is parked alone |
-//! | retry | [`retry`] | parked events come back with backoff, then end as dead letters |
-//! | refresh | [`refresh`] | degraded writes are told to the cache before it serves again |
-//! | warm-up | [`warm`] | counters and pairs are cached before somebody asks, never over newer ones |
-//! | live counts | [`live`] | whoever watches a count is told its newest value soon, never a history |
-//! | traces | [`trace`] | sampled likes, each stage a span of the trace that is its event |
-//! | operators | [`events`], [`explain`] | failed events are replayed or discarded, with exactly-once effect; one pair's story is told |
-//! | retention | [`retention`] | completed and discarded events and old tombstones are deleted in bounded batches, by one owner at a time |
+//! | [`accept`] | one round trip to the cache; the database alone while the cache is unreachable, or first while an operator orders that | answered means: an outbox entry or a committed row exists |
+//! | [`deliver`] | [`relay`](deliver::relay) publishes accepted events in batches; [`consumer`](deliver::consumer) takes them from the broker | what is not confirmed stays in the outbox (the *journal*) |
+//! | [`apply`] | one transaction per batch, then settle, then acknowledge; [`retry`](apply::retry) brings failed events back with backoff | the event that fails alone is parked alone, and ends as a dead letter |
+//! | [`recover`] | [`redeliver`](recover::redeliver) stuck outbox entries, [`catch_up`](recover::catch_up) of the cache with writes around it, [`recheck`](recover::recheck) of fills, [`probe`](recover::probe)s of the stores | nothing has to be done by hand |
+//! | [`read`] | counts and states; [`warm_up`](read::warm_up) before somebody asks, [`live`](read::live) counts for watchers | a fill never replaces what is newer |
+//! | [`operate`] | [`events`](operate::events) replayed or discarded, [`explain`](operate::explain), [`retention`](operate::retention) | exactly-once effect; bounded batches, one owner at a time |
+//! | [`stores`] | cache, database, their [`circuit_breaker`](stores::circuit_breaker)s, the [`write_switch`](stores::write_switch) | |
+//! | [`trace`], [`metrics`] | sampled likes as spans; every metric's name | |
+//!
+//! Rooms use only rooms further down in this order: accept and operate, read, recover, deliver, apply, stores.
 //!
 //! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
 //! by versions ([`domain::fold()`]) in the database and by revisions in the cache, never by "was this seen before".
@@ -23,27 +21,15 @@
 
 pub mod accept;
 pub mod apply;
-pub mod circuit;
 mod config;
-mod confirm;
-pub mod consume;
-pub mod events;
-pub mod explain;
-pub mod live;
+pub mod deliver;
 pub mod metrics;
+pub mod operate;
 mod planted;
-pub mod probe;
 pub mod read;
-pub mod recheck;
-pub mod refresh;
-pub mod relay;
-pub mod rescue;
-pub mod retention;
-pub mod retry;
-mod stores;
+pub mod recover;
+pub mod stores;
 pub mod trace;
-pub mod warm;
-pub mod write_switch;
 
 pub use config::{CircuitConfig, RetentionConfig, RetryConfig, SyncConfig, WriteMode};
 pub use domain::WritePath;

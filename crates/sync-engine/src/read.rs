@@ -1,6 +1,9 @@
 //! Reads: the cache answers, the database fills what it does not know, and serves alone while the cache is away.
 
-use crate::recheck::Recheck;
+pub mod live;
+pub mod warm_up;
+
+use crate::recover::recheck::Recheck;
 use crate::stores::Stores;
 use domain::cache::CacheResult;
 use domain::{Pair, PairState, Resource};

@@ -1,16 +1,19 @@
 //! What every step of the protocol works on.
 
-use crate::circuit::Circuit;
+pub mod circuit_breaker;
+pub mod write_switch;
+
 use crate::config::CircuitConfig;
 use crate::trace::Traces;
-use crate::write_switch::WriteSwitch;
 use chrono::{DateTime, Utc};
+use circuit_breaker::Circuit;
 use domain::cache::{CacheError, LikeCache};
 use domain::{ShardCount, Version};
 use event_store::{EventStore, StoreError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::RwLock;
+use write_switch::WriteSwitch;
 
 /// The cache, the database, and whether each part is away. Cheap to clone.
 #[derive(Clone)]

@@ -18,8 +18,8 @@ use serde_json::json;
 use service_runtime::access::Caller;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use sync_engine::events::{MAX_OPERATED, OperateError, Operated, Selection};
-use sync_engine::explain::explain;
+use sync_engine::operate::events::{MAX_OPERATED, OperateError, Operated, Selection};
+use sync_engine::operate::explain::explain;
 use uuid::Uuid;
 
 const FILTER: [&str; 6] = ["status", "resource_type", "resource_id", "user_id", "since", "until"];

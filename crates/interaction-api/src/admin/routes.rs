@@ -6,11 +6,11 @@
 //! | `GET /openapi.json` | all paths, as an OpenAPI document: `openapi.json` beside this file, kept true by a test |
 //! | `GET /cache/stats` | [`CacheStats`](super::CacheStats) |
 //! | `GET /events?status=failed&resource_type=video&resource_id=1&user_id=1&since=2026-01-31T07:00:00Z&until=...&page_size=20&page_token=` | events of the ledger, newest first; everything may be left out |
-//! | `POST /events/replay {"ids": ["..."]}` or `{"filter": {"status": "dead", ...}, "limit": 100, "page_token": ""}`, with `"dry_run"`, `"actor"`, `"reason"` | which events will be tried again ([`sync_engine::events`]) |
+//! | `POST /events/replay {"ids": ["..."]}` or `{"filter": {"status": "dead", ...}, "limit": 100, "page_token": ""}`, with `"dry_run"`, `"actor"`, `"reason"` | which events will be tried again ([`sync_engine::operate::events`]) |
 //! | `POST /events/discard`, the same with a `"reason"` that must be given | which events were given up |
-//! | `GET /explain?user_id=1&resource_type=video&resource_id=1` | [`Explanation`](sync_engine::explain::Explanation) |
+//! | `GET /explain?user_id=1&resource_type=video&resource_id=1` | [`Explanation`](sync_engine::operate::explain::Explanation) |
 //! | `GET /overview` | circuits, journal, queue, lag, ledger by status, hot resources, operators' last actions; null where a store is away |
-//! | `POST /cache/warmup {"top_resources": 100, "recent_events": 100, "resources": [{"resource_type": "video", "resource_id": 1}]}` | [`WarmupReport`](sync_engine::warm::WarmupReport); nothing, or `{}`, asks for what is configured |
+//! | `POST /cache/warmup {"top_resources": 100, "recent_events": 100, "resources": [{"resource_type": "video", "resource_id": 1}]}` | [`WarmupReport`](sync_engine::read::warm_up::WarmupReport); nothing, or `{}`, asks for what is configured |
 //!
 //! Errors: 400 that names the field, 429 while a warm-up is running, 503 while a store is away.
 
@@ -22,7 +22,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use consistency::body::Body;
-use sync_engine::warm::{MAX_RESOURCES, WarmupError, WarmupPlan};
+use sync_engine::read::warm_up::{MAX_RESOURCES, WarmupError, WarmupPlan};
 
 const OPENAPI: &str = include_str!("openapi.json");
 

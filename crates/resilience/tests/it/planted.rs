@@ -8,7 +8,7 @@ use fail::FailGuard;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use sync_engine::read::Reader;
-use sync_engine::refresh;
+use sync_engine::recover::catch_up;
 use test_support::build::{event, intent, video_pair};
 use test_support::{eventually, try_eventually};
 
@@ -281,7 +281,7 @@ async fn direct_forgets_refresh() {
         process.stores.cache_circuit.trip(&"unplugged");
         let answer = process.accept(&process.dying_server(), 1, Unlike).await;
         assert!(answer.degraded && answer.changed, "{answer:?}");
-        refresh::close_cache_circuit(&process.stores).await.unwrap();
+        catch_up::close_cache_circuit(&process.stores).await.unwrap();
         rig.verify().await
     })
     .await;
@@ -298,7 +298,7 @@ async fn unchanged_unconfirmed() {
         cut_off.accept(&cut_off.dying_server(), 1, Unlike).await;
         near.accept(&near.dying_server(), 1, Like).await;
         near.applier.apply(&near.journal().await).await.unwrap();
-        refresh::drain(&near.stores).await.unwrap();
+        catch_up::drain(&near.stores).await.unwrap();
         rig.verify().await
     })
     .await;

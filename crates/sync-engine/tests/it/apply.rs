@@ -6,7 +6,7 @@ use event_bus::REASON_HEADER;
 use event_store::{EventStatus, Operation};
 use std::time::Duration;
 use sync_engine::apply::ApplySummary;
-use sync_engine::events::{Operator, Selection};
+use sync_engine::operate::events::{Operator, Selection};
 use test_support::{Random, build::comment_event};
 use test_support::{eventually, expect_eq};
 

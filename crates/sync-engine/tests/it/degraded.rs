@@ -10,7 +10,7 @@ use std::time::Duration;
 use sync_engine::Stores;
 use sync_engine::accept::{Acceptor, LikeError};
 use sync_engine::read::Reader;
-use sync_engine::refresh::close_cache_circuit;
+use sync_engine::recover::catch_up::close_cache_circuit;
 use test_support::{Proxy, Redis, RedisOptions, eventually, expect_eq, shared};
 use test_support::{Random, build::video_pair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

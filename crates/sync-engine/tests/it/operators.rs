@@ -5,9 +5,9 @@ use domain::{LikeEvent, Origin};
 use event_store::{EventFilter, EventStatus, Operation};
 use std::time::Duration;
 use sync_engine::accept::Acceptor;
-use sync_engine::events::{Operator, Selection};
-use sync_engine::explain::{Explanation, explain};
-use sync_engine::refresh;
+use sync_engine::operate::events::{Operator, Selection};
+use sync_engine::operate::explain::{Explanation, explain};
+use sync_engine::recover::catch_up;
 use test_support::build::video_pair;
 use test_support::{eventually, expect_eq};
 
@@ -169,7 +169,7 @@ async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
     assert_eq!((discarded.events.len(), incident.ledger("discarded").await), (3, 3));
     // The list of what the cache is told is empty, by this process or by another one's probe.
     let told = async || {
-        refresh::drain(&incident.server.stores).await.unwrap();
+        catch_up::drain(&incident.server.stores).await.unwrap();
         expect_eq(incident.rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 0)
     };
     eventually(PATIENCE, "a cache that was told", told).await;

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sync_engine::accept::Acceptor;
 use sync_engine::apply::Applier;
-use sync_engine::consume::ConsumerLoop;
-use sync_engine::recheck::Recheck;
-use sync_engine::relay::Relay;
-use sync_engine::rescue::Rescuer;
-use sync_engine::retry::Retrier;
-use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath, probe};
+use sync_engine::apply::retry::Retrier;
+use sync_engine::deliver::consumer::ConsumerLoop;
+use sync_engine::deliver::relay::Relay;
+use sync_engine::recover::probe;
+use sync_engine::recover::recheck::Recheck;
+use sync_engine::recover::redeliver::Rescuer;
+use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath};
 use test_support::build::{event_of, intent, video_pair};
 use test_support::{
     MariaDb, MariaDbOptions, Wire, eventually, execute_sql, expect_eq, fresh_database, shared, unique_name,

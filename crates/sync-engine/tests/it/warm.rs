@@ -6,7 +6,7 @@ use domain::{Action, Pair, PairState, Resource, Version};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sync_engine::Stores;
-use sync_engine::warm::{Warmer, WarmupConfig, WarmupError, WarmupPlan};
+use sync_engine::read::warm_up::{Warmer, WarmupConfig, WarmupError, WarmupPlan};
 use test_support::build::{event_of, intent, video_pair};
 use test_support::{eventually, expect_eq};
 

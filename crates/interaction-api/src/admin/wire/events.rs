@@ -9,8 +9,8 @@ use domain::{Action, UserId};
 use event_store::{EventFilter, EventStatus, LedgerEntry, OperatorAction};
 use interaction_proto::v1;
 use std::collections::HashMap;
-use sync_engine::events::{MAX_OPERATED, Operated, Selection};
-use sync_engine::explain::{CachedNow, ExplainedEvent, Explanation, Step};
+use sync_engine::operate::events::{MAX_OPERATED, Operated, Selection};
+use sync_engine::operate::explain::{CachedNow, ExplainedEvent, Explanation, Step};
 use uuid::Uuid;
 
 /// What operators did, by event.
@@ -152,7 +152,7 @@ fn deed(action: &OperatorAction) -> v1::OperatorAction {
 }
 
 fn skipped(operated: &Operated) -> Vec<v1::SkippedEvent> {
-    let one = |skipped: &sync_engine::events::Skipped| v1::SkippedEvent {
+    let one = |skipped: &sync_engine::operate::events::Skipped| v1::SkippedEvent {
         id: skipped.id.to_string(),
         status: skipped.status.map_or(v1::EventStatus::Unspecified, wire_status).into(),
     };

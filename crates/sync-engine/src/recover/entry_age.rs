@@ -14,9 +14,9 @@ const MARKS: usize = 32;
 
 /// One shard's marks, oldest first: instants and the clock then, which stood above every version accepted before.
 #[derive(Debug, Default)]
-pub(super) struct Ruler(VecDeque<(Instant, Version)>);
+pub(super) struct EntryAge(VecDeque<(Instant, Version)>);
 
-impl Ruler {
+impl EntryAge {
     /// The clock is `now`. Marks closer together than `step` say nothing new.
     pub(super) fn mark(&mut self, at: Instant, now: Version, step: Duration) {
         // The cache was emptied and begins anew.
@@ -59,37 +59,37 @@ mod tests {
 
     #[test]
     fn by_versions_while_they_are_times() {
-        let ruler = Ruler::default();
+        let ages = EntryAge::default();
         let (at, now) = (Instant::now(), Version(5_000_000));
-        assert_eq!(ruler.age(at, now, Version(3_000_000)), Duration::from_secs(2));
-        assert_eq!(ruler.between(Version(3_000_000), Version(4_000_000)), Duration::from_secs(1));
-        assert_eq!(ruler.between(Version(4_000_000), Version(3_000_000)), Duration::ZERO);
+        assert_eq!(ages.age(at, now, Version(3_000_000)), Duration::from_secs(2));
+        assert_eq!(ages.between(Version(3_000_000), Version(4_000_000)), Duration::from_secs(1));
+        assert_eq!(ages.between(Version(4_000_000), Version(3_000_000)), Duration::ZERO);
     }
 
     #[test]
     fn by_marks_while_the_clock_stands_still() {
-        let (mut ruler, start) = (Ruler::default(), Instant::now());
+        let (mut ages, start) = (EntryAge::default(), Instant::now());
         for step in 0..10 {
-            ruler.mark(start + STEP * step, Version(1_000 + i64::from(step)), STEP);
+            ages.mark(start + STEP * step, Version(1_000 + i64::from(step)), STEP);
         }
         let (at, now) = (start + STEP * 9, Version(1_009));
-        assert_eq!(ruler.age(at, now, Version(1_000)), STEP * 9);
-        assert_eq!(ruler.age(at, now, Version(1_004)), STEP * 5);
-        assert_eq!(ruler.age(at, now, Version(1_010)), Duration::ZERO);
+        assert_eq!(ages.age(at, now, Version(1_000)), STEP * 9);
+        assert_eq!(ages.age(at, now, Version(1_004)), STEP * 5);
+        assert_eq!(ages.age(at, now, Version(1_010)), Duration::ZERO);
         // Accepted after the mark at 1_007, and the other one before the one at 1_002.
-        assert_eq!(ruler.between(Version(1_002), Version(1_008)), STEP * 5);
-        assert_eq!(ruler.between(Version(1_008), Version(1_002)), Duration::ZERO);
+        assert_eq!(ages.between(Version(1_002), Version(1_008)), STEP * 5);
+        assert_eq!(ages.between(Version(1_008), Version(1_002)), Duration::ZERO);
     }
 
     #[test]
     fn bounded_and_not_fooled_by_an_emptied_cache() {
-        let (mut ruler, start) = (Ruler::default(), Instant::now());
+        let (mut ages, start) = (EntryAge::default(), Instant::now());
         for step in 0..1_000 {
-            ruler.mark(start + STEP * step / 4, Version(1_000), STEP);
+            ages.mark(start + STEP * step / 4, Version(1_000), STEP);
         }
-        assert_eq!(ruler.0.len(), MARKS);
-        ruler.mark(start + STEP * 1_000, Version(10), STEP);
-        assert_eq!(ruler.age(start + STEP * 1_001, Version(11), Version(9)), STEP);
-        assert_eq!(ruler.age(start + STEP * 1_001, Version(11), Version(11)), Duration::ZERO);
+        assert_eq!(ages.0.len(), MARKS);
+        ages.mark(start + STEP * 1_000, Version(10), STEP);
+        assert_eq!(ages.age(start + STEP * 1_001, Version(11), Version(9)), STEP);
+        assert_eq!(ages.age(start + STEP * 1_001, Version(11), Version(11)), Duration::ZERO);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct Subscriptions {
     slots: HashMap<Resource, Slot>,
     streams: usize,
     last_stream: u64,
@@ -45,7 +45,7 @@ impl Slot {
     }
 }
 
-/// A stream's place on the board: what it watches, and what it was told last.
+/// A stream's place among the subscriptions: what it watches, and what it was told last.
 #[derive(Debug)]
 pub(super) struct Ticket {
     id: u64,
@@ -55,7 +55,7 @@ pub(super) struct Ticket {
     told: Vec<(Resource, Option<Shown>)>,
 }
 
-impl Board {
+impl Subscriptions {
     pub(super) const fn streams(&self) -> usize {
         self.streams
     }
@@ -183,85 +183,88 @@ mod tests {
         Resource::new(ResourceType::Video, id).unwrap()
     }
 
-    fn join(board: &mut Board, ids: &[i64]) -> Ticket {
+    fn join(subscriptions: &mut Subscriptions, ids: &[i64]) -> Ticket {
         let resources: Vec<Resource> = ids.iter().copied().map(video).collect();
-        board.join(&resources, &Arc::default(), &LiveConfig::default()).unwrap()
+        subscriptions.join(&resources, &Arc::default(), &LiveConfig::default()).unwrap()
     }
 
-    fn read(board: &mut Board, counts: &[(i64, i64)]) {
-        let (round, _) = board.begin(true);
+    fn read(subscriptions: &mut Subscriptions, counts: &[(i64, i64)]) {
+        let (round, _) = subscriptions.begin(true);
         let resources: Vec<Resource> = counts.iter().map(|(id, _)| video(*id)).collect();
         let counts: Vec<i64> = counts.iter().map(|(_, count)| *count).collect();
-        board.publish(round, &resources, &counts, false);
+        subscriptions.publish(round, &resources, &counts, false);
     }
 
-    fn news(board: &Board, ticket: &mut Ticket) -> Vec<(i64, i64)> {
-        let update = board.news(ticket);
+    fn news(subscriptions: &Subscriptions, ticket: &mut Ticket) -> Vec<(i64, i64)> {
+        let update = subscriptions.news(ticket);
         update.map_or_else(Vec::new, |update| update.counts.iter().map(|(r, count)| (r.id.get(), *count)).collect())
     }
 
     #[test]
     fn who_asks_late_gets_the_newest_and_no_history() {
-        let mut board = Board::default();
-        let mut ticket = join(&mut board, &[1, 2, 1]);
-        assert_eq!(board.begin(false).1.len(), 2, "each resource once");
-        read(&mut board, &[(1, 10), (2, 20)]);
-        assert_eq!(news(&board, &mut ticket), [(1, 10), (2, 20)]);
-        assert_eq!(news(&board, &mut ticket), []);
-        (11..=99).for_each(|count| read(&mut board, &[(1, count), (2, 20)]));
-        assert_eq!(news(&board, &mut ticket), [(1, 99)]);
-        read(&mut board, &[(1, 100), (2, 20)]);
-        read(&mut board, &[(1, 99), (2, 20)]);
-        assert_eq!(news(&board, &mut ticket), [], "back to what was told");
+        let mut subscriptions = Subscriptions::default();
+        let mut ticket = join(&mut subscriptions, &[1, 2, 1]);
+        assert_eq!(subscriptions.begin(false).1.len(), 2, "each resource once");
+        read(&mut subscriptions, &[(1, 10), (2, 20)]);
+        assert_eq!(news(&subscriptions, &mut ticket), [(1, 10), (2, 20)]);
+        assert_eq!(news(&subscriptions, &mut ticket), []);
+        (11..=99).for_each(|count| read(&mut subscriptions, &[(1, count), (2, 20)]));
+        assert_eq!(news(&subscriptions, &mut ticket), [(1, 99)]);
+        read(&mut subscriptions, &[(1, 100), (2, 20)]);
+        read(&mut subscriptions, &[(1, 99), (2, 20)]);
+        assert_eq!(news(&subscriptions, &mut ticket), [], "back to what was told");
     }
 
     #[test]
     fn first_counts_are_never_older_than_the_stream() {
-        let mut board = Board::default();
-        let _other = join(&mut board, &[1]);
-        read(&mut board, &[(1, 5)]);
-        let (round, resources) = board.begin(true);
-        let mut ticket = join(&mut board, &[1, 2]);
-        board.publish(round, &resources, &[6], false);
-        assert_eq!(news(&board, &mut ticket), [], "that round had begun before the stream");
-        let (round, mut asked) = board.begin(false);
+        let mut subscriptions = Subscriptions::default();
+        let _other = join(&mut subscriptions, &[1]);
+        read(&mut subscriptions, &[(1, 5)]);
+        let (round, resources) = subscriptions.begin(true);
+        let mut ticket = join(&mut subscriptions, &[1, 2]);
+        subscriptions.publish(round, &resources, &[6], false);
+        assert_eq!(news(&subscriptions, &mut ticket), [], "that round had begun before the stream");
+        let (round, mut asked) = subscriptions.begin(false);
         asked.sort_unstable();
         assert_eq!(asked, [video(1), video(2)]);
-        board.publish(round, &asked, &[7, 0], true);
-        let update = board.news(&mut ticket).unwrap();
+        subscriptions.publish(round, &asked, &[7, 0], true);
+        let update = subscriptions.news(&mut ticket).unwrap();
         assert_eq!(update, LiveUpdate { counts: vec![(video(1), 7), (video(2), 0)], degraded: true });
         // That the cache is back is news, though the counts are the same.
-        read(&mut board, &[(1, 7), (2, 0)]);
-        assert_eq!(board.news(&mut ticket).map(|update| (update.counts.len(), update.degraded)), Some((2, false)));
+        read(&mut subscriptions, &[(1, 7), (2, 0)]);
+        assert_eq!(
+            subscriptions.news(&mut ticket).map(|update| (update.counts.len(), update.degraded)),
+            Some((2, false))
+        );
     }
 
     #[test]
     fn nothing_is_left_of_streams_that_ended() {
-        let mut board = Board::default();
+        let mut subscriptions = Subscriptions::default();
         let limits = LiveConfig { max_streams: 2, max_resources: 3, ..LiveConfig::default() };
-        let try_join = |board: &mut Board, ids: &[i64]| {
+        let try_join = |subscriptions: &mut Subscriptions, ids: &[i64]| {
             let resources: Vec<Resource> = ids.iter().copied().map(video).collect();
-            board.join(&resources, &Arc::default(), &limits)
+            subscriptions.join(&resources, &Arc::default(), &limits)
         };
-        let one = try_join(&mut board, &[1, 2]).unwrap();
-        assert_eq!(try_join(&mut board, &[3, 4]).unwrap_err(), LiveError::Resources(3));
-        let other = try_join(&mut board, &[2, 3]).unwrap();
-        assert_eq!(try_join(&mut board, &[1]).unwrap_err(), LiveError::Streams(2));
-        board.leave(&one);
-        assert_eq!((board.streams(), board.resources()), (1, 2));
-        board.leave(&other);
-        assert_eq!((board.streams(), board.resources(), board.asked.len()), (0, 0, 0));
+        let one = try_join(&mut subscriptions, &[1, 2]).unwrap();
+        assert_eq!(try_join(&mut subscriptions, &[3, 4]).unwrap_err(), LiveError::Resources(3));
+        let other = try_join(&mut subscriptions, &[2, 3]).unwrap();
+        assert_eq!(try_join(&mut subscriptions, &[1]).unwrap_err(), LiveError::Streams(2));
+        subscriptions.leave(&one);
+        assert_eq!((subscriptions.streams(), subscriptions.resources()), (1, 2));
+        subscriptions.leave(&other);
+        assert_eq!((subscriptions.streams(), subscriptions.resources(), subscriptions.asked.len()), (0, 0, 0));
     }
 
     #[test]
     fn a_failure_ends_the_wait_for_first_counts() {
-        let mut board = Board::default();
-        let ticket = join(&mut board, &[1]);
-        assert!(board.failure(&ticket).is_none());
-        let (_, asked) = board.begin(false);
-        board.fail(&asked, &ReadError("both are away".to_owned()));
-        assert_eq!(board.failure(&ticket).unwrap().to_string(), "unavailable: both are away");
-        let later = join(&mut board, &[1]);
-        assert!(board.failure(&later).is_none(), "that was before this one began");
+        let mut subscriptions = Subscriptions::default();
+        let ticket = join(&mut subscriptions, &[1]);
+        assert!(subscriptions.failure(&ticket).is_none());
+        let (_, asked) = subscriptions.begin(false);
+        subscriptions.fail(&asked, &ReadError("both are away".to_owned()));
+        assert_eq!(subscriptions.failure(&ticket).unwrap().to_string(), "unavailable: both are away");
+        let later = join(&mut subscriptions, &[1]);
+        assert!(subscriptions.failure(&later).is_none(), "that was before this one began");
     }
 }

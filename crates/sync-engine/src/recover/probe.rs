@@ -1,6 +1,6 @@
 //! Probes: the only ones that close a circuit, and the first to notice an outage when there is no traffic.
 
-use crate::refresh;
+use crate::recover::catch_up;
 use crate::stores::Stores;
 use event_bus::Publisher;
 use std::time::Duration;
@@ -31,17 +31,17 @@ pub async fn watch_cache(stores: Stores, interval: Duration, stop: CancellationT
             }
         }
         let told = if stores.cache_circuit.is_open() {
-            refresh::close_cache_circuit(&stores).await
+            catch_up::close_cache_circuit(&stores).await
         } else if stores.database_circuit.is_open() {
             Ok(())
         } else {
             stores.cache_circuit.success();
-            refresh::drain(&stores).await.map(drop)
+            catch_up::drain(&stores).await.map(drop)
         };
         match told {
             Ok(()) => {}
-            Err(refresh::RefreshError::Cache(error)) => stores.cache_circuit.failure(&error),
-            Err(refresh::RefreshError::Store(error)) => stores.database_circuit.failure(&error),
+            Err(catch_up::RefreshError::Cache(error)) => stores.cache_circuit.failure(&error),
+            Err(catch_up::RefreshError::Store(error)) => stores.database_circuit.failure(&error),
         }
     }
 }
@@ -69,7 +69,11 @@ pub async fn watch_broker(stores: Stores, mut publisher: Publisher, interval: Du
 }
 
 /// Waits until it is time to look; false at the end.
-async fn pause(circuit: &crate::circuit::Circuit, interval: Duration, stop: &CancellationToken) -> bool {
+async fn pause(
+    circuit: &crate::stores::circuit_breaker::Circuit,
+    interval: Duration,
+    stop: &CancellationToken,
+) -> bool {
     let wait = if circuit.is_open() { interval } else { CALM_INTERVAL };
     tokio::select! {
         () = stop.cancelled() => false,

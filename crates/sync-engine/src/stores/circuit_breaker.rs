@@ -1,6 +1,6 @@
 //! Circuit breakers: whether a part is away.
 //!
-//! A circuit opens after failures in a row and is closed by its prober alone ([`crate::probe`]), after the part
+//! A circuit opens after failures in a row and is closed by its prober alone ([`crate::recover::probe`]), after the part
 //! answers *and* what piled up meanwhile is put right. Traffic never tests an open circuit: no request waits to find
 //! out what the prober already knows.
 

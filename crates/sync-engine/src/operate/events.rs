@@ -1,7 +1,7 @@
 //! Failed events in operators' hands: replay and discard, by id or by filter, bounded, and written down.
 //!
 //! A replay has exactly-once effect whatever it meets, because it applies nothing itself. It makes a failed or dead row of
-//! the ledger due, under that row's lock; the [`Retrier`](crate::retry::Retrier) claims it alone and applies it through
+//! the ledger due, under that row's lock; the [`Retrier`](crate::apply::retry::Retrier) claims it alone and applies it through
 //! the same transaction as every delivery. So, beside
 //! - another replay of the same event: whoever comes second finds it due already and sets the same again; it is claimed once;
 //! - a worker that has it claimed: the row is `processing`, and a replay leaves it alone;
@@ -13,10 +13,10 @@
 //!
 //! A discarded event is left out by [`EventStore::apply`](event_store::EventStore::apply) for as long as the ledger has
 //! it. Its like was accepted, so the cache shows it: the pair is put on the list of what the cache must be told, in the
-//! transaction that discards, and [`refresh`] makes the cache ask the database again. The count needs
+//! transaction that discards, and [`catch_up`] makes the cache ask the database again. The count needs
 //! nothing: it fell back to the stored one when the event was parked.
 
-use crate::refresh::{self, RefreshError};
+use crate::recover::catch_up::{self, RefreshError};
 use crate::stores::{Stores, wall_clock};
 use chrono::{DateTime, Utc};
 use event_store::{EventFilter, EventStatus, LedgerEntry, Operation, OperatorAction, Pace, StoreError};
@@ -88,7 +88,7 @@ pub enum OperateError {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Deed {
+enum Command {
     Replay,
     Discard,
 }
@@ -114,7 +114,7 @@ impl Operator {
         operation: Operation,
         dry_run: bool,
     ) -> Result<Operated, OperateError> {
-        self.operate(Deed::Replay, selection, operation, dry_run).await
+        self.operate(Command::Replay, selection, operation, dry_run).await
     }
 
     /// Gives failed and dead events up for good; see the head of the module.
@@ -124,10 +124,10 @@ impl Operator {
         operation: Operation,
         dry_run: bool,
     ) -> Result<Operated, OperateError> {
-        let operated = self.operate(Deed::Discard, selection, operation, dry_run).await?;
+        let operated = self.operate(Command::Discard, selection, operation, dry_run).await?;
         if !dry_run && !operated.events.is_empty() && !self.stores.cache_circuit.is_open() {
             // Now rather than within a second; what fails here stays on the list.
-            match refresh::drain(&self.stores).await {
+            match catch_up::drain(&self.stores).await {
                 Ok(_) => {}
                 Err(RefreshError::Cache(error)) => self.stores.cache_circuit.failure(&error),
                 Err(RefreshError::Store(error)) => tracing::warn!(%error, "the cache was not told of discarded events"),
@@ -148,7 +148,7 @@ impl Operator {
 
     async fn operate(
         &self,
-        deed: Deed,
+        command: Command,
         selection: Selection,
         operation: Operation,
         dry_run: bool,
@@ -171,7 +171,7 @@ impl Operator {
                 return Ok(operated);
             }
         }
-        if deed == Deed::Discard {
+        if command == Command::Discard {
             operated.events = self.stores.database.discard(&chosen, &operation, now).await?;
         } else {
             let pace = self.pace(now, chosen.len());
@@ -180,7 +180,7 @@ impl Operator {
         }
         if !operated.events.is_empty() {
             let events = operated.events.len();
-            tracing::info!(actor = operation.actor, events, "{} by an operator", deed.done());
+            tracing::info!(actor = operation.actor, events, "{} by an operator", command.done());
         }
         Ok(operated)
     }
@@ -225,7 +225,7 @@ impl Operator {
     }
 }
 
-impl Deed {
+impl Command {
     const fn done(self) -> &'static str {
         match self {
             Self::Replay => "events replayed",

@@ -1,9 +1,9 @@
 //! Warm-up: what will be asked for is cached before somebody asks.
 //!
-//! It fills like a reader does: what is cached is left alone, and every fill is looked at again ([`crate::recheck`]),
+//! It fills like a reader does: what is cached is left alone, and every fill is looked at again ([`crate::recover::recheck`]),
 //! so nothing newer is ever overwritten, however long a warm-up takes and whatever is liked meanwhile.
 
-use crate::recheck::Recheck;
+use crate::recover::recheck::Recheck;
 use crate::stores::Stores;
 use domain::cache::CacheError;
 use domain::{Pair, Resource};

@@ -1,5 +1,5 @@
 //! The old mechanism: database first, then the cache. Its versions come from the cache's clock all the same, so that
-//! one user's likes may go either way from one moment to the next ([`crate::write_switch`] says why that is safe).
+//! one user's likes may go either way from one moment to the next ([`crate::stores::write_switch`] says why that is safe).
 //!
 //! The row is read, then a version above it and above everything the shard accepted is taken, then exactly that version is
 //! written. In this order: what the user was answered before this call is in that row or below that clock.
@@ -130,7 +130,7 @@ impl Acceptor {
         self.stores.database_circuit.success();
         metrics::synchronous_writes(outcomes.len());
         fail::fail_point!("accept.synchronous_committed");
-        let told = crate::refresh::tell_cache(&self.stores, &writes.intents, &outcomes).await;
+        let told = crate::recover::catch_up::tell_cache(&self.stores, &writes.intents, &outcomes).await;
         match &told {
             Ok(()) => {
                 self.stores.untold.fetch_sub(1, Ordering::AcqRel);

@@ -6,18 +6,16 @@
 //!
 //! One process at a time holds the lease; two at once would only publish twice, which versions make harmless.
 
-mod ruler;
-
+use super::entry_age::EntryAge;
 use crate::apply::Applier;
+use crate::deliver::relay::publish;
 use crate::metrics;
 use crate::planted::planted;
-use crate::relay::publish;
 use crate::stores::Stores;
 use domain::cache::{CacheError, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{LikeEvent, ShardId, Version};
 use event_bus::Publisher;
-use ruler::Ruler;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +43,7 @@ pub struct Rescuer {
     /// Entries published again and not settled yet; bounded by the pages looked at.
     attempts: HashMap<(ShardId, Version), Attempt>,
     /// One per shard.
-    rulers: HashMap<ShardId, Ruler>,
+    ages: HashMap<ShardId, EntryAge>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +70,7 @@ impl Rescuer {
             republish_after: config.republish_after,
             interval: config.rescue_interval,
             attempts: HashMap::new(),
-            rulers: HashMap::new(),
+            ages: HashMap::new(),
         }
     }
 
@@ -106,7 +104,7 @@ impl Rescuer {
         let status = self.stores.cache.shard_status().await?;
         let at = Instant::now();
         for shard in &status {
-            self.rulers.entry(shard.shard).or_default().mark(at, shard.now, self.republish_after / 8);
+            self.ages.entry(shard.shard).or_default().mark(at, shard.now, self.republish_after / 8);
         }
         metrics::journals(&status, status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default());
         if self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_none() {
@@ -162,14 +160,14 @@ impl Rescuer {
 
     fn age(&self, shard: &ShardStatus, version: Version) -> Duration {
         let by_version = || shard.now.since(version);
-        self.rulers.get(&shard.shard).map_or_else(by_version, |ruler| ruler.age(Instant::now(), shard.now, version))
+        self.ages.get(&shard.shard).map_or_else(by_version, |age| age.age(Instant::now(), shard.now, version))
     }
 
     /// Whether consumers have settled what was accepted so long after it.
     fn is_passed(&self, shard: &ShardStatus, version: Version) -> bool {
         let by_version = || shard.settled_up_to.since(version);
-        let ruler = self.rulers.get(&shard.shard);
-        let passed = ruler.map_or_else(by_version, |ruler| ruler.between(version, shard.settled_up_to));
+        let age = self.ages.get(&shard.shard);
+        let passed = age.map_or_else(by_version, |age| age.between(version, shard.settled_up_to));
         passed > self.republish_after
     }
 

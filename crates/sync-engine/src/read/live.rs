@@ -1,22 +1,22 @@
 //! Live counts: what readers are served, told to whoever watches.
 //!
 //! One poller per process reads the union of what is watched, so a change is seen whichever server accepted it, and
-//! accepting a like costs nothing for it. Nothing is queued: the `board` holds one newest count per resource, a
+//! accepting a like costs nothing for it. Nothing is queued: the `subscriptions` holds one newest count per resource, a
 //! subscription remembers what it was told last, and the difference is its news. So a slow reader misses what was in
 //! between and gets the newest, and its memory is bounded by what it watches.
 //!
 //! While the cache is away the database is asked, at a slower pace, and counts are marked degraded. While neither answers,
 //! who watches hears nothing, and who begins to watch is refused.
 
-mod board;
+mod subscriptions;
 
 use crate::metrics;
 use crate::read::{ReadError, Reader};
-use board::Board;
 use domain::Resource;
 use serde::Deserialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use subscriptions::Subscriptions;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -88,14 +88,14 @@ pub struct LiveCounts(Arc<Hub>);
 struct Hub {
     reader: Reader,
     config: LiveConfig,
-    board: Mutex<Board>,
+    subscriptions: Mutex<Subscriptions>,
     /// Somebody waits for first counts.
     asked: Notify,
 }
 
 impl Hub {
-    fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn subscriptions(&self) -> MutexGuard<'_, Subscriptions> {
+        self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,16 +103,16 @@ impl LiveCounts {
     /// Nothing is read before [`run`](Self::run) does, and nothing while nobody watches. The reader should be one of its own:
     /// it counts what was found in the cache, and polls are not what callers asked.
     pub fn new(reader: Reader, config: LiveConfig) -> Self {
-        Self(Arc::new(Hub { reader, config, board: Mutex::default(), asked: Notify::new() }))
+        Self(Arc::new(Hub { reader, config, subscriptions: Mutex::default(), asked: Notify::new() }))
     }
 
     /// Begins to watch; repeated resources count once.
     pub fn watch(&self, resources: &[Resource]) -> Result<Subscription, LiveError> {
         let woken = Arc::new(Notify::new());
         let ticket = {
-            let mut board = self.0.board();
-            let ticket = board.join(resources, &woken, &self.0.config)?;
-            metrics::live(board.streams(), board.resources());
+            let mut subscriptions = self.0.subscriptions();
+            let ticket = subscriptions.join(resources, &woken, &self.0.config)?;
+            metrics::live(subscriptions.streams(), subscriptions.resources());
             ticket
         };
         self.0.asked.notify_one();
@@ -121,7 +121,7 @@ impl LiveCounts {
 
     /// Streams at the moment.
     pub fn streams(&self) -> usize {
-        self.0.board().streams()
+        self.0.subscriptions().streams()
     }
 
     /// Reads what is watched. Until `stop`.
@@ -153,17 +153,17 @@ impl LiveCounts {
 
     /// Reads everything, or what is asked for, and tells it; whether the cache answered.
     async fn round(&self, everything: bool) -> bool {
-        let (round, resources) = self.0.board().begin(everything);
+        let (round, resources) = self.0.subscriptions().begin(everything);
         let mut well = true;
         for some in resources.chunks(CHUNK) {
             match self.0.reader.counts(some).await {
                 Ok(read) => {
                     well &= !read.degraded;
-                    self.0.board().publish(round, some, &read.values, read.degraded);
+                    self.0.subscriptions().publish(round, some, &read.values, read.degraded);
                 }
                 Err(error) => {
                     well = false;
-                    self.0.board().fail(some, &error);
+                    self.0.subscriptions().fail(some, &error);
                 }
             }
         }
@@ -174,7 +174,7 @@ impl LiveCounts {
 /// One stream's view. Dropping it ends it.
 pub struct Subscription {
     hub: Arc<Hub>,
-    ticket: board::Ticket,
+    ticket: subscriptions::Ticket,
     woken: Arc<Notify>,
     started: bool,
 }
@@ -187,13 +187,13 @@ impl Subscription {
     pub async fn next(&mut self) -> Result<LiveUpdate, ReadError> {
         loop {
             {
-                let board = self.hub.board();
-                if let Some(update) = board.news(&mut self.ticket) {
+                let subscriptions = self.hub.subscriptions();
+                if let Some(update) = subscriptions.news(&mut self.ticket) {
                     self.started = true;
                     return Ok(update);
                 }
                 if !self.started
-                    && let Some(error) = board.failure(&self.ticket)
+                    && let Some(error) = subscriptions.failure(&self.ticket)
                 {
                     return Err(error);
                 }
@@ -205,9 +205,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut board = self.hub.board();
-        board.leave(&self.ticket);
-        metrics::live(board.streams(), board.resources());
+        let mut subscriptions = self.hub.subscriptions();
+        subscriptions.leave(&self.ticket);
+        metrics::live(subscriptions.streams(), subscriptions.resources());
     }
 }
 

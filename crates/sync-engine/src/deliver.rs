@@ -1,0 +1,4 @@
+//! Deliver: accepted events leave the outbox for the broker, and the consumer turns what the broker brings into rows.
+
+pub mod consumer;
+pub mod relay;

@@ -1,0 +1,5 @@
+//! Operate: what operators ask for and what is kept for them: replay and discard, one pair's story, retention.
+
+pub mod events;
+pub mod explain;
+pub mod retention;

@@ -1,0 +1,8 @@
+//! Recover: what got stuck or out of step comes right by itself: outbox entries that nobody delivered, writes around the
+//! cache, fills that raced with a settlement, stores that answer again.
+
+pub mod catch_up;
+mod entry_age;
+pub mod probe;
+pub mod recheck;
+pub mod redeliver;
