@@ -182,19 +182,19 @@ async fn a_story_has_all_events_of_the_pair_and_no_other(db: TestDb) {
     park(&db, &mine[2], None).await;
     park(&db, &mine[3], Some(now)).await;
 
-    let story = db.store.story(video_pair(1, 7), &[], 50).await.unwrap();
+    let story = db.store.pair_history(video_pair(1, 7), &[], 50).await.unwrap();
     let ids: Vec<Uuid> = story.events.iter().map(|entry| entry.event.intent.id).collect();
     assert_eq!(ids, [3, 2, 1, 0].map(|n| mine[n].intent.id));
     assert_eq!(story.history.iter().map(|entry| entry.version).collect::<Vec<_>>(), [1, 0].map(|n| mine[n].version));
     let row = story.row.unwrap();
     assert_eq!((row.liked, row.version, story.searched_since), (false, mine[1].version, None));
-    assert_eq!(db.store.story(video_pair(1, 7), &[], 2).await.unwrap().events.len(), 2);
+    assert_eq!(db.store.pair_history(video_pair(1, 7), &[], 2).await.unwrap().events.len(), 2);
 
     // The ledger forgets; the row still leads to the history.
     db.execute("DELETE FROM sync_events WHERE status = 'completed'").await;
-    let story = db.store.story(video_pair(1, 7), &[], 50).await.unwrap();
+    let story = db.store.pair_history(video_pair(1, 7), &[], 50).await.unwrap();
     assert_eq!((story.events.len(), story.history.len()), (2, 2), "the row knows when it began and changed last");
-    let nothing = db.store.story(video_pair(9, 9), &[], 50).await.unwrap();
+    let nothing = db.store.pair_history(video_pair(9, 9), &[], 50).await.unwrap();
     assert_eq!((nothing.row, nothing.events.len(), nothing.history.len()), (None, 0, 0));
     let page = db.store.list_events(&EventFilter { resource: Some(video(7)), ..EventFilter::default() }, 9, None).await;
     assert_eq!(page.unwrap().events.len(), 2);

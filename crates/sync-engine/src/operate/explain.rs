@@ -7,7 +7,7 @@ use crate::stores::{Stores, time_of, wall_clock};
 use chrono::{DateTime, Utc};
 use domain::cache::{CacheResult, CachedCount};
 use domain::{Action, LikeEvent, Origin, Pair, PairState, StoredCount, Version};
-use event_store::{EventStatus, HistoryEntry, LedgerEntry, OperatorAction, StoreError, StoredRow, Story};
+use event_store::{EventStatus, HistoryEntry, LedgerEntry, OperatorAction, PairHistory, StoreError, StoredRow};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -98,7 +98,7 @@ struct Held {
 pub async fn explain(stores: &Stores, pair: Pair) -> Result<Explanation, StoreError> {
     let held = if stores.cache_circuit.is_open() { None } else { held(stores, pair).await.ok() };
     let known: Vec<Version> = held.iter().flat_map(Held::versions).collect();
-    let story = stores.database.story(pair, &known, MAX_EXPLAINED).await?;
+    let story = stores.database.pair_history(pair, &known, MAX_EXPLAINED).await?;
     let count = stores.database.load_counts(&[pair.resource]).await?.first().copied().unwrap_or_default();
     let ids: Vec<Uuid> = story.events.iter().map(|entry| entry.event.intent.id).collect();
     let actions = stores.database.actions_on(&ids).await?;
@@ -174,7 +174,7 @@ struct Known {
 }
 
 /// All events that any store has, newest first.
-fn all_known(pair: Pair, story: &Story, held: Option<&Held>) -> Vec<Known> {
+fn all_known(pair: Pair, story: &PairHistory, held: Option<&Held>) -> Vec<Known> {
     let history: BTreeSet<Uuid> = story.history.iter().map(|entry| entry.event_id).collect();
     let mut known: BTreeMap<Uuid, Known> = BTreeMap::new();
     for entry in &story.events {
@@ -233,7 +233,7 @@ impl Known {
     fn steps(
         &self,
         timeline: &mut Vec<Step>,
-        story: &Story,
+        story: &PairHistory,
         in_journal: Option<bool>,
         actions: &[(Uuid, OperatorAction)],
     ) {

@@ -6,14 +6,14 @@
 //! discarded event is final: [`EventStore::apply`] leaves it out whoever brings it, and the pair is put on the list of
 //! what the cache must be told, because the cache still shows what was accepted.
 
-use crate::apply::check_size;
-use crate::error::StoreError;
-use crate::ledger::{LedgerEntry, entry_of, id_in, select_entries, uuid_of};
-use crate::pool::Tx;
-use crate::refresh::remember;
-use crate::retry::cut;
-use crate::sql::{CHUNK, utc};
-use crate::store::{EventStore, get, rows};
+use crate::sql::error::StoreError;
+use crate::sql::pool::Tx;
+use crate::sql::script::{CHUNK, utc};
+use crate::sql::store::{EventStore, get, rows};
+use crate::tables::ledger::{LedgerEntry, entry_of, id_in, select_entries, uuid_of};
+use crate::tables::refreshes::remember;
+use crate::writes::apply::check_size;
+use crate::writes::retry::cut;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use domain::PairState;
 use std::time::Duration;

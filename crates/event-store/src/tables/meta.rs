@@ -1,8 +1,8 @@
 //! What an installation agrees on: the write path that operators ordered, and how far long jobs have come.
 
-use crate::error::StoreError;
-use crate::sql::Script;
-use crate::store::{EventStore, get, rows};
+use crate::sql::error::StoreError;
+use crate::sql::script::Script;
+use crate::sql::store::{EventStore, get, rows};
 use chrono::{DateTime, Utc};
 use domain::WritePath;
 

@@ -1,11 +1,13 @@
 //! Applying a batch of accepted events: the one way by which journal entries become rows.
 
-use crate::error::StoreError;
-use crate::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
-use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome};
-use crate::repair::Fenced;
-use crate::sql::Script;
-use crate::store::{EventStore, rows};
+use crate::sql::error::StoreError;
+use crate::sql::script::Script;
+use crate::sql::store::{EventStore, rows};
+use crate::tables::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
+use crate::tables::likes::{
+    PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
+};
+use crate::tables::repair_token::Fenced;
 use chrono::{DateTime, Utc};
 use domain::codec::MAX_BATCH;
 use domain::{LikeEvent, Pair, PairState, Resource, StoredCount};

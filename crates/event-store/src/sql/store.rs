@@ -1,9 +1,9 @@
 //! The store itself: connecting, schema, shard number, and how a call is bounded and retried.
 
-use crate::config::DatabaseConfig;
-use crate::error::{StoreError, TimedOut};
-use crate::pool::{Pool, Results, Tx};
-use crate::sql::Script;
+use crate::sql::config::DatabaseConfig;
+use crate::sql::error::{StoreError, TimedOut};
+use crate::sql::pool::{Pool, Results, Tx};
+use crate::sql::script::Script;
 use backon::{ExponentialBuilder, Retryable};
 use domain::ShardCount;
 use sea_orm::QueryResult;

@@ -1,11 +1,11 @@
 //! Bounded deletes of what nobody needs any more. Failed and dead events are never deleted here, discarded ones are.
 
-use crate::error::StoreError;
-use crate::ledger::id_in;
-use crate::likes::{LikeTable, table_of};
-use crate::meta::unless_imported_since;
-use crate::sql::{CHUNK, first_id_of};
-use crate::store::{EventStore, get, row, rows};
+use crate::sql::error::StoreError;
+use crate::sql::script::{CHUNK, first_id_of};
+use crate::sql::store::{EventStore, get, row, rows};
+use crate::tables::ledger::id_in;
+use crate::tables::likes::{LikeTable, table_of};
+use crate::tables::meta::unless_imported_since;
 use chrono::{DateTime, Utc};
 use domain::{ResourceType, Version};
 use sea_orm::QueryResult;

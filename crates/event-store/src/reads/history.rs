@@ -4,12 +4,12 @@
 //! and a version is a time too, so the events of known versions are found around it; besides these the newest part of the
 //! ledger is searched, and everything in it that is not completed.
 
-use crate::audit::behavior_of;
-use crate::error::StoreError;
-use crate::ledger::{EventFilter, EventStatus, LedgerEntry, entry_of, select_entries, uuid_of};
-use crate::likes::table_of;
-use crate::sql::{Script, first_id_of, time_of, utc};
-use crate::store::{EventStore, get, rows};
+use crate::reads::audit::behavior_of;
+use crate::sql::error::StoreError;
+use crate::sql::script::{Script, first_id_of, time_of, utc};
+use crate::sql::store::{EventStore, get, rows};
+use crate::tables::ledger::{EventFilter, EventStatus, LedgerEntry, entry_of, select_entries, uuid_of};
+use crate::tables::likes::table_of;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use domain::{Action, Pair, ResourceType, Version};
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ pub struct HistoryEntry {
 
 /// What the database has about a pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Story {
+pub struct PairHistory {
     /// Its row.
     pub row: Option<StoredRow>,
     /// Its events that were found, newest version first.
@@ -67,9 +67,9 @@ pub struct Story {
 impl EventStore {
     /// What is stored about a pair: at most `limit` events and as many entries of its history. `known` are versions that
     /// others (the cache, the journal) have of it.
-    pub async fn story(&self, pair: Pair, known: &[Version], limit: u32) -> Result<Story, StoreError> {
+    pub async fn pair_history(&self, pair: Pair, known: &[Version], limit: u32) -> Result<PairHistory, StoreError> {
         let row = self.stored_row(pair).await?;
-        let mut story = Story { row, ..Story::default() };
+        let mut story = PairHistory { row, ..PairHistory::default() };
         let mut events: BTreeMap<Uuid, LedgerEntry> = BTreeMap::new();
         let filter = EventFilter { resource: Some(pair.resource), user: Some(pair.user), ..EventFilter::default() };
 

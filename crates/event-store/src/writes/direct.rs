@@ -1,14 +1,14 @@
 //! Writes that no journal carries. Degraded ones: the database itself gives the version, because no cache did.
 //! Synchronous ones: the cache gave it beforehand.
 
-use crate::apply::check_size;
-use crate::error::StoreError;
-use crate::ledger::{existing_ids, read_existing, record_behaviors, record_completed};
-use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
 use crate::planted::planted;
-use crate::refresh::remember;
-use crate::sql::version_of;
-use crate::store::EventStore;
+use crate::sql::error::StoreError;
+use crate::sql::script::version_of;
+use crate::sql::store::EventStore;
+use crate::tables::ledger::{existing_ids, read_existing, record_behaviors, record_completed};
+use crate::tables::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
+use crate::tables::refreshes::remember;
+use crate::writes::apply::check_size;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
 use std::collections::{HashMap, HashSet};

@@ -1,9 +1,9 @@
 //! Connections and transactions of either database, with results as rows that both can give.
 
-use crate::config::DatabaseConfig;
-use crate::dialect::Dialect;
-use crate::error::StoreError;
-use crate::sql::Script;
+use crate::sql::config::DatabaseConfig;
+use crate::sql::dialect::Dialect;
+use crate::sql::error::StoreError;
+use crate::sql::script::Script;
 use futures::StreamExt;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sea_orm::sqlx::pool::{PoolConnectionMetadata, PoolOptions};

@@ -1,11 +1,11 @@
 //! The steps that every write of likes is made of: lock and read, fold, write. No statement is sent from here.
 
-use crate::dialect::Dialect;
-use crate::error::StoreError;
 use crate::planted::planted;
-use crate::pool::{Results, Tx};
-use crate::sql::{CHUNK, Script};
-use crate::store::{get, rows};
+use crate::sql::dialect::Dialect;
+use crate::sql::error::StoreError;
+use crate::sql::pool::{Results, Tx};
+use crate::sql::script::{CHUNK, Script};
+use crate::sql::store::{get, rows};
 use chrono::{DateTime, Utc};
 use domain::{
     Action, Folded, LikeEvent, Pair, PairState, Resource, ResourceId, ResourceType, StoredCount, UserId, Version, fold,

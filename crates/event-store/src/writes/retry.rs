@@ -2,11 +2,11 @@
 //!
 //! Completion has no call of its own: [`EventStore::apply`] turns the row into a completed one.
 
-use crate::apply::check_size;
-use crate::error::StoreError;
-use crate::ledger::{EVENT_COLUMNS, EventStatus, FINAL, entry_of, event_values, id_in, select_entries};
-use crate::sql::CHUNK;
-use crate::store::{EventStore, rows};
+use crate::sql::error::StoreError;
+use crate::sql::script::CHUNK;
+use crate::sql::store::{EventStore, rows};
+use crate::tables::ledger::{EVENT_COLUMNS, EventStatus, FINAL, entry_of, event_values, id_in, select_entries};
+use crate::writes::apply::check_size;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::LikeEvent;
 use std::time::Duration;

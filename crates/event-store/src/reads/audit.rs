@@ -1,10 +1,10 @@
 //! What the checker reads: counters against live rows, the history and the ledger step by step.
 
-use crate::error::StoreError;
-use crate::ledger::{entry_of, select_entries};
-use crate::likes::{LikeTable, by_kind, table_of};
-use crate::sql::{CHUNK, Script, first_id_of};
-use crate::store::{EventStore, get, rows};
+use crate::sql::error::StoreError;
+use crate::sql::script::{CHUNK, Script, first_id_of};
+use crate::sql::store::{EventStore, get, rows};
+use crate::tables::ledger::{entry_of, select_entries};
+use crate::tables::likes::{LikeTable, by_kind, table_of};
 use crate::{EventStatus, LedgerEntry};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::{Action, Pair, Resource, ResourceType, StoredCount, Version};

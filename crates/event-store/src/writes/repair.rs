@@ -1,23 +1,12 @@
 //! What the checker writes: under the same locks as everybody else, and only with the newest fencing token.
 
-use crate::apply::Applied;
-use crate::error::StoreError;
-use crate::likes::{LikeTable, table_of};
-use crate::pool::Tx;
-use crate::store::{EventStore, get, row, rows};
+use crate::sql::error::StoreError;
+use crate::sql::store::{EventStore, get, row};
+use crate::tables::likes::{LikeTable, table_of};
+use crate::tables::repair_token::Fenced;
+use crate::writes::apply::Applied;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, Resource, StoredCount, Version};
-
-const TOKEN: &str = "repair_token";
-
-/// What a fenced write did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fenced<T> {
-    /// Somebody with a larger token repairs now; nothing was written.
-    Refused,
-    /// This.
-    Done(T),
-}
 
 /// A repaired counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,27 +25,6 @@ impl CountRepaired {
 }
 
 impl EventStore {
-    /// A new fencing token, larger than all before it: they are refused from now on.
-    pub async fn take_repair_token(&self) -> Result<u64, StoreError> {
-        self.transaction("take_repair_token", || async {
-            let mut tx = self.begin().await?;
-            let mut script = self.script();
-            let keep = script.dialect().keep_existing("name");
-            script.begin("INSERT INTO sync_meta (name, value) VALUES ('repair_token', '0')").words(&keep);
-            tx.run(&script).await?;
-            let token = self.lock_token(&mut tx).await? + 1;
-            let mut script = self.script();
-            script
-                .begin("UPDATE sync_meta SET value = '")
-                .int(token.cast_signed())
-                .words("' WHERE name = 'repair_token'");
-            tx.run(&script).await?;
-            tx.commit().await?;
-            Ok(token)
-        })
-        .await
-    }
-
     /// Makes a counter the number of its live rows, under its lock: every writer of the resource waits or has committed.
     ///
     /// Its revision grows, beyond `above` too (a cache may have heard of a larger one). A counter that is right is left alone,
@@ -87,7 +55,7 @@ impl EventStore {
         let mut script = self.script();
         let (keep, lock) =
             (script.dialect().keep_existing("resource_type, resource_id"), script.dialect().for_update());
-        let key = |script: &mut crate::sql::Script| {
+        let key = |script: &mut crate::sql::script::Script| {
             script.words(" WHERE resource_type = ").name(resource.kind.name());
             script.words(" AND resource_id = ").int(resource.id.get());
         };
@@ -148,16 +116,5 @@ impl EventStore {
         now: DateTime<Utc>,
     ) -> Result<Fenced<Applied>, StoreError> {
         self.apply_fenced(events, Some(token), now).await
-    }
-
-    /// The newest fencing token, 0 if there never was one; locked until the transaction ends.
-    pub(crate) async fn lock_token(&self, tx: &mut Tx) -> Result<u64, StoreError> {
-        let mut script = self.script();
-        let lock = script.dialect().for_update();
-        script.begin("SELECT value FROM sync_meta WHERE name = '").words(TOKEN).words("'").words(lock);
-        let results = tx.run(&script).await?;
-        let Some(row) = rows(&results, 0).first() else { return Ok(0) };
-        let value: String = get(row, 0, "sync_meta")?;
-        value.parse().map_err(|error| StoreError::corrupt("sync_meta", format!("{TOKEN}: {error}")))
     }
 }

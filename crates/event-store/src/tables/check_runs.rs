@@ -1,8 +1,8 @@
 //! The checker's own tables: runs, and one row per inconsistency found; and small values it must not forget.
 
-use crate::error::StoreError;
-use crate::sql::{Script, utc};
-use crate::store::{EventStore, get, row, rows};
+use crate::sql::error::StoreError;
+use crate::sql::script::{Script, utc};
+use crate::sql::store::{EventStore, get, row, rows};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::QueryResult;
 use uuid::Uuid;

@@ -1,14 +1,16 @@
 //! History that becomes rows: imports and backfills, beside live traffic, through the same fold as everything else.
 
 use crate::Behavior;
-use crate::apply::{Applied, check_size};
-use crate::audit::behavior_of;
-use crate::error::StoreError;
-use crate::ledger::record_behaviors;
-use crate::likes::{PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome};
-use crate::meta::{note_import, write_note};
-use crate::refresh::remember;
-use crate::store::{EventStore, get, rows};
+use crate::reads::audit::behavior_of;
+use crate::sql::error::StoreError;
+use crate::sql::store::{EventStore, get, rows};
+use crate::tables::ledger::record_behaviors;
+use crate::tables::likes::{
+    PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
+};
+use crate::tables::meta::{note_import, write_note};
+use crate::tables::refreshes::remember;
+use crate::writes::apply::{Applied, check_size};
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, Pair, PairState, Version};
 use uuid::Uuid;

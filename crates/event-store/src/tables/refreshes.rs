@@ -1,8 +1,8 @@
 //! What the cache must be told of after degraded writes and discarded events: a list in the database, written with them.
 
-use crate::error::StoreError;
-use crate::sql::{CHUNK, Script, utc};
-use crate::store::{EventStore, get, rows};
+use crate::sql::error::StoreError;
+use crate::sql::script::{CHUNK, Script, utc};
+use crate::sql::store::{EventStore, get, rows};
 use chrono::{DateTime, Utc};
 use domain::{Pair, PairState, Version};
 

@@ -1,9 +1,9 @@
 //! The ledger `sync_events` and the history `user_behaviors`.
 
-use crate::error::StoreError;
-use crate::pool::Results;
-use crate::sql::{CHUNK, Script, first_id_of, utc};
-use crate::store::{EventStore, get, rows};
+use crate::sql::error::StoreError;
+use crate::sql::pool::Results;
+use crate::sql::script::{CHUNK, Script, first_id_of, utc};
+use crate::sql::store::{EventStore, get, rows};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use domain::{
     Action, EventType, Invalid, LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, UserId, Version,
@@ -194,7 +194,7 @@ impl EventStore {
         let results = self.read(&script).await?;
         let mut counts = Vec::with_capacity(EventStatus::ALL.len());
         for (statement, status) in EventStatus::ALL.into_iter().enumerate() {
-            let row = crate::store::row(&results, statement, TABLE)?;
+            let row = crate::sql::store::row(&results, statement, TABLE)?;
             let count = u64::try_from(get::<i64>(row, 0, TABLE)?).unwrap_or(0);
             counts.push(StatusCount { status, count, capped: count >= u64::from(limit) });
         }

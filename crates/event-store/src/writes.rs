@@ -1,0 +1,9 @@
+//! Transactions: apply and its relatives. All take their locks in the same order.
+
+pub(crate) mod apply;
+pub(crate) mod direct;
+pub(crate) mod import;
+pub(crate) mod operate;
+pub(crate) mod repair;
+pub(crate) mod retention;
+pub(crate) mod retry;
