@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// `XRANGE` of at most one entry, and of a page: `[(id, [field, value])]`.
 type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
 
-type Books = (Option<i64>, Option<u64>, Option<u64>, Option<i64>);
+type Accounting = (Option<i64>, Option<u64>, Option<u64>, Option<i64>);
 
 pub(crate) async fn status(
     connections: &Connections,
@@ -23,7 +23,7 @@ pub(crate) async fn status(
     let mut connection = connections.pooled().await?;
     let (seconds, micros): (i64, i64) = cmd("TIME").query_async(&mut connection).await.map_err(cache_error)?;
     let now = seconds * 1_000_000 + micros;
-    // Per shard one transaction: its books and its journal are of the same moment, so conservation can be checked.
+    // Per shard one transaction: its accounting and its journal are of the same moment, so conservation can be checked.
     let mut pipeline = pipe();
     for shard in rules.shards.all() {
         pipeline.cmd("MULTI").ignore();
@@ -32,7 +32,7 @@ pub(crate) async fn status(
         pipeline.cmd("XRANGE").arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1).ignore();
         pipeline.cmd("EXEC");
     }
-    let replies: Vec<(Books, u64, Value)> = pipeline.query_async(&mut connection).await.map_err(cache_error)?;
+    let replies: Vec<(Accounting, u64, Value)> = pipeline.query_async(&mut connection).await.map_err(cache_error)?;
     rules
         .shards
         .all()
@@ -77,7 +77,7 @@ pub(crate) async fn page(
         let mut events = Vec::with_capacity(read.len());
         for (id, fields) in read {
             if !id.ends_with("-0") {
-                // Nobody can settle it, so handing it on would never end; the shard's books show that it is there.
+                // Nobody can settle it, so handing it on would never end; the shard's accounting show that it is there.
                 tracing::warn!(%shard, id, "foreign entry in the journal");
                 continue;
             }

@@ -21,7 +21,7 @@ impl Keys {
         format!("{}{{s{shard}}}:j", self.prefix)
     }
 
-    /// Clock and books of a shard.
+    /// Clock and accounting of a shard.
     pub fn clock(&self, shard: ShardId) -> String {
         format!("{}{{s{shard}}}:t", self.prefix)
     }

@@ -28,7 +28,7 @@ pub struct ConsistencyConfig {
     /// How far back rows are compared with the history; must be shorter than tombstones are kept.
     #[serde(with = "humantime_serde")]
     pub history: Duration,
-    /// How long a checker that was not heard of keeps its office.
+    /// How long a checker that was not heard of keeps its leader.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
     /// What is repaired.

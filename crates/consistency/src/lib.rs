@@ -12,7 +12,7 @@
 //!
 //! What is pending, or on the list of writes that the cache will be told, is *in flight*, never inconsistent, and is never written to: a repair carries what it saw, and what
 //! changed since is left alone. All repairs carry a fencing token that both stores compare with the newest one
-//! ([`office`]), so a checker that was paused and comes back can write nothing.
+//! ([`repair::leader`]), so a checker that was paused and comes back can write nothing.
 //!
 //! Counters are derived from rows whatever the strategy: `cache_first` means that a cached like which no row has is
 //! brought to the database, where `database_first` only reports it: erasing it could erase an accepted like.
@@ -20,30 +20,20 @@
 //! Deliberately absent: a search of the history by resource (it has no such index), so a deleted row is found by the
 //! full sweep, not on demand; and any repair of what is merely late: that is the rescuer's and the retries' work.
 
-mod audit;
 pub mod body;
-mod check;
-mod checker;
 mod config;
 mod error;
-mod hot;
-mod journals;
-mod mend;
+mod finding;
+mod inspect;
 mod metrics;
-pub mod office;
-mod page;
-mod pairs;
-mod pass;
+pub mod repair;
 mod report;
-mod routes;
-mod sweep;
-mod untold;
-mod verdict;
+mod run;
 
-pub use audit::Progress;
-pub use checker::{CheckOutcome, Checker};
 pub use config::{AutoFix, ConsistencyConfig, ReportConfig, Strategy};
 pub use error::CheckError;
+pub use finding::{Finding, Kind, RepairNote, Side, Subject, Verdict};
+pub use report::routes::{DEFAULT_HOURS, MAX_HOURS, routes};
 pub use report::{LagReport, Report};
-pub use routes::{DEFAULT_HOURS, MAX_HOURS, routes};
-pub use verdict::{Finding, Kind, RepairNote, Side, Subject, Verdict};
+pub use run::audit::Progress;
+pub use run::checker::{CheckOutcome, Checker};

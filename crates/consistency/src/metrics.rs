@@ -1,6 +1,6 @@
 //! Names and meanings of the checker's metrics, in one place.
 
-use crate::verdict::{Kind, RepairNote, Verdict};
+use crate::finding::{Kind, RepairNote, Verdict};
 use ::metrics::{counter, gauge};
 
 /// The kinds of runs.
@@ -30,7 +30,7 @@ pub(crate) fn found(kind: Kind, verdict: Verdict) {
 }
 
 /// `consistency_repairs_total{action,outcome}`: what was done about them.
-pub(crate) fn mended(repair: &RepairNote) {
+pub(crate) fn repaired(repair: &RepairNote) {
     counter!("consistency_repairs_total", "action" => repair.action, "outcome" => repair.outcome).increment(1);
 }
 

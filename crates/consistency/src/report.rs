@@ -1,7 +1,10 @@
 //! What the last hours looked like.
 
-use crate::checker::Checker;
+mod html;
+pub(crate) mod routes;
+
 use crate::error::CheckError;
+use crate::run::checker::Checker;
 use chrono::{DateTime, TimeDelta, Utc};
 use event_store::{FindingRecord, HourRecord, KindRecord, RunRecord};
 use serde::Serialize;

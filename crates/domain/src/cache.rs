@@ -210,7 +210,7 @@ impl From<Unsupported> for CacheError {
     }
 }
 
-/// A shard's books. Conservation: `accepted - settled = journal_len`, always.
+/// A shard's accounting. Conservation: `accepted - settled = journal_len`, always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct ShardStatus {
     /// Which shard.
@@ -328,7 +328,7 @@ pub trait LikeCache: Send + Sync + 'static {
         Err(Unsupported.into())
     }
 
-    /// Every shard's books.
+    /// Every shard's accounting.
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>>;
 
     /// Unsettled entries of a shard after a version, oldest first.

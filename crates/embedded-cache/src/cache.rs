@@ -61,11 +61,11 @@ impl EmbeddedCache {
         let unsettled = recovery.journals.iter().map(|journal| journal.len() as u64).sum();
         let recovered = Recovered { unsettled, torn_bytes: recovery.torn_bytes };
         let number = recovery.next_number;
-        let segment = OpenSegment::create(directory, number, &recovery.books)
+        let segment = OpenSegment::create(directory, number, &recovery.accounting)
             .map_err(OpenError::io(segment::path(directory, number)))?;
-        let shards = Arc::new(Shards::new(config, &rules, &recovery.books, recovery.journals));
-        let answered = recovery.books.iter().map(|books| books.clock).max().unwrap_or(0);
-        let wal = Wal::start(config, directory, segment, recovery.closed, recovery.books, Arc::clone(&shards))
+        let shards = Arc::new(Shards::new(config, &rules, &recovery.accounting, recovery.journals));
+        let answered = recovery.accounting.iter().map(|accounting| accounting.clock).max().unwrap_or(0);
+        let wal = Wal::start(config, directory, segment, recovery.closed, recovery.accounting, Arc::clone(&shards))
             .map_err(OpenError::io(directory))?;
         Ok(Self {
             wal,

@@ -5,11 +5,11 @@
 //! - **Answered is kept.** A like is answered after its record was handed to the operating system
 //!   ([`Durability::Process`]: survives `kill -9`) or reached the disk ([`Durability::Host`]: survives a power failure).
 //!   One thread writes whatever was appended while the write before was under way, so many likes share one sync.
-//! - **Files.** `journal-<number>.log`: a header with every shard's books, then records, each with its checksum. Accepted
+//! - **Files.** `journal-<number>.log`: a header with every shard's accounting, then records, each with its checksum. Accepted
 //!   and settled likes are both recorded. A file whose likes are all settled is deleted; every start begins a new one.
 //!   Torn bytes at the end of the last file were never answered and are cut off; a damaged record anywhere else is a
 //!   reason not to start.
-//! - **After a restart** the journal, the shard clocks and the books are as they were. Pairs with unsettled likes are
+//! - **After a restart** the journal, the shard clocks and the accounting are as they were. Pairs with unsettled likes are
 //!   cached as "seen", counters are not cached: they are filled from the database, and each settlement heals them.
 //!   Idempotency keys of unsettled likes are remembered. Forgotten are all other pairs, counters and keys, users' limits
 //!   and leases.

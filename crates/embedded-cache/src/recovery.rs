@@ -2,7 +2,7 @@
 
 use crate::OpenError;
 use crate::record::{self, Record};
-use crate::segment::{self, Books, decode_header, header_len};
+use crate::segment::{self, Accounting, decode_header, header_len};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -26,7 +26,7 @@ pub(crate) struct KeptEntry {
 
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    pub(crate) books: Vec<Books>,
+    pub(crate) accounting: Vec<Accounting>,
     /// Per shard, unsettled entries by version.
     pub(crate) journals: Vec<BTreeMap<i64, KeptEntry>>,
     pub(crate) closed: Vec<ClosedSegment>,
@@ -39,7 +39,7 @@ pub(crate) fn recover(directory: &Path, shards: u16) -> Result<Recovery, OpenErr
     let files = segment::list(directory).map_err(OpenError::io(directory))?;
     let count = usize::from(shards);
     let mut recovery = Recovery {
-        books: vec![Books::default(); count],
+        accounting: vec![Accounting::default(); count],
         journals: vec![BTreeMap::new(); count],
         closed: Vec::new(),
         next_number: files.last().map_or(1, |(number, _)| number + 1),
@@ -48,9 +48,9 @@ pub(crate) fn recover(directory: &Path, shards: u16) -> Result<Recovery, OpenErr
     for (at, (number, path)) in files.iter().enumerate() {
         recovery.read(directory, *number, path, at + 1 == files.len())?;
     }
-    for (books, journal) in recovery.books.iter_mut().zip(&recovery.journals) {
+    for (accounting, journal) in recovery.accounting.iter_mut().zip(&recovery.journals) {
         // The last settlements may not have been written before the files of their entries went.
-        books.settled = books.accepted.saturating_sub(journal.len() as u64);
+        accounting.settled = accounting.accepted.saturating_sub(journal.len() as u64);
     }
     Ok(recovery)
 }
@@ -59,27 +59,27 @@ impl Recovery {
     fn read(&mut self, directory: &Path, number: u64, path: &Path, last: bool) -> Result<(), OpenError> {
         let bytes = std::fs::read(path).map_err(OpenError::io(path))?;
         let damaged = |offset: usize, reason| OpenError::Damaged { path: path.into(), offset: offset as u64, reason };
-        let (written, books, start) = match decode_header(&bytes) {
+        let (written, accounting, start) = match decode_header(&bytes) {
             Ok(header) => header,
             // A file gets its records after its header is on the disk: this one never got any.
-            Err(_) if last && bytes.len() <= header_len(self.books.len()) => {
+            Err(_) if last && bytes.len() <= header_len(self.accounting.len()) => {
                 self.torn_bytes += bytes.len() as u64;
                 return std::fs::remove_file(path).map_err(OpenError::io(path));
             }
             Err(reason) => return Err(damaged(0, reason)),
         };
-        if books.len() != self.books.len() {
-            let (directory, stored) = (directory.to_owned(), books.len() as u16);
-            return Err(OpenError::ShardMismatch { directory, stored, configured: self.books.len() as u16 });
+        if accounting.len() != self.accounting.len() {
+            let (directory, stored) = (directory.to_owned(), accounting.len() as u16);
+            return Err(OpenError::ShardMismatch { directory, stored, configured: self.accounting.len() as u16 });
         }
         if written != number {
             return Err(damaged(0, "the file's name is not its own"));
         }
-        self.books = books;
+        self.accounting = accounting;
         let mut offset = start;
         while offset < bytes.len() {
             match record::next(&bytes[offset..]) {
-                Ok((record, _)) if usize::from(record.shard()) >= self.books.len() => {
+                Ok((record, _)) if usize::from(record.shard()) >= self.accounting.len() => {
                     return Err(damaged(offset, "a shard that does not exist"));
                 }
                 Ok((record, length)) => {
@@ -94,25 +94,25 @@ impl Recovery {
                 Err(reason) => return Err(damaged(offset, reason)),
             }
         }
-        let clocks = self.books.iter().map(|books| books.clock).collect();
+        let clocks = self.accounting.iter().map(|accounting| accounting.clock).collect();
         self.closed.push(ClosedSegment { path: path.to_owned(), bytes: offset as u64, clocks });
         Ok(())
     }
 
     fn replay(&mut self, record: Record<'_>) {
         let shard = usize::from(record.shard());
-        let (books, journal) = (&mut self.books[shard], &mut self.journals[shard]);
+        let (accounting, journal) = (&mut self.accounting[shard], &mut self.journals[shard]);
         match record {
             Record::Accepted { version, count, payload, .. } => {
-                books.clock = books.clock.max(version);
-                books.accepted += 1;
+                accounting.clock = accounting.clock.max(version);
+                accounting.accepted += 1;
                 // A copy: a slice would hold the whole file in memory until its last entry is settled.
                 let payload = Bytes::copy_from_slice(payload);
                 journal.insert(version, KeptEntry { payload, count });
             }
             Record::Settled { clock, up_to, versions, .. } => {
-                books.clock = books.clock.max(clock);
-                books.settled_up_to = books.settled_up_to.max(up_to);
+                accounting.clock = accounting.clock.max(clock);
+                accounting.settled_up_to = accounting.settled_up_to.max(up_to);
                 for version in &versions {
                     journal.remove(version);
                 }

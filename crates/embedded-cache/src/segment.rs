@@ -5,7 +5,7 @@
 //!          | per shard: i64 clock, u64 accepted, u64 settled, i64 settled up to | u32 CRC-32 of all before
 //! ```
 //!
-//! The header holds the books as they were when the file began, so the files before it can be deleted.
+//! The header holds the accounting as they were when the file began, so the files before it can be deleted.
 
 use crate::crc::crc32;
 use bytes::{Buf, BufMut};
@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 const MAGIC: &[u8; 8] = b"LIKEJNL1";
 const PER_SHARD: usize = 32;
 
-/// A shard's books.
+/// A shard's accounting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Books {
+pub(crate) struct Accounting {
     /// Highest version that was ever given or heard of.
     pub(crate) clock: i64,
     /// Entries ever accepted.
@@ -34,12 +34,12 @@ pub(crate) fn header_len(shards: usize) -> usize {
     MAGIC.len() + 8 + 2 + shards * PER_SHARD + 4
 }
 
-fn encode_header(number: u64, books: &[Books]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(header_len(books.len()));
+fn encode_header(number: u64, accounting: &[Accounting]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(header_len(accounting.len()));
     out.put_slice(MAGIC);
     out.put_u64(number);
-    out.put_u16(books.len() as u16);
-    for shard in books {
+    out.put_u16(accounting.len() as u16);
+    for shard in accounting {
         out.put_i64(shard.clock);
         out.put_u64(shard.accepted);
         out.put_u64(shard.settled);
@@ -50,8 +50,8 @@ fn encode_header(number: u64, books: &[Books]) -> Vec<u8> {
     out
 }
 
-/// The number, the books, and the header's length.
-pub(crate) fn decode_header(bytes: &[u8]) -> Result<(u64, Vec<Books>, usize), &'static str> {
+/// The number, the accounting, and the header's length.
+pub(crate) fn decode_header(bytes: &[u8]) -> Result<(u64, Vec<Accounting>, usize), &'static str> {
     const CUT: &str = "the header is cut off";
     let mut fields = bytes.get(..18).ok_or(CUT)?;
     if !fields.starts_with(MAGIC) {
@@ -66,15 +66,15 @@ pub(crate) fn decode_header(bytes: &[u8]) -> Result<(u64, Vec<Books>, usize), &'
         return Err("the header has a wrong checksum");
     }
     let mut fields = &header[18..];
-    let books = (0..shards)
-        .map(|_| Books {
+    let accounting = (0..shards)
+        .map(|_| Accounting {
             clock: fields.get_i64(),
             accepted: fields.get_u64(),
             settled: fields.get_u64(),
             settled_up_to: fields.get_i64(),
         })
         .collect();
-    Ok((number, books, length))
+    Ok((number, accounting, length))
 }
 
 pub(crate) fn path(directory: &Path, number: u64) -> PathBuf {
@@ -104,11 +104,11 @@ pub(crate) struct OpenSegment {
 
 impl OpenSegment {
     /// Begins a file. When this returns, the file and its header are on the disk, so older ones may go.
-    pub(crate) fn create(directory: &Path, number: u64, books: &[Books]) -> io::Result<Self> {
+    pub(crate) fn create(directory: &Path, number: u64, accounting: &[Accounting]) -> io::Result<Self> {
         let path = path(directory, number);
         // Truncates what a failed attempt may have left behind.
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
-        let header = encode_header(number, books);
+        let header = encode_header(number, accounting);
         let written = file.write_all_at(&header, 0).and_then(|()| file.sync_all()).and_then(|()| sync_dir(directory));
         if let Err(error) = written {
             // Half a header must not stand between two good files.
@@ -143,12 +143,12 @@ mod tests {
 
     #[test]
     fn headers_survive_and_damage_is_found() {
-        let books: Vec<_> = (1..=3)
-            .map(|n| Books { clock: n, accepted: n as u64 * 10, settled: n as u64, settled_up_to: n - 5 })
+        let accounting: Vec<_> = (1..=3)
+            .map(|n| Accounting { clock: n, accepted: n as u64 * 10, settled: n as u64, settled_up_to: n - 5 })
             .collect();
-        let header = encode_header(42, &books);
+        let header = encode_header(42, &accounting);
         assert_eq!(header.len(), header_len(3));
-        assert_eq!(decode_header(&header), Ok((42, books, header.len())));
+        assert_eq!(decode_header(&header), Ok((42, accounting, header.len())));
         for at in 0..header.len() {
             assert!(decode_header(&header[..at]).is_err(), "cut at {at}");
             let mut damaged = header.clone();

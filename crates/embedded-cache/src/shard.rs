@@ -6,7 +6,7 @@ use crate::EmbeddedConfig;
 use crate::error::WalError;
 use crate::generations::{Forgettable, Generations};
 use crate::recovery::KeptEntry;
-use crate::segment::Books;
+use crate::segment::Accounting;
 use crate::users::Users;
 use crate::wal::{Ticket, Wal};
 use bytes::Bytes;
@@ -103,7 +103,7 @@ pub(crate) struct Shard {
     counters: Generations<Resource, Counter>,
     answers: Generations<(Pair, Box<str>), FirstAnswer>,
     journal: BTreeMap<i64, Entry>,
-    books: Books,
+    accounting: Accounting,
     /// Largest token of a repairer.
     fence: u64,
     /// Of the last record: whoever is told what it changed waits for it, too.
@@ -114,7 +114,7 @@ pub(crate) struct Shard {
 pub(crate) type Accepted = Result<(AcceptOutcome, Option<Ticket>), WalError>;
 
 impl Shard {
-    fn new(id: u16, config: &EmbeddedConfig, rules: &CacheRules, books: Books) -> Self {
+    fn new(id: u16, config: &EmbeddedConfig, rules: &CacheRules, accounting: Accounting) -> Self {
         let shards = usize::from(rules.shards.get());
         Self {
             id,
@@ -122,7 +122,7 @@ impl Shard {
             counters: Generations::new(config.max_counters / shards),
             answers: Generations::new(config.max_keys / shards),
             journal: BTreeMap::new(),
-            books,
+            accounting,
             fence: 0,
             last_ticket: None,
         }
@@ -183,7 +183,7 @@ impl Shard {
 
         let held = self.pairs.get(&pair).filter(|held| held.expires > now.us).copied();
         if let Some(above) = request.reserve {
-            let version = (self.books.clock.max(above.0) + 1).max(now.wall.0);
+            let version = (self.accounting.clock.max(above.0) + 1).max(now.wall.0);
             // The record keeps the clock from falling behind a row that is about to be written.
             self.hear(version, 0, &[], wal);
             if let Some(token) = token {
@@ -202,14 +202,14 @@ impl Shard {
         let heard = fill.map_or(0, |stored| stored.last_version.0);
         let before = served.or(fill.map(|stored| stored.count));
         let (answer, ticket) = if let Some(version) = unchanged {
-            self.books.clock = self.books.clock.max(heard);
+            self.accounting.clock = self.accounting.clock.max(heard);
             if let Some(stored) = fill {
                 let expires = now.after_unconfirmed(rules.counter_ttl);
                 self.counters.insert(pair.resource, Counter::filled(stored, expires));
             }
             (Answer { count: before, version }, self.last_ticket.clone())
         } else {
-            let version = Version((self.books.clock.max(heard) + 1).max(now.wall.0));
+            let version = Version((self.accounting.clock.max(heard) + 1).max(now.wall.0));
             let step = if wanted { 1 } else { -1 };
             let count = before.map(|count| if same { count } else { (count + step).max(0) });
             let ticket = match wal.append_accepted(self.id, version.0, count.unwrap_or(-1), &request.payload) {
@@ -243,8 +243,8 @@ impl Shard {
         now: Now,
     ) {
         let pair = request.intent.pair;
-        self.books.clock = version.0;
-        self.books.accepted += 1;
+        self.accounting.clock = version.0;
+        self.accounting.accepted += 1;
         let entry = Entry { payload: request.payload.clone(), counted: served.is_some(), since: now.us };
         self.journal.insert(version.0, entry);
         let state = PairState { liked: request.intent.action.liked(), version };
@@ -338,20 +338,20 @@ impl Shard {
         }
     }
 
-    /// Notes what a settlement says about clock and books.
+    /// Notes what a settlement says about clock and accounting.
     fn hear(&mut self, heard: i64, up_to: i64, removed: &[i64], wal: &Wal) {
-        let books = &mut self.books;
-        if heard <= books.clock && up_to <= books.settled_up_to && removed.is_empty() {
+        let accounting = &mut self.accounting;
+        if heard <= accounting.clock && up_to <= accounting.settled_up_to && removed.is_empty() {
             return;
         }
-        books.clock = books.clock.max(heard);
-        books.settled_up_to = books.settled_up_to.max(up_to);
-        books.settled += removed.len() as u64;
-        wal.append_settled(self.id, books.clock, books.settled_up_to, removed);
+        accounting.clock = accounting.clock.max(heard);
+        accounting.settled_up_to = accounting.settled_up_to.max(up_to);
+        accounting.settled += removed.len() as u64;
+        wal.append_settled(self.id, accounting.clock, accounting.settled_up_to, removed);
     }
 
     pub(crate) fn fill_count(&mut self, resource: Resource, stored: StoredCount, rules: &CacheRules, now: Now) {
-        self.books.clock = self.books.clock.max(stored.last_version.0);
+        self.accounting.clock = self.accounting.clock.max(stored.last_version.0);
         if self.counter(resource, now).is_none() {
             self.counters.insert(resource, Counter::filled(stored, now.after_unconfirmed(rules.counter_ttl)));
         }
@@ -388,12 +388,12 @@ impl Shard {
         });
         domain::cache::ShardStatus {
             shard: ShardId(self.id),
-            accepted: self.books.accepted,
-            settled: self.books.settled,
+            accepted: self.accounting.accepted,
+            settled: self.accounting.settled,
             journal_len: self.journal.len() as u64,
             oldest: oldest.map(|(version, _)| Version(*version)),
-            settled_up_to: Version(self.books.settled_up_to),
-            now: now.wall.max(Version(by_oldest.max(self.books.clock))),
+            settled_up_to: Version(self.accounting.settled_up_to),
+            now: now.wall.max(Version(by_oldest.max(self.accounting.clock))),
         }
     }
 
@@ -413,11 +413,11 @@ impl Shards {
     pub(crate) fn new(
         config: &EmbeddedConfig,
         rules: &CacheRules,
-        books: &[Books],
+        accounting: &[Accounting],
         journals: Vec<BTreeMap<i64, KeptEntry>>,
     ) -> Self {
-        let list = rules.shards.all().zip(books).zip(journals).map(|((id, books), journal)| {
-            let mut shard = Shard::new(id.0, config, rules, *books);
+        let list = rules.shards.all().zip(accounting).zip(journals).map(|((id, accounting), journal)| {
+            let mut shard = Shard::new(id.0, config, rules, *accounting);
             for (version, kept) in journal {
                 shard.take_back(version, kept, rules);
             }

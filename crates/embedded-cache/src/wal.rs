@@ -7,7 +7,7 @@ use crate::EmbeddedConfig;
 use crate::error::WalError;
 use crate::record;
 use crate::recovery::ClosedSegment;
-use crate::segment::{Books, OpenSegment};
+use crate::segment::{Accounting, OpenSegment};
 use crate::shard::Shards;
 use crate::writer::Writer;
 use std::io;
@@ -62,7 +62,7 @@ pub(crate) struct Pending {
     /// Of what is in the buffer.
     pub(crate) ticket: Ticket,
     /// As of the end of the buffer.
-    pub(crate) books: Vec<Books>,
+    pub(crate) accounting: Vec<Accounting>,
     pub(crate) failure: Option<Arc<io::Error>>,
     /// Bytes in all files.
     pub(crate) file_bytes: u64,
@@ -108,14 +108,14 @@ impl Wal {
         directory: &Path,
         segment: OpenSegment,
         closed: Vec<ClosedSegment>,
-        books: Vec<Books>,
+        accounting: Vec<Accounting>,
         shards: Arc<Shards>,
     ) -> io::Result<Self> {
         let file_bytes = segment.len + closed.iter().map(|closed| closed.bytes).sum::<u64>();
         let pending = Pending {
             buffer: Vec::new(),
             ticket: Ticket::new(),
-            books: books.clone(),
+            accounting: accounting.clone(),
             failure: None,
             file_bytes,
             flush: false,
@@ -126,7 +126,7 @@ impl Wal {
             work: Condvar::new(),
             max_bytes: config.max_journal_bytes,
         });
-        let writer = Writer::new(config, directory, Arc::clone(&shared), shards, segment, closed, books);
+        let writer = Writer::new(config, directory, Arc::clone(&shared), shards, segment, closed, accounting);
         let writer = std::thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run())?;
         Ok(Self { shared, writer: Some(writer) })
     }
@@ -148,9 +148,9 @@ impl Wal {
         }
         let first = pending.buffer.is_empty();
         record::put_accepted(&mut pending.buffer, shard, version, count, payload);
-        let books = &mut pending.books[usize::from(shard)];
-        books.clock = books.clock.max(version);
-        books.accepted += 1;
+        let accounting = &mut pending.accounting[usize::from(shard)];
+        accounting.clock = accounting.clock.max(version);
+        accounting.accepted += 1;
         let ticket = pending.ticket.clone();
         drop(pending);
         if first {
@@ -162,10 +162,10 @@ impl Wal {
     /// Appends a settlement; nobody waits for it, because losing it only repeats work after a restart.
     pub(crate) fn append_settled(&self, shard: u16, clock: i64, up_to: i64, versions: &[i64]) {
         let mut pending = self.shared.lock();
-        let books = &mut pending.books[usize::from(shard)];
-        books.clock = books.clock.max(clock);
-        books.settled += versions.len() as u64;
-        books.settled_up_to = books.settled_up_to.max(up_to);
+        let accounting = &mut pending.accounting[usize::from(shard)];
+        accounting.clock = accounting.clock.max(clock);
+        accounting.settled += versions.len() as u64;
+        accounting.settled_up_to = accounting.settled_up_to.max(up_to);
         if pending.failure.is_some() {
             return;
         }

@@ -1,7 +1,7 @@
 //! The thread that writes the journal: one write (and one sync) for everything that was appended meanwhile.
 
 use crate::recovery::ClosedSegment;
-use crate::segment::{self, Books, OpenSegment};
+use crate::segment::{self, Accounting, OpenSegment};
 use crate::shard::Shards;
 use crate::wal::{Pending, Progress, Ticket, WalShared};
 use crate::{Durability, EmbeddedConfig};
@@ -27,7 +27,7 @@ pub(crate) struct Writer {
     segment: OpenSegment,
     closed: VecDeque<ClosedSegment>,
     /// As of the end of what is written.
-    books: Vec<Books>,
+    accounting: Vec<Accounting>,
     cleaned: Instant,
 }
 
@@ -39,7 +39,7 @@ impl Writer {
         shards: Arc<Shards>,
         segment: OpenSegment,
         closed: Vec<ClosedSegment>,
-        books: Vec<Books>,
+        accounting: Vec<Accounting>,
     ) -> Self {
         Self {
             shared,
@@ -49,7 +49,7 @@ impl Writer {
             sync: config.durability == Durability::Host,
             segment,
             closed: closed.into(),
-            books,
+            accounting,
             cleaned: Instant::now(),
         }
     }
@@ -68,9 +68,9 @@ impl Writer {
                 continue;
             }
             let (buffer, ticket) = pending.take();
-            let books = pending.books.clone();
+            let accounting = pending.accounting.clone();
             drop(pending);
-            if !self.commit(buffer, ticket, books) {
+            if !self.commit(buffer, ticket, accounting) {
                 return;
             }
             if self.cleaned.elapsed() >= CLEANING_INTERVAL {
@@ -87,7 +87,7 @@ impl Writer {
     }
 
     /// Writes until the disk takes it; false if the process ends before.
-    fn commit(&mut self, mut buffer: Vec<u8>, ticket: Ticket, mut books: Vec<Books>) -> bool {
+    fn commit(&mut self, mut buffer: Vec<u8>, ticket: Ticket, mut accounting: Vec<Accounting>) -> bool {
         let mut tickets = vec![ticket];
         let mut refused = false;
         while let Err(error) = self.write(&buffer) {
@@ -103,7 +103,7 @@ impl Writer {
                 let (more, ticket) = pending.take();
                 buffer.extend(more);
                 tickets.push(ticket);
-                books.clone_from(&pending.books);
+                accounting.clone_from(&pending.accounting);
             }
             let stopping = pending.stopping;
             drop(pending);
@@ -114,7 +114,7 @@ impl Writer {
             std::thread::sleep(RETRY_PAUSE);
             self.delete_settled();
         }
-        self.books = books;
+        self.accounting = accounting;
         let mut pending = self.shared.lock();
         pending.file_bytes = self.segment.len + self.closed.iter().map(|closed| closed.bytes).sum::<u64>();
         if pending.failure.take().is_some() {
@@ -140,13 +140,13 @@ impl Writer {
     fn begin_segment(&mut self) -> io::Result<()> {
         // A complete file is on the disk before the next one exists, so only the last one can end torn.
         self.segment.sync()?;
-        let next = OpenSegment::create(&self.directory, self.segment.number + 1, &self.books)?;
+        let next = OpenSegment::create(&self.directory, self.segment.number + 1, &self.accounting)?;
         fail::fail_point!("journal.next_file");
         let full = std::mem::replace(&mut self.segment, next);
         self.closed.push_back(ClosedSegment {
             path: segment::path(&self.directory, full.number),
             bytes: full.len,
-            clocks: self.books.iter().map(|books| books.clock).collect(),
+            clocks: self.accounting.iter().map(|accounting| accounting.clock).collect(),
         });
         Ok(())
     }

@@ -117,7 +117,7 @@ pub struct CacheStats {
     pub reads: CacheUse,
     /// Part of the reads that the cache answered, 0 to 1; none if nothing was read.
     pub hit_rate: Option<f64>,
-    /// Every shard's books.
+    /// Every shard's accounting.
     pub shards: Vec<ShardStatus>,
 }
 
@@ -128,7 +128,7 @@ impl Admin {
         Self { stores, reader, warmer, checker, operator, desk: Desk::new(queue) }
     }
 
-    /// The journals' books and what reads found.
+    /// The journals' accounting and what reads found.
     pub async fn cache_stats(&self) -> Result<CacheStats, CacheError> {
         let status =
             if self.stores.cache_circuit.is_open() { None } else { Some(self.stores.cache.shard_status().await) };

@@ -407,7 +407,7 @@ impl Acceptor {
         }
         let now = time_of(self.stores.now());
         // Before the outcome is known: a failed call may have been committed.
-        self.stores.untold.fetch_add(1, Ordering::AcqRel);
+        self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
         match self.stores.database.apply_direct(intents, now, true).await {
             Ok(outcomes) => {
                 self.stores.database_circuit.success();

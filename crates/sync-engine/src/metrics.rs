@@ -136,7 +136,7 @@ pub(crate) fn write_path(path: domain::WritePath) {
     gauge!("write_path_event_driven_percent").set(f64::from(path.event_driven_percent()));
 }
 
-/// `journal_entries`, `journal_oldest_age_seconds`, `accepted_entries`, `settled_entries`: the journals' books.
+/// `journal_entries`, `journal_oldest_age_seconds`, `accepted_entries`, `settled_entries`: the journals' accounting.
 pub(crate) fn journals(status: &[ShardStatus], oldest_age: Duration) {
     let sum = |field: fn(&ShardStatus) -> u64| status.iter().map(field).sum::<u64>() as f64;
     gauge!("journal_entries").set(sum(|s| s.journal_len));

@@ -34,7 +34,7 @@ pub struct Stores {
     /// before the first like is judged by the cache again.
     pub(crate) direct_gate: Arc<RwLock<()>>,
     /// Writes of this process around the cache that it was not told of; the list has not been drained since.
-    pub(crate) untold: Arc<AtomicUsize>,
+    pub(crate) pending_refreshes: Arc<AtomicUsize>,
     /// Which way likes go.
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
@@ -55,7 +55,7 @@ impl Stores {
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
-            untold: Arc::new(AtomicUsize::new(0)),
+            pending_refreshes: Arc::new(AtomicUsize::new(0)),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }

@@ -1,7 +1,7 @@
 //! `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators.
 //!
 //! `check` and `warmup` ask a server. `repair` and `reconcile` work on the stores themselves, with the checker's own
-//! code, and need no server: a repair takes a newer fencing token than whoever has the office.
+//! code, and need no server: a repair takes a newer fencing token than whoever has the leader.
 
 mod stores;
 

@@ -4,7 +4,7 @@
 //! [`CacheRules`] to a fresh, empty, prepared cache that lives as long as the process.
 
 pub mod accept;
-pub mod books;
+pub mod accounting;
 pub mod fill;
 pub mod limits;
 pub mod random;
@@ -80,14 +80,14 @@ macro_rules! cache_contract {
             fill::a_filled_state_is_no_reason_for_unchanged,
             fill::what_was_filled_expires,
             fill::only_the_named_version_is_forgotten,
-            books::an_empty_cache_has_empty_books,
-            books::the_books_agree_under_concurrency,
-            books::the_oldest_entry_and_the_settled_mark_move,
-            books::pages_give_the_journal_in_order,
-            books::a_lease_has_one_owner,
-            books::a_lease_that_ran_out_changes_its_owner_and_token,
-            books::a_lease_is_released_by_its_owner_only,
-            books::preparing_again_is_harmless,
+            accounting::an_empty_cache_has_empty_accounting,
+            accounting::the_accounting_agrees_under_concurrency,
+            accounting::the_oldest_entry_and_the_settled_mark_move,
+            accounting::pages_give_the_journal_in_order,
+            accounting::a_lease_has_one_owner,
+            accounting::a_lease_that_ran_out_changes_its_owner_and_token,
+            accounting::a_lease_is_released_by_its_owner_only,
+            accounting::preparing_again_is_harmless,
             random::any_sequence_agrees_with_the_model,
         );
     };

@@ -31,8 +31,8 @@ end
 
 local journal, clock = KEYS[1], KEYS[2]
 local limit = tonumber(ARGV[2])
-local books = call('HMGET', clock, 'v', 'a')
-local last, accepted = tonumber(books[1]) or 0, tonumber(books[2]) or 0
+local accounting = call('HMGET', clock, 'v', 'a')
+local last, accepted = tonumber(accounting[1]) or 0, tonumber(accounting[2]) or 0
 local last_before = last
 local room = limit - call('XLEN', journal)
 local time = call('TIME')

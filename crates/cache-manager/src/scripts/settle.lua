@@ -82,8 +82,8 @@ if pairs_ > 0 then
   end
 end
 
-local books = call('HMGET', clock, 'v', 's', 'w')
-local v, s, w = tonumber(books[1]) or 0, tonumber(books[2]) or 0, tonumber(books[3]) or 0
+local accounting = call('HMGET', clock, 'v', 's', 'w')
+local v, s, w = tonumber(accounting[1]) or 0, tonumber(accounting[2]) or 0, tonumber(accounting[3]) or 0
 -- Rows written around the cache may be ahead of its clock; later likes must still win against them.
 if highest > v or removed_total > 0 or settled_up_to > w then
   call('HSET', clock, 'v', max(v, highest), 's', s + removed_total, 'w', max(w, settled_up_to))

@@ -24,12 +24,12 @@ async fn repaired_beyond(house: &House, token: u64) -> u64 {
 }
 
 async fn holder(checkers: [&Program; 2]) -> (&Program, &Program) {
-    eventually(PATIENCE, "somebody in office", async || {
-        match (checkers[0].in_office().await, checkers[1].in_office().await) {
+    eventually(PATIENCE, "some leader", async || {
+        match (checkers[0].leader().await, checkers[1].leader().await) {
             (true, false) => Ok((checkers[0], checkers[1])),
             (false, true) => Ok((checkers[1], checkers[0])),
             (false, false) => Err("nobody"),
-            // Asked one after the other: the office may have changed between.
+            // Asked one after the other: the leader may have changed between.
             (true, true) => Err("both"),
         }
     })
@@ -56,7 +56,7 @@ async fn a_checker_that_was_stopped_past_its_lease_repairs_nothing_with_its_old_
     let (one, two) = (house.checker().await, house.checker().await);
     let house = Arc::new(house);
     let stop = Arc::new(AtomicBool::new(false));
-    // Something is always wrong, so that whoever is in office is always repairing.
+    // Something is always wrong, so that the leader is always repairing.
     let breaking = tokio::spawn({
         let (house, stop) = (Arc::clone(&house), Arc::clone(&stop));
         async move {
@@ -76,13 +76,14 @@ async fn a_checker_that_was_stopped_past_its_lease_repairs_nothing_with_its_old_
 
     let mut token = repaired_beyond(&house, 0).await;
     for round in 0..ROUNDS {
-        let (in_office, other) = holder([&one, &two]).await;
-        in_office.binary.pause().unwrap();
-        eventually(PATIENCE, format!("round {round}: the other takes office"), async || other.in_office().await).await;
+        let (leader, other) = holder([&one, &two]).await;
+        leader.binary.pause().unwrap();
+        eventually(PATIENCE, format!("round {round}: the other becomes leader"), async || other.leader().await).await;
         let newer = repaired_beyond(&house, token).await;
-        in_office.binary.resume().unwrap();
+        leader.binary.resume().unwrap();
         // It has its repair in hand, its token, and no idea of the time that has passed.
-        eventually(PATIENCE, "the first learns that it lost its office", async || !in_office.in_office().await).await;
+        eventually(PATIENCE, "the first learns that it is not the leader any more", async || !leader.leader().await)
+            .await;
         let repairs = repaired(&house.found().await).len();
         eventually(PATIENCE, "repairs go on", async || repaired(&house.found().await).len() > repairs + 5).await;
         token = newer;

@@ -243,10 +243,10 @@ impl Program {
     }
 
     /// Whether this checker may repair.
-    pub(crate) async fn in_office(&self) -> bool {
+    pub(crate) async fn leader(&self) -> bool {
         let (code, body) = self.check(1, true).await;
         assert_eq!(code, 200, "{body}");
-        body["in_office"] == true
+        body["leader"] == true
     }
 
     /// Checks a video.

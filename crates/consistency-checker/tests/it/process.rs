@@ -34,7 +34,7 @@ async fn it_sweeps_repairs_reports_and_ends_on_sigterm() {
     let (code, report) = server.get("/consistency/report").await;
     assert_eq!((code, &report["inconsistent"]), (200, &1.into()), "{report}");
     let (code, checked) = server.check(2, false).await;
-    assert_eq!((code, &checked["verdict"], &checked["in_office"]), (200, &"consistent".into(), &false.into()));
+    assert_eq!((code, &checked["verdict"], &checked["leader"]), (200, &"consistent".into(), &false.into()));
     let (code, text) = checker.get("/metrics").await;
     let text = text.as_str().unwrap();
     for metric in ["consistency_checked_total", "consistency_found_total", "consistency_repairs_total"] {

@@ -126,17 +126,17 @@ async fn report_only_and_dry_run_and_no_office_write_nothing() {
     let off = AutoFix { enabled: false, ..AutoFix::default() };
     let dry = AutoFix { dry_run: true, ..AutoFix::default() };
     let report_only = AutoFix { strategy: Strategy::ReportOnly, ..AutoFix::default() };
-    for (auto_fix, in_office, outcome) in [
+    for (auto_fix, leader, outcome) in [
         (off, true, "reported"),
         (dry, true, "dry_run"),
         (report_only, true, "reported"),
-        (AutoFix::default(), false, "not_in_office"),
+        (AutoFix::default(), false, "not_leader"),
     ] {
         let config = ConsistencyConfig { auto_fix, ..quick(Strategy::DatabaseFirst) };
         let checker = rig.checker_with(ConsistencyConfig { lease: Duration::from_millis(300), ..config }).await;
-        if in_office {
-            test_support::eventually(crate::rig::PATIENCE, "the office", async || {
-                checker.office().hold().await.unwrap()
+        if leader {
+            test_support::eventually(crate::rig::PATIENCE, "the leader", async || {
+                checker.leader().hold().await.unwrap()
             })
             .await;
         }
@@ -176,7 +176,7 @@ async fn a_like_that_only_the_cache_has_is_never_erased() {
     let version = state(&rig, 1, 4).await.version;
     set_pair(&rig, 1, 4, false, version.0).await;
     drop(checker);
-    let checker = second_office(&rig, Strategy::CacheFirst).await;
+    let checker = second_leader(&rig, Strategy::CacheFirst).await;
     checker.sweep(&CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!(state(&rig, 1, 2).await, cached);
     let flipped = state(&rig, 1, 4).await;
@@ -214,10 +214,10 @@ async fn a_cache_that_still_shows_a_discarded_event_forgets_it_whoever_is_believ
     }
 }
 
-async fn second_office(rig: &Rig, strategy: Strategy) -> consistency::Checker {
+async fn second_leader(rig: &Rig, strategy: Strategy) -> consistency::Checker {
     let checker = rig.checker_with(quick(strategy)).await;
     rig.redis::<()>(&format!("DEL {}", rig.lease_key())).await;
-    assert!(checker.office().hold().await.unwrap());
+    assert!(checker.leader().hold().await.unwrap());
     checker
 }
 
@@ -238,7 +238,7 @@ async fn what_is_late_or_foreign_is_reported() {
     let run = checker.sweep(&CancellationToken::new()).await.unwrap().unwrap();
     let found = rig.found().await;
     for (kind, verdict, id) in [
-        (Kind::Books, Verdict::Drift, i64::from(shard.0)),
+        (Kind::Accounting, Verdict::Drift, i64::from(shard.0)),
         (Kind::Journal, Verdict::Orphan, i64::from(shard.0)),
         (Kind::Ledger, Verdict::Stuck, 5),
     ] {
@@ -257,7 +257,7 @@ async fn what_the_cache_will_be_told_is_in_flight() {
     rig.stores.database.apply_direct(&[intent(video_pair(1, 1), Action::Unlike)], now, true).await.unwrap();
     let patient = ConsistencyConfig { stuck_after: Duration::from_secs(60), ..quick(Strategy::DatabaseFirst) };
     let patient = rig.checker_with(patient).await;
-    assert!(patient.office().hold().await.unwrap());
+    assert!(patient.leader().hold().await.unwrap());
     let outcome = patient.check(video_of(1), false).await.unwrap();
     assert_eq!(outcome.verdict, Verdict::InFlight, "{outcome:?}");
     patient.sweep(&CancellationToken::new()).await.unwrap().unwrap();
@@ -285,7 +285,7 @@ async fn what_is_pending_is_in_flight_and_later_stuck() {
     let patient =
         rig.checker_with(ConsistencyConfig { stuck_after: Duration::from_secs(60), ..quick(Strategy::DatabaseFirst) });
     let patient = patient.await;
-    assert!(patient.office().hold().await.unwrap());
+    assert!(patient.leader().hold().await.unwrap());
     let outcome = patient.check(video_of(1), false).await.unwrap();
     assert_eq!((outcome.verdict, outcome.findings.len()), (Verdict::InFlight, 1), "{outcome:?}");
     assert_eq!(outcome.findings[0].cache.unwrap().pending, Some(1));

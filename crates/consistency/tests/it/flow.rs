@@ -58,7 +58,7 @@ impl Flow {
 async fn patient(rig: &Rig) -> Checker {
     let stuck_after = ConsistencyConfig::default().stuck_after;
     let checker = rig.checker_with(ConsistencyConfig { stuck_after, ..quick(Strategy::DatabaseFirst) }).await;
-    assert!(checker.office().hold().await.unwrap());
+    assert!(checker.leader().hold().await.unwrap());
     checker
 }
 

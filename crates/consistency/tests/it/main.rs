@@ -4,7 +4,7 @@
 
 mod broken;
 mod flow;
-mod office;
+mod leader;
 mod rig;
 mod sweep;
 mod web;

@@ -58,10 +58,10 @@ impl Rig {
         Checker::new(stores(&self.redis, &self.database_url).await, config, unique_name("owner"))
     }
 
-    /// The same, in office.
+    /// The same, as the leader.
     pub(crate) async fn repairing(&self, strategy: Strategy) -> Checker {
         let checker = self.checker_with(quick(strategy)).await;
-        assert!(checker.office().hold().await.unwrap());
+        assert!(checker.leader().hold().await.unwrap());
         checker
     }
 

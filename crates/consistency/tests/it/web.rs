@@ -31,7 +31,7 @@ async fn checks_and_reports_and_refuses_nonsense() {
         assert_eq!(status, StatusCode::OK, "{body}");
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
-            (&body["verdict"], &body["resource_id"], &body["in_office"]),
+            (&body["verdict"], &body["resource_id"], &body["leader"]),
             (&verdict.into(), &1.into(), &true.into()),
             "{body}"
         );

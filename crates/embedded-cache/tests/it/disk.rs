@@ -75,8 +75,8 @@ async fn settled_files_are_deleted_and_the_bound_holds() -> Result<()> {
         if files.len() == 1 { Ok(()) } else { Err(format!("{} files", files.len())) }
     })
     .await;
-    let books = cache.shard_status().await?.pop().expect("one shard");
-    assert_eq!((books.accepted, books.settled), (versions.len() as u64, versions.len() as u64));
+    let accounting = cache.shard_status().await?.pop().expect("one shard");
+    assert_eq!((accounting.accepted, accounting.settled), (versions.len() as u64, versions.len() as u64));
     accepted(&cache, like(video_pair(1, 1))).await;
     Ok(())
 }

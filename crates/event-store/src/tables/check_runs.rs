@@ -18,7 +18,7 @@ pub enum RunStatus {
     Running,
     /// At its end.
     Finished,
-    /// Stopped by an error, or by the loss of the office.
+    /// Stopped by an error, or by the loss of the leadership.
     Aborted,
 }
 

@@ -69,7 +69,7 @@ struct Queue {
     consumers: u32,
 }
 
-/// The books of all shards together.
+/// The accounting of all shards together.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Journal {
     accepted: u64,

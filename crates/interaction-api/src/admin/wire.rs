@@ -17,7 +17,7 @@ pub(super) fn outcome(outcome: CheckOutcome) -> v1::CheckConsistencyResponse {
         resource: Some(wire_resource(outcome.resource)),
         verdict: verdict(outcome.verdict).into(),
         run_id: outcome.run_id.to_string(),
-        in_office: outcome.in_office,
+        leader: outcome.leader,
         findings: outcome.findings.into_iter().map(finding).collect(),
     }
 }
@@ -143,9 +143,9 @@ fn recorded(finding: FindingRecord) -> v1::RecordedFinding {
 }
 
 pub(super) fn stats(stats: &CacheStats) -> v1::GetCacheStatsResponse {
-    let books = |shard| {
+    let accounting = |shard| {
         let oldest_age_ms = oldest_age_ms(shard).map(|age| i64::try_from(age).unwrap_or(i64::MAX));
-        v1::ShardBooks {
+        v1::ShardAccounting {
             shard: shard.shard.0.into(),
             accepted: shard.accepted,
             settled: shard.settled,
@@ -155,7 +155,7 @@ pub(super) fn stats(stats: &CacheStats) -> v1::GetCacheStatsResponse {
     };
     v1::GetCacheStatsResponse {
         available: stats.available,
-        shards: stats.shards.iter().map(books).collect(),
+        shards: stats.shards.iter().map(accounting).collect(),
         hits: stats.reads.hits,
         misses: stats.reads.misses,
         without_cache: stats.reads.without_cache,

@@ -46,9 +46,9 @@ async fn checks_reports_and_stats_say_the_same_by_grpc_and_http() {
     }
 
     let checked = admin.check_consistency(check(1)).await.unwrap().into_inner();
-    assert_eq!((checked.verdict(), checked.in_office), (v1::ConsistencyVerdict::Consistent, false), "{checked:?}");
+    assert_eq!((checked.verdict(), checked.leader), (v1::ConsistencyVerdict::Consistent, false), "{checked:?}");
     let (code, body) = post(&server, "/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":1}").await;
-    assert_eq!((code, &body["verdict"], &body["in_office"]), (200, &"consistent".into(), &false.into()), "{body}");
+    assert_eq!((code, &body["verdict"], &body["leader"]), (200, &"consistent".into(), &false.into()), "{body}");
 
     let stats = admin.get_cache_stats(v1::GetCacheStatsRequest {}).await.unwrap().into_inner();
     let (code, body) = get(&server, "/cache/stats").await;

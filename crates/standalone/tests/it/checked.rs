@@ -31,10 +31,7 @@ async fn it_checks_itself_and_says_so() {
     .await;
     let question = "{\"resource_type\":\"video\",\"resource_id\":1}";
     let (code, body) = http::post_json(&house.http_addr(), "/consistency/check", question).await.unwrap();
-    assert!(
-        code == 200 && body.contains("\"verdict\":\"consistent\"") && body.contains("\"in_office\":true"),
-        "{body}"
-    );
+    assert!(code == 200 && body.contains("\"verdict\":\"consistent\"") && body.contains("\"leader\":true"), "{body}");
     let (code, body) = http::post_json(&house.http_addr(), "/cache/warmup", "{\"top_resources\":5}").await.unwrap();
     assert!(code == 200 && body.contains("\"counters\":1,\"counters_filled\":0"), "{body}");
     house.end(server).await;

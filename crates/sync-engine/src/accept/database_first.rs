@@ -122,7 +122,7 @@ impl Acceptor {
 
     async fn write_reserved(&self, writes: &Writes, results: &mut [LikeResult]) -> Result<(), LikeError> {
         // Before the outcome is known: a failed call may have been committed.
-        self.stores.untold.fetch_add(1, Ordering::AcqRel);
+        self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
         let now = time_of(self.stores.now());
         fail::fail_point!("accept.reserved");
         let written = self.stores.database.apply_synchronous(&writes.intents, &writes.versions, now).await;
@@ -133,7 +133,7 @@ impl Acceptor {
         let told = crate::recover::catch_up::tell_cache(&self.stores, &writes.intents, &outcomes).await;
         match &told {
             Ok(()) => {
-                self.stores.untold.fetch_sub(1, Ordering::AcqRel);
+                self.stores.pending_refreshes.fetch_sub(1, Ordering::AcqRel);
                 self.remember_answers(&writes.intents, &outcomes).await;
             }
             // It is on the list of what the cache must be told.

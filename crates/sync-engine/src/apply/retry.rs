@@ -73,7 +73,7 @@ impl Retrier {
         if !claimed.is_empty() {
             fail::fail_point!("retry.claimed", |_| Ok(0));
         }
-        // All of them together: once what was wrong is mended, a backlog goes by in few transactions.
+        // All of them together: once what was wrong is repaired, a backlog goes by in few transactions.
         let events: Vec<LikeEvent> = claimed.iter().map(|claimed| claimed.event.clone()).collect();
         let refused = Box::pin(self.applier.apply_good(&events)).await?;
         metrics::retried("completed", claimed.len() - refused.len());

@@ -82,7 +82,7 @@ pub async fn drain(stores: &Stores) -> Result<usize, RefreshError> {
 pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
     if stores.database_circuit.is_open() {
         if let Ok(_no_direct_writes) = stores.direct_gate.try_write()
-            && stores.untold.load(Ordering::Acquire) == 0
+            && stores.pending_refreshes.load(Ordering::Acquire) == 0
         {
             stores.cache_circuit.close();
         }
@@ -91,7 +91,7 @@ pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
     drain(stores).await?;
     let _no_direct_writes = stores.direct_gate.write().await;
     drain(stores).await?;
-    stores.untold.store(0, Ordering::Release);
+    stores.pending_refreshes.store(0, Ordering::Release);
     stores.cache_circuit.close();
     Ok(())
 }

@@ -141,10 +141,13 @@ impl Run {
             ensure!(cached == Some(*state), "{pair}: cached {cached:?}, model {state:?}");
         }
         let entries: usize = self.model.journal.values().map(Vec::len).sum();
-        let books = subject.cache.shard_status().await?;
-        let journal: u64 = books.iter().map(|status| status.journal_len).sum();
-        ensure!(journal == entries as u64, "{entries} entries, {books:?}");
-        ensure!(books.iter().all(|status| status.accepted - status.settled == status.journal_len), "{books:?}");
+        let accounting = subject.cache.shard_status().await?;
+        let journal: u64 = accounting.iter().map(|status| status.journal_len).sum();
+        ensure!(journal == entries as u64, "{entries} entries, {accounting:?}");
+        ensure!(
+            accounting.iter().all(|status| status.accepted - status.settled == status.journal_len),
+            "{accounting:?}"
+        );
         Ok(())
     }
 }

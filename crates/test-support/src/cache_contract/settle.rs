@@ -99,8 +99,8 @@ pub async fn entries_that_are_not_in_the_journal_lower_nothing(make: impl MakeCa
     assert_eq!(report, SettleReport::default());
     assert_eq!(subject.cached_count(pair.resource).await?.pending, 1);
     assert_eq!(subject.journal_len().await?, 1);
-    let books = subject.cache.shard_status().await?;
-    assert!(books.iter().all(|status| status.accepted - status.settled == status.journal_len), "{books:?}");
+    let accounting = subject.cache.shard_status().await?;
+    assert!(accounting.iter().all(|status| status.accepted - status.settled == status.journal_len), "{accounting:?}");
     Ok(())
 }
 

@@ -1,14 +1,13 @@
 //! The checker: what runs by itself, and what is asked for.
 
-use crate::check::Inspector;
 use crate::config::ConsistencyConfig;
 use crate::error::CheckError;
-use crate::mend::Mender;
+use crate::finding::{Finding, Verdict};
+use crate::inspect::Inspector;
 use crate::metrics;
-use crate::office::Office;
-use crate::pass::Pass;
-use crate::verdict::{Finding, Verdict};
-use chrono::{DateTime, Utc};
+use crate::repair::Repairer;
+use crate::repair::leader::Leader;
+use crate::run::pass::Pass;
 use domain::{Pair, Resource};
 use event_store::RunStatus;
 use serde::Serialize;
@@ -32,8 +31,8 @@ const PURGED: u32 = 1_000;
 pub struct Checker(Arc<Parts>);
 
 struct Parts {
-    mender: Mender,
-    office: Office,
+    repairer: Repairer,
+    leader: Leader,
     config: ConsistencyConfig,
 }
 
@@ -48,13 +47,13 @@ pub struct CheckOutcome {
     /// Its run.
     pub run_id: Uuid,
     /// Whether this process may repair.
-    pub in_office: bool,
+    pub leader: bool,
     /// Everything that is not consistent, what is in flight included.
     pub findings: Vec<Finding>,
 }
 
 impl Checker {
-    /// Not in office until it [`run`](Self::run)s. `owner` must differ between processes.
+    /// Not the leader until it [`run`](Self::run)s. `owner` must differ between processes.
     pub fn new(stores: Stores, config: ConsistencyConfig, owner: impl Into<Arc<str>>) -> Self {
         metrics::register();
         let inspector = Inspector {
@@ -63,18 +62,18 @@ impl Checker {
             stuck_after: config.stuck_after,
             confirm_after: config.confirm_after,
         };
-        let office = Office::new(stores, owner, config.lease);
-        let mender = Mender { inspector, office: office.clone(), fix: config.auto_fix };
-        Self(Arc::new(Parts { mender, office, config }))
+        let leader = Leader::new(stores, owner, config.lease);
+        let repairer = Repairer { inspector, leader: leader.clone(), fix: config.auto_fix };
+        Self(Arc::new(Parts { repairer, leader, config }))
     }
 
-    /// The office of this process.
-    pub fn office(&self) -> &Office {
-        &self.0.office
+    /// This process as a candidate.
+    pub fn leader(&self) -> &Leader {
+        &self.0.leader
     }
 
     pub(crate) fn inspector(&self) -> &Inspector {
-        &self.0.mender.inspector
+        &self.0.repairer.inspector
     }
 
     pub(crate) fn config(&self) -> &ConsistencyConfig {
@@ -82,12 +81,12 @@ impl Checker {
     }
 
     pub(crate) fn pass(&self, kind: &'static str) -> Pass {
-        Pass::new(self.0.mender.clone(), kind, self.0.config.report.max_findings)
+        Pass::new(self.0.repairer.clone(), kind, self.0.config.report.max_findings)
     }
 
-    /// Stands for office, and while in office: full sweeps, hot resources, retention. Until `stop`.
+    /// Stands for election, and while it leads: full sweeps, hot resources, retention. Until `stop`.
     pub async fn run(self, stop: CancellationToken) {
-        let office = tokio::spawn(self.0.office.clone().run(stop.clone()));
+        let leader = tokio::spawn(self.0.leader.clone().run(stop.clone()));
         let mut sweep_due = Instant::now();
         // A full sweep comes first, and looks at everything.
         let mut hot_due = Instant::now() + self.0.config.hot_data_check;
@@ -97,7 +96,7 @@ impl Checker {
                 () = tokio::time::sleep(TICK) => {}
             }
             let stores = &self.inspector().stores;
-            if self.0.office.token().is_none() || stores.cache_circuit.is_open() || stores.database_circuit.is_open() {
+            if self.0.leader.token().is_none() || stores.cache_circuit.is_open() || stores.database_circuit.is_open() {
                 continue;
             }
             if Instant::now() >= hot_due {
@@ -110,7 +109,7 @@ impl Checker {
                 // Hot resources are not left alone for as long as a sweep takes.
                 let swept = tokio::select! {
                     () = stop.cancelled() => break,
-                    swept = self.sweep_in_office(&stop) => swept,
+                    swept = self.sweep_as_leader(&stop) => swept,
                     () = self.watch_hot() => Ok(()),
                 };
                 sweep_due = match &swept {
@@ -121,13 +120,13 @@ impl Checker {
             }
         }
         // Gives the lease back.
-        let _ = office.await;
+        let _ = leader.await;
     }
 
-    async fn sweep_in_office(&self, stop: &CancellationToken) -> Result<(), CheckError> {
+    async fn sweep_as_leader(&self, stop: &CancellationToken) -> Result<(), CheckError> {
         let lost = stop.child_token();
         let watch = async {
-            while self.0.office.token().is_some() {
+            while self.0.leader.token().is_some() {
                 tokio::time::sleep(TICK).await;
             }
             lost.cancel();
@@ -186,8 +185,8 @@ impl Checker {
         self.0.config.auto_fix.effective() != crate::Strategy::ReportOnly && !self.0.config.auto_fix.dry_run
     }
 
-    /// Compares one resource: its counters, and the cached pairs of its latest likers. Repairs as configured, if in
-    /// office and not `dry_run`.
+    /// Compares one resource: its counters, and the cached pairs of its latest likers. Repairs as configured, if
+    /// this process is the leader and not `dry_run`.
     pub async fn check(&self, resource: Resource, dry_run: bool) -> Result<CheckOutcome, CheckError> {
         let mut pass = self.pass("demand").dry(dry_run);
         let likers = self.inspector().stores.database.list_likers(resource, SAMPLE, None).await?;
@@ -207,8 +206,8 @@ impl Checker {
             Verdict::Drift => 6,
         };
         let verdict = findings.iter().max_by_key(|one| worst(one)).map_or(Verdict::Consistent, |one| one.verdict);
-        let in_office = self.0.office.token().is_some();
-        Ok(CheckOutcome { resource, verdict, run_id: pass.run.id, in_office, findings })
+        let leader = self.0.leader.token().is_some();
+        Ok(CheckOutcome { resource, verdict, run_id: pass.run.id, leader, findings })
     }
 
     /// One bounded step of forgetting old reports.
@@ -216,12 +215,5 @@ impl Checker {
         let before = self.inspector().wall_clock() - self.0.config.report.retention;
         self.inspector().stores.database.purge_reports(before, PURGED).await?;
         Ok(())
-    }
-}
-
-impl Inspector {
-    /// For reports only; never compared with versions.
-    pub(crate) fn wall_clock(&self) -> DateTime<Utc> {
-        DateTime::from(std::time::SystemTime::now())
     }
 }

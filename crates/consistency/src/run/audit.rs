@@ -1,8 +1,8 @@
 //! A full sweep for somebody who waits for it: it begins at the beginning, says how far it is, and hands over every finding.
 
-use crate::checker::Checker;
 use crate::error::CheckError;
-use crate::verdict::Finding;
+use crate::finding::Finding;
+use crate::run::checker::Checker;
 use event_store::{RunRecord, RunStatus};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,24 +29,24 @@ impl Checker {
     /// Compares everything, as [`sweep`](Self::sweep) does, but is continued by nobody; `None` if it was stopped.
     ///
     /// `each` gets what was found since it was last called, what is in flight included: a resource that is in flight
-    /// may come several times. If `insist`, repairs are made whoever has the office (see
-    /// [`Office::insist`](crate::office::Office::insist)); the token is renewed as long as this runs.
+    /// may come several times. If `take_over`, repairs are made whoever leads (see
+    /// [`Leader::take_over`](crate::repair::leader::Leader::take_over)); the token is renewed as long as this runs.
     pub async fn audit(
         &self,
-        insist: bool,
+        take_over: bool,
         stop: &CancellationToken,
         mut each: impl FnMut(Progress, Vec<Finding>),
     ) -> Result<Option<RunRecord>, CheckError> {
-        let mut pass = self.pass("audit").dry(!insist).listening();
+        let mut pass = self.pass("audit").dry(!take_over).listening();
         let mut position = self.beginning(&pass).await?;
         pass.save(RunStatus::Running).await?;
-        let mut insisted: Option<Instant> = None;
+        let mut took_over: Option<Instant> = None;
         loop {
             let began = Instant::now();
-            let stale = insisted.is_none_or(|at| at.elapsed() > self.config().lease / 3);
-            if insist && (stale || self.office().token().is_none()) {
-                self.office().insist().await?;
-                insisted = Some(began);
+            let stale = took_over.is_none_or(|at| at.elapsed() > self.config().lease / 3);
+            if take_over && (stale || self.leader().token().is_none()) {
+                self.leader().take_over().await?;
+                took_over = Some(began);
             }
             let (phase, checked) = (position.phase(), pass.run.checked);
             let more = self.step(&mut position, &mut pass).await?;
@@ -76,11 +76,11 @@ impl Checker {
         }
     }
 
-    /// [`check`](Self::check) that repairs whoever has the office.
+    /// [`check`](Self::check) that repairs whoever has the leader.
     pub async fn repair(&self, resource: domain::Resource) -> Result<crate::CheckOutcome, CheckError> {
         let mut outcome = None;
         for _ in 0..TRIES {
-            self.office().insist().await?;
+            self.leader().take_over().await?;
             let checked = self.check(resource, false).await?;
             let fenced =
                 checked.findings.iter().any(|one| one.repair.as_ref().is_some_and(|note| note.outcome == "fenced"));
@@ -88,7 +88,7 @@ impl Checker {
             if !fenced {
                 break;
             }
-            // The one in office has just taken a newer token; it is done with it soon.
+            // The leader has just taken a newer token; it is done with it soon.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         match outcome {

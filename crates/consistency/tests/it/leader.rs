@@ -17,16 +17,16 @@ async fn the_office_is_held_by_one_and_lost_cleanly() {
     rig.settled().await;
     let brief = ConsistencyConfig { lease: Duration::from_millis(600), ..quick(Strategy::DatabaseFirst) };
     let (one, two) = (rig.checker_with(brief.clone()).await, rig.checker_with(brief).await);
-    assert!(one.office().hold().await.unwrap());
-    assert!(!two.office().hold().await.unwrap());
-    let old = one.office().token().unwrap();
-    assert!(one.office().hold().await.unwrap());
-    assert_eq!(one.office().token(), Some(old), "renewed, the same term");
+    assert!(one.leader().hold().await.unwrap());
+    assert!(!two.leader().hold().await.unwrap());
+    let old = one.leader().token().unwrap();
+    assert!(one.leader().hold().await.unwrap());
+    assert_eq!(one.leader().token(), Some(old), "renewed, the same term");
 
     // The first one sleeps past its lease, as if stopped, with its token in hand.
-    eventually(PATIENCE, "the second takes office", async || two.office().hold().await.unwrap()).await;
-    assert_eq!(one.office().token(), None, "its own clock told it");
-    let new = two.office().token().unwrap();
+    eventually(PATIENCE, "the second becomes leader", async || two.leader().hold().await.unwrap()).await;
+    assert_eq!(one.leader().token(), None, "its own clock told it");
+    let new = two.leader().token().unwrap();
     assert!(new > old);
 
     let now = chrono::DateTime::from(std::time::SystemTime::now());
@@ -37,7 +37,7 @@ async fn the_office_is_held_by_one_and_lost_cleanly() {
     let stored = StoredCount { count: 7, revision: 1, ..StoredCount::default() };
     let repair = CountRepair { resource: video_of(1), seen, stored, abandoned: false };
     assert_eq!(rig.stores.cache.repair_count(&repair, old).await.unwrap(), RepairOutcome::Fenced);
-    assert!(!one.office().hold().await.unwrap());
+    assert!(!one.leader().hold().await.unwrap());
     assert!(matches!(database.repair_count(video_of(1), 0, new, now).await.unwrap(), Fenced::Done(_)));
 }
 
@@ -50,10 +50,10 @@ async fn a_checker_that_stops_gives_the_office_back_and_another_goes_on() {
     let stop = CancellationToken::new();
     let one = rig.checker_with(config.clone()).await;
     let running = tokio::spawn(one.clone().run(stop.clone()));
-    eventually(PATIENCE, "in office", async || one.office().token()).await;
+    eventually(PATIENCE, "leader", async || one.leader().token()).await;
     stop.cancel();
     running.await.unwrap();
-    assert_eq!(one.office().token(), None);
+    assert_eq!(one.leader().token(), None);
 
     // By itself: a drift is found among the hot resources and repaired.
     let two = rig.checker_with(config).await;

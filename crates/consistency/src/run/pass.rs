@@ -1,9 +1,9 @@
 //! One run: counts what it compared, repairs, and writes everything down.
 
 use crate::error::CheckError;
-use crate::mend::Mender;
+use crate::finding::{Finding, RepairNote, Subject};
 use crate::metrics;
-use crate::verdict::{Finding, RepairNote, Subject};
+use crate::repair::Repairer;
 use chrono::{DateTime, Utc};
 use domain::LikeEvent;
 use event_store::{FindingRecord, RunRecord, RunStatus};
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 /// A run that is not at its end.
 pub(crate) struct Pass {
-    mender: Mender,
+    repairer: Repairer,
     kind: &'static str,
     pub(crate) run: RunRecord,
     max_findings: u32,
@@ -23,20 +23,20 @@ pub(crate) struct Pass {
 }
 
 impl Pass {
-    pub(crate) fn new(mender: Mender, kind: &'static str, max_findings: u32) -> Self {
+    pub(crate) fn new(repairer: Repairer, kind: &'static str, max_findings: u32) -> Self {
         let run = RunRecord {
             id: Uuid::now_v7(),
             kind: kind.to_owned(),
-            strategy: mender.fix.effective().name().to_owned(),
+            strategy: repairer.fix.effective().name().to_owned(),
             status: RunStatus::Running.name().to_owned(),
-            started_at: mender.inspector.wall_clock(),
+            started_at: repairer.inspector.wall_clock(),
             finished_at: None,
             checked: 0,
             inconsistent: 0,
             repaired: 0,
             coverage: None,
         };
-        Self { mender, kind, run, max_findings, dry_run: false, in_flight: 0, heard: None }
+        Self { repairer, kind, run, max_findings, dry_run: false, in_flight: 0, heard: None }
     }
 
     /// Only says what would be done.
@@ -85,14 +85,14 @@ impl Pass {
         let (kind, verdict) = (finding.kind.name(), finding.verdict.name());
         metrics::found(finding.kind, finding.verdict);
         let written = self.run.inconsistent <= i64::from(self.max_findings);
-        let database = self.mender.inspector.stores.database.clone();
-        let mut record = record_of(&finding, self.run.id, self.mender.inspector.wall_clock());
+        let database = self.repairer.inspector.stores.database.clone();
+        let mut record = record_of(&finding, self.run.id, self.repairer.inspector.wall_clock());
         if written {
             // Before the repair: what is repaired and then forgotten would be the worse mistake.
             database.record_finding(&record).await?;
         }
-        let repair = self.mender.mend(&finding, event, self.dry_run).await?;
-        metrics::mended(&repair);
+        let repair = self.repairer.repair_finding(&finding, event, self.dry_run).await?;
+        metrics::repaired(&repair);
         let repaired = repair.outcome == "repaired";
         self.run.repaired += i64::from(repaired);
         tracing::warn!(
@@ -106,7 +106,7 @@ impl Pass {
         finding.repair = Some(repair);
         if written {
             record.details = details(&finding);
-            record.repaired_at = repaired.then(|| self.mender.inspector.wall_clock());
+            record.repaired_at = repaired.then(|| self.repairer.inspector.wall_clock());
             database.record_repair(&record).await?;
         }
         self.hear(&finding);
@@ -121,13 +121,13 @@ impl Pass {
 
     /// Writes down how far it is.
     pub(crate) async fn save(&self, status: RunStatus) -> Result<(), CheckError> {
-        let strategy = self.mender.fix.effective().name();
-        self.mender.inspector.stores.database.save_run(&self.run, self.kind, strategy, status).await?;
+        let strategy = self.repairer.fix.effective().name();
+        self.repairer.inspector.stores.database.save_run(&self.run, self.kind, strategy, status).await?;
         Ok(())
     }
 
     pub(crate) async fn finish(&mut self, status: RunStatus) -> Result<(), CheckError> {
-        self.run.finished_at = Some(self.mender.inspector.wall_clock());
+        self.run.finished_at = Some(self.repairer.inspector.wall_clock());
         status.name().clone_into(&mut self.run.status);
         self.save(status).await
     }

@@ -5,13 +5,13 @@
 //! | `GET /consistency/report?hours=24` | [`Report`](crate::Report) as JSON, or as a page for who accepts `text/html`; hours 1 to 720 |
 //! | `POST /consistency/check {"resource_type": "video", "resource_id": 123, "dry_run": false}` | [`CheckOutcome`](crate::CheckOutcome) |
 //!
-//! A process that is not in office checks and repairs nothing: `"in_office": false`. Errors are plain text, which the ops
+//! A process that is not the leader checks and repairs nothing: `"leader": false`. Errors are plain text, which the ops
 //! server makes JSON of: 400 for a body or a query that makes no sense, 503 while a store is away.
 
+use super::html;
 use crate::body::Body;
-use crate::checker::Checker;
 use crate::error::CheckError;
-use crate::page;
+use crate::run::checker::Checker;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Query, State};
@@ -51,7 +51,7 @@ async fn report(
     };
     let report = checker.report(hours).await.map_err(failed)?;
     let answer = if prefers_html(&headers) {
-        Html(page::html(&report)).into_response()
+        Html(html::page(&report)).into_response()
     } else {
         axum::Json(report).into_response()
     };

@@ -13,7 +13,7 @@ background:#4a7fb5;min-width:1px}.bar.bad{background:#c0392b}small{color:#555}\
 .good{color:#6fce86}.bad{color:#ff8a80}}";
 
 /// The page of a report.
-pub(crate) fn html(report: &Report) -> String {
+pub(crate) fn page(report: &Report) -> String {
     let mut page = format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width\"><title>Consistency, last {hours} h</title><style>{STYLE}</style></head><body>\
@@ -211,14 +211,14 @@ mod tests {
             latest_runs: Vec::new(),
             latest_findings: Vec::new(),
         };
-        let page = html(&report);
+        let html = page(&report);
         for shown in ["1234567", "99.9999%", "7.0 nines", "video:1", "&lt;script&gt;", "100.0000%", "1970-01-01 00"] {
-            assert!(page.contains(shown), "{shown}: {page}");
+            assert!(html.contains(shown), "{shown}: {html}");
         }
         for never in ["<script", "http:", "https:", "src="] {
-            assert!(!page.contains(never), "{never}: {page}");
+            assert!(!html.contains(never), "{never}: {html}");
         }
         report.consistency_rate = None;
-        assert!(html(&report).contains("nothing compared"));
+        assert!(page(&report).contains("nothing compared"));
     }
 }

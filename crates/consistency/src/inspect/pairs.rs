@@ -1,22 +1,22 @@
 //! Pairs: rows against history, cached pairs against rows, history against the ledger.
 
-use crate::check::Inspector;
 use crate::error::CheckError;
-use crate::untold::Untold;
-use crate::verdict::{Finding, Kind, Side, Subject, Verdict, judge_pair};
+use crate::finding::{Finding, Kind, Side, Subject, Verdict, judge_pair};
+use crate::inspect::Inspector;
+use crate::inspect::pending_refreshes::PendingRefreshes;
 use domain::{Action, Pair, PairState, Version};
 use event_store::{Behavior, EventFilter, EventStatus};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct PairSight {
+struct PairObservation {
     pair: Pair,
     cached: Option<PairState>,
     row: PairState,
     verdict: Verdict,
 }
 
-impl PairSight {
+impl PairObservation {
     fn finding(&self) -> Finding {
         let detail = match self.verdict {
             Verdict::Missing => "the cache accepted what neither row, journal nor ledger has",
@@ -74,67 +74,71 @@ impl Inspector {
     /// Cached pairs against their rows.
     pub(crate) async fn pairs(&self, pairs: &[Pair]) -> Result<Vec<Finding>, CheckError> {
         let mut suspects = self.look_at_pairs(pairs).await?;
-        suspects.retain(|sight| sight.verdict != Verdict::Consistent);
+        suspects.retain(|observation| observation.verdict != Verdict::Consistent);
         if suspects.is_empty() {
             return Ok(Vec::new());
         }
         tokio::time::sleep(self.confirm_after).await;
-        let stale = suspects.iter().any(|sight| sight.verdict == Verdict::Stale);
-        let untold = if stale { self.untold().await? } else { Untold::default() };
-        let again: Vec<Pair> = suspects.iter().map(|sight| sight.pair).collect();
+        let stale = suspects.iter().any(|observation| observation.verdict == Verdict::Stale);
+        let pending_refreshes = if stale { self.pending_refreshes().await? } else { PendingRefreshes::default() };
+        let again: Vec<Pair> = suspects.iter().map(|observation| observation.pair).collect();
         let mut findings = Vec::new();
-        for (first, mut sight) in suspects.into_iter().zip(self.look_at_pairs(&again).await?) {
-            if sight.verdict == Verdict::Consistent {
+        for (first, mut observation) in suspects.into_iter().zip(self.look_at_pairs(&again).await?) {
+            if observation.verdict == Verdict::Consistent {
                 continue;
             }
-            if sight != first {
-                sight.verdict = Verdict::InFlight;
-            } else if sight.verdict == Verdict::Missing {
-                sight.verdict = self.ahead(&sight).await?;
-            } else if sight.verdict == Verdict::Stale && untold.has(sight.pair.resource) {
-                sight.verdict = Verdict::InFlight;
+            if observation != first {
+                observation.verdict = Verdict::InFlight;
+            } else if observation.verdict == Verdict::Missing {
+                observation.verdict = self.ahead(&observation).await?;
+            } else if observation.verdict == Verdict::Stale && pending_refreshes.has(observation.pair.resource) {
+                observation.verdict = Verdict::InFlight;
             }
-            if sight.verdict != Verdict::Consistent {
-                findings.push(sight.finding());
+            if observation.verdict != Verdict::Consistent {
+                findings.push(observation.finding());
             }
         }
         Ok(findings)
     }
 
-    async fn look_at_pairs(&self, pairs: &[Pair]) -> Result<Vec<PairSight>, CheckError> {
+    async fn look_at_pairs(&self, pairs: &[Pair]) -> Result<Vec<PairObservation>, CheckError> {
         let cached = self.stores.cache.states(pairs).await?;
         let rows = self.stores.database.load_states(pairs).await?;
-        let sight = |((pair, cached), row): ((&Pair, Option<PairState>), PairState)| PairSight {
+        let observation = |((pair, cached), row): ((&Pair, Option<PairState>), PairState)| PairObservation {
             pair: *pair,
             cached,
             row,
             verdict: judge_pair(cached, row),
         };
-        Ok(pairs.iter().zip(cached).zip(rows).map(sight).collect())
+        Ok(pairs.iter().zip(cached).zip(rows).map(observation).collect())
     }
 
     /// Why a cached pair is newer than its row.
-    async fn ahead(&self, sight: &PairSight) -> Result<Verdict, CheckError> {
-        let Some(PairState { version, .. }) = sight.cached else { return Ok(Verdict::Consistent) };
-        let shard = self.shards.of(sight.pair.resource);
+    async fn ahead(&self, observation: &PairObservation) -> Result<Verdict, CheckError> {
+        let Some(PairState { version, .. }) = observation.cached else { return Ok(Verdict::Consistent) };
+        let shard = self.shards.of(observation.pair.resource);
         let page = self.stores.cache.journal_page(shard, Version(version.0 - 1), 1).await?;
         if page.iter().any(|entry| entry.version == version) {
             let old = self.stores.now().since(version) > self.stuck_after;
             return Ok(if old { Verdict::Stuck } else { Verdict::InFlight });
         }
         for status in [EventStatus::Failed, EventStatus::Processing, EventStatus::Dead, EventStatus::Pending] {
-            if self.ledger_has(status, sight.pair, version).await? {
+            if self.ledger_has(status, observation.pair, version).await? {
                 return Ok(Verdict::Stuck);
             }
         }
-        if self.ledger_has(EventStatus::Discarded, sight.pair, version).await? {
+        if self.ledger_has(EventStatus::Discarded, observation.pair, version).await? {
             // On the list of what the cache is told, from the moment of the discard on.
-            let untold = self.untold().await?;
-            return Ok(if untold.has(sight.pair.resource) { Verdict::InFlight } else { Verdict::Drift });
+            let pending_refreshes = self.pending_refreshes().await?;
+            return Ok(if pending_refreshes.has(observation.pair.resource) {
+                Verdict::InFlight
+            } else {
+                Verdict::Drift
+            });
         }
         // Between the looks at row and journal it may have been committed and settled.
-        let now = self.look_at_pairs(&[sight.pair]).await?;
-        Ok(if now.first() == Some(sight) { Verdict::Missing } else { Verdict::InFlight })
+        let now = self.look_at_pairs(&[observation.pair]).await?;
+        Ok(if now.first() == Some(observation) { Verdict::Missing } else { Verdict::InFlight })
     }
 
     pub(crate) async fn ledger_has(

@@ -1,4 +1,4 @@
-//! Books, journal pages, leases.
+//! Accounting, journal pages, leases.
 
 use super::{MakeCache, Subject, like, roomy_rules, settled, stored, unlike};
 use crate::build::video_pair;
@@ -9,12 +9,12 @@ use domain::{ShardCount, ShardId, Version};
 use std::time::Duration;
 
 /// One status per shard, all zero, with the time.
-pub async fn an_empty_cache_has_empty_books(make: impl MakeCache) -> Result<()> {
+pub async fn an_empty_cache_has_empty_accounting(make: impl MakeCache) -> Result<()> {
     let subject = Subject::new(make).await;
-    let books = subject.cache.shard_status().await?;
-    let shards: Vec<_> = books.iter().map(|status| status.shard).collect();
+    let accounting = subject.cache.shard_status().await?;
+    let shards: Vec<_> = accounting.iter().map(|status| status.shard).collect();
     assert_eq!(shards, subject.rules.shards.all().collect::<Vec<_>>());
-    for status in books {
+    for status in accounting {
         assert_eq!((status.accepted, status.settled, status.journal_len, status.oldest), (0, 0, 0, None));
         assert_eq!(status.settled_up_to, Version::ZERO);
         ensure!(status.now > Version(1_600_000_000_000_000), "the clock says {}", status.now);
@@ -23,7 +23,7 @@ pub async fn an_empty_cache_has_empty_books(make: impl MakeCache) -> Result<()> 
 }
 
 /// accepted - settled = journal length at every look, while likes come and settlements go.
-pub async fn the_books_agree_under_concurrency(make: impl MakeCache) -> Result<()> {
+pub async fn the_accounting_agrees_under_concurrency(make: impl MakeCache) -> Result<()> {
     const USERS: i64 = 8;
     const LIKES: i64 = 40;
     let subject = Subject::new(make).await;
@@ -53,9 +53,9 @@ pub async fn the_books_agree_under_concurrency(make: impl MakeCache) -> Result<(
     let (u1, u2, u3, u4) = (user(1), user(2), user(3), user(4));
     let (u5, u6, u7, u8) = (user(5), user(6), user(7), user(USERS));
     tokio::try_join!(u1, u2, u3, u4, u5, u6, u7, u8, watch)?;
-    let books = subject.cache.shard_status().await?;
+    let accounting = subject.cache.shard_status().await?;
     let (accepted, settled): (u64, u64) =
-        books.iter().fold((0, 0), |(a, s), status| (a + status.accepted, s + status.settled));
+        accounting.iter().fold((0, 0), |(a, s), status| (a + status.accepted, s + status.settled));
     ensure!(accepted > 0 && settled > 0 && accepted > settled, "{accepted} accepted, {settled} settled");
     // What the counters call pending is what the journals hold.
     let resources: Vec<_> = (1..=7).map(|id| video_pair(1, id).resource).collect();

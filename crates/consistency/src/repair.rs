@@ -1,12 +1,14 @@
 //! Repairs. Each is one atomic write that carries what was seen and the fencing token; none is needed for correctness of
 //! the others, so stopping anywhere is harmless.
 
-use crate::check::Inspector;
+pub mod leader;
+
 use crate::config::{AutoFix, Strategy};
 use crate::error::CheckError;
-use crate::office::Office;
-use crate::pairs::action_of;
-use crate::verdict::{Finding, Kind, RepairNote, Side, Subject, Verdict, judge_stored};
+use crate::finding::{Finding, Kind, RepairNote, Side, Subject, Verdict, judge_stored};
+use crate::inspect::Inspector;
+use crate::inspect::pairs::action_of;
+use crate::repair::leader::Leader;
 use domain::cache::{CountRepair, PairRepair, RepairOutcome, SettledResource, Settlement};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
 use event_store::{Applied, EventStatus, Fenced};
@@ -14,19 +16,19 @@ use uuid::Uuid;
 
 /// Repairs what an [`Inspector`] found.
 #[derive(Clone)]
-pub(crate) struct Mender {
+pub(crate) struct Repairer {
     pub(crate) inspector: Inspector,
-    pub(crate) office: Office,
+    pub(crate) leader: Leader,
     pub(crate) fix: AutoFix,
 }
 
-type Mended = Result<RepairNote, CheckError>;
+type RepairResult = Result<RepairNote, CheckError>;
 
 fn note(action: &'static str, outcome: &'static str, before: Option<Side>, after: Option<Side>) -> RepairNote {
     RepairNote { action, outcome, before, after, token: None }
 }
 
-impl Mender {
+impl Repairer {
     /// What would be done about a finding; none if that is another part's work, or a person's.
     fn action(&self, finding: &Finding) -> Option<&'static str> {
         Some(match (finding.kind, finding.verdict) {
@@ -42,15 +44,20 @@ impl Mender {
     }
 
     /// Repairs one finding as configured; the note is also given where nothing was to be done.
-    pub(crate) async fn mend(&self, finding: &Finding, event: Option<&LikeEvent>, dry_run: bool) -> Mended {
+    pub(crate) async fn repair_finding(
+        &self,
+        finding: &Finding,
+        event: Option<&LikeEvent>,
+        dry_run: bool,
+    ) -> RepairResult {
         let Some(action) = self.action(finding).filter(|_| self.fix.effective() != Strategy::ReportOnly) else {
             return Ok(note("none", "reported", None, None));
         };
         if dry_run || self.fix.dry_run {
             return Ok(note(action, "dry_run", finding.cache, finding.stored));
         }
-        let Some(token) = self.office.token() else { return Ok(note(action, "not_in_office", None, None)) };
-        let mut mended = match (action, finding.subject) {
+        let Some(token) = self.leader.token() else { return Ok(note(action, "not_leader", None, None)) };
+        let mut repaired = match (action, finding.subject) {
             ("recount", Subject::Resource(resource)) => self.recount(resource, token).await?,
             ("settle" | "cached_count", Subject::Resource(resource)) => {
                 self.cached_count(finding, resource, token).await?
@@ -61,11 +68,11 @@ impl Mender {
             ("settle_entry", Subject::Pair(pair)) => self.settle_entry(finding, pair).await?,
             _ => note("none", "reported", None, None),
         };
-        mended.token = Some(token);
-        if mended.outcome == "fenced" {
-            self.office.lost();
+        repaired.token = Some(token);
+        if repaired.outcome == "fenced" {
+            self.leader.lost();
         }
-        Ok(mended)
+        Ok(repaired)
     }
 
     async fn settle_count(&self, resource: Resource, stored: StoredCount) -> Result<(), CheckError> {
@@ -74,7 +81,7 @@ impl Mender {
         Ok(())
     }
 
-    async fn recount(&self, resource: Resource, token: u64) -> Mended {
+    async fn recount(&self, resource: Resource, token: u64) -> RepairResult {
         let seen = self.inspector.look(resource).await?;
         let above = seen.cached.map_or(0, |cached| cached.stored_revision);
         let now = self.inspector.wall_clock();
@@ -88,7 +95,7 @@ impl Mender {
         }
     }
 
-    async fn cached_count(&self, finding: &Finding, resource: Resource, token: u64) -> Mended {
+    async fn cached_count(&self, finding: &Finding, resource: Resource, token: u64) -> RepairResult {
         // Seen anew: what was found may be repaired already, by settling or by the recount just before.
         let seen = self.inspector.look(resource).await?;
         let Some(cached) = seen.cached else { return Ok(note("cached_count", "changed", None, None)) };
@@ -117,7 +124,7 @@ impl Mender {
         Ok(self.inspector.stores.database.load_counts(&[resource]).await?.first().copied().unwrap_or_default())
     }
 
-    async fn cached_pair(&self, finding: &Finding, pair: Pair, token: u64) -> Mended {
+    async fn cached_pair(&self, finding: &Finding, pair: Pair, token: u64) -> RepairResult {
         let (Some(cache), Some(_)) = (finding.cache, finding.stored) else {
             return Ok(note("cached_pair", "changed", None, None));
         };
@@ -141,7 +148,7 @@ impl Mender {
     }
 
     /// `cache_first`: what the cache says becomes a row.
-    async fn row(&self, finding: &Finding, pair: Pair, token: u64) -> Mended {
+    async fn row(&self, finding: &Finding, pair: Pair, token: u64) -> RepairResult {
         let Some(cache) = finding.cache else { return Ok(note("row", "changed", None, None)) };
         let row = self.row_of(pair).await?;
         let seen = state_of(cache);
@@ -160,14 +167,14 @@ impl Mender {
     }
 
     /// A row or a history that lacks an event gets it again.
-    async fn restore(&self, finding: &Finding, pair: Pair, event: Option<&LikeEvent>, token: u64) -> Mended {
+    async fn restore(&self, finding: &Finding, pair: Pair, event: Option<&LikeEvent>, token: u64) -> RepairResult {
         let Some(event) = event.filter(|event| event.pair() == pair) else {
             return Ok(note("restore", "reported", None, None));
         };
         self.apply("restore", event.clone(), finding.cache, token).await
     }
 
-    async fn apply(&self, action: &'static str, event: LikeEvent, before: Option<Side>, token: u64) -> Mended {
+    async fn apply(&self, action: &'static str, event: LikeEvent, before: Option<Side>, token: u64) -> RepairResult {
         let pair = event.pair();
         let stores = &self.inspector.stores;
         match stores.database.restore(std::slice::from_ref(&event), token, self.inspector.wall_clock()).await? {
@@ -186,7 +193,7 @@ impl Mender {
         }
     }
 
-    async fn settle_entry(&self, finding: &Finding, pair: Pair) -> Mended {
+    async fn settle_entry(&self, finding: &Finding, pair: Pair) -> RepairResult {
         let Some(version) = finding.cache.and_then(|side| side.version) else {
             return Ok(note("settle_entry", "changed", None, None));
         };

@@ -23,8 +23,8 @@ pub enum Kind {
     Ledger,
     /// An entry of a journal.
     Journal,
-    /// A shard's books.
-    Books,
+    /// A shard's accounting.
+    Accounting,
 }
 
 impl Kind {
@@ -37,7 +37,7 @@ impl Kind {
         Self::CachedPair,
         Self::Ledger,
         Self::Journal,
-        Self::Books,
+        Self::Accounting,
     ];
 
     /// As stored.
@@ -50,7 +50,7 @@ impl Kind {
             Self::CachedPair => "cached_pair",
             Self::Ledger => "ledger",
             Self::Journal => "journal",
-            Self::Books => "books",
+            Self::Accounting => "accounting",
         }
     }
 }
@@ -162,7 +162,7 @@ impl From<i64> for Side {
 pub struct RepairNote {
     /// What was done.
     pub action: &'static str,
-    /// `repaired`, `changed` (not as it was seen any more), `fenced`, `dry_run`, `not_in_office`, `reported`.
+    /// `repaired`, `changed` (not as it was seen any more), `fenced`, `dry_run`, `not_leader`, `reported`.
     pub outcome: &'static str,
     /// The repaired side before.
     pub before: Option<Side>,

@@ -1,11 +1,11 @@
 //! The full sweep: step by step through journals, ledger, history and counters, at a bounded rate. Its position is kept
-//! in the database after every step, so whoever is in office goes on where the last one stopped.
+//! in the database after every step, so the next leader goes on where the last one stopped.
 
-use crate::checker::Checker;
 use crate::error::CheckError;
+use crate::finding::Verdict;
 use crate::metrics;
-use crate::pass::Pass;
-use crate::verdict::Verdict;
+use crate::run::checker::Checker;
+use crate::run::pass::Pass;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, ShardId};
 use event_store::{Behavior, RunRecord, RunStatus};
@@ -167,21 +167,21 @@ impl Checker {
         Ok(true)
     }
 
-    /// Books, old entries, and ledger rows that nobody takes up.
+    /// Accounting, old entries, and ledger rows that nobody takes up.
     async fn journals(&self, pass: &mut Pass) -> Result<(), CheckError> {
         let inspector = self.inspector();
-        let (status, wrong) = inspector.books().await?;
+        let (status, wrong) = inspector.accounting().await?;
         pass.compared(status.len());
         pass.take(wrong).await?;
-        for books in &status {
-            let old = inspector.old_entries(books).await?;
+        for accounting in &status {
+            let old = inspector.old_entries(accounting).await?;
             pass.compared(old.len());
             pass.take(old).await?;
         }
         let due = inspector.wall_clock() - self.config().stuck_after;
         let late = inspector.stores.database.late_events(due, LATE_EVENTS).await?;
         pass.compared(late.len());
-        pass.take(late.iter().map(crate::verdict::late_finding).collect()).await?;
+        pass.take(late.iter().map(crate::finding::late_finding).collect()).await?;
         Ok(())
     }
 
@@ -206,7 +206,7 @@ impl Checker {
         pass.compared(step.len());
         for audit in step.iter().filter(|audit| !audit.in_history) {
             let event = &audit.entry.event;
-            pass.take_with(crate::verdict::history_finding(event), Some(event)).await?;
+            pass.take_with(crate::finding::history_finding(event), Some(event)).await?;
         }
         let full = step.len() as u64 >= u64::from(limit);
         Ok(step.last().map(|audit| audit.entry.event.intent.id).filter(|_| full))

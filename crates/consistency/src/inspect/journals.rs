@@ -1,8 +1,8 @@
-//! Journals: their books, and what is in them for too long.
+//! Journals: their accounting, and what is in them for too long.
 
-use crate::check::Inspector;
 use crate::error::CheckError;
-use crate::verdict::{Finding, Kind, Side, Subject, Verdict};
+use crate::finding::{Finding, Kind, Side, Subject, Verdict};
+use crate::inspect::Inspector;
 use domain::Version;
 use domain::cache::ShardStatus;
 use domain::codec::EncodedEvent;
@@ -18,17 +18,17 @@ const PAGE: usize = 1_000;
 
 impl Inspector {
     /// Conservation per shard; read in one transaction, so it holds at any moment.
-    pub(crate) async fn books(&self) -> Result<(Vec<ShardStatus>, Vec<Finding>), CheckError> {
+    pub(crate) async fn accounting(&self) -> Result<(Vec<ShardStatus>, Vec<Finding>), CheckError> {
         let status = self.stores.cache.shard_status().await?;
-        let wrong = status.iter().filter_map(|books| {
-            let pending = books.accepted.cast_signed() - books.settled.cast_signed();
-            (pending != books.journal_len.cast_signed()).then(|| Finding {
-                kind: Kind::Books,
+        let wrong = status.iter().filter_map(|accounting| {
+            let pending = accounting.accepted.cast_signed() - accounting.settled.cast_signed();
+            (pending != accounting.journal_len.cast_signed()).then(|| Finding {
+                kind: Kind::Accounting,
                 verdict: Verdict::Drift,
-                subject: Subject::Shard { shard: books.shard },
+                subject: Subject::Shard { shard: accounting.shard },
                 cache: Some(pending.into()),
-                stored: Some(books.journal_len.cast_signed().into()),
-                detail: format!("{} accepted, {} settled", books.accepted, books.settled),
+                stored: Some(accounting.journal_len.cast_signed().into()),
+                detail: format!("{} accepted, {} settled", accounting.accepted, accounting.settled),
                 repair: None,
             })
         });
@@ -52,24 +52,24 @@ impl Inspector {
     }
 
     /// Entries older than the limit.
-    pub(crate) async fn old_entries(&self, books: &ShardStatus) -> Result<Vec<Finding>, CheckError> {
-        if books.oldest_age().is_none_or(|age| age <= self.stuck_after) {
+    pub(crate) async fn old_entries(&self, accounting: &ShardStatus) -> Result<Vec<Finding>, CheckError> {
+        if accounting.oldest_age().is_none_or(|age| age <= self.stuck_after) {
             return Ok(Vec::new());
         }
-        let page = self.stores.cache.journal_page(books.shard, Version::ZERO, ENTRIES).await?;
+        let page = self.stores.cache.journal_page(accounting.shard, Version::ZERO, ENTRIES).await?;
         let mut findings = Vec::new();
-        for entry in page.iter().filter(|entry| books.now.since(entry.version) > self.stuck_after) {
-            findings.push(self.old_entry(books, entry).await?);
+        for entry in page.iter().filter(|entry| accounting.now.since(entry.version) > self.stuck_after) {
+            findings.push(self.old_entry(accounting, entry).await?);
         }
         Ok(findings)
     }
 
-    async fn old_entry(&self, books: &ShardStatus, entry: &EncodedEvent) -> Result<Finding, CheckError> {
+    async fn old_entry(&self, accounting: &ShardStatus, entry: &EncodedEvent) -> Result<Finding, CheckError> {
         let side = Side { version: Some(entry.version), ..Side::from(1) };
         let mut finding = Finding {
             kind: Kind::Journal,
             verdict: Verdict::Orphan,
-            subject: Subject::Shard { shard: books.shard },
+            subject: Subject::Shard { shard: accounting.shard },
             cache: Some(side),
             stored: None,
             detail: String::new(),

@@ -1,8 +1,8 @@
 //! What is hot: ranked by the newest entries of the ledger, so the hot path pays nothing for it.
 
-use crate::check::Inspector;
-use crate::checker::Checker;
 use crate::error::CheckError;
+use crate::inspect::Inspector;
+use crate::run::checker::Checker;
 use domain::{Pair, Resource};
 use std::collections::BTreeMap;
 

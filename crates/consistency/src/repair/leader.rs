@@ -1,7 +1,7 @@
-//! The office of the repairer: one at a time, elected by a lease in the cache, fenced by a token of the database.
+//! Leader election of the repairing checker: one at a time, by a lease in the cache, fenced by a token of the database.
 //!
-//! The lease decides who *tries*; the token decides whose repairs are *taken*. Who takes office gets a larger token than
-//! anybody before and tells it to every shard, before its first repair: from then on whoever held the office before can
+//! The lease decides who *tries*; the token decides whose repairs are *taken*. Whoever becomes leader gets a larger token than
+//! anybody before and tells it to every shard, before its first repair: from then on the leader before it can
 //! write nothing, also if it was stopped between looking at its lease and writing. The token comes from the database, so
 //! it goes on growing when the cache loses everything.
 
@@ -20,17 +20,17 @@ struct Term {
     until: Instant,
 }
 
-/// The office, as one process sees it. Clones are the same process.
+/// Leadership, as one process sees it. Clones are the same process.
 #[derive(Clone)]
-pub struct Office {
+pub struct Leader {
     stores: Stores,
     owner: Arc<str>,
     ttl: Duration,
     term: Arc<Mutex<Option<Term>>>,
 }
 
-impl Office {
-    /// Not in office yet. `owner` must differ between processes.
+impl Leader {
+    /// Not the leader yet. `owner` must differ between processes.
     pub fn new(stores: Stores, owner: impl Into<Arc<str>>, ttl: Duration) -> Self {
         Self { stores, owner: owner.into(), ttl, term: Arc::new(Mutex::new(None)) }
     }
@@ -41,9 +41,9 @@ impl Office {
         term.filter(|term| Instant::now() < term.until).map(|term| term.token)
     }
 
-    /// Repairs for an operator, whoever has the office: takes a newer token for as long as a lease lasts. Whoever is in
-    /// office learns that when its next repair is refused, and takes a newer one in turn; nobody writes with an old one.
-    pub async fn insist(&self) -> Result<u64, CheckError> {
+    /// Repairs for an operator, whoever has the leader: takes a newer token for as long as a lease lasts. The
+    /// leader learns that when its next repair is refused, and takes a newer one in turn; nobody writes with an old one.
+    pub async fn take_over(&self) -> Result<u64, CheckError> {
         let token = self.stores.database.take_repair_token().await?;
         self.stores.cache.fence_repairs(token).await?;
         let term = Term { token, lease: 0, until: Instant::now() + self.ttl };
@@ -51,7 +51,7 @@ impl Office {
         Ok(token)
     }
 
-    /// Takes or keeps the office; false if somebody else has it.
+    /// Takes or keeps the leadership; false if another process has it.
     pub async fn hold(&self) -> Result<bool, CheckError> {
         let asked = Instant::now();
         let lease = self.stores.cache.acquire_lease(LEASE, &self.owner, self.ttl).await?;
@@ -62,7 +62,7 @@ impl Office {
             (Some(lease), _) => self.take(lease).await?,
         };
         if term.is_none() && held.is_some() {
-            tracing::info!("another checker has the office now");
+            tracing::info!("another checker is the leader now");
         }
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = term;
         Ok(term.is_some())
@@ -76,20 +76,20 @@ impl Office {
         if self.stores.cache.acquire_lease(LEASE, &self.owner, self.ttl).await? != Some(lease) {
             return Ok(None);
         }
-        tracing::info!(token, "in office as the repairing checker");
+        tracing::info!(token, "this checker is the leader now");
         Ok(Some(Term { token, lease, until: asked + self.ttl }))
     }
 
-    /// A repair was refused: somebody else is in office.
+    /// A repair was refused: another process is the leader.
     pub(crate) fn lost(&self) {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Holds the office as far as possible until `stop`, then gives it back.
+    /// Stays the leader as far as possible until `stop`, then gives the lease back.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             if let Err(error) = self.hold().await {
-                tracing::debug!(%error, "the office cannot be held");
+                tracing::debug!(%error, "this checker cannot be the leader");
             }
             tokio::select! {
                 () = stop.cancelled() => break,

@@ -1,30 +1,20 @@
 //! Counters: cached against stored, stored against live rows.
 
 use crate::error::CheckError;
-use crate::untold::Untold;
-use crate::verdict::{Finding, Kind, Side, Subject, Verdict, judge_cached, judge_stored};
+use crate::finding::{Finding, Kind, Side, Subject, Verdict, judge_cached, judge_stored};
+use crate::inspect::Inspector;
+use crate::inspect::pending_refreshes::PendingRefreshes;
 use domain::cache::CachedCount;
-use domain::{Resource, ShardCount, StoredCount, Version};
+use domain::{Resource, StoredCount, Version};
 use event_store::CountAudit;
-use std::time::Duration;
-use sync_engine::Stores;
 
 /// Most journal entries searched for those of one resource.
 const SEARCHED: usize = 20_000;
 const PAGE: usize = 1_000;
 
-/// Compares; writes nothing.
-#[derive(Clone)]
-pub(crate) struct Inspector {
-    pub(crate) stores: Stores,
-    pub(crate) shards: ShardCount,
-    pub(crate) stuck_after: Duration,
-    pub(crate) confirm_after: Duration,
-}
-
 /// What was seen of one resource: the cache first, then the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CountSight {
+pub(crate) struct CountObservation {
     pub(crate) resource: Resource,
     pub(crate) cached: Option<CachedCount>,
     /// `live` is what the database stands for: a stored count that is wrong says nothing about the cache.
@@ -32,7 +22,7 @@ pub(crate) struct CountSight {
     pub(crate) verdict: Verdict,
 }
 
-impl CountSight {
+impl CountObservation {
     /// The counter as it ought to be.
     pub(crate) fn truth(&self) -> StoredCount {
         StoredCount { count: self.audit.live, ..self.audit.stored.unwrap_or_default() }
@@ -111,56 +101,62 @@ impl Inspector {
         let mut findings = Vec::new();
         let mut suspects = Vec::new();
         for ((resource, cached), audit) in resources.iter().zip(cached).zip(audits) {
-            let sight = self.sight(*resource, cached, audit, now);
+            let observation = self.observation(*resource, cached, audit, now);
             // One snapshot: no second look can make this right again.
-            findings.extend(sight.stored_finding());
-            match sight.verdict {
+            findings.extend(observation.stored_finding());
+            match observation.verdict {
                 Verdict::Consistent => {}
-                Verdict::InFlight => findings.push(sight.finding()),
-                _ => suspects.push(sight),
+                Verdict::InFlight => findings.push(observation.finding()),
+                _ => suspects.push(observation),
             }
         }
         if suspects.is_empty() {
             return Ok(findings);
         }
         tokio::time::sleep(self.confirm_after).await;
-        let stale = suspects.iter().any(|sight| sight.verdict == Verdict::Stale);
-        let untold = if stale { self.untold().await? } else { Untold::default() };
+        let stale = suspects.iter().any(|observation| observation.verdict == Verdict::Stale);
+        let pending_refreshes = if stale { self.pending_refreshes().await? } else { PendingRefreshes::default() };
         for first in suspects {
             let second = self.look(first.resource).await?;
             let same = second.cached == first.cached && second.truth() == first.truth();
-            let mut sight =
-                if same { second } else { CountSight { verdict: settled_or_moving(second.verdict), ..second } };
-            if sight.verdict == Verdict::Stuck && !self.has_entries(sight.resource).await? {
-                sight.verdict = Verdict::Orphan;
+            let mut observation =
+                if same { second } else { CountObservation { verdict: settled_or_moving(second.verdict), ..second } };
+            if observation.verdict == Verdict::Stuck && !self.has_entries(observation.resource).await? {
+                observation.verdict = Verdict::Orphan;
             }
-            if sight.verdict == Verdict::Stale && untold.has(sight.resource) {
-                sight.verdict = Verdict::InFlight;
+            if observation.verdict == Verdict::Stale && pending_refreshes.has(observation.resource) {
+                observation.verdict = Verdict::InFlight;
             }
-            if sight.verdict != Verdict::Consistent {
-                findings.push(sight.finding());
+            if observation.verdict != Verdict::Consistent {
+                findings.push(observation.finding());
             }
         }
         Ok(findings)
     }
 
     /// One resource, now.
-    pub(crate) async fn look(&self, resource: Resource) -> Result<CountSight, CheckError> {
+    pub(crate) async fn look(&self, resource: Resource) -> Result<CountObservation, CheckError> {
         let cached = self.stores.cache.counts(&[resource]).await?.into_iter().next().flatten();
         let audits = self.stores.database.audit_counts(&[resource]).await?;
         let audit = audits.first().copied().unwrap_or(CountAudit { resource, stored: None, live: 0 });
-        Ok(self.sight(resource, cached, audit, self.stores.now()))
+        Ok(self.observation(resource, cached, audit, self.stores.now()))
     }
 
-    fn sight(&self, resource: Resource, cached: Option<CachedCount>, audit: CountAudit, now: Version) -> CountSight {
-        let mut sight = CountSight { resource, cached, audit, verdict: Verdict::Consistent };
-        let mut truth = sight.truth();
+    fn observation(
+        &self,
+        resource: Resource,
+        cached: Option<CachedCount>,
+        audit: CountAudit,
+        now: Version,
+    ) -> CountObservation {
+        let mut observation = CountObservation { resource, cached, audit, verdict: Verdict::Consistent };
+        let mut truth = observation.truth();
         if judge_stored(audit.stored, audit.live) != Verdict::Consistent {
             // Its revision says nothing either, but live rows do.
             truth.revision = cached.map_or(0, |cached| cached.stored_revision);
         }
-        sight.verdict = judge_cached(cached, truth, now, self.stuck_after);
-        sight
+        observation.verdict = judge_cached(cached, truth, now, self.stuck_after);
+        observation
     }
 
     /// Whether the journal has entries of this resource; yes if it is too long to be searched.
