@@ -1,12 +1,12 @@
 //! Which role each gRPC call needs, and the layer in front of all services that insists on it.
 //!
 //! Refused are calls without a known token (UNAUTHENTICATED) and with one whose role is too low (PERMISSION_DENIED). Who
-//! calls is an extension of the request ([`Caller`](service_runtime::access::Caller)). What the table does not know needs
+//! calls is an extension of the request ([`Caller`](service_runtime::listen::access::Caller)). What the table does not know needs
 //! the highest role: a method that somebody adds is closed until it stands here.
 
 use axum::http::{Request, Response};
 use futures::future::{Either, Ready, ready};
-use service_runtime::access::{Access, Denied, Role};
+use service_runtime::listen::access::{Access, Denied, Role};
 use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;

@@ -16,7 +16,7 @@ use event_store::{EventStatus, Operation};
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminService;
 use serde::Serialize;
-use service_runtime::access::Caller;
+use service_runtime::listen::access::Caller;
 use std::fmt;
 use std::net::SocketAddr;
 use sync_engine::Stores;

@@ -6,8 +6,8 @@
 //! - [`load`]: one YAML file plus `INTERACTION__SECTION__KEY` from the environment; every mistake is one line that
 //!   names the key, and exit code 64.
 //! - [`Context`]: the tokens of shutdown, the tracker of tasks, the health registry, the metrics.
-//! - [`ops`]: `/health`, `/health/live`, `/metrics` and the routes a binary adds, all errors as JSON.
-//! - [`Gate`]: what stands before every listener: tokens with roles ([`access`]), TLS, bounds.
+//! - [`router`]: `/health`, `/health/live`, `/metrics` and the routes a binary adds, all errors as JSON.
+//! - [`Gate`]: what stands before every listener: tokens with roles ([`listen::access`]), TLS, bounds.
 //! - [`RequestIdLayer`]: what a caller, its answer and the log lines in between have in common.
 //! - [`wait_for`]: a store that is missing at start is waited for, aloud.
 //!
@@ -18,34 +18,23 @@
 //! Deliberately absent: statics (but for the recorders that logging and metrics install), and reading the environment
 //! anywhere but in [`Options`].
 
-pub mod access;
-mod context;
-mod failpoints;
-mod gate;
-mod health;
-mod incoming;
-mod load;
-mod node;
-pub mod ops;
-mod otlp;
-mod reload;
-mod request_id;
-mod run;
-mod sections;
-mod telemetry;
-mod tls;
-mod verdicts;
-mod wait;
+mod config;
+mod lifecycle;
+pub mod listen;
+mod observe;
 
-pub use context::Context;
-pub use gate::Gate;
-pub use health::{Criticality, HealthRegistry, Part, PartReport, PartState, Report, Status};
-pub use incoming::{Connection, HANDSHAKE_TIMEOUT};
-pub use load::{ConfigError, ENV_PREFIX, load, parse};
-pub use otlp::{Otlp, SpanKind, SpanRecord};
-pub use request_id::{REQUEST_ID, RequestIdLayer, RequestIdService};
-pub use run::{Configured, EXIT_CONFIG, Options, run};
-pub use sections::{LogFormat, MonitoringConfig, ServiceConfig, TracingConfig};
-pub use telemetry::{Metrics, init_logging};
-pub use tls::{Protocol, TlsConfig};
-pub use wait::{Backoff, wait_for};
+pub use config::{
+    AccessConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, ServiceConfig, TlsConfig, TracingConfig, load,
+    parse,
+};
+pub use lifecycle::context::Context;
+pub use lifecycle::routes::router;
+pub use lifecycle::run::{Configured, EXIT_CONFIG, Options, run};
+pub use lifecycle::wait::{Backoff, wait_for};
+pub use listen::gate::Gate;
+pub use listen::incoming::{Connection, HANDSHAKE_TIMEOUT};
+pub use listen::request_id::{REQUEST_ID, RequestIdLayer, RequestIdService};
+pub use listen::tls::Protocol;
+pub use observe::health::{Criticality, HealthRegistry, Part, PartReport, PartState, Report, Status};
+pub use observe::otlp::{Otlp, SpanKind, SpanRecord};
+pub use observe::telemetry::{Metrics, init_logging};

@@ -15,7 +15,7 @@ use domain::{Pair, UserId};
 use event_store::{EventFilter, EventStatus, LedgerEntry, Operation, OperatorAction, StoreError};
 use serde::Serialize;
 use serde_json::json;
-use service_runtime::access::Caller;
+use service_runtime::listen::access::Caller;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use sync_engine::operate::events::{MAX_OPERATED, OperateError, Operated, Selection};

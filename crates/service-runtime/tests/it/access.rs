@@ -2,8 +2,9 @@
 
 use axum::routing::{get, post};
 use axum::{Extension, Router};
-use service_runtime::access::{AccessConfig, Caller};
-use service_runtime::ops::{MAX_BODY_LEN, MAX_HEAD_LEN, MAX_HEADERS};
+use service_runtime::AccessConfig;
+use service_runtime::listen::access::Caller;
+use service_runtime::listen::ops::{MAX_BODY_LEN, MAX_HEAD_LEN, MAX_HEADERS};
 use service_runtime::{ConfigError, Context, Gate, ServiceConfig};
 use std::path::Path;
 use std::time::Duration;

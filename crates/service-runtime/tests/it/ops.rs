@@ -1,7 +1,8 @@
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use service_runtime::ops::{self, ApiError, MAX_BODY_LEN};
+use service_runtime::listen::api_error::ApiError;
+use service_runtime::listen::ops::{self, MAX_BODY_LEN};
 use service_runtime::{Context, Criticality, Metrics, Status};
 use std::time::Duration;
 use test_support::http;
@@ -125,5 +126,5 @@ async fn the_router_can_be_used_without_the_harness() {
 }
 
 async fn serve_alone(listener: TcpListener, context: Context) {
-    ops::serve(&context.gate, listener, ops::router(&context, Router::new()), context.soft.clone()).await;
+    ops::serve(&context.gate, listener, service_runtime::router(&context, Router::new()), context.soft.clone()).await;
 }

@@ -1,9 +1,8 @@
 //! Sections `service` and `monitoring` of the configuration.
 
-use crate::access::AccessConfig;
-use crate::tls::TlsConfig;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the processes listen and how they stop.
@@ -54,6 +53,28 @@ impl Default for ServiceConfig {
             instance: None,
         }
     }
+}
+
+/// Section `service.tls`: files in PEM. All absent: connections are plain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// The server's certificate, then those between it and its authority.
+    pub cert_file: Option<PathBuf>,
+    /// Its private key.
+    pub key_file: Option<PathBuf>,
+    /// Authorities of clients, who then need a certificate.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// Section `service.access`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessConfig {
+    /// Tokens and their roles. Absent: nobody needs one.
+    pub tokens_file: Option<PathBuf>,
+    /// Other hosts may connect although nobody needs a token.
+    pub insecure: bool,
 }
 
 /// What the processes say about themselves.

@@ -1,8 +1,8 @@
 //! The alerts of `deploy/prometheus/alerts.yml` as verdicts in `/health`: judged by each process from its own metrics,
 //! over the same windows and with the same limits, but for itself alone and without the time an alert waits.
 
-use crate::health::{Criticality, HealthRegistry, Part, Status};
-use crate::telemetry::Metrics;
+use crate::observe::health::{Criticality, HealthRegistry, Part, Status};
+use crate::observe::telemetry::Metrics;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -295,7 +295,7 @@ mod tests {
     /// The alerts say the same, in their words.
     #[test]
     fn limits_are_those_of_the_alerts() {
-        let alerts = include_str!("../../../deploy/prometheus/alerts.yml");
+        let alerts = include_str!("../../../../deploy/prometheus/alerts.yml");
         for expression in [
             format!("ratio5m > {ERROR_RATE} and sum(increase(likes_total[5m])) >= {FEWEST_CALLS}"),
             "rate(likes_total{outcome=~\"overloaded|unavailable|refused\"}[5m])".to_owned(),

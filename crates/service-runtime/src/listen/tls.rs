@@ -3,9 +3,8 @@
 //! With `client_ca_file` clients need a certificate of that authority. The files are read again when they change; new
 //! connections then use what they hold, and files that make no sense change nothing.
 
-use crate::{ConfigError, reload};
+use crate::config::{ConfigError, TlsConfig, reload};
 use arc_swap::ArcSwap;
-use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,18 +18,6 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 const CERT: &str = "service.tls.cert_file";
 const KEY: &str = "service.tls.key_file";
 const CLIENT_CA: &str = "service.tls.client_ca_file";
-
-/// Section `service.tls`: files in PEM. All absent: connections are plain.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct TlsConfig {
-    /// The server's certificate, then those between it and its authority.
-    pub cert_file: Option<PathBuf>,
-    /// Its private key.
-    pub key_file: Option<PathBuf>,
-    /// Authorities of clients, who then need a certificate.
-    pub client_ca_file: Option<PathBuf>,
-}
 
 /// What is spoken inside; clients must not choose another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Logs and metrics.
 
-use crate::{ConfigError, LogFormat, MonitoringConfig};
+use crate::config::{ConfigError, LogFormat, MonitoringConfig};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
 use std::time::Duration;

@@ -6,14 +6,17 @@
 //! otherwise a foreign name that is made to point to this machine would be the same site.
 
 use super::{Caller, Denied, Role};
-use crate::Gate;
-use crate::ops::{ApiError, OPEN_FILES};
+use crate::listen::api_error::ApiError;
+use crate::listen::gate::Gate;
 use axum::extract::{Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::net::IpAddr;
+
+/// Files of a page lie below; like the page itself they are open, because it asks for the token.
+pub(crate) const OPEN_FILES: &str = "/assets/";
 
 /// On every answer.
 const HEADERS: [(HeaderName, HeaderValue); 3] = [

@@ -4,7 +4,7 @@
 //! commas. A secret (`url`, or a name ending in `password`, `token` or `secret`) can be given as the file that holds it,
 //! with `_file` appended to its key, both in YAML and in the environment.
 
-use crate::node::{Node, NodeError};
+use super::value::{Node, NodeError};
 use config::{FileFormat, Source, Value, ValueKind};
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;

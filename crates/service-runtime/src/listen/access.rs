@@ -12,26 +12,15 @@
 pub(crate) mod guard;
 mod tokens;
 
-use crate::{ConfigError, reload};
+use crate::config::{AccessConfig, ConfigError, reload};
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue, header};
-use serde::Deserialize;
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokens::Tokens;
 
 const TOKENS_KEY: &str = "service.access.tokens_file";
-
-/// Section `service.access`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AccessConfig {
-    /// Tokens and their roles. Absent: nobody needs one.
-    pub tokens_file: Option<PathBuf>,
-    /// Other hosts may connect although nobody needs a token.
-    pub insecure: bool,
-}
 
 /// What a caller may do. Each role includes the ones before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! Spans to a collector by OTLP over gRPC: in batches from a thread of its own, and dropped when there are too many, so
 //! that nobody ever waits for a collector.
 
-use crate::{ConfigError, TracingConfig};
+use crate::config::{ConfigError, TracingConfig};
 use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind as OtelKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};

@@ -6,7 +6,7 @@
 //! - `name=actions` — actions of the crate `fail`, for example `name=sleep(50)`, or `bug.name=return` for a wrong version
 //!   of the protocol.
 
-use crate::ConfigError;
+use crate::config::ConfigError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Name of the variable; not part of the configuration.

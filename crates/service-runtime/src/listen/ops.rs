@@ -1,33 +1,27 @@
-//! HTTP for operators: health, metrics, and whatever a binary adds.
-//!
-//! | path | answer |
-//! |---|---|
-//! | `GET /health` | 200 (`ok`, `degraded`) or 503 (`down`), with every part's state |
-//! | `GET /health/live` | 200 while the process can answer at all |
-//! | `GET /metrics` | Prometheus text; 404 when switched off |
+//! HTTP for operators: what stands before the routes, and how they are served.
 //!
 //! Every error is JSON, `{"status": 404, "error": "..."}`; so are those of routes that answer an error in plain text.
 //! Headers, bodies, times, connections and concurrent requests are bounded.
 //!
-//! Who may ask for what is decided before any route ([`crate::access`]): `GET` needs the role `read`, everything else
-//! `operate`; open are health, the page at `/`, and files below [`OPEN_FILES`].
+//! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, everything else
+//! `operate`; open are health, the page at `/`, and files below `/assets/`.
 
-use crate::access::guard;
-use crate::{Context, Gate, PartReport, Protocol, RequestIdLayer, Status};
+use crate::listen::access::guard;
+use crate::listen::api_error::ApiError;
+use crate::listen::gate::Gate;
+use crate::listen::request_id::RequestIdLayer;
+use crate::listen::tls::Protocol;
+use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use serde::Serialize;
 use serde_json::json;
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -52,60 +46,18 @@ pub const MAX_HEAD_LEN: usize = 16 << 10;
 pub const MAX_HEADERS: usize = 64;
 /// Longest time for the head of a request, and for a connection without any.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Files of a page lie below; like the page itself they are open, because it asks for the token.
-pub const OPEN_FILES: &str = "/assets/";
-
 const MAX_ERROR_LEN: usize = 4096;
 /// How long open connections may take to end after the shutdown.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// An error as these routes answer it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ApiError {
-    /// HTTP status.
-    pub status: StatusCode,
-    /// What is wrong, for a person.
-    pub message: String,
-}
-
-impl ApiError {
-    /// An error with its status.
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
-    }
-
-    /// 400.
-    pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, message)
-    }
-
-    /// 503.
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        (self.status, Json(json!({ "status": self.status.as_u16(), "error": self.message }))).into_response()
-    }
-}
-
-/// The common routes together with a binary's own; a path in both is a bug that panics at start.
-pub fn router(context: &Context, routes: Router) -> Router {
-    let common = Router::new()
-        .route("/health", get(health))
-        .route("/health/live", get(live))
-        .route("/metrics", get(metrics))
-        .with_state(context.clone());
-    common
-        .merge(routes)
+/// What stands before every route: tokens, bounds, request ids, and errors of one shape.
+pub(crate) fn guarded(gate: &Gate, routes: Router) -> Router {
+    routes
         .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(context.gate.clone(), guard::guard))
+        .layer(from_fn_with_state(gate.clone(), guard::guard))
         .layer(map_response(errors_as_json))
         .layer(RequestIdLayer)
 }
@@ -148,43 +100,6 @@ pub async fn serve(gate: &Gate, listener: TcpListener, router: Router, shutdown:
     let ended = async { while connections.join_next().await.is_some() {} };
     // What has not ended is cut with the set.
     let _ = tokio::time::timeout(GOODBYE, ended).await;
-}
-
-/// Written in this order, the answer first.
-#[derive(Serialize)]
-struct Health<'a> {
-    status: Status,
-    service: &'a str,
-    version: &'a str,
-    instance: &'a str,
-    stopping: bool,
-    uptime_seconds: u64,
-    parts: &'a BTreeMap<String, PartReport>,
-}
-
-async fn health(State(context): State<Context>) -> Response {
-    let report = context.health.report().await;
-    let code = if report.status == Status::Down { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    let body = Health {
-        status: report.status,
-        service: context.service,
-        version: context.version,
-        instance: &context.instance,
-        stopping: context.soft.is_cancelled(),
-        uptime_seconds: context.started.elapsed().as_secs(),
-        parts: &report.parts,
-    };
-    (code, Json(body)).into_response()
-}
-
-async fn live(State(context): State<Context>) -> Response {
-    Json(json!({ "status": "ok", "service": context.service })).into_response()
-}
-
-async fn metrics(State(context): State<Context>) -> Result<Response, ApiError> {
-    let metrics = context.metrics.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "metrics are switched off"))?;
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], metrics.render()).into_response())
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {

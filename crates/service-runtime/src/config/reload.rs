@@ -1,6 +1,6 @@
 //! Files that may change while the process runs: tokens, certificates.
 
-use crate::ConfigError;
+use crate::config::ConfigError;
 use ring::digest::{Context, SHA256};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

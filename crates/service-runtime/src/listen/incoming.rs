@@ -1,8 +1,7 @@
 //! Connections of a listener: counted, of bounded age, with TLS if it is configured. gRPC and ops HTTP are both served
 //! from this.
 
-use crate::Protocol;
-use crate::tls::Tls;
+use crate::listen::tls::{Protocol, Tls};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -1,9 +1,9 @@
 //! What stands before every listener: tokens, TLS, bounds; and the refusal to be reached without tokens.
 
-use crate::access::Access;
-use crate::incoming::{Acceptor, Connection};
-use crate::tls::{Protocol, Tls};
-use crate::{ConfigError, ServiceConfig};
+use crate::config::{ConfigError, ServiceConfig};
+use crate::listen::access::Access;
+use crate::listen::incoming::{Acceptor, Connection};
+use crate::listen::tls::{Protocol, Tls};
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::time::Duration;

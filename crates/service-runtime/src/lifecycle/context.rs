@@ -1,6 +1,11 @@
 //! What the harness hands to a service.
 
-use crate::{Gate, HealthRegistry, Metrics, Otlp, ops};
+use crate::lifecycle::routes;
+use crate::listen::gate::Gate;
+use crate::listen::ops;
+use crate::observe::health::HealthRegistry;
+use crate::observe::otlp::Otlp;
+use crate::observe::telemetry::Metrics;
 use axum::Router;
 use std::future::Future;
 use std::sync::Arc;
@@ -39,7 +44,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context outside of [`crate::run`], for tests and tools: no signals, no recorders, no gate.
+    /// A context outside of [`crate::lifecycle::run`], for tests and tools: no signals, no recorders, no gate.
     pub fn new(service: &'static str, version: &'static str, instance: impl Into<Arc<str>>) -> Self {
         Self {
             service,
@@ -81,7 +86,7 @@ impl Context {
 
     /// Serves ops HTTP with the binary's own routes, until the soft token and its requests' end.
     pub fn serve_ops(&self, listener: TcpListener, routes: Router) {
-        let router = ops::router(self, routes);
+        let router = routes::router(self, routes);
         let (gate, shutdown) = (self.gate.clone(), self.soft.clone());
         self.spawn("ops http", async move {
             ops::serve(&gate, listener, router, shutdown).await;

@@ -1,8 +1,13 @@
 //! From the command line to the exit code.
 
-use crate::load::load;
-use crate::telemetry::init_logging;
-use crate::{ConfigError, Context, Gate, Metrics, MonitoringConfig, Otlp, ServiceConfig, failpoints, verdicts};
+use crate::config::{ConfigError, MonitoringConfig, ServiceConfig, load};
+use crate::lifecycle::context::Context;
+use crate::lifecycle::failpoints;
+use crate::listen::gate::Gate;
+use crate::observe::alerts;
+use crate::observe::otlp::Otlp;
+use crate::observe::telemetry::Metrics;
+use crate::observe::telemetry::init_logging;
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -161,7 +166,7 @@ where
         context.gate.watch();
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
-            tokio::spawn(verdicts::judge(metrics, context.health.clone()));
+            tokio::spawn(alerts::judge(metrics, context.health.clone()));
         }
         tracing::info!(instance = &*context.instance, "{} {} starts", context.service, context.version);
         let ended = supervise(&context, service(context.clone(), config)).await;

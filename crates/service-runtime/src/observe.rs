@@ -1,0 +1,6 @@
+//! What a process says about itself: health, alerts judged by itself, logs and metrics, spans.
+
+pub(crate) mod alerts;
+pub(crate) mod health;
+pub(crate) mod otlp;
+pub(crate) mod telemetry;
