@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How fast likes are answered while the broker or the database is away, against the same load while all is well. On
+# How fast likes are answered while the broker or the database is unreachable, against the same load while all is well. On
 # private servers; everything acknowledged is verified at the end.
 #
 #   scripts/outage_latency.sh [--seconds S] [--rate LIKES_PER_SECOND]
@@ -52,7 +52,7 @@ restart() {
   "start_$store"
   wait_for interaction-server 60 http_get "${HTTP_ADDR##*:}" /health
   wait_for sync-consumer 60 http_get "${CONSUMER_HTTP_ADDR##*:}" /health
-  "$syncctl" verify "${oplogs[@]}" >/dev/null || die "not right after $store was away"
+  "$syncctl" verify "${oplogs[@]}" >/dev/null || die "not right after $store was unreachable"
 }
 
 strike() { stop_part "$1" 0 2>/dev/null; }
@@ -65,7 +65,7 @@ run mariadb strike mariadb
 restart mariadb
 
 normal=$(number normal p99)
-printf '%-22s %10s %10s %10s %12s\n' 'away' 'likes/s' 'p50 ms' 'p99 ms' 'p99 / normal'
+printf '%-22s %10s %10s %10s %12s\n' 'unreachable' 'likes/s' 'p50 ms' 'p99 ms' 'p99 / normal'
 for name in normal rabbitmq mariadb; do
   awk -v name="$name" -v rate="$(number "$name" likes_per_s)" -v p50="$(number "$name" p50)" -v p99="$(number "$name" p99)" \
     -v normal="$normal" 'BEGIN { printf "%-22s %10.0f %10.2f %10.2f %12.2f\n", name == "normal" ? "nothing" : name, rate, p50 / 1000, p99 / 1000, p99 / normal }'

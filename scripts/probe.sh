@@ -44,7 +44,7 @@ sql() {
 
 redis() { timeout 10 redis-cli --no-auth-warning -u "$REDIS_URL" "$@"; }
 
-# health ADDRESS: the JSON of GET /health, also when it says that something is away.
+# health ADDRESS: the JSON of GET /health, also when it says that something is unreachable.
 health() (
   connect "$1"
   printf 'GET /health HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$1" >&3

@@ -175,7 +175,7 @@ impl Rig {
         let addr = service.http.addr();
         try_eventually(START_LIMIT, format!("{program} has its stores"), async || {
             match test_support::http::get(&addr, "/health").await {
-                Ok((200, body)) if !body.contains("away") => Ok(()),
+                Ok((200, body)) if !body.contains("unreachable") => Ok(()),
                 Ok((status, body)) => Err(format!("{status} {body}")),
                 Err(error) => Err(format!("{error:#}")),
             }

@@ -15,7 +15,7 @@
 //! pipelined and likes of one shard that meet are combined; background work uses a small pool.
 //!
 //! Deliberately absent: Redis Cluster (the keys are laid out for it, but a batch of several shards is sent to one node)
-//! and any decision about what to do when Redis is away: that is the engine's.
+//! and any decision about what to do when Redis is unreachable: that is the engine's.
 
 mod accept;
 mod clock;

@@ -238,7 +238,7 @@ impl Node {
     pub(crate) async fn healthy(&self) -> Result<(), String> {
         let limit = Duration::from_secs(1);
         match tokio::time::timeout(limit, test_support::http::get(&self.http.addr(), "/health")).await {
-            Ok(Ok((200, body))) if !body.contains("away") => Ok(()),
+            Ok(Ok((200, body))) if !body.contains("unreachable") => Ok(()),
             Ok(Ok((status, body))) => Err(format!("{}: {status} {body}", self.id)),
             Ok(Err(error)) => Err(format!("{}: {error:#}", self.id)),
             Err(_) => Err(format!("{}: no answer", self.id)),

@@ -40,7 +40,7 @@ fn register_health(context: &Context, stores: &Stores) {
         let circuit = Arc::clone(circuit);
         context.health.probe(name, Criticality::Critical, move || {
             let open = circuit.is_open();
-            async move { if open { PartState::new(Status::Down, "away") } else { PartState::new(Status::Ok, "") } }
+            async move { if open { PartState::new(Status::Down, "unreachable") } else { PartState::new(Status::Ok, "") } }
         });
     }
 }

@@ -3,7 +3,7 @@
 use domain::cache::CacheError;
 use event_store::StoreError;
 
-/// A store is away or refuses. Nothing is half done: a check only reads, and every repair is one atomic write.
+/// A store is unreachable or refuses. Nothing is half done: a check only reads, and every repair is one atomic write.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
     /// The database.
@@ -15,7 +15,7 @@ pub enum CheckError {
 }
 
 impl CheckError {
-    /// Whether a store is away, as opposed to unhappy.
+    /// Whether a store is unreachable, as opposed to unhappy.
     pub const fn is_unavailable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_unavailable(),

@@ -46,7 +46,7 @@ pub enum MissingCount {
     Report,
     /// Fill the counter with what the database said, if it is still missing.
     Fill(StoredCount),
-    /// Accept without a count: the database is away.
+    /// Accept without a count: the database is unreachable.
     Without,
 }
 
@@ -268,7 +268,7 @@ pub enum CacheError {
 }
 
 impl CacheError {
-    /// Whether the cache is away, as opposed to unhappy with this call.
+    /// Whether the cache is unreachable, as opposed to unhappy with this call.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }

@@ -113,7 +113,7 @@ impl From<ResourceType> for EventType {
 pub enum Origin {
     /// Accepted by the cache, carried by its journal: settling removes the journal entry.
     Journal = 0,
-    /// Written to the database directly, because the cache was away or the synchronous path is configured.
+    /// Written to the database directly, because the cache was unreachable or the synchronous path is configured.
     Direct = 1,
     /// Brought in by an import or a backfill.
     Import = 2,

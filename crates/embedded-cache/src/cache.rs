@@ -7,7 +7,7 @@ use crate::recovery;
 use crate::segment::OpenSegment;
 use crate::shard::{Now, Shards};
 use crate::users::Users;
-use crate::wal::{Ticket, Wal};
+use crate::wal::{GroupCommit, Wal};
 use crate::{EmbeddedConfig, OpenError, segment};
 use domain::cache::{
     AcceptOutcome, AcceptRequest, Answer, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache, PairRepair,
@@ -142,7 +142,7 @@ impl LikeCache for EmbeddedCache {
 
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
         let now = self.now();
-        let mut tickets: Vec<Ticket> = Vec::new();
+        let mut commits: Vec<GroupCommit> = Vec::new();
         let mut outcomes: Vec<(Result<AcceptOutcome, WalError>, Option<usize>)> = Vec::with_capacity(requests.len());
         for request in requests {
             let mut shard = self.shards.of(request.intent.pair.resource);
@@ -154,26 +154,26 @@ impl LikeCache for EmbeddedCache {
                     }
                     outcomes.push((Ok(outcome), None));
                 }
-                Ok((outcome, Some(ticket))) => {
+                Ok((outcome, Some(commit))) => {
                     if let AcceptOutcome::Accepted(answer) = outcome {
                         self.answered.fetch_max(answer.version.0, Ordering::Relaxed);
                     }
-                    let known = tickets.iter().rposition(|known| known.is_same(&ticket));
+                    let known = commits.iter().rposition(|known| known.is_same(&commit));
                     let at = known.unwrap_or_else(|| {
-                        tickets.push(ticket);
-                        tickets.len() - 1
+                        commits.push(commit);
+                        commits.len() - 1
                     });
                     outcomes.push((Ok(outcome), Some(at)));
                 }
             }
         }
-        let mut kept = Vec::with_capacity(tickets.len());
-        for ticket in &tickets {
-            kept.push(ticket.kept().await);
+        let mut kept = Vec::with_capacity(commits.len());
+        for commit in &commits {
+            kept.push(commit.kept().await);
         }
-        let concluded = outcomes.into_iter().map(|(outcome, ticket)| {
+        let concluded = outcomes.into_iter().map(|(outcome, commit)| {
             let outcome = outcome?;
-            ticket.map_or(Ok(()), |ticket| kept[ticket].clone())?;
+            commit.map_or(Ok(()), |commit| kept[commit].clone())?;
             Ok(outcome)
         });
         concluded.map(|result: Result<_, WalError>| result.map_err(Into::into)).collect()

@@ -8,7 +8,7 @@ use crate::generations::{Forgettable, Generations};
 use crate::recovery::KeptEntry;
 use crate::segment::Accounting;
 use crate::users::Users;
-use crate::wal::{Ticket, Wal};
+use crate::wal::{GroupCommit, Wal};
 use bytes::Bytes;
 use domain::cache::{
     AcceptOutcome, AcceptRequest, Answer, CacheRules, CachedCount, MissingCount, SettleReport, SettledResource,
@@ -107,11 +107,11 @@ pub(crate) struct Shard {
     /// Largest token of a repairer.
     fence: u64,
     /// Of the last record: whoever is told what it changed waits for it, too.
-    last_ticket: Option<Ticket>,
+    last_commit: Option<GroupCommit>,
 }
 
 /// What one like came to, and the record that must be kept before that is said.
-pub(crate) type Accepted = Result<(AcceptOutcome, Option<Ticket>), WalError>;
+pub(crate) type Accepted = Result<(AcceptOutcome, Option<GroupCommit>), WalError>;
 
 impl Shard {
     fn new(id: u16, config: &EmbeddedConfig, rules: &CacheRules, accounting: Accounting) -> Self {
@@ -124,7 +124,7 @@ impl Shard {
             journal: BTreeMap::new(),
             accounting,
             fence: 0,
-            last_ticket: None,
+            last_commit: None,
         }
     }
 
@@ -162,7 +162,7 @@ impl Shard {
             && let Some(first) = self.answers.get(key).filter(|first| first.expires > now.us)
         {
             let outcome = AcceptOutcome::Repeated { answer: first.answer, changed: first.changed };
-            return Ok((outcome, self.last_ticket.clone()));
+            return Ok((outcome, self.last_commit.clone()));
         }
 
         let served = self.counter(pair.resource, now).map(|counter| counter.count.served);
@@ -201,25 +201,25 @@ impl Shard {
         // The clock must not fall behind what the database already holds, or this like would lose against an older row.
         let heard = fill.map_or(0, |stored| stored.last_version.0);
         let before = served.or(fill.map(|stored| stored.count));
-        let (answer, ticket) = if let Some(version) = unchanged {
+        let (answer, commit) = if let Some(version) = unchanged {
             self.accounting.clock = self.accounting.clock.max(heard);
             if let Some(stored) = fill {
                 let expires = now.after_unconfirmed(rules.counter_ttl);
                 self.counters.insert(pair.resource, Counter::filled(stored, expires));
             }
-            (Answer { count: before, version }, self.last_ticket.clone())
+            (Answer { count: before, version }, self.last_commit.clone())
         } else {
             let version = Version((self.accounting.clock.max(heard) + 1).max(now.wall.0));
             let step = if wanted { 1 } else { -1 };
             let count = before.map(|count| if same { count } else { (count + step).max(0) });
-            let ticket = match wal.append_accepted(self.id, version.0, count.unwrap_or(-1), &request.payload) {
-                Ok(ticket) => ticket,
+            let commit = match wal.append_accepted(self.id, version.0, count.unwrap_or(-1), &request.payload) {
+                Ok(commit) => commit,
                 Err(WalError::Full) => return Ok((AcceptOutcome::Overloaded, None)),
                 Err(error) => return Err(error),
             };
             self.write(request, version, count, fill, rules, now);
-            self.last_ticket = Some(ticket.clone());
-            (Answer { count, version }, Some(ticket))
+            self.last_commit = Some(commit.clone());
+            (Answer { count, version }, Some(commit))
         };
         if let Some(token) = token {
             token.take();
@@ -229,7 +229,7 @@ impl Shard {
             self.answers.insert(key, FirstAnswer { answer, changed, expires: now.after(rules.idempotency_ttl) });
         }
         let outcome = if changed { AcceptOutcome::Accepted(answer) } else { AcceptOutcome::Unchanged(answer) };
-        Ok((outcome, ticket))
+        Ok((outcome, commit))
     }
 
     /// The change itself, whose record is appended: journal, pair and counter together.

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 /// Tells whether a group of records is kept.
 #[derive(Debug, Clone)]
-pub(crate) struct Ticket(Arc<watch::Sender<Progress>>);
+pub(crate) struct GroupCommit(Arc<watch::Sender<Progress>>);
 
 #[derive(Debug, Clone)]
 pub(crate) enum Progress {
@@ -28,7 +28,7 @@ pub(crate) enum Progress {
     Kept,
 }
 
-impl Ticket {
+impl GroupCommit {
     fn new() -> Self {
         Self(Arc::new(watch::Sender::new(Progress::Waiting)))
     }
@@ -50,7 +50,7 @@ impl Ticket {
                 Progress::Refused(error) => return Err(WalError::Failed(Arc::clone(error))),
                 Progress::Waiting => {}
             }
-            // Cannot fail: this ticket holds the sender.
+            // Cannot fail: this commit holds the sender.
             let _ = progress.changed().await;
         }
     }
@@ -60,13 +60,13 @@ impl Ticket {
 pub(crate) struct Pending {
     pub(crate) buffer: Vec<u8>,
     /// Of what is in the buffer.
-    pub(crate) ticket: Ticket,
+    pub(crate) commit: GroupCommit,
     /// As of the end of the buffer.
     pub(crate) accounting: Vec<Accounting>,
     pub(crate) failure: Option<Arc<io::Error>>,
     /// Bytes in all files.
     pub(crate) file_bytes: u64,
-    /// Somebody waits for the ticket, even if the buffer is empty.
+    /// Somebody waits for the commit, even if the buffer is empty.
     pub(crate) flush: bool,
     pub(crate) stopping: bool,
 }
@@ -76,10 +76,10 @@ impl Pending {
         !self.buffer.is_empty() || self.flush
     }
 
-    /// Takes the buffer with its ticket; later records belong to another group.
-    pub(crate) fn take(&mut self) -> (Vec<u8>, Ticket) {
+    /// Takes the buffer with its commit; later records belong to another group.
+    pub(crate) fn take(&mut self) -> (Vec<u8>, GroupCommit) {
         self.flush = false;
-        (std::mem::take(&mut self.buffer), std::mem::replace(&mut self.ticket, Ticket::new()))
+        (std::mem::take(&mut self.buffer), std::mem::replace(&mut self.commit, GroupCommit::new()))
     }
 }
 
@@ -114,7 +114,7 @@ impl Wal {
         let file_bytes = segment.len + closed.iter().map(|closed| closed.bytes).sum::<u64>();
         let pending = Pending {
             buffer: Vec::new(),
-            ticket: Ticket::new(),
+            commit: GroupCommit::new(),
             accounting: accounting.clone(),
             failure: None,
             file_bytes,
@@ -138,7 +138,7 @@ impl Wal {
         version: i64,
         count: i64,
         payload: &[u8],
-    ) -> Result<Ticket, WalError> {
+    ) -> Result<GroupCommit, WalError> {
         let mut pending = self.shared.lock();
         if let Some(error) = &pending.failure {
             return Err(WalError::Failed(Arc::clone(error)));
@@ -151,12 +151,12 @@ impl Wal {
         let accounting = &mut pending.accounting[usize::from(shard)];
         accounting.clock = accounting.clock.max(version);
         accounting.accepted += 1;
-        let ticket = pending.ticket.clone();
+        let commit = pending.commit.clone();
         drop(pending);
         if first {
             self.shared.work.notify_one();
         }
-        Ok(ticket)
+        Ok(commit)
     }
 
     /// Appends a settlement; nobody waits for it, because losing it only repeats work after a restart.
@@ -187,15 +187,15 @@ impl Wal {
         self.shared.lock().failure.clone().map(WalError::Failed)
     }
 
-    /// A ticket of everything appended so far.
-    pub(crate) fn everything(&self) -> Ticket {
+    /// A commit of everything appended so far.
+    pub(crate) fn everything(&self) -> GroupCommit {
         let mut pending = self.shared.lock();
-        // Groups are written in order, so a ticket of an empty group stands for all before it.
+        // Groups are written in order, so a commit of an empty group stands for all before it.
         pending.flush = true;
-        let ticket = pending.ticket.clone();
+        let commit = pending.commit.clone();
         drop(pending);
         self.shared.work.notify_one();
-        ticket
+        commit
     }
 }
 

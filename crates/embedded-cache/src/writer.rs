@@ -3,7 +3,7 @@
 use crate::recovery::ClosedSegment;
 use crate::segment::{self, Accounting, OpenSegment};
 use crate::shard::Shards;
-use crate::wal::{Pending, Progress, Ticket, WalShared};
+use crate::wal::{GroupCommit, Pending, Progress, WalShared};
 use crate::{Durability, EmbeddedConfig};
 use std::collections::VecDeque;
 use std::io;
@@ -67,10 +67,10 @@ impl Writer {
                 self.delete_settled();
                 continue;
             }
-            let (buffer, ticket) = pending.take();
+            let (buffer, commit) = pending.take();
             let accounting = pending.accounting.clone();
             drop(pending);
-            if !self.commit(buffer, ticket, accounting) {
+            if !self.commit(buffer, commit, accounting) {
                 return;
             }
             if self.cleaned.elapsed() >= CLEANING_INTERVAL {
@@ -87,8 +87,8 @@ impl Writer {
     }
 
     /// Writes until the disk takes it; false if the process ends before.
-    fn commit(&mut self, mut buffer: Vec<u8>, ticket: Ticket, mut accounting: Vec<Accounting>) -> bool {
-        let mut tickets = vec![ticket];
+    fn commit(&mut self, mut buffer: Vec<u8>, commit: GroupCommit, mut accounting: Vec<Accounting>) -> bool {
+        let mut commits = vec![commit];
         let mut refused = false;
         while let Err(error) = self.write(&buffer) {
             if !refused {
@@ -100,14 +100,14 @@ impl Writer {
             pending.failure = Some(Arc::clone(&error));
             if pending.has_work() {
                 // Appended before the failure was known: the same fate.
-                let (more, ticket) = pending.take();
+                let (more, commit) = pending.take();
                 buffer.extend(more);
-                tickets.push(ticket);
+                commits.push(commit);
                 accounting.clone_from(&pending.accounting);
             }
             let stopping = pending.stopping;
             drop(pending);
-            tickets.iter().for_each(|ticket| ticket.tell(Progress::Refused(Arc::clone(&error))));
+            commits.iter().for_each(|commit| commit.tell(Progress::Refused(Arc::clone(&error))));
             if stopping {
                 return false;
             }
@@ -121,7 +121,7 @@ impl Writer {
             tracing::info!("the journal can be written again");
         }
         drop(pending);
-        tickets.iter().for_each(|ticket| ticket.tell(Progress::Kept));
+        commits.iter().for_each(|commit| commit.tell(Progress::Kept));
         true
     }
 

@@ -106,7 +106,7 @@ impl BusError {
         error.is_some_and(|error| matches!(error.kind(), lapin::ErrorKind::ParsingError(_)))
     }
 
-    /// Whether the broker is away, as opposed to having refused this one thing.
+    /// Whether the broker is unreachable, as opposed to having refused this one thing.
     pub const fn is_unavailable(&self) -> bool {
         match self {
             Self::Unavailable { .. }

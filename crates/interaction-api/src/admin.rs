@@ -28,7 +28,7 @@ use tonic::{Request, Response, Status};
 
 pub use routes::routes;
 
-use overview::Desk;
+use overview::OverviewCache;
 
 /// Most resources that one call may name.
 pub const MAX_LISTED: usize = 5_000;
@@ -101,13 +101,13 @@ pub struct Admin {
     warmer: Warmer,
     checker: Checker,
     operator: Operator,
-    desk: Desk,
+    overview_cache: OverviewCache,
 }
 
 /// `GET /cache/stats`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CacheStats {
-    /// False while the cache is away: then there are no shards.
+    /// False while the cache is unreachable: then there are no shards.
     pub available: bool,
     /// Unsettled entries of all shards.
     pub pending: u64,
@@ -125,7 +125,7 @@ impl Admin {
     /// All parts of one server; `queue` asks how much waits there, if there is a broker.
     pub fn new(stores: Stores, reader: Reader, warmer: Warmer, checker: Checker, queue: Option<Publisher>) -> Self {
         let operator = Operator::new(stores.clone());
-        Self { stores, reader, warmer, checker, operator, desk: Desk::new(queue) }
+        Self { stores, reader, warmer, checker, operator, overview_cache: OverviewCache::new(queue) }
     }
 
     /// The journals' accounting and what reads found.

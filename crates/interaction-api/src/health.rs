@@ -7,7 +7,7 @@ use sync_engine::stores::circuit_breaker::Circuit;
 
 const CACHE_AWAY: &str = "likes are written to the database directly";
 
-/// Registers the stores' circuits. One store away is degraded service, both away is none. Without a broker the stores
+/// Registers the stores' circuits. One store unreachable is degraded service, both unreachable is none. Without a broker the stores
 /// are the embedded ones.
 pub fn register(health: &HealthRegistry, stores: &Stores, broker: bool) {
     let mut parts = if broker {
@@ -36,7 +36,7 @@ pub fn register(health: &HealthRegistry, stores: &Stores, broker: bool) {
         let down = cache.is_open() && database.is_open();
         async move {
             if down {
-                PartState::new(Status::Down, "cache and database are away")
+                PartState::new(Status::Down, "cache and database are unreachable")
             } else {
                 PartState::new(Status::Ok, "")
             }
@@ -46,7 +46,7 @@ pub fn register(health: &HealthRegistry, stores: &Stores, broker: bool) {
 
 fn state(circuit: &Circuit, meanwhile: &str) -> PartState {
     if circuit.is_open() {
-        PartState::new(Status::Down, format!("away; {meanwhile}"))
+        PartState::new(Status::Down, format!("unreachable; {meanwhile}"))
     } else {
         PartState::new(Status::Ok, "")
     }

@@ -45,7 +45,7 @@ pub fn limited(what: &str, retry_after: Duration) -> Status {
     with_retry(Code::ResourceExhausted, format!("too many likes {what}"), Some(retry_after))
 }
 
-/// A call of an operator that found a store away, or unhappy.
+/// A call of an operator that found a store unreachable, or unhappy.
 pub fn operator(unavailable: bool, message: String) -> Status {
     if unavailable { with_retry(Code::Unavailable, message, Some(RETRY_AFTER)) } else { Status::internal(message) }
 }
@@ -81,8 +81,10 @@ mod tests {
         assert_eq!(status.code(), Code::ResourceExhausted);
         let details = status.get_error_details();
         assert_eq!(details.retry_info().and_then(|info| info.retry_delay), Some(Duration::from_millis(1500)));
-        let away = like(&LikeError::Unavailable { reason: "x".to_owned(), retry_after: Duration::ZERO });
-        assert_eq!(away.code(), Code::Unavailable);
-        assert!(away.get_error_details().retry_info().is_some_and(|info| info.retry_delay > Some(Duration::ZERO)));
+        let unavailable = like(&LikeError::Unavailable { reason: "x".to_owned(), retry_after: Duration::ZERO });
+        assert_eq!(unavailable.code(), Code::Unavailable);
+        assert!(
+            unavailable.get_error_details().retry_info().is_some_and(|info| info.retry_delay > Some(Duration::ZERO))
+        );
     }
 }

@@ -34,8 +34,8 @@
 //! | `settle.shard` | consumer | some shards' settle calls are on their way, others not | `between_the_shards_of_a_settlement` |
 //! | `consume.applied` | consumer | settled, not acknowledged | `settled_and_not_acknowledged` |
 //! | `retry.claimed` | consumer | retries claimed, nothing concluded; their lease must run out | `retry_claimed` |
-//! | `store.direct_before_commit` | server | in a direct write, Redis being away | `in_a_direct_write` |
-//! | `store.before_commit` | server | in a direct apply, RabbitMQ being away | `in_a_direct_apply` |
+//! | `store.direct_before_commit` | server | in a direct write, Redis being unreachable | `in_a_direct_write` |
+//! | `store.before_commit` | server | in a direct apply, RabbitMQ being unreachable | `in_a_direct_apply` |
 //! | `refresh.told` | consumer | cache told of degraded writes, list not shortened | `in_a_degraded_refresh` |
 //! | `retention.purged` | consumer | some batches deleted, others not | `in_a_purge` |
 //! | `store.requeued` | replayer | some dead events replayed, others not | `in_a_replay` |

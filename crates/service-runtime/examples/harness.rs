@@ -49,7 +49,7 @@ async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
             let hard = context.hard.clone();
             context.tracker.spawn(async move { hard.cancelled().await });
         }
-        "deaf" => std::future::pending::<()>().await,
+        "stuck" => std::future::pending::<()>().await,
         _ => {}
     }
     context.soft.cancelled().await;

@@ -6,7 +6,7 @@ use sync_engine::apply::Applier;
 use tokio_util::sync::CancellationToken;
 
 /// Applies and settles the whole journal; returns how many likes that were. What is in the database already changes
-/// nothing there. If the database is away, or `stop` comes, the rest is left to the rescuer.
+/// nothing there. If the database is unreachable, or `stop` comes, the rest is left to the rescuer.
 ///
 /// # Errors
 /// The cache's only.
@@ -35,7 +35,7 @@ pub async fn replay(
                 return Ok(replayed);
             }
             if let Err(error) = applier.apply(&events).await {
-                tracing::warn!(%error, "the database is away: unsettled likes stay in the journal, the rescuer brings them round");
+                tracing::warn!(%error, "the database is unreachable: unsettled likes stay in the journal, the rescuer brings them round");
                 return Ok(replayed);
             }
             replayed += events.len() as u64;

@@ -37,7 +37,7 @@ pub struct LikeAnswer {
     pub version: Version,
     /// Whether this call (or the first one of its idempotency key) changed the state.
     pub changed: bool,
-    /// Whether a part was away.
+    /// Whether a part was unreachable.
     pub degraded: bool,
 }
 
@@ -61,7 +61,7 @@ pub enum LikeError {
     /// Neither cache nor database can keep the promise now.
     #[error("unavailable: {reason}")]
     Unavailable {
-        /// What is away.
+        /// What is unreachable.
         reason: String,
         /// When a retry makes sense.
         retry_after: Duration,
@@ -207,13 +207,13 @@ impl Acceptor {
         }
 
         // What the cache did not do is written directly, if the cache is why.
-        let away: Vec<usize> =
+        let unreachable: Vec<usize> =
             (0..outcomes.len()).filter(|i| matches!(&outcomes[*i], Err(error) if error.is_unavailable())).collect();
         let mut results: Vec<LikeResult> =
             requests.iter().zip(outcomes).map(|(request, outcome)| self.conclude(request, outcome, degraded)).collect();
-        if !away.is_empty() {
-            let intents: Vec<LikeIntent> = away.iter().map(|i| requests[*i].intent.clone()).collect();
-            for (i, result) in away.into_iter().zip(self.write_directly(&intents, started).boxed().await) {
+        if !unreachable.is_empty() {
+            let intents: Vec<LikeIntent> = unreachable.iter().map(|i| requests[*i].intent.clone()).collect();
+            for (i, result) in unreachable.into_iter().zip(self.write_directly(&intents, started).boxed().await) {
                 results[i] = result;
             }
         }
@@ -378,7 +378,7 @@ impl Acceptor {
         }
     }
 
-    /// The cache is away: the database takes the likes itself, in one transaction, and remembers that the cache must be
+    /// The cache is unreachable: the database takes the likes itself, in one transaction, and remembers that the cache must be
     /// told.
     async fn write_directly(&self, intents: &[LikeIntent], started: Instant) -> Vec<LikeResult> {
         match self.write_to_database(intents, started).await {
@@ -397,7 +397,7 @@ impl Acceptor {
         };
         let _open = self.stores.direct_gate.read().await;
         if self.stores.database_circuit.is_open() {
-            let reason = "cache and database are away".to_owned();
+            let reason = "cache and database are unreachable".to_owned();
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         // It takes the newest version, so it must not come after what its user did next.

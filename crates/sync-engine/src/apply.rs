@@ -21,10 +21,10 @@ use std::time::{Duration, Instant};
 /// Events that are rehearsed together at first: few enough that with a tenth of them bad many parts are fine.
 const PART: usize = 8;
 
-/// The database is away; the events are where they came from and must be applied again.
+/// The database is unreachable; the events are where they came from and must be applied again.
 #[derive(Debug, thiserror::Error)]
-#[error("database is away: {0}")]
-pub struct DatabaseAway(#[source] pub StoreError);
+#[error("database is unreachable: {0}")]
+pub struct DatabaseUnreachable(#[source] pub StoreError);
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Applier {
 
     /// Commits and settles all that the database takes; what it refuses is parked. After an error any part may be
     /// committed: apply it all again.
-    pub async fn apply(&self, events: &[LikeEvent]) -> Result<ApplySummary, DatabaseAway> {
+    pub async fn apply(&self, events: &[LikeEvent]) -> Result<ApplySummary, DatabaseUnreachable> {
         let refused = Box::pin(self.apply_good(events)).await?;
         self.park(&refused).await?;
         Ok(ApplySummary { applied: events.len() - refused.len(), parked: refused.len() })
@@ -65,7 +65,7 @@ impl Applier {
 
     /// As [`apply`](Self::apply), but what is committed as a whole is left to the caller to [`settle`](Self::settle), so
     /// that the next batch need not wait for the cache. None: it is settled, or parked.
-    pub(crate) async fn apply_unsettled(&self, events: &[LikeEvent]) -> Result<Option<Applied>, DatabaseAway> {
+    pub(crate) async fn apply_unsettled(&self, events: &[LikeEvent]) -> Result<Option<Applied>, DatabaseUnreachable> {
         if events.is_empty() {
             return Ok(None);
         }
@@ -83,7 +83,7 @@ impl Applier {
     }
 
     /// Commits and settles all that the database takes, and returns the rest. After an error any part may be committed.
-    pub(crate) async fn apply_good(&self, events: &[LikeEvent]) -> Result<Vec<Refused>, DatabaseAway> {
+    pub(crate) async fn apply_good(&self, events: &[LikeEvent]) -> Result<Vec<Refused>, DatabaseUnreachable> {
         self.apply_after(None, events).await
     }
 
@@ -92,7 +92,7 @@ impl Applier {
         &self,
         mut failed: Option<StoreError>,
         events: &[LikeEvent],
-    ) -> Result<Vec<Refused>, DatabaseAway> {
+    ) -> Result<Vec<Refused>, DatabaseUnreachable> {
         let mut refused = Vec::new();
         let mut rest = vec![(Cow::Borrowed(events), true)];
         while let Some((batch, may_sift)) = rest.pop() {
@@ -108,12 +108,12 @@ impl Applier {
                     fail::fail_point!("apply.committed");
                     self.settle(&batch, Some(&applied)).await;
                 }
-                Err(error) if error.is_unavailable() => return Err(self.away(error)),
+                Err(error) if error.is_unavailable() => return Err(self.unreachable(error)),
                 // Others are in the way, which is no event's fault: fewer at once, and in the end later.
-                Err(error) if error.is_conflict() && batch.len() == 1 => return Err(self.away(error)),
+                Err(error) if error.is_conflict() && batch.len() == 1 => return Err(self.unreachable(error)),
                 Err(error) if batch.len() == 1 => refused.push(Refused { event: batch[0].clone(), error }),
                 Err(error) if may_sift && !error.is_conflict() => {
-                    rest.push((Box::pin(self.sift(&batch, &mut refused)).await?.into(), false));
+                    rest.push((Box::pin(self.partition(&batch, &mut refused)).await?.into(), false));
                 }
                 // Or each was fine, and together they are not, or not any more.
                 Err(_) => {
@@ -127,7 +127,11 @@ impl Applier {
 
     /// Returns those that can be written; the others are refused. Found by rehearsing parts and halving those that fail: a
     /// flood of bad events then costs no commits, which are what takes time.
-    async fn sift(&self, batch: &[LikeEvent], refused: &mut Vec<Refused>) -> Result<Vec<LikeEvent>, DatabaseAway> {
+    async fn partition(
+        &self,
+        batch: &[LikeEvent],
+        refused: &mut Vec<Refused>,
+    ) -> Result<Vec<LikeEvent>, DatabaseUnreachable> {
         let mut batch = batch.to_vec();
         // Trouble is often with a resource: its events side by side spoil the fewest parts.
         batch.sort_by_key(LikeEvent::pair);
@@ -135,9 +139,9 @@ impl Applier {
         let mut rest: Vec<&[LikeEvent]> = batch.chunks(PART).collect();
         while let Some(part) = rest.pop() {
             let started = Instant::now();
-            match self.stores.database.rehearse(part, wall_clock()).await {
+            match self.stores.database.dry_run(part, wall_clock()).await {
                 Ok(()) => good.extend_from_slice(part),
-                Err(error) if error.is_unavailable() => return Err(self.away(error)),
+                Err(error) if error.is_unavailable() => return Err(self.unreachable(error)),
                 // Unknown: the commit will tell.
                 Err(error) if error.is_conflict() && part.len() == 1 => good.extend_from_slice(part),
                 Err(error) if part.len() == 1 => {
@@ -153,9 +157,9 @@ impl Applier {
         Ok(good)
     }
 
-    pub(crate) fn away(&self, error: StoreError) -> DatabaseAway {
+    pub(crate) fn unreachable(&self, error: StoreError) -> DatabaseUnreachable {
         self.stores.database_circuit.failure(&error);
-        DatabaseAway(error)
+        DatabaseUnreachable(error)
     }
 
     async fn commit(&self, batch: &[LikeEvent]) -> Result<Applied, StoreError> {
@@ -175,7 +179,7 @@ impl Applier {
     }
 
     /// The ledger holds the events now, so their journal entries are settled too.
-    async fn park(&self, refused: &[Refused]) -> Result<(), DatabaseAway> {
+    async fn park(&self, refused: &[Refused]) -> Result<(), DatabaseUnreachable> {
         let Some(Refused { event, error }) = refused.first() else { return Ok(()) };
         let now = wall_clock();
         let failed: Vec<FailedEvent> = refused
@@ -187,7 +191,7 @@ impl Applier {
             .collect();
         if !planted("park_forgets") {
             let parked = self.stores.database.park(&failed, self.retry.max_retries, now).await;
-            parked.map_err(|error| self.away(error))?;
+            parked.map_err(|error| self.unreachable(error))?;
         }
         metrics::parked(refused.len());
         tracing::warn!(events = refused.len(), first = %event.intent.id, pair = %event.pair(), %error, "refused, parked");
@@ -196,7 +200,7 @@ impl Applier {
         Ok(())
     }
 
-    /// Tells the cache. If it is away the entries stay in the journal and the rescuer brings them round again.
+    /// Tells the cache. If it is unreachable the entries stay in the journal and the rescuer brings them round again.
     pub(crate) async fn settle(&self, batch: &[LikeEvent], applied: Option<&Applied>) {
         if self.stores.cache_circuit.is_open() {
             return metrics::settle_failed();

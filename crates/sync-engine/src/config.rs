@@ -26,7 +26,7 @@ pub struct SyncConfig {
     /// How long the first answer to an idempotency key is remembered.
     #[serde(with = "humantime_serde")]
     pub idempotency_ttl: Duration,
-    /// Likes written directly to the database at the same time, while the cache is away.
+    /// Likes written directly to the database at the same time, while the cache is unreachable.
     pub direct_writes: usize,
     /// Which way likes go, until an operator orders another.
     pub write_path: WriteMode,
@@ -34,7 +34,7 @@ pub struct SyncConfig {
     pub event_driven_percentage: u8,
     /// Retries of events that failed for a reason of their own.
     pub retry: RetryConfig,
-    /// When a part counts as away.
+    /// When a part counts as unreachable.
     pub circuit: CircuitConfig,
     /// How long what is done is kept.
     pub retention: RetentionConfig,

@@ -12,7 +12,7 @@ pub(crate) fn register() {
             "outcome",
             &["accepted", "unchanged", "degraded", "rate_limited", "overloaded", "unavailable", "refused"][..],
         ),
-        ("relay_spilled_total", "reason", &["relay_full", "refused", "database_away"]),
+        ("relay_spilled_total", "reason", &["relay_full", "refused", "database_unreachable"]),
         ("rescued_events_total", "how", &["republished", "applied"]),
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
@@ -54,7 +54,7 @@ pub fn like(outcome: &'static str, took: Duration) {
     histogram!("like_seconds", "outcome" => outcome).record(took.as_secs_f64());
 }
 
-/// `circuit_open{part}`: 1 while a part counts as away.
+/// `circuit_open{part}`: 1 while a part counts as unreachable.
 pub fn circuit(part: &'static str, open: bool) {
     gauge!("circuit_open", "part" => part).set(if open { 1.0 } else { 0.0 });
 }

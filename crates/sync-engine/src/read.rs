@@ -1,4 +1,4 @@
-//! Reads: the cache answers, the database fills what it does not know, and serves alone while the cache is away.
+//! Reads: the cache answers, the database fills what it does not know, and serves alone while the cache is unreachable.
 
 pub mod live;
 pub mod warm_up;
@@ -34,7 +34,7 @@ pub struct CacheUse {
     pub hits: u64,
     /// The cache did not know, the database was asked.
     pub misses: u64,
-    /// The cache was away.
+    /// The cache was unreachable.
     pub without_cache: u64,
 }
 
@@ -48,7 +48,7 @@ pub struct ReadError(pub(crate) String);
 pub struct Read<T> {
     /// The answers.
     pub values: Vec<T>,
-    /// Whether a part was away.
+    /// Whether a part was unreachable.
     pub degraded: bool,
 }
 
@@ -143,7 +143,7 @@ impl Reader {
 
     async fn ask_database<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, ReadError> {
         if self.stores.database_circuit.is_open() {
-            return Err(ReadError("the database is away and the cache does not know".to_owned()));
+            return Err(ReadError("the database is unreachable and the cache does not know".to_owned()));
         }
         match call.await {
             Ok(value) => {

@@ -15,18 +15,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::RwLock;
 use write_switch::WriteSwitch;
 
-/// The cache, the database, and whether each part is away. Cheap to clone.
+/// The cache, the database, and whether each part is unreachable. Cheap to clone.
 #[derive(Clone)]
 pub struct Stores {
     /// Where likes are accepted.
     pub cache: Arc<dyn LikeCache>,
     /// Where they end up.
     pub database: EventStore,
-    /// Open while the cache is away: likes are written directly.
+    /// Open while the cache is unreachable: likes are written directly.
     pub cache_circuit: Arc<Circuit>,
-    /// Open while the broker is away: the relay applies directly.
+    /// Open while the broker is unreachable: the relay applies directly.
     pub broker_circuit: Arc<Circuit>,
-    /// Open while the database is away: nothing waits for it.
+    /// Open while the database is unreachable: nothing waits for it.
     pub database_circuit: Arc<Circuit>,
     shards: ShardCount,
     schema_ready: Arc<AtomicBool>,
@@ -73,13 +73,13 @@ impl Stores {
         self.write_path.follow(&self.database).await
     }
 
-    /// Looks at both stores at start. One that is away opens its circuit, and its prober goes on trying; one that holds
+    /// Looks at both stores at start. One that is unreachable opens its circuit, and its prober goes on trying; one that holds
     /// other data than ours, or could lose the journal, is a reason not to start at all.
     pub async fn prepare(&self) -> Result<(), PrepareError> {
         match self.cache.prepare().await {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(%error, "the cache is away, starting without it");
+                tracing::warn!(%error, "the cache is unreachable, starting without it");
                 self.cache_circuit.trip(&error);
             }
             Err(error) => return Err(error.into()),
@@ -87,7 +87,7 @@ impl Stores {
         match self.prepare_database().await {
             Ok(()) => Ok(()),
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(%error, "the database is away, starting without it");
+                tracing::warn!(%error, "the database is unreachable, starting without it");
                 self.database_circuit.trip(&error);
                 Ok(())
             }

@@ -180,7 +180,7 @@ struct LoadArgs {
     /// Seconds that one call may take.
     #[arg(long, default_value_t = 10.0, value_parser = positive)]
     timeout: f64,
-    /// Seconds for which an operation is tried again when the service is away or busy; 0: never.
+    /// Seconds for which an operation is tried again when the service is unreachable or busy; 0: never.
     #[arg(long, default_value_t = 60.0, value_parser = not_negative)]
     retry_for: f64,
     /// Give every operation an idempotency key.

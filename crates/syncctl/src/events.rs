@@ -232,7 +232,7 @@ impl ExplainArgs {
         }
         println!("stored count: {} revision {}", told.stored_count, told.stored_revision);
         if !told.cache_available {
-            println!("cache: away");
+            println!("cache: unreachable");
             return Ok(Verdict::Fine);
         }
         match &told.cached_pair {

@@ -8,7 +8,7 @@ use event_store::{DatabaseConfig, EventStore, ImportOptions, StoreError};
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
-/// A database that is away is waited for this long.
+/// A database that is unreachable is waited for this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// With so much to tell caches the job waits ...

@@ -30,7 +30,7 @@ pub enum Outcome {
         version: Version,
         /// Whether the state changed.
         changed: bool,
-        /// Whether a part of the system was away.
+        /// Whether a part of the system was unreachable.
         degraded: bool,
     },
     /// No answer, or one that leaves open whether it took effect.

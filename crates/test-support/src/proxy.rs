@@ -51,7 +51,7 @@ impl Proxy {
         let (commands, inbox) = mpsc::channel(8);
         let (state, link) = watch::channel(Link::default());
         let end = CancellationToken::new();
-        let acceptor = Acceptor { addr, upstream: upstream.into(), link, end: end.clone(), _lease: lease };
+        let acceptor = ProxyListener { addr, upstream: upstream.into(), link, end: end.clone(), _lease: lease };
         tokio::spawn(acceptor.run(listener, inbox));
         Ok(Self { addr, commands, state: Arc::new(state), end })
     }
@@ -103,7 +103,7 @@ impl Drop for Proxy {
     }
 }
 
-struct Acceptor {
+struct ProxyListener {
     addr: SocketAddr,
     upstream: String,
     link: watch::Receiver<Link>,
@@ -111,7 +111,7 @@ struct Acceptor {
     _lease: crate::PortLease,
 }
 
-impl Acceptor {
+impl ProxyListener {
     async fn run(self, listener: TcpListener, mut inbox: mpsc::Receiver<Command>) {
         let mut listener = Some(listener);
         // Replaced at every cut: ends the connections of its time.

@@ -6,7 +6,7 @@
 //! | `POST /consistency/check {"resource_type": "video", "resource_id": 123, "dry_run": false}` | [`CheckOutcome`](crate::CheckOutcome) |
 //!
 //! A process that is not the leader checks and repairs nothing: `"leader": false`. Errors are plain text, which the ops
-//! server makes JSON of: 400 for a body or a query that makes no sense, 503 while a store is away.
+//! server makes JSON of: 400 for a body or a query that makes no sense, 503 while a store is unreachable.
 
 use super::html;
 use crate::body::Body;

@@ -30,7 +30,7 @@ struct Faults {
     /// An event fails for a reason of its own.
     poison: u64,
     /// A server cannot load a count.
-    database_away: u64,
+    database_unreachable: u64,
     /// Servers die with their memory.
     kill: bool,
     /// Pairs and counters expire or are evicted.
@@ -57,7 +57,7 @@ const USUAL: Faults = Faults {
     reorder: 50,
     slow_settle: 20,
     poison: 0,
-    database_away: 0,
+    database_unreachable: 0,
     kill: true,
     expire: false,
     flush: false,
@@ -78,14 +78,14 @@ const PROFILES: [(&str, Faults); 11] = [
     ("wipe", Faults { wipe: true, ..USUAL }),
     ("cache down", Faults { cache_down: true, clock_skew: 20, ..USUAL }),
     ("broker down", Faults { broker_down: true, ..USUAL }),
-    ("database away", Faults { database_away: 30, expire: true, ..USUAL }),
+    ("database unreachable", Faults { database_unreachable: 30, expire: true, ..USUAL }),
     ("clock", Faults { clock_back: true, expire: true, ..USUAL }),
     (
         "all",
         Faults {
             poison: 5,
             discard: true,
-            database_away: 10,
+            database_unreachable: 10,
             expire: true,
             flush: true,
             wipe: true,

@@ -14,7 +14,7 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 /// calls are safe to repeat.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database is away, or useless to everybody: wait and repeat.
+    /// The database is unreachable, or useless to everybody: wait and repeat.
     #[error("database is unavailable: {0}")]
     Unavailable(#[source] Cause),
     /// The database refuses this data: repeating does not help.
@@ -45,7 +45,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the database is away (or useless to everybody), as opposed to unhappy with this call.
+    /// Whether the database is unreachable (or useless to everybody), as opposed to unhappy with this call.
     pub const fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }

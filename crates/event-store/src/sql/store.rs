@@ -22,7 +22,7 @@ pub struct EventStore {
 }
 
 impl EventStore {
-    /// Checks the configuration. Does not connect: that happens on first use, so a database that is away does not
+    /// Checks the configuration. Does not connect: that happens on first use, so a database that is unreachable does not
     /// keep a process from starting.
     ///
     /// # Errors

@@ -59,7 +59,7 @@ impl EventStore {
     ///
     /// # Errors
     /// As of [`apply`](Self::apply).
-    pub async fn rehearse(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<(), StoreError> {
+    pub async fn dry_run(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<(), StoreError> {
         self.attempt(events, None, End::TakeBack, now).await.map(drop)
     }
 

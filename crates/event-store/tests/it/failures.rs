@@ -17,9 +17,9 @@ async fn one_poison_event_rejects_its_batch_and_nothing_is_written() {
     let error = db.store.apply(&events, at(1_000)).await.unwrap_err();
     assert!(matches!(error, StoreError::Rejected(_)), "{error}");
     assert!(error.to_string().contains("poison"), "{error}");
-    let error = db.store.rehearse(&events, at(1_000)).await.unwrap_err();
+    let error = db.store.dry_run(&events, at(1_000)).await.unwrap_err();
     assert!(matches!(error, StoreError::Rejected(_)), "{error}");
-    db.store.rehearse(&events[..499], at(1_000)).await.unwrap();
+    db.store.dry_run(&events[..499], at(1_000)).await.unwrap();
     for table in ["sync_events", "user_behaviors", "video_likes", "like_counts"] {
         assert_eq!(db.number(&format!("SELECT COUNT(*) FROM {table}")).await, 0, "{table}");
     }
@@ -37,7 +37,7 @@ async fn an_event_that_sqlite_refuses_is_rejected_too() {
     .await;
     let error = db.store.apply(&[like(1, 7, 1), like(666, 7, 2)], at(1_000)).await.unwrap_err();
     assert!(matches!(error, StoreError::Rejected(_)), "{error}");
-    db.store.rehearse(&[like(1, 7, 1)], at(1_000)).await.unwrap();
+    db.store.dry_run(&[like(1, 7, 1)], at(1_000)).await.unwrap();
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 0);
 }
 

@@ -1,4 +1,4 @@
-//! A server that is away, comes back, hangs or only reads.
+//! A server that is unreachable, comes back, hangs or only reads.
 
 use crate::support::{at, like};
 use event_store::{DatabaseConfig, EventStore};

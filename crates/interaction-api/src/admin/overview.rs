@@ -20,7 +20,7 @@ const FRESH: Duration = Duration::from_millis(900);
 /// Slower parts are left out.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The queue answers within this time or counts as away. Long enough for a connection: one that is given up half way begins
+/// The queue answers within this time or counts as unreachable. Long enough for a connection: one that is given up half way begins
 /// anew the next time.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -35,7 +35,7 @@ const ACTIONS: u32 = 8;
 
 /// Asks at most once in [`FRESH`], for everybody who waits.
 #[derive(Clone)]
-pub(super) struct Desk {
+pub(super) struct OverviewCache {
     seen: Arc<Mutex<Option<(Instant, Overview)>>>,
     /// None without a broker.
     queue: Option<Arc<Mutex<Publisher>>>,
@@ -55,7 +55,7 @@ struct Overview {
     actions: Option<Vec<OperatorAction>>,
 }
 
-/// True while a part counts as away.
+/// True while a part counts as unreachable.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Circuits {
     cache: bool,
@@ -87,7 +87,7 @@ struct Hot {
     count: i64,
 }
 
-impl Desk {
+impl OverviewCache {
     pub(super) fn new(queue: Option<Publisher>) -> Self {
         Self { seen: Arc::default(), queue: queue.map(|publisher| Arc::new(Mutex::new(publisher))) }
     }
@@ -100,7 +100,7 @@ impl Desk {
 }
 
 pub(super) async fn overview(State(admin): State<Admin>) -> Response {
-    let mut seen = admin.desk.seen.lock().await;
+    let mut seen = admin.overview_cache.seen.lock().await;
     if let Some((at, overview)) = &*seen
         && at.elapsed() < FRESH
     {
@@ -117,14 +117,14 @@ async fn look(admin: &Admin) -> Overview {
         broker: stores.broker_circuit.is_open(),
         database: stores.database_circuit.is_open(),
     };
-    let queue = async { if circuits.broker { None } else { admin.desk.queue().await } };
+    let queue = async { if circuits.broker { None } else { admin.overview_cache.queue().await } };
     let database = async { if circuits.database { None } else { timeout(PATIENCE, stored(admin)).await.ok()?.ok() } };
     let (queue, journal, stored) = tokio::join!(queue, timeout(PATIENCE, journal(admin)), database);
     let (ledger, lag, actions) = stored.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
     Overview {
         at: DateTime::from(std::time::SystemTime::now()),
         circuits,
-        broker: admin.desk.queue.is_some(),
+        broker: admin.overview_cache.queue.is_some(),
         queue,
         journal: journal.ok().flatten(),
         ledger,

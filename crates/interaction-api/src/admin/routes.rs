@@ -9,10 +9,10 @@
 //! | `POST /events/replay {"ids": ["..."]}` or `{"filter": {"status": "dead", ...}, "limit": 100, "page_token": ""}`, with `"dry_run"`, `"actor"`, `"reason"` | which events will be tried again ([`sync_engine::operate::events`]) |
 //! | `POST /events/discard`, the same with a `"reason"` that must be given | which events were given up |
 //! | `GET /explain?user_id=1&resource_type=video&resource_id=1` | [`Explanation`](sync_engine::operate::explain::Explanation) |
-//! | `GET /overview` | circuits, journal, queue, lag, ledger by status, hot resources, operators' last actions; null where a store is away |
+//! | `GET /overview` | circuits, journal, queue, lag, ledger by status, hot resources, operators' last actions; null where a store is unreachable |
 //! | `POST /cache/warmup {"top_resources": 100, "recent_events": 100, "resources": [{"resource_type": "video", "resource_id": 1}]}` | [`WarmupReport`](sync_engine::read::warm_up::WarmupReport); nothing, or `{}`, asks for what is configured |
 //!
-//! Errors: 400 that names the field, 429 while a warm-up is running, 503 while a store is away.
+//! Errors: 400 that names the field, 429 while a warm-up is running, 503 while a store is unreachable.
 
 use super::{Admin, MAX_LISTED, Refusal, bad, events, overview};
 use axum::body::Bytes;

@@ -116,7 +116,7 @@ async function look() {
   draw("lag-line", lines.lag);
 
   put("journal", overview.journal ? whole(overview.journal.pending) : "–");
-  put("journal-note", overview.journal ? (overview.journal.oldest_age_ms === null ? "all of it is in the database" : `the oldest for ${span(overview.journal.oldest_age_ms)}`) : "the cache is away");
+  put("journal-note", overview.journal ? (overview.journal.oldest_age_ms === null ? "all of it is in the database" : `the oldest for ${span(overview.journal.oldest_age_ms)}`) : "the cache is unreachable");
   put("queue", overview.broker ? (overview.queue ? whole(overview.queue.ready) : "–") : "");
   put("queue-unit", overview.broker ? (overview.queue ? `messages in the queue, ${overview.queue.consumers} consumers` : "the queue cannot be asked") : "no queue: applied directly");
 
@@ -375,8 +375,8 @@ async function explain() {
     const now = [
       ["row", state(told.row)],
       ["stored count", `${told.stored_count.count}, revision ${told.stored_count.revision}`],
-      ["cached pair", told.cache ? state(told.cache.pair) : "the cache is away"],
-      ["cached count", told.cache ? (told.cache.count ? `${told.cache.count.served}, ${told.cache.count.pending} pending` : "none") : "the cache is away"],
+      ["cached pair", told.cache ? state(told.cache.pair) : "the cache is unreachable"],
+      ["cached count", told.cache ? (told.cache.count ? `${told.cache.count.served}, ${told.cache.count.pending} pending` : "none") : "the cache is unreachable"],
     ];
     node.replaceChildren(...present([
       steps.length ? el("ol", { class: "story" }, ...steps) : el("p", {}, "No event of it is known."),

@@ -277,7 +277,7 @@ async fn direct_forgets_refresh() {
     finds("direct_forgets_refresh", "\"wrong_cached_pair\"", async |rig| {
         let process = accepted(rig, &[(1, Like), (2, Like)]).await;
         process.applier.apply(&process.journal().await).await.unwrap();
-        // The cache goes away, and comes back as it was.
+        // The cache becomes unreachable, and comes back as it was.
         process.stores.cache_circuit.trip(&"unplugged");
         let answer = process.accept(&process.dying_server(), 1, Unlike).await;
         assert!(answer.degraded && answer.changed, "{answer:?}");
@@ -310,7 +310,7 @@ async fn a_subscription_that_is_gone_is_noticed() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let rig = Rig::new().await;
     published(&rig).await;
-    let gone = FailGuard::new("bug.deaf_consumer", "1*return").unwrap();
+    let gone = FailGuard::new("bug.unsubscribed_consumer", "1*return").unwrap();
     let consumer = rig.process().await;
     consumer.consume();
     consumer.settled().await;

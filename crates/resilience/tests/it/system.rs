@@ -103,7 +103,7 @@ impl System {
     pub(crate) async fn ready(&self, role: Role) {
         let http = self.http[role as usize].addr();
         eventually(PATIENCE, format!("{role:?} has its stores"), async || match http::get(&http, "/health").await {
-            Ok((200, body)) if !body.contains("away") => Ok(()),
+            Ok((200, body)) if !body.contains("unreachable") => Ok(()),
             other => Err(format!("{other:?}")),
         })
         .await;

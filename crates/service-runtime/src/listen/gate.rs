@@ -2,7 +2,7 @@
 
 use crate::config::{ConfigError, ServiceConfig};
 use crate::listen::access::Access;
-use crate::listen::incoming::{Acceptor, Connection};
+use crate::listen::incoming::{Connection, ConnectionAcceptor};
 use crate::listen::tls::{Protocol, Tls};
 use anyhow::Context as _;
 use std::net::SocketAddr;
@@ -99,7 +99,8 @@ impl Gate {
     ) -> mpsc::Receiver<Connection> {
         // Ops HTTP ends its connections itself when they are idle.
         let lifetime = (protocol == Protocol::Http2).then(|| self.max_connection_age + Self::CONNECTION_GRACE);
-        let acceptor = Acceptor { tls: self.tls.clone(), protocol, max_connections: self.max_connections, lifetime };
+        let acceptor =
+            ConnectionAcceptor { tls: self.tls.clone(), protocol, max_connections: self.max_connections, lifetime };
         acceptor.start(listener, stop)
     }
 

@@ -27,7 +27,7 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// How connections of one listener are made.
 #[derive(Debug, Clone)]
-pub(crate) struct Acceptor {
+pub(crate) struct ConnectionAcceptor {
     pub(crate) tls: Option<Tls>,
     pub(crate) protocol: Protocol,
     pub(crate) max_connections: usize,
@@ -35,7 +35,7 @@ pub(crate) struct Acceptor {
     pub(crate) lifetime: Option<Duration>,
 }
 
-impl Acceptor {
+impl ConnectionAcceptor {
     /// Accepts until `stop` or until nobody wants connections any more; then the listener is closed.
     pub(crate) fn start(self, listener: TcpListener, stop: CancellationToken) -> mpsc::Receiver<Connection> {
         let (sender, receiver) = mpsc::channel(WAITING);
@@ -220,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_is_cut_when_it_is_too_old() {
         let lifetime = Some(Duration::from_millis(200));
-        let acceptor = Acceptor { tls: None, protocol: Protocol::Http2, max_connections: 1, lifetime };
+        let acceptor = ConnectionAcceptor { tls: None, protocol: Protocol::Http2, max_connections: 1, lifetime };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut incoming = acceptor.start(listener, CancellationToken::new());
@@ -233,7 +233,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_listener_is_closed_at_the_end() {
-        let acceptor = Acceptor { tls: None, protocol: Protocol::Http1, max_connections: 1, lifetime: None };
+        let acceptor = ConnectionAcceptor { tls: None, protocol: Protocol::Http1, max_connections: 1, lifetime: None };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();

@@ -27,7 +27,7 @@ const CONSISTENCY_RATE: f64 = 0.95;
 const FEWEST_COMPARED: f64 = 100.0;
 
 /// Names of parts of health, in the order of the functions that judge them.
-type Rule = fn(&History) -> Option<Verdict>;
+type Rule = fn(&History) -> Option<Judgement>;
 const RULES: [(&str, Rule); 6] = [
     ("like_error_rate", like_error_rate),
     ("like_latency", like_latency),
@@ -39,7 +39,7 @@ const RULES: [(&str, Rule); 6] = [
 
 /// Whether all is well, and the figure.
 #[derive(Debug, PartialEq, Eq)]
-struct Verdict {
+struct Judgement {
     bad: bool,
     detail: String,
 }
@@ -53,7 +53,7 @@ pub(crate) async fn judge(metrics: Metrics, health: HealthRegistry) {
         steps.tick().await;
         history.add(Instant::now(), Sample::parse(&metrics.render()));
         for (name, rule) in RULES {
-            if let Some(Verdict { bad, detail }) = rule(&history) {
+            if let Some(Judgement { bad, detail }) = rule(&history) {
                 let part = parts.entry(name).or_insert_with(|| health.part(name, Criticality::Optional));
                 part.set(if bad { Status::Degraded } else { Status::Ok }, detail);
             }
@@ -61,41 +61,41 @@ pub(crate) async fn judge(metrics: Metrics, health: HealthRegistry) {
     }
 }
 
-fn like_error_rate(history: &History) -> Option<Verdict> {
+fn like_error_rate(history: &History) -> Option<Judgement> {
     let grown = history.growth(5 * MINUTE)?;
     let (all, failed) = (grown.likes, grown.failed_likes);
-    (all > 0.0).then(|| Verdict {
+    (all > 0.0).then(|| Judgement {
         bad: all >= FEWEST_CALLS && failed / all > ERROR_RATE,
         detail: format!("{} of likes failed within 5 minutes", percent(failed / all)),
     })
 }
 
-fn like_latency(history: &History) -> Option<Verdict> {
+fn like_latency(history: &History) -> Option<Judgement> {
     let p99 = history.growth(5 * MINUTE)?.like_seconds.quantile(0.99)?;
-    Some(Verdict { bad: p99 > LIKE_P99, detail: format!("p99 of likes {} within 5 minutes", seconds(p99)) })
+    Some(Judgement { bad: p99 > LIKE_P99, detail: format!("p99 of likes {} within 5 minutes", seconds(p99)) })
 }
 
-fn commit_lag(history: &History) -> Option<Verdict> {
+fn commit_lag(history: &History) -> Option<Judgement> {
     let p99 = history.growth(5 * MINUTE)?.commit_lag.quantile(0.99)?;
     let detail = format!("p99 from like to commit {} within 5 minutes", seconds(p99));
-    Some(Verdict { bad: p99 > COMMIT_LAG_P99, detail })
+    Some(Judgement { bad: p99 > COMMIT_LAG_P99, detail })
 }
 
-fn journal_age(history: &History) -> Option<Verdict> {
+fn journal_age(history: &History) -> Option<Judgement> {
     let age = history.last()?.journal_age;
-    (age > 0.0).then(|| Verdict { bad: age > JOURNAL_AGE, detail: format!("oldest unsettled like {}", seconds(age)) })
+    (age > 0.0).then(|| Judgement { bad: age > JOURNAL_AGE, detail: format!("oldest unsettled like {}", seconds(age)) })
 }
 
-fn dead_events(history: &History) -> Option<Verdict> {
+fn dead_events(history: &History) -> Option<Judgement> {
     let ever = history.last()?.dead > 0.0;
     let dead = history.growth(30 * MINUTE)?.dead;
-    ever.then(|| Verdict { bad: dead > 0.0, detail: format!("{dead} events dead within 30 minutes") })
+    ever.then(|| Judgement { bad: dead > 0.0, detail: format!("{dead} events dead within 30 minutes") })
 }
 
-fn consistency_rate(history: &History) -> Option<Verdict> {
+fn consistency_rate(history: &History) -> Option<Judgement> {
     let grown = history.growth(KEPT)?;
     let rate = 1.0 - grown.found / grown.compared;
-    (grown.compared > 0.0).then(|| Verdict {
+    (grown.compared > 0.0).then(|| Judgement {
         bad: grown.compared >= FEWEST_COMPARED && rate < CONSISTENCY_RATE,
         detail: format!("{} of comparisons within an hour end well", percent(rate)),
     })
@@ -238,7 +238,7 @@ mod tests {
     }
 
     fn bad(rule: Rule, samples: &[(u64, &str)]) -> Option<bool> {
-        rule(&history(samples)).map(|verdict| verdict.bad)
+        rule(&history(samples)).map(|judgement| judgement.bad)
     }
 
     #[test]

@@ -84,7 +84,7 @@ async fn a_second_signal_ends_it_at_once() {
 #[tokio::test]
 async fn the_deadline_ends_it() {
     let drain = ("INTERACTION__SERVICE__DRAIN_TIMEOUT", "300ms");
-    for (mode, said) in [("slow", "stopped before all was drained"), ("deaf", "abandoned what did not stop")] {
+    for (mode, said) in [("slow", "stopped before all was drained"), ("stuck", "abandoned what did not stop")] {
         let service = Service::start(&[("INTERACTION__MODE", mode), drain]).await;
         let started = Instant::now();
         service.signal(Signal::SIGTERM);

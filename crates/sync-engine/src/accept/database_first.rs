@@ -28,7 +28,7 @@ struct Writes {
 
 impl Acceptor {
     pub(super) async fn write_synchronously(&self, intents: &[LikeIntent], started: Instant) -> Vec<LikeResult> {
-        // Nobody gives versions while the cache is away but the database itself.
+        // Nobody gives versions while the cache is unreachable but the database itself.
         if self.stores.cache_circuit.is_open() {
             return self.write_directly(intents, started).await;
         }
@@ -37,13 +37,13 @@ impl Acceptor {
             let error = LikeError::Overloaded { what: "synchronous writing", retry_after: RETRY_AFTER };
             return vec![Err(error); intents.len()];
         };
-        let (mut results, away) = match self.write_in_turn(intents).await {
+        let (mut results, unreachable) = match self.write_in_turn(intents).await {
             Ok(done) => done,
             Err(error) => return vec![Err(error); intents.len()],
         };
-        if !away.is_empty() {
-            let direct: Vec<LikeIntent> = away.iter().map(|i| intents[*i].clone()).collect();
-            for (i, result) in away.into_iter().zip(self.write_directly(&direct, started).boxed().await) {
+        if !unreachable.is_empty() {
+            let direct: Vec<LikeIntent> = unreachable.iter().map(|i| intents[*i].clone()).collect();
+            for (i, result) in unreachable.into_iter().zip(self.write_directly(&direct, started).boxed().await) {
                 results[i] = result;
             }
         }
@@ -54,7 +54,7 @@ impl Acceptor {
     async fn write_in_turn(&self, intents: &[LikeIntent]) -> Result<(Vec<LikeResult>, Vec<usize>), LikeError> {
         let _open = self.stores.direct_gate.read().await;
         if self.stores.database_circuit.is_open() {
-            let reason = "the database is away".to_owned();
+            let reason = "the database is unreachable".to_owned();
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         let pairs: Vec<Pair> = intents.iter().map(|intent| intent.pair).collect();
@@ -73,7 +73,7 @@ impl Acceptor {
             .collect();
         let unknown = || Err(LikeError::Refused("no answer".to_owned()));
         let mut results: Vec<LikeResult> = intents.iter().map(|_| unknown()).collect();
-        let (mut writes, mut same, mut away) = (Writes::default(), Vec::new(), Vec::new());
+        let (mut writes, mut same, mut unreachable) = (Writes::default(), Vec::new(), Vec::new());
         for (i, (outcome, request)) in self.ask_cache(&requests).await.into_iter().zip(&requests).enumerate() {
             match outcome {
                 // Accepted here before, in the row since, and as wanted: nothing can be on its way that says otherwise.
@@ -89,7 +89,7 @@ impl Acceptor {
                     writes.intents.push(request.intent.clone());
                     writes.versions.push(version);
                 }
-                Err(error) if error.is_unavailable() => away.push(i),
+                Err(error) if error.is_unavailable() => unreachable.push(i),
                 other => results[i] = self.conclude(request, other, false),
             }
         }
@@ -99,7 +99,7 @@ impl Acceptor {
         if !writes.intents.is_empty() {
             self.write_reserved(&writes, &mut results).await?;
         }
-        Ok((results, away))
+        Ok((results, unreachable))
     }
 
     async fn answer_unchanged(
@@ -147,7 +147,7 @@ impl Acceptor {
     }
 
     /// A repetition that goes the other way must get the first answer, too. Where the cache fails just now it does not, like
-    /// a like that was written while the cache was away.
+    /// a like that was written while the cache was unreachable.
     async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectOutcome]) {
         let answers: Vec<(Pair, String, Answer, bool)> = intents
             .iter()

@@ -1,6 +1,6 @@
 //! Retries: events that failed alone come back from the ledger with backoff, and end as dead letters.
 
-use crate::apply::{Applier, DatabaseAway, Refused, jitter};
+use crate::apply::{Applier, DatabaseUnreachable, Refused, jitter};
 use crate::metrics;
 use crate::stores::{Stores, wall_clock};
 use chrono::{DateTime, Utc};
@@ -58,7 +58,7 @@ impl Retrier {
                     Ok(count) if count == BATCH => {}
                     Ok(_) => break,
                     // Claims run out: what was not concluded comes back.
-                    Err(DatabaseAway(_)) => break,
+                    Err(DatabaseUnreachable(_)) => break,
                 }
             }
         }
@@ -67,9 +67,9 @@ impl Retrier {
         }
     }
 
-    async fn retry_due(&mut self) -> Result<usize, DatabaseAway> {
+    async fn retry_due(&mut self) -> Result<usize, DatabaseUnreachable> {
         let claimed = self.stores.database.claim_due(wall_clock(), BATCH as u32, self.claim_lease).await;
-        let claimed = claimed.map_err(|error| self.applier.away(error))?;
+        let claimed = claimed.map_err(|error| self.applier.unreachable(error))?;
         if !claimed.is_empty() {
             fail::fail_point!("retry.claimed", |_| Ok(0));
         }
@@ -87,7 +87,7 @@ impl Retrier {
         }
         // First the letters, then the ledger: stopping in between writes some twice, none not at all.
         let recorded = self.stores.database.record_retry_failures(&failures, now).await;
-        recorded.map_err(|error| self.applier.away(error))?;
+        recorded.map_err(|error| self.applier.unreachable(error))?;
         let dead = failures.iter().filter(|failure| failure.next_retry_at.is_none()).count();
         metrics::retried("failed", failures.len() - dead);
         metrics::retried("dead", dead);

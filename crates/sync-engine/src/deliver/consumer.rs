@@ -4,7 +4,7 @@
 //! batch by itself still goes commit, settle, acknowledge; settlements are compared by revision and version, so it does
 //! not matter to one what was committed meanwhile. Never more than one batch is committed and not acknowledged.
 //!
-//! One error policy: database away: keep the deliveries and wait; undecodable: dead letter at once; broker away:
+//! One error policy: database unreachable: keep the deliveries and wait; undecodable: dead letter at once; broker unreachable:
 //! reconnect, what was not acknowledged comes again. A message that not even the client library can read breaks the
 //! connection with every delivery, until the broker gives it up (`delivery_limit`) as a dead letter: meanwhile messages are
 //! taken one by one, so that this does not count against the ones beside it, nor hold up the ones before it.
@@ -31,7 +31,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const IGNORED: u32 = 2;
 
 /// How long messages are taken one by one after one that cannot be read.
-const CAREFUL: Duration = Duration::from_secs(10);
+const ONE_BY_ONE_FOR: Duration = Duration::from_secs(10);
 
 /// It has to be delivered many times before the broker gives it up.
 const UNREADABLE_PAUSE: Duration = Duration::from_millis(10);
@@ -58,19 +58,19 @@ impl ConsumerLoop {
     /// Runs until `soft`: then finishes and acknowledges what is in hand and gives the rest back.
     pub async fn run(mut self, soft: CancellationToken) {
         let mut said = false;
-        let one_by_one = BusConfig { prefetch: 1, ..self.bus.clone() };
-        let mut careful: Option<Instant> = None;
+        let bus_one_by_one = BusConfig { prefetch: 1, ..self.bus.clone() };
+        let mut one_by_one_until: Option<Instant> = None;
         while !soft.is_cancelled() {
             let mut pause = RECONNECT_PAUSE;
-            careful = careful.filter(|until| Instant::now() < *until);
-            match Consumer::connect(if careful.is_some() { &one_by_one } else { &self.bus }).await {
+            one_by_one_until = one_by_one_until.filter(|until| Instant::now() < *until);
+            match Consumer::connect(if one_by_one_until.is_some() { &bus_one_by_one } else { &self.bus }).await {
                 Ok(consumer) => {
                     said = false;
                     self.stores.broker_circuit.close();
-                    match self.consume(consumer, careful, &soft).await {
+                    match self.consume(consumer, one_by_one_until, &soft).await {
                         Ok(()) => {}
                         Err(error) if error.is_unreadable() => {
-                            if careful.replace(Instant::now() + CAREFUL).is_none() {
+                            if one_by_one_until.replace(Instant::now() + ONE_BY_ONE_FOR).is_none() {
                                 tracing::warn!(%error, "a message cannot be read, taking them one by one");
                             }
                             pause = UNREADABLE_PAUSE;
@@ -96,21 +96,21 @@ impl ConsumerLoop {
         self.dead_letters.close().await;
     }
 
-    /// Until `soft`, or as long as the consumer is meant to be `careful`.
+    /// Until `soft`, or until messages need not be taken one by one any more.
     async fn consume(
         &mut self,
         mut consumer: Consumer,
-        careful: Option<Instant>,
+        one_by_one_until: Option<Instant>,
         soft: &CancellationToken,
     ) -> Result<(), BusError> {
         // What the broker did to us in the case below.
-        let deaf = planted("deaf_consumer");
-        if deaf {
+        let unsubscribed = planted("unsubscribed_consumer");
+        if unsubscribed {
             consumer.stop().await?;
         }
         let mut ignored = 0;
         let mut committed: Option<Settling> = None;
-        while careful.is_none_or(|until| Instant::now() < until) {
+        while one_by_one_until.is_none_or(|until| Instant::now() < until) {
             let first = tokio::select! {
                 biased;
                 () = soft.cancelled() => break,
@@ -118,7 +118,7 @@ impl ConsumerLoop {
                     acknowledge(&mut consumer, &mut committed).await?;
                     continue;
                 }
-                delivery = consumer.next(), if !deaf => delivery?,
+                delivery = consumer.next(), if !unsubscribed => delivery?,
                 () = tokio::time::sleep(IDLE) => {
                     // RabbitMQ 3.10 can forget to say that a deleted queue is gone when it is declared again at once: the
                     // subscription is then to nothing. Messages that wait although we are idle say so.
@@ -141,7 +141,7 @@ impl ConsumerLoop {
                 }
             }
             for (delivery, reason) in std::mem::take(&mut gathered.undecodable) {
-                self.bury(&mut consumer, delivery, &reason).await?;
+                self.dead_letter(&mut consumer, delivery, &reason).await?;
             }
             if planted("ack_before_commit") {
                 consumer.ack(&gathered.deliveries).await?;
@@ -178,7 +178,7 @@ impl ConsumerLoop {
 
     /// Bytes that are no events go to the dead letters with their reason. Events that were in such a message are still
     /// in the journal and are published again from there.
-    async fn bury(&mut self, consumer: &mut Consumer, delivery: Delivery, reason: &str) -> Result<(), BusError> {
+    async fn dead_letter(&mut self, consumer: &mut Consumer, delivery: Delivery, reason: &str) -> Result<(), BusError> {
         tracing::warn!(reason, bytes = delivery.body.len(), id = delivery.message_id, "message cannot be decoded");
         metrics::dead("undecodable", 1);
         match self.dead_letters.publish_dead(&delivery.body, reason, &Headers::new()).await {

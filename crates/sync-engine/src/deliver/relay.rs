@@ -40,7 +40,7 @@ impl RelayHandle {
     }
 }
 
-/// Moves events from memory to RabbitMQ, or to the applier while the broker is away.
+/// Moves events from memory to RabbitMQ, or to the applier while the broker is unreachable.
 pub struct Relay {
     stores: Stores,
     applier: Applier,
@@ -124,7 +124,7 @@ async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut 
     apply_directly(stores, applier, batch).await;
 }
 
-/// Publishes one batch; a broken connection gets one second chance, because it need not mean that the broker is away.
+/// Publishes one batch; a broken connection gets one second chance, because it need not mean that the broker is unreachable.
 pub(crate) async fn publish(
     traces: &Traces,
     publisher: &mut Publisher,
@@ -153,7 +153,7 @@ pub(crate) async fn publish(
 
 async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEvent]) {
     if stores.database_circuit.is_open() {
-        return metrics::spilled("database_away", batch.len());
+        return metrics::spilled("database_unreachable", batch.len());
     }
     let mut events = Vec::with_capacity(batch.len());
     for encoded in batch {
@@ -163,6 +163,6 @@ async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEven
         }
     }
     if applier.apply(&events).await.is_err() {
-        metrics::spilled("database_away", batch.len());
+        metrics::spilled("database_unreachable", batch.len());
     }
 }

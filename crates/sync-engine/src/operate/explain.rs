@@ -78,7 +78,7 @@ pub struct Explanation {
     pub row: Option<StoredRow>,
     /// The resource's row in `like_counts`; revision 0: there is none.
     pub stored_count: StoredCount,
-    /// None while the cache is away.
+    /// None while the cache is unreachable.
     pub cache: Option<CachedNow>,
     /// Completed events that were made before this may be missing; none: nothing is.
     pub searched_since: Option<DateTime<Utc>>,
@@ -92,7 +92,7 @@ struct Held {
     all: bool,
 }
 
-/// Explains one pair. The cache may be away; the database must not.
+/// Explains one pair. The cache may be unreachable; the database must not.
 ///
 /// Read one after the other and from two stores: what happens meanwhile may be seen half.
 pub async fn explain(stores: &Stores, pair: Pair) -> Result<Explanation, StoreError> {

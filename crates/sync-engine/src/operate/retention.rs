@@ -61,7 +61,7 @@ impl Retention {
         loop {
             let round = async {
                 tokio::time::sleep(self.config.interval).await;
-                // Nothing is urgent here: what is away is waited for.
+                // Nothing is urgent here: what is unreachable is waited for.
                 if self.stores.cache_circuit.is_open() || self.stores.database_circuit.is_open() {
                     return Ok(());
                 }

@@ -5,7 +5,7 @@
 //! subscription remembers what it was told last, and the difference is its news. So a slow reader misses what was in
 //! between and gets the newest, and its memory is bounded by what it watches.
 //!
-//! While the cache is away the database is asked, at a slower pace, and counts are marked degraded. While neither answers,
+//! While the cache is unreachable the database is asked, at a slower pace, and counts are marked degraded. While neither answers,
 //! who watches hears nothing, and who begins to watch is refused.
 
 mod subscriptions;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 /// Counters that are read at once; between two such reads likes get their turn on the connection that they share.
 const CHUNK: usize = 500;
 
-/// From round to round while the cache is away.
+/// From round to round while the cache is unreachable.
 const DEGRADED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Section `cache_management.live_counts`.
@@ -77,7 +77,7 @@ pub enum LiveError {
 pub struct LiveUpdate {
     /// The newest counts.
     pub counts: Vec<(Resource, i64)>,
-    /// Whether the cache was away when one of them was read.
+    /// Whether the cache was unreachable when one of them was read.
     pub degraded: bool,
 }
 
@@ -109,14 +109,14 @@ impl LiveCounts {
     /// Begins to watch; repeated resources count once.
     pub fn watch(&self, resources: &[Resource]) -> Result<Subscription, LiveError> {
         let woken = Arc::new(Notify::new());
-        let ticket = {
+        let subscriber = {
             let mut subscriptions = self.0.subscriptions();
-            let ticket = subscriptions.join(resources, &woken, &self.0.config)?;
+            let subscriber = subscriptions.join(resources, &woken, &self.0.config)?;
             metrics::live(subscriptions.streams(), subscriptions.resources());
-            ticket
+            subscriber
         };
         self.0.asked.notify_one();
-        Ok(Subscription { hub: Arc::clone(&self.0), ticket, woken, started: false })
+        Ok(Subscription { hub: Arc::clone(&self.0), subscriber, woken, started: false })
     }
 
     /// Streams at the moment.
@@ -174,7 +174,7 @@ impl LiveCounts {
 /// One stream's view. Dropping it ends it.
 pub struct Subscription {
     hub: Arc<Hub>,
-    ticket: subscriptions::Ticket,
+    subscriber: subscriptions::Subscriber,
     woken: Arc<Notify>,
     started: bool,
 }
@@ -188,12 +188,12 @@ impl Subscription {
         loop {
             {
                 let subscriptions = self.hub.subscriptions();
-                if let Some(update) = subscriptions.news(&mut self.ticket) {
+                if let Some(update) = subscriptions.news(&mut self.subscriber) {
                     self.started = true;
                     return Ok(update);
                 }
                 if !self.started
-                    && let Some(error) = subscriptions.failure(&self.ticket)
+                    && let Some(error) = subscriptions.failure(&self.subscriber)
                 {
                     return Err(error);
                 }
@@ -206,7 +206,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut subscriptions = self.hub.subscriptions();
-        subscriptions.leave(&self.ticket);
+        subscriptions.leave(&self.subscriber);
         metrics::live(subscriptions.streams(), subscriptions.resources());
     }
 }

@@ -96,9 +96,9 @@ pub enum WarmupError {
     /// One at a time.
     #[error("a warm-up is running already")]
     Busy,
-    /// A part is away, and its circuit open.
-    #[error("unavailable: {0} is away")]
-    Away(&'static str),
+    /// A part is unreachable, and its circuit open.
+    #[error("unavailable: {0} is unreachable")]
+    Unreachable(&'static str),
     /// The cache is why.
     #[error(transparent)]
     Cache(#[from] CacheError),
@@ -108,11 +108,11 @@ pub enum WarmupError {
 }
 
 impl WarmupError {
-    /// Whether a store is away, as opposed to unhappy.
+    /// Whether a store is unreachable, as opposed to unhappy.
     pub const fn is_unavailable(&self) -> bool {
         match self {
             Self::Busy => false,
-            Self::Away(_) => true,
+            Self::Unreachable(_) => true,
             Self::Cache(error) => error.is_unavailable(),
             Self::Store(error) => error.is_unavailable(),
         }
@@ -144,7 +144,7 @@ impl Warmer {
         let Ok(_turn) = self.one_at_a_time.try_lock() else { return Err(WarmupError::Busy) };
         for (part, circuit) in [("cache", &self.stores.cache_circuit), ("database", &self.stores.database_circuit)] {
             if circuit.is_open() {
-                return Err(WarmupError::Away(part));
+                return Err(WarmupError::Unreachable(part));
             }
         }
         let began = Instant::now();
@@ -176,7 +176,7 @@ impl Warmer {
         Ok(report)
     }
 
-    /// The warm-up at start, if it is configured; waits for stores that are away. Until `stop`.
+    /// The warm-up at start, if it is configured; waits for stores that are unreachable. Until `stop`.
     pub async fn run_at_start(self, stop: CancellationToken) {
         const AGAIN: Duration = Duration::from_secs(1);
         if !self.config.enabled {

@@ -77,7 +77,7 @@ pub async fn drain(stores: &Stores) -> Result<usize, RefreshError> {
 /// The cache answers again: tells it what it missed, then lets it serve.
 ///
 /// The last drain runs while no direct write is under way, so none can slip between it and the closing. While the
-/// database is away the list cannot be read: then the circuit closes only if this process wrote nothing around the cache,
+/// database is unreachable the list cannot be read: then the circuit closes only if this process wrote nothing around the cache,
 /// because a stale pair would answer "unchanged" to a user who has changed it since.
 pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
     if stores.database_circuit.is_open() {

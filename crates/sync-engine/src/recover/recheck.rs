@@ -67,7 +67,7 @@ impl RecheckTask {
                 count = self.receiver.recv_many(&mut filled, BATCH) => if count == 0 { return },
             }
             if let Err(error) = self.look_again(&filled).await {
-                // A store that is away is met by its circuit; these fills wait for the next settle or the checker.
+                // A store that is unreachable is met by its circuit; these fills wait for the next settle or the checker.
                 tracing::debug!(%error, fills = filled.len(), "could not look again at fills");
             }
         }

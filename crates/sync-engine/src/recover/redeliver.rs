@@ -2,7 +2,7 @@
 //!
 //! An entry is stuck when it is older than `republish_after` and the queue cannot still hold it: the consumers have
 //! settled entries well beyond it, or the queue is empty. A queue that merely has a backlog is never multiplied. Each
-//! entry comes again with a growing interval. While the broker is away, stuck entries are applied directly.
+//! entry comes again with a growing interval. While the broker is unreachable, stuck entries are applied directly.
 //!
 //! One process at a time holds the lease; two at once would only publish twice, which versions make harmless.
 
@@ -171,7 +171,7 @@ impl Rescuer {
         passed > self.republish_after
     }
 
-    /// The broker is away: what is stuck goes to the database from here.
+    /// The broker is unreachable: what is stuck goes to the database from here.
     async fn apply_shard(&self, shard: &ShardStatus) -> Result<(), CacheError> {
         let mut after = Version::ZERO;
         for _ in 0..PAGES {

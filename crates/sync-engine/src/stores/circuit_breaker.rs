@@ -1,4 +1,4 @@
-//! Circuit breakers: whether a part is away.
+//! Circuit breakers: whether a part is unreachable.
 //!
 //! A circuit opens after failures in a row and is closed by its prober alone ([`crate::recover::probe`]), after the part
 //! answers *and* what piled up meanwhile is put right. Traffic never tests an open circuit: no request waits to find
@@ -28,7 +28,7 @@ impl Circuit {
         self.part
     }
 
-    /// Whether the part is away.
+    /// Whether the part is unreachable.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
     }
@@ -40,7 +40,7 @@ impl Circuit {
         }
     }
 
-    /// A call found the part away.
+    /// A call found the part unreachable.
     pub fn failure(&self, error: &dyn std::fmt::Display) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.threshold {
             self.trip(error);
@@ -73,12 +73,12 @@ mod tests {
     fn opens_after_failures_in_a_row_only() {
         let circuit = Circuit::new("test", 3);
         for _ in 0..5 {
-            circuit.failure(&"away");
-            circuit.failure(&"away");
+            circuit.failure(&"unreachable");
+            circuit.failure(&"unreachable");
             circuit.success();
         }
         assert!(!circuit.is_open());
-        (0..3).for_each(|_| circuit.failure(&"away"));
+        (0..3).for_each(|_| circuit.failure(&"unreachable"));
         assert!(circuit.is_open());
     }
 

@@ -126,8 +126,8 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     assert_eq!(rig.number("SELECT retry_count FROM sync_events WHERE status = 'dead'").await, 2);
     let letter = rig.dead_letter().await;
     assert!(letter.headers[REASON_HEADER].contains("poisoned video"), "{:?}", letter.headers);
-    let buried = domain::codec::decode_batch(&letter.body).unwrap();
-    assert_eq!(buried.iter().map(|event| event.intent.id).collect::<Vec<_>>(), [poison]);
+    let dead_lettered = domain::codec::decode_batch(&letter.body).unwrap();
+    assert_eq!(dead_lettered.iter().map(|event| event.intent.id).collect::<Vec<_>>(), [poison]);
 
     // The cause is gone and an operator replays it.
     rig.sql("DROP TRIGGER poison").await;

@@ -1,4 +1,4 @@
-//! The consumer: bytes that are no events, events twice and in any order, stopping, and a database that is away.
+//! The consumer: bytes that are no events, events twice and in any order, stopping, and a database that is unreachable.
 
 use crate::rig::{PATIENCE, Rig, event, like, now_version, video};
 use domain::codec::{EncodedEvent, encode_batch};
@@ -232,7 +232,7 @@ async fn a_message_that_nobody_can_read_ends_as_a_dead_letter_alone() {
     let good = |user| EncodedEvent::from_event(&event(user, 1, Action::Like, 1000 + user));
     for user in 1..=20 {
         publisher.publish(&[good(user)], &Headers::new()).await.unwrap();
-        // Readable, but no event: buried one by one, so that the connection breaks on the way.
+        // Readable, but no event: dead-lettered one by one, so that the connection breaks on the way.
         for _ in 0..10 {
             wire.publish(&rig.exchange(), b"garbage").await.unwrap();
         }

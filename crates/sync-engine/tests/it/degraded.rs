@@ -1,4 +1,4 @@
-//! The cache away, wiped, or filled at the wrong moment: it is right again by itself.
+//! The cache unreachable, wiped, or filled at the wrong moment: it is right again by itself.
 
 use crate::racing::Racing;
 use crate::rig::{PATIENCE, Process, Rig, event, like, now_version, unlike, video};

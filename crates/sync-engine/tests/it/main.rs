@@ -1,4 +1,4 @@
-//! The protocol on real servers: what is promised must hold whatever is away, late, doubled or broken.
+//! The protocol on real servers: what is promised must hold whatever is unreachable, late, doubled or broken.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
 

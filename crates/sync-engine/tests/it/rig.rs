@@ -44,7 +44,7 @@ impl Rig {
         Self::on(redis.url(), mariadb.url(), rabbitmq.url()).await
     }
 
-    /// With a database server of the test's own, which it may kill; one that is away is noticed soon.
+    /// With a database server of the test's own, which it may kill; one that is unreachable is noticed soon.
     pub(crate) async fn with_own_database() -> (Self, MariaDb) {
         let mariadb = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
         let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());

@@ -87,7 +87,7 @@ async fn one_at_a_time_at_its_rate_and_not_while_a_store_is_away() {
     assert!(began.elapsed() >= Duration::from_millis(490), "50 at 100 per second in {:?}", began.elapsed());
 
     process.stores.database_circuit.trip(&"test");
-    let away = warmer.warm(&listed(vec![video(1)])).await;
-    assert!(matches!(&away, Err(error) if error.is_unavailable()), "{away:?}");
+    let unreachable = warmer.warm(&listed(vec![video(1)])).await;
+    assert!(matches!(&unreachable, Err(error) if error.is_unavailable()), "{unreachable:?}");
     rig.end().await;
 }

@@ -80,7 +80,7 @@ pub(super) struct World {
     flushed_up_to: Version,
     /// Pairs whose last change existed only in stores that were lost: nobody promised those.
     excused: BTreeSet<Pair>,
-    /// Resources with journal entries that no counter counts (accepted while the database was away).
+    /// Resources with journal entries that no counter counts (accepted while the database was unreachable).
     uncounted: BTreeSet<Resource>,
     pub(super) broken: Vec<String>,
     /// What happened, when it was asked for.
@@ -142,8 +142,11 @@ impl World {
         if self.servers.iter().any(|server| server.errands.iter().any(busy)) {
             return;
         }
-        let missing =
-            if self.dice.chance(self.faults.database_away) { MissingCount::Without } else { MissingCount::Report };
+        let missing = if self.dice.chance(self.faults.database_unreachable) {
+            MissingCount::Without
+        } else {
+            MissingCount::Report
+        };
         self.ask(server, pair, action, missing);
     }
 
@@ -380,7 +383,7 @@ impl World {
         }
     }
 
-    /// Nothing happens while the cache is away: the entries are still in the journal.
+    /// Nothing happens while the cache is unreachable: the entries are still in the journal.
     fn settle(&mut self, settlement: &Settlement) {
         if !self.cache_up {
             return;

@@ -47,7 +47,7 @@ impl Slot {
 
 /// A stream's place among the subscriptions: what it watches, and what it was told last.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(super) struct Subscriber {
     id: u64,
     /// First counts come from a later round than this one: they must not be older than the stream.
     since: u64,
@@ -70,7 +70,7 @@ impl Subscriptions {
         resources: &[Resource],
         watcher: &Arc<Notify>,
         limits: &LiveConfig,
-    ) -> Result<Ticket, LiveError> {
+    ) -> Result<Subscriber, LiveError> {
         let mut seen = HashSet::new();
         let distinct: Vec<Resource> = resources.iter().copied().filter(|resource| seen.insert(*resource)).collect();
         let new = distinct.iter().filter(|resource| !self.slots.contains_key(resource)).count();
@@ -90,14 +90,14 @@ impl Subscriptions {
             self.asked.insert(*resource);
         }
         let told = distinct.into_iter().map(|resource| (resource, None)).collect();
-        Ok(Ticket { id, since, failures: self.failures, told })
+        Ok(Subscriber { id, since, failures: self.failures, told })
     }
 
-    pub(super) fn leave(&mut self, ticket: &Ticket) {
+    pub(super) fn leave(&mut self, subscriber: &Subscriber) {
         self.streams = self.streams.saturating_sub(1);
-        for (resource, _) in &ticket.told {
+        for (resource, _) in &subscriber.told {
             let Entry::Occupied(mut slot) = self.slots.entry(*resource) else { continue };
-            slot.get_mut().watchers.remove(&ticket.id);
+            slot.get_mut().watchers.remove(&subscriber.id);
             if slot.get().watchers.is_empty() {
                 slot.remove();
                 self.asked.remove(resource);
@@ -150,20 +150,20 @@ impl Subscriptions {
     }
 
     /// Why first counts could not be read since the stream began.
-    pub(super) fn failure(&self, ticket: &Ticket) -> Option<ReadError> {
-        self.last_failure.clone().filter(|_| self.failures != ticket.failures)
+    pub(super) fn failure(&self, subscriber: &Subscriber) -> Option<ReadError> {
+        self.last_failure.clone().filter(|_| self.failures != subscriber.failures)
     }
 
     /// What the stream was not told yet; at first everything or nothing.
-    pub(super) fn news(&self, ticket: &mut Ticket) -> Option<LiveUpdate> {
-        let since = ticket.since;
+    pub(super) fn news(&self, subscriber: &mut Subscriber) -> Option<LiveUpdate> {
+        let since = subscriber.since;
         let newest = |resource: &Resource| self.slots.get(resource).filter(|slot| slot.read_in > since)?.newest;
-        let first = ticket.told.iter().any(|(_, told)| told.is_none());
-        if first && ticket.told.iter().any(|(resource, _)| newest(resource).is_none()) {
+        let first = subscriber.told.iter().any(|(_, told)| told.is_none());
+        if first && subscriber.told.iter().any(|(resource, _)| newest(resource).is_none()) {
             return None;
         }
         let mut update = LiveUpdate { counts: Vec::new(), degraded: false };
-        for (resource, told) in &mut ticket.told {
+        for (resource, told) in &mut subscriber.told {
             let now = newest(resource);
             let Some(shown) = now.filter(|_| now != *told) else { continue };
             *told = now;
@@ -183,7 +183,7 @@ mod tests {
         Resource::new(ResourceType::Video, id).unwrap()
     }
 
-    fn join(subscriptions: &mut Subscriptions, ids: &[i64]) -> Ticket {
+    fn join(subscriptions: &mut Subscriptions, ids: &[i64]) -> Subscriber {
         let resources: Vec<Resource> = ids.iter().copied().map(video).collect();
         subscriptions.join(&resources, &Arc::default(), &LiveConfig::default()).unwrap()
     }
@@ -195,24 +195,24 @@ mod tests {
         subscriptions.publish(round, &resources, &counts, false);
     }
 
-    fn news(subscriptions: &Subscriptions, ticket: &mut Ticket) -> Vec<(i64, i64)> {
-        let update = subscriptions.news(ticket);
+    fn news(subscriptions: &Subscriptions, subscriber: &mut Subscriber) -> Vec<(i64, i64)> {
+        let update = subscriptions.news(subscriber);
         update.map_or_else(Vec::new, |update| update.counts.iter().map(|(r, count)| (r.id.get(), *count)).collect())
     }
 
     #[test]
     fn who_asks_late_gets_the_newest_and_no_history() {
         let mut subscriptions = Subscriptions::default();
-        let mut ticket = join(&mut subscriptions, &[1, 2, 1]);
+        let mut subscriber = join(&mut subscriptions, &[1, 2, 1]);
         assert_eq!(subscriptions.begin(false).1.len(), 2, "each resource once");
         read(&mut subscriptions, &[(1, 10), (2, 20)]);
-        assert_eq!(news(&subscriptions, &mut ticket), [(1, 10), (2, 20)]);
-        assert_eq!(news(&subscriptions, &mut ticket), []);
+        assert_eq!(news(&subscriptions, &mut subscriber), [(1, 10), (2, 20)]);
+        assert_eq!(news(&subscriptions, &mut subscriber), []);
         (11..=99).for_each(|count| read(&mut subscriptions, &[(1, count), (2, 20)]));
-        assert_eq!(news(&subscriptions, &mut ticket), [(1, 99)]);
+        assert_eq!(news(&subscriptions, &mut subscriber), [(1, 99)]);
         read(&mut subscriptions, &[(1, 100), (2, 20)]);
         read(&mut subscriptions, &[(1, 99), (2, 20)]);
-        assert_eq!(news(&subscriptions, &mut ticket), [], "back to what was told");
+        assert_eq!(news(&subscriptions, &mut subscriber), [], "back to what was told");
     }
 
     #[test]
@@ -221,19 +221,19 @@ mod tests {
         let _other = join(&mut subscriptions, &[1]);
         read(&mut subscriptions, &[(1, 5)]);
         let (round, resources) = subscriptions.begin(true);
-        let mut ticket = join(&mut subscriptions, &[1, 2]);
+        let mut subscriber = join(&mut subscriptions, &[1, 2]);
         subscriptions.publish(round, &resources, &[6], false);
-        assert_eq!(news(&subscriptions, &mut ticket), [], "that round had begun before the stream");
+        assert_eq!(news(&subscriptions, &mut subscriber), [], "that round had begun before the stream");
         let (round, mut asked) = subscriptions.begin(false);
         asked.sort_unstable();
         assert_eq!(asked, [video(1), video(2)]);
         subscriptions.publish(round, &asked, &[7, 0], true);
-        let update = subscriptions.news(&mut ticket).unwrap();
+        let update = subscriptions.news(&mut subscriber).unwrap();
         assert_eq!(update, LiveUpdate { counts: vec![(video(1), 7), (video(2), 0)], degraded: true });
         // That the cache is back is news, though the counts are the same.
         read(&mut subscriptions, &[(1, 7), (2, 0)]);
         assert_eq!(
-            subscriptions.news(&mut ticket).map(|update| (update.counts.len(), update.degraded)),
+            subscriptions.news(&mut subscriber).map(|update| (update.counts.len(), update.degraded)),
             Some((2, false))
         );
     }
@@ -259,11 +259,11 @@ mod tests {
     #[test]
     fn a_failure_ends_the_wait_for_first_counts() {
         let mut subscriptions = Subscriptions::default();
-        let ticket = join(&mut subscriptions, &[1]);
-        assert!(subscriptions.failure(&ticket).is_none());
+        let subscriber = join(&mut subscriptions, &[1]);
+        assert!(subscriptions.failure(&subscriber).is_none());
         let (_, asked) = subscriptions.begin(false);
-        subscriptions.fail(&asked, &ReadError("both are away".to_owned()));
-        assert_eq!(subscriptions.failure(&ticket).unwrap().to_string(), "unavailable: both are away");
+        subscriptions.fail(&asked, &ReadError("both are unreachable".to_owned()));
+        assert_eq!(subscriptions.failure(&subscriber).unwrap().to_string(), "unavailable: both are unreachable");
         let later = join(&mut subscriptions, &[1]);
         assert!(subscriptions.failure(&later).is_none(), "that was before this one began");
     }
