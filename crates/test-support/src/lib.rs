@@ -11,6 +11,7 @@
 //! - [`eventually`]: waits for a condition and says what it last saw.
 //! - [`Authority`]: certificates, good and bad ones.
 //! - [`build`]: short builders of domain values.
+//! - [`documents`]: the Markdown files of this repository.
 //!
 //! Nothing stays behind: values clean up when dropped, and a small guardian process does it when the test process ends
 //! in any other way, `kill -9` included (see the `guardian` module). `TEST_SUPPORT_KEEP=1` keeps the directories.
@@ -23,6 +24,7 @@ mod browser;
 pub mod build;
 pub mod cache_contract;
 mod database;
+pub mod documents;
 mod eventually;
 mod guardian;
 pub mod http;
