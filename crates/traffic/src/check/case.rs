@@ -34,8 +34,9 @@ impl Word<'_> {
         self.answer.is_some_and(|answer| answer.changed && !answer.degraded)
     }
 
+    /// Whether its answer may be that of an earlier attempt with its key.
     pub(super) const fn repeats(&self) -> bool {
-        self.begin < self.record.begin
+        !self.windows.is_empty()
     }
 }
 

@@ -1,8 +1,9 @@
 //! When a word may have taken effect.
 //!
 //! An attempt without a key stands for itself: no server can know that two of them mean the same. Attempts of one pair with
-//! the same key and the same action are one: the answer to a later one may be the first one's, and names a version that is
-//! as old. So it may have taken effect while any of them was under way, but not in between.
+//! the same key and the same action are one: the answer to each may be that of any other that began before this one ended,
+//! and then names a version as old as that. So it may have taken effect while one of them was under way, but not in
+//! between, and not after its own end.
 
 use super::case::Word;
 
@@ -21,26 +22,31 @@ pub(super) fn find(words: &mut [Word<'_>]) {
     }
     keyed.sort_unstable();
     for members in keyed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        for (number, (.., at)) in members.iter().enumerate().skip(1) {
-            let Some(answer) = words[*at].answer else { continue };
-            let (mut windows, mut repeats_answer) = (Vec::<Window>::new(), false);
-            for (.., earlier) in &members[..number] {
-                let earlier = &words[*earlier];
-                // An answer that names another version is not the one that was given again.
-                repeats_answer |= earlier.version() == Some(answer.version);
-                let may_be = earlier.answer.is_none_or(|first| first.version == answer.version);
-                if may_be {
-                    let end = earlier.latest.min(words[*at].record.end);
-                    windows.push(Window { begin: earlier.record.begin, end });
-                }
-            }
-            if let Some(first) = windows.first().copied() {
-                let word = &mut words[*at];
-                word.repeats_answer = repeats_answer;
-                windows.push(Window { begin: word.record.begin, end: word.record.end });
-                word.begin = first.begin;
-                word.windows = windows;
-            }
+        for (.., at) in members {
+            find_one(words, *at, members.iter().map(|(.., member)| *member));
         }
+    }
+}
+
+fn find_one(words: &mut [Word<'_>], at: usize, members: impl Iterator<Item = usize>) {
+    let word = &words[at];
+    let Some(answer) = word.answer else { return };
+    let (mut windows, mut repeats_answer) = (Vec::<Window>::new(), false);
+    for member in members.filter(|member| *member != at) {
+        let other = &words[member];
+        if other.record.begin > word.record.end {
+            break;
+        }
+        // An answer that names another version is not the one that was given again.
+        if other.version().is_none_or(|version| version == answer.version) {
+            windows.push(Window { begin: other.record.begin, end: other.latest.min(word.record.end) });
+            repeats_answer |= other.answer.is_some() && member < at;
+        }
+    }
+    if !windows.is_empty() {
+        windows.push(Window { begin: word.record.begin, end: word.record.end });
+        let word = &mut words[at];
+        word.begin = windows.iter().map(|window| window.begin).min().unwrap_or(word.begin);
+        (word.windows, word.repeats_answer) = (windows, repeats_answer);
     }
 }

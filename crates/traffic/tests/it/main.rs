@@ -1,11 +1,11 @@
-//! Histories: their files, and the checker against planted flaws, against a slow reference, and at scale.
+//! Histories: their files, and the checker against planted flaws and against a slow reference.
 
 #![expect(clippy::unwrap_used, reason = "ids in tests are valid")]
 
 mod compare;
+mod definitions;
 mod file;
 mod planted;
 mod reference;
-mod scale;
 mod story;
 mod toy;
