@@ -6,6 +6,9 @@ use super::{Options, Rule, Violation};
 use crate::history::{Answer, Kind, Record};
 use domain::{Action, Pair, Version};
 
+/// Why the twin of a word is no violation.
+pub(super) const TWIN: &str = "the same wish had reached the cache, too, and came as a newer event";
+
 /// An attempt at a word that was not refused.
 #[derive(Debug, Clone)]
 pub(super) struct Word<'a> {

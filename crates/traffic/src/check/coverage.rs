@@ -5,7 +5,7 @@ use crate::history::{Kind, Record};
 use std::fmt;
 
 /// Numbers of what could have gone wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Coverage {
     /// Words.
     pub words: u64,

@@ -13,7 +13,7 @@ use super::case::{Case, Word};
 use super::order::Bounds;
 use crate::history::Record;
 use domain::Version;
-use place::{Candidate, Effect, Placed};
+use place::{Candidate, Effect};
 
 /// A change that nobody was told of, and when it took effect.
 #[derive(Debug, Clone, Copy)]
@@ -30,14 +30,9 @@ pub(super) fn check(case: &mut Case<'_>) -> (Vec<Orphan>, u64) {
         return (Vec::new(), 0);
     }
     let candidates = candidates(case);
-    let (placed, rule) = match place::place(&effects, &candidates, true) {
-        Placed::All(placed) => (placed.into_iter().map(Some).collect(), Rule::R4),
-        Placed::Some(placed) => match place::place(&effects, &candidates, false) {
-            // Only the order of the items stands against it.
-            Placed::All(_) => (placed, Rule::R2),
-            Placed::Some(placed) => (placed, Rule::R4),
-        },
-    };
+    let placed = place::place(&effects, &candidates, true);
+    let all_but_order = || place::place(&effects, &candidates, false).iter().all(Option::is_some);
+    let rule = if placed.iter().any(Option::is_none) && all_but_order() { Rule::R2 } else { Rule::R4 };
     let mut wrong = Vec::new();
     for (effect, _) in effects.iter().zip(&placed).filter(|(_, placed)| placed.is_none()) {
         wrong.push(match rule {
@@ -96,20 +91,22 @@ fn candidates<'a>(case: &Case<'a>) -> Vec<Candidate<'a>> {
             latest: word.latest,
             above: Version::ZERO,
             below: Version::MAX,
+            alone: true,
         })
         .collect();
-    let mut siblings: Vec<&Word<'a>> = case.words.iter().filter(|word| word.answer.is_some()).collect();
-    siblings.sort_by_key(|word| word.record.call);
+    let mut words: Vec<&Word<'a>> = case.words.iter().collect();
+    words.sort_by_key(|word| word.record.call);
     for candidate in &mut candidates {
-        let first = siblings.partition_point(|word| word.record.call < candidate.record.call);
-        for sibling in siblings[first..].iter().take_while(|word| word.record.call == candidate.record.call) {
-            let version = sibling.version().unwrap_or_default();
-            match sibling.record.item.cmp(&candidate.record.item) {
-                std::cmp::Ordering::Less => candidate.above = candidate.above.max(version),
+        let (call, item) = (candidate.record.call, candidate.record.item);
+        let first = words.partition_point(|word| word.record.call < call);
+        let siblings = words[first..].iter().take_while(|word| word.record.call == call);
+        for sibling in siblings.filter(|word| word.record.item != item) {
+            candidate.alone = false;
+            match sibling.version() {
+                Some(version) if sibling.record.item < item => candidate.above = candidate.above.max(version),
                 // A repeated answer is an earlier call's.
-                std::cmp::Ordering::Greater if sibling.repeats() => {}
-                std::cmp::Ordering::Greater => candidate.below = candidate.below.min(version),
-                std::cmp::Ordering::Equal => {}
+                Some(version) if !sibling.repeats() => candidate.below = candidate.below.min(version),
+                _ => {}
             }
         }
     }

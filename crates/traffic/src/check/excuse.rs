@@ -9,13 +9,14 @@ use crate::history::Record;
 
 /// A judged pair: what it was like, and whether its states are not to be trusted.
 pub(super) fn judge<'a>(case: Case<'a>, excuses: &[&Excuse], report: &mut Report) -> (Judged<'a>, bool) {
-    let strict = apply(case.clone());
+    let again = (!excuses.is_empty()).then(|| case.clone());
+    let strict = apply(case);
     count(&strict, report);
     let pair = strict.case.pair;
     let spoiled = strict.case.findings.iter().any(|finding| finding.excuse.is_none());
     let mut rest: Vec<Finding<'a>> = strict.case.findings.clone();
-    if spoiled && !excuses.is_empty() {
-        let lenient = apply(taken_back(case, excuses));
+    if let Some(again) = again.filter(|_| spoiled) {
+        let lenient = apply(taken_back(again, excuses));
         let excused: Vec<Finding<'a>> = rest
             .iter()
             .filter(|finding| finding.excuse.is_none() && !contains(&lenient.case.findings, finding))

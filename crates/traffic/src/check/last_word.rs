@@ -6,12 +6,11 @@
 //! the database answered alone (the same wish, as a newer event).
 
 use super::Rule;
-use super::case::Case;
+use super::case::{Case, TWIN};
 use crate::history::Record;
 use domain::PairState;
 
 const DEAD: &str = "its event is dead, and an operator decides";
-const TWIN: &str = "the same wish had reached the cache, too, and came as a newer event";
 
 /// The last word, and who was told.
 #[derive(Clone, Copy)]
@@ -60,7 +59,10 @@ fn show(state: Option<PairState>) -> String {
 
 fn last<'a>(case: &Case<'a>, dead: bool) -> Last<'a> {
     let entries = case.stored.ledger.unwrap_or_default();
-    let is_dead = |version| entries.iter().any(|entry| entry.version == version && entry.dead);
+    let is_dead = |version| {
+        let found = entries.binary_search_by_key(&version, |entry| entry.version);
+        found.is_ok_and(|at| entries[at].dead)
+    };
     let words = case.answered().map(|(word, answer)| (answer, word.record));
     let reads = case.reads.iter().map(|read| (read.answer, read.record));
     let told = words.chain(reads).filter(|(answer, _)| dead || !is_dead(answer.version)).map(|(answer, record)| Last {

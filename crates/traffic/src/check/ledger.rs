@@ -7,11 +7,9 @@
 //! - Two versions for one key within its memory: the change is doubled.
 
 use super::Rule;
-use super::case::{Case, Word};
+use super::case::{Case, TWIN, Word};
 use crate::history::Record;
 use domain::Version;
-
-const TWIN: &str = "the same wish had reached the cache, too, and came as a newer event";
 
 pub(super) fn check(case: &mut Case<'_>) {
     let Some(entries) = case.stored.ledger else { return };

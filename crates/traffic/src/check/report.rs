@@ -6,14 +6,14 @@ use domain::{Pair, Resource};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Most violations, and most excuses, that are kept with their records; all are counted.
-const KEPT: usize = 1_000;
+/// Most violations of a rule, and most excuses with one reason, that are kept with their records; all are counted.
+const KEPT: u64 = 1_000;
 
 /// Most of each that are printed.
 const PRINTED: usize = 10;
 
 /// A rule, see [`mod@crate::check`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum Rule {
     /// Order of time, and the last word.
     R1,
@@ -34,10 +34,6 @@ pub enum Rule {
 impl Rule {
     /// Every rule.
     pub const ALL: [Self; 7] = [Self::R1, Self::R2, Self::R3, Self::R4, Self::R5, Self::R6, Self::R7];
-
-    const fn index(self) -> usize {
-        self as usize
-    }
 }
 
 impl fmt::Display for Rule {
@@ -47,7 +43,7 @@ impl fmt::Display for Rule {
 }
 
 /// A broken rule.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Violation {
     /// Which rule.
     pub rule: Rule,
@@ -58,11 +54,12 @@ pub struct Violation {
     /// What is wrong.
     pub what: String,
     /// The records that show it.
+    #[serde(serialize_with = "as_text")]
     pub records: Vec<Record>,
 }
 
 /// What would have been a violation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Excused {
     /// What it would have been.
     pub violation: Violation,
@@ -71,7 +68,7 @@ pub struct Excused {
 }
 
 /// The judgement.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, serde::Serialize)]
 pub struct Report {
     /// Records of the history.
     pub records: usize,
@@ -85,7 +82,8 @@ pub struct Report {
     pub violations: Vec<Violation>,
     /// The first ones, in the order of resources and pairs.
     pub excused: Vec<Excused>,
-    broken: [u64; 7],
+    broken: BTreeMap<Rule, u64>,
+    #[serde(skip)]
     excuses: BTreeMap<(Rule, String), u64>,
 }
 
@@ -95,32 +93,34 @@ impl Report {
     }
 
     pub(super) fn violate(&mut self, violation: Violation) {
-        self.broken[violation.rule.index()] += 1;
-        if self.violations.len() < KEPT {
+        let broken = self.broken.entry(violation.rule).or_default();
+        *broken += 1;
+        if *broken <= KEPT {
             self.violations.push(violation);
         }
     }
 
     pub(super) fn excuse(&mut self, violation: Violation, reason: &str) {
-        *self.excuses.entry((violation.rule, reason.to_owned())).or_default() += 1;
-        if self.excused.len() < KEPT {
+        let excuses = self.excuses.entry((violation.rule, reason.to_owned())).or_default();
+        *excuses += 1;
+        if *excuses <= KEPT {
             self.excused.push(Excused { violation, reason: reason.to_owned() });
         }
     }
 
     /// Violations of a rule.
-    pub const fn broken(&self, rule: Rule) -> u64 {
-        self.broken[rule.index()]
+    pub fn broken(&self, rule: Rule) -> u64 {
+        self.broken.get(&rule).copied().unwrap_or(0)
     }
 
     /// Whether no rule is broken.
     pub fn is_clean(&self) -> bool {
-        self.broken.iter().all(|broken| *broken == 0)
+        self.broken.is_empty()
     }
 
     /// The rules that are broken.
     pub fn broken_rules(&self) -> Vec<Rule> {
-        Rule::ALL.into_iter().filter(|rule| self.broken(*rule) > 0).collect()
+        self.broken.keys().copied().collect()
     }
 
     /// Excuses, by rule and reason.
@@ -149,6 +149,10 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+fn as_text<S: serde::Serializer>(records: &[Record], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(records.iter().map(ToString::to_string))
 }
 
 impl fmt::Display for Violation {

@@ -25,12 +25,12 @@ pub struct Entry {
     pub key: Option<Box<str>>,
     /// Whether it was written around the cache.
     pub direct: bool,
-    /// Whether it waits for an operator: it is not lost, and not in the row.
+    /// Whether it was given up, or still fails: it is not lost, and not in the row. An operator decides.
     pub dead: bool,
 }
 
 /// What servers say of themselves and no client can see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Observed {
     /// Calls that a server sent to the cache a second time.
     pub asked_again: u64,

@@ -1,16 +1,17 @@
 //! Places effects on attempts: each effect on an attempt of its own, in the order of versions.
 //!
-//! The attempt whose time ends first is taken first, which nearly always succeeds at once. Where it does not, all ways are
-//! tried, within a bound.
+//! Effects between which answers put a border are placed apart. The attempt whose time ends first is tried first, which
+//! nearly always succeeds at once; where it does not, the other ways are tried, within a bound.
 
 use crate::history::Record;
 use domain::Version;
+use std::ops::Range;
 
-/// Steps after which the search for another way ends, and what was not placed counts as not explained.
-const STEPS: usize = 100_000;
+/// Attempts tried for one group of effects; what is not placed by then counts as not explained.
+const STEPS: usize = 200_000;
 
-/// Effects of one pair beyond which no other way is searched.
-const SEARCHED: usize = 200;
+/// Effects in one group beyond which no other way is tried.
+const SEARCHED: usize = 500;
 
 /// A change that needs an attempt.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +34,8 @@ pub(super) struct Candidate<'a> {
     /// Versions of answered items of the same call: earlier and later ones.
     pub(super) above: Version,
     pub(super) below: Version,
+    /// No other item of its call is about this pair.
+    pub(super) alone: bool,
 }
 
 impl Candidate<'_> {
@@ -51,99 +54,134 @@ impl Candidate<'_> {
     }
 }
 
-/// Which candidate made which effect.
-pub(super) enum Placed {
-    /// All of them.
-    All(Vec<usize>),
-    /// Not all.
-    Some(Vec<Option<usize>>),
+/// Which candidate made which effect. Effects stand in the order of their versions; `ordered`: the items of a call take
+/// effect in their order, too.
+pub(super) fn place(effects: &[Effect<'_>], candidates: &[Candidate<'_>], ordered: bool) -> Vec<Option<usize>> {
+    let mut by_end: Vec<usize> = (0..candidates.len()).collect();
+    by_end.sort_by_key(|at| {
+        let Candidate { record, begin, latest, .. } = candidates[*at];
+        (latest, begin, record.call, record.item)
+    });
+    let mut search = Search {
+        effects,
+        candidates,
+        by_end,
+        ordered,
+        taken: vec![false; candidates.len()],
+        placed: Vec::new(),
+        steps: 0,
+    };
+    let mut now = 0;
+    for group in groups(effects) {
+        now = search.place_group(group, now);
+    }
+    let groups_failed = search.placed.iter().any(Option::is_none);
+    if groups_failed && effects.len() <= SEARCHED {
+        // An attempt may be taken by one group that another one needs.
+        let apart = std::mem::take(&mut search.placed);
+        search.taken.fill(false);
+        search.steps = STEPS;
+        if search.place_all(effects.len(), 0).is_none() {
+            return apart;
+        }
+    }
+    search.placed
 }
 
-/// Places effects, which stand in the order of their versions; `ordered`: the items of a call in their order, too.
-pub(super) fn place(effects: &[Effect<'_>], candidates: &[Candidate<'_>], ordered: bool) -> Placed {
-    let mut search = Search { effects, candidates, ordered, used: Vec::new(), steps: STEPS };
-    let greedy = search.greedily();
-    if let Some(all) = greedy.iter().copied().collect() {
-        return Placed::All(all);
+/// Runs of effects whose times overlap.
+fn groups(effects: &[Effect<'_>]) -> Vec<Range<usize>> {
+    let mut groups = Vec::new();
+    let mut start = 0;
+    for next in 1..=effects.len() {
+        if effects.get(next).is_none_or(|effect| effects[next - 1].to < effect.from) {
+            groups.push(start..next);
+            start = next;
+        }
     }
-    search.used.clear();
-    if effects.len() <= SEARCHED && effects.len() <= candidates.len() && search.from(0) {
-        return Placed::All(search.used);
-    }
-    Placed::Some(greedy)
+    groups
 }
 
 struct Search<'a> {
     effects: &'a [Effect<'a>],
     candidates: &'a [Candidate<'a>],
+    /// Candidates in the order of their ends.
+    by_end: Vec<usize>,
     ordered: bool,
+    taken: Vec<bool>,
     /// Candidates of the first effects.
-    used: Vec<usize>,
+    placed: Vec<Option<usize>>,
     steps: usize,
 }
 
 impl Search<'_> {
-    fn greedily(&mut self) -> Vec<Option<usize>> {
-        let mut by_begin: Vec<usize> = (0..self.candidates.len()).collect();
-        by_begin.sort_unstable_by_key(|at| self.candidates[*at].begin);
-        let mut coming = by_begin.into_iter().peekable();
-        // Those that have begun, and can still be in time for the next effect.
-        let mut open: Vec<usize> = Vec::new();
-        let mut now = 0;
-        let mut placed = Vec::with_capacity(self.effects.len());
-        for effect in self.effects {
-            while let Some(at) = coming.next_if(|at| self.candidates[*at].begin <= effect.to) {
-                open.push(at);
-            }
-            now = now.max(effect.from);
-            open.retain(|at| self.candidates[*at].latest >= now);
-            let fitting = open.iter().copied().filter(|at| self.candidates[*at].fits(effect) && self.may(*at, effect));
-            // Of those that end together, the one of the earliest item: its call's others must come later.
-            let best = fitting.min_by_key(|at| {
-                let candidate = &self.candidates[*at];
-                (candidate.latest, candidate.begin, candidate.record.call, candidate.record.item)
-            });
-            if let Some(best) = best {
-                now = now.max(self.candidates[best].begin);
-                open.retain(|at| *at != best);
-                self.used.push(best);
-            }
-            placed.push(best);
+    /// Places a group, if not all of it, then what can be; returns when its last effect took effect, at the earliest.
+    fn place_group(&mut self, group: Range<usize>, now: u64) -> u64 {
+        self.steps = STEPS;
+        if group.len() <= SEARCHED
+            && let Some(now) = self.place_all(group.end, now)
+        {
+            return now;
         }
-        placed
+        let mut now = now;
+        for effect in &self.effects[group] {
+            now = now.max(effect.from);
+            let found = self.open_at(now).find(|at| self.may_make(*at, effect, now));
+            if let Some(at) = found {
+                self.taken[at] = true;
+                now = now.max(self.candidates[at].begin);
+            }
+            self.placed.push(found);
+        }
+        now
     }
 
-    /// Places all effects from one on, if that is possible after what was placed.
-    fn from(&mut self, now: u64) -> bool {
-        let Some(effect) = self.effects.get(self.used.len()) else { return true };
+    /// Places all effects up to `end`, or none.
+    fn place_all(&mut self, end: usize, now: u64) -> Option<u64> {
+        let next = self.placed.len();
+        if next == end {
+            return Some(now);
+        }
+        let effect = self.effects[next];
         let now = now.max(effect.from);
-        for at in 0..self.candidates.len() {
-            if self.steps == 0 {
-                return false;
-            }
-            self.steps -= 1;
-            let candidate = &self.candidates[at];
-            let in_time = candidate.latest >= now && now.max(candidate.begin) <= effect.to;
-            if !in_time || !candidate.fits(effect) || self.used.contains(&at) || !self.may(at, effect) {
+        let first = self.by_end.partition_point(|at| self.candidates[*at].latest < now);
+        for place in first..self.by_end.len() {
+            self.steps = self.steps.checked_sub(1)?;
+            let at = self.by_end[place];
+            if !self.may_make(at, &effect, now) {
                 continue;
             }
-            let begin = candidate.begin;
-            self.used.push(at);
-            if self.from(now.max(begin)) {
-                return true;
+            self.taken[at] = true;
+            self.placed.push(Some(at));
+            if let Some(now) = self.place_all(end, now.max(self.candidates[at].begin)) {
+                return Some(now);
             }
-            self.used.pop();
+            self.placed.pop();
+            self.taken[at] = false;
         }
-        false
+        None
+    }
+
+    /// Candidates that can still take effect then, those first that end first.
+    fn open_at(&self, now: u64) -> impl Iterator<Item = usize> {
+        let first = self.by_end.partition_point(|at| self.candidates[*at].latest < now);
+        self.by_end[first..].iter().copied()
+    }
+
+    fn may_make(&self, at: usize, effect: &Effect<'_>, now: u64) -> bool {
+        let candidate = &self.candidates[at];
+        let in_time = candidate.latest >= now && now.max(candidate.begin) <= effect.to;
+        in_time && !self.taken[at] && candidate.fits(effect) && self.keeps_order(candidate, effect)
     }
 
     /// Whether the items of this candidate's call stay in their order.
-    fn may(&self, at: usize, effect: &Effect<'_>) -> bool {
-        let record = self.candidates[at].record;
-        let after = |other: &usize| {
-            let other = self.candidates[*other].record;
+    fn keeps_order(&self, candidate: &Candidate<'_>, effect: &Effect<'_>) -> bool {
+        if !self.ordered || candidate.alone {
+            return true;
+        }
+        let is_before = |other: &usize| {
+            let (other, record) = (self.candidates[*other].record, candidate.record);
             other.call != record.call || other.item < record.item
         };
-        !self.ordered || (self.candidates[at].is_in_order(effect) && self.used.iter().all(after))
+        candidate.is_in_order(effect) && self.placed.iter().flatten().all(is_before)
     }
 }

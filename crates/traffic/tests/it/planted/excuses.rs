@@ -1,0 +1,62 @@
+//! What is excused, and what a run must contain.
+
+use super::breaks;
+use super::effects::abandoned;
+use crate::story::{Like, Story, Unlike, changed, pair};
+use traffic::check::{Excuse, Options, Rule};
+use traffic::history::{Fault, Kind, Outcome};
+
+#[test]
+fn a_count_that_a_fault_excuses() {
+    let mut story = Story::new().word(Like, (0, 10), changed(true, 1)).ledger(&[(Like, 1)]).row(true, 1).count(
+        Kind::Count,
+        (400, 410),
+        5,
+    );
+    breaks(&story, Rule::R7, "count 5");
+    story.history.push_fault(Fault { name: "redis stopped".into(), begin: 100, end: 300 });
+    let report = story.clone().options(Options { recovered_within: 100, ..Options::default() }).check();
+    assert!(report.is_clean(), "{report}");
+    assert!(report.to_string().contains("of the fault redis stopped [100, 300]"), "{report}");
+    breaks(&story.options(Options { recovered_within: 99, ..Options::default() }), Rule::R7, "count 5");
+}
+
+#[test]
+fn an_excuse_is_for_its_pair_and_window() {
+    let story = Story::new()
+        .word(Like, (0, 10), changed(true, 1))
+        .read((12, 15), (true, 1))
+        .word(Like, (50, 60), changed(true, 3))
+        .word(Unlike, (70, 80), changed(false, 4))
+        .ledger(&[(Like, 3), (Unlike, 4)])
+        .row(false, 4);
+    breaks(&story, Rule::R5, "version 1");
+    let excuse = |user, begin, end| {
+        let excuse = Excuse { pair: pair(user), begin, end, reason: "the cache lost it".to_owned() };
+        story.clone().options(Options { excuses: vec![excuse], ..Options::default() })
+    };
+    let report = excuse(1, 5, 20).check();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.excuses().collect::<Vec<_>>(), [(Rule::R5, "the cache lost it", 1)]);
+    breaks(&excuse(2, 5, 20), Rule::R5, "version 1");
+    breaks(&excuse(1, 16, 90), Rule::R5, "version 1");
+}
+
+#[test]
+fn a_dead_event_is_named_and_no_violation() {
+    let story =
+        |dead| Story::new().word(Like, (0, 10), changed(true, 1)).ledger_with(Like, 1, |entry| entry.dead = dead);
+    breaks(&story(false), Rule::R1, "missing");
+    let report = story(true).check();
+    assert!(report.is_clean() && report.to_string().contains("an operator decides"), "{report}");
+}
+
+#[test]
+fn a_run_without_the_hard_cases_is_vacuous() {
+    let story = abandoned(10, 30).row(false, 30).word(Unlike, (300, 310), Outcome::Abandoned);
+    let coverage = story.check().coverage;
+    assert_eq!((coverage.unanswered_with_effect, coverage.unanswered_without_effect, coverage.orphans), (1, 1, 1));
+    assert_eq!(coverage.rewrites, 1, "a like of what the abandoned call had liked");
+    let missing = coverage.vacuous();
+    assert!(missing.contains(&"repeated answers") && !missing.contains(&"orphans"), "{missing:?}");
+}
