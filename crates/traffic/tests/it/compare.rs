@@ -103,6 +103,8 @@ proptest! {
 fn every_flaw_is_seen() {
     for (flaw, rule) in FLAWS.into_iter().zip([
         Rule::R4,
+        Rule::R1,
+        Rule::R1,
         Rule::R2,
         Rule::R1,
         Rule::R3,

@@ -13,6 +13,10 @@ use traffic::history::{Answer, History, Kind, Outcome, Record};
 pub(crate) enum Flaw {
     /// An unanswered call takes effect after its limit.
     Late,
+    /// A call takes effect before it begins.
+    Early,
+    /// An answered call takes effect after its answer.
+    AfterAnswer,
     /// The items of a call run backwards.
     Backwards,
     /// A like that is retried with its key gets an "unchanged" that was true once.
@@ -35,8 +39,10 @@ pub(crate) enum Flaw {
     OldVersion,
 }
 
-pub(crate) const FLAWS: [Flaw; 11] = [
+pub(crate) const FLAWS: [Flaw; 13] = [
     Flaw::Late,
+    Flaw::Early,
+    Flaw::AfterAnswer,
     Flaw::Backwards,
     Flaw::Unconfirmed,
     Flaw::OppositeKey,
@@ -91,7 +97,7 @@ fn plan(random: &mut Random, most: u64, flaw: Option<Flaw>) -> Vec<Planned> {
     let mut call = 0;
     while (planned.len() as u64) < most {
         call += 1;
-        let begin = random.below(60);
+        let begin = random.below(40);
         let end = begin + random.below(16);
         let limit = 4 + random.below(16);
         let (user, device, server) =
@@ -100,6 +106,8 @@ fn plan(random: &mut Random, most: u64, flaw: Option<Flaw>) -> Vec<Planned> {
         let is_word = random.below(5) > 0;
         let items = if is_word && random.below(4) == 0 { 2 + random.below(2) } else { 1 };
         let at = match (answered, random.below(3)) {
+            (_, _) if flaw == Some(Flaw::Early) => Some(begin.saturating_sub(1 + random.below(20))),
+            (true, _) if flaw == Some(Flaw::AfterAnswer) => Some(end + 1 + random.below(20)),
             (true, _) => Some(begin + random.below(end - begin + 1)),
             (false, 0) => None,
             (false, _) if flaw == Some(Flaw::Late) => Some(begin + limit + 1 + random.below(20)),
@@ -200,7 +208,10 @@ impl Toy {
         };
         let states = self.states.get(&pair).map(Vec::as_slice).unwrap_or_default();
         let degraded = random.below(4) == 0;
-        let back = if degraded || flaw == Some(Flaw::StaleRead) { random.below(2) as usize } else { 0 };
+        let back = match flaw {
+            Some(Flaw::StaleRead) => 1,
+            _ => usize::from(degraded && random.below(2) == 0),
+        };
         let state = states.iter().rev().nth(back).copied().unwrap_or_default();
         Answer { liked: state.liked, version: state.version, changed: false, degraded, count: None }
     }

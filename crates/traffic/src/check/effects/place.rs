@@ -169,8 +169,8 @@ impl Search<'_> {
 
     fn may_make(&self, at: usize, effect: &Effect<'_>, now: u64) -> bool {
         let candidate = &self.candidates[at];
-        let in_time = candidate.latest >= now && now.max(candidate.begin) <= effect.to;
-        in_time && !self.taken[at] && candidate.fits(effect) && self.keeps_order(candidate, effect)
+        // Effects before this one had to be over by its end, too, so it is not too late for it.
+        candidate.latest >= now && !self.taken[at] && candidate.fits(effect) && self.keeps_order(candidate, effect)
     }
 
     /// Whether the items of this candidate's call stay in their order.

@@ -2,7 +2,7 @@
 
 use super::{breaks, is_clean};
 use crate::story::{Like, Story, Unlike, changed, degraded, pair, unchanged};
-use traffic::check::Rule;
+use traffic::check::{Options, Rule};
 use traffic::history::Kind;
 
 #[test]
@@ -61,4 +61,55 @@ fn a_count_out_of_its_bounds() {
     is_clean(&rest);
     rest.stores.counts.push((pair(1).resource, 2));
     breaks(&rest, Rule::R7, "at rest");
+}
+
+#[test]
+fn a_pair_counts_once() {
+    // Liked, taken back and liked again while somebody counted.
+    let counted = |count| {
+        Story::new()
+            .word(Like, (0, 10), changed(true, 1))
+            .word(Unlike, (100, 110), changed(false, 2))
+            .word(Like, (200, 210), changed(true, 3))
+            .ledger(&[(Like, 1), (Unlike, 2), (Like, 3)])
+            .row(true, 3)
+            .count(Kind::Count, (50, 250), count)
+    };
+    is_clean(&counted(0));
+    is_clean(&counted(1));
+    breaks(&counted(2), Rule::R7, "0 to 1 pairs");
+}
+
+#[test]
+fn a_change_is_over_when_a_later_one_is() {
+    let counted = |span, count| {
+        Story::new()
+            .word(Unlike, (0, 10), changed(false, 1))
+            .word(Like, (100, 900), changed(true, 2))
+            .word(Unlike, (150, 200), changed(false, 3))
+            .ledger(&[(Unlike, 1), (Like, 2), (Unlike, 3)])
+            .row(false, 3)
+            .count(Kind::Count, span, count)
+    };
+    is_clean(&counted((180, 300), 1));
+    is_clean(&counted((201, 300), 0));
+    breaks(&counted((201, 300), 1), Rule::R7, "0 to 0 pairs");
+}
+
+#[test]
+fn a_cache_that_must_guess_counts_wrong_until_it_is_settled() {
+    let counted = |begin, count| {
+        let story = Story::new()
+            .word(Like, (0, 10), changed(true, 1))
+            .word(Like, (100, 110), changed(true, 2))
+            .ledger(&[(Like, 1), (Like, 2)])
+            .row(true, 2)
+            .count(Kind::Count, (begin, begin + 5), count);
+        story.options(Options { settled_within: 50, ..Options::default() })
+    };
+    is_clean(&counted(90, 1));
+    breaks(&counted(90, 2), Rule::R7, "1 to 1 pairs");
+    is_clean(&counted(160, 2));
+    breaks(&counted(161, 2), Rule::R7, "1 to 1 pairs");
+    breaks(&counted(160, 0), Rule::R7, "1 to 2 pairs");
 }

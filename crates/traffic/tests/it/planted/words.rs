@@ -124,3 +124,19 @@ fn the_twin_of_a_word_that_the_database_answered_alone() {
     );
     breaks(&story(changed(true, 1)), Rule::R1, "liked at 90");
 }
+
+#[test]
+fn a_repeated_answer_is_over_with_the_first_that_was_given() {
+    // Both attempts with the key were answered with version 5; the quicker one was over before the unlike began.
+    let story = |unliked| {
+        Story::new()
+            .keyed("k", Like, (0, 90), changed(true, 5))
+            .keyed("k", Like, (5, 10), changed(true, 5))
+            .word(Unlike, (11, 20), changed(false, unliked))
+            .ledger_with(Like, 5, |entry| entry.key = Some("k".into()))
+            .ledger(&[(Unlike, unliked)])
+    };
+    let report = story(4).row(true, 5).check();
+    assert!(report.broken_rules().contains(&Rule::R1), "{report}");
+    is_clean(&story(6).row(false, 6));
+}
