@@ -32,6 +32,7 @@ mod last_word;
 mod ledger;
 mod order;
 mod reader;
+mod repeats;
 mod report;
 mod states;
 mod stores;

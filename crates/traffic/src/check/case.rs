@@ -16,8 +16,11 @@ pub(super) struct Word<'a> {
     pub(super) action: Action,
     /// None: unanswered.
     pub(super) answer: Option<Answer>,
-    /// When it may have taken effect, at the earliest: the first attempt with its key whose answer this may be.
+    /// When its answer may have been made, at the earliest: the first attempt with its key whose answer this may be.
     pub(super) begin: u64,
+    /// The same, and the latest moment, as far as other answers allow it.
+    pub(super) from: u64,
+    pub(super) to: u64,
     /// Several, if the answer may be an earlier attempt's: of that attempt, and of this one. Otherwise empty.
     pub(super) windows: Vec<Window>,
     /// Whether an attempt with this key had this answer before.
@@ -91,9 +94,17 @@ impl<'a> Case<'a> {
                         Some(_) => record.end,
                         None => record.begin.saturating_add(record.limit).saturating_add(options.drift),
                     };
-                    let answer = answer.copied();
-                    let (begin, windows, repeats_answer) = (record.begin, Vec::new(), false);
-                    words.push(Word { record, action, answer, begin, windows, repeats_answer, latest });
+                    words.push(Word {
+                        record,
+                        action,
+                        answer: answer.copied(),
+                        begin: record.begin,
+                        from: record.begin,
+                        to: record.end,
+                        windows: Vec::new(),
+                        repeats_answer: false,
+                        latest,
+                    });
                 }
                 (Kind::State, Some(answer)) => reads.push(Read { record, answer: *answer }),
                 _ => {}

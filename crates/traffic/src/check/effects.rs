@@ -118,7 +118,7 @@ fn explain<'a>(case: &Case<'a>, effect: &Effect<'_>, candidates: &[Candidate<'a>
     let Effect { version, from, to, .. } = *effect;
     let action = if effect.liked { "like" } else { "unlike" };
     let asked: Vec<&Candidate<'a>> = candidates.iter().filter(|candidate| candidate.asks_for(effect)).collect();
-    let saw = case.answered().filter(|(_, answer)| answer.version < version).max_by_key(|(word, _)| word.begin);
+    let saw = case.answered().filter(|(_, answer)| answer.version < version).max_by_key(|(word, _)| word.from);
     let saw = saw.map(|(word, _)| word.record);
     if asked.is_empty() {
         return (format!("invented: no unanswered attempt asked for the {action} of version {version}"), Vec::new());

@@ -3,11 +3,11 @@
 //!
 //! A position is a version: of a change its own, of an "unchanged" answer the version of the state that it found. Reads
 //! are earlier operations here, never later ones: what a read must not miss is [`super::reader`]'s. An operation with a
-//! key may have taken effect while an earlier attempt with that key was under way; it then must fit one of these windows
-//! as a whole. Where only the earlier attempt's limit forbids that, the change was late: R4.
+//! key may have taken effect while another attempt with that key was under way: [`super::repeats`].
 
 use super::Rule;
 use super::case::{Case, Word};
+use super::window::Window;
 use crate::history::Record;
 use domain::Version;
 
@@ -18,29 +18,22 @@ pub(super) struct Bounds {
     begins: Vec<(Version, u64)>,
     /// Versions of words and reads, with the earliest end from there on.
     ends: Vec<(Version, u64)>,
-    /// Changes, with their earliest begin.
-    changes: Vec<(Version, u64)>,
 }
 
 impl Bounds {
     pub(super) fn new(case: &Case<'_>) -> Self {
-        let mut begins: Vec<_> = case.answered().map(|(word, answer)| (answer.version, word.begin)).collect();
+        let mut begins: Vec<_> = case.answered().map(|(word, answer)| (answer.version, word.from)).collect();
         begins.sort_unstable();
         for at in 1..begins.len() {
             begins[at].1 = begins[at].1.max(begins[at - 1].1);
         }
         let reads = case.reads.iter().map(|read| (read.answer.version, read.record.end));
-        let mut ends: Vec<_> =
-            case.answered().map(|(word, answer)| (answer.version, word.record.end)).chain(reads).collect();
+        let mut ends: Vec<_> = case.answered().map(|(word, answer)| (answer.version, word.to)).chain(reads).collect();
         ends.sort_unstable();
         for at in (1..ends.len()).rev() {
             ends[at - 1].1 = ends[at - 1].1.min(ends[at].1);
         }
-        let changed = case.answered().filter(|(_, answer)| answer.changed);
-        let mut changes: Vec<_> = changed.map(|(word, answer)| (answer.version, word.begin)).collect();
-        changes.sort_unstable();
-        changes.dedup_by_key(|(version, _)| *version);
-        Self { begins, ends, changes }
+        Self { begins, ends }
     }
 
     /// It was not there before this moment: a word that began then found or made an older state.
@@ -54,58 +47,27 @@ impl Bounds {
         let first = self.ends.partition_point(|(other, _)| *other < version);
         self.ends.get(first).map_or(u64::MAX, |(_, end)| *end)
     }
-
-    /// When a word began that was told that it made this version.
-    fn made_from(&self, version: Version) -> u64 {
-        let found = self.changes.binary_search_by_key(&version, |(other, _)| *other);
-        found.map_or(0, |at| self.changes[at].1)
-    }
 }
 
-/// Whether a word may have taken effect from some moment on.
+/// Whether a word may have taken effect within a window.
 struct Question<'c, 'a> {
-    begin: u64,
-    end: u64,
+    window: Window,
     word: usize,
     asked: &'c Word<'a>,
 }
 
 pub(super) fn check(case: &mut Case<'_>) {
-    let found = sweep(case);
-    let mut later = Vec::new();
-    for at in 0..case.words.len() {
-        if case.words[at].windows.is_empty() {
-            continue;
-        }
-        let word = &case.words[at];
-        let fits: Vec<u64> = found.fitting.iter().filter(|(word, _)| *word == at).map(|(_, end)| *end).collect();
-        let version = word.version().unwrap_or_default();
-        let needed = found.bounds.not_before(version).max(found.bounds.made_from(version));
-        if fits.is_empty() {
-            later.push((
-                Rule::R1,
-                format!("answered with version {version}, which was over before each of its attempts"),
-                word.record,
-            ));
-        } else if fits.iter().all(|end| *end < needed) {
-            let what =
-                format!("answered with version {version}, which came only after the limit of the attempt it repeats");
-            later.push((Rule::R4, what, word.record));
-        }
-    }
-    for (what, records) in found.wrong {
+    let Swept { wrong, fitting } = sweep(case);
+    for (what, records) in wrong {
         case.find(Rule::R1, what, records);
     }
-    for (rule, what, record) in later {
-        case.find(rule, what, vec![record]);
-    }
+    super::repeats::check(case, &fitting);
 }
 
 struct Swept<'a> {
-    bounds: Bounds,
     wrong: Vec<(String, Vec<&'a Record>)>,
-    /// Words with several windows: those that fit what was seen before, by their ends.
-    fitting: Vec<(usize, u64)>,
+    /// Words with several windows: those that fit what was seen before.
+    fitting: Vec<(usize, Window)>,
 }
 
 fn sweep<'a>(case: &Case<'a>) -> Swept<'a> {
@@ -116,20 +78,17 @@ fn sweep<'a>(case: &Case<'a>) -> Swept<'a> {
 
     let mut questions: Vec<Question<'_, 'a>> = Vec::new();
     for (at, word) in case.words.iter().enumerate().filter(|(_, word)| word.answer.is_some()) {
-        if word.windows.is_empty() {
-            questions.push(Question { begin: word.record.begin, end: word.record.end, word: at, asked: word });
-        }
-        for window in &word.windows {
-            questions.push(Question { begin: window.begin, end: window.end, word: at, asked: word });
-        }
+        let own = Window { begin: word.record.begin, end: word.record.end };
+        let windows = if word.windows.is_empty() { std::slice::from_ref(&own) } else { &word.windows };
+        questions.extend(windows.iter().map(|window| Question { window: *window, word: at, asked: word }));
     }
-    questions.sort_unstable_by_key(|question| (question.begin, question.word));
+    questions.sort_unstable_by_key(|question| (question.window.begin, question.word));
 
-    let mut swept = Swept { bounds: Bounds::new(case), wrong: Vec::new(), fitting: Vec::new() };
+    let mut swept = Swept { wrong: Vec::new(), fitting: Vec::new() };
     let mut highest: (Version, Option<&'a Record>) = (case.stored.before.version, None);
     let mut ended = ended.into_iter().peekable();
-    for Question { begin, end, word, asked } in questions {
-        while let Some((_, version, record)) = ended.next_if(|(end, _, _)| *end < begin) {
+    for Question { window, word, asked } in questions {
+        while let Some((_, version, record)) = ended.next_if(|(end, _, _)| *end < window.begin) {
             if version > highest.0 {
                 highest = (version, Some(record));
             }
@@ -140,7 +99,7 @@ fn sweep<'a>(case: &Case<'a>) -> Swept<'a> {
         let fits = if strictly { version > highest.0 } else { version >= highest.0 };
         if !asked.windows.is_empty() {
             if fits {
-                swept.fitting.push((word, end));
+                swept.fitting.push((word, window));
             }
         } else if !fits {
             let what = if version == highest.0 {

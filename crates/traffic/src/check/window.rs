@@ -47,6 +47,7 @@ fn find_one(words: &mut [Word<'_>], at: usize, members: impl Iterator<Item = usi
         windows.push(Window { begin: word.record.begin, end: word.record.end });
         let word = &mut words[at];
         word.begin = windows.iter().map(|window| window.begin).min().unwrap_or(word.begin);
+        word.from = word.begin;
         (word.windows, word.repeats_answer) = (windows, repeats_answer);
     }
 }

@@ -113,6 +113,12 @@ fn items_of_an_abandoned_call_out_of_order() {
     };
     breaks(&half(2, 1).row(true, 2), Rule::R2, "items");
     is_clean(&half(1, 2).row(false, 2));
+    let other_half = |like, unlike| {
+        let ledger = [(Like, like), (Unlike, unlike)];
+        Story::new().batch((0, 50), &[(Like, Outcome::Unknown), (Unlike, changed(false, unlike))]).ledger(&ledger)
+    };
+    breaks(&other_half(2, 1).row(true, 2), Rule::R2, "items");
+    is_clean(&other_half(1, 2).row(false, 2));
 }
 
 #[test]
@@ -132,7 +138,7 @@ fn a_repeated_answer_is_no_excuse_for_a_late_change() {
             .ledger(&[(Unlike, 6)])
             .row(false, 6)
     };
-    breaks(&story(100), Rule::R4, "after the limit");
+    breaks(&story(100), Rule::R4, "not there yet");
     is_clean(&story(160));
 }
 
@@ -155,4 +161,40 @@ fn attempts_are_shared_out_so_that_all_changes_are_explained() {
     is_clean(&open);
     is_clean(&attempt(attempt(twice.clone(), Like, 0, 60), Like, 0, 20));
     breaks(&attempt(attempt(twice, Like, 0, 29), Like, 0, 20), Rule::R4, "late");
+}
+
+#[test]
+fn a_change_is_late_by_the_latest_word_that_saw_an_older_state() {
+    let story = |begin| {
+        Story::new()
+            .word(Like, (0, 30), Outcome::Abandoned)
+            .word(Like, (begin, 400), changed(true, 1))
+            .word(Unlike, (50, 500), changed(false, 2))
+            .ledger(&[(Like, 1), (Unlike, 2), (Like, 3)])
+            .row(true, 3)
+    };
+    breaks(&story(101), Rule::R4, "at least 1 us");
+    is_clean(&story(100));
+}
+
+#[test]
+fn a_retry_takes_effect_after_the_words_that_it_follows() {
+    // The retry's change is its own, because a like came in between; so what came after it came after the retry began.
+    let attempt = |story: Story, key: Option<&str>, begin, limit| {
+        story.with(Kind::Word(Unlike), (begin, begin + 5), Outcome::Unknown, |record| {
+            (record.key, record.limit) = (key.map(Into::into), limit);
+        })
+    };
+    let story = |limit| {
+        let attempts = attempt(attempt(Story::new(), Some("k"), 12, 8), None, 21, limit);
+        attempts
+            .word(Like, (26, 30), changed(true, 6))
+            .keyed("k", Unlike, (35, 40), changed(false, 9))
+            .ledger(&[(Like, 6)])
+            .ledger_with(Unlike, 9, |entry| entry.key = Some("k".into()))
+            .ledger(&[(Unlike, 11)])
+            .row(false, 11)
+    };
+    breaks(&story(13), Rule::R4, "at least 1 us");
+    is_clean(&story(14));
 }

@@ -60,3 +60,17 @@ fn a_run_without_the_hard_cases_is_vacuous() {
     let missing = coverage.vacuous();
     assert!(missing.contains(&"repeated answers") && !missing.contains(&"orphans"), "{missing:?}");
 }
+
+#[test]
+fn an_excuse_takes_back_repeated_answers_too() {
+    let story = Story::new()
+        .keyed("k", Like, (0, 10), changed(true, 1))
+        .keyed("k", Like, (20, 30), changed(true, 1))
+        .word(Unlike, (50, 60), changed(false, 4))
+        .ledger(&[(Unlike, 4)])
+        .row(false, 4);
+    breaks(&story, Rule::R5, "version 1");
+    let excuse = Excuse { pair: pair(1), begin: 0, end: 40, reason: "the cache lost it".to_owned() };
+    let report = story.options(Options { excuses: vec![excuse], ..Options::default() }).check();
+    assert!(report.is_clean(), "{report}");
+}

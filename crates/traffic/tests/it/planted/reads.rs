@@ -94,6 +94,19 @@ fn a_change_is_over_when_a_later_one_is() {
     is_clean(&counted((180, 300), 1));
     is_clean(&counted((201, 300), 0));
     breaks(&counted((201, 300), 1), Rule::R7, "0 to 0 pairs");
+    // Nor does it come before an earlier one.
+    let first = |count| {
+        Story::new()
+            .word(Like, (0, 10), changed(true, 1))
+            .word(Unlike, (100, 200), changed(false, 2))
+            .word(Like, (20, 300), changed(true, 3))
+            .word(Unlike, (20, 300), changed(false, 4))
+            .ledger(&[(Like, 1), (Unlike, 2), (Like, 3), (Unlike, 4)])
+            .row(false, 4)
+            .count(Kind::Count, (50, 99), count)
+    };
+    is_clean(&first(1));
+    breaks(&first(0), Rule::R7, "1 to 1 pairs");
 }
 
 #[test]

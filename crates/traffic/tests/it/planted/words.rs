@@ -3,7 +3,7 @@
 use super::{breaks, is_clean};
 use crate::story::{Like, Story, Unlike, changed, degraded, unchanged};
 use traffic::check::{Options, Rule};
-use traffic::history::Outcome;
+use traffic::history::{Kind, Outcome};
 
 #[test]
 fn a_key_remembers_an_answer_that_was_not_confirmed() {
@@ -139,4 +139,34 @@ fn a_repeated_answer_is_over_with_the_first_that_was_given() {
     let report = story(4).row(true, 5).check();
     assert!(report.broken_rules().contains(&Rule::R1), "{report}");
     is_clean(&story(6).row(false, 6));
+}
+
+#[test]
+fn a_repeated_answer_was_true_once() {
+    // The state that the retry is answered with came after the limit of the first attempt, and was over before the retry.
+    let story = |limit| {
+        Story::new()
+            .with(Kind::Word(Like), (0, 30), Outcome::Abandoned, |record| {
+                record.key = Some("k".into());
+                record.limit = limit;
+            })
+            .word(Like, (150, 160), changed(true, 5))
+            .word(Unlike, (170, 180), changed(false, 6))
+            .keyed("k", Like, (200, 210), unchanged(true, 5))
+            .ledger(&[(Like, 5), (Unlike, 6)])
+            .row(false, 6)
+    };
+    breaks(&story(149), Rule::R1, "not there yet");
+    is_clean(&story(150));
+}
+
+#[test]
+fn a_lost_write_is_no_twin() {
+    let story = Story::new().word(Like, (0, 10), degraded(changed(true, 1))).ledger(&[(Like, 1)]).row(true, 90);
+    let lost = story.clone().word(Like, (20, 30), degraded(changed(true, 90)));
+    breaks(&lost, Rule::R5, "version 90 is not in the ledger");
+    // Somebody who found it did not make it.
+    let report = story.word(Like, (20, 30), unchanged(true, 90)).check();
+    assert!(report.is_clean() && report.broken(Rule::R5) == 0, "{report}");
+    assert_eq!(report.excuses().map(|(rule, ..)| rule).collect::<Vec<_>>(), [Rule::R5], "{report}");
 }
