@@ -60,7 +60,6 @@ fn taken_back<'a>(mut case: Case<'a>, excuses: &[&Excuse]) -> Case<'a> {
     let is_excused = |record: &Record| excuses.iter().any(|excuse| covers(excuse, record));
     for word in case.words.iter_mut().filter(|word| word.answer.is_some() && is_excused(word.record)) {
         case.forgiven.extend(word.answer.take().map(|answer| answer.version));
-        word.windows.clear();
         (word.begin, word.from) = (word.record.begin, word.record.begin);
     }
     let forgiven = case.reads.iter().filter(|read| is_excused(read.record)).map(|read| read.answer.version);

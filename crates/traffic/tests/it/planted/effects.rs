@@ -198,3 +198,20 @@ fn a_retry_takes_effect_after_the_words_that_it_follows() {
     breaks(&story(13), Rule::R4, "at least 1 us");
     is_clean(&story(14));
 }
+
+#[test]
+fn a_repeated_answer_was_made_while_its_attempt_could_take_effect() {
+    // The retry's answer can only be that of the first attempt, whose limit is over at 100: what is older is older than that.
+    let story = |begin| {
+        Story::new()
+            .keyed("k", Like, (0, 30), Outcome::Abandoned)
+            .word(Unlike, (begin, begin + 10), Outcome::Unknown)
+            .word(Unlike, (150, 160), changed(false, 6))
+            .keyed("k", Like, (200, 210), changed(true, 5))
+            .ledger(&[(Unlike, 4), (Unlike, 6)])
+            .ledger_with(Like, 5, |entry| entry.key = Some("k".into()))
+            .row(false, 6)
+    };
+    breaks(&story(101), Rule::R4, "was there at 100, before it was asked for");
+    is_clean(&story(100));
+}
