@@ -31,6 +31,7 @@ mod fenwick;
 mod last_word;
 mod ledger;
 mod order;
+mod place;
 mod reader;
 mod repeats;
 mod report;

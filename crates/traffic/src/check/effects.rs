@@ -6,14 +6,12 @@
 //!
 //! An answer of the database alone that is "unchanged" counts as unanswered: the wish had reached the cache, too.
 
-mod place;
-
 use super::Rule;
 use super::case::{Case, Word};
 use super::order::Bounds;
+use super::place::{self, Candidate, Effect};
 use crate::history::Record;
 use domain::Version;
-use place::{Candidate, Effect};
 
 /// A change that nobody was told of, and when it took effect.
 #[derive(Debug, Clone, Copy)]
