@@ -23,12 +23,6 @@ const RESERVE: u32 = 64;
 /// Code of an item that came after its deadline; then all items of the call did.
 const EXPIRED: i64 = 6;
 
-/// Wrong versions, for tests that must find them.
-const PLANTED: &[(&str, &str, &str)] = &[
-    ("accept_without_journal", "call('XADD', journal, id, 'e', payload)", ""),
-    ("repeat_counted", "local unchanged = same and held > 0", "same = false; local unchanged = false"),
-];
-
 pub(crate) struct Accept {
     connections: Arc<Connections>,
     script: Script,
@@ -39,8 +33,7 @@ pub(crate) struct Accept {
 
 impl Accept {
     pub(crate) fn new(connections: Arc<Connections>, keys: Keys, rules: CacheRules) -> Self {
-        let script = Script::with_planted(include_str!("scripts/accept.lua"), PLANTED);
-        Self { connections, script, keys, rules }
+        Self { connections, script: Script::new(include_str!("scripts/accept.lua")), keys, rules }
     }
 
     /// Accepts a batch: one call per shard it touches.

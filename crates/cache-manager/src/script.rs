@@ -1,7 +1,7 @@
 //! Lua scripts by hash: sent as `EVALSHA`, loaded when Redis does not know them (after a restart or `SCRIPT FLUSH`).
 
 use crate::connection::Connections;
-use crate::planted::planted;
+use crate::planted;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
 use std::borrow::Cow;
 
@@ -16,15 +16,7 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(code: &'static str) -> Self {
-        Self::with_planted(code, &[])
-    }
-
-    /// With lines replaced where a bug of that name is planted: `(bug, line, instead)`.
-    pub(crate) fn with_planted(code: &'static str, bugs: &[(&str, &str, &str)]) -> Self {
-        let mut code = Cow::Borrowed(code);
-        for (_, line, instead) in bugs.iter().filter(|(bug, ..)| planted(bug)) {
-            code = code.replace(line, instead).into();
-        }
+        let code = planted::script(code);
         Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
     }
 

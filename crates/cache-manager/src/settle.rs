@@ -9,21 +9,6 @@ use domain::cache::{CacheResult, CacheRules, SettleReport, SettledResource, Sett
 use domain::{Pair, PairState, ShardId};
 use std::collections::BTreeMap;
 
-/// Wrong versions, for tests that must find them.
-const PLANTED: &[(&str, &str, &str)] = &[
-    (
-        "no_revision_guard",
-        "local fresh, confirmed = revision > dr, revision >= dr",
-        "local fresh, confirmed = revision >= 0, revision >= 0",
-    ),
-    (
-        "settle_counts_absent",
-        "removed = removed + call('XDEL', journal, unpack(ids))",
-        "call('XDEL', journal, unpack(ids)); removed = removed + #ids",
-    ),
-    ("settle_overwrites_pending", "local wrong = p == 0 and n ~= dn", "local wrong = n ~= dn"),
-];
-
 pub(crate) struct Settle {
     script: Script,
 }
@@ -36,7 +21,7 @@ struct Part<'a> {
 
 impl Settle {
     pub(crate) fn new() -> Self {
-        Self { script: Script::with_planted(include_str!("scripts/settle.lua"), PLANTED) }
+        Self { script: Script::new(include_str!("scripts/settle.lua")) }
     }
 
     pub(crate) async fn run(

@@ -11,7 +11,6 @@ mod database_first;
 
 use crate::deliver::relay::RelayHandle;
 use crate::metrics;
-use crate::planted::planted;
 use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, time_of};
 use confirm_unchanged::Confirm;
@@ -21,6 +20,7 @@ use domain::{LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version
 use event_store::{DirectOutcome, StoreError};
 use futures::FutureExt;
 use moka::future::Cache;
+use planted_bugs::planted;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -202,7 +202,7 @@ impl Acceptor {
 
         let unchanged: Vec<usize> =
             (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(AcceptOutcome::Unchanged(_)))).collect();
-        if !unchanged.is_empty() && !planted("unchanged_unconfirmed") {
+        if !unchanged.is_empty() {
             degraded |= !self.confirm(&mut requests, &mut outcomes, &unchanged).boxed().await;
         }
 
@@ -237,6 +237,7 @@ impl Acceptor {
         outcomes: &mut [CacheResult<AcceptOutcome>],
         unchanged: &[usize],
     ) -> bool {
+        planted!("unchanged_unconfirmed" => true);
         let pairs: Vec<Pair> = unchanged.iter().map(|i| requests[*i].intent.pair).collect();
         let rows = self.rows(pairs.clone()).await;
         let mut moved_on = Vec::new();

@@ -18,14 +18,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("domain", &[]),
     // Adapters: the domain and nothing of each other; the store alone knows its schema.
     ("migrations", &[]),
-    ("cache-manager", &["domain"]),
+    ("cache-manager", &["domain", "planted-bugs"]),
     ("embedded-cache", &["domain"]),
-    ("event-bus", &["domain"]),
-    ("event-store", &["domain", "migrations"]),
+    ("event-bus", &["domain", "planted-bugs"]),
+    ("event-store", &["domain", "migrations", "planted-bugs"]),
     ("interaction-proto", &[]),
     ("service-runtime", &[]),
+    // Switches that tests turn: whoever has a wrong version beside the right one asks it.
+    ("planted-bugs", &[]),
     // Services. A repair settles with the engine's own code.
-    ("sync-engine", &["domain", "cache-manager", "event-bus", "event-store"]),
+    ("sync-engine", &["domain", "cache-manager", "event-bus", "event-store", "planted-bugs"]),
     ("consistency", &["domain", "cache-manager", "event-store", "sync-engine"]),
     // The configuration file is composed of every part's own section.
     (
