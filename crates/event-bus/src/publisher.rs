@@ -2,7 +2,7 @@
 
 use crate::connection::{Link, within};
 use crate::headers::{clipped, to_table};
-use crate::planted::planted;
+use crate::planted;
 use crate::topology::{Names, ROUTING_KEY};
 use crate::{BusConfig, BusError, Headers, NotConfirmed, REASON_HEADER};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
@@ -135,8 +135,7 @@ impl Publisher {
             BusError::TimedOut { after, .. } => BusError::NotConfirmed(NotConfirmed::Timeout(after)),
             other => other,
         })?;
-        let confirmation = if planted("ignore_nack") { Confirmation::Ack(None) } else { confirmation };
-        match confirmation {
+        match planted::ignore_nack(confirmation) {
             Confirmation::Ack(None) => {
                 self.link = Some(link);
                 Ok(())

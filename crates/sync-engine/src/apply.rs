@@ -7,7 +7,7 @@
 pub mod retry;
 
 use crate::metrics;
-use crate::planted::planted;
+use crate::planted;
 use crate::stores::{Stores, wall_clock};
 use crate::trace::Stage;
 use domain::cache::{SettledResource, Settlement};
@@ -163,9 +163,7 @@ impl Applier {
     }
 
     async fn commit(&self, batch: &[LikeEvent]) -> Result<Applied, StoreError> {
-        if planted("settle_before_commit") {
-            self.settle(batch, None).await;
-        }
+        planted::settle_before_commit(self, batch).await;
         let started = Instant::now();
         let applied = self.stores.database.apply(batch, wall_clock()).await;
         let error = applied.as_ref().err().map(ToString::to_string);
@@ -189,10 +187,8 @@ impl Applier {
                 FailedEvent { event: event.clone(), error: error.to_string(), next_retry_at: Some(now + first_delay) }
             })
             .collect();
-        if !planted("park_forgets") {
-            let parked = self.stores.database.park(&failed, self.retry.max_retries, now).await;
-            parked.map_err(|error| self.unreachable(error))?;
-        }
+        let parked = self.stores.database.park(&failed, self.retry.max_retries, now).await;
+        parked.map_err(|error| self.unreachable(error))?;
         metrics::parked(refused.len());
         tracing::warn!(events = refused.len(), first = %event.intent.id, pair = %event.pair(), %error, "refused, parked");
         let events: Vec<LikeEvent> = failed.into_iter().map(|failed| failed.event).collect();

@@ -1,6 +1,6 @@
 //! The steps that every write of likes is made of: lock and read, fold, write. No statement is sent from here.
 
-use crate::planted::planted;
+use crate::planted;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::StoreError;
 use crate::sql::pool::{Results, Tx};
@@ -222,19 +222,8 @@ pub(crate) struct Outcome {
 }
 
 fn fold_pair(row: PairState, events: &[PairEvent]) -> Folded {
-    let events = || events.iter().map(|&(_, version, action)| (version, action));
-    if planted("no_version_check") {
-        return fold(PairState { version: Version::ZERO, ..row }, events());
-    }
-    if planted("tombstone_ignored") && !row.liked {
-        return fold(PairState::UNTOUCHED, events());
-    }
-    let folded = fold(row, events());
-    if planted("delta_from_message") {
-        let delta = events().map(|(_, action)| if action.liked() { 1 } else { -1 }).sum();
-        return Folded { delta, changed: true, ..folded };
-    }
-    folded
+    let events = events.iter().map(|&(_, version, action)| (version, action));
+    planted::folded(row, events.clone()).unwrap_or_else(|| fold(row, events))
 }
 
 /// Folds events, sorted by pair, into a snapshot.

@@ -1,7 +1,6 @@
 //! Writes that no journal carries. Degraded ones: the database itself gives the version, because no cache did.
 //! Synchronous ones: the cache gave it beforehand.
 
-use crate::planted::planted;
 use crate::sql::error::StoreError;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
@@ -11,6 +10,7 @@ use crate::tables::refreshes::remember;
 use crate::writes::apply::check_size;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
+use planted_bugs::is_planted;
 use std::collections::{HashMap, HashSet};
 
 /// What became of one direct intent.
@@ -129,7 +129,7 @@ impl EventStore {
             let mut script = self.script();
             record_completed(&mut script, &by_id, now);
             record_behaviors(&mut script, &by_id);
-            if remember_refresh && !planted("direct_forgets_refresh") {
+            if remember_refresh && !is_planted("direct_forgets_refresh") {
                 remember(&mut script, &outcome.pairs, now);
             }
             write_outcome(&mut script, &outcome, now);

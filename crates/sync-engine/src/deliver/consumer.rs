@@ -11,7 +11,7 @@
 
 use crate::apply::Applier;
 use crate::metrics;
-use crate::planted::planted;
+use crate::planted;
 use crate::stores::Stores;
 use domain::LikeEvent;
 use domain::codec::decode_batch;
@@ -103,11 +103,7 @@ impl ConsumerLoop {
         one_by_one_until: Option<Instant>,
         soft: &CancellationToken,
     ) -> Result<(), BusError> {
-        // What the broker did to us in the case below.
-        let unsubscribed = planted("unsubscribed_consumer");
-        if unsubscribed {
-            consumer.stop().await?;
-        }
+        let forgotten = planted::is_forgotten(&mut consumer).await?;
         let mut ignored = 0;
         let mut committed: Option<Settling> = None;
         while one_by_one_until.is_none_or(|until| Instant::now() < until) {
@@ -118,7 +114,7 @@ impl ConsumerLoop {
                     acknowledge(&mut consumer, &mut committed).await?;
                     continue;
                 }
-                delivery = consumer.next(), if !unsubscribed => delivery?,
+                delivery = consumer.next(), if !forgotten => delivery?,
                 () = tokio::time::sleep(IDLE) => {
                     // RabbitMQ 3.10 can forget to say that a deleted queue is gone when it is declared again at once: the
                     // subscription is then to nothing. Messages that wait although we are idle say so.
@@ -143,9 +139,7 @@ impl ConsumerLoop {
             for (delivery, reason) in std::mem::take(&mut gathered.undecodable) {
                 self.dead_letter(&mut consumer, delivery, &reason).await?;
             }
-            if planted("ack_before_commit") {
-                consumer.ack(&gathered.deliveries).await?;
-            }
+            planted::ack_before_commit(&mut consumer, &gathered.deliveries).await?;
             let Gathered { deliveries, events, .. } = gathered;
             let (applied, ()) = tokio::join!(self.apply(&events, soft), settled(&mut committed));
             acknowledge(&mut consumer, &mut committed).await?;

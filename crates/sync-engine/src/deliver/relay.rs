@@ -7,7 +7,7 @@
 
 use crate::apply::Applier;
 use crate::metrics;
-use crate::planted::planted;
+use crate::planted;
 use crate::stores::Stores;
 use crate::trace::{Stage, Traces};
 use domain::codec::EncodedEvent;
@@ -107,10 +107,7 @@ async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut 
     {
         match publish(&stores.traces, publisher, batch).await {
             Ok(()) => {
-                if planted("delete_at_publish") {
-                    let events: Vec<_> = batch.iter().filter_map(|encoded| encoded.decode().ok()).collect();
-                    applier.settle(&events, None).await;
-                }
+                planted::delete_at_publish(applier, batch).await;
                 return stores.broker_circuit.success();
             }
             Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),

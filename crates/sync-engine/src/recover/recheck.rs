@@ -5,11 +5,11 @@
 //! a commit before that second read is seen by it, and a commit after it settles a counter that is cached. The same
 //! holds for pairs.
 
-use crate::planted::planted;
 use crate::stores::Stores;
 use domain::cache::{SettledResource, Settlement};
 use domain::{Pair, Resource};
 use event_store::StoreError;
+use planted_bugs::planted;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -74,9 +74,7 @@ impl RecheckTask {
     }
 
     async fn look_again(&self, filled: &[Filled]) -> Result<(), RecheckError> {
-        if planted("fill_without_recheck") {
-            return Ok(());
-        }
+        planted!("fill_without_recheck" => Ok(()));
         let mut resources: Vec<Resource> =
             filled.iter().filter_map(|f| if let Filled::Count(r) = f { Some(*r) } else { None }).collect();
         let mut pairs: Vec<Pair> =

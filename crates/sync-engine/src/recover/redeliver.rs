@@ -10,7 +10,7 @@ use super::entry_age::EntryAge;
 use crate::apply::Applier;
 use crate::deliver::relay::publish;
 use crate::metrics;
-use crate::planted::planted;
+use crate::planted;
 use crate::stores::Stores;
 use domain::cache::{CacheError, ShardStatus};
 use domain::codec::EncodedEvent;
@@ -239,8 +239,7 @@ impl Rescuer {
             return true;
         }
         let entries: Vec<EncodedEvent> = due.iter().map(|due| due.entry.clone()).collect();
-        if planted("rescuer_drops") {
-            self.applier.settle(&entries.iter().filter_map(decoded).collect::<Vec<_>>(), None).await;
+        if planted::rescuer_drops(&self.applier, &entries).await {
             return true;
         }
         let Some(publisher) = &mut self.publisher else { return false };
