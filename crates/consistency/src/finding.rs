@@ -1,9 +1,13 @@
-//! What can be compared, and what can be found.
+//! What can be compared, what can be found, and what was done about it.
+
+mod repair_note;
 
 use domain::cache::CachedCount;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
 use serde::Serialize;
 use std::time::Duration;
+
+pub use repair_note::{RepairAction, RepairNote, RepairResult};
 
 /// What was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -155,21 +159,6 @@ impl From<i64> for Side {
     fn from(value: i64) -> Self {
         Self { value, version: None, revision: None, pending: None }
     }
-}
-
-/// What a repair did, or why not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RepairNote {
-    /// What was done.
-    pub action: &'static str,
-    /// `repaired`, `changed` (not as it was seen any more), `fenced`, `dry_run`, `not_leader`, `reported`.
-    pub outcome: &'static str,
-    /// The repaired side before.
-    pub before: Option<Side>,
-    /// And after.
-    pub after: Option<Side>,
-    /// Fencing token that it was tried with.
-    pub token: Option<u64>,
 }
 
 /// One comparison that did not end as consistent.

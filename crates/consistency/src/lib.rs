@@ -32,7 +32,7 @@ mod run;
 
 pub use config::{AutoFix, ConsistencyConfig, ReportConfig, Strategy};
 pub use error::CheckError;
-pub use finding::{Finding, Kind, RepairNote, Side, Subject, Verdict};
+pub use finding::{Finding, Kind, RepairAction, RepairNote, RepairResult, Side, Subject, Verdict};
 pub use report::routes::{DEFAULT_HOURS, MAX_HOURS, routes};
 pub use report::{LagReport, Report};
 pub use run::audit::Progress;

@@ -1,6 +1,6 @@
 //! Names and meanings of the checker's metrics, in one place.
 
-use crate::finding::{Kind, RepairNote, Verdict};
+use crate::finding::{Kind, RepairAction, RepairNote, RepairResult, Verdict};
 use ::metrics::{counter, gauge};
 
 /// The kinds of runs.
@@ -14,8 +14,8 @@ pub(crate) fn register() {
             counter!("consistency_found_total", "kind" => kind.name(), "verdict" => verdict.name()).increment(0);
         }
     }
-    for action in ["none", "restore"] {
-        counter!("consistency_repairs_total", "action" => action, "outcome" => "reported").increment(0);
+    for action in [RepairAction::Nothing, RepairAction::Restore] {
+        repairs(action, RepairResult::Reported, 0);
     }
 }
 
@@ -31,7 +31,11 @@ pub(crate) fn found(kind: Kind, verdict: Verdict) {
 
 /// `consistency_repairs_total{action,outcome}`: what was done about them.
 pub(crate) fn repaired(repair: &RepairNote) {
-    counter!("consistency_repairs_total", "action" => repair.action, "outcome" => repair.outcome).increment(1);
+    repairs(repair.action, repair.outcome, 1);
+}
+
+fn repairs(action: RepairAction, outcome: RepairResult, number: u64) {
+    counter!("consistency_repairs_total", "action" => action.name(), "outcome" => outcome.name()).increment(number);
 }
 
 /// `consistency_coverage`: share of the known resources that the current or last full sweep has seen.

@@ -5,7 +5,7 @@ pub mod leader;
 
 use crate::config::{AutoFix, Strategy};
 use crate::error::CheckError;
-use crate::finding::{Finding, Kind, RepairNote, Side, Subject, Verdict, judge_stored};
+use crate::finding::{Finding, Kind, RepairAction, RepairNote, RepairResult, Side, Subject, Verdict, judge_stored};
 use crate::inspect::Inspector;
 use crate::inspect::pairs::action_of;
 use crate::repair::leader::Leader;
@@ -22,54 +22,62 @@ pub(crate) struct Repairer {
     pub(crate) fix: AutoFix,
 }
 
-type RepairResult = Result<RepairNote, CheckError>;
+type Repaired = Result<RepairNote, CheckError>;
 
-fn note(action: &'static str, outcome: &'static str, before: Option<Side>, after: Option<Side>) -> RepairNote {
+fn note(action: RepairAction, outcome: RepairResult, before: Option<Side>, after: Option<Side>) -> RepairNote {
     RepairNote { action, outcome, before, after, token: None }
 }
 
 impl Repairer {
     /// What would be done about a finding; none if that is another part's work, or a person's.
-    fn action(&self, finding: &Finding) -> Option<&'static str> {
+    fn action(&self, finding: &Finding) -> Option<RepairAction> {
         Some(match (finding.kind, finding.verdict) {
-            (Kind::StoredCount, Verdict::Drift | Verdict::Missing) => "recount",
-            (Kind::CachedCount | Kind::CachedPair, Verdict::Stale) => "settle",
-            (Kind::CachedCount, Verdict::Drift | Verdict::Orphan) => "cached_count",
-            (Kind::CachedPair, Verdict::Drift) if self.fix.strategy == Strategy::DatabaseFirst => "cached_pair",
-            (Kind::CachedPair, Verdict::Drift | Verdict::Missing) if self.fix.strategy == Strategy::CacheFirst => "row",
-            (Kind::Row | Kind::History, Verdict::Missing | Verdict::Drift) => "restore",
-            (Kind::Journal, Verdict::Orphan) if finding.stored.is_some() => "settle_entry",
+            (Kind::StoredCount, Verdict::Drift | Verdict::Missing) => RepairAction::Recount,
+            (Kind::CachedCount | Kind::CachedPair, Verdict::Stale) => RepairAction::Settle,
+            (Kind::CachedCount, Verdict::Drift | Verdict::Orphan) => RepairAction::CachedCount,
+            (Kind::CachedPair, Verdict::Drift) if self.fix.strategy == Strategy::DatabaseFirst => {
+                RepairAction::CachedPair
+            }
+            (Kind::CachedPair, Verdict::Drift | Verdict::Missing) if self.fix.strategy == Strategy::CacheFirst => {
+                RepairAction::Row
+            }
+            (Kind::Row | Kind::History, Verdict::Missing | Verdict::Drift) => RepairAction::Restore,
+            (Kind::Journal, Verdict::Orphan) if finding.stored.is_some() => RepairAction::SettleEntry,
             _ => return None,
         })
     }
 
     /// Repairs one finding as configured; the note is also given where nothing was to be done.
-    pub(crate) async fn repair_finding(
-        &self,
-        finding: &Finding,
-        event: Option<&LikeEvent>,
-        dry_run: bool,
-    ) -> RepairResult {
+    pub(crate) async fn repair_finding(&self, finding: &Finding, event: Option<&LikeEvent>, dry_run: bool) -> Repaired {
         let Some(action) = self.action(finding).filter(|_| self.fix.effective() != Strategy::ReportOnly) else {
-            return Ok(note("none", "reported", None, None));
+            return Ok(note(RepairAction::Nothing, RepairResult::Reported, None, None));
         };
         if dry_run || self.fix.dry_run {
-            return Ok(note(action, "dry_run", finding.cache, finding.stored));
+            return Ok(note(action, RepairResult::DryRun, finding.cache, finding.stored));
         }
-        let Some(token) = self.leader.token() else { return Ok(note(action, "not_leader", None, None)) };
+        let Some(token) = self.leader.token() else { return Ok(note(action, RepairResult::NotLeader, None, None)) };
         let mut repaired = match (action, finding.subject) {
-            ("recount", Subject::Resource(resource)) => self.recount(resource, token).await?,
-            ("settle" | "cached_count", Subject::Resource(resource)) => {
+            (RepairAction::Recount, Subject::Resource(resource)) => self.recount(resource, token).await?,
+            (RepairAction::Settle | RepairAction::CachedCount, Subject::Resource(resource)) => {
                 self.cached_count(finding, resource, token).await?
             }
-            ("settle" | "cached_pair", Subject::Pair(pair)) => self.cached_pair(finding, pair, token).await?,
-            ("row", Subject::Pair(pair)) => self.row(finding, pair, token).await?,
-            ("restore", Subject::Pair(pair)) => self.restore(finding, pair, event, token).await?,
-            ("settle_entry", Subject::Pair(pair)) => self.settle_entry(finding, pair).await?,
-            _ => note("none", "reported", None, None),
+            (RepairAction::Settle | RepairAction::CachedPair, Subject::Pair(pair)) => {
+                self.cached_pair(finding, pair, token).await?
+            }
+            (RepairAction::Row, Subject::Pair(pair)) => self.row(finding, pair, token).await?,
+            (RepairAction::Restore, Subject::Pair(pair)) => self.restore(finding, pair, event, token).await?,
+            (RepairAction::SettleEntry, Subject::Pair(pair)) => self.settle_entry(finding, pair).await?,
+            // An action about something else than the finding is none.
+            (RepairAction::Recount | RepairAction::CachedCount, Subject::Pair(_))
+            | (
+                RepairAction::CachedPair | RepairAction::Row | RepairAction::Restore | RepairAction::SettleEntry,
+                Subject::Resource(_),
+            )
+            | (RepairAction::Nothing | RepairAction::Forget, Subject::Pair(_) | Subject::Resource(_))
+            | (_, Subject::Shard { .. }) => note(RepairAction::Nothing, RepairResult::Reported, None, None),
         };
         repaired.token = Some(token);
-        if repaired.outcome == "fenced" {
+        if repaired.outcome == RepairResult::Fenced {
             self.leader.lost();
         }
         Ok(repaired)
@@ -81,79 +89,88 @@ impl Repairer {
         Ok(())
     }
 
-    async fn recount(&self, resource: Resource, token: u64) -> RepairResult {
+    async fn recount(&self, resource: Resource, token: u64) -> Repaired {
         let seen = self.inspector.look(resource).await?;
         let above = seen.cached.map_or(0, |cached| cached.stored_revision);
         let now = self.inspector.wall_clock();
         match self.inspector.stores.database.repair_count(resource, above, token, now).await? {
-            Fenced::Refused => Ok(note("recount", "fenced", None, None)),
-            Fenced::Done(repaired) if !repaired.changed() => Ok(note("recount", "changed", None, None)),
+            Fenced::Refused => Ok(note(RepairAction::Recount, RepairResult::Fenced, None, None)),
+            Fenced::Done(repaired) if !repaired.changed() => {
+                Ok(note(RepairAction::Recount, RepairResult::Changed, None, None))
+            }
             Fenced::Done(repaired) => {
                 self.settle_count(resource, repaired.after).await?;
-                Ok(note("recount", "repaired", repaired.before.map(Side::from), Some(repaired.after.into())))
+                Ok(note(
+                    RepairAction::Recount,
+                    RepairResult::Repaired,
+                    repaired.before.map(Side::from),
+                    Some(repaired.after.into()),
+                ))
             }
         }
     }
 
-    async fn cached_count(&self, finding: &Finding, resource: Resource, token: u64) -> RepairResult {
+    async fn cached_count(&self, finding: &Finding, resource: Resource, token: u64) -> Repaired {
         // Seen anew: what was found may be repaired already, by settling or by the recount just before.
         let seen = self.inspector.look(resource).await?;
-        let Some(cached) = seen.cached else { return Ok(note("cached_count", "changed", None, None)) };
+        let Some(cached) = seen.cached else {
+            return Ok(note(RepairAction::CachedCount, RepairResult::Changed, None, None));
+        };
         if judge_stored(seen.audit.stored, seen.audit.live) != Verdict::Consistent {
-            return Ok(note("cached_count", "changed", None, None));
+            return Ok(note(RepairAction::CachedCount, RepairResult::Changed, None, None));
         }
         let before = Some(cached.into());
         let after = Some(Side { pending: Some(0), ..seen.truth().into() });
         if seen.verdict == Verdict::Stale {
             self.settle_count(resource, seen.truth()).await?;
-            return Ok(note("settle", "repaired", before, after));
+            return Ok(note(RepairAction::Settle, RepairResult::Repaired, before, after));
         }
         let abandoned = finding.verdict == Verdict::Orphan && cached.pending > 0;
         let still = seen.verdict == Verdict::Drift || abandoned && seen.verdict == Verdict::Stuck;
         // The search comes after the look: what was accepted later changes the version that the repair compares.
         if !still || abandoned && self.inspector.has_entries(resource).await? {
-            return Ok(note("cached_count", "changed", before, None));
+            return Ok(note(RepairAction::CachedCount, RepairResult::Changed, before, None));
         }
         let stored = if abandoned { self.stored(resource).await? } else { seen.truth() };
         let repair = CountRepair { resource, seen: cached, stored, abandoned };
         let outcome = self.inspector.stores.cache.repair_count(&repair, token).await?;
-        Ok(cache_note("cached_count", outcome, before, after))
+        Ok(cache_note(RepairAction::CachedCount, outcome, before, after))
     }
 
     async fn stored(&self, resource: Resource) -> Result<StoredCount, CheckError> {
         Ok(self.inspector.stores.database.load_counts(&[resource]).await?.first().copied().unwrap_or_default())
     }
 
-    async fn cached_pair(&self, finding: &Finding, pair: Pair, token: u64) -> RepairResult {
+    async fn cached_pair(&self, finding: &Finding, pair: Pair, token: u64) -> Repaired {
         let (Some(cache), Some(_)) = (finding.cache, finding.stored) else {
-            return Ok(note("cached_pair", "changed", None, None));
+            return Ok(note(RepairAction::CachedPair, RepairResult::Changed, None, None));
         };
         let row = self.row_of(pair).await?;
         let (before, after) = (Some(cache), Some(Side::from(row)));
         let seen = state_of(cache);
         if seen.version > row.version && self.discarded(pair, seen.version).await? {
             self.inspector.stores.cache.forget_states(&[(pair, seen.version)]).await?;
-            return Ok(note("forget", "repaired", before, after));
+            return Ok(note(RepairAction::Forget, RepairResult::Repaired, before, after));
         }
         if seen.version < row.version {
             let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, row)] };
             self.inspector.stores.cache.settle(&settlement).await?;
-            return Ok(note("settle", "repaired", before, after));
+            return Ok(note(RepairAction::Settle, RepairResult::Repaired, before, after));
         }
         if seen.version > row.version {
-            return Ok(note("cached_pair", "changed", before, None));
+            return Ok(note(RepairAction::CachedPair, RepairResult::Changed, before, None));
         }
         let outcome = self.inspector.stores.cache.repair_pair(&PairRepair { pair, seen, row }, token).await?;
-        Ok(cache_note("cached_pair", outcome, before, after))
+        Ok(cache_note(RepairAction::CachedPair, outcome, before, after))
     }
 
     /// `cache_first`: what the cache says becomes a row.
-    async fn row(&self, finding: &Finding, pair: Pair, token: u64) -> RepairResult {
-        let Some(cache) = finding.cache else { return Ok(note("row", "changed", None, None)) };
+    async fn row(&self, finding: &Finding, pair: Pair, token: u64) -> Repaired {
+        let Some(cache) = finding.cache else { return Ok(note(RepairAction::Row, RepairResult::Changed, None, None)) };
         let row = self.row_of(pair).await?;
         let seen = state_of(cache);
         if seen.version < row.version || seen.liked == row.liked {
-            return Ok(note("row", "changed", Some(row.into()), None));
+            return Ok(note(RepairAction::Row, RepairResult::Changed, Some(row.into()), None));
         }
         if self.discarded(pair, seen.version).await? {
             // An operator has decided that already, against the cache.
@@ -163,22 +180,23 @@ impl Repairer {
         let version = seen.version.max(Version(row.version.0 + 1));
         let intent =
             LikeIntent { id: Uuid::now_v7(), pair, action: action_of(cache), idempotency_key: None, trace: None };
-        self.apply("row", LikeEvent { intent, version, origin: Origin::Import }, Some(row.into()), token).await
+        self.apply(RepairAction::Row, LikeEvent { intent, version, origin: Origin::Import }, Some(row.into()), token)
+            .await
     }
 
     /// A row or a history that lacks an event gets it again.
-    async fn restore(&self, finding: &Finding, pair: Pair, event: Option<&LikeEvent>, token: u64) -> RepairResult {
+    async fn restore(&self, finding: &Finding, pair: Pair, event: Option<&LikeEvent>, token: u64) -> Repaired {
         let Some(event) = event.filter(|event| event.pair() == pair) else {
-            return Ok(note("restore", "reported", None, None));
+            return Ok(note(RepairAction::Restore, RepairResult::Reported, None, None));
         };
-        self.apply("restore", event.clone(), finding.cache, token).await
+        self.apply(RepairAction::Restore, event.clone(), finding.cache, token).await
     }
 
-    async fn apply(&self, action: &'static str, event: LikeEvent, before: Option<Side>, token: u64) -> RepairResult {
+    async fn apply(&self, action: RepairAction, event: LikeEvent, before: Option<Side>, token: u64) -> Repaired {
         let pair = event.pair();
         let stores = &self.inspector.stores;
         match stores.database.restore(std::slice::from_ref(&event), token, self.inspector.wall_clock()).await? {
-            Fenced::Refused => Ok(note(action, "fenced", before, None)),
+            Fenced::Refused => Ok(note(action, RepairResult::Fenced, before, None)),
             Fenced::Done(Applied { counts, pairs, .. }) => {
                 let after = pairs.iter().find(|(of, _)| *of == pair).map(|(_, state)| Side::from(*state));
                 let resources = counts
@@ -188,21 +206,21 @@ impl Repairer {
                 stores.cache.settle(&Settlement { resources, pairs }).await?;
                 // A row that vanished around the store left its counter behind: that is wrong now, or was before.
                 self.recount(pair.resource, token).await?;
-                Ok(note(action, "repaired", before, after))
+                Ok(note(action, RepairResult::Repaired, before, after))
             }
         }
     }
 
-    async fn settle_entry(&self, finding: &Finding, pair: Pair) -> RepairResult {
+    async fn settle_entry(&self, finding: &Finding, pair: Pair) -> Repaired {
         let Some(version) = finding.cache.and_then(|side| side.version) else {
-            return Ok(note("settle_entry", "changed", None, None));
+            return Ok(note(RepairAction::SettleEntry, RepairResult::Changed, None, None));
         };
         let (stored, row) = (self.stored(pair.resource).await?, self.row_of(pair).await?);
         let settled = SettledResource { resource: pair.resource, entries: vec![version], stored: Some(stored) };
         let settlement = Settlement { resources: vec![settled], pairs: vec![(pair, row)] };
         let report = self.inspector.stores.cache.settle(&settlement).await?;
-        let outcome = if report.removed > 0 { "repaired" } else { "changed" };
-        Ok(note("settle_entry", outcome, finding.cache, None))
+        let outcome = if report.removed > 0 { RepairResult::Repaired } else { RepairResult::Changed };
+        Ok(note(RepairAction::SettleEntry, outcome, finding.cache, None))
     }
 
     async fn discarded(&self, pair: Pair, version: Version) -> Result<bool, CheckError> {
@@ -214,12 +232,9 @@ impl Repairer {
     }
 }
 
-fn cache_note(action: &'static str, outcome: RepairOutcome, before: Option<Side>, after: Option<Side>) -> RepairNote {
-    match outcome {
-        RepairOutcome::Repaired => note(action, "repaired", before, after),
-        RepairOutcome::Changed => note(action, "changed", before, None),
-        RepairOutcome::Fenced => note(action, "fenced", before, None),
-    }
+/// `after` only says something where it was written.
+fn cache_note(action: RepairAction, outcome: RepairOutcome, before: Option<Side>, after: Option<Side>) -> RepairNote {
+    note(action, outcome.into(), before, after.filter(|_| outcome == RepairOutcome::Repaired))
 }
 
 fn state_of(side: Side) -> PairState {

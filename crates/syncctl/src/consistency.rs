@@ -9,7 +9,7 @@ use crate::client::{ServerArgs, parse_resource, to_proto};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use consistency::{CheckOutcome, Finding, Strategy};
+use consistency::{CheckOutcome, Finding, RepairNote, Strategy};
 use domain::Resource;
 use interaction_proto::v1;
 use std::path::PathBuf;
@@ -174,7 +174,7 @@ impl RepairArgs {
             } else {
                 checker.check(resource, true).await.with_context(|| format!("{resource} could not be checked"))?
             };
-            let repaired = |one: &Finding| one.repair.as_ref().is_some_and(|note| note.outcome == "repaired");
+            let repaired = |one: &Finding| one.repair.as_ref().is_some_and(RepairNote::is_repaired);
             fine &= outcome.findings.iter().all(|one| !one.verdict.is_wrong() || repaired(one));
             if self.stores.json {
                 println!("{}", serde_json::to_string(&outcome)?);

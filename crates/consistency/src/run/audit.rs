@@ -1,7 +1,7 @@
 //! A full sweep for somebody who waits for it: it begins at the beginning, says how far it is, and hands over every finding.
 
 use crate::error::CheckError;
-use crate::finding::Finding;
+use crate::finding::{Finding, RepairResult};
 use crate::run::checker::Checker;
 use event_store::{RunRecord, RunStatus};
 use std::time::Duration;
@@ -82,8 +82,10 @@ impl Checker {
         for _ in 0..TRIES {
             self.leader().take_over().await?;
             let checked = self.check(resource, false).await?;
-            let fenced =
-                checked.findings.iter().any(|one| one.repair.as_ref().is_some_and(|note| note.outcome == "fenced"));
+            let fenced = checked
+                .findings
+                .iter()
+                .any(|one| one.repair.as_ref().is_some_and(|note| note.outcome == RepairResult::Fenced));
             outcome = Some(checked);
             if !fenced {
                 break;

@@ -93,14 +93,14 @@ impl Pass {
         }
         let repair = self.repairer.repair_finding(&finding, event, self.dry_run).await?;
         metrics::repaired(&repair);
-        let repaired = repair.outcome == "repaired";
+        let repaired = repair.is_repaired();
         self.run.repaired += i64::from(repaired);
         tracing::warn!(
             kind,
             verdict,
             subject = ?finding.subject,
-            action = repair.action,
-            outcome = repair.outcome,
+            action = repair.action.name(),
+            outcome = repair.outcome.name(),
             "inconsistency"
         );
         finding.repair = Some(repair);

@@ -1,7 +1,7 @@
 //! Each kind of thing broken in each way: found with the right verdict within one sweep, and repaired or reported.
 
 use crate::rig::{Rig, is, quick, video_of};
-use consistency::{AutoFix, ConsistencyConfig, Kind, Strategy, Verdict};
+use consistency::{AutoFix, ConsistencyConfig, Kind, RepairResult, Strategy, Verdict};
 use deadpool_redis::redis::cmd;
 use domain::codec::encode_payload;
 use domain::{Action, PairState, Version};
@@ -127,10 +127,10 @@ async fn report_only_and_dry_run_and_no_office_write_nothing() {
     let dry = AutoFix { dry_run: true, ..AutoFix::default() };
     let report_only = AutoFix { strategy: Strategy::ReportOnly, ..AutoFix::default() };
     for (auto_fix, leader, outcome) in [
-        (off, true, "reported"),
-        (dry, true, "dry_run"),
-        (report_only, true, "reported"),
-        (AutoFix::default(), false, "not_leader"),
+        (off, true, RepairResult::Reported),
+        (dry, true, RepairResult::DryRun),
+        (report_only, true, RepairResult::Reported),
+        (AutoFix::default(), false, RepairResult::NotLeader),
     ] {
         let config = ConsistencyConfig { auto_fix, ..quick(Strategy::DatabaseFirst) };
         let checker = rig.checker_with(ConsistencyConfig { lease: Duration::from_millis(300), ..config }).await;

@@ -61,8 +61,8 @@ fn side(side: Side) -> v1::ConsistencySide {
 
 fn repair(note: RepairNote) -> v1::ConsistencyRepair {
     v1::ConsistencyRepair {
-        action: note.action.to_owned(),
-        outcome: note.outcome.to_owned(),
+        action: note.action.name().to_owned(),
+        outcome: note.outcome.name().to_owned(),
         before: note.before.map(side),
         after: note.after.map(side),
     }
