@@ -20,12 +20,14 @@
 //! - **Memory** is bounded by [`EmbeddedConfig`]: what was not used for longest is forgotten first, except counters with
 //!   likes on their way.
 //!
+//! The journal is hand-written: a storage engine would keep a log of its own beneath it, so an answer would cost two writes,
+//! and none deletes a file by the accounting of shards.
+//!
 //! Deliberately absent: a second process on the same directory (a lock refuses it), compaction, and checkpoints of the
 //! cached pairs (the database has them).
 
 mod cache;
 mod config;
-mod crc;
 mod error;
 mod generations;
 mod lease;

@@ -7,8 +7,8 @@
 //!
 //! The header holds the accounting as they were when the file began, so the files before it can be deleted.
 
-use crate::crc::crc32;
 use bytes::{Buf, BufMut};
+use crc32fast::hash as crc32;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -140,6 +140,17 @@ pub(crate) fn sync_dir(directory: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What earlier versions wrote must stay readable.
+    #[test]
+    fn the_format_is_as_it_was() {
+        let header = b"LIKEJNL1\0\0\0\0\0\0\0\x2a\0\x01\0\x06\x0a\x24\x18\x1e\x40\x07\0\0\0\0\0\0\0\x0a\
+            \0\0\0\0\0\0\0\x04\0\x06\x0a\x24\x18\x1e\x40\x03\xd0\x35\xf8\x93";
+        let shard =
+            Accounting { clock: 1_700_000_000_000_007, accepted: 10, settled: 4, settled_up_to: 1_700_000_000_000_003 };
+        assert_eq!(encode_header(42, &[shard]), header);
+        assert_eq!(decode_header(header), Ok((42, vec![shard], header.len())));
+    }
 
     #[test]
     fn headers_survive_and_damage_is_found() {

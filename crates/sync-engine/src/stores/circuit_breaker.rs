@@ -3,6 +3,8 @@
 //! A circuit opens after failures in a row and is closed by its prober alone ([`crate::recover::probe`]), after the part
 //! answers *and* what piled up meanwhile is put right. Traffic never tests an open circuit: no request waits to find
 //! out what the prober already knows.
+//!
+//! Hand-written, because the usual libraries close a circuit when a request of the traffic gets through.
 
 use crate::metrics;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
