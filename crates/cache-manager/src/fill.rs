@@ -5,14 +5,10 @@ use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::script::Script;
 use crate::settle::encode_state;
-use domain::cache::{CacheResult, CacheRules};
+use domain::cache::{CacheResult, CacheRules, UNCONFIRMED_TTL};
 use domain::{Pair, PairState, Resource, ShardId, StoredCount};
 use std::collections::BTreeMap;
 use std::time::Duration;
-
-/// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die before
-/// reading the database again; then it is wrong for this long at most.
-const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
 
 pub(crate) struct Fill {
     counts: Script,

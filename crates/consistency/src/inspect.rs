@@ -10,6 +10,9 @@ use domain::ShardCount;
 use std::time::Duration;
 use sync_engine::Stores;
 
+/// Entries of a journal read at once.
+const PAGE: usize = 1_000;
+
 /// Compares; writes nothing.
 #[derive(Clone)]
 pub(crate) struct Inspector {

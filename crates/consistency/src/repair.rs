@@ -84,8 +84,7 @@ impl Repairer {
     }
 
     async fn settle_count(&self, resource: Resource, stored: StoredCount) -> Result<(), CheckError> {
-        let resource = SettledResource { resource, entries: Vec::new(), stored: Some(stored) };
-        self.inspector.stores.cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new() }).await?;
+        self.inspector.stores.cache.settle(&Settlement::of_rows([(resource, stored)], [])).await?;
         Ok(())
     }
 
@@ -153,8 +152,7 @@ impl Repairer {
             return Ok(note(RepairAction::Forget, RepairResult::Repaired, before, after));
         }
         if seen.version < row.version {
-            let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, row)] };
-            self.inspector.stores.cache.settle(&settlement).await?;
+            self.inspector.stores.cache.settle(&Settlement::of_rows([], [(pair, row)])).await?;
             return Ok(note(RepairAction::Settle, RepairResult::Repaired, before, after));
         }
         if seen.version > row.version {
@@ -199,11 +197,7 @@ impl Repairer {
             Fenced::Refused => Ok(note(action, RepairResult::Fenced, before, None)),
             Fenced::Done(Applied { counts, pairs, .. }) => {
                 let after = pairs.iter().find(|(of, _)| *of == pair).map(|(_, state)| Side::from(*state));
-                let resources = counts
-                    .into_iter()
-                    .map(|(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) })
-                    .collect();
-                stores.cache.settle(&Settlement { resources, pairs }).await?;
+                stores.cache.settle(&Settlement::of_rows(counts, pairs)).await?;
                 // A row that vanished around the store left its counter behind: that is wrong now, or was before.
                 self.recount(pair.resource, token).await?;
                 Ok(note(action, RepairResult::Repaired, before, after))

@@ -8,10 +8,18 @@
 //! - **Versions are strictly increasing per shard**, and a journal entry's id *is* its version.
 //! - **While a counter has pending entries its served count is never overwritten**, and it does not expire.
 
+mod journal_pages;
+
 use crate::codec::EncodedEvent;
 use crate::{LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
 use bytes::Bytes;
 use std::time::Duration;
+
+pub use journal_pages::JournalPages;
+
+/// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die before
+/// reading the database again; then it is wrong for this long at most.
+pub const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
 
 /// Limits and lifetimes that a cache enforces.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,6 +150,17 @@ pub struct Settlement {
     pub resources: Vec<SettledResource>,
     /// Rows of the pairs concerned: a cached pair that is older is refreshed, an uncached one is left alone.
     pub pairs: Vec<(Pair, PairState)>,
+}
+
+impl Settlement {
+    /// What rows say, to a cache that may have heard something older; the journal keeps its entries.
+    pub fn of_rows(
+        counts: impl IntoIterator<Item = (Resource, StoredCount)>,
+        pairs: impl IntoIterator<Item = (Pair, PairState)>,
+    ) -> Self {
+        let of_count = |(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) };
+        Self { resources: counts.into_iter().map(of_count).collect(), pairs: pairs.into_iter().collect() }
+    }
 }
 
 /// What a settlement changed.

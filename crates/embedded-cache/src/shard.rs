@@ -12,16 +12,13 @@ use crate::wal::{GroupCommit, Wal};
 use bytes::Bytes;
 use domain::cache::{
     AcceptOutcome, AcceptRequest, Answer, CacheRules, CachedCount, MissingCount, SettleReport, SettledResource,
+    UNCONFIRMED_TTL,
 };
 use domain::codec::decode_payload;
 use domain::{Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die
-/// before reading the database again; then it is wrong for this long at most.
-const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
 
 /// The time, read once per call.
 #[derive(Debug, Clone, Copy)]

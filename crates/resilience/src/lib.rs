@@ -43,7 +43,7 @@
 //! # Planted bugs
 //!
 //! Each scenario passes as it is, and fails in the way it should with the bug `bug.<name>`. Test modules `planted` (the
-//! test has the bug's name) and `live`.
+//! test has the bug's name) and `live`. The crate `planted-bugs` says how to add one.
 //!
 //! | bug | wrong is | found by |
 //! |---|---|---|

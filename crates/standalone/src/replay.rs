@@ -1,6 +1,7 @@
 //! What the last process accepted and did not settle goes to the database before anything is served.
 
-use domain::{LikeEvent, ShardCount, Version};
+use domain::cache::JournalPages;
+use domain::{LikeEvent, ShardCount};
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use tokio_util::sync::CancellationToken;
@@ -19,11 +20,9 @@ pub async fn replay(
 ) -> anyhow::Result<u64> {
     let mut replayed = 0;
     for shard in shards.all() {
-        let mut after = Version::ZERO;
-        loop {
-            let page = stores.cache.journal_page(shard, after, batch_size).await?;
-            let Some(last) = page.last() else { break };
-            after = last.version;
+        // All of it: it is as long as the journal's limit at most.
+        let mut pages = JournalPages::new(stores.cache.as_ref(), shard, batch_size, usize::MAX);
+        while let Some(page) = pages.next().await? {
             let mut events: Vec<LikeEvent> = Vec::with_capacity(page.len());
             for entry in &page {
                 match entry.decode() {

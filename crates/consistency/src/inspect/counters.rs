@@ -2,15 +2,14 @@
 
 use crate::error::CheckError;
 use crate::finding::{Finding, Kind, Side, Subject, Verdict, judge_cached, judge_stored};
-use crate::inspect::Inspector;
 use crate::inspect::pending_refreshes::PendingRefreshes;
-use domain::cache::CachedCount;
+use crate::inspect::{Inspector, PAGE};
+use domain::cache::{CachedCount, JournalPages};
 use domain::{Resource, StoredCount, Version};
 use event_store::CountAudit;
 
 /// Most journal entries searched for those of one resource.
 const SEARCHED: usize = 20_000;
-const PAGE: usize = 1_000;
 
 /// What was seen of one resource: the cache first, then the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,18 +161,13 @@ impl Inspector {
     /// Whether the journal has entries of this resource; yes if it is too long to be searched.
     pub(crate) async fn has_entries(&self, resource: Resource) -> Result<bool, CheckError> {
         let shard = self.shards.of(resource);
-        let mut after = Version::ZERO;
-        for _ in 0..SEARCHED / PAGE {
-            let page = self.stores.cache.journal_page(shard, after, PAGE).await?;
+        let mut pages = JournalPages::new(self.stores.cache.as_ref(), shard, PAGE, SEARCHED / PAGE);
+        while let Some(page) = pages.next().await? {
             if page.iter().any(|entry| entry.decode().is_ok_and(|event| event.pair().resource == resource)) {
                 return Ok(true);
             }
-            match page.last() {
-                Some(last) if page.len() >= PAGE => after = last.version,
-                _ => return Ok(false),
-            }
         }
-        Ok(true)
+        Ok(!pages.reached_end())
     }
 }
 

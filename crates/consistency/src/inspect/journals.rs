@@ -2,9 +2,9 @@
 
 use crate::error::CheckError;
 use crate::finding::{Finding, Kind, Side, Subject, Verdict};
-use crate::inspect::Inspector;
+use crate::inspect::{Inspector, PAGE};
 use domain::Version;
-use domain::cache::ShardStatus;
+use domain::cache::{JournalPages, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Resource, ShardId};
 use std::collections::BTreeSet;
@@ -14,7 +14,6 @@ const ENTRIES: usize = 500;
 
 /// Most entries of a journal whose resources are looked at.
 const PENDING: usize = 50_000;
-const PAGE: usize = 1_000;
 
 impl Inspector {
     /// Conservation per shard; read in one transaction, so it holds at any moment.
@@ -39,14 +38,9 @@ impl Inspector {
     /// Resources with entries in a journal; of a long one, those of its oldest entries.
     pub(crate) async fn pending(&self, shard: ShardId) -> Result<BTreeSet<Resource>, CheckError> {
         let mut resources = BTreeSet::new();
-        let mut after = Version::ZERO;
-        for _ in 0..PENDING / PAGE {
-            let page = self.stores.cache.journal_page(shard, after, PAGE).await?;
+        let mut pages = JournalPages::new(self.stores.cache.as_ref(), shard, PAGE, PENDING / PAGE);
+        while let Some(page) = pages.next().await? {
             resources.extend(page.iter().filter_map(|entry| entry.decode().ok()).map(|event| event.pair().resource));
-            match page.last() {
-                Some(last) if page.len() >= PAGE => after = last.version,
-                _ => break,
-            }
         }
         Ok(resources)
     }

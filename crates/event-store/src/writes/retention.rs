@@ -1,7 +1,7 @@
 //! Bounded deletes of what nobody needs any more. Failed and dead events are never deleted here, discarded ones are.
 
 use crate::sql::error::StoreError;
-use crate::sql::script::{CHUNK, first_id_of};
+use crate::sql::script::{CHUNK, Script, first_id_of};
 use crate::sql::store::{EventStore, get, row, rows};
 use crate::tables::ledger::id_in;
 use crate::tables::likes::{LikeTable, table_of};
@@ -35,15 +35,7 @@ impl EventStore {
         let mut script = self.script();
         script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at IS NULL AND id < ");
         script.uuid(first_id_of(before)).words(" ORDER BY id LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
-        let ids = ids_of(rows(&results, 0), "sync_events")?;
-        for chunk in ids.chunks(CHUNK) {
-            let mut script = self.script();
-            script.begin("DELETE FROM sync_events WHERE status = 'completed' AND ");
-            id_in(&mut script, chunk);
-            self.write("purge_completed", &script).await?;
-        }
-        Ok(ids.len() as u64)
+        self.purge_events("purge_completed", &script, "completed").await
     }
 
     /// Deletes up to `limit` events that were discarded before `before`, with what operators did with them; gives how many.
@@ -51,13 +43,18 @@ impl EventStore {
         let mut script = self.script();
         script.begin("SELECT id FROM sync_events WHERE status = 'discarded' AND processed_at < ").time(before);
         script.words(" ORDER BY id LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
+        self.purge_events("purge_discarded", &script, "discarded").await
+    }
+
+    /// Deletes the events that `chosen` selects, as far as they still have that status.
+    async fn purge_events(&self, name: &'static str, chosen: &Script, status: &'static str) -> Result<u64, StoreError> {
+        let results = self.read(chosen).await?;
         let ids = ids_of(rows(&results, 0), "sync_events")?;
         for chunk in ids.chunks(CHUNK) {
             let mut script = self.script();
-            script.begin("DELETE FROM sync_events WHERE status = 'discarded' AND ");
+            script.begin("DELETE FROM sync_events WHERE status = ").name(status).words(" AND ");
             id_in(&mut script, chunk);
-            self.write("purge_discarded", &script).await?;
+            self.write(name, &script).await?;
         }
         Ok(ids.len() as u64)
     }

@@ -4,6 +4,7 @@
 //! commas. A secret (`url`, or a name ending in `password`, `token` or `secret`) can be given as the file that holds it,
 //! with `_file` appended to its key, both in YAML and in the environment.
 
+use super::reload::read_bounded;
 use super::value::{Node, NodeError};
 use config::{FileFormat, Source, Value, ValueKind};
 use serde::de::DeserializeOwned;
@@ -14,7 +15,6 @@ use std::path::{Path, PathBuf};
 pub const ENV_PREFIX: &str = "INTERACTION__";
 
 const SECRETS: [&str; 4] = ["url", "password", "token", "secret"];
-const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// A configuration that cannot be used; one line that names the file or the full key, and never a secret.
 #[derive(Debug, thiserror::Error)]
@@ -91,13 +91,7 @@ fn is_blank(line: &str) -> bool {
 }
 
 fn read(path: &Path) -> std::io::Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    let length = std::fs::File::open(path)?.take(MAX_FILE_LEN + 1).read_to_string(&mut text)?;
-    if length as u64 > MAX_FILE_LEN {
-        return Err(std::io::Error::other(format!("longer than {MAX_FILE_LEN} bytes")));
-    }
-    Ok(text)
+    String::from_utf8(read_bounded(path)?).map_err(|_| std::io::Error::other("not valid UTF-8"))
 }
 
 fn from_yaml(name: &str, yaml: &str) -> Result<BTreeMap<String, Node>, ConfigError> {

@@ -5,7 +5,7 @@
 
 use crate::stores::{Stores, time_of, wall_clock};
 use chrono::{DateTime, Utc};
-use domain::cache::{CacheResult, CachedCount};
+use domain::cache::{CacheResult, CachedCount, JournalPages};
 use domain::{Action, LikeEvent, Origin, Pair, PairState, StoredCount, Version};
 use event_store::{EventStatus, HistoryEntry, LedgerEntry, OperatorAction, PairHistory, StoreError, StoredRow};
 use serde::Serialize;
@@ -127,19 +127,12 @@ async fn held(stores: &Stores, pair: Pair) -> CacheResult<Held> {
     let count = stores.cache.counts(&[pair.resource]).await?.into_iter().next().flatten();
     let state = stores.cache.states(&[pair]).await?.into_iter().next().flatten();
     let shard = stores.shards().of(pair.resource);
-    let (mut journal, mut after, mut all) = (Vec::new(), Version::ZERO, false);
-    for _ in 0..JOURNAL_PAGES {
-        let page = stores.cache.journal_page(shard, after, JOURNAL_PAGE).await?;
+    let mut journal = Vec::new();
+    let mut pages = JournalPages::new(stores.cache.as_ref(), shard, JOURNAL_PAGE, JOURNAL_PAGES);
+    while let Some(page) = pages.next().await? {
         journal.extend(page.iter().filter_map(|entry| entry.decode().ok()).filter(|event| event.pair() == pair));
-        match page.last() {
-            Some(last) if page.len() >= JOURNAL_PAGE => after = last.version,
-            _ => {
-                all = true;
-                break;
-            }
-        }
     }
-    Ok(Held { now: CachedNow { pair: state, count }, journal, all })
+    Ok(Held { now: CachedNow { pair: state, count }, journal, all: pages.reached_end() })
 }
 
 /// None if the cache did not answer.

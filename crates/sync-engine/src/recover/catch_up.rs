@@ -2,7 +2,7 @@
 //! the same transaction as the rows, so it survives whoever wrote it. Any process that reaches both stores drains it.
 
 use crate::stores::Stores;
-use domain::cache::{CacheError, SettledResource, Settlement};
+use domain::cache::{CacheError, Settlement};
 use domain::{LikeIntent, Pair, PairState, Resource, Version};
 use event_store::{DirectOutcome, StoreError};
 use std::sync::atomic::Ordering;
@@ -47,15 +47,7 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
         stores.cache.forget_states(&discarded).await?;
     }
     let counts = stores.database.load_counts(&resources).await?;
-    let settlement = Settlement {
-        resources: resources
-            .into_iter()
-            .zip(counts)
-            .map(|(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) })
-            .collect(),
-        pairs: pairs.into_iter().zip(states).collect(),
-    };
-    stores.cache.settle(&settlement).await?;
+    stores.cache.settle(&Settlement::of_rows(resources.into_iter().zip(counts), pairs.into_iter().zip(states))).await?;
     fail::fail_point!("refresh.told");
     let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
     stores.database.delete_refreshes(&ids).await?;
@@ -102,21 +94,9 @@ pub(crate) async fn tell_cache(
     intents: &[LikeIntent],
     outcomes: &[DirectOutcome],
 ) -> Result<(), CacheError> {
-    let settlement = Settlement {
-        resources: intents
-            .iter()
-            .zip(outcomes)
-            .map(|(intent, outcome)| SettledResource {
-                resource: intent.pair.resource,
-                entries: Vec::new(),
-                stored: Some(outcome.stored),
-            })
-            .collect(),
-        pairs: intents
-            .iter()
-            .zip(outcomes)
-            .map(|(intent, outcome)| (intent.pair, PairState { liked: outcome.liked, version: outcome.version }))
-            .collect(),
-    };
-    stores.cache.settle(&settlement).await.map(drop)
+    let written = || intents.iter().map(|intent| intent.pair).zip(outcomes);
+    let counts = written().map(|(pair, outcome)| (pair.resource, outcome.stored));
+    let rows = written()
+        .map(|(pair, DirectOutcome { liked, version, .. })| (pair, PairState { liked: *liked, version: *version }));
+    stores.cache.settle(&Settlement::of_rows(counts, rows)).await.map(drop)
 }

@@ -5,10 +5,10 @@
 //! a commit before that second read is seen by it, and a commit after it settles a counter that is cached. The same
 //! holds for pairs.
 
+use crate::recover::catch_up::RefreshError;
 use crate::stores::Stores;
-use domain::cache::{SettledResource, Settlement};
+use domain::cache::Settlement;
 use domain::{Pair, Resource};
-use event_store::StoreError;
 use planted_bugs::planted;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -73,7 +73,7 @@ impl RecheckTask {
         }
     }
 
-    async fn look_again(&self, filled: &[Filled]) -> Result<(), RecheckError> {
+    async fn look_again(&self, filled: &[Filled]) -> Result<(), RefreshError> {
         planted!("fill_without_recheck" => Ok(()));
         let mut resources: Vec<Resource> =
             filled.iter().filter_map(|f| if let Filled::Count(r) = f { Some(*r) } else { None }).collect();
@@ -85,23 +85,8 @@ impl RecheckTask {
         pairs.dedup();
         let counts = self.stores.database.load_counts(&resources).await?;
         let states = self.stores.database.load_states(&pairs).await?;
-        let settlement = Settlement {
-            resources: resources
-                .into_iter()
-                .zip(counts)
-                .map(|(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) })
-                .collect(),
-            pairs: pairs.into_iter().zip(states).collect(),
-        };
+        let settlement = Settlement::of_rows(resources.into_iter().zip(counts), pairs.into_iter().zip(states));
         self.stores.cache.settle(&settlement).await?;
         Ok(())
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum RecheckError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Cache(#[from] domain::cache::CacheError),
 }

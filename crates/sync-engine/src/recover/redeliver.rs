@@ -12,11 +12,12 @@ use crate::deliver::relay::publish;
 use crate::metrics;
 use crate::planted;
 use crate::stores::Stores;
-use domain::cache::{CacheError, ShardStatus};
+use domain::cache::{CacheError, JournalPages, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{LikeEvent, ShardId, Version};
 use event_bus::Publisher;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -173,15 +174,11 @@ impl Rescuer {
 
     /// The broker is unreachable: what is stuck goes to the database from here.
     async fn apply_shard(&self, shard: &ShardStatus) -> Result<(), CacheError> {
-        let mut after = Version::ZERO;
-        for _ in 0..PAGES {
-            if self.stores.database_circuit.is_open() {
-                return Ok(());
-            }
-            let page = self.stores.cache.journal_page(shard.shard, after, self.batch_size).await?;
+        let mut pages = JournalPages::new(self.stores.cache.as_ref(), shard.shard, self.batch_size, PAGES);
+        while !self.stores.database_circuit.is_open()
+            && let Some(page) = pages.next().await?
+        {
             fail::fail_point!("rescue.read");
-            let Some(last) = page.last() else { return Ok(()) };
-            after = last.version;
             let events: Vec<LikeEvent> = page
                 .iter()
                 .filter(|entry| self.age(shard, entry.version) > self.republish_after)
@@ -210,12 +207,11 @@ impl Rescuer {
             // Nobody has passed the oldest entry, so none of them: a backlog is not even read.
             return Ok(true);
         }
-        let mut after = Version::ZERO;
-        for _ in 0..PAGES {
-            let page = self.stores.cache.journal_page(shard.shard, after, self.batch_size).await?;
+        let cache = Arc::clone(&self.stores.cache);
+        let mut pages = JournalPages::new(cache.as_ref(), shard.shard, self.batch_size, PAGES);
+        while let Some(page) = pages.next().await? {
             fail::fail_point!("rescue.read");
-            let Some(last) = page.last().map(|entry| entry.version) else { return Ok(true) };
-            after = last;
+            let newest = page.last().map(|entry| entry.version);
             let now = Instant::now();
             due.extend(page.into_iter().filter_map(|entry| {
                 let passed = self.is_passed(shard, entry.version);
@@ -227,7 +223,7 @@ impl Rescuer {
             if due.len() >= self.batch_size && !self.republish(&std::mem::take(due)).await {
                 return Ok(false);
             }
-            if self.age(shard, last) <= self.republish_after {
+            if newest.is_some_and(|newest| self.age(shard, newest) <= self.republish_after) {
                 return Ok(true);
             }
         }

@@ -4,7 +4,7 @@ use super::{MakeCache, Subject, like, roomy_rules, settled, stored, unlike};
 use crate::build::video_pair;
 use crate::eventually;
 use anyhow::{Context, Result, ensure};
-use domain::cache::{AcceptOutcome, CacheRules};
+use domain::cache::{AcceptOutcome, CacheRules, JournalPages};
 use domain::{ShardCount, ShardId, Version};
 use std::time::Duration;
 
@@ -98,15 +98,18 @@ pub async fn pages_give_the_journal_in_order(make: impl MakeCache) -> Result<()>
     for outcome in subject.cache.accept(&requests).await {
         outcome?;
     }
-    let mut seen = Vec::new();
-    let mut after = Version::ZERO;
-    loop {
-        let page = subject.cache.journal_page(ShardId(0), after, 10).await?;
+    let mut some = JournalPages::new(subject.cache.as_ref(), ShardId(0), 10, 2);
+    let (mut first, mut seen) = (Vec::new(), Vec::new());
+    while let Some(page) = some.next().await? {
+        first.extend(page);
+    }
+    assert_eq!((first.len(), some.reached_end()), (20, false));
+    let mut all = JournalPages::new(subject.cache.as_ref(), ShardId(0), 10, 9);
+    while let Some(page) = all.next().await? {
         ensure!(page.len() <= 10, "{} entries in a page of 10", page.len());
-        let Some(last) = page.last() else { break };
-        after = last.version;
         seen.extend(page);
     }
+    assert!(all.reached_end() && seen.starts_with(&first));
     ensure!(seen.is_sorted_by(|one, two| one.version < two.version), "out of order: {seen:?}");
     let intents = seen.iter().map(|entry| Ok(entry.decode()?.intent)).collect::<Result<Vec<_>>>()?;
     assert_eq!(intents, requests.into_iter().map(|request| request.intent).collect::<Vec<_>>());
