@@ -25,6 +25,6 @@ pub(crate) struct Inspector {
 impl Inspector {
     /// For reports only; never compared with versions.
     pub(crate) fn wall_clock(&self) -> DateTime<Utc> {
-        DateTime::from(std::time::SystemTime::now())
+        sync_engine::clock::wall_clock()
     }
 }

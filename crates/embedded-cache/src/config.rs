@@ -93,6 +93,7 @@ impl EmbeddedConfig {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
 fn wall_clock() -> Version {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Version(i64::try_from(since_1970.as_micros()).unwrap_or(Version::MAX.0).min(Version::MAX.0))

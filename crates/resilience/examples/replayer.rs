@@ -5,7 +5,6 @@ use event_store::{EventFilter, EventStatus, EventStore, Operation, Pace};
 use service_runtime::{Context, Options};
 use settings::Settings;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 /// Few, so that a process that dies in between has replayed some of them and not the others.
 const BATCH: u32 = 2;
@@ -27,7 +26,7 @@ async fn replay(_context: Context, settings: Settings) -> Result<()> {
             return Ok(());
         }
         let ids: Vec<_> = page.events.iter().map(|entry| entry.event.intent.id).collect();
-        let now = SystemTime::now().into();
+        let now = test_support::wall_clock().into();
         store.replay(&ids, &operation, Pace { from: now, per_second: 1_000 }, now).await?;
     }
 }

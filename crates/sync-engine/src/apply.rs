@@ -6,9 +6,10 @@
 
 pub mod retry;
 
+use crate::clock::wall_clock;
 use crate::metrics;
 use crate::planted;
-use crate::stores::{Stores, wall_clock};
+use crate::stores::Stores;
 use crate::trace::Stage;
 use domain::cache::{SettledResource, Settlement};
 use domain::retry::RetryPolicy;

@@ -9,7 +9,7 @@
 //! | [`read`] | counts and states; [`warm_up`](read::warm_up) before somebody asks, [`live`](read::live) counts for watchers | a fill never replaces what is newer |
 //! | [`operate`] | [`events`](operate::events) replayed or discarded, [`explain`](operate::explain), [`retention`](operate::retention) | exactly-once effect; bounded batches, one owner at a time |
 //! | [`stores`] | cache, database, their [`circuit_breaker`](stores::circuit_breaker)s, the [`write_switch`](stores::write_switch) | |
-//! | [`trace`], [`metrics`] | sampled likes as spans; every metric's name | |
+//! | [`trace`], [`metrics`], [`clock`] | sampled likes as spans; every metric's name; this machine's time | |
 //!
 //! Rooms use only rooms further down in this order: accept and operate, read, recover, deliver, apply, stores.
 //!
@@ -21,6 +21,7 @@
 
 pub mod accept;
 pub mod apply;
+pub mod clock;
 mod config;
 pub mod deliver;
 pub mod metrics;

@@ -3,6 +3,7 @@
 pub mod circuit_breaker;
 pub mod write_switch;
 
+use crate::clock::wall_clock;
 use crate::config::CircuitConfig;
 use crate::trace::Traces;
 use chrono::{DateTime, Utc};
@@ -116,11 +117,6 @@ pub enum PrepareError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// This machine's clock: for the ledger's own times, never to order likes.
-pub(crate) fn wall_clock() -> DateTime<Utc> {
-    DateTime::from(std::time::SystemTime::now())
 }
 
 /// A version as the time it stands for.

@@ -5,6 +5,7 @@
 //! either, and every process that meets the event, however late and in whichever order, adds to the same trace. And
 //! whoever has an event of the ledger has its trace.
 
+use crate::clock::wall_clock;
 use domain::{LikeEvent, LikeIntent, Pair, Version};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -124,7 +125,7 @@ impl Traces {
         result: Result<Version, String>,
     ) {
         let Some(parts) = self.of(event) else { return };
-        let start = SystemTime::now().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH);
+        let start = start_of(took);
         let caller = CALLER.try_with(Clone::clone).unwrap_or_default();
         let (version, error) = result.map_or_else(|error| (None, Some(error)), |version| (Some(version), None));
         let (id, stage) = (first_span(event), Stage::Accept);
@@ -155,7 +156,7 @@ impl Traces {
             return;
         }
         let (batch, took) = (events.len(), began.elapsed());
-        let start = SystemTime::now().checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH);
+        let start = start_of(took);
         for event in events {
             let Some(parts) = self.of(event.intent.id) else { continue };
             parts.sink.take(Span {
@@ -183,6 +184,11 @@ impl Traces {
 
 const fn first_span(event: Uuid) -> u64 {
     event.as_u128() as u64
+}
+
+/// When something began that is over now.
+fn start_of(took: Duration) -> SystemTime {
+    SystemTime::from(wall_clock()).checked_sub(took).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Operates the like pipeline: sends load, verifies the stores, migrates the database.
@@ -356,7 +356,7 @@ impl LoadArgs {
     }
 
     fn options(&self) -> anyhow::Result<LoadOptions> {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let started = crate::job::now().timestamp_micros();
         Ok(LoadOptions {
             addrs: self.addr.clone(),
             credentials: self.credentials.read()?,

@@ -53,7 +53,7 @@ async fn break_everything(rig: &Rig) -> Vec<(Kind, Verdict, i64)> {
     )
     .await;
     // A write around the cache that nobody remembered.
-    let now = chrono::DateTime::from(std::time::SystemTime::now());
+    let now = chrono::DateTime::from(test_support::wall_clock());
     let around = intent(video_pair(99, 13), Action::Like);
     rig.stores.database.apply_direct(&[around], now, false).await.unwrap();
     // An entry whose event the database has.
@@ -194,7 +194,7 @@ async fn a_cache_that_still_shows_a_discarded_event_forgets_it_whoever_is_believ
         likes(&rig).await;
         let discarded = event(50, 3, Action::Like, rig.stores.now().0);
         let (pair, id) = (discarded.pair(), discarded.intent.id);
-        let now = chrono::DateTime::from(std::time::SystemTime::now());
+        let now = chrono::DateTime::from(test_support::wall_clock());
         let dead = FailedEvent { event: discarded.clone(), error: "poison".to_owned(), next_retry_at: None };
         rig.stores.database.park(&[dead], 1, now).await.unwrap();
         rig.stores.database.discard(&[id], &Operation::default(), now).await.unwrap();
@@ -253,7 +253,7 @@ async fn what_the_cache_will_be_told_is_in_flight() {
     let rig = Rig::new().await;
     likes(&rig).await;
     // A degraded write: it is on the list of what the cache missed, and nobody drains that here.
-    let now = chrono::DateTime::from(std::time::SystemTime::now());
+    let now = chrono::DateTime::from(test_support::wall_clock());
     rig.stores.database.apply_direct(&[intent(video_pair(1, 1), Action::Unlike)], now, true).await.unwrap();
     let patient = ConsistencyConfig { stuck_after: Duration::from_secs(60), ..quick(Strategy::DatabaseFirst) };
     let patient = rig.checker_with(patient).await;

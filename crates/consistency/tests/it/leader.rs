@@ -29,7 +29,7 @@ async fn the_office_is_held_by_one_and_lost_cleanly() {
     let new = two.leader().token().unwrap();
     assert!(new > old);
 
-    let now = chrono::DateTime::from(std::time::SystemTime::now());
+    let now = chrono::DateTime::from(test_support::wall_clock());
     let database = &rig.stores.database;
     rig.sql("UPDATE like_counts SET like_count = 9").await;
     assert_eq!(database.repair_count(video_of(1), 0, old, now).await.unwrap(), Fenced::Refused);

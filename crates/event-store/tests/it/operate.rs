@@ -159,7 +159,7 @@ async fn what_was_discarded_ages_out_from_the_day_of_the_discard(db: TestDb) {
     assert_eq!(status(&db, &dead).await, EventStatus::Dead);
     assert_eq!(db.store.purge_completed(at(i64::MAX / 2), 9).await.unwrap(), 0);
 
-    let tomorrow = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()) + chrono::TimeDelta::days(1);
+    let tomorrow = chrono::DateTime::<chrono::Utc>::from(test_support::wall_clock()) + chrono::TimeDelta::days(1);
     let yesterday = tomorrow - chrono::TimeDelta::days(2);
     assert_eq!(db.store.purge_operator_actions(yesterday, 9).await.unwrap(), 0);
     assert_eq!(db.store.purge_operator_actions(tomorrow, 1).await.unwrap(), 1);

@@ -122,7 +122,7 @@ async fn look(admin: &Admin) -> Overview {
     let (queue, journal, stored) = tokio::join!(queue, timeout(PATIENCE, journal(admin)), database);
     let (ledger, lag, actions) = stored.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
     Overview {
-        at: DateTime::from(std::time::SystemTime::now()),
+        at: sync_engine::clock::wall_clock(),
         circuits,
         broker: admin.overview_cache.queue.is_some(),
         queue,

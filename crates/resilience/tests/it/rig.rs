@@ -257,7 +257,7 @@ impl Process<'_> {
 
     /// Commits without settling.
     pub(crate) async fn commit(&self, event: &LikeEvent) -> Applied {
-        self.stores.database.apply(std::slice::from_ref(event), std::time::SystemTime::now().into()).await.unwrap()
+        self.stores.database.apply(std::slice::from_ref(event), test_support::wall_clock().into()).await.unwrap()
     }
 
     /// Settles what was committed, as often and as late as the test likes.

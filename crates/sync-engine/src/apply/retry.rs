@@ -1,8 +1,9 @@
 //! Retries: events that failed alone come back from the ledger with backoff, and end as dead letters.
 
 use crate::apply::{Applier, DatabaseUnreachable, Refused, jitter};
+use crate::clock::wall_clock;
 use crate::metrics;
-use crate::stores::{Stores, wall_clock};
+use crate::stores::Stores;
 use chrono::{DateTime, Utc};
 use domain::LikeEvent;
 use domain::codec::{EncodedEvent, encode_batch};

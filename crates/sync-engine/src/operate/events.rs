@@ -16,8 +16,9 @@
 //! transaction that discards, and [`catch_up`] makes the cache ask the database again. The count needs
 //! nothing: it fell back to the stored one when the event was parked.
 
+use crate::clock::wall_clock;
 use crate::recover::catch_up::{self, RefreshError};
-use crate::stores::{Stores, wall_clock};
+use crate::stores::Stores;
 use chrono::{DateTime, Utc};
 use event_store::{EventFilter, EventStatus, LedgerEntry, Operation, OperatorAction, Pace, StoreError};
 use std::collections::HashMap;

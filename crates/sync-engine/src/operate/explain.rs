@@ -3,7 +3,8 @@
 //! Deliberately absent: which instance accepted a like, and when it was published. Nobody writes that down, so it is
 //! answered as unknown. A journal entry that is gone was settled; when, is not written down either.
 
-use crate::stores::{Stores, time_of, wall_clock};
+use crate::clock::wall_clock;
+use crate::stores::{Stores, time_of};
 use chrono::{DateTime, Utc};
 use domain::cache::{CacheResult, CachedCount, JournalPages};
 use domain::{Action, LikeEvent, Origin, Pair, PairState, StoredCount, Version};

@@ -4,9 +4,10 @@
 //! discarded events and what operators did. Failed and dead events stay. A tombstone stays as long as an older event may still be retried or replayed: without it that event would like
 //! again. Two owners at once (a lease that ran out) would only delete the same rows twice.
 
+use crate::clock::wall_clock;
 use crate::config::RetentionConfig;
 use crate::metrics;
-use crate::stores::{Stores, time_of, wall_clock};
+use crate::stores::{Stores, time_of};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ResourceType;
 use domain::cache::CacheError;

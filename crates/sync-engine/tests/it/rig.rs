@@ -362,6 +362,6 @@ pub(crate) fn event(user: i64, video: i64, action: Action, version: i64) -> Like
 
 /// Versions that could be from now.
 pub(crate) fn now_version() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let since = test_support::wall_clock().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_micros()).unwrap()
 }

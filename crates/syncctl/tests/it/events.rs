@@ -27,7 +27,7 @@ async fn events_are_listed_replayed_discarded_and_explained() {
     // Three events that died before this server was there.
     let url = format!("sqlite:{}", dir.path().join("interaction.db").display());
     let store = EventStore::connect(&DatabaseConfig { url: url.into(), ..DatabaseConfig::default() }).await.unwrap();
-    let now = chrono::Utc::now();
+    let now = chrono::DateTime::<chrono::Utc>::from(test_support::wall_clock());
     let event = |user| build::event(user, 10, Action::Like, now.timestamp_micros() + user);
     let events: Vec<LikeEvent> = (1..=3).map(event).collect();
     let dead = |event: &LikeEvent| FailedEvent { event: event.clone(), error: "poison".into(), next_retry_at: None };

@@ -6,7 +6,7 @@ use event_store::{DatabaseConfig, EventStore};
 use serde_json::Value;
 use tempfile::TempDir;
 use test_support::build::{comment_pair, event, video_pair};
-use test_support::{execute_sql, fresh_database, shared};
+use test_support::{execute_sql, fresh_database, shared, wall_clock};
 
 /// 2024-05-01 00:00:00 UTC.
 const DAY: i64 = 1_714_521_600_000_000;
@@ -121,7 +121,7 @@ async fn nasty_data_is_imported_or_named() {
     to.sql(LEGACY).await;
     // The user of the first rows acts in the new system already; the import must not undo that.
     let now = event(8, 10, Action::Unlike, DAY + 20 * HOUR);
-    to.store.apply(&[now], chrono::Utc::now()).await.unwrap();
+    to.store.apply(&[now], wall_clock().into()).await.unwrap();
 
     let (code, out, error) = to.import(&["--json", "--batch-size", "3"]).await;
     assert_eq!(code, Some(1), "{out}{error}");
@@ -309,7 +309,7 @@ async fn a_backfill_makes_rows_of_history() {
     let events: Vec<_> =
         (0..900).map(|n| event(1 + n % 90, 1 + n % 4, Action::from_liked((n / 90) % 3 != 1), DAY + 1000 - n)).collect();
     for batch in events.chunks(300) {
-        to.store.apply(batch, chrono::Utc::now()).await.unwrap();
+        to.store.apply(batch, wall_clock().into()).await.unwrap();
     }
     let rows = "SELECT user_id, video_id, deleted_at IS NULL, version FROM video_likes ORDER BY 1, 2";
     let counts = "SELECT resource_id, like_count FROM like_counts ORDER BY 1";
@@ -318,7 +318,7 @@ async fn a_backfill_makes_rows_of_history() {
     to.sql("INSERT INTO user_behaviors VALUES (X'00000000000000000000000000000001', 5, 5, 'view', NOW(6), 1)").await;
     // A like after the loss, before the backfill.
     let newer = event(1, 1, Action::Unlike, DAY + HOUR);
-    to.store.apply(&[newer], chrono::Utc::now()).await.unwrap();
+    to.store.apply(&[newer], wall_clock().into()).await.unwrap();
 
     let (code, out, error) = to.run(&["backfill", "--json", "--batch-size", "128"]).await;
     assert_eq!(code, Some(0), "{error}");

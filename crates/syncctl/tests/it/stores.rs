@@ -86,7 +86,7 @@ impl Stores {
     }
 
     pub(crate) async fn apply(&self, events: &[LikeEvent]) {
-        self.store.apply(events, chrono::Utc::now()).await.unwrap();
+        self.store.apply(events, test_support::wall_clock().into()).await.unwrap();
     }
 
     pub(crate) async fn sql(&self, statements: &str) {
