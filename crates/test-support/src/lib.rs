@@ -6,6 +6,7 @@
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
 //! - [`Proxy`]: a TCP link that can be cut, frozen and slowed.
 //! - [`Wire`]: a few words of AMQP, for what no part of the system may do.
+//! - [`Deployment`]: stores and programs as one installation, and ways around them.
 //! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
 //! - [`Browser`]: a headless Chromium to look at pages with.
 //! - [`eventually`]: waits for a condition and says what it last saw.
@@ -25,6 +26,7 @@ pub mod build;
 pub mod cache_contract;
 mod clock;
 mod database;
+mod deployment;
 pub mod documents;
 mod eventually;
 mod guardian;
@@ -47,6 +49,7 @@ pub use binary::{Binary, BinaryBuilder};
 pub use browser::Browser;
 pub use clock::wall_clock;
 pub use database::{execute_sql, fresh_database};
+pub use deployment::{Deployment, DeploymentBuilder, Links, Load, Ports, Program, ProgramBuilder, Verified, last_json};
 pub use eventually::{Observed, eventually, expect_eq, try_eventually};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use names::{unique_name, with_database};

@@ -1,6 +1,7 @@
 //! The servers, the proxy and the cleaning up, on real processes.
 
 mod binary;
+mod deployment;
 mod leftovers;
 mod proxy;
 mod servers;
