@@ -1,25 +1,23 @@
 //! What operators ask of a server, by gRPC and by HTTP: the same answers.
 
-use crate::house::{House, PATIENCE, Server, fields, like, shared_server, video};
+use crate::client::{Grpc, PATIENCE, deployed, fields, like, shared_server, started, video};
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_client::SyncAdminServiceClient;
 use serde_json::Value;
-use test_support::{eventually, http};
+use test_support::{Program, eventually};
 use tonic::transport::Channel;
 
 pub(crate) type Admin = SyncAdminServiceClient<Channel>;
 
-pub(crate) async fn get(server: &Server, path: &str) -> (u16, Value) {
-    let (code, body) = http::get(&server.http(), path).await.unwrap();
-    (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+pub(crate) async fn get(server: &Program, path: &str) -> (u16, Value) {
+    server.get(path).await.unwrap()
 }
 
-pub(crate) async fn post(server: &Server, path: &str, body: &str) -> (u16, Value) {
-    let (code, body) = http::post_json(&server.http(), path, body).await.unwrap();
-    (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
+pub(crate) async fn post(server: &Program, path: &str, body: &str) -> (u16, Value) {
+    server.post(path, body).await.unwrap()
 }
 
-async fn settled(server: &Server) {
+async fn settled(server: &Program) {
     eventually(PATIENCE, "empty journals", async || {
         let (_, stats) = get(server, "/cache/stats").await;
         if stats["pending"] == 0 { Ok(()) } else { Err(stats) }
@@ -33,8 +31,8 @@ fn check(id: i64) -> v1::CheckConsistencyRequest {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_reports_and_stats_say_the_same_by_grpc_and_http() {
-    let house = House::new().await;
-    let (server, _consumer) = (house.server().ready().await, house.consumer().ready().await);
+    let deployment = deployed().await;
+    let (server, _consumer) = started(&deployment).await;
     let (mut client, mut admin) = (server.client().await, Admin::new(server.channel().await));
     for user in 1..=3 {
         client.like(like(user, video(1))).await.unwrap();
@@ -108,9 +106,9 @@ async fn mistakes_name_the_field() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_with_an_empty_cache_is_warm_at_start_and_on_demand() {
-    let house = House::new().await;
+    let deployment = deployed().await;
     {
-        let (server, _consumer) = (house.server().ready().await, house.consumer().ready().await);
+        let (server, _consumer) = started(&deployment).await;
         let mut client = server.client().await;
         for id in 1..=20 {
             client.like(like(id, video(id))).await.unwrap();
@@ -119,8 +117,8 @@ async fn a_server_with_an_empty_cache_is_warm_at_start_and_on_demand() {
         settled(&server).await;
     }
     // The same database, other keys: as after the loss of all of the cache.
-    let cold = house.clone().with("REDIS__KEY_PREFIX", &test_support::unique_name("cold"));
-    let server = cold.server().ready().await;
+    let cold = deployment.clone().with("REDIS__KEY_PREFIX", test_support::unique_name("cold"));
+    let server = cold.server().start_ready().await.unwrap();
     let mut admin = Admin::new(server.channel().await);
     let top = v1::WarmUpRequest { top_resources: 1, ..v1::WarmUpRequest::default() };
     let report = admin.warm_up(top.clone()).await.unwrap().into_inner();
@@ -135,11 +133,11 @@ async fn a_server_with_an_empty_cache_is_warm_at_start_and_on_demand() {
     let seen = (&body["counters"], &body["counters_filled"], &body["pairs"], &body["pairs_filled"]);
     assert_eq!((code, seen), (200, (&20.into(), &14.into(), &21.into(), &16.into())), "as configured: {body}");
 
-    let warm = house
-        .with("REDIS__KEY_PREFIX", &test_support::unique_name("warm"))
+    let warm = deployment
+        .with("REDIS__KEY_PREFIX", test_support::unique_name("warm"))
         .with("CACHE_MANAGEMENT__WARMUP__ENABLED", "true");
-    let server = warm.server().ready().await;
-    server.binary.wait_log("the cache is warm", PATIENCE).await.unwrap();
+    let server = warm.server().start_ready().await.unwrap();
+    server.wait_log("the cache is warm", PATIENCE).await.unwrap();
     let mut client = server.client().await;
     let resources = (1..=20).map(video).collect();
     let counts = client.get_like_counts(v1::GetLikeCountsRequest { resources }).await.unwrap().into_inner().counts;

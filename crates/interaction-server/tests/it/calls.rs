@@ -1,6 +1,6 @@
 //! Likes, batches, counts, states, limits.
 
-use crate::house::{comment, fresh_id, like, operation, shared_server, unlike, video};
+use crate::client::{Grpc, comment, fresh_id, like, operation, shared_server, unlike, video};
 use interaction_proto::v1;
 use interaction_proto::v1::like_result::Outcome;
 use tonic::Code;
@@ -114,7 +114,7 @@ async fn a_user_over_the_limit_is_told_when_to_come_back() {
 }
 
 /// Uses up a user's sixty likes per minute: more than that at once, and some came back meanwhile.
-async fn exhaust(client: &mut crate::house::Client, user: i64) {
+async fn exhaust(client: &mut crate::client::Client, user: i64) {
     let operations = (0..80).map(|_| operation(user, video(fresh_id()), v1::Action::Like)).collect();
     let results = client.apply_likes(v1::ApplyLikesRequest { operations }).await.unwrap().into_inner().results;
     let allowed = results.iter().filter(|result| matches!(result.outcome, Some(Outcome::Response(_)))).count();

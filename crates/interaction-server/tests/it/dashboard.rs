@@ -1,7 +1,7 @@
 //! The page in headless Chromium: it loads, it moves, it replays, and it fits on a phone.
 
+use crate::client::{Grpc, PATIENCE, fresh_id, like, video};
 use crate::events::Incident;
-use crate::house::{PATIENCE, fresh_id, like, video};
 use std::path::PathBuf;
 use std::time::Duration;
 use test_support::{Browser, eventually, expect_eq};

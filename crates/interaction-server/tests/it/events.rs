@@ -1,35 +1,29 @@
 //! The ledger for operators, by gRPC and by HTTP: list, replay, discard, explain.
 
 use crate::admin::{Admin, get, post};
-use crate::house::{Consumer, House, PATIENCE, Server, fields, like, shared_server, video};
+use crate::client::{Grpc, PATIENCE, deployed, fields, like, shared_server, started, video};
 use interaction_proto::v1;
 use serde_json::{Value, json};
-use test_support::{eventually, execute_sql, expect_eq};
+use test_support::{Deployment, Program, eventually, expect_eq};
 
 /// Dead events: a video that the database refuses, until [`Incident::over`].
 pub(crate) struct Incident {
-    pub(crate) server: Server,
-    _consumer: Consumer,
-    database: String,
+    pub(crate) server: Program,
+    _consumer: Program,
+    deployment: Deployment,
 }
 
 impl Incident {
     /// Users 1 to `users` like it, and their likes die.
     pub(crate) async fn new(video_id: i64, users: i64) -> Self {
-        let house = House::new()
+        let deployment = deployed()
             .await
             .with("EVENT_DRIVEN_SYNC__RETRY__MAX_RETRIES", "1")
             .with("EVENT_DRIVEN_SYNC__RETRY__BASE_DELAY", "100ms")
             .with("RATE_LIMITING__USER_ACTION__ENABLED", "false");
-        let (_, database) = house.settings.iter().find(|(name, _)| name.ends_with("DATABASE__URL")).cloned().unwrap();
-        let (server, consumer) = (house.server().ready().await, house.consumer().ready().await);
-        let incident = Self { server, _consumer: consumer, database };
-        incident
-            .sql(&format!(
-                "DELIMITER //\nCREATE TRIGGER poison BEFORE INSERT ON video_likes FOR EACH ROW \
-                 IF NEW.video_id = {video_id} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poisoned'; END IF//"
-            ))
-            .await;
+        let (server, consumer) = started(&deployment).await;
+        let incident = Self { server, _consumer: consumer, deployment };
+        incident.deployment.poison(video_id).await.unwrap();
         let mut client = incident.server.client().await;
         for user in 1..=users {
             client.like(like(user, video(video_id))).await.unwrap();
@@ -39,12 +33,12 @@ impl Incident {
     }
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        execute_sql(&self.database, statements).await.unwrap()
+        self.deployment.sql(statements).await.unwrap()
     }
 
     /// The database takes everything again.
     pub(crate) async fn over(&self) {
-        self.sql("DROP TRIGGER poison").await;
+        self.deployment.cure().await.unwrap();
     }
 
     /// Waits until so many events have a status.

@@ -1,6 +1,6 @@
 //! Lists, read from the database by pages.
 
-use crate::house::{Client, PATIENCE, comment, fresh_id, like, shared_server, unlike, video};
+use crate::client::{Client, Grpc, PATIENCE, comment, fresh_id, like, shared_server, unlike, video};
 use interaction_proto::v1;
 use test_support::{eventually, expect_eq};
 

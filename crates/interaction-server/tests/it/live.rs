@@ -1,9 +1,9 @@
 //! Counts that are watched, and what is hot.
 
-use crate::house::{Client, House, PATIENCE, Server, comment, fields, fresh_id, like, shared_server, video};
+use crate::client::{Client, Grpc, PATIENCE, comment, deployed, fields, fresh_id, like, shared_server, started, video};
 use interaction_proto::v1;
 use std::time::{Duration, Instant};
-use test_support::{Binary, Proxy, eventually, expect_eq, http, shared};
+use test_support::{Binary, Links, Program, eventually, expect_eq, http};
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
@@ -27,7 +27,7 @@ async fn update(updates: &mut Updates) -> Result<(Vec<(i64, i64)>, bool), Status
 }
 
 /// A client that takes hardly anything before it reads.
-async fn reluctant(server: &Server) -> Client {
+async fn reluctant(server: &Program) -> Client {
     let endpoint = Channel::from_shared(server.grpc_url()).unwrap().initial_stream_window_size(64);
     Client::new(eventually(PATIENCE, "a connection", async || endpoint.connect().await).await)
 }
@@ -46,8 +46,8 @@ async fn likes_one_by_one(client: &mut Client, id: i64, likes: i64, watcher: &mu
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_come_first_then_each_change_whichever_server_accepted_it() {
-    let house = House::new().await;
-    let (here, there) = tokio::join!(house.server().ready(), house.server().ready());
+    let deployment = deployed().await;
+    let (here, there) = tokio::try_join!(deployment.server().start_ready(), deployment.server().start_ready()).unwrap();
     let (near, mut far) = (here.client().await, there.client().await);
     far.like(like(fresh_id(), video(1))).await.unwrap();
 
@@ -72,8 +72,8 @@ async fn counts_come_first_then_each_change_whichever_server_accepted_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_reader_gets_the_latest_and_no_history() {
-    let house = House::new().await.with("CACHE_MANAGEMENT__LIVE_COUNTS__INTERVAL", "10ms");
-    let server = house.server().ready().await;
+    let deployment = deployed().await.with("CACHE_MANAGEMENT__LIVE_COUNTS__INTERVAL", "10ms");
+    let server = deployment.server().start_ready().await.unwrap();
     let mut client = server.client().await;
     let (mut slow, mut fast) = (
         watch(&reluctant(&server).await, vec![video(1)]).await.unwrap(),
@@ -92,9 +92,10 @@ async fn a_slow_reader_gets_the_latest_and_no_history() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_much_is_refused_and_room_is_made_again() {
-    let house = House::new().await;
-    let house = house.with("CACHE_MANAGEMENT__LIVE_COUNTS__MAX_STREAMS", "2");
-    let server = house.with("CACHE_MANAGEMENT__LIVE_COUNTS__MAX_RESOURCES", "3").server().ready().await;
+    let deployment = deployed().await;
+    let deployment = deployment.with("CACHE_MANAGEMENT__LIVE_COUNTS__MAX_STREAMS", "2");
+    let server =
+        deployment.with("CACHE_MANAGEMENT__LIVE_COUNTS__MAX_RESOURCES", "3").server().start_ready().await.unwrap();
     let client = server.client().await;
     let one = watch(&client, vec![video(1), video(2)]).await.unwrap();
     let refused = async |resources| {
@@ -124,43 +125,38 @@ async fn mistakes_are_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_do_not_hold_up_the_end_of_the_server_even_if_nobody_reads_them() {
-    let house = House::new().await.with("CACHE_MANAGEMENT__LIVE_COUNTS__INTERVAL", "10ms");
-    let server = house.server().ready().await;
+    let deployment = deployed().await.with("CACHE_MANAGEMENT__LIVE_COUNTS__INTERVAL", "10ms");
+    let server = deployment.server().start_ready().await.unwrap();
     let mut client = server.client().await;
     let mut updates = watch(&client, vec![video(1)]).await.unwrap();
     assert_eq!(update(&mut updates).await.unwrap().0, [(1, 0)]);
-    server.binary.terminate().unwrap();
+    server.terminate().unwrap();
     let status = update(&mut updates).await.expect_err("goes on");
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.get_error_details().retry_info().is_some(), "{status:?}");
-    let status = server.binary.wait_exit(QUICKLY).await.unwrap();
-    assert_eq!(status.code(), Some(0), "{}", server.binary.log());
-    assert!(!server.binary.log().contains("cutting"), "{}", server.binary.log());
+    let status = server.wait_exit(QUICKLY).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(!server.log().contains("cutting"), "{}", server.log());
 
-    let server = house.server().ready().await;
+    let server = deployment.server().start_ready().await.unwrap();
     client = server.client().await;
     let stalled = watch(&reluctant(&server).await, vec![video(1)]).await.unwrap();
     let mut updates = watch(&client, vec![video(1)]).await.unwrap();
     update(&mut updates).await.unwrap();
     likes_one_by_one(&mut client, 1, 20, &mut updates).await;
-    server.binary.terminate().unwrap();
-    let status = server.binary.wait_exit(QUICKLY).await.unwrap();
-    assert_eq!(status.code(), Some(0), "{}", server.binary.log());
-    assert!(server.binary.log().contains("cutting"), "it was not stalled: {}", server.binary.log());
+    server.terminate().unwrap();
+    let status = server.wait_exit(QUICKLY).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(server.log().contains("cutting"), "it was not stalled: {}", server.log());
     drop(stalled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_cache_counts_are_marked_and_it_recovers() {
-    let (redis, mariadb) = tokio::join!(shared::redis(), shared::mariadb());
-    let (redis, mariadb) = (redis.unwrap(), mariadb.unwrap());
-    let plain = House::new().await;
-    let to_redis = Proxy::start(redis.addr().unwrap()).await.unwrap();
-    let to_mariadb = Proxy::start(mariadb.addr().unwrap()).await.unwrap();
-    let database = to_mariadb.url_of(&plain.setting("DATABASE__URL"));
-    let consumer = plain.consumer().ready().await;
-    let house = plain.clone().with("REDIS__URL", &to_redis.url_of(redis.url())).with("DATABASE__URL", &database);
-    let server = house.server().ready().await;
+    let plain = deployed().await;
+    let links = Links::to(&plain).await.unwrap();
+    let consumer = plain.consumer().start_ready().await.unwrap();
+    let server = plain.through(&links).server().start_ready().await.unwrap();
     let mut client = server.client().await;
     client.like(like(1, video(1))).await.unwrap();
     eventually(PATIENCE, "a settled like", async || {
@@ -171,13 +167,13 @@ async fn without_the_cache_counts_are_marked_and_it_recovers() {
 
     let mut updates = watch(&client, vec![video(1)]).await.unwrap();
     assert_eq!(update(&mut updates).await.unwrap(), (vec![(1, 1)], false));
-    to_redis.cut().await;
+    links.redis.cut().await;
     assert_eq!(update(&mut updates).await.unwrap(), (vec![(1, 1)], true));
     let answer = client.like(like(2, video(1))).await.unwrap().into_inner();
     assert!(answer.degraded, "{answer:?}");
     assert_eq!(update(&mut updates).await.unwrap(), (vec![(1, 2)], true));
 
-    to_mariadb.cut().await;
+    links.mariadb.cut().await;
     eventually(PATIENCE, "a refusal", async || {
         let mut refused = watch(&client, vec![video(2)]).await.map_err(|status| status.to_string())?;
         let status = update(&mut refused).await.err().ok_or("counts without any store")?;
@@ -186,8 +182,8 @@ async fn without_the_cache_counts_are_marked_and_it_recovers() {
     })
     .await;
 
-    to_mariadb.restore().await.unwrap();
-    to_redis.restore().await.unwrap();
+    links.mariadb.restore().await.unwrap();
+    links.redis.restore().await.unwrap();
     // The stream that was open all the time.
     while update(&mut updates).await.unwrap() != (vec![(1, 2)], false) {}
     client.like(like(3, video(1))).await.unwrap();
@@ -197,8 +193,8 @@ async fn without_the_cache_counts_are_marked_and_it_recovers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_hottest_come_first_with_their_counts() {
-    let house = House::new().await;
-    let (server, consumer) = (house.server().ready().await, house.consumer().ready().await);
+    let deployment = deployed().await;
+    let (server, consumer) = started(&deployment).await;
     let mut client = server.client().await;
     for (resource, likes) in [(video(2), 3), (video(3), 5), (comment(9), 4)] {
         for user in 1..=likes {

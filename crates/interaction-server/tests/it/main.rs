@@ -4,9 +4,9 @@
 
 mod admin;
 mod calls;
+mod client;
 mod dashboard;
 mod events;
-mod house;
 mod lists;
 mod live;
 mod malformed;

@@ -12,10 +12,10 @@ mod grpc;
 mod http2;
 mod ops;
 
-use crate::house::{House, PATIENCE, like, video};
+use crate::client::{Grpc, PATIENCE, deployed, like, started, video};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use test_support::{Binary, Random, Wire, eventually, execute_sql, expect_eq, try_eventually};
+use test_support::{Binary, Random, eventually, expect_eq, try_eventually};
 use tokio::sync::Mutex;
 
 /// What memory may grow by while nothing is to be remembered; a leaked connection would need far more.
@@ -41,12 +41,11 @@ fn resident(binary: &Binary) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
     let (inputs, seed) = (setting("MALFORMED_INPUTS", 300), setting("MALFORMED_SEED", 1));
-    let house = House::new().await.with("RABBITMQ__DELIVERY_LIMIT", "10");
-    let (server, consumer) = tokio::join!(house.server().ready(), house.consumer().ready());
-    let (prefix, database) = (house.setting("RABBITMQ__PREFIX"), house.setting("DATABASE__URL"));
-    let (amqp, queue) = (house.setting("RABBITMQ__URL"), format!("{prefix}.likes"));
+    let deployment = deployed().await.with("RABBITMQ__DELIVERY_LIMIT", "10");
+    let (server, consumer) = started(&deployment).await;
+    let (prefix, queue) = (deployment.prefix(), deployment.queue());
     let mut wire = eventually(PATIENCE, "the queue", async || {
-        let mut wire = Wire::connect(&amqp).await.map_err(|error| error.to_string())?;
+        let mut wire = deployment.wire().await.map_err(|error| error.to_string())?;
         // Who has subscribed has bound it before.
         let consumers = wire.consumers(&queue).await.map_err(|error| error.to_string())?;
         if consumers > 0 { Ok(wire) } else { Err("nobody has subscribed".to_owned()) }
@@ -65,7 +64,7 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
             grpc::throw(server.channel().await, random(1), share * 4 / 10),
             http2::throw(server.grpc_url(), random(2), share * 2 / 10),
             ops::throw(server.http(), random(3), share * 2 / 10),
-            amqp::throw(&mut wire, &prefix, random(4), share * 2 / 10),
+            amqp::throw(&mut wire, prefix, random(4), share * 2 / 10),
         );
         written.extend(by_grpc.1);
         events.extend(by_amqp.1);
@@ -75,18 +74,18 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
         for (what, number) in by_grpc.0.into_iter().chain(by_http2).chain(by_http).chain(by_amqp.0) {
             *tally.entry(what).or_default() += number;
         }
-        before.get_or_insert((resident(&server.binary), resident(&consumer.binary)));
+        before.get_or_insert((resident(&server), resident(&consumer)));
     }
 
     // Everything arrives where it belongs.
     let accepted = written.len() + events.len();
     let patience = PATIENCE + Duration::from_millis(inputs * 5);
     let ledger = try_eventually(patience, "the ledger to hold what was liked, and nothing else", async || {
-        let events = execute_sql(&database, "SELECT COUNT(*) FROM sync_events").await.map_err(|e| e.to_string())?;
+        let events = deployment.sql("SELECT COUNT(*) FROM sync_events").await.map_err(|e| e.to_string())?;
         expect_eq(events.trim().to_owned(), accepted.to_string())
     });
     if let Err(error) = ledger.await {
-        let log = consumer.binary.log();
+        let log = consumer.log();
         let end: Vec<&str> = log.lines().rev().take(20).collect();
         panic!("{error:#}; the consumer said, the last first: {end:#?}");
     }
@@ -119,9 +118,9 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
     let unreadable = tally.get("amqp unreadable").copied().unwrap_or_default();
     assert!(twice == 0 || unreadable > 0, "{twice} dead letters twice for no reason");
     let odd = "SELECT status, COUNT(*) FROM sync_events WHERE status <> 'completed' GROUP BY status";
-    let odd = execute_sql(&database, odd).await.unwrap();
+    let odd = deployment.sql(odd).await.unwrap();
 
-    let after = (resident(&server.binary), resident(&consumer.binary));
+    let after = (resident(&server), resident(&consumer));
     let before = before.unwrap();
     let mib = |bytes: u64| bytes >> 20;
     println!("{inputs} inputs of seed {seed} in {:.1} s: {tally:#?}", began.elapsed().as_secs_f64());
@@ -133,7 +132,7 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
         mib(after.1)
     );
     assert!(after.0 < before.0 + GROWTH && after.1 < before.1 + GROWTH, "{before:?} then {after:?}");
-    for (name, binary) in [("server", &server.binary), ("consumer", &consumer.binary)] {
+    for (name, binary) in [("server", &server), ("consumer", &consumer)] {
         assert!(binary.is_running(), "{name}: {}", binary.log());
         let log = binary.log();
         let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked")).collect();
@@ -147,7 +146,7 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
     assert!(answer.changed && !answer.degraded, "{answer:?}");
     let row = format!("SELECT COUNT(*) FROM video_likes WHERE user_id = {user} AND video_id = {id}");
     eventually(PATIENCE, "a like's row", async || {
-        let rows = execute_sql(&database, &row).await.map_err(|error| error.to_string())?;
+        let rows = deployment.sql(&row).await.map_err(|error| error.to_string())?;
         expect_eq(rows.trim().to_owned(), "1".to_owned())
     })
     .await;
@@ -157,11 +156,9 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_token_nothing_has_an_effect() {
     let (inputs, seed) = (setting("MALFORMED_INPUTS", 300) / 4, setting("MALFORMED_SEED", 1));
-    let house = House::new().await;
-    let tokens = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(house.setting("RABBITMQ__PREFIX"));
-    std::fs::write(&tokens, "writer write a-token-that-nobody-here-has\n").unwrap();
-    let house = house.with("SERVICE__ACCESS__TOKENS_FILE", tokens.to_str().unwrap());
-    let server = house.server();
+    let deployment = deployed().await;
+    let deployment = deployment.with_tokens("writer write a-token-that-nobody-here-has\n").unwrap();
+    let server = deployment.server().start().unwrap();
     eventually(PATIENCE, "a server", async || match server.health().await? {
         (200, _) => Ok(()),
         (code, health) => Err(format!("{code}: {health}")),
@@ -174,10 +171,8 @@ async fn without_a_token_nothing_has_an_effect() {
     println!("{inputs} inputs of seed {seed}: {grpc:#?} {http:#?}");
     assert!(written.is_empty(), "{written:?}");
     assert!(grpc.contains_key("grpc Unauthenticated") && http.contains_key("http 401"), "{grpc:?} {http:?}");
-    let database = house.setting("DATABASE__URL");
     for table in ["sync_events", "operator_actions", "consistency_runs", "data_consistency_checks"] {
-        let rows = execute_sql(&database, &format!("SELECT COUNT(*) FROM {table}")).await.unwrap();
+        let rows = deployment.sql(&format!("SELECT COUNT(*) FROM {table}")).await.unwrap();
         assert_eq!(rows.trim(), "0", "{table}");
     }
-    std::fs::remove_file(&tokens).unwrap();
 }

@@ -1,6 +1,6 @@
 //! What operators and tools ask: reflection, gRPC health, ops HTTP.
 
-use crate::house::{House, PATIENCE, fresh_id, like, shared_server, video};
+use crate::client::{Grpc, PATIENCE, deployed, fresh_id, like, shared_server, started, video};
 use test_support::{eventually, http};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -57,8 +57,8 @@ async fn health_names_every_part() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn metrics_show_every_name_from_the_start_and_count() {
-    let house = House::new().await;
-    let (server, consumer) = (house.server().ready().await, house.consumer().ready().await);
+    let deployment = deployed().await;
+    let (server, consumer) = started(&deployment).await;
     let source = include_str!("../../../sync-engine/src/metrics.rs");
     let names: std::collections::BTreeSet<&str> = ["counter!(\"", "gauge!(\"", "histogram!(\""]
         .iter()

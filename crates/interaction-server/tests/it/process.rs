@@ -1,9 +1,9 @@
 //! Starting, stopping, and being killed.
 
-use crate::house::{House, PATIENCE, fresh_id, like, video};
+use crate::client::{Grpc, PATIENCE, deployed, fresh_id, like, video};
 use interaction_proto::v1;
 use std::time::{Duration, Instant};
-use test_support::{Binary, Proxy, eventually, execute_sql, expect_eq, shared};
+use test_support::{Binary, Links, eventually, expect_eq};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -31,9 +31,9 @@ async fn bad_configuration_is_one_line_that_names_the_key_and_exit_code_64() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sigterm_ends_quickly_whoever_is_connected() {
-    let server = House::new().await.server().ready().await;
+    let server = deployed().await.server().start_ready().await.unwrap();
     let channel = server.channel().await;
-    let mut client = crate::house::Client::new(channel.clone());
+    let mut client = crate::client::Client::new(channel.clone());
     client.like(like(1, video(1))).await.unwrap();
     // The one idles; the other watches for as long as it lives.
     let _idle = server.client().await;
@@ -42,22 +42,21 @@ async fn sigterm_ends_quickly_whoever_is_connected() {
     watch.message().await.unwrap().expect("no first status");
 
     let started = Instant::now();
-    server.binary.terminate().unwrap();
-    let status = server.binary.wait_exit(QUICKLY).await.unwrap();
-    assert_eq!(status.code(), Some(0), "{}", server.binary.log());
+    server.terminate().unwrap();
+    let status = server.wait_exit(QUICKLY).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
     assert!(started.elapsed() < QUICKLY, "{:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_sigterm_does_not_wait_for_a_request_that_hangs() {
-    let redis = shared::redis().await.unwrap();
-    let proxy = Proxy::start(redis.addr().unwrap()).await.unwrap();
-    let house =
-        House::new().await.with("REDIS__URL", &proxy.url_of(redis.url())).with("REDIS__RESPONSE_TIMEOUT", "60s");
-    let server = house.server().ready().await;
+    let deployment = deployed().await.with("REDIS__RESPONSE_TIMEOUT", "60s");
+    let links = Links::to(&deployment).await.unwrap();
+    let deployment = deployment.through(&links);
+    let server = deployment.server().start_ready().await.unwrap();
     let mut client = server.client().await;
     client.like(like(1, video(1))).await.unwrap();
-    proxy.freeze();
+    links.redis.freeze();
     let hangs = tokio::spawn(async move { client.like(like(2, video(1))).await });
     // The request is there when the freeze shows in health.
     eventually(PATIENCE, "redis to be missed", async || {
@@ -67,74 +66,64 @@ async fn a_second_sigterm_does_not_wait_for_a_request_that_hangs() {
     .await;
     assert!(!hangs.is_finished(), "nothing hangs: the test shows nothing");
 
-    server.binary.terminate().unwrap();
-    server.binary.wait_log("stopping", PATIENCE).await.unwrap();
-    assert!(server.binary.is_running(), "the first signal must let requests finish");
-    server.binary.terminate().unwrap();
-    let status = server.binary.wait_exit(QUICKLY).await.unwrap();
-    assert_eq!(status.code(), Some(1), "{}", server.binary.log());
+    server.terminate().unwrap();
+    server.wait_log("stopping", PATIENCE).await.unwrap();
+    assert!(server.is_running(), "the first signal must let requests finish");
+    server.terminate().unwrap();
+    let status = server.wait_exit(QUICKLY).await.unwrap();
+    assert_eq!(status.code(), Some(1), "{}", server.log());
     assert!(hangs.await.unwrap().is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_servers_starting_together_on_an_empty_database_both_come_up() {
-    let house = House::new().await;
-    let (one, other) = (house.server(), house.server());
-    let (one, other) = tokio::join!(one.ready(), other.ready());
+    let deployment = deployed().await;
+    let (one, other) = tokio::try_join!(deployment.server().start_ready(), deployment.server().start_ready()).unwrap();
     assert_eq!(one.client().await.like(like(1, video(1))).await.unwrap().into_inner().count, Some(1));
     assert_eq!(other.client().await.like(like(2, video(1))).await.unwrap().into_inner().count, Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_number_of_shards_ends_the_process_with_a_clear_error() {
-    let house = House::new().await;
-    drop(house.server().ready().await);
-    let wrong = house.clone().with("EVENT_DRIVEN_SYNC__SHARDS", "8").server();
-    let status = wrong.binary.wait_exit(PATIENCE).await.unwrap();
-    let log = wrong.binary.log();
+    let deployment = deployed().await;
+    drop(deployment.server().start_ready().await.unwrap());
+    let wrong = deployment.clone().with("EVENT_DRIVEN_SYNC__SHARDS", "8").server().start().unwrap();
+    let status = wrong.wait_exit(PATIENCE).await.unwrap();
+    let log = wrong.log();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains("holds data of 16 shards, configured are 8"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_killed_server_accepted_arrives() {
-    let house = House::new().await.with("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "500ms");
-    let consumer = house.consumer().ready().await;
-    let server = house.server().ready().await;
+    let deployment = deployed().await.with("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "500ms");
+    let consumer = deployment.consumer().start_ready().await.unwrap();
+    let server = deployment.server().start_ready().await.unwrap();
     let mut client = server.client().await;
     let mut accepted = 0;
     for user in 1..=60 {
         client.like(like(user, video(1 + user % 3))).await.unwrap();
         accepted += 1;
     }
-    server.binary.kill9().unwrap();
-    let url = house.setting("DATABASE__URL");
+    server.kill9().unwrap();
     let count = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
     eventually(PATIENCE, "every accepted like", async || {
-        let rows = execute_sql(&url, count).await.map_err(|error| error.to_string())?;
+        let rows = deployment.sql(count).await.map_err(|error| error.to_string())?;
         expect_eq(rows.trim().to_owned(), accepted.to_string())
     })
     .await;
-    consumer.binary.terminate().unwrap();
-    let status = consumer.binary.wait_exit(QUICKLY).await.unwrap();
-    assert_eq!(status.code(), Some(0), "{}", consumer.binary.log());
+    consumer.terminate().unwrap();
+    let status = consumer.wait_exit(QUICKLY).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", consumer.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn started_before_its_stores_it_comes_up_by_itself() {
-    let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
-    let (redis, mariadb, rabbitmq) = (redis.unwrap(), mariadb.unwrap(), rabbitmq.unwrap());
-    let to_redis = Proxy::start(redis.addr().unwrap()).await.unwrap();
-    let to_mariadb = Proxy::start(mariadb.addr().unwrap()).await.unwrap();
-    let to_rabbitmq = Proxy::start(rabbitmq.addr().unwrap()).await.unwrap();
-    tokio::join!(to_redis.cut(), to_mariadb.cut(), to_rabbitmq.cut());
-    let plain = House::new().await;
-    let url = plain.settings.iter().find(|(name, _)| name == "INTERACTION__DATABASE__URL").unwrap().1.clone();
-    let house = plain
-        .with("REDIS__URL", &to_redis.url_of(redis.url()))
-        .with("DATABASE__URL", &to_mariadb.url_of(&url))
-        .with("RABBITMQ__URL", &to_rabbitmq.url_of(rabbitmq.url()));
-    let (server, consumer) = (house.server(), house.consumer());
+    let deployment = deployed().await;
+    let links = Links::to(&deployment).await.unwrap();
+    links.cut().await;
+    let deployment = deployment.through(&links);
+    let (server, consumer) = (deployment.server().start().unwrap(), deployment.consumer().start().unwrap());
 
     let is = async |code: u16, status: &str| {
         let (seen, body) = server.health().await?;
@@ -145,18 +134,18 @@ async fn started_before_its_stores_it_comes_up_by_itself() {
     let status = client.like(like(1, video(1))).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(status.get_error_details().retry_info().is_some_and(|info| info.retry_delay > Some(Duration::ZERO)));
-    assert!(server.binary.is_running() && consumer.binary.is_running());
+    assert!(server.is_running() && consumer.is_running());
 
     // The database alone is enough for likes.
-    to_mariadb.restore().await.unwrap();
+    links.mariadb.restore().await.unwrap();
     eventually(PATIENCE, "a degraded server", async || is(200, "degraded").await).await;
     let user = fresh_id();
     let answer = client.like(like(user, video(1))).await.unwrap().into_inner();
     assert!(answer.degraded && answer.changed && answer.count == Some(1), "{answer:?}");
 
-    to_rabbitmq.restore().await.unwrap();
-    to_redis.restore().await.unwrap();
-    let (server, consumer) = tokio::join!(server.ready(), consumer.ready());
+    links.rabbitmq.restore().await.unwrap();
+    links.redis.restore().await.unwrap();
+    tokio::try_join!(server.wait_ready(), consumer.wait_ready()).unwrap();
     // The same like again, and one by somebody else: the cache, which never saw the first, is right once they are settled.
     for user in [user, fresh_id()] {
         let answer = client.like(like(user, video(1))).await.unwrap().into_inner();

@@ -1,13 +1,13 @@
 //! One like's spans, sent by server and consumer to a collector.
 
-use crate::house::{House, PATIENCE, like, video};
+use crate::client::{Grpc, PATIENCE, deployed, like, started, video};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use test_support::{eventually, execute_sql};
+use test_support::eventually;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
@@ -59,9 +59,9 @@ impl Collector {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_like_is_one_trace_from_the_call_to_the_settled_cache() {
     let (collector, endpoint) = Collector::start().await;
-    let house =
-        House::new().await.with("MONITORING__TRACING__ENDPOINT", &endpoint).with("MONITORING__TRACING__ONE_IN", "1");
-    let (server, _consumer) = tokio::join!(house.server().ready(), house.consumer().ready());
+    let deployment =
+        deployed().await.with("MONITORING__TRACING__ENDPOINT", &endpoint).with("MONITORING__TRACING__ONE_IN", "1");
+    let (server, _consumer) = started(&deployment).await;
     let mut request = Request::new(like(7, video(3)));
     request.metadata_mut().insert("traceparent", CALLER.parse().unwrap());
     let version = server.client().await.like(request).await.unwrap().into_inner().version;
@@ -69,7 +69,7 @@ async fn a_like_is_one_trace_from_the_call_to_the_settled_cache() {
     // The trace's id is the event's.
     let query = format!("SELECT HEX(id) FROM sync_events WHERE version = {version} AND status = 'completed'");
     let trace = eventually(PATIENCE, "the event", async || {
-        let hex = execute_sql(&house.setting("DATABASE__URL"), &query).await.map_err(|error| error.to_string())?;
+        let hex = deployment.sql(&query).await.map_err(|error| error.to_string())?;
         u128::from_str_radix(hex.trim(), 16).map(|id| id.to_be_bytes().to_vec()).map_err(|error| error.to_string())
     })
     .await;
@@ -103,16 +103,16 @@ fn hex(bytes: &[u8]) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_collector_that_is_not_there_holds_nobody_up() {
-    let house = House::new()
+    let deployment = deployed()
         .await
         .with("MONITORING__TRACING__ENDPOINT", "http://127.0.0.1:9")
         .with("MONITORING__TRACING__ONE_IN", "1");
-    let server = house.server().ready().await;
+    let server = deployment.server().start_ready().await.unwrap();
     let mut client = server.client().await;
     for user in 1..=200 {
         client.like(like(user, video(1))).await.unwrap();
     }
-    server.binary.terminate().unwrap();
-    let status = server.binary.wait_exit(PATIENCE).await.unwrap();
-    assert_eq!(status.code(), Some(0), "{}", server.binary.log());
+    server.terminate().unwrap();
+    let status = server.wait_exit(PATIENCE).await.unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
 }

@@ -1,12 +1,12 @@
 //! Everything that a caller may get wrong is refused by name.
 
-use crate::house::{self, Client, fresh_id, like, operation, shared_server, unlike, video};
+use crate::client::{self, Client, Grpc, fresh_id, like, operation, shared_server, unlike, video};
 use interaction_proto::v1;
 use tonic::{Code, Response, Status};
 
 /// Fields that an INVALID_ARGUMENT names.
 fn fields<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) -> Vec<String> {
-    house::fields(answer.expect_err("accepted"))
+    client::fields(answer.expect_err("accepted"))
 }
 
 async fn client() -> Client {

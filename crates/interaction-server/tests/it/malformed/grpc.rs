@@ -2,7 +2,7 @@
 
 use super::generate::{chance, message, nonsense, one_of, tamper};
 use super::{Tally, count};
-use crate::house::PATIENCE;
+use crate::client::PATIENCE;
 use bytes::{Buf, BufMut};
 use interaction_proto::v1;
 use prost::Message;

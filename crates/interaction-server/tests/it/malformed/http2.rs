@@ -5,7 +5,7 @@
 use super::generate::{bytes, chance, message, tamper};
 use super::grpc::method;
 use super::{Tally, count};
-use crate::house::PATIENCE;
+use crate::client::PATIENCE;
 use test_support::Random;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

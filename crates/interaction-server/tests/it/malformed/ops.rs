@@ -2,7 +2,7 @@
 
 use super::generate::{bytes, chance, number, one_of, tamper, text};
 use super::{Tally, count};
-use crate::house::PATIENCE;
+use crate::client::PATIENCE;
 use test_support::Random;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
