@@ -1,11 +1,12 @@
 //! Likes and unlikes as fast as a server takes them, and what must be stored afterwards.
 
-use crate::house::{House, Program, apply, operation};
+use crate::deployment::{Asked, Checked, apply, operation};
 use domain::Pair;
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use test_support::Program;
 use test_support::build::video_pair;
 use tokio::task::JoinSet;
 
@@ -49,15 +50,15 @@ impl Flow {
     }
 
     /// Stops and compares rows with the last answers.
-    pub(crate) async fn end(self, house: &House, server: &Program) {
+    pub(crate) async fn end(self, deployment: &Checked, server: &Program) {
         self.stop.store(true, Ordering::Relaxed);
         let mut last = HashMap::new();
         for part in self.workers.join_all().await {
             last.extend(part);
         }
-        house.settled(server).await;
+        deployment.settled(server).await;
         let rows =
-            house.sql("SELECT user_id, video_id, deleted_at IS NULL FROM video_likes WHERE user_id >= 1000").await;
+            deployment.sql("SELECT user_id, video_id, deleted_at IS NULL FROM video_likes WHERE user_id >= 1000").await;
         let rows: HashMap<Pair, bool> = rows
             .lines()
             .filter_map(|line| {

@@ -1,6 +1,6 @@
 //! What is on its way is said to be on its way, all of it, and nothing else is.
 
-use crate::house::{House, apply, operation};
+use crate::deployment::{Asked, Checked, apply, operation};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use test_support::build::video_pair;
@@ -8,13 +8,13 @@ use test_support::build::video_pair;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_that_is_in_flight_is_reported_as_in_flight() {
     // Nobody publishes again what the paused consumer holds.
-    let house = House::new().await.with("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "10m");
-    let (server, consumer) = (house.server().await, house.consumer().await);
+    let deployment = Checked::new().await.with("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "10m");
+    let (server, consumer) = (deployment.server().await, deployment.consumer().await);
     let mut client = server.client().await;
     apply(&mut client, (1..=30).map(|video| operation(video_pair(1, video), true)).collect()).await;
-    house.settled(&server).await;
+    deployment.settled(&server).await;
 
-    consumer.binary.pause().unwrap();
+    consumer.pause().unwrap();
     // Known ones, and ones that the database has never heard of.
     let moving: BTreeSet<i64> = (11..=50).collect();
     apply(&mut client, moving.iter().map(|video| operation(video_pair(2, *video), true)).collect()).await;
@@ -28,7 +28,7 @@ async fn all_that_is_in_flight_is_reported_as_in_flight() {
 
     let report = tempfile::NamedTempFile::new().unwrap();
     let path = report.path().to_str().unwrap();
-    let (code, said) = house.syncctl(&["reconcile", "--stuck-after", "600", "--report", path], None).await;
+    let (code, said) = deployment.syncctl(&["reconcile", "--stuck-after", "600", "--report", path], None).await;
     assert_eq!(code, Some(0), "lag is nothing wrong: {said}");
     let lines: Vec<Value> =
         std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -41,11 +41,11 @@ async fn all_that_is_in_flight_is_reported_as_in_flight() {
         .map(|one| one["resource_id"].as_i64().unwrap())
         .collect();
     assert_eq!(counters, moving);
-    assert!(house.found().await.is_empty());
+    assert!(deployment.found().await.is_empty());
 
-    consumer.binary.resume().unwrap();
-    house.settled(&server).await;
-    let (code, said) = house.syncctl(&["reconcile", "--json"], None).await;
+    consumer.resume().unwrap();
+    deployment.settled(&server).await;
+    let (code, said) = deployment.syncctl(&["reconcile", "--json"], None).await;
     assert_eq!(code, Some(0), "{said}");
     let summary: Value = serde_json::from_str(said.trim()).unwrap();
     assert_eq!(

@@ -2,9 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod deployment;
 mod election;
 mod flow;
-mod house;
 mod in_flight;
 mod pipeline;
 mod process;

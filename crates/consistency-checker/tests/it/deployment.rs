@@ -1,4 +1,4 @@
-//! Installations: a schema, key prefix and queue of one's own, the programs that run on them, and ways around them.
+//! A deployment whose stores are looked at, and broken, around its programs.
 
 use cache_manager::Keys;
 use deadpool_redis::redis::{Client as RedisClient, Cmd, FromRedisValue, aio::MultiplexedConnection};
@@ -7,30 +7,20 @@ use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_client::InteractionServiceClient;
 use serde_json::Value;
 use std::time::Duration;
-use test_support::{
-    Binary, PortLease, eventually, execute_sql, fresh_database, http, lease_port, shared, try_eventually, unique_name,
-};
+use test_support::{Deployment, Program, eventually};
 use tonic::transport::Channel;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Within it a program ends that was told to.
+pub(crate) const SOON: Duration = Duration::from_secs(15);
+
 pub(crate) type Client = InteractionServiceClient<Channel>;
 
-/// One installation.
-pub(crate) struct House {
-    settings: Vec<(String, String)>,
-    database_url: String,
-    redis_url: String,
-    redis_prefix: String,
+pub(crate) struct Checked {
+    deployment: Deployment,
     pub(crate) keys: Keys,
     raw: MultiplexedConnection,
-}
-
-/// A running program and its ops HTTP.
-pub(crate) struct Program {
-    pub(crate) binary: Binary,
-    http: PortLease,
-    grpc: Option<PortLease>,
 }
 
 /// A row of `data_consistency_checks`.
@@ -54,81 +44,41 @@ impl Found {
     }
 }
 
-impl House {
+impl Checked {
+    /// On the shared stores.
     pub(crate) async fn new() -> Self {
-        let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
-        let (redis, mariadb, rabbitmq) = (redis.unwrap().url(), mariadb.unwrap().url(), rabbitmq.unwrap().url());
-        let database_url = fresh_database(mariadb).await.unwrap();
-        let name = unique_name("checked");
-        let raw = RedisClient::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
-        let house = Self {
-            settings: Vec::new(),
-            database_url: database_url.clone(),
-            redis_url: redis.to_owned(),
-            redis_prefix: name.clone(),
-            keys: Keys::new(name.clone(), ShardCount::default()),
-            raw,
-        };
-        house
-            .with("REDIS__URL", redis)
-            .with("REDIS__KEY_PREFIX", &name)
-            .with("DATABASE__URL", &database_url)
-            .with("RABBITMQ__URL", rabbitmq)
-            .with("RABBITMQ__PREFIX", &name)
-            .with("RATE_LIMITING__USER_ACTION__ENABLED", "false")
+        let deployment = Deployment::build("checked").start().await.unwrap();
+        let redis = RedisClient::open(deployment.redis().url()).unwrap();
+        let raw = redis.get_multiplexed_async_connection().await.unwrap();
+        let keys = Keys::new(deployment.prefix().to_owned(), ShardCount::default());
+        Self { deployment: deployment.with("RATE_LIMITING__USER_ACTION__ENABLED", "false"), keys, raw }
     }
 
     /// Sets `INTERACTION__<key>` for programs started from now on; the last one counts.
     pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
-        self.set(key, value);
+        self.deployment = self.deployment.with(key, value);
         self
     }
 
-    pub(crate) fn set(&mut self, key: &str, value: &str) {
-        let key = format!("INTERACTION__{key}");
-        self.settings.retain(|(name, _)| *name != key);
-        self.settings.push((key, value.to_owned()));
-    }
-
-    fn start(&self, program: &str, addresses: &[(&str, String)]) -> Binary {
-        let mut binary = Binary::build(program);
-        for (name, value) in &self.settings {
-            binary = binary.env(name, value);
-        }
-        for (key, address) in addresses {
-            binary = binary.env(format!("INTERACTION__SERVICE__{key}"), address);
-        }
-        binary.start().unwrap()
-    }
-
     pub(crate) async fn server(&self) -> Program {
-        let (grpc, http) = (lease_port().unwrap(), lease_port().unwrap());
-        let addresses = [("GRPC_ADDR", grpc.addr().to_string()), ("HTTP_ADDR", http.addr().to_string())];
-        Program { binary: self.start("interaction-server", &addresses), http, grpc: Some(grpc) }.ready().await
+        self.deployment.server().start_ready().await.unwrap()
     }
 
     pub(crate) async fn consumer(&self) -> Program {
-        let http = lease_port().unwrap();
-        let addresses = [("CONSUMER_HTTP_ADDR", http.addr().to_string())];
-        Program { binary: self.start("sync-consumer", &addresses), http, grpc: None }.ready().await
+        self.deployment.consumer().start_ready().await.unwrap()
     }
 
     pub(crate) async fn checker(&self) -> Program {
-        let http = lease_port().unwrap();
-        let addresses = [("CHECKER_HTTP_ADDR", http.addr().to_string())];
-        Program { binary: self.start("consistency-checker", &addresses), http, grpc: None }.ready().await
+        self.deployment.checker().start_ready().await.unwrap()
     }
 
     /// Runs `syncctl` on the stores, or (with `server`) with its address; gives exit code and output.
     pub(crate) async fn syncctl(&self, args: &[&str], server: Option<&Program>) -> (Option<i32>, String) {
-        let mut binary = Binary::build("syncctl")
-            .env("DATABASE_URL", &self.database_url)
-            .env("REDIS_URL", &self.redis_url)
-            .env("REDIS_PREFIX", &self.redis_prefix);
-        if let Some(grpc) = server.and_then(|server| server.grpc.as_ref()) {
-            binary = binary.env("GRPC_ADDR", grpc.addr().to_string());
+        let mut binary = self.deployment.syncctl().args(args.iter().copied());
+        if let Some(server) = server {
+            binary = binary.env("GRPC_ADDR", server.grpc());
         }
-        let binary = binary.args(args.iter().copied()).start().unwrap();
+        let binary = binary.start().unwrap();
         let status = binary.wait_exit(PATIENCE).await.unwrap();
         (status.code(), binary.log())
     }
@@ -147,7 +97,7 @@ impl House {
     }
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        execute_sql(&self.database_url, statements).await.unwrap()
+        self.deployment.sql(statements).await.unwrap()
     }
 
     /// Everything that was found so far, oldest first.
@@ -173,7 +123,7 @@ impl House {
     /// Waits until nothing is on its way.
     pub(crate) async fn settled(&self, server: &Program) {
         eventually(PATIENCE, "empty journals", async || {
-            let (code, stats) = server.get("/cache/stats").await;
+            let (code, stats) = server.get("/cache/stats").await.unwrap();
             if code == 200 && stats["available"] == true && stats["pending"] == 0 { Ok(()) } else { Err(stats) }
         })
         .await;
@@ -212,60 +162,32 @@ fn decode(base64: &str) -> Vec<u8> {
     bytes
 }
 
-impl Program {
-    async fn ready(self) -> Self {
-        let ready = try_eventually(PATIENCE, "every part", async || {
-            let (code, body) =
-                http::get(&self.addr(), "/health").await.map_err(|error| Value::String(format!("{error:#}")))?;
-            let body: Value = serde_json::from_str(&body).map_err(|error| Value::String(error.to_string()))?;
-            if code == 200 && body["status"] == "ok" { Ok(()) } else { Err(body) }
-        });
-        if let Err(error) = ready.await {
-            panic!("{error:#}\n{}", self.binary.log());
-        }
-        self
-    }
-
-    fn addr(&self) -> String {
-        self.http.addr().to_string()
-    }
-
-    /// Status and JSON of a GET.
-    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        let (code, body) = http::get(&self.addr(), path).await.unwrap();
-        (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
-    }
-
-    /// Status and JSON of a POST.
-    pub(crate) async fn post(&self, path: &str, body: &str) -> (u16, Value) {
-        let (code, body) = http::post_json(&self.addr(), path, body).await.unwrap();
-        (code, serde_json::from_str(&body).unwrap_or(Value::String(body)))
-    }
-
+/// What these tests ask of programs.
+pub(crate) trait Asked {
     /// Whether this checker may repair.
-    pub(crate) async fn leader(&self) -> bool {
+    async fn leader(&self) -> bool;
+
+    /// Checks a video.
+    async fn check(&self, video: i64, dry_run: bool) -> (u16, Value);
+
+    async fn client(&self) -> Client;
+}
+
+impl Asked for Program {
+    async fn leader(&self) -> bool {
         let (code, body) = self.check(1, true).await;
         assert_eq!(code, 200, "{body}");
         body["leader"] == true
     }
 
-    /// Checks a video.
-    pub(crate) async fn check(&self, video: i64, dry_run: bool) -> (u16, Value) {
+    async fn check(&self, video: i64, dry_run: bool) -> (u16, Value) {
         let body = format!("{{\"resource_type\":\"video\",\"resource_id\":{video},\"dry_run\":{dry_run}}}");
-        self.post("/consistency/check", &body).await
+        self.post("/consistency/check", &body).await.unwrap()
     }
 
-    pub(crate) async fn client(&self) -> Client {
-        let addr = self.grpc.as_ref().unwrap().addr();
-        let endpoint = Channel::from_shared(format!("http://{addr}")).unwrap();
+    async fn client(&self) -> Client {
+        let endpoint = Channel::from_shared(format!("http://{}", self.grpc())).unwrap();
         Client::new(eventually(PATIENCE, "a connection", async || endpoint.connect().await).await)
-    }
-
-    /// SIGTERM; it must end well, and soon.
-    pub(crate) async fn end(self) {
-        self.binary.terminate().unwrap();
-        let status = self.binary.wait_exit(Duration::from_secs(15)).await.unwrap();
-        assert_eq!(status.code(), Some(0), "{}", self.binary.log());
     }
 }
 
