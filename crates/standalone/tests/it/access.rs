@@ -1,6 +1,6 @@
 //! gRPC and ops HTTP of the real program behind tokens and TLS; the other programs refuse the same.
 
-use crate::house::{Client, House, PATIENCE, like};
+use crate::deployment::{Client, PATIENCE, Standalone, like};
 use interaction_proto::v1::interaction_service_client::InteractionServiceClient;
 use interaction_proto::v1::sync_admin_service_client::SyncAdminServiceClient;
 use interaction_proto::v1::{self, ApplyLikesRequest, GetLikeCountsRequest};
@@ -25,19 +25,9 @@ const CALLERS: [(&str, Option<&str>); 5] = [
     ("alice", Some("Bearer token-that-operates-1")),
 ];
 
-fn with_tokens(house: House) -> House {
-    let file = house.path().join("tokens");
-    std::fs::write(&file, TOKENS).unwrap();
-    house.with("SERVICE__ACCESS__TOKENS_FILE", file.to_str().unwrap())
-}
-
-fn with_tls(house: House, server: &Credential, client_ca: Option<PathBuf>) -> House {
-    let house = house.with("SERVICE__TLS__CERT_FILE", server.cert.to_str().unwrap());
-    let house = house.with("SERVICE__TLS__KEY_FILE", server.key.to_str().unwrap());
-    match client_ca {
-        Some(ca) => house.with("SERVICE__TLS__CLIENT_CA_FILE", ca.to_str().unwrap()),
-        None => house,
-    }
+fn with_tokens(mut standalone: Standalone) -> Standalone {
+    standalone.deployment = standalone.deployment.with_tokens(TOKENS).unwrap();
+    standalone
 }
 
 fn as_caller<T>(value: Option<&str>, message: T) -> Request<T> {
@@ -55,16 +45,11 @@ fn code<T>(answer: Result<T, Status>) -> Code {
     })
 }
 
-async fn channel(house: &House) -> Channel {
-    let endpoint = Channel::from_shared(format!("http://{}", house.grpc_addr())).unwrap();
-    eventually(PATIENCE, "a connection", async || endpoint.connect().await).await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_call_needs_its_role() {
-    let house = with_tokens(House::new()).with("MONITORING__LOG_LEVEL", "trace");
-    let server = house.start_ready("").await;
-    let channel = channel(&house).await;
+    let standalone = with_tokens(Standalone::new().await).with("MONITORING__LOG_LEVEL", "trace");
+    let server = standalone.start_ready().await;
+    let channel = standalone.channel().await;
     let (mut client, mut admin) = (Client::new(channel.clone()), SyncAdminServiceClient::new(channel.clone()));
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
     let mut reflection =
@@ -77,7 +62,7 @@ async fn each_call_needs_its_role() {
             "service" => (Code::Ok, Code::Ok, low),
             _ => (Code::Ok, Code::Ok, Code::Ok),
         };
-        let counts = GetLikeCountsRequest { resources: vec![crate::house::video(1)] };
+        let counts = GetLikeCountsRequest { resources: vec![crate::deployment::video(1)] };
         assert_eq!(code(client.get_like_counts(as_caller(token, counts)).await), read, "{name} GetLikeCounts");
         let stats = v1::GetCacheStatsRequest::default();
         assert_eq!(code(admin.get_cache_stats(as_caller(token, stats)).await), read, "{name} GetCacheStats");
@@ -100,13 +85,13 @@ async fn each_call_needs_its_role() {
         assert_eq!(code(health.check(check).await), Code::Ok, "{name} health");
     }
     // Nothing of what was refused has happened: one like, by who may.
-    let asked = GetLikeCountsRequest { resources: vec![crate::house::video(1)] };
+    let asked = GetLikeCountsRequest { resources: vec![crate::deployment::video(1)] };
     let counts = client.get_like_counts(as_caller(CALLERS[2].1, asked)).await.unwrap().into_inner();
     assert_eq!(counts.counts[0].count, 1);
 
     for (header, expected) in [(None, 401), (Some("Authorization: Bearer token-that-reads-1"), 200)] {
         let headers: Vec<_> = header.into_iter().collect();
-        let answer = http::send(&house.http_addr(), "GET /metrics", &headers, "").await.unwrap();
+        let answer = http::send(&standalone.http_addr(), "GET /metrics", &headers, "").await.unwrap();
         assert_eq!(answer.status, expected);
         if expected == 200 {
             let line = r#"access_denied_total{surface="grpc",reason="unknown"}"#;
@@ -115,24 +100,24 @@ async fn each_call_needs_its_role() {
     }
     let log = server.log();
     assert!(!log.contains("token-that"), "a token is in the log:\n{log}");
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_operators_do_is_written_down_with_whose_token_it_was() {
-    let house = with_tokens(House::new());
-    let server = house.start_ready("").await;
+    let standalone = with_tokens(Standalone::new().await);
+    let server = standalone.start_ready().await;
     let headers = ["Authorization: Bearer token-that-operates-1", "Content-Type: application/json"];
     let body = r#"{"ids":["01890000-0000-7000-8000-000000000001"],"actor":"bob"}"#;
-    let answer = http::send(&house.http_addr(), "POST /events/replay", &headers, body).await.unwrap();
+    let answer = http::send(&standalone.http_addr(), "POST /events/replay", &headers, body).await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.body);
-    let mut admin = SyncAdminServiceClient::new(channel(&house).await);
+    let mut admin = SyncAdminServiceClient::new(standalone.channel().await);
     let selection =
         v1::EventSelection { ids: vec!["01890000-0000-7000-8000-000000000002".to_owned()], ..Default::default() };
     let replay = v1::ReplayEventsRequest { selection: Some(selection), ..Default::default() };
     admin.replay_events(as_caller(CALLERS[4].1, replay)).await.unwrap();
     eventually(PATIENCE, "both in the overview", async || {
-        let answer = http::send(&house.http_addr(), "GET /overview", &headers[..1], "").await.unwrap();
+        let answer = http::send(&standalone.http_addr(), "GET /overview", &headers[..1], "").await.unwrap();
         let overview: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
         let actions = overview["actions"].as_array().cloned().unwrap_or_default();
         let actors: Vec<_> = actions.iter().filter_map(|action| action["actor"].as_str()).collect();
@@ -143,7 +128,7 @@ async fn what_operators_do_is_written_down_with_whose_token_it_was() {
         }
     })
     .await;
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 /// What log lines of this message say their request is.
@@ -155,9 +140,11 @@ fn logged_ids(log: &str, message: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_has_one_id_for_its_caller_and_in_the_log() {
-    let house = with_tokens(House::new()).with("MONITORING__LOG_LEVEL", "debug").with("MONITORING__LOG_FORMAT", "json");
-    let server = house.start_ready("").await;
-    let mut client = Client::new(channel(&house).await);
+    let standalone = with_tokens(Standalone::new().await)
+        .with("MONITORING__LOG_LEVEL", "debug")
+        .with("MONITORING__LOG_FORMAT", "json");
+    let server = standalone.start_ready().await;
+    let mut client = Client::new(standalone.channel().await);
     let named = |id: &str, token, message| {
         let mut request = as_caller(token, message);
         request.metadata_mut().insert("x-request-id", id.parse().unwrap());
@@ -177,10 +164,10 @@ async fn a_request_has_one_id_for_its_caller_and_in_the_log() {
     assert_eq!((invalid.code(), id_of(invalid.metadata())), (Code::InvalidArgument, "checkout-3".to_owned()));
 
     let headers = ["X-Request-Id: shift-4"];
-    let answer = http::send(&house.http_addr(), "GET /metrics", &headers, "").await.unwrap();
+    let answer = http::send(&standalone.http_addr(), "GET /metrics", &headers, "").await.unwrap();
     assert!(answer.status == 401 && answer.head.contains("x-request-id: shift-4"), "{}", answer.head);
     let headers = ["X-Request-Id: shift-5", "Authorization: Bearer token-that-reads-1"];
-    let answer = http::send(&house.http_addr(), "GET /nothing", &headers, "").await.unwrap();
+    let answer = http::send(&standalone.http_addr(), "GET /nothing", &headers, "").await.unwrap();
     assert!(answer.status == 404 && answer.head.contains("x-request-id: shift-5"), "{}", answer.head);
 
     let expected = ["checkout-1", made.as_str(), "checkout-2", "checkout-3", "shift-4", "shift-5"];
@@ -190,17 +177,17 @@ async fn a_request_has_one_id_for_its_caller_and_in_the_log() {
         if expected.iter().all(once) { Ok(()) } else { Err(format!("{logged:?}")) }
     })
     .await;
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_command_line_shows_its_token() {
-    let house = with_tokens(House::new());
-    let server = house.start_ready("").await;
-    let file = house.path().join("own-token");
+    let standalone = with_tokens(Standalone::new().await);
+    let server = standalone.start_ready().await;
+    let file = standalone.path().join("own-token");
     std::fs::write(&file, "token-that-writes-1\n").unwrap();
     let call = async |args: &[&str], token: &str| {
-        let run = Binary::build("syncctl").args(args.iter().copied()).args(["--addr", &house.grpc_addr()]);
+        let run = Binary::build("syncctl").args(args.iter().copied()).args(["--addr", &standalone.grpc_addr()]);
         let run = run.env("TOKEN", token).start().unwrap();
         let status = run.wait_exit(PATIENCE).await.unwrap();
         assert!(!run.log().contains("token-that"), "{}", run.log());
@@ -216,14 +203,15 @@ async fn the_command_line_shows_its_token() {
     assert!(status == Some(0) && log.contains("liked, count 1"), "{status:?} {log}");
     let (status, log) = call(&["check", "video:7"], "token-that-operates-1").await;
     assert_eq!(status, Some(0), "{log}");
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_with_tls_and_certificates_of_clients() {
     let (ca, other) = (Authority::new("ours").unwrap(), Authority::new("theirs").unwrap());
-    let house = with_tls(House::new(), &ca.issue("server").unwrap(), Some(ca.ca()));
-    let server = house.start("", &[]);
+    let mut standalone = Standalone::new().await;
+    standalone.deployment = standalone.deployment.with_tls(&ca.issue("server").unwrap(), Some(&ca.ca()));
+    let server = standalone.program().start().unwrap();
     let pem = |file: &PathBuf| std::fs::read_to_string(file).unwrap();
     let connect = async |ca: &Authority, own: Option<&Credential>| {
         let mut tls =
@@ -232,7 +220,7 @@ async fn grpc_with_tls_and_certificates_of_clients() {
             tls = tls.identity(Identity::from_pem(pem(&own.cert), pem(&own.key)));
         }
         let endpoint =
-            Endpoint::from_shared(format!("https://{}", house.grpc_addr())).unwrap().tls_config(tls).unwrap();
+            Endpoint::from_shared(format!("https://{}", standalone.grpc_addr())).unwrap().tls_config(tls).unwrap();
         let mut client = InteractionServiceClient::new(endpoint.connect().await.map_err(|error| error.to_string())?);
         client.like(like(3, 3)).await.map_err(|status| status.to_string())
     };
@@ -242,19 +230,19 @@ async fn grpc_with_tls_and_certificates_of_clients() {
     assert!(connect(&ca, Some(&other.issue("client").unwrap())).await.is_err(), "served with a foreign certificate");
     assert!(connect(&ca, Some(&ca.issue_expired("old").unwrap())).await.is_err(), "served with an expired certificate");
     assert!(connect(&other, Some(&good)).await.is_err(), "the server's authority does not matter");
-    let plain = Channel::from_shared(format!("http://{}", house.grpc_addr())).unwrap().connect().await;
+    let plain = Channel::from_shared(format!("http://{}", standalone.grpc_addr())).unwrap().connect().await;
     let served = match plain {
         Ok(channel) => Client::new(channel).like(like(4, 3)).await.is_ok(),
         Err(_) => false,
     };
     assert!(!served, "served without TLS");
 
-    let counts = Binary::build("syncctl").args(["counts", "video:3", "--addr", &house.grpc_addr(), "--ca-file"]);
+    let counts = Binary::build("syncctl").args(["counts", "video:3", "--addr", &standalone.grpc_addr(), "--ca-file"]);
     let counts = counts.arg(ca.ca()).arg("--client-cert-file").arg(&good.cert).arg("--client-key-file").arg(&good.key);
     let counts = counts.start().unwrap();
     let status = counts.wait_exit(PATIENCE).await.unwrap();
     assert!(status.success() && counts.log().contains("video:3\t1"), "{}", counts.log());
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -288,25 +276,24 @@ async fn every_program_refuses_to_be_reached_without_tokens() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_and_insecure_open_it_to_others() {
     let port = |addr: &str| addr.rsplit(':').next().unwrap().to_owned();
-    let house = House::new();
-    let args = ["--http-addr".to_owned(), format!("0.0.0.0:{}", port(&house.http_addr()))];
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let house = house.with("SERVICE__ACCESS__INSECURE", "true");
-    let server = house.start_at(&args);
-    house.ready(&server).await;
-    house.end(server).await;
-    let house = with_tokens(house).with("SERVICE__ACCESS__INSECURE", "false");
-    let server = house.start_at(&args);
-    house.ready(&server).await;
+    let standalone = Standalone::new().await;
+    let any = format!("0.0.0.0:{}", port(&standalone.http_addr()));
+    let standalone = standalone.with("SERVICE__ACCESS__INSECURE", "true");
+    let server = standalone.program().http_addr(&any).start().unwrap();
+    server.wait_ready().await.unwrap();
+    server.end(PATIENCE).await.unwrap();
+    let standalone = with_tokens(standalone).with("SERVICE__ACCESS__INSECURE", "false");
+    let server = standalone.program().http_addr(&any).start().unwrap();
+    server.wait_ready().await.unwrap();
     assert!(server.log().contains("unencrypted"), "{}", server.log());
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_are_bounded() {
-    let house = House::new().with("SERVICE__MAX_CONNECTION_AGE", "1s");
-    let server = house.start_ready("").await;
-    let mut client = house.client().await;
+    let standalone = Standalone::new().await.with("SERVICE__MAX_CONNECTION_AGE", "1s");
+    let server = standalone.start_ready().await;
+    let mut client = standalone.client().await;
     let mut huge = Request::new(like(5, 5));
     huge.metadata_mut().insert("x-long", MetadataValue::try_from("x".repeat(20_000)).unwrap());
     assert!(client.like(huge).await.is_err(), "20 kB of headers were taken");
@@ -316,7 +303,7 @@ async fn calls_are_bounded() {
     client.like(like(5, 5)).await.unwrap();
 
     // An idle connection is told to go away when it is old, and then closed.
-    let mut raw = TcpStream::connect(house.grpc_addr()).await.unwrap();
+    let mut raw = TcpStream::connect(standalone.grpc_addr()).await.unwrap();
     raw.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let mut said = Vec::new();
     tokio::time::timeout(PATIENCE, raw.read_to_end(&mut said)).await.expect("the connection stays").unwrap();
@@ -332,13 +319,13 @@ async fn calls_are_bounded() {
     assert!(frames.contains(&7), "no GOAWAY among the frames {frames:?}");
     assert_eq!(streams, Some(1024), "SETTINGS_MAX_CONCURRENT_STREAMS");
     client.like(like(6, 5)).await.unwrap();
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_shows_no_token_and_says_so() {
-    let house = with_tokens(House::new());
-    let server = house.start("", &["--demo"]);
+    let standalone = with_tokens(Standalone::new().await);
+    let server = standalone.program().arg("--demo").start().unwrap();
     assert_eq!(server.wait_exit(PATIENCE).await.unwrap().code(), Some(64), "{}", server.log());
     assert!(server.log().contains("--demo"), "{}", server.log());
 }

@@ -1,19 +1,19 @@
 //! One process: it checks itself, and answers operators like a server does.
 
-use crate::house::{House, PATIENCE, like};
+use crate::deployment::{PATIENCE, Standalone, like};
 use serde_json::Value;
 use test_support::{eventually, http};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_checks_itself_and_says_so() {
-    let house = House::new().with("DATA_CONSISTENCY__CHECK_INTERVAL", "1s");
-    let server = house.start_ready("").await;
-    let mut client = house.client().await;
+    let standalone = Standalone::new().await.with("DATA_CONSISTENCY__CHECK_INTERVAL", "1s");
+    let server = standalone.start_ready().await;
+    let mut client = standalone.client().await;
     for user in 1..=3 {
         client.like(like(user, 1)).await.unwrap();
     }
     let get = async |path: &str| -> Result<Value, String> {
-        let (code, body) = http::get(&house.http_addr(), path).await.map_err(|error| error.to_string())?;
+        let (code, body) = http::get(&standalone.http_addr(), path).await.map_err(|error| error.to_string())?;
         if code == 200 { serde_json::from_str(&body).map_err(|error| error.to_string()) } else { Err(body) }
     };
     eventually(PATIENCE, "the likes in the database", async || {
@@ -30,9 +30,10 @@ async fn it_checks_itself_and_says_so() {
     })
     .await;
     let question = "{\"resource_type\":\"video\",\"resource_id\":1}";
-    let (code, body) = http::post_json(&house.http_addr(), "/consistency/check", question).await.unwrap();
+    let (code, body) = http::post_json(&standalone.http_addr(), "/consistency/check", question).await.unwrap();
     assert!(code == 200 && body.contains("\"verdict\":\"consistent\"") && body.contains("\"leader\":true"), "{body}");
-    let (code, body) = http::post_json(&house.http_addr(), "/cache/warmup", "{\"top_resources\":5}").await.unwrap();
+    let (code, body) =
+        http::post_json(&standalone.http_addr(), "/cache/warmup", "{\"top_resources\":5}").await.unwrap();
     assert!(code == 200 && body.contains("\"counters\":1,\"counters_filled\":0"), "{body}");
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }

@@ -1,16 +1,20 @@
 //! What a newcomer sees.
 
-use crate::house::{House, PATIENCE, like, video};
+use crate::deployment::{PATIENCE, Standalone, like, video};
 use interaction_proto::v1;
 use test_support::{Binary, eventually, http};
 
 /// What it prints is true: the commands work, the page is there, the numbers move, the data stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_says_what_to_try_and_that_works() {
-    let house = House::new();
-    let server = house.start_ready("").await;
+    let standalone = Standalone::new().await;
+    let server = standalone.start_ready().await;
     let said = server.log();
-    for part in [house.grpc_addr(), format!("http://{}/", house.http_addr()), house.data_dir().display().to_string()] {
+    for part in [
+        standalone.grpc_addr(),
+        format!("http://{}/", standalone.http_addr()),
+        standalone.data_dir().display().to_string(),
+    ] {
         assert!(said.contains(&part), "{part} is not said:\n{said}");
     }
     let command = said.lines().find_map(|line| line.split_once("--bin syncctl -- ")).expect("no command to try").1;
@@ -18,18 +22,18 @@ async fn it_says_what_to_try_and_that_works() {
     assert!(tried.wait_exit(PATIENCE).await.unwrap().success(), "{}", tried.log());
     assert!(tried.log().contains("video:42: liked, count 1"), "{}", tried.log());
 
-    let (code, page) = http::get(&house.http_addr(), "/").await.unwrap();
+    let (code, page) = http::get(&standalone.http_addr(), "/").await.unwrap();
     assert!(code == 200 && page.contains("<h1>Likes</h1>"), "{code} {page}");
     eventually(PATIENCE, "the like in the database", async || {
-        let (_, metrics) = http::get(&house.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
+        let (_, metrics) = http::get(&standalone.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
         let wanted = ["applied_events_total 1\n", "journal_entries 0\n"];
         if wanted.iter().all(|line| metrics.contains(line)) { Ok(()) } else { Err(metrics) }
     })
     .await;
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 
-    let server = house.start_ready("").await;
-    let mut client = house.client().await;
+    let server = standalone.start_ready().await;
+    let mut client = standalone.client().await;
     let request = v1::WatchLikeCountsRequest { resources: vec![video(42)] };
     let mut watched = client.watch_like_counts(request).await.unwrap().into_inner();
     assert_eq!(watched.message().await.unwrap().unwrap().counts[0].count, 1);
@@ -51,20 +55,20 @@ async fn it_says_what_to_try_and_that_works() {
         if hot == [wanted] { Ok(()) } else { Err(format!("{hot:?}")) }
     })
     .await;
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_moves_the_page() {
-    let house = House::new();
-    let server = house.start("", &["--demo=200"]);
-    house.ready(&server).await;
+    let standalone = Standalone::new().await;
+    let server = standalone.program().arg("--demo=200").start().unwrap();
+    server.wait_ready().await.unwrap();
     eventually(PATIENCE, "likes that nobody sent", async || {
-        let (_, metrics) = http::get(&house.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
+        let (_, metrics) = http::get(&standalone.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
         let line = metrics.lines().find_map(|line| line.strip_prefix("likes_total{outcome=\"accepted\"} "));
         let likes: f64 = line.and_then(|number| number.parse().ok()).unwrap_or(0.0);
         if likes > 100.0 { Ok(()) } else { Err(format!("{likes} likes")) }
     })
     .await;
-    house.end(server).await;
+    server.end(PATIENCE).await.unwrap();
 }

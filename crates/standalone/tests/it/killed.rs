@@ -1,6 +1,6 @@
 //! Killed at every point that exists here, under load: after a restart nothing is lost and nothing is there twice.
 
-use crate::house::{House, PATIENCE, finished};
+use crate::deployment::{PATIENCE, Standalone, finished};
 use std::os::unix::process::ExitStatusExt;
 use test_support::eventually;
 
@@ -9,17 +9,17 @@ const OPERATIONS: u32 = 4_000;
 
 async fn survives(point: &str, nth: u32) {
     // Small files, so that the points of changing files come soon.
-    let house = House::new().with("EMBEDDED_CACHE__SEGMENT_BYTES", "20000");
-    let victim = house.start_ready(&format!("{point}:{nth}")).await;
-    let load = house.load(OPERATIONS);
+    let standalone = Standalone::new().await.with("EMBEDDED_CACHE__SEGMENT_BYTES", "20000");
+    let victim = standalone.program().failpoint(&format!("{point}:{nth}")).start_ready().await.unwrap();
+    let load = standalone.load(OPERATIONS);
     let status = victim.wait_exit(PATIENCE).await.unwrap();
     let said = format!("failpoint {point} reached");
     assert!(status.signal() == Some(SIGABRT) && victim.log().contains(&said), "{status}: {}", victim.log());
     assert!(load.is_running(), "it died when the load was over: {}", load.log());
-    let restarted = house.start_ready("").await;
+    let restarted = standalone.start_ready().await;
     finished(&load).await;
-    house.verify().await;
-    house.end(restarted).await;
+    standalone.verify(&load).await;
+    restarted.end(PATIENCE).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -70,22 +70,22 @@ async fn settled() {
 /// Again and again, at no particular point, also while it replays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_times_kill_9() {
-    let house = House::new();
-    let mut server = house.start_ready("").await;
-    let load = house.load(20_000);
+    let standalone = Standalone::new().await;
+    let mut server = standalone.start_ready().await;
+    let load = standalone.load(20_000);
     for _ in 0..5 {
-        let before = house.acknowledged();
+        let before = load.lines();
         eventually(PATIENCE, "a thousand more answers", async || {
-            let more = house.acknowledged() - before;
+            let more = load.lines() - before;
             if more >= 1_000 { Ok(()) } else { Err(format!("{more} more; load: {}", load.log())) }
         })
         .await;
         assert!(load.is_running(), "the load ended too early to show anything");
         server.kill9().unwrap();
-        server = house.start("", &[]);
+        server = standalone.program().start().unwrap();
     }
-    house.ready(&server).await;
+    server.wait_ready().await.unwrap();
     finished(&load).await;
-    house.verify().await;
-    house.end(server).await;
+    standalone.verify(&load).await;
+    server.end(PATIENCE).await.unwrap();
 }

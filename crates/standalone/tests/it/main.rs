@@ -4,7 +4,7 @@
 
 mod access;
 mod checked;
+mod deployment;
 mod first_minute;
-mod house;
 mod killed;
 mod refusals;

@@ -4,28 +4,18 @@ use crate::command_line::{syncctl, text};
 use domain::{Action, LikeEvent};
 use event_store::{DatabaseConfig, EventStatus, EventStore, FailedEvent};
 use std::time::Duration;
-use test_support::{Binary, build, eventually, expect_eq, http, lease_port};
+use test_support::{Deployment, build, eventually, expect_eq};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_are_listed_replayed_discarded_and_explained() {
-    let dir = tempfile::tempdir().unwrap();
-    let (grpc, ops) = (lease_port().unwrap(), lease_port().unwrap());
-    let (addr, ops_addr) = (grpc.addr().to_string(), ops.addr().to_string());
-    let server = Binary::build("standalone")
-        .args(["--grpc-addr", &addr, "--http-addr", &ops_addr, "--data-dir"])
-        .arg(dir.path())
-        .start()
-        .unwrap();
-    eventually(PATIENCE, "health", async || match http::get(&ops_addr, "/health").await {
-        Ok((200, _)) => Ok(()),
-        other => Err(format!("{other:?}")),
-    })
-    .await;
+    let deployment = Deployment::build("events").without_stores().start().await.unwrap();
+    let server = deployment.standalone().start_connected().await.unwrap();
+    let addr = server.grpc();
 
     // Three events that died before this server was there.
-    let url = format!("sqlite:{}", dir.path().join("interaction.db").display());
+    let url = format!("sqlite:{}", deployment.data_dir().join("interaction.db").display()).replace(' ', "%20");
     let store = EventStore::connect(&DatabaseConfig { url: url.into(), ..DatabaseConfig::default() }).await.unwrap();
     let now = chrono::DateTime::<chrono::Utc>::from(test_support::wall_clock());
     let event = |user| build::event(user, 10, Action::Like, now.timestamp_micros() + user);
@@ -72,6 +62,5 @@ async fn events_are_listed_replayed_discarded_and_explained() {
     assert!(told.contains("no event of it is known"), "{told}");
     let (code, _, error) = run(&["events", "replay", "nonsense"]).await;
     assert!(code == Some(1) && error.contains("selection.ids[0]: is not a UUID"), "{error}");
-    server.terminate().unwrap();
-    server.wait_exit(PATIENCE).await.unwrap();
+    server.end(PATIENCE).await.unwrap();
 }
