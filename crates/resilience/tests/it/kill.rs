@@ -3,7 +3,7 @@
 use crate::system::{Role, System, dies_at, finished};
 use Role::{Consumer, Server};
 use std::path::Path;
-use test_support::Binary;
+use test_support::{Load, Program};
 
 const OPERATIONS: u32 = 3_000;
 
@@ -26,7 +26,7 @@ async fn survives(role: Role, point: &str, nth: u32, settings: &[(&str, &str)]) 
     finish(system, load, [witness, restarted]).await;
 }
 
-async fn finish(system: System, load: Binary, processes: [Binary; 2]) {
+async fn finish(system: System, load: Load, processes: [Program; 2]) {
     finished(&load).await;
     system.verify().await;
     system.end(processes).await;
@@ -100,12 +100,12 @@ async fn in_a_direct_write() {
     let consumer = system.start_ready(Consumer, "").await;
     let load = system.load(OPERATIONS);
     system.under_way().await;
-    system.redis_link.cut().await;
+    system.links.redis.cut().await;
     dies_at(&victim, "store.direct_before_commit").await;
     // It starts without its cache, too.
     let restarted = system.start(Server, "").await;
     system.under_way().await;
-    system.redis_link.restore().await.unwrap();
+    system.links.redis.restore().await.unwrap();
     finish(system, load, [consumer, restarted]).await;
 }
 
@@ -116,10 +116,10 @@ async fn in_a_direct_apply() {
     let consumer = system.start_ready(Consumer, "").await;
     let load = system.load(OPERATIONS);
     system.under_way().await;
-    system.amqp_link.cut().await;
+    system.links.rabbitmq.cut().await;
     dies_at(&victim, "store.before_commit").await;
     let restarted = system.start(Server, "").await;
-    system.amqp_link.restore().await.unwrap();
+    system.links.rabbitmq.restore().await.unwrap();
     finish(system, load, [consumer, restarted]).await;
 }
 
@@ -131,10 +131,10 @@ async fn in_a_degraded_refresh() {
     let victim = system.start_ready(Consumer, "refresh.told").await;
     let load = system.load(OPERATIONS);
     system.under_way().await;
-    system.redis_link.cut().await;
+    system.links.redis.cut().await;
     dies_at(&victim, "refresh.told").await;
     let restarted = system.start(Consumer, "").await;
-    system.redis_link.restore().await.unwrap();
+    system.links.redis.restore().await.unwrap();
     finish(system, load, [server, restarted]).await;
 }
 

@@ -1,23 +1,22 @@
 //! The oracle that watches while load runs: of users who only like, a served count never goes down.
 
-use crate::oracle;
 use crate::system::{PATIENCE, Role, System, dies_at};
 use Role::{Consumer, Server};
 use serde_json::Value;
-use test_support::Binary;
+use test_support::Load;
 
 const OPERATIONS: u32 = 10_000;
 
 /// Users who like once, and a reader of counts.
-fn watched_load(system: &mut System) -> Binary {
+fn watched_load(system: &mut System) -> Load {
     let shape = ["--resources", "20", "--fresh-users", "--watch-counts", "--watch-interval-ms", "2", "--rate", "1000"];
     system.load_of(OPERATIONS, &shape)
 }
 
 /// What the reader saw.
-async fn seen(load: &Binary) -> Value {
+async fn seen(load: &Load) -> Value {
     load.wait_exit(5 * PATIENCE).await.unwrap();
-    let report = oracle::report(&load.log()).unwrap_or_else(|| panic!("{}", load.log()));
+    let report = load.report().unwrap();
     eprintln!("{report}");
     assert!(report["watch"]["samples"].as_u64().unwrap() > 1_000, "{report}");
     assert_eq!((report["acknowledged"].as_u64(), report["unknown"].as_u64()), (Some(OPERATIONS.into()), Some(0)));
@@ -36,9 +35,9 @@ async fn served_counts_never_go_down() {
     let server = system.start(Server, "").await;
     dies_at(&consumer, "settle.shard").await;
     let consumer = system.start(Consumer, "").await;
-    system.amqp_link.cut().await;
+    system.links.rabbitmq.cut().await;
     server.wait_log("circuit opened", PATIENCE).await.unwrap();
-    system.amqp_link.restore().await.unwrap();
+    system.links.rabbitmq.restore().await.unwrap();
     server.wait_log("circuit closed", PATIENCE).await.unwrap();
     let report = seen(&load).await;
     assert_eq!(report["watch"]["flicker"], 0, "{report}");

@@ -3,7 +3,6 @@
 
 mod kill;
 mod live;
-mod oracle;
 mod planted;
 mod rig;
 mod system;

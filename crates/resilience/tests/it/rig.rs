@@ -1,7 +1,6 @@
-//! Processes of an installation inside the test, with an operation log, so that a bug can be switched on in them.
+//! Processes of a deployment inside the test, with an operation log, so that a bug can be switched on in them.
 
-use crate::oracle::{self, Stores as Urls};
-use crate::system::{delete_queue, delete_topology};
+use crate::system;
 use cache_manager::RedisConfig;
 use deadpool_redis::redis;
 use domain::cache::{CacheRules, SettledResource, Settlement};
@@ -19,9 +18,8 @@ use sync_engine::deliver::relay::Relay;
 use sync_engine::recover::recheck::Recheck;
 use sync_engine::recover::redeliver::Rescuer;
 use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath};
-use tempfile::TempDir;
 use test_support::build::{intent, video_pair};
-use test_support::{eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
+use test_support::{Deployment, eventually, expect_eq, unique_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -35,18 +33,13 @@ pub(crate) struct Rig {
     redis: RedisConfig,
     database: DatabaseConfig,
     bus: BusConfig,
-    redis_url: String,
-    database_url: String,
-    bus_url: String,
-    dir: TempDir,
+    deployment: Deployment,
     oplog: Mutex<String>,
 }
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
-        let (redis, mariadb, rabbitmq) = (redis.unwrap(), mariadb.unwrap(), rabbitmq.unwrap());
-        let database_url = fresh_database(mariadb.url()).await.unwrap();
+        let deployment = Deployment::build("planted").start().await.unwrap();
         Self {
             sync: SyncConfig {
                 shards: ShardCount::new(4).unwrap(),
@@ -57,20 +50,17 @@ impl Rig {
                 ..SyncConfig::default()
             },
             redis: RedisConfig {
-                url: redis.url().to_owned().into(),
-                key_prefix: unique_name("planted"),
+                url: deployment.redis().url().to_owned().into(),
+                key_prefix: deployment.prefix().to_owned(),
                 ..RedisConfig::default()
             },
-            database: DatabaseConfig { url: database_url.clone().into(), ..DatabaseConfig::default() },
+            database: DatabaseConfig { url: deployment.database_url().to_owned().into(), ..DatabaseConfig::default() },
             bus: BusConfig {
-                url: rabbitmq.url().to_owned().into(),
-                prefix: unique_name("planted"),
+                url: deployment.rabbitmq().url().to_owned().into(),
+                prefix: deployment.prefix().to_owned(),
                 ..BusConfig::default()
             },
-            redis_url: redis.url().to_owned(),
-            database_url,
-            bus_url: rabbitmq.url().to_owned(),
-            dir: tempfile::tempdir().unwrap(),
+            deployment,
             oplog: Mutex::new("#syncctl-oplog 1\n".to_owned()),
         }
     }
@@ -106,17 +96,17 @@ impl Rig {
 
     /// All that RabbitMQ has is gone.
     pub(crate) async fn wipe_broker(&self) {
-        delete_topology(&self.bus_url, &self.bus.prefix).await;
+        self.deployment.delete_topology().await.unwrap();
     }
 
     /// The queue is gone, the exchange is not.
     pub(crate) async fn wipe_queue(&self) {
-        delete_queue(&self.bus_url, &format!("{}.likes", self.bus.prefix)).await;
+        self.deployment.wire().await.unwrap().delete_queue(&self.deployment.queue()).await.unwrap();
     }
 
     /// All that Redis has is gone, or what begins like this.
     pub(crate) async fn wipe_cache(&self, begin: &str) {
-        let client = redis::Client::open(self.redis_url.as_str()).unwrap();
+        let client = redis::Client::open(self.deployment.redis().url()).unwrap();
         let mut connection = client.get_multiplexed_async_connection().await.unwrap();
         let pattern = format!("{}*{begin}*", self.redis.key_prefix);
         let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.unwrap();
@@ -141,7 +131,7 @@ impl Rig {
     }
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        execute_sql(&self.database_url, statements).await.unwrap()
+        self.deployment.sql(statements).await.unwrap()
     }
 
     fn note(&self, user: i64, action: Action, answer: &LikeAnswer) {
@@ -153,11 +143,9 @@ impl Rig {
 
     /// What `syncctl verify` finds.
     pub(crate) async fn verify(&self) -> Result<(), String> {
-        let oplog = self.dir.path().join("oplog");
+        let oplog = self.deployment.dir().join("oplog");
         std::fs::write(&oplog, self.oplog.lock().unwrap().as_bytes()).unwrap();
-        let urls =
-            Urls { database_url: &self.database_url, redis_url: &self.redis_url, redis_prefix: &self.redis.key_prefix };
-        oracle::verify(&urls, &[oplog], PATIENCE).await
+        system::verify(&self.deployment, &[oplog], PATIENCE).await
     }
 
     pub(crate) async fn end(self) {
@@ -165,7 +153,7 @@ impl Rig {
     }
 }
 
-/// A process of the installation; dropping it is `kill -9`.
+/// A process of the deployment; dropping it is `kill -9`.
 pub(crate) struct Process<'a> {
     rig: &'a Rig,
     pub(crate) stores: Stores,

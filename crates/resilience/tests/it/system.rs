@@ -1,15 +1,14 @@
-//! One installation of real processes on the shared servers; the server reaches Redis and RabbitMQ over links of its own.
+//! One deployment of real processes on the shared servers; the server reaches its stores over links of its own.
 
-use crate::oracle::{self, Stores};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use tempfile::TempDir;
-use test_support::{
-    Binary, PortLease, Proxy, eventually, execute_sql, expect_eq, fresh_database, http, lease_port, shared, unique_name,
-};
+use test_support::{Binary, Deployment, Links, Load, Ports, Program, ProgramBuilder, eventually, expect_eq};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest time of a whole verification.
+const VERIFY_LIMIT: Duration = Duration::from_secs(90);
 
 const SIGABRT: i32 = 6;
 
@@ -30,25 +29,17 @@ impl Role {
 }
 
 pub(crate) struct System {
+    deployment: Deployment,
     /// Between the server and its stores.
-    pub(crate) redis_link: Proxy,
-    pub(crate) amqp_link: Proxy,
-    database_url: String,
-    redis_url: String,
-    amqp_url: String,
-    prefix: String,
-    grpc: PortLease,
-    http: [PortLease; 2],
-    settings: Vec<(String, String)>,
-    dir: TempDir,
+    pub(crate) links: Links,
+    /// By role: a process comes back where it was.
+    ports: [Ports; 2],
     oplogs: Vec<PathBuf>,
 }
 
 impl System {
     /// Settings beyond those of all tests, as `SECTION__KEY`.
     pub(crate) async fn new(settings: &[(&str, &str)]) -> Self {
-        let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
-        let (redis, mariadb, rabbitmq) = (redis.unwrap(), mariadb.unwrap(), rabbitmq.unwrap());
         let quick = [
             ("SERVICE__WORKER_THREADS", "2"),
             ("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "500ms"),
@@ -63,97 +54,53 @@ impl System {
             ("REDIS__CONNECT_TIMEOUT", "300ms"),
             ("RABBITMQ__CONFIRM_TIMEOUT", "3s"),
         ];
-        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let deployment = Deployment::build("kill").start().await.unwrap().with_all(&quick).with_all(settings);
         Self {
-            redis_link: Proxy::start(redis.addr().unwrap()).await.unwrap(),
-            amqp_link: Proxy::start(rabbitmq.addr().unwrap()).await.unwrap(),
-            database_url: fresh_database(mariadb.url()).await.unwrap(),
-            redis_url: redis.url().to_owned(),
-            amqp_url: rabbitmq.url().to_owned(),
-            prefix: unique_name("kill"),
-            grpc: lease_port().unwrap(),
-            http: [lease_port().unwrap(), lease_port().unwrap()],
-            settings: quick.iter().chain(settings).map(owned).collect(),
-            dir: tempfile::tempdir().unwrap(),
+            links: Links::to(&deployment).await.unwrap(),
+            deployment,
+            ports: [Ports::lease().unwrap(), Ports::lease().unwrap()],
             oplogs: Vec::new(),
         }
     }
 
     /// Starts a process, with points of failure if any, and waits until it answers.
-    pub(crate) async fn start(&self, role: Role, failpoints: &str) -> Binary {
-        let process = self.program(role.program(), role, failpoints);
-        let http = self.http[role as usize].addr();
-        eventually(PATIENCE, format!("{role:?} answers"), async || {
-            if !process.is_running() {
-                panic!("{role:?} ended: {}", process.log());
-            }
-            http::get(&http, "/health/live").await.is_ok_and(|(status, _)| status == 200)
-        })
-        .await;
-        process
+    pub(crate) async fn start(&self, role: Role, failpoints: &str) -> Program {
+        self.built(role.program(), role, failpoints).start_live().await.unwrap()
     }
 
     /// The same, and waits until it has reached all of its stores.
-    pub(crate) async fn start_ready(&self, role: Role, failpoints: &str) -> Binary {
-        let process = self.start(role, failpoints).await;
-        self.ready(role).await;
-        process
+    pub(crate) async fn start_ready(&self, role: Role, failpoints: &str) -> Program {
+        self.built(role.program(), role, failpoints).start_connected().await.unwrap()
     }
 
-    pub(crate) async fn ready(&self, role: Role) {
-        let http = self.http[role as usize].addr();
-        eventually(PATIENCE, format!("{role:?} has its stores"), async || match http::get(&http, "/health").await {
-            Ok((200, body)) if !body.contains("unreachable") => Ok(()),
-            other => Err(format!("{other:?}")),
-        })
-        .await;
+    /// Starts any program with the settings of the deployment.
+    pub(crate) fn program(&self, name: &str, role: Role, failpoints: &str) -> Program {
+        self.built(name, role, failpoints).start().unwrap()
     }
 
-    /// Starts any program with the installation's settings.
-    pub(crate) fn program(&self, name: &str, role: Role, failpoints: &str) -> Binary {
-        let (redis, amqp) = match role {
-            Role::Server => (self.redis_link.url_of(&self.redis_url), self.amqp_link.url_of(&self.amqp_url)),
-            Role::Consumer => (self.redis_url.clone(), self.amqp_url.clone()),
+    fn built(&self, name: &str, role: Role, failpoints: &str) -> ProgramBuilder {
+        let deployment = match role {
+            Role::Server => self.deployment.clone().through(&self.links),
+            Role::Consumer => self.deployment.clone(),
         };
-        let mut program = Binary::build(name).env("INTERACTION_FAILPOINT", failpoints);
-        for (key, value) in [
-            ("DATABASE__URL", self.database_url.clone()),
-            ("REDIS__URL", redis),
-            ("REDIS__KEY_PREFIX", self.prefix.clone()),
-            ("RABBITMQ__URL", amqp),
-            ("RABBITMQ__PREFIX", self.prefix.clone()),
-            ("SERVICE__GRPC_ADDR", self.grpc.addr()),
-            ("SERVICE__HTTP_ADDR", self.http[Role::Server as usize].addr()),
-            ("SERVICE__CONSUMER_HTTP_ADDR", self.http[Role::Consumer as usize].addr()),
-            // A name that stays: the restarted process has the leases of the one that died.
-            ("SERVICE__INSTANCE", name.to_owned()),
-        ] {
-            program = program.env(format!("INTERACTION__{key}"), value);
-        }
-        for (key, value) in &self.settings {
-            program = program.env(format!("INTERACTION__{key}"), value);
-        }
-        program.start().unwrap()
+        // A name that stays: the restarted process has the leases of the one that died.
+        let program = deployment.program(name).with("SERVICE__INSTANCE", name);
+        program.at(&self.ports[role as usize]).failpoint(failpoints)
     }
 
     /// Starts likes, unlikes and comments by a few users, each operation tried until it is answered.
-    pub(crate) fn load(&mut self, operations: u32) -> Binary {
-        let seed = self.oplogs.len() + 1;
+    pub(crate) fn load(&mut self, operations: u32) -> Load {
+        let seed = (self.oplogs.len() + 1).to_string();
         let shape = ["--users", "300", "--resources", "40", "--unlikes", "0.35", "--comments", "0.25"];
-        self.load_of(operations, &[&shape[..], &["--seed", &seed.to_string(), "--idempotency-keys"]].concat())
+        self.load_of(operations, &[&shape[..], &["--seed", &seed, "--idempotency-keys"]].concat())
     }
 
-    pub(crate) fn load_of(&mut self, operations: u32, shape: &[&str]) -> Binary {
-        let oplog = self.dir.path().join(format!("oplog-{}", self.oplogs.len() + 1));
-        let load = Binary::build("syncctl")
-            .args(["load", "--generate", "--json", "--likes", &operations.to_string(), "--concurrency", "16"])
-            .args(["--timeout", "3", "--retry-for", "60", "--addr", &self.grpc.addr()])
-            .arg("--oplog")
-            .arg(&oplog)
-            .args(shape)
-            .start()
-            .unwrap();
-        self.oplogs.push(oplog);
+    pub(crate) fn load_of(&mut self, operations: u32, shape: &[&str]) -> Load {
+        let likes = operations.to_string();
+        let size = ["--likes", &likes, "--concurrency", "16", "--timeout", "3", "--retry-for", "60"];
+        let server = self.ports[Role::Server as usize].grpc();
+        let load = self.deployment.load(&server, &[&size[..], shape].concat()).unwrap();
+        self.oplogs.push(load.oplog().to_owned());
         load
     }
 
@@ -169,16 +116,12 @@ impl System {
 
     /// Every store must hold exactly what was acknowledged.
     pub(crate) async fn verify(&self) {
-        let stores =
-            Stores { database_url: &self.database_url, redis_url: &self.redis_url, redis_prefix: &self.prefix };
-        if let Err(problems) = oracle::verify(&stores, &self.oplogs, Duration::from_secs(30)).await {
-            panic!("verify found problems: {problems}");
-        }
+        verify(&self.deployment, &self.oplogs, Duration::from_secs(30)).await.expect("verify found problems");
     }
 
-    /// Runs statements in the installation's schema.
+    /// Runs statements in the schema of the deployment.
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        execute_sql(&self.database_url, statements).await.unwrap()
+        self.deployment.sql(statements).await.unwrap()
     }
 
     /// Waits until a query gives this number.
@@ -191,24 +134,20 @@ impl System {
 
     /// Refuses every row of the most liked video, as a constraint would.
     pub(crate) async fn poison(&self) {
-        self.sql(
-            "DELIMITER //\nCREATE TRIGGER poison BEFORE INSERT ON video_likes FOR EACH ROW \
-             IF NEW.video_id = 1 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poisoned video'; END IF//",
-        )
-        .await;
+        self.deployment.poison(1).await.unwrap();
     }
 
     pub(crate) async fn cure(&self) {
-        self.sql("DROP TRIGGER poison").await;
+        self.deployment.cure().await.unwrap();
     }
 
     /// Removes what was declared at the broker: a shared one outlives the test.
-    pub(crate) async fn end(self, processes: impl IntoIterator<Item = Binary>) {
+    pub(crate) async fn end(self, processes: impl IntoIterator<Item = Program>) {
         for process in processes {
             assert!(!process.log().contains("panicked"), "{}", process.log());
             process.kill9().unwrap();
         }
-        delete_topology(&self.amqp_url, &self.prefix).await;
+        self.deployment.delete_topology().await.unwrap();
     }
 }
 
@@ -220,31 +159,14 @@ pub(crate) async fn dies_at(process: &Binary, point: &str) {
 }
 
 /// Waits until all operations are answered.
-pub(crate) async fn finished(load: &Binary) -> serde_json::Value {
-    let status = load.wait_exit(2 * PATIENCE).await.unwrap();
-    assert!(status.success(), "load: {}", load.log());
-    oracle::report(&load.log()).unwrap()
+pub(crate) async fn finished(load: &Load) {
+    load.finished(2 * PATIENCE).await.unwrap();
 }
 
-pub(crate) async fn delete_topology(amqp_url: &str, prefix: &str) {
-    let (connection, channel) = broker(amqp_url).await;
-    for queue in ["likes", "likes.dead"] {
-        channel.queue_delete(format!("{prefix}.{queue}").into(), Default::default()).await.unwrap();
-    }
-    for exchange in ["events", "dead"] {
-        channel.exchange_delete(format!("{prefix}.{exchange}").into(), Default::default()).await.unwrap();
-    }
-    connection.close(200, "done".into()).await.unwrap();
-}
-
-pub(crate) async fn delete_queue(amqp_url: &str, queue: &str) {
-    let (connection, channel) = broker(amqp_url).await;
-    channel.queue_delete(queue.into(), Default::default()).await.unwrap();
-    connection.close(200, "done".into()).await.unwrap();
-}
-
-async fn broker(amqp_url: &str) -> (lapin::Connection, lapin::Channel) {
-    let connection = lapin::Connection::connect(amqp_url, lapin::ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    (connection, channel)
+/// Waits up to `wait` for quiet and compares every store with the logs; the error names the kinds of problems, with
+/// examples.
+pub(crate) async fn verify(deployment: &Deployment, oplogs: &[PathBuf], wait: Duration) -> Result<(), String> {
+    let args = ["--wait", &wait.as_secs().to_string()];
+    let verified = deployment.verify(oplogs.iter().map(PathBuf::as_path), &args, VERIFY_LIMIT).await.unwrap();
+    if verified.good { Ok(()) } else { Err(verified.report["problems"].to_string()) }
 }
