@@ -1,4 +1,4 @@
-//! An installation without a broker: accepted likes are applied directly. And ways to break it behind its back.
+//! A deployment without a broker: accepted likes are applied directly. And ways to break it behind its back.
 
 use cache_manager::{Keys, RedisConfig};
 use consistency::{AutoFix, Checker, ConsistencyConfig, Kind, Strategy, Verdict};
@@ -14,7 +14,7 @@ use sync_engine::deliver::relay::Relay;
 use sync_engine::recover::recheck::Recheck;
 use sync_engine::{Stores, SyncConfig, WritePath};
 use test_support::build::{intent, video_pair};
-use test_support::{eventually, execute_sql, expect_eq, fresh_database, shared, unique_name};
+use test_support::{Deployment, eventually, expect_eq, unique_name};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ pub(crate) struct Rig {
     pub(crate) keys: Keys,
     _stop: tokio_util::sync::DropGuard,
     raw: MultiplexedConnection,
-    database_url: String,
+    deployment: Deployment,
     redis: RedisConfig,
 }
 
@@ -33,12 +33,10 @@ const SHARDS: u16 = 4;
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        let (redis, mariadb) = tokio::join!(shared::redis(), shared::mariadb());
-        let (redis, mariadb) = (redis.unwrap().url(), mariadb.unwrap().url());
-        let database_url = fresh_database(mariadb).await.unwrap();
-        let prefix = format!("{}:", unique_name("checker"));
-        let redis_config = RedisConfig { url: redis.into(), key_prefix: prefix.clone(), ..RedisConfig::default() };
-        let stores = stores(&redis_config, &database_url).await;
+        let deployment = Deployment::build("checker").without_rabbitmq().start().await.unwrap();
+        let (redis_url, prefix) = (deployment.redis().url(), deployment.prefix().to_owned());
+        let redis = RedisConfig { url: redis_url.into(), key_prefix: prefix.clone(), ..RedisConfig::default() };
+        let stores = stores(&redis, deployment.database_url()).await;
         stores.prepare().await.unwrap();
         let sync = SyncConfig::default();
         let applier = Applier::new(stores.clone(), sync.retry.into());
@@ -48,14 +46,14 @@ impl Rig {
         tokio::spawn(relay.run(stop.clone()));
         tokio::spawn(task.run(stop.clone()));
         let acceptor = Acceptor::new(stores.clone(), handle, recheck, 32, WritePath::EventDriven);
-        let raw = Client::open(redis).unwrap().get_multiplexed_async_connection().await.unwrap();
+        let raw = Client::open(redis_url).unwrap().get_multiplexed_async_connection().await.unwrap();
         let keys = Keys::new(prefix, ShardCount::new(SHARDS).unwrap());
-        Self { stores, acceptor, keys, _stop: stop.drop_guard(), raw, database_url, redis: redis_config }
+        Self { stores, acceptor, keys, _stop: stop.drop_guard(), raw, deployment, redis }
     }
 
     /// A checker of its own process: nothing shared but the stores.
     pub(crate) async fn checker_with(&self, config: ConsistencyConfig) -> Checker {
-        Checker::new(stores(&self.redis, &self.database_url).await, config, unique_name("owner"))
+        Checker::new(stores(&self.redis, self.deployment.database_url()).await, config, unique_name("owner"))
     }
 
     /// The same, as the leader.
@@ -95,7 +93,7 @@ impl Rig {
     }
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        execute_sql(&self.database_url, statements).await.unwrap()
+        self.deployment.sql(statements).await.unwrap()
     }
 
     /// Owner of the checkers' lease.

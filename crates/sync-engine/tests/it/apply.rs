@@ -91,7 +91,7 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     rig.sync.retry.base_delay = Duration::from_millis(400);
     let server = rig.process().await;
     let consumer = rig.process().await;
-    rig.poison(13).await;
+    rig.deployment.poison(13).await.unwrap();
 
     // 499 good ones and a poisonous one, accepted by a server that dies, so that they are one batch of the consumer.
     let accept = server.dying_server();
@@ -130,7 +130,7 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     assert_eq!(dead_lettered.iter().map(|event| event.intent.id).collect::<Vec<_>>(), [poison]);
 
     // The cause is gone and an operator replays it.
-    rig.sql("DROP TRIGGER poison").await;
+    rig.deployment.cure().await.unwrap();
     let operator = Operator::new(consumer.stores.clone());
     let replayed = operator.replay(Selection::Ids(vec![poison]), Operation::default(), false).await.unwrap();
     assert_eq!((replayed.events.len(), replayed.skipped), (1, vec![]));

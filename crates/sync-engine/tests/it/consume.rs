@@ -35,7 +35,7 @@ async fn bytes_that_are_no_events_are_buried_with_their_reason_and_the_rest_goes
     let mut wire = rig.wire().await;
     let mut expected = HashMap::new();
     for (user, (body, reason)) in (1..).zip(bodies) {
-        wire.publish(&rig.exchange(), body).await.unwrap();
+        wire.publish(&rig.deployment.exchange(), body).await.unwrap();
         publisher.publish(&[good(user)], &Headers::new()).await.unwrap();
         expected.insert(body.to_vec(), reason);
     }
@@ -125,7 +125,8 @@ async fn a_soft_stop_acknowledges_what_is_in_hand_and_gives_the_rest_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_database_did_not_take_is_not_acknowledged() {
-    let (rig, mariadb) = Rig::with_own_database().await;
+    let rig = Rig::with_own_database().await;
+    let mariadb = rig.deployment.mariadb();
     let consumer = rig.process().await;
     mariadb.kill9().unwrap();
     // No journal has it: who loses it loses it for good.
@@ -149,7 +150,9 @@ async fn what_the_database_did_not_take_is_not_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_database_is_away_events_wait() {
-    let (mut rig, mariadb) = Rig::with_own_database().await;
+    let mut rig = Rig::with_own_database().await;
+    let deployment = rig.deployment.clone();
+    let mariadb = deployment.mariadb();
     rig.database.query_timeout = Duration::from_secs(1);
     rig.bus.prefetch = 1;
     let (server, consumer) = (rig.process().await, rig.process().await);
@@ -234,11 +237,11 @@ async fn a_message_that_nobody_can_read_ends_as_a_dead_letter_alone() {
         publisher.publish(&[good(user)], &Headers::new()).await.unwrap();
         // Readable, but no event: dead-lettered one by one, so that the connection breaks on the way.
         for _ in 0..10 {
-            wire.publish(&rig.exchange(), b"garbage").await.unwrap();
+            wire.publish(&rig.deployment.exchange(), b"garbage").await.unwrap();
         }
         if user == 7 || user == 8 {
             // A message id, which has to be UTF-8.
-            wire.send(&rig.exchange(), &[0, 0x80, 2, 0xff, 0xfe], b"x").await.unwrap();
+            wire.send(&rig.deployment.exchange(), &[0, 0x80, 2, 0xff, 0xfe], b"x").await.unwrap();
             wire.confirmed().await.unwrap();
         }
     }
@@ -248,11 +251,11 @@ async fn a_message_that_nobody_can_read_ends_as_a_dead_letter_alone() {
         expect_eq(rig.number("SELECT COUNT(*) FROM video_likes").await, 20)
     })
     .await;
-    let dead = format!("{}.dead", rig.queue());
+    let dead = format!("{}.dead", rig.deployment.queue());
     let wire = tokio::sync::Mutex::new(wire);
     eventually(PATIENCE, "the others among the dead letters", async || {
         let mut wire = wire.lock().await;
-        let (waiting, dead) = (wire.depth(&rig.queue()).await.unwrap(), wire.depth(&dead).await.unwrap());
+        let (waiting, dead) = (wire.depth(&rig.deployment.queue()).await.unwrap(), wire.depth(&dead).await.unwrap());
         if waiting == 0 && dead >= 202 { Ok(()) } else { Err(format!("{waiting} wait, {dead} dead")) }
     })
     .await;

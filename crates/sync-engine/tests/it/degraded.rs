@@ -11,8 +11,8 @@ use sync_engine::Stores;
 use sync_engine::accept::{Acceptor, LikeError};
 use sync_engine::read::Reader;
 use sync_engine::recover::catch_up::close_cache_circuit;
-use test_support::{Proxy, Redis, RedisOptions, eventually, expect_eq, shared};
-use test_support::{Random, build::video_pair};
+use test_support::build::video_pair;
+use test_support::{Deployment, Links, Random, Redis, RedisOptions, eventually, expect_eq};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A fill that nobody confirms lives this long; what is right sooner was put right.
@@ -21,18 +21,17 @@ const SOON: Duration = Duration::from_secs(6);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cache_learns_what_it_missed_before_it_serves_again() {
     let mut rig = Rig::new().await;
-    let redis = shared::redis().await.unwrap();
-    let proxy = Proxy::start(redis.addr().unwrap()).await.unwrap();
+    let links = Links::to(&rig.deployment).await.unwrap();
     let consumer = rig.process().await;
     consumer.consume();
     let near = rig.cache();
-    rig.redis.url = proxy.url_of(redis.url()).into();
+    rig.redis.url = links.redis.url_of(rig.deployment.redis().url()).into();
     let server = rig.process().await;
     let accept = server.server();
     accept.accept_one(like(1, 1)).await.unwrap();
     server.settled().await;
 
-    proxy.cut().await;
+    links.redis.cut().await;
     let answer = accept.accept_one(unlike(1, 1)).await.unwrap();
     assert!(answer.degraded && answer.changed && !answer.liked && answer.count == Some(0), "{answer:?}");
     let repeated = accept.accept_one(unlike(1, 1)).await.unwrap();
@@ -50,7 +49,7 @@ async fn the_cache_learns_what_it_missed_before_it_serves_again() {
         let locked = "SHOW OPEN TABLES WHERE `Table` = 'cache_refreshes' AND In_use > 0";
         eventually(PATIENCE, "the lock", async || !rig.sql(locked).await.is_empty()).await;
         server.watch();
-        proxy.restore().await.unwrap();
+        links.redis.restore().await.unwrap();
         while server.stores.cache_circuit.is_open() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -75,23 +74,20 @@ async fn the_cache_learns_what_it_missed_before_it_serves_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_pair_is_no_reason_for_unchanged() {
     let mut rig = Rig::new().await;
-    let mariadb = shared::mariadb().await.unwrap();
-    let redis = shared::redis().await.unwrap();
+    let links = Links::to(&rig.deployment).await.unwrap();
     let consumer = rig.process().await;
     consumer.consume();
-    let to_mariadb = Proxy::start(mariadb.addr().unwrap()).await.unwrap();
     let direct = rig.database.url.clone();
-    rig.database.url = to_mariadb.url_of(rig.database_url()).into();
+    rig.database.url = links.mariadb.url_of(rig.deployment.database_url()).into();
     let near = rig.process().await;
     rig.database.url = direct;
-    let to_redis = Proxy::start(redis.addr().unwrap()).await.unwrap();
-    rig.redis.url = to_redis.url_of(redis.url()).into();
+    rig.redis.url = links.redis.url_of(rig.deployment.redis().url()).into();
     let cut_off = rig.process().await;
     let (near_accept, far_accept) = (near.server(), cut_off.server());
     let liked = near_accept.accept_one(like(1, 1)).await.unwrap();
     near.settled().await;
 
-    to_redis.cut().await;
+    links.redis.cut().await;
     assert!(far_accept.accept_one(unlike(1, 1)).await.unwrap().degraded);
     let again = near_accept.accept_one(like(1, 1)).await.unwrap();
     assert!(again.changed && again.liked && again.version > liked.version, "{again:?}");
@@ -103,7 +99,7 @@ async fn a_stale_pair_is_no_reason_for_unchanged() {
 
     // Nobody can say what the row is: written again, which is always right.
     assert!(far_accept.accept_one(unlike(1, 1)).await.unwrap().degraded);
-    to_mariadb.cut().await;
+    links.mariadb.cut().await;
     let unsure = near_accept.accept_one(like(1, 1)).await.unwrap();
     assert!(unsure.changed && unsure.version > again.version, "{unsure:?}");
     near.settled().await;
@@ -116,24 +112,22 @@ async fn a_stale_pair_is_no_reason_for_unchanged() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_that_cannot_be_told_stays_out_until_it_is() {
     let mut rig = Rig::new().await;
-    let (redis, mariadb) = (shared::redis().await.unwrap(), shared::mariadb().await.unwrap());
-    let (to_redis, to_mariadb) =
-        (Proxy::start(redis.addr().unwrap()).await.unwrap(), Proxy::start(mariadb.addr().unwrap()).await.unwrap());
+    let links = Links::to(&rig.deployment).await.unwrap();
     let consumer = rig.process().await;
     consumer.consume();
-    rig.redis.url = to_redis.url_of(redis.url()).into();
-    rig.database.url = to_mariadb.url_of(rig.database_url()).into();
+    rig.redis.url = links.redis.url_of(rig.deployment.redis().url()).into();
+    rig.database.url = links.mariadb.url_of(rig.deployment.database_url()).into();
     let server = rig.process().await;
     let accept = server.server();
     accept.accept_one(like(1, 1)).await.unwrap();
     server.settled().await;
 
-    to_redis.cut().await;
+    links.redis.cut().await;
     assert!(accept.accept_one(unlike(1, 1)).await.unwrap().degraded);
-    to_mariadb.cut().await;
+    links.mariadb.cut().await;
     server.stores.cache_circuit.trip(&"cut");
     server.stores.database_circuit.trip(&"cut");
-    to_redis.restore().await.unwrap();
+    links.redis.restore().await.unwrap();
     eventually(PATIENCE, "a cache that answers", async || server.stores.cache.ping().await.is_ok()).await;
 
     // The cache still says "liked": a like by it would be no change, and lost.
@@ -141,7 +135,7 @@ async fn a_cache_that_cannot_be_told_stays_out_until_it_is() {
     let refused = accept.accept_one(like(1, 1)).await;
     assert!(matches!(refused, Err(LikeError::Unavailable { .. })), "{refused:?}");
 
-    to_mariadb.restore().await.unwrap();
+    links.mariadb.restore().await.unwrap();
     server.watch();
     eventually(PATIENCE, "closed circuits", async || {
         !server.stores.database_circuit.is_open() && !server.stores.cache_circuit.is_open()
@@ -163,9 +157,7 @@ async fn a_cache_that_cannot_be_told_stays_out_until_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_flushes_under_load_all_is_right_once_quiet() {
-    let redis = Redis::start(RedisOptions { appendonly: false }).await.unwrap();
-    let (mariadb, rabbitmq) = tokio::join!(shared::mariadb(), shared::rabbitmq());
-    let rig = Rig::on(redis.url(), mariadb.unwrap().url(), rabbitmq.unwrap().url()).await;
+    let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions { appendonly: false })).await;
     let (server, consumer) = (rig.process().await, rig.process().await);
     let accept = server.server();
     consumer.consume();
@@ -176,7 +168,7 @@ async fn after_flushes_under_load_all_is_right_once_quiet() {
     let flushes = async {
         for _ in 0..4 {
             tokio::time::sleep(Duration::from_millis(250)).await;
-            flush_all(&redis).await;
+            flush_all(rig.deployment.redis()).await;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
         end.store(true, Ordering::SeqCst);

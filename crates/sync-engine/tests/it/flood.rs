@@ -24,7 +24,7 @@ async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
     rig.sync.retry.max_retries = 1;
     rig.sync.batch_size = 100;
     let consumer = rig.process().await;
-    rig.poison(POISONED).await;
+    rig.deployment.poison(POISONED).await.unwrap();
     let (mut random, now) = (Random(11), now_version());
     let events: Vec<LikeEvent> = (0..count)
         .map(|i| {
@@ -42,7 +42,7 @@ async fn a_tenth_poison_and_a_tenth_garbage_do_not_hold_up_the_rest() {
         let message: Vec<_> = message.iter().map(EncodedEvent::from_event).collect();
         publisher.publish(&message, &Headers::new()).await.unwrap();
         if number % 10 == 0 {
-            wire.publish(&rig.exchange(), format!("garbage {number}").as_bytes()).await.unwrap();
+            wire.publish(&rig.deployment.exchange(), format!("garbage {number}").as_bytes()).await.unwrap();
             garbage += 1;
         }
     }

@@ -6,7 +6,7 @@ use domain::{PairState, Version};
 use event_bus::Consumer;
 use std::time::{Duration, Instant};
 use test_support::build::video_pair;
-use test_support::{RabbitMq, eventually, expect_eq, shared};
+use test_support::{Deployment, eventually, expect_eq};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_dead_server_accepted_is_finished_by_the_consumer() {
@@ -116,9 +116,8 @@ async fn the_interval_between_republications_grows() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_and_a_wiped_broker_lose_nothing() {
-    let broker = RabbitMq::start().await.unwrap();
-    let (redis, mariadb) = tokio::join!(shared::redis(), shared::mariadb());
-    let rig = Rig::on(redis.unwrap().url(), mariadb.unwrap().url(), broker.url()).await;
+    let rig = Rig::on(Deployment::build("engine").own_rabbitmq()).await;
+    let broker = rig.deployment.rabbitmq();
     let server = rig.process().await;
     let accept = server.server();
     server.watch();

@@ -28,7 +28,7 @@ impl Incident {
         rig.sync.retry.max_retries = 1;
         rig.sync.retry.base_delay = Duration::from_millis(40);
         let (server, consumer) = (rig.process().await, rig.process().await);
-        rig.poison(VIDEO).await;
+        rig.deployment.poison(VIDEO).await.unwrap();
         let accept = server.server();
         consumer.consume();
         consumer.retry();
@@ -100,7 +100,7 @@ async fn dead_events_replayed_twice_and_redelivered_beside_it_count_once() {
     assert!(incident.server.stores.database.operator_actions(9).await.unwrap().is_empty(), "a dry run did something");
 
     // Everybody at once: two operators, deliveries of the same events in the queue, and the retries.
-    incident.rig.sql("DROP TRIGGER poison").await;
+    incident.rig.deployment.cure().await.unwrap();
     let (one, other) = (incident.operator(), incident.operator());
     let applier = &incident.consumer.applier;
     let redelivered = async {
@@ -141,7 +141,7 @@ async fn dead_events_replayed_twice_and_redelivered_beside_it_count_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replay_of_an_older_like_does_not_undo_a_newer_unlike() {
     let incident = Box::pin(Incident::new(1)).await;
-    incident.rig.sql("DROP TRIGGER poison").await;
+    incident.rig.deployment.cure().await.unwrap();
     let answer = incident.accept.accept(vec![unlike(1, VIDEO)]).await.remove(0).unwrap();
     assert!(answer.changed && !answer.liked);
     incident.server.settled().await;
@@ -163,7 +163,7 @@ async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
         assert_eq!(incident.cached_pair(user).await, Some(true), "it was accepted");
     }
     // The cause is gone, and user 3 changes their mind, before the operator comes.
-    incident.rig.sql("DROP TRIGGER poison").await;
+    incident.rig.deployment.cure().await.unwrap();
     let newer = incident.accept.accept(vec![unlike(3, VIDEO)]).await.remove(0).unwrap();
     let discarded = operator.discard(Selection::Ids(incident.ids()), who(), false).await.unwrap();
     assert_eq!((discarded.events.len(), incident.ledger("discarded").await), (3, 3));

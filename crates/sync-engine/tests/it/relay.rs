@@ -1,7 +1,7 @@
 //! Whatever the broker does to a batch, it arrives: by the rescuer, by a second attempt, or directly.
 
 use crate::rig::{PATIENCE, Rig, like, video};
-use test_support::{Proxy, eventually, expect_eq, shared};
+use test_support::{Links, eventually, expect_eq};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_full_queue_refuses_comes_later() {
@@ -38,7 +38,7 @@ async fn what_is_returned_because_the_queue_is_gone_is_published_again() {
     accept.accept_one(like(1, 1)).await.unwrap();
     let queue = rig.queue_gauge();
     eventually(PATIENCE, "a message", async || queue.ready().await == 1).await;
-    rig.wire().await.delete_queue(&rig.queue()).await.unwrap();
+    rig.wire().await.delete_queue(&rig.deployment.queue()).await.unwrap();
 
     // The relay's connection is open and finds no queue. Without a rescuer, only itself can declare it again.
     accept.accept_one(like(2, 1)).await.unwrap();
@@ -61,9 +61,9 @@ async fn what_is_returned_because_the_queue_is_gone_is_published_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_confirms_events_are_applied_directly_until_the_broker_is_back() {
     let mut rig = Rig::new().await;
-    let proxy = Proxy::start(shared::rabbitmq().await.unwrap().addr().unwrap()).await.unwrap();
+    let proxy = Links::to(&rig.deployment).await.unwrap().rabbitmq;
     let (direct, queue) = (rig.bus.clone(), rig.queue_gauge());
-    rig.bus.url = proxy.url_of(shared::rabbitmq().await.unwrap().url()).into();
+    rig.bus.url = proxy.url_of(rig.deployment.rabbitmq().url()).into();
     let server = rig.process().await;
     let accept = server.server();
     server.watch();

@@ -1,4 +1,4 @@
-//! One installation per test, processes of it in this one, and looks at its stores that go around them.
+//! One deployment per test, processes of it in this one, and looks at its stores that go around them.
 
 use cache_manager::RedisConfig;
 use domain::cache::{CacheRules, CachedCount, LikeCache};
@@ -17,44 +17,38 @@ use sync_engine::recover::recheck::Recheck;
 use sync_engine::recover::redeliver::Rescuer;
 use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath};
 use test_support::build::{event_of, intent, video_pair};
-use test_support::{
-    MariaDb, MariaDbOptions, Wire, eventually, execute_sql, expect_eq, fresh_database, shared, unique_name,
-};
+use test_support::{Deployment, DeploymentBuilder, Wire, eventually, expect_eq, unique_name};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How an installation is configured; what a test changes holds for the processes started afterwards.
+/// How a deployment is configured; what a test changes holds for the processes started afterwards.
 #[derive(Clone)]
 pub(crate) struct Rig {
     pub(crate) sync: SyncConfig,
     pub(crate) redis: RedisConfig,
     pub(crate) database: DatabaseConfig,
     pub(crate) bus: BusConfig,
-    database_url: String,
-    bus_url: String,
+    pub(crate) deployment: Deployment,
 }
 
 impl Rig {
     /// On the shared servers.
     pub(crate) async fn new() -> Self {
-        let (redis, mariadb, rabbitmq) = tokio::join!(shared::redis(), shared::mariadb(), shared::rabbitmq());
-        let (redis, mariadb, rabbitmq) = (redis.unwrap(), mariadb.unwrap(), rabbitmq.unwrap());
-        Self::on(redis.url(), mariadb.url(), rabbitmq.url()).await
+        Self::on(Deployment::build("engine")).await
     }
 
     /// With a database server of the test's own, which it may kill; one that is unreachable is noticed soon.
-    pub(crate) async fn with_own_database() -> (Self, MariaDb) {
-        let mariadb = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
-        let (redis, rabbitmq) = tokio::join!(shared::redis(), shared::rabbitmq());
-        let mut rig = Self::on(redis.unwrap().url(), mariadb.url(), rabbitmq.unwrap().url()).await;
+    pub(crate) async fn with_own_database() -> Self {
+        let mut rig = Self::on(Deployment::build("engine").own_mariadb()).await;
         rig.database.connect_timeout = Duration::from_millis(300);
-        (rig, mariadb)
+        rig
     }
 
-    pub(crate) async fn on(redis: &str, mariadb: &str, rabbitmq: &str) -> Self {
-        let database_url = fresh_database(mariadb).await.unwrap();
+    pub(crate) async fn on(deployment: DeploymentBuilder) -> Self {
+        let deployment = deployment.start().await.unwrap();
+        let (prefix, database_url) = (deployment.prefix(), deployment.database_url());
         Self {
             sync: SyncConfig {
                 shards: ShardCount::new(4).unwrap(),
@@ -70,11 +64,10 @@ impl Rig {
                 circuit: CircuitConfig { failures: 2, probe_interval: Duration::from_millis(40) },
                 ..SyncConfig::default()
             },
-            redis: RedisConfig { key_prefix: unique_name("engine"), ..at_redis(redis) },
-            database: DatabaseConfig { url: database_url.clone().into(), ..DatabaseConfig::default() },
-            bus: BusConfig { prefix: unique_name("engine"), ..at_broker(rabbitmq) },
-            database_url,
-            bus_url: rabbitmq.to_owned(),
+            redis: RedisConfig { key_prefix: prefix.to_owned(), ..at_redis(deployment.redis().url()) },
+            database: DatabaseConfig { url: database_url.to_owned().into(), ..DatabaseConfig::default() },
+            bus: BusConfig { prefix: prefix.to_owned(), ..at_broker(deployment.rabbitmq().url()) },
+            deployment,
         }
     }
 
@@ -109,7 +102,7 @@ impl Rig {
     pub(crate) fn process_with(&self, stores: Stores) -> Process {
         let applier = Applier::new(stores.clone(), self.sync.retry.into());
         Process {
-            rig: self.clone(),
+            rig: Arc::new(self.clone()),
             stores,
             applier,
             soft: CancellationToken::new(),
@@ -126,22 +119,9 @@ impl Rig {
         QueueGauge(tokio::sync::Mutex::new(self.publisher()))
     }
 
-    /// Address of the test's schema.
-    pub(crate) fn database_url(&self) -> &str {
-        &self.database_url
-    }
-
     /// Connected to the broker itself, whatever link the processes use.
     pub(crate) async fn wire(&self) -> Wire {
-        Wire::connect(&self.bus_url).await.unwrap()
-    }
-
-    pub(crate) fn queue(&self) -> String {
-        format!("{}.likes", self.bus.prefix)
-    }
-
-    pub(crate) fn exchange(&self) -> String {
-        format!("{}.events", self.bus.prefix)
+        self.deployment.wire().await.unwrap()
     }
 
     /// The next dead letter, which stays unacknowledged.
@@ -152,12 +132,11 @@ impl Rig {
 
     /// Runs statements in the test's schema, around the store.
     pub(crate) async fn sql(&self, statements: &str) -> String {
-        execute_sql(&self.database_url, statements).await.unwrap()
+        self.deployment.sql(statements).await.unwrap()
     }
 
     pub(crate) async fn number(&self, query: &str) -> i64 {
-        let answer = self.sql(query).await;
-        answer.trim().parse().unwrap_or_else(|_| panic!("{query} gave {answer:?}"))
+        self.deployment.number(query).await.unwrap()
     }
 
     /// Every row of both tables of likes, as text.
@@ -167,15 +146,6 @@ impl Rig {
              SELECT user_id, comment_id, deleted_at IS NULL, version FROM comment_likes ORDER BY 1, 2",
         )
         .await
-    }
-
-    /// Refuses every row of this video, as a constraint would.
-    pub(crate) async fn poison(&self, video: i64) {
-        self.sql(&format!(
-            "DELIMITER //\nCREATE TRIGGER poison BEFORE INSERT ON video_likes FOR EACH ROW \
-             IF NEW.video_id = {video} THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'poisoned video'; END IF//"
-        ))
-        .await;
     }
 
     /// Every row costs this long.
@@ -202,14 +172,7 @@ impl Rig {
 
     /// Removes what was declared: a shared broker outlives the test.
     pub(crate) async fn end(self) {
-        let mut wire = self.wire().await;
-        let prefix = &self.bus.prefix;
-        for queue in [format!("{prefix}.likes"), format!("{prefix}.likes.dead")] {
-            wire.delete_queue(&queue).await.unwrap();
-        }
-        for exchange in [format!("{prefix}.events"), format!("{prefix}.dead")] {
-            wire.delete_exchange(&exchange).await.unwrap();
-        }
+        self.deployment.delete_topology().await.unwrap();
     }
 }
 
@@ -241,9 +204,9 @@ impl QueueGauge {
     }
 }
 
-/// A process of the installation; dropping it is `kill -9`.
+/// A process of the deployment; dropping it is `kill -9`.
 pub(crate) struct Process {
-    rig: Rig,
+    rig: Arc<Rig>,
     pub(crate) stores: Stores,
     pub(crate) applier: Applier,
     pub(crate) soft: CancellationToken,

@@ -44,7 +44,7 @@ async fn every_message_of_a_real_trace_twice_and_shuffled() {
     Random(11).shuffle(&mut bodies);
     let mut wire = rig.wire().await;
     for body in &bodies {
-        wire.publish(&rig.exchange(), body).await.unwrap();
+        wire.publish(&rig.deployment.exchange(), body).await.unwrap();
     }
 
     process.consume();
