@@ -190,7 +190,7 @@ impl Verified {
 pub(crate) async fn verify(rig: &Rig, oplog: &Path) -> Result<Verified> {
     let mut command = Command::new(rig.bin_dir.join("syncctl"));
     command.args(["verify", "--json", "--redis-url", &rig.redis_url]).arg("--oplog").arg(oplog);
-    command.env("DATABASE_URL", &rig.database_url).stdin(Stdio::null()).kill_on_drop(true);
+    command.env("DATABASE_URL", rig.database_url()).stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(VERIFY_LIMIT, command.output()).await.context("syncctl verify hangs")??;
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(text.trim())

@@ -147,7 +147,7 @@ impl Peer {
     fn environment(self, rig: &Rig, sizes: &Sizes) -> Vec<(&'static str, String)> {
         let mut environment = vec![
             ("REDIS_URL", rig.redis_url.clone()),
-            ("DATABASE_URL", rig.database_url.clone()),
+            ("DATABASE_URL", rig.database_url().to_owned()),
             ("AMQP_URL", rig.amqp_url.clone()),
             // The broker is not emptied between runs.
             ("PEER_QUEUE", test_support::unique_name("celery")),

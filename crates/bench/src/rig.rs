@@ -1,4 +1,7 @@
 //! The stores that run, and our services on them: started anew, on empty stores, for every configuration.
+//!
+//! What is not in [`Deployment`] is what only a measurement needs: CPU time by process, journals counted every few
+//! milliseconds, and a broker that stands still.
 
 use crate::cpu::{self, Cpu};
 use crate::raw_sql::Sql;
@@ -10,9 +13,7 @@ use nix::unistd::Pid;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use test_support::{Binary, PortLease, execute_sql, fresh_database, lease_port, try_eventually};
-
-const START_LIMIT: Duration = Duration::from_secs(60);
+use test_support::{Deployment, Program, execute_sql};
 
 /// Between two looks at the journals.
 const POLL: Duration = Duration::from_millis(5);
@@ -25,6 +26,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("RATE_LIMITING__USER_ACTION__ENABLED", "false"),
     ("RATE_LIMITING__IP__ENABLED", "false"),
     ("RATE_LIMITING__GLOBAL__ENABLED", "false"),
+    // Redis is empty, and the measurements read its keys by their plain names.
+    ("REDIS__KEY_PREFIX", ""),
 ];
 
 /// Settings in addition to the defaults, keys without `INTERACTION__`.
@@ -46,24 +49,15 @@ pub(crate) struct Rig {
     pub(crate) redis_url: String,
     /// Of the server, without our schema.
     database_server: String,
-    /// Of the current installation.
-    pub(crate) database_url: String,
+    /// On a schema and a queue of its own; a new one for every start.
+    deployment: Deployment,
     pub(crate) redis: Redis,
     /// Process ids of redis, rabbitmq and mariadb.
     stores: [u32; 3],
     journals: Vec<String>,
-    server: Option<Service>,
-    consumers: Vec<Service>,
-    settings: Settings,
-    started: u32,
+    server: Option<Program>,
+    consumers: Vec<Program>,
     next_user: u64,
-}
-
-/// A server or consumer.
-struct Service {
-    process: Binary,
-    http: PortLease,
-    grpc: PortLease,
 }
 
 impl Rig {
@@ -83,20 +77,19 @@ impl Rig {
             let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
             text.trim().parse::<u32>().with_context(|| path.display().to_string())
         };
+        let (amqp_url, database_server) = (address("AMQP_URL")?, address("DATABASE_URL")?);
         Ok(Self {
+            deployment: deployed(&redis_url, &database_server, &amqp_url, &bin_dir).await?,
             bin_dir,
             redis: Redis::connect(&redis_addr, 0).await?,
             redis_addr,
             redis_url,
-            amqp_url: address("AMQP_URL")?,
-            database_server: address("DATABASE_URL")?,
-            database_url: String::new(),
+            amqp_url,
+            database_server,
             stores: [pid("redis")?, pid("rabbitmq")?, pid("mariadb")?],
             journals: ShardCount::default().all().map(|shard| format!("{{s{shard}}}:j")).collect(),
             server: None,
             consumers: Vec::new(),
-            settings: &[],
-            started: 0,
             next_user: 1,
         })
     }
@@ -104,9 +97,8 @@ impl Rig {
     /// Ends the services, empties the stores, and starts a server and that many consumers.
     pub(crate) async fn start(&mut self, settings: Settings, consumers: usize) -> Result<()> {
         self.empty().await?;
-        self.settings = settings;
-        let server = self.launch("interaction-server").await?;
-        self.server = Some(server);
+        self.deployment = self.deployment.clone().with_all(SETTINGS).with_all(settings);
+        self.server = Some(self.deployment.server().start_connected().await?);
         for _ in 0..consumers {
             self.add_consumer().await?;
         }
@@ -117,19 +109,16 @@ impl Rig {
     pub(crate) async fn empty(&mut self) -> Result<()> {
         self.stop();
         self.redis.flush_all().await?;
-        if let Some((_, schema)) = self.database_url.rsplit_once('/') {
+        if let Some((_, schema)) = self.database_url().rsplit_once('/') {
             execute_sql(&self.database_server, &format!("DROP DATABASE `{schema}`")).await?;
         }
-        // Queues are new by the prefix: their names start with the number of the start.
-        self.database_url = fresh_database(&self.database_server).await?;
-        self.started += 1;
+        self.deployment = deployed(&self.redis_url, &self.database_server, &self.amqp_url, &self.bin_dir).await?;
         Ok(())
     }
 
     /// One more consumer; returns when it is at work.
     pub(crate) async fn add_consumer(&mut self) -> Result<()> {
-        let consumer = self.launch("sync-consumer").await?;
-        self.consumers.push(consumer);
+        self.consumers.push(self.deployment.consumer().start_connected().await?);
         Ok(())
     }
 
@@ -138,7 +127,7 @@ impl Rig {
         if self.consumers.is_empty() {
             bail!("no consumer to kill");
         }
-        self.consumers.remove(0).process.kill9()?;
+        self.consumers.remove(0).kill9()?;
         self.add_consumer().await
     }
 
@@ -153,54 +142,27 @@ impl Rig {
         self.consumers.clear();
     }
 
-    async fn launch(&self, program: &str) -> Result<Service> {
-        let (http, grpc) = (lease_port()?, lease_port()?);
-        let own = [
-            ("REDIS__URL", self.redis_url.clone()),
-            ("DATABASE__URL", self.database_url.clone()),
-            ("RABBITMQ__URL", self.amqp_url.clone()),
-            ("RABBITMQ__PREFIX", format!("bench{}-{}", std::process::id(), self.started)),
-            ("SERVICE__GRPC_ADDR", grpc.addr()),
-            ("SERVICE__HTTP_ADDR", http.addr()),
-            ("SERVICE__CONSUMER_HTTP_ADDR", http.addr()),
-        ];
-        let mut builder = Binary::build(program).found_in(&self.bin_dir);
-        for (key, value) in SETTINGS.iter().chain(self.settings) {
-            builder = builder.env(format!("INTERACTION__{key}"), *value);
-        }
-        for (key, value) in own {
-            builder = builder.env(format!("INTERACTION__{key}"), value);
-        }
-        let service = Service { process: builder.start()?, http, grpc };
-        let addr = service.http.addr();
-        try_eventually(START_LIMIT, format!("{program} has its stores"), async || {
-            match test_support::http::get(&addr, "/health").await {
-                Ok((200, body)) if !body.contains("unreachable") => Ok(()),
-                Ok((status, body)) => Err(format!("{status} {body}")),
-                Err(error) => Err(format!("{error:#}")),
-            }
-        })
-        .await
-        .with_context(|| format!("log:\n{}", service.process.log()))?;
-        Ok(service)
+    /// Address of the schema of the current deployment.
+    pub(crate) fn database_url(&self) -> &str {
+        self.deployment.database_url()
     }
 
-    fn server(&self) -> Result<&Service> {
+    fn server(&self) -> Result<&Program> {
         self.server.as_ref().context("no server runs")
     }
 
     pub(crate) fn grpc_addr(&self) -> Result<String> {
-        Ok(self.server()?.grpc.addr())
+        Ok(self.server()?.grpc())
     }
 
     /// The server's metrics.
     pub(crate) async fn server_metrics(&self) -> Result<String> {
-        metrics(self.server()?).await
+        self.server()?.metrics().await
     }
 
     /// The first consumer's metrics.
     pub(crate) async fn consumer_metrics(&self) -> Result<String> {
-        metrics(self.consumers.first().context("no consumer runs")?).await
+        self.consumers.first().context("no consumer runs")?.metrics().await
     }
 
     /// First of five million users that no load has had.
@@ -212,7 +174,7 @@ impl Rig {
 
     /// A connection to the current schema.
     pub(crate) async fn sql(&self) -> Result<Sql> {
-        Sql::connect(&self.database_url).await
+        Sql::connect(self.database_url()).await
     }
 
     /// Accepted and not settled yet.
@@ -244,7 +206,7 @@ impl Rig {
 
     /// CPU seconds of everything so far.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
-        let service = |service: &Service| service.process.pid().map_or(Ok(0.0), cpu::of_process);
+        let service = |service: &Program| service.pid().map_or(Ok(0.0), cpu::of_process);
         let [redis, rabbitmq, mariadb] = self.stores;
         Ok(Cpu {
             redis: cpu::of_process(redis)?,
@@ -265,7 +227,7 @@ impl Rig {
     /// What the services wrote, for error messages.
     pub(crate) fn logs(&self) -> String {
         let services = self.server.iter().chain(&self.consumers);
-        let logs: Vec<String> = services.map(|service| service.process.log()).filter(|log| !log.is_empty()).collect();
+        let logs: Vec<String> = services.map(|service| service.log()).filter(|log| !log.is_empty()).collect();
         if logs.is_empty() {
             "the services wrote nothing".to_owned()
         } else {
@@ -274,9 +236,9 @@ impl Rig {
     }
 }
 
-async fn metrics(service: &Service) -> Result<String> {
-    let (status, text) = test_support::http::get(&service.http.addr(), "/metrics").await?;
-    if status == 200 { Ok(text) } else { bail!("/metrics: {status} {text}") }
+/// On a new schema, and queues with a new prefix.
+async fn deployed(redis: &str, mariadb: &str, rabbitmq: &str, bin_dir: &Path) -> Result<Deployment> {
+    Deployment::build("bench").at(redis, mariadb, rabbitmq).programs_in(bin_dir).start().await
 }
 
 /// A process that goes on when this is dropped.

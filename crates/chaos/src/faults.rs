@@ -41,9 +41,9 @@ async fn act(rig: &Rig, fault: Fault, lasts: Duration, counts_as_lost: bool) -> 
                 ("DONT_FAKE_MONOTONIC", "1".to_owned()),
                 ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
             ];
-            rig.node(node).replace(&rig.bin_dir, &env).await?;
+            rig.node(node).replace(&env).await?;
             sleep(lasts).await;
-            rig.node(node).replace(&rig.bin_dir, &[]).await
+            rig.node(node).replace(&[]).await
         }
         Fault::KillStore(store) => {
             rig.store(store).kill9()?;
@@ -85,8 +85,9 @@ async fn act(rig: &Rig, fault: Fault, lasts: Duration, counts_as_lost: bool) -> 
                 rig.earlier_faults_settled().await?;
             }
             // What a full queue refuses is in the journal alone, whoever it was that filled it.
-            let alone = counts_as_lost || broker::ready_messages(&rig.rabbitmq.addr()?, QUEUE).await? >= QUEUE_LIMIT;
-            let entries = redis::flush(&rig.redis.addr()?).await?;
+            let alone = counts_as_lost
+                || broker::ready_messages(&rig.deployment.rabbitmq().addr()?, QUEUE).await? >= QUEUE_LIMIT;
+            let entries = redis::flush(&rig.deployment.redis().addr()?).await?;
             if alone {
                 lock(&rig.flushed).extend(entries);
             }
@@ -96,7 +97,7 @@ async fn act(rig: &Rig, fault: Fault, lasts: Duration, counts_as_lost: bool) -> 
             // Nobody consumes for a while, so that there is something to lose.
             pause_consumers(rig)?;
             sleep(lasts).await;
-            let addr = rig.rabbitmq.addr()?;
+            let addr = rig.deployment.rabbitmq().addr()?;
             let result = match fault {
                 Fault::PurgeQueue => broker::purge_queue(&addr, QUEUE).await,
                 _ => broker::delete_queue(&addr, QUEUE).await,
@@ -104,7 +105,7 @@ async fn act(rig: &Rig, fault: Fault, lasts: Duration, counts_as_lost: bool) -> 
             resume_consumers(rig)?;
             result
         }
-        Fault::WipeBroker => rig.rabbitmq.wipe_and_restart().await,
+        Fault::WipeBroker => rig.deployment.rabbitmq().wipe_and_restart().await,
     }
 }
 

@@ -1,15 +1,16 @@
-//! The stack: private stores, and our own processes with a link of their own to each store.
+//! The deployment: private stores, and our own processes with a link of their own to each store.
+//!
+//! What is not in [`Deployment`] is what only chaos needs: processes that are replaced while others use them, and what is
+//! known of queues and journals between two rounds of faults.
 
 use crate::plan::{EACH, NodeId, Store};
 use crate::redis::{self, Ends, Entries};
 use anyhow::{Context, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use test_support::{
-    Binary, MariaDb, MariaDbOptions, PortLease, Proxy, RabbitMq, Redis, RedisOptions, Server, execute_sql,
-    fresh_database, lease_port, try_eventually,
-};
+use test_support::{Deployment, Links, Ports, Program, Proxy, RedisOptions, Server, try_eventually};
 
 pub(crate) const QUEUE: &str = "chaos.likes";
 
@@ -36,6 +37,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("EVENT_DRIVEN_SYNC__RETRY__CLAIM_LEASE", "3s"),
     ("EVENT_DRIVEN_SYNC__CIRCUIT__PROBE_INTERVAL", "100ms"),
     ("RATE_LIMITING__USER_ACTION__ENABLED", "false"),
+    ("REDIS__KEY_PREFIX", ""),
     ("RABBITMQ__PREFIX", "chaos"),
     ("RABBITMQ__QUEUE_MAX_LENGTH", "100"),
     ("RABBITMQ__CONFIRM_TIMEOUT", "2s"),
@@ -44,11 +46,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 pub(crate) struct Rig {
     pub(crate) nodes: Vec<Node>,
-    pub(crate) redis: Redis,
-    pub(crate) mariadb: MariaDb,
-    pub(crate) rabbitmq: RabbitMq,
-    pub(crate) database_url: String,
-    pub(crate) bin_dir: PathBuf,
+    pub(crate) deployment: Deployment,
     /// Library that lies about the time, if it is installed.
     pub(crate) faketime: Option<PathBuf>,
     /// When all queues were last known to be declared.
@@ -62,12 +60,11 @@ pub(crate) struct Rig {
 /// A server or consumer.
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    /// By the number of the store.
-    links: [Proxy; 3],
-    pub(crate) http: PortLease,
-    pub(crate) grpc: PortLease,
-    settings: Vec<(String, String)>,
-    process: Mutex<Arc<Binary>>,
+    links: Links,
+    ports: Ports,
+    /// As this node sees it: over its links.
+    deployment: Deployment,
+    process: Mutex<Arc<Program>>,
     /// Logs of processes that were replaced.
     old_logs: Mutex<String>,
 }
@@ -75,26 +72,19 @@ pub(crate) struct Node {
 impl Rig {
     /// Starts everything, and waits until every process has all of its stores.
     pub(crate) async fn start(bin_dir: &Path) -> Result<Self> {
-        let (redis, mariadb, rabbitmq) = tokio::join!(
-            Redis::start(RedisOptions::default()),
-            // Survives every kill of the process, and leaves the disk to others.
-            MariaDb::start_with(MariaDbOptions { durable: false }),
-            RabbitMq::start()
-        );
-        let (redis, mariadb, rabbitmq) = (redis?, mariadb?, rabbitmq?);
-        let database_url = fresh_database(mariadb.url()).await?;
-        let urls = [redis.url(), &database_url, rabbitmq.url()];
+        let own = Deployment::build("chaos")
+            .own_redis(RedisOptions::default())
+            .own_mariadb()
+            .own_rabbitmq()
+            .programs_in(bin_dir);
+        let deployment = own.start().await?.with_all(SETTINGS);
         let mut nodes = Vec::new();
         for id in NodeId::all() {
-            nodes.push(Node::start(id, bin_dir, urls).await.with_context(|| format!("start {id}"))?);
+            nodes.push(Node::start(id, &deployment).await.with_context(|| format!("start {id}"))?);
         }
         let rig = Self {
             nodes,
-            redis,
-            mariadb,
-            rabbitmq,
-            database_url,
-            bin_dir: bin_dir.to_owned(),
+            deployment,
             faketime: find_faketime(),
             declared: Mutex::new(Instant::now()),
             healed: Mutex::default(),
@@ -119,19 +109,24 @@ impl Rig {
 
     pub(crate) fn store(&self, store: Store) -> &Server {
         match store {
-            Store::Redis => &self.redis,
-            Store::MariaDb => &self.mariadb,
-            Store::RabbitMq => &self.rabbitmq,
+            Store::Redis => self.deployment.redis(),
+            Store::MariaDb => self.deployment.mariadb(),
+            Store::RabbitMq => self.deployment.rabbitmq(),
         }
     }
 
     pub(crate) fn link(&self, node: NodeId, store: Store) -> &Proxy {
-        &self.nodes[node.0].links[store as usize]
+        let links = &self.node(node).links;
+        match store {
+            Store::Redis => &links.redis,
+            Store::MariaDb => &links.mariadb,
+            Store::RabbitMq => &links.rabbitmq,
+        }
     }
 
     /// Addresses for the load.
     pub(crate) fn grpc_addrs(&self) -> String {
-        self.nodes[..EACH].iter().map(|node| node.grpc.addr()).collect::<Vec<_>>().join(",")
+        self.nodes[..EACH].iter().map(|node| node.ports.grpc()).collect::<Vec<_>>().join(",")
     }
 
     pub(crate) fn broker_declared(&self) {
@@ -140,7 +135,7 @@ impl Rig {
 
     /// A round is over: what is accepted from here on meets no fault of it.
     pub(crate) async fn healed(&self) -> Result<()> {
-        let addr = self.redis.addr()?;
+        let addr = self.deployment.redis().addr()?;
         let ends = try_eventually(SETTLE_LIMIT, "redis", async || {
             redis::ends(&addr).await.map_err(|error| format!("{error:#}"))
         })
@@ -152,7 +147,7 @@ impl Rig {
     /// Waits until the journals are rid of everything that was accepted before the last heal.
     pub(crate) async fn earlier_faults_settled(&self) -> Result<()> {
         let Some(ends) = lock(&self.healed).clone() else { return Ok(()) };
-        let addr = self.redis.addr()?;
+        let addr = self.deployment.redis().addr()?;
         try_eventually(SETTLE_LIMIT, "journals without entries of before the heal", async || {
             match redis::left_of(&addr, &ends).await {
                 Ok(0) => Ok(()),
@@ -167,52 +162,25 @@ impl Rig {
         let until = *lock(&self.declared) + BROKER_REST;
         tokio::time::sleep_until(until.into()).await;
     }
-
-    /// What a query prints, run in the installation's schema.
-    pub(crate) async fn sql(&self, query: &str) -> Result<String> {
-        execute_sql(&self.database_url, query).await
-    }
 }
 
 impl Node {
-    async fn start(id: NodeId, bin_dir: &Path, urls: [&str; 3]) -> Result<Self> {
-        let mut links = Vec::new();
-        for url in urls {
-            let authority = url.split('/').nth(2).context("no host")?;
-            let upstream = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-            links.push(Proxy::start(upstream).await?);
-        }
-        let links: [Proxy; 3] = links.try_into().ok().context("three links")?;
-        let (http, grpc) = (lease_port()?, lease_port()?);
-        let mut settings: Vec<(String, String)> =
-            SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        for (key, link, url) in [
-            ("REDIS__URL", &links[0], urls[0]),
-            ("DATABASE__URL", &links[1], urls[1]),
-            ("RABBITMQ__URL", &links[2], urls[2]),
-        ] {
-            settings.push((key.to_owned(), link.url_of(url)));
-        }
-        for (key, value) in [
-            ("SERVICE__GRPC_ADDR", grpc.addr()),
-            ("SERVICE__HTTP_ADDR", http.addr()),
-            ("SERVICE__CONSUMER_HTTP_ADDR", http.addr()),
-            ("SERVICE__INSTANCE", id.to_string()),
-        ] {
-            settings.push((key.to_owned(), value));
-        }
-        let process = Mutex::new(Arc::new(launch(id, bin_dir, &settings, &[])?));
-        Ok(Self { id, links, http, grpc, settings, process, old_logs: Mutex::default() })
+    async fn start(id: NodeId, deployment: &Deployment) -> Result<Self> {
+        let links = Links::to(deployment).await?;
+        let ports = Ports::lease()?;
+        let deployment = deployment.clone().through(&links).with("SERVICE__INSTANCE", id.to_string());
+        let process = Mutex::new(Arc::new(launch(id, &deployment, &ports, &[])?));
+        Ok(Self { id, links, ports, deployment, process, old_logs: Mutex::default() })
     }
 
-    pub(crate) fn process(&self) -> Arc<Binary> {
+    pub(crate) fn process(&self) -> Arc<Program> {
         Arc::clone(&lock(&self.process))
     }
 
     /// Ends the process in order and starts it anew with more in its environment.
-    pub(crate) async fn replace(&self, bin_dir: &Path, env: &[(&str, String)]) -> Result<()> {
+    pub(crate) async fn replace(&self, env: &[(&str, String)]) -> Result<()> {
         self.stop().await?;
-        let new = Arc::new(launch(self.id, bin_dir, &self.settings, env)?);
+        let new = Arc::new(launch(self.id, &self.deployment, &self.ports, env)?);
         let old = std::mem::replace(&mut *lock(&self.process), new);
         lock(&self.old_logs).push_str(&old.log());
         Ok(())
@@ -237,25 +205,18 @@ impl Node {
     /// Whether it has all of its stores, by its own word.
     pub(crate) async fn healthy(&self) -> Result<(), String> {
         let limit = Duration::from_secs(1);
-        match tokio::time::timeout(limit, test_support::http::get(&self.http.addr(), "/health")).await {
-            Ok(Ok((200, body))) if !body.contains("unreachable") => Ok(()),
-            Ok(Ok((status, body))) => Err(format!("{}: {status} {body}", self.id)),
-            Ok(Err(error)) => Err(format!("{}: {error:#}", self.id)),
+        match tokio::time::timeout(limit, self.process().health()).await {
+            Ok(Ok((200, health))) if !health.to_string().contains("unreachable") => Ok(()),
+            Ok(Ok((status, health))) => Err(format!("{}: {status} {health}", self.id)),
+            Ok(Err(error)) => Err(format!("{}: {error}", self.id)),
             Err(_) => Err(format!("{}: no answer", self.id)),
         }
     }
 }
 
-fn launch(id: NodeId, bin_dir: &Path, settings: &[(String, String)], env: &[(&str, String)]) -> Result<Binary> {
-    let program = if id.is_server() { "interaction-server" } else { "sync-consumer" };
-    let mut builder = Binary::build(program).found_in(bin_dir);
-    for (key, value) in settings {
-        builder = builder.env(format!("INTERACTION__{key}"), value);
-    }
-    for (key, value) in env {
-        builder = builder.env(*key, value);
-    }
-    builder.start()
+fn launch(id: NodeId, deployment: &Deployment, ports: &Ports, env: &[(&str, String)]) -> Result<Program> {
+    let program = if id.is_server() { deployment.server() } else { deployment.consumer() };
+    env.iter().fold(program.at(ports), |program, (key, value)| program.env(key, value)).start()
 }
 
 fn find_faketime() -> Option<PathBuf> {

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use test_support::Binary;
+use test_support::Load;
 use tokio::task::JoinSet;
 
 /// After it a round counts as not converged and the run goes on.
@@ -52,20 +52,16 @@ pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
     Ok(report)
 }
 
-fn start_load(rig: &Rig, options: &Cli, oplog: &Path) -> Result<Binary> {
+fn start_load(rig: &Rig, options: &Cli, oplog: &Path) -> Result<Load> {
     let (rate, seed) = (options.rate.to_string(), options.seed.to_string());
-    Binary::build("syncctl")
-        .found_in(&options.bin_dir)
-        .args(["load", "--generate", "--json", "--duration", "86400", "--rate", &rate, "--seed", &seed])
-        .args(["--users", "500", "--resources", "100", "--unlikes", "0.35", "--comments", "0.25"])
-        .args(["--concurrency", "64", "--timeout", "3", "--retry-for", "3600", "--idempotency-keys"])
-        .args(["--addr", &rig.grpc_addrs(), "--oplog"])
-        .arg(oplog)
-        .start()
+    let args = ["--duration", "86400", "--rate", &rate, "--seed", &seed, "--users", "500", "--resources", "100"];
+    let more = ["--unlikes", "0.35", "--comments", "0.25", "--concurrency", "64", "--timeout", "3"];
+    let keys = ["--retry-for", "3600", "--idempotency-keys"];
+    rig.deployment.load_to(&rig.grpc_addrs(), &[&args[..], &more, &keys].concat(), oplog.to_owned())
 }
 
 /// The first half of the time single faults, then several at once; the last round is waited for.
-async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Binary, report: &mut Report) -> Result<()> {
+async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, report: &mut Report) -> Result<()> {
     let mut plan = Plan::new(options.seed, &options.only, report.skew);
     let start = Instant::now();
     let length = Duration::from_secs(options.seconds);
@@ -106,18 +102,18 @@ async fn strike_all(rig: &Arc<Rig>, round: &[Step]) -> Result<()> {
 }
 
 /// Ends the load, waits for quiet, compares; then ends the processes, which must do so in order.
-async fn judge(rig: &Rig, load: &Binary, oplog: &Path, out: &Path, report: &mut Report) -> Result<()> {
+async fn judge(rig: &Rig, load: &Load, oplog: &Path, out: &Path, report: &mut Report) -> Result<()> {
     load.terminate()?;
     load.wait_exit(LOAD_END).await.context("the load does not end")?;
-    report.load = last_json(&load.log()).with_context(|| format!("load printed no result: {}", load.log()))?;
+    report.load = load.report()?;
 
     let lost_file = out.join("lost");
-    report.verify = verify(rig, oplog, &["--lost-file".as_ref(), lost_file.as_os_str()]).await?;
+    report.verify = verify(rig, oplog, "--lost-file", &lost_file).await?;
     let lost = std::fs::read_to_string(&lost_file).unwrap_or_default();
     let flushed = lock(&rig.flushed).clone();
     let ledger = "SELECT CONCAT_WS(',', user_id, IF(resource_type = 'video', 'v', 'c'), resource_id, version) \
                   FROM sync_events";
-    let ledger = if flushed.is_empty() { String::new() } else { rig.sql(ledger).await? };
+    let ledger = if flushed.is_empty() { String::new() } else { rig.deployment.sql(ledger).await? };
     let text = std::fs::read_to_string(oplog).with_context(|| format!("read {}", oplog.display()))?;
     let excused = account::excused(&text, &flushed, &ledger)?;
     report.excused = excused.len();
@@ -126,7 +122,7 @@ async fn judge(rig: &Rig, load: &Binary, oplog: &Path, out: &Path, report: &mut 
         let allow_file = out.join("excused");
         let lines: String = excused.iter().map(|pair| format!("{pair}\n")).collect();
         std::fs::write(&allow_file, lines).with_context(|| format!("write {}", allow_file.display()))?;
-        report.verify = verify(rig, oplog, &["--allow-loss".as_ref(), allow_file.as_os_str()]).await?;
+        report.verify = verify(rig, oplog, "--allow-loss", &allow_file).await?;
     }
 
     for node in &rig.nodes {
@@ -140,29 +136,18 @@ async fn judge(rig: &Rig, load: &Binary, oplog: &Path, out: &Path, report: &mut 
     Ok(())
 }
 
-async fn verify(rig: &Rig, oplog: &Path, more: &[&std::ffi::OsStr]) -> Result<Value> {
-    let process = Binary::build("syncctl")
-        .found_in(&rig.bin_dir)
-        .args(["verify", "--json", "--wait", "60", "--database-url", &rig.database_url, "--redis-url", rig.redis.url()])
-        .arg("--oplog")
-        .arg(oplog)
-        .args(more.iter().copied())
-        .start()?;
-    process.wait_exit(VERIFY_LIMIT).await.context("verify does not end")?;
-    last_json(&process.log()).with_context(|| format!("verify printed no result: {}", process.log()))
+async fn verify(rig: &Rig, oplog: &Path, option: &str, file: &Path) -> Result<Value> {
+    let file = file.to_str().context("a name that is not UTF-8")?;
+    Ok(rig.deployment.verify([oplog], &["--wait", "60", option, file], VERIFY_LIMIT).await?.report)
 }
 
-fn last_json(log: &str) -> Option<Value> {
-    log.lines().rev().find_map(|line| serde_json::from_str(line).ok())
-}
-
-fn keep_logs(rig: &Rig, load: &Binary, out: &Path) -> Result<()> {
+fn keep_logs(rig: &Rig, load: &Load, out: &Path) -> Result<()> {
     let nodes = rig.nodes.iter().map(|node| (node.id.to_string(), node.log()));
     let rest = [
         ("load".to_owned(), load.log()),
-        ("redis".to_owned(), rig.redis.log()),
-        ("mariadb".to_owned(), rig.mariadb.log()),
-        ("rabbitmq".to_owned(), rig.rabbitmq.log()),
+        ("redis".to_owned(), rig.deployment.redis().log()),
+        ("mariadb".to_owned(), rig.deployment.mariadb().log()),
+        ("rabbitmq".to_owned(), rig.deployment.rabbitmq().log()),
     ];
     for (name, log) in nodes.chain(rest) {
         let path = out.join(format!("{name}.log"));

@@ -51,7 +51,7 @@ async fn look(rig: &Rig, ends: &mut Option<Ends>) -> Result<(), String> {
         node.healthy().await?;
     }
     let text = |error: anyhow::Error| format!("{error:#}");
-    let addr = rig.redis.addr().map_err(text)?;
+    let addr = rig.deployment.redis().addr().map_err(text)?;
     // With load going on the journals are never empty.
     let ends = match ends {
         Some(ends) => ends,
@@ -62,7 +62,7 @@ async fn look(rig: &Rig, ends: &mut Option<Ends>) -> Result<(), String> {
         return Err(format!("{left} journal entries of before the heal"));
     }
     let unfinished = "SELECT COUNT(*) FROM sync_events WHERE status IN ('pending', 'processing', 'failed')";
-    match rig.sql(unfinished).await.map_err(text)?.trim() {
+    match rig.deployment.sql(unfinished).await.map_err(text)?.trim() {
         "0" => Ok(()),
         number => Err(format!("{number} unfinished events in the ledger")),
     }
@@ -75,7 +75,11 @@ pub(crate) type Memory = Mutex<BTreeMap<String, u64>>;
 pub(crate) async fn memory(rig: &Rig, peaks: &Memory) {
     loop {
         let nodes = rig.nodes.iter().map(|node| (node.id.to_string(), node.process().pid()));
-        let stores = [("redis", rig.redis.pid()), ("mariadb", rig.mariadb.pid()), ("rabbitmq", rig.rabbitmq.pid())];
+        let stores = [
+            ("redis", rig.deployment.redis().pid()),
+            ("mariadb", rig.deployment.mariadb().pid()),
+            ("rabbitmq", rig.deployment.rabbitmq().pid()),
+        ];
         for (name, pid) in nodes.chain(stores.map(|(name, pid)| (name.to_owned(), pid))) {
             if let Some(mib) = pid.and_then(peak_mib) {
                 let mut peaks = lock(peaks);

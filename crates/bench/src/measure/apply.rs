@@ -26,7 +26,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
             figures.note(drained(workers), "1/s", events / seconds);
             // At rest the ledger holds exactly these.
             let likes = rig.sql().await?.likes().await?;
-            let took = raw_sql::write(&rig.database_url, &likes, BATCH, workers).await?;
+            let took = raw_sql::write(rig.database_url(), &likes, BATCH, workers).await?;
             figures.note(written(workers), "1/s", likes.len() as f64 / took.seconds);
         }
     }

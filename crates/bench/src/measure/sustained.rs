@@ -60,7 +60,7 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         let rabbitmq = (rig.cpu()? - before).rabbitmq * 1e6 / f64::from(messages * MESSAGE);
 
         let before = rig.cpu()?;
-        let took = raw_sql::write(&rig.database_url, rows, BATCH, 1).await?;
+        let took = raw_sql::write(rig.database_url(), rows, BATCH, 1).await?;
         let mariadb = (rig.cpu()? - before).mariadb * 1e6 / rows.len() as f64;
         // Somebody must send the statements.
         let consumer = took.own_cpu * 1e6 / rows.len() as f64;
