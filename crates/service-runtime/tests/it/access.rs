@@ -1,14 +1,14 @@
 //! Ops HTTP with tokens, and what it refuses.
 
+use crate::guarded::Guarded;
 use axum::routing::{get, post};
 use axum::{Extension, Router};
 use service_runtime::AccessConfig;
 use service_runtime::listen::access::Caller;
 use service_runtime::listen::ops::{MAX_BODY_LEN, MAX_HEAD_LEN, MAX_HEADERS};
-use service_runtime::{ConfigError, Context, Gate, ServiceConfig};
+use service_runtime::{ConfigError, Gate, ServiceConfig};
 use std::path::Path;
 use std::time::Duration;
-use tempfile::TempDir;
 use test_support::http::{self, Answer};
 use test_support::{eventually, try_eventually};
 use tokio::io::AsyncReadExt;
@@ -25,41 +25,28 @@ service    write   token-that-writes-1
 alice      operate token-that-operates-1   # until she leaves
 ";
 
-struct House {
-    context: Context,
-    addr: String,
-    dir: TempDir,
+fn routes() -> Router {
+    Router::new()
+        .route("/", get(async || "a page"))
+        .route("/assets/page.js", get(async || "a script"))
+        .route("/things", get(async |Extension(caller): Extension<Caller>| caller.name.to_string()))
+        .route(
+            "/change",
+            post(async |Extension(caller): Extension<Caller>, body: String| format!("{} {body}", caller.name)),
+        )
 }
 
-impl House {
+impl Guarded {
     async fn with_tokens() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tokens_file = dir.path().join("tokens");
         std::fs::write(&tokens_file, TOKENS).unwrap();
         let access = AccessConfig { tokens_file: Some(tokens_file), insecure: false };
-        Self::start(dir, &ServiceConfig { access, ..ServiceConfig::default() }).await
+        Self::start(dir, &ServiceConfig { access, ..ServiceConfig::default() }, routes()).await
     }
 
-    async fn open() -> Self {
-        Self::start(tempfile::tempdir().unwrap(), &ServiceConfig::default()).await
-    }
-
-    async fn start(dir: TempDir, config: &ServiceConfig) -> Self {
-        let mut context = Context::new("test", "1", "host-1");
-        context.gate = Gate::open(config).unwrap();
-        context.gate.watch();
-        let routes = Router::new()
-            .route("/", get(async || "a page"))
-            .route("/assets/page.js", get(async || "a script"))
-            .route("/things", get(async |Extension(caller): Extension<Caller>| caller.name.to_string()))
-            .route(
-                "/change",
-                post(async |Extension(caller): Extension<Caller>, body: String| format!("{} {body}", caller.name)),
-            );
-        let listener = context.gate.listen("service.http_addr", ([127, 0, 0, 1], 0).into()).await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        context.serve_ops(listener, routes);
-        Self { context, addr, dir }
+    async fn open(config: &ServiceConfig) -> Self {
+        Self::start(tempfile::tempdir().unwrap(), config, routes()).await
     }
 
     async fn send(&self, line: &str, headers: &[&str]) -> Answer {
@@ -77,15 +64,9 @@ impl House {
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        self.context.soft.cancel();
-    }
-}
-
 #[tokio::test]
 async fn each_route_has_its_role() {
-    let house = House::with_tokens().await;
+    let ops = Guarded::with_tokens().await;
     for (line, nobody, read, write, operate) in [
         ("GET /", 200, 200, 200, 200),
         ("GET /assets/page.js", 200, 200, 200, 200),
@@ -102,16 +83,16 @@ async fn each_route_has_its_role() {
     ] {
         for (token, expected) in [(None, nobody), (Some(READ), read), (Some(WRITE), write), (Some(OPERATE), operate)] {
             let headers: Vec<_> = token.into_iter().chain([JSON]).collect();
-            assert_eq!(house.status(line, &headers).await, expected, "{line} with {token:?}");
+            assert_eq!(ops.status(line, &headers).await, expected, "{line} with {token:?}");
         }
     }
-    assert_eq!(house.send("GET /things", &[READ]).await.body, "prometheus");
-    assert_eq!(http::send(&house.addr, "POST /change", &[OPERATE, JSON], "{}").await.unwrap().body, "alice {}");
+    assert_eq!(ops.send("GET /things", &[READ]).await.body, "prometheus");
+    assert_eq!(http::send(&ops.addr, "POST /change", &[OPERATE, JSON], "{}").await.unwrap().body, "alice {}");
 }
 
 #[tokio::test]
 async fn what_is_not_one_valid_token_is_401_and_says_so() {
-    let house = House::with_tokens().await;
+    let ops = Guarded::with_tokens().await;
     for headers in [
         &["Authorization: Bearer token-that-nobody-has"][..],
         &["Authorization: Bearer token-that-operates-"],
@@ -124,23 +105,23 @@ async fn what_is_not_one_valid_token_is_401_and_says_so() {
         &["Cookie: token=token-that-operates-1"],
         &["X-Token: token-that-operates-1"],
     ] {
-        let answer = house.send("GET /things", headers).await;
+        let answer = ops.send("GET /things", headers).await;
         assert_eq!(answer.status, 401, "{headers:?}");
         assert!(answer.head.to_lowercase().contains("\r\nwww-authenticate: bearer"), "{}", answer.head);
         assert!(answer.body.starts_with("{\"error\"") && !answer.body.contains("token-that"), "{}", answer.body);
     }
     for query in ["token", "access_token", "authorization", "bearer"] {
         let line = format!("GET /things?{query}=token-that-operates-1");
-        assert_eq!(house.status(&line, &[]).await, 401, "{line}");
+        assert_eq!(ops.status(&line, &[]).await, 401, "{line}");
     }
-    let low = house.send("POST /change", &[READ, JSON]).await;
+    let low = ops.send("POST /change", &[READ, JSON]).await;
     assert!(low.body.contains("needs role operate, the token has read"), "{}", low.body);
 }
 
 #[tokio::test]
 async fn other_sites_change_nothing_and_read_nothing() {
-    let house = House::with_tokens().await;
-    let own = format!("Origin: http://{}", house.addr);
+    let ops = Guarded::with_tokens().await;
+    let own = format!("Origin: http://{}", ops.addr);
     for (headers, expected) in [
         (&[JSON][..], 200),
         (&[JSON, own.as_str()], 200),
@@ -155,11 +136,11 @@ async fn other_sites_change_nothing_and_read_nothing() {
         (&[JSON, "Sec-Fetch-Site: cross-site"], 403),
     ] {
         let headers: Vec<_> = headers.iter().copied().chain([OPERATE]).collect();
-        assert_eq!(house.status("POST /change", &headers).await, expected, "{headers:?}");
+        assert_eq!(ops.status("POST /change", &headers).await, expected, "{headers:?}");
     }
     for line in ["GET /things", "POST /change", "OPTIONS /change", "GET /"] {
         let preflight = ["Origin: http://evil.example", "Access-Control-Request-Method: POST", OPERATE, JSON];
-        let head = house.send(line, &preflight).await.head.to_lowercase();
+        let head = ops.send(line, &preflight).await.head.to_lowercase();
         assert!(!head.contains("access-control-"), "{head}");
         for header in ["x-frame-options: deny", "x-content-type-options: nosniff"] {
             assert!(head.contains(header), "{header} in {head}");
@@ -169,41 +150,40 @@ async fn other_sites_change_nothing_and_read_nothing() {
 
 #[tokio::test]
 async fn without_tokens_names_that_may_be_rebound_are_refused() {
-    let house = House::open().await;
-    assert_eq!(house.send("GET /things", &[]).await.body, "anyone");
-    assert_eq!(house.status("GET /things", &["Host: localhost:8893"]).await, 200);
+    let ops = Guarded::open(&ServiceConfig::default()).await;
+    assert_eq!(ops.send("GET /things", &[]).await.body, "anyone");
+    assert_eq!(ops.status("GET /things", &["Host: localhost:8893"]).await, 200);
     let rebound = ["Host: evil.example", "Origin: http://evil.example", JSON];
-    assert_eq!(house.status("GET /things", &rebound).await, 403);
-    assert_eq!(house.status("POST /change", &rebound).await, 403);
-    assert_eq!(house.status("POST /change", &[JSON]).await, 200);
+    assert_eq!(ops.status("GET /things", &rebound).await, 403);
+    assert_eq!(ops.status("POST /change", &rebound).await, 403);
+    assert_eq!(ops.status("POST /change", &[JSON]).await, 200);
     // Probes may use any name.
-    assert_eq!(house.status("GET /health", &["Host: server.example"]).await, 200);
-    let house = House::with_tokens().await;
-    assert_eq!(house.status("GET /things", &["Host: server.example", READ]).await, 200);
+    assert_eq!(ops.status("GET /health", &["Host: server.example"]).await, 200);
+    let ops = Guarded::with_tokens().await;
+    assert_eq!(ops.status("GET /things", &["Host: server.example", READ]).await, 200);
 }
 
 #[tokio::test]
 async fn heads_and_bodies_are_bounded() {
-    let house = House::open().await;
+    let ops = Guarded::open(&ServiceConfig::default()).await;
     let long = format!("X-Long: {}", "x".repeat(MAX_HEAD_LEN));
-    assert_eq!(house.status("GET /things", &[&long]).await, 431);
+    assert_eq!(ops.status("GET /things", &[&long]).await, 431);
     let long = format!("GET /things?{}", "x".repeat(MAX_HEAD_LEN));
-    assert!(matches!(house.status(&long, &[]).await, 414 | 431));
-    assert_eq!(house.status("GET /things", &["X-Short: x"; MAX_HEADERS]).await, 431);
-    assert_eq!(house.status("GET /things", &["X-Short: x"; MAX_HEADERS - 10]).await, 200);
+    assert!(matches!(ops.status(&long, &[]).await, 414 | 431));
+    assert_eq!(ops.status("GET /things", &["X-Short: x"; MAX_HEADERS]).await, 431);
+    assert_eq!(ops.status("GET /things", &["X-Short: x"; MAX_HEADERS - 10]).await, 200);
     let body = "x".repeat(MAX_BODY_LEN + 1);
-    assert_eq!(http::send(&house.addr, "POST /change", &[JSON], &body).await.unwrap().status, 413);
-    assert_eq!(house.status("GET /things", &[]).await, 200);
+    assert_eq!(http::send(&ops.addr, "POST /change", &[JSON], &body).await.unwrap().status, 413);
+    assert_eq!(ops.status("GET /things", &[]).await, 200);
 }
 
 #[tokio::test]
 async fn connections_are_bounded() {
     let config = ServiceConfig { max_connections: 2, ..ServiceConfig::default() };
-    let house = House::start(tempfile::tempdir().unwrap(), &config).await;
-    let (first, _second) =
-        (TcpStream::connect(&house.addr).await.unwrap(), TcpStream::connect(&house.addr).await.unwrap());
+    let ops = Guarded::open(&config).await;
+    let (first, _second) = (TcpStream::connect(&ops.addr).await.unwrap(), TcpStream::connect(&ops.addr).await.unwrap());
     eventually(PATIENCE, "a refusal", async || {
-        let mut third = TcpStream::connect(&house.addr).await.map_err(|error| error.to_string())?;
+        let mut third = TcpStream::connect(&ops.addr).await.map_err(|error| error.to_string())?;
         match tokio::time::timeout(Duration::from_millis(200), third.read(&mut [0; 1])).await {
             Ok(Ok(0) | Err(_)) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -211,21 +191,21 @@ async fn connections_are_bounded() {
     })
     .await;
     drop(first);
-    eventually(PATIENCE, "a free place", async || http::get(&house.addr, "/things").await.map(drop)).await;
+    eventually(PATIENCE, "a free place", async || http::get(&ops.addr, "/things").await.map(drop)).await;
 }
 
 #[tokio::test]
 async fn tokens_change_without_a_restart() {
-    let house = House::with_tokens().await;
+    let ops = Guarded::with_tokens().await;
     let next = "Authorization: Bearer token-of-tomorrow-1";
-    house.write_tokens("prometheus read token-that-reads-1\nalice operate token-of-tomorrow-1\n");
+    ops.write_tokens("prometheus read token-that-reads-1\nalice operate token-of-tomorrow-1\n");
     let status = async |header: &str, expected: u16| {
-        let found = house.status("GET /things", &[header]).await;
+        let found = ops.status("GET /things", &[header]).await;
         if found == expected { Ok(()) } else { Err(found) }
     };
     eventually(PATIENCE, "the new token", async || status(next, 200).await).await;
-    assert_eq!(house.status("GET /things", &[OPERATE]).await, 401);
-    assert_eq!(house.status("GET /things", &[READ]).await, 200);
+    assert_eq!(ops.status("GET /things", &[OPERATE]).await, 401);
+    assert_eq!(ops.status("GET /things", &[READ]).await, 200);
     // A file that makes no sense changes nothing; the one after it does.
     for broken in [
         "alice operate\n",
@@ -233,16 +213,16 @@ async fn tokens_change_without_a_restart() {
         "alice god token-of-tomorrow-1\n",
         "a read \u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\n",
     ] {
-        house.write_tokens(broken);
+        ops.write_tokens(broken);
         let gone = try_eventually(Duration::from_millis(2_500), "a refusal", async || status(next, 401).await);
         assert!(gone.await.is_err(), "{broken:?} was taken");
     }
-    std::fs::remove_file(house.dir.path().join("tokens")).unwrap();
+    std::fs::remove_file(ops.dir.path().join("tokens")).unwrap();
     let gone = try_eventually(Duration::from_millis(2_500), "a refusal", async || status(next, 401).await);
     assert!(gone.await.is_err(), "a missing file was taken");
-    house.write_tokens(TOKENS);
+    ops.write_tokens(TOKENS);
     eventually(PATIENCE, "the old tokens", async || status(OPERATE, 200).await).await;
-    assert_eq!(house.status("GET /things", &[next]).await, 401);
+    assert_eq!(ops.status("GET /things", &[next]).await, 401);
 }
 
 #[tokio::test]
@@ -263,8 +243,8 @@ async fn only_this_machine_without_tokens() {
     let insecure = AccessConfig { tokens_file: None, insecure: true };
     let insecure = Gate::open(&ServiceConfig { access: insecure, ..ServiceConfig::default() }).unwrap();
     insecure.listen("service.http_addr", any).await.unwrap();
-    let house = House::with_tokens().await;
-    house.context.gate.listen("service.http_addr", any).await.unwrap();
+    let ops = Guarded::with_tokens().await;
+    ops.context.gate.listen("service.http_addr", any).await.unwrap();
 }
 
 #[test]

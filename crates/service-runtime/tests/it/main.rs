@@ -4,6 +4,7 @@
 
 mod access;
 mod configuration;
+mod guarded;
 mod ops;
 mod shutdown;
 mod tls;

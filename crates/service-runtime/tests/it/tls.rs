@@ -1,8 +1,9 @@
 //! Ops HTTP with TLS, with and without certificates of clients. gRPC's listener is the same.
 
+use crate::guarded::Guarded;
 use axum::Router;
 use axum::routing::get;
-use service_runtime::{Context, Gate, ServiceConfig, TlsConfig};
+use service_runtime::{Gate, ServiceConfig, TlsConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,22 +17,13 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct House {
-    context: Context,
-    addr: String,
+/// With this certificate; with an authority of clients, to those that it knows.
+async fn started(server: &Credential, client_ca: Option<PathBuf>) -> Guarded {
+    let routes = Router::new().route("/things", get(async || "things"));
+    Guarded::start(tempfile::tempdir().unwrap(), &config(server, client_ca), routes).await
 }
 
-impl House {
-    async fn start(server: &Credential, client_ca: Option<PathBuf>) -> Self {
-        let mut context = Context::new("test", "1", "host-1");
-        context.gate = Gate::open(&config(server, client_ca)).unwrap();
-        context.gate.watch();
-        let listener = context.gate.listen("service.http_addr", ([127, 0, 0, 1], 0).into()).await.unwrap();
-        let addr = listener.local_addr().unwrap().to_string();
-        context.serve_ops(listener, Router::new().route("/things", get(async || "things")));
-        Self { context, addr }
-    }
-
+impl Guarded {
     async fn get(&self, ca: &Path, client: Option<&Credential>) -> anyhow::Result<Answer> {
         self.get_by(&[b"http/1.1"], ca, client).await
     }
@@ -56,12 +48,6 @@ impl House {
     }
 }
 
-impl Drop for House {
-    fn drop(&mut self) {
-        self.context.soft.cancel();
-    }
-}
-
 fn config(server: &Credential, client_ca_file: Option<PathBuf>) -> ServiceConfig {
     let tls = TlsConfig { cert_file: Some(server.cert.clone()), key_file: Some(server.key.clone()), client_ca_file };
     ServiceConfig { tls, ..ServiceConfig::default() }
@@ -70,64 +56,64 @@ fn config(server: &Credential, client_ca_file: Option<PathBuf>) -> ServiceConfig
 #[tokio::test]
 async fn whoever_knows_the_authority_may_come() {
     let ca = Authority::new("ours").unwrap();
-    let house = House::start(&ca.issue("server").unwrap(), None).await;
-    assert_eq!(house.get(&ca.ca(), None).await.unwrap().body, "things");
+    let ops = started(&ca.issue("server").unwrap(), None).await;
+    assert_eq!(ops.get(&ca.ca(), None).await.unwrap().body, "things");
     // Who offers more speaks HTTP/1.1 here; who offers only HTTP/2 does not get that far.
-    assert_eq!(house.get_by(&[b"h2", b"http/1.1"], &ca.ca(), None).await.unwrap().status, 200);
-    assert!(house.get_by(&[b"h2"], &ca.ca(), None).await.is_err());
+    assert_eq!(ops.get_by(&[b"h2", b"http/1.1"], &ca.ca(), None).await.unwrap().status, 200);
+    assert!(ops.get_by(&[b"h2"], &ca.ca(), None).await.is_err());
     let other = Authority::new("theirs").unwrap();
-    assert!(house.get(&other.ca(), None).await.is_err());
-    assert!(http::get(&house.addr, "/things").await.is_err(), "served without TLS");
-    assert_eq!(house.get(&ca.ca(), None).await.unwrap().status, 200);
+    assert!(ops.get(&other.ca(), None).await.is_err());
+    assert!(http::get(&ops.addr, "/things").await.is_err(), "served without TLS");
+    assert_eq!(ops.get(&ca.ca(), None).await.unwrap().status, 200);
 }
 
 #[tokio::test]
 async fn an_expired_server_is_not_believed() {
     let ca = Authority::new("ours").unwrap();
-    let house = House::start(&ca.issue_expired("server").unwrap(), None).await;
-    assert!(house.get(&ca.ca(), None).await.is_err());
+    let ops = started(&ca.issue_expired("server").unwrap(), None).await;
+    assert!(ops.get(&ca.ca(), None).await.is_err());
 }
 
 #[tokio::test]
 async fn with_an_authority_of_clients_each_needs_its_certificate() {
     let (ca, other) = (Authority::new("ours").unwrap(), Authority::new("theirs").unwrap());
-    let house = House::start(&ca.issue("server").unwrap(), Some(ca.ca())).await;
+    let ops = started(&ca.issue("server").unwrap(), Some(ca.ca())).await;
     let good = ca.issue("client").unwrap();
-    assert_eq!(house.get(&ca.ca(), Some(&good)).await.unwrap().body, "things");
-    assert!(house.get(&ca.ca(), None).await.is_err(), "served without a certificate");
+    assert_eq!(ops.get(&ca.ca(), Some(&good)).await.unwrap().body, "things");
+    assert!(ops.get(&ca.ca(), None).await.is_err(), "served without a certificate");
     let foreign = other.issue("client").unwrap();
-    assert!(house.get(&ca.ca(), Some(&foreign)).await.is_err(), "served with a foreign certificate");
+    assert!(ops.get(&ca.ca(), Some(&foreign)).await.is_err(), "served with a foreign certificate");
     let old = ca.issue_expired("old-client").unwrap();
-    assert!(house.get(&ca.ca(), Some(&old)).await.is_err(), "served with an expired certificate");
-    assert_eq!(house.get(&ca.ca(), Some(&good)).await.unwrap().status, 200);
+    assert!(ops.get(&ca.ca(), Some(&old)).await.is_err(), "served with an expired certificate");
+    assert_eq!(ops.get(&ca.ca(), Some(&good)).await.unwrap().status, 200);
 }
 
 #[tokio::test]
 async fn who_never_finishes_the_handshake_holds_nobody_up() {
     let ca = Authority::new("ours").unwrap();
-    let house = House::start(&ca.issue("server").unwrap(), None).await;
+    let ops = started(&ca.issue("server").unwrap(), None).await;
     let mut silent = Vec::new();
     for _ in 0..50 {
-        silent.push(TcpStream::connect(&house.addr).await.unwrap());
+        silent.push(TcpStream::connect(&ops.addr).await.unwrap());
     }
-    assert_eq!(house.get(&ca.ca(), None).await.unwrap().status, 200);
+    assert_eq!(ops.get(&ca.ca(), None).await.unwrap().status, 200);
 }
 
 #[tokio::test]
 async fn certificates_change_without_a_restart() {
     let (ca, next) = (Authority::new("ours").unwrap(), Authority::new("tomorrows").unwrap());
     let server = ca.issue("server").unwrap();
-    let house = House::start(&server, None).await;
-    assert!(house.get(&ca.ca(), None).await.is_ok());
+    let ops = started(&server, None).await;
+    assert!(ops.get(&ca.ca(), None).await.is_ok());
     // The certificate without its key is nothing yet.
     let new = next.issue("server").unwrap();
     std::fs::copy(&new.cert, &server.cert).unwrap();
-    let early = try_eventually(Duration::from_millis(2_500), "the new one", async || house.get(&next.ca(), None).await);
+    let early = try_eventually(Duration::from_millis(2_500), "the new one", async || ops.get(&next.ca(), None).await);
     assert!(early.await.is_err());
-    assert!(house.get(&ca.ca(), None).await.is_ok());
+    assert!(ops.get(&ca.ca(), None).await.is_ok());
     std::fs::copy(&new.key, &server.key).unwrap();
-    eventually(PATIENCE, "the new certificate", async || house.get(&next.ca(), None).await.map(drop)).await;
-    assert!(house.get(&ca.ca(), None).await.is_err());
+    eventually(PATIENCE, "the new certificate", async || ops.get(&next.ca(), None).await.map(drop)).await;
+    assert!(ops.get(&ca.ca(), None).await.is_err());
 }
 
 #[test]
