@@ -35,6 +35,7 @@ pub use listen::gate::Gate;
 pub use listen::incoming::{Connection, HANDSHAKE_TIMEOUT};
 pub use listen::request_id::{REQUEST_ID, RequestIdLayer, RequestIdService};
 pub use listen::tls::Protocol;
+pub use observe::alerts::{AlertRule, History, Judged, Series};
 pub use observe::health::{Criticality, HealthRegistry, Part, PartReport, PartState, Report, Status};
 pub use observe::otlp::{Otlp, SpanKind, SpanRecord};
 pub use observe::telemetry::{Metrics, init_logging};

@@ -3,6 +3,7 @@
 //! Each section is defined by the crate that it configures; here they are put together, checked against each other,
 //! and turned into what the binaries share ([`Settings::stores`]).
 
+mod alerts;
 mod sections;
 mod traces;
 
@@ -12,7 +13,7 @@ use domain::cache::{CacheRules, UserLimit};
 use embedded_cache::EmbeddedConfig;
 use event_bus::BusConfig;
 use event_store::{DatabaseConfig, EventStore};
-use service_runtime::{ConfigError, Configured, MonitoringConfig, ServiceConfig};
+use service_runtime::{AlertRule, ConfigError, Configured, MonitoringConfig, ServiceConfig};
 use std::sync::Arc;
 use sync_engine::{Stores, SyncConfig};
 
@@ -73,6 +74,10 @@ impl Configured for Settings {
 
     fn monitoring(&self) -> &MonitoringConfig {
         &self.monitoring
+    }
+
+    fn alert_rules(&self) -> &'static [AlertRule] {
+        alerts::RULES
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

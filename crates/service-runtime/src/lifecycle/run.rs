@@ -4,7 +4,7 @@ use crate::config::{ConfigError, MonitoringConfig, ServiceConfig, load};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::failpoints;
 use crate::listen::gate::Gate;
-use crate::observe::alerts;
+use crate::observe::alerts::{self, AlertRule};
 use crate::observe::otlp::Otlp;
 use crate::observe::telemetry::Metrics;
 use crate::observe::telemetry::init_logging;
@@ -28,6 +28,10 @@ pub trait Configured: DeserializeOwned + Send + 'static {
     fn service(&self) -> &ServiceConfig;
     /// Section `monitoring`.
     fn monitoring(&self) -> &MonitoringConfig;
+    /// What the process raises about itself in `/health`, by the metrics of the crates that it is made of.
+    fn alert_rules(&self) -> &'static [AlertRule] {
+        &[]
+    }
     /// Checks across keys, which deserializing cannot make.
     fn validate(&self) -> Result<(), ConfigError> {
         Ok(())
@@ -152,6 +156,7 @@ where
     let instance = section.instance.clone().unwrap_or_else(default_instance);
     let mut context = Context::new(options.service, options.version, instance);
     let tracing = config.monitoring().tracing.clone();
+    let alert_rules = config.alert_rules();
     context.gate = gate;
     context.metrics = config.monitoring().metrics.then(Metrics::install).transpose()?;
 
@@ -166,7 +171,7 @@ where
         context.gate.watch();
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
-            tokio::spawn(alerts::judge(metrics, context.health.clone()));
+            tokio::spawn(alerts::watch(metrics, context.health.clone(), alert_rules));
         }
         tracing::info!(instance = &*context.instance, "{} {} starts", context.service, context.version);
         let ended = supervise(&context, service(context.clone(), config)).await;

@@ -1,0 +1,185 @@
+//! The alerts of `deploy/prometheus/alerts.yml` that a process can raise about itself: over the same windows and with the
+//! same limits, but from its own metrics alone and without the time an alert waits.
+//!
+//! They are here because the engine and the checker, whose metrics they read, do not know the runtime that judges them.
+//! An hour of these series takes less than 200 kB.
+
+use service_runtime::{AlertRule, History, Judged, Series};
+use std::time::Duration;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Share of likes answered with an error that is the system's, and the fewest calls that say something.
+const ERROR_RATE: f64 = 0.05;
+const FEWEST_CALLS: f64 = 20.0;
+/// Seconds until the answer to a like.
+const LIKE_P99: f64 = 1.0;
+/// Seconds from like to commit.
+const COMMIT_LAG_P99: f64 = 5.0;
+/// Seconds.
+const JOURNAL_AGE: f64 = 60.0;
+/// Share of comparisons that end well, and the fewest that say something.
+const CONSISTENCY_RATE: f64 = 0.95;
+const FEWEST_COMPARED: f64 = 100.0;
+
+const LIKES: Series = Series::Sum("likes_total");
+/// Of the system's fault; the rest are answers, or the caller's.
+const FAILED_LIKES: Series = Series::SumOf("likes_total", "outcome", &["overloaded", "unavailable", "refused"]);
+const LIKE_SECONDS: Series = Series::Histogram("like_seconds");
+const COMMIT_LAG: Series = Series::Histogram("commit_lag_seconds");
+const OLDEST_ENTRY: Series = Series::Max("journal_oldest_age_seconds");
+const DEAD: Series = Series::Sum("dead_events_total");
+const COMPARED: Series = Series::Sum("consistency_checked_total");
+const FOUND: Series = Series::Sum("consistency_found_total");
+
+pub(crate) const RULES: &[AlertRule] = &[
+    AlertRule { name: "like_error_rate", series: &[LIKES, FAILED_LIKES], judge: like_error_rate },
+    AlertRule { name: "like_latency", series: &[LIKE_SECONDS], judge: like_latency },
+    AlertRule { name: "commit_lag", series: &[COMMIT_LAG], judge: commit_lag },
+    AlertRule { name: "journal_age", series: &[OLDEST_ENTRY], judge: journal_age },
+    AlertRule { name: "dead_events", series: &[DEAD], judge: dead_events },
+    AlertRule { name: "consistency_rate", series: &[COMPARED, FOUND], judge: consistency_rate },
+];
+
+fn like_error_rate(history: &History) -> Option<Judged> {
+    let (all, failed) = (history.growth(LIKES, 5 * MINUTE)?, history.growth(FAILED_LIKES, 5 * MINUTE)?);
+    (all > 0.0).then(|| Judged {
+        firing: all >= FEWEST_CALLS && failed / all > ERROR_RATE,
+        detail: format!("{} of likes failed within 5 minutes", percent(failed / all)),
+    })
+}
+
+fn like_latency(history: &History) -> Option<Judged> {
+    let p99 = history.quantile(LIKE_SECONDS, 5 * MINUTE, 0.99)?;
+    Some(Judged { firing: p99 > LIKE_P99, detail: format!("p99 of likes {} within 5 minutes", seconds(p99)) })
+}
+
+fn commit_lag(history: &History) -> Option<Judged> {
+    let p99 = history.quantile(COMMIT_LAG, 5 * MINUTE, 0.99)?;
+    let detail = format!("p99 from like to commit {} within 5 minutes", seconds(p99));
+    Some(Judged { firing: p99 > COMMIT_LAG_P99, detail })
+}
+
+fn journal_age(history: &History) -> Option<Judged> {
+    let age = history.last(OLDEST_ENTRY)?;
+    (age > 0.0).then(|| Judged { firing: age > JOURNAL_AGE, detail: format!("oldest unsettled like {}", seconds(age)) })
+}
+
+fn dead_events(history: &History) -> Option<Judged> {
+    let ever = history.last(DEAD)? > 0.0;
+    let dead = history.growth(DEAD, 30 * MINUTE)?;
+    ever.then(|| Judged { firing: dead > 0.0, detail: format!("{dead} events dead within 30 minutes") })
+}
+
+fn consistency_rate(history: &History) -> Option<Judged> {
+    let (compared, found) = (history.growth(COMPARED, HOUR)?, history.growth(FOUND, HOUR)?);
+    let rate = 1.0 - found / compared;
+    (compared > 0.0).then(|| Judged {
+        firing: compared >= FEWEST_COMPARED && rate < CONSISTENCY_RATE,
+        detail: format!("{} of comparisons within an hour end well", percent(rate)),
+    })
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+fn seconds(seconds: f64) -> String {
+    format!("{seconds:.3} s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the rule of this name says after samples at these minutes.
+    fn judged(name: &str, samples: &[(u64, &str)]) -> Option<Judged> {
+        let start = std::time::Instant::now();
+        let mut history = History::of(RULES);
+        for (minute, text) in samples {
+            history.add((start + MINUTE * u32::try_from(*minute).unwrap()).into(), text);
+        }
+        (RULES.iter().find(|rule| rule.name == name).unwrap().judge)(&history)
+    }
+
+    fn fires(name: &str, samples: &[(u64, &str)]) -> Option<bool> {
+        judged(name, samples).map(|judged| judged.firing)
+    }
+
+    #[test]
+    fn errors_are_the_systems_and_count_within_five_minutes() {
+        let fires = |samples: &[(u64, &str)]| fires("like_error_rate", samples);
+        let zero = "likes_total{outcome=\"accepted\"} 0\nlikes_total{outcome=\"unavailable\"} 0\n";
+        let good = "likes_total{outcome=\"accepted\"} 90\nlikes_total{outcome=\"rate_limited\"} 900\n";
+        let failed = "likes_total{outcome=\"accepted\"} 90\nlikes_total{outcome=\"unavailable\"} 10\n";
+        let few = "likes_total{outcome=\"accepted\"} 9\nlikes_total{outcome=\"unavailable\"} 10\n";
+        assert_eq!(fires(&[(0, zero)]), None);
+        assert_eq!(fires(&[(0, zero), (1, good)]), Some(false));
+        assert_eq!(fires(&[(0, zero), (1, failed)]), Some(true));
+        assert_eq!(fires(&[(0, zero), (1, few)]), Some(false));
+        let later = "likes_total{outcome=\"accepted\"} 190\nlikes_total{outcome=\"unavailable\"} 10\n";
+        assert_eq!(fires(&[(0, zero), (1, failed), (7, later)]), Some(false));
+    }
+
+    #[test]
+    fn quantiles_are_taken_of_what_is_new() {
+        let slow = "like_seconds_bucket{outcome=\"accepted\",le=\"1\"} 50\n\
+                    like_seconds_bucket{outcome=\"accepted\",le=\"2.5\"} 100\n\
+                    like_seconds_bucket{outcome=\"accepted\",le=\"+Inf\"} 100\n";
+        let quick = "like_seconds_bucket{outcome=\"accepted\",le=\"1\"} 950\n\
+                     like_seconds_bucket{outcome=\"accepted\",le=\"2.5\"} 1000\n\
+                     like_seconds_bucket{outcome=\"accepted\",le=\"+Inf\"} 1000\n";
+        assert_eq!(fires("like_latency", &[(0, ""), (1, slow)]), Some(true));
+        let said = judged("like_latency", &[(0, ""), (1, slow)]).unwrap().detail;
+        assert_eq!(said.split(' ').nth(3), Some("2.470"), "{said}");
+        assert_eq!(fires("like_latency", &[(0, ""), (1, slow), (7, quick)]), Some(false));
+        let late = slow.replace("like_seconds", "commit_lag_seconds");
+        assert_eq!(fires("commit_lag", &[(0, ""), (1, &late)]), Some(false));
+        let later = late.replace("le=\"2.5\"", "le=\"10\"");
+        assert_eq!(fires("commit_lag", &[(0, ""), (1, &later)]), Some(true));
+    }
+
+    #[test]
+    fn ages_deaths_and_comparisons() {
+        assert_eq!(fires("journal_age", &[(0, "journal_oldest_age_seconds 61")]), Some(true));
+        assert_eq!(fires("journal_age", &[(0, "journal_oldest_age_seconds 59")]), Some(false));
+        let dead = "dead_events_total{kind=\"undecodable\"} 1";
+        assert_eq!(fires("dead_events", &[(0, "dead_events_total{kind=\"undecodable\"} 0")]), None);
+        assert_eq!(fires("dead_events", &[(0, ""), (1, dead)]), Some(true));
+        assert_eq!(fires("dead_events", &[(0, ""), (1, dead), (32, dead)]), Some(false));
+        let (compared, found) = ("consistency_checked_total{run=\"full\"} 200\n", "consistency_found_total{} 11\n");
+        assert_eq!(fires("consistency_rate", &[(0, ""), (1, &format!("{compared}{found}"))]), Some(true));
+        assert_eq!(fires("consistency_rate", &[(0, ""), (1, compared)]), Some(false));
+    }
+
+    /// A metric that is renamed would silence its rule.
+    #[test]
+    fn every_series_is_one_that_is_counted() {
+        let counted =
+            [include_str!("../../sync-engine/src/metrics.rs"), include_str!("../../consistency/src/metrics.rs")];
+        for series in RULES.iter().flat_map(|rule| rule.series) {
+            let (Series::Sum(name) | Series::SumOf(name, ..) | Series::Max(name) | Series::Histogram(name)) = series;
+            assert!(counted.iter().any(|text| text.contains(&format!("\"{name}\""))), "{name}");
+        }
+    }
+
+    /// The alerts say the same, in their words.
+    #[test]
+    fn limits_are_those_of_the_alerts() {
+        let alerts = include_str!("../../../deploy/prometheus/alerts.yml");
+        for expression in [
+            format!("ratio5m > {ERROR_RATE} and sum(increase(likes_total[5m])) >= {FEWEST_CALLS}"),
+            "rate(likes_total{outcome=~\"overloaded|unavailable|refused\"}[5m])".to_owned(),
+            format!("like_seconds:p99_5m > {LIKE_P99}"),
+            format!("commit_lag_seconds:p99_5m > {COMMIT_LAG_P99}"),
+            format!("max(journal_oldest_age_seconds) > {JOURNAL_AGE}"),
+            "(increase(dead_events_total[30m])) > 0".to_owned(),
+            format!(
+                "ratio1h < {CONSISTENCY_RATE} and sum(increase(consistency_checked_total[1h])) >= {FEWEST_COMPARED}"
+            ),
+        ] {
+            assert!(alerts.contains(&expression), "{expression}");
+        }
+    }
+}
