@@ -80,6 +80,15 @@ impl Browser {
         self.ask(&format!("/element/{element}/click"), &json!({})).await.map(drop)
     }
 
+    /// Moves the mouse onto the middle of the first element that a selector finds.
+    pub async fn hover(&self, selector: &str) -> Result<()> {
+        let origin = json!({ ELEMENT: self.element(selector).await? });
+        let there = json!({ "type": "pointerMove", "duration": 0, "origin": origin, "x": 0, "y": 0 });
+        self.ask("/actions", &json!({ "actions": [{ "type": "pointer", "id": "mouse", "actions": [there] }] }))
+            .await
+            .map(drop)
+    }
+
     /// Real key strokes into the first element that a selector finds.
     pub async fn type_into(&self, selector: &str, text: &str) -> Result<()> {
         let element = self.element(selector).await?;

@@ -1,7 +1,7 @@
 "use strict";
 // The page of one server: asks its ops HTTP again and again, and shows what it says. Nothing is loaded from elsewhere.
 
-const LOOK_MS = 1000, EVENTS_MS = 3000, REPORT_MS = 15000, KEPT = 120, PAGE = 20;
+const LOOK_MS = 1000, EVENTS_MS = 3000, REPORT_MS = 15000, PAGE = 20;
 const $ = (id) => document.getElementById(id);
 
 // ---- asking ----
@@ -48,6 +48,7 @@ function el(name, attributes = {}, ...children) {
 
 const whole = (value) => value === null || value === undefined ? "–" : Math.round(value).toLocaleString("en");
 const brief = (value) => value === null || !Number.isFinite(value) ? "–" : value >= 100 ? whole(value) : value.toFixed(value >= 10 ? 1 : value === 0 ? 0 : 2);
+const short = (value) => value === null ? "–" : value.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
 const span = (ms) => ms === null || ms === undefined ? "–" : ms < 1000 ? `${Math.round(ms)} ms` : ms < 120000 ? `${(ms / 1000).toFixed(1)} s` : `${Math.round(ms / 60000)} min`;
 const chip = (word, extra) => el("span", { class: "chip " + (extra || word) }, word.replace("_", " "));
 
@@ -61,15 +62,6 @@ function when(text) {
 
 function put(id, text) { if ($(id).textContent !== text) $(id).textContent = text; }
 
-function draw(id, values) {
-  const [area, stroke] = $(id).querySelectorAll("path");
-  const most = Math.max(...values, 1e-9), step = 120 / (KEPT - 1), first = KEPT - values.length;
-  const points = values.map((value, i) => `${((first + i) * step).toFixed(2)},${(31 - value / most * 29).toFixed(2)}`);
-  if (points.length < 2) return;
-  stroke.setAttribute("d", "M" + points.join("L"));
-  area.setAttribute("d", `M${(first * step).toFixed(2)},32L${points.join("L")}L120,32Z`);
-}
-
 function notice(text) {
   $("notice").hidden = !text;
   put("notice", text || "");
@@ -77,13 +69,12 @@ function notice(text) {
 
 // ---- the numbers ----
 
-const lines = { rate: [], lag: [] };
+const charts = {
+  rate: chart("rate-chart", [["accepted", "--accent"]], brief),
+  lag: chart("lag-chart", [["p99", "--accent"], ["median", "--second"]], span),
+  journal: chart("journal-chart", [["in the journal", "--accent"]], short),
+};
 let before = null;
-
-function keep(line, value) {
-  line.push(value);
-  if (line.length > KEPT) line.shift();
-}
 
 function metric(text, name) {
   let sum = null;
@@ -105,18 +96,17 @@ async function look() {
   const answered = rate("likes_total"), accepted = rate("accepted") ?? answered;
   put("rate", brief(accepted));
   put("rate-note", answered === null ? "\u00a0" : `all servers; this one answers ${brief(answered)} likes and unlikes per second`);
-  if (accepted !== null) keep(lines.rate, accepted);
-  draw("rate-line", lines.rate);
+  charts.rate([accepted]);
 
   const lag = overview.lag;
   put("lag50", lag && lag.events ? span(lag.p50_ms) : "–");
   put("lag99", lag && lag.events ? span(lag.p99_ms) : "–");
   put("lag-note", lag && lag.events ? `of the newest ${whole(lag.events)} events; longest ${span(lag.max_ms)}` : "no event in the ledger yet");
-  if (lag && lag.events) keep(lines.lag, lag.p99_ms);
-  draw("lag-line", lines.lag);
+  charts.lag(lag && lag.events ? [lag.p99_ms, lag.p50_ms] : [null, null]);
 
   put("journal", overview.journal ? whole(overview.journal.pending) : "–");
   put("journal-note", overview.journal ? (overview.journal.oldest_age_ms === null ? "all of it is in the database" : `the oldest for ${span(overview.journal.oldest_age_ms)}`) : "the cache is unreachable");
+  charts.journal([overview.journal ? overview.journal.pending : null]);
   put("queue", overview.broker ? (overview.queue ? whole(overview.queue.ready) : "–") : "");
   put("queue-unit", overview.broker ? (overview.queue ? `messages in the queue, ${overview.queue.consumers} consumers` : "the queue cannot be asked") : "no queue: applied directly");
 

@@ -42,10 +42,35 @@ const UNNAMED: &str = "
     const ids = [...document.querySelectorAll('[id]')].map((one) => one.id);
     return bad.map((one) => one.outerHTML).concat(ids.filter((id, i) => ids.indexOf(id) !== i));";
 
+/// Charts with none of their lines drawn: no pixel has the colour of the first one.
+const UNDRAWN: &str = "
+    const probe = document.body.appendChild(document.createElement('i'));
+    probe.style.color = 'var(--accent)';
+    const [r, g, b] = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+    probe.remove();
+    const near = (data, i) => Math.abs(data[i] - r) + Math.abs(data[i + 1] - g) + Math.abs(data[i + 2] - b) < 30 && data[i + 3] > 200;
+    return [...document.querySelectorAll('.chart')].filter((chart) => {
+        const canvas = chart.querySelector('canvas');
+        const copy = Object.assign(document.createElement('canvas'), { width: canvas.width, height: canvas.height });
+        const context = copy.getContext('2d', { willReadFrequently: true });
+        context.drawImage(canvas, 0, 0);
+        const { data } = context.getImageData(0, 0, copy.width, copy.height);
+        for (let i = 0; i < data.length; i += 4) if (near(data, i)) return false;
+        return true;
+    }).map((chart) => chart.id);";
+
+async fn assert_drawn(browser: &Browser) {
+    eventually(PATIENCE, "lines in every chart", async || {
+        let undrawn = browser.run(UNDRAWN).await.map_err(|error| format!("{error:#}"))?;
+        if undrawn == serde_json::json!([]) { Ok(()) } else { Err(undrawn.to_string()) }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_loads_moves_replays_discards_and_explains() {
     let incident = Incident::new(POISONED, 4).await;
-    let browser = Browser::start(1280, 900).await.unwrap();
+    let browser = Browser::start(1440, 900).await.unwrap();
     browser.open(&format!("http://{}/", incident.server.http())).await.unwrap();
     wait_text(&browser, "#health", |text| ["ok", "degraded"].contains(&text)).await;
     wait_rows(&browser, 4).await;
@@ -75,18 +100,27 @@ async fn the_page_loads_moves_replays_discards_and_explains() {
     wait_text(&browser, "#parts", |text| text.matches("closed").count() == 3).await;
     let before = browser.text("#ledger").await.unwrap();
     wait_text(&browser, "#ledger", |text| text != before).await;
-    // Some points for the lines.
-    eventually(PATIENCE, "a line", async || {
-        let path = browser.run("return document.querySelector('#rate-line .stroke').getAttribute('d')").await.unwrap();
-        let points = path.as_str().unwrap_or_default().matches('L').count();
-        if points >= 6 { Ok(()) } else { Err(points) }
+    // Some points for the charts.
+    eventually(PATIENCE, "points", async || {
+        let points = browser.run("return Number(document.querySelector('#rate-chart').dataset.points)").await.unwrap();
+        if points.as_u64() >= Some(6) { Ok(()) } else { Err(points) }
     })
     .await;
+    assert_eq!(browser.count(".chart canvas").await.unwrap(), 3);
+    assert_drawn(&browser).await;
+    let label = browser.run("return document.querySelector('#lag-chart').ariaLabel").await.unwrap();
+    assert!(label.as_str().unwrap().contains(": between "), "{label}");
+    // All charts tell of the time under the mouse.
+    browser.run("document.querySelector('#rate-chart').scrollIntoView({ block: 'center' })").await.unwrap();
+    browser.hover("#rate-chart .u-over").await.unwrap();
+    wait_text(&browser, "#rate-chart .tip", |text| text.contains(" · ")).await;
+    wait_text(&browser, "#lag-chart .tip", |text| text.contains("median ") && text.contains("p99 ")).await;
     browser.screenshot(&picture("light.png")).await.unwrap();
     browser.prefer_dark(true).await.unwrap();
     let brightness = "const [r, g, b] = getComputedStyle(document.documentElement).backgroundColor.match(/\\d+/g);
         return (Number(r) + Number(g) + Number(b)) / 3";
     assert!(browser.run(brightness).await.unwrap().as_f64().unwrap() < 60.0, "not dark");
+    assert_drawn(&browser).await;
     browser.screenshot(&picture("dark.png")).await.unwrap();
     browser.prefer_dark(false).await.unwrap();
     assert!(browser.run(brightness).await.unwrap().as_f64().unwrap() > 200.0, "not light");
@@ -152,12 +186,16 @@ async fn the_page_loads_moves_replays_discards_and_explains() {
     wait_rows(&browser, 20).await;
     let width = browser.run("return document.documentElement.scrollWidth").await.unwrap();
     assert!(width.as_u64().unwrap() <= 390, "{width} pixels wide on a phone");
+    let narrow =
+        browser.run("return Math.max(...[...document.querySelectorAll('.uplot')].map((one) => one.offsetWidth))");
+    assert!(narrow.await.unwrap().as_u64().unwrap() < 390, "a chart is wider than the phone");
+    assert_drawn(&browser).await;
     browser.screenshot(&picture("phone.png")).await.unwrap();
     browser.prefer_dark(true).await.unwrap();
     browser.screenshot(&picture("phone-dark.png")).await.unwrap();
 
     // The token goes with every request, and nowhere else.
-    browser.resize(1280, 900, false).await.unwrap();
+    browser.resize(1440, 900, false).await.unwrap();
     browser
         .run(
             "window.sent = []; const real = window.fetch;
@@ -174,6 +212,8 @@ async fn the_page_loads_moves_replays_discards_and_explains() {
     })
     .await;
     assert_eq!(browser.run("return localStorage.length + document.cookie.length").await.unwrap(), 0);
+    let elsewhere = "return performance.getEntriesByType('resource').map((one) => one.name).filter((name) => !name.startsWith(location.origin))";
+    assert_eq!(browser.run(elsewhere).await.unwrap(), serde_json::json!([]));
     assert_quiet(&browser).await;
     stop.cancel();
     load.await.unwrap();
