@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Programs; nobody imports them.
-const BINARIES: &[&str] = &["interaction-server", "sync-consumer", "consistency-checker", "syncctl", "standalone"];
+const BINARIES: &[&str] =
+    &["interaction-server", "sync-consumer", "consistency-checker", "syncctl", "standalone", "xtask"];
 
 /// Every crate and the crates of this workspace that it may import. Who is missing here is refused.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -99,6 +100,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("resilience", &["domain", "interaction-proto"]),
     ("chaos", &["domain", "test-support"]),
     ("bench", &["domain", "event-bus", "test-support"]),
+    // The project's tasks: of all this it only knows the programs, the scripts and the files.
+    ("xtask", &[]),
 ];
 
 /// Libraries (a name, or a start followed by `*`) and the only crates that may use them.

@@ -1,0 +1,53 @@
+//! The project's own tasks. `scripts/` holds the names under which users call them.
+
+mod cleanup;
+mod command;
+mod deploy;
+mod http;
+mod python;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "xtask", about, max_term_width = 120)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    CheckDeploy(deploy::CheckDeploy),
+}
+
+fn main() -> ExitCode {
+    let passed = cleanup::watch_signals().and_then(|()| run(Arguments::parse().task));
+    cleanup::run_all();
+    match passed {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the task found everything in order.
+fn run(task: Task) -> Result<bool> {
+    match task {
+        Task::CheckDeploy(arguments) => deploy::check(&arguments),
+    }
+}
+
+/// A temporary directory that is removed at the end.
+fn scratch(name: &str) -> Result<PathBuf> {
+    let directory = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir()?.keep();
+    let path = directory.clone();
+    cleanup::at_exit(move || _ = std::fs::remove_dir_all(&path));
+    Ok(directory)
+}
