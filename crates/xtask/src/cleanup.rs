@@ -1,10 +1,10 @@
 //! What must happen before this process ends, also after Ctrl-C.
 //!
-//! Signals are blocked in every thread and taken by one that waits for them, which undoes what was done and then ends the
-//! process. Rust gives children an empty signal mask, so they see their own signals.
+//! Signals are handled, not blocked: programs that are started inherit a blocked signal, but not a handler.
 
 use anyhow::Result;
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
@@ -15,19 +15,15 @@ static ACTIONS: Mutex<Vec<Action>> = Mutex::new(vec![]);
 /// Held while a process is started, and from a signal on for good: what is started during the cleaning up would be left.
 static STARTING: Mutex<()> = Mutex::new(());
 
-/// Call this first, while there is no other thread.
+/// From here on Ctrl-C and SIGTERM lead to [`run_all`] and the end.
 pub(crate) fn watch_signals() -> Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
     thread::spawn(move || {
-        let Ok(signal) = signals.wait() else { return };
+        let Some(signal) = signals.forever().next() else { return };
         let _forever = lock(&STARTING);
-        eprintln!("{}", if signal == Signal::SIGINT { "interrupted" } else { "terminated" });
+        eprintln!("{}", if signal == SIGINT { "interrupted" } else { "terminated" });
         run_all();
-        std::process::exit(128 + if signal == Signal::SIGINT { 2 } else { 15 });
+        std::process::exit(128 + if signal == SIGINT { SIGINT } else { SIGTERM });
     });
     Ok(())
 }
@@ -51,6 +47,11 @@ pub(crate) fn run_all() {
 pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     let _gate = lock(&STARTING);
     command.spawn()
+}
+
+/// Returns, unless this process is about to end.
+pub(crate) fn wait_if_ending() {
+    drop(lock(&STARTING));
 }
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -4,7 +4,11 @@ mod cleanup;
 mod command;
 mod deploy;
 mod http;
+mod installation;
+mod processes;
 mod python;
+mod steps;
+mod test;
 mod workspace;
 
 use anyhow::Result;
@@ -21,7 +25,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    Test(test::Test),
     CheckDeploy(deploy::CheckDeploy),
+    /// A step of the test run.
+    #[command(hide = true)]
+    TestPiece {
+        piece: test::Piece,
+    },
 }
 
 fn main() -> ExitCode {
@@ -40,7 +50,9 @@ fn main() -> ExitCode {
 /// Whether the task found everything in order.
 fn run(task: Task) -> Result<bool> {
     match task {
+        Task::Test(arguments) => test::test(&arguments),
         Task::CheckDeploy(arguments) => deploy::check(&arguments),
+        Task::TestPiece { piece } => test::piece(piece),
     }
 }
 

@@ -1,0 +1,220 @@
+//! Everything that CI runs: format, lints, docs, all tests on private real servers, and the whole system by its scripts.
+
+mod pieces;
+
+use crate::command::{Environment, install_packages, is_installed, output, run};
+use crate::installation::Installation;
+use crate::processes::{command_line, end_marked, marked};
+use crate::steps::Steps;
+use crate::workspace::{self, Profile, script};
+use crate::{cleanup, scratch};
+use anyhow::{Result, ensure};
+use std::io::{IsTerminal, Stdout};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, io};
+
+pub(crate) use pieces::Piece;
+
+/// Everything that CI runs, on a fresh Debian or Ubuntu with Rust and a C compiler.
+///
+/// Needs no running system and disturbs none: ports are free ones, data lies in a temporary directory. Nothing stays
+/// behind, also after Ctrl-C. Exit code 1 if a step failed.
+///
+/// Tests and the system run the programs of one debug build, with all their assertions; PROFILE=release builds release
+/// programs for the system.
+#[derive(clap::Args)]
+pub(crate) struct Test {
+    /// Leaves out what runs on the whole system.
+    #[arg(long)]
+    fast: bool,
+    /// Release programs, and then the heavy sets as well, hours in all: a newcomer's first minutes from a clean clone, long
+    /// chaos, a hundred thousand bad inputs, a million likes under a checker, outages' latency, a full-size migration.
+    #[arg(long, conflicts_with = "fast")]
+    all: bool,
+    /// Only steps with one of these words in their name.
+    #[arg(long, value_name = "WORD,...", value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+/// The name that every process of a run carries in its environment.
+const MARK: &str = "LIKES_TEST_RUN";
+
+struct Run<'a> {
+    arguments: &'a Test,
+    environment: Environment,
+    scratch: PathBuf,
+    steps: Steps<Stdout>,
+    profile: Profile,
+}
+
+pub(crate) fn test(arguments: &Test) -> Result<bool> {
+    let scratch = scratch("likes-test")?;
+    let mark = format!("{MARK}={}", scratch.display());
+    let ended = mark.clone();
+    cleanup::at_exit(move || {
+        let left = end_marked(&ended);
+        if !left.is_empty() {
+            eprintln!("these do not end: {left:?}");
+        }
+    });
+    // In the foreground and not a step: sudo may ask for a password.
+    println!("\n==> packages");
+    install()?;
+
+    let profile = Profile::from_environment(if arguments.all { Profile::Release } else { Profile::Debug })?;
+    let environment = environment(&scratch, profile);
+    let steps = Steps::new(io::stdout(), scratch.clone());
+    let mut run = Run { arguments, environment, scratch, steps, profile };
+    run.source();
+    if !arguments.fast {
+        run.system();
+    }
+    if arguments.all {
+        run.heavy();
+    }
+    run.steps.look("no process is left", || {
+        marked(&mark).into_iter().map(|pid| format!("still running: {pid} {}", command_line(pid))).collect()
+    });
+    Ok(run.steps.conclude())
+}
+
+/// What every step gets: none of the caller's settings, and the mark.
+fn environment(scratch: &Path, profile: Profile) -> Environment {
+    let mut environment = Environment::clean();
+    environment.set(MARK, scratch);
+    environment.set("TMPDIR", scratch);
+    environment.set("RUN_DIR", scratch.join("run"));
+    environment.set("PROFILE", profile.name());
+    if env::var_os("RUST_BACKTRACE").is_none() {
+        environment.set("RUST_BACKTRACE", "0");
+    }
+    if !io::stderr().is_terminal() {
+        environment.set("CARGO_TERM_PROGRESS_WHEN", "never");
+    }
+    if env::var_os("CI").is_some_and(|ci| ci == "true") {
+        environment.set("CARGO_INCREMENTAL", "0");
+    }
+    environment
+}
+
+fn install() -> Result<()> {
+    let environment = Environment::default();
+    run(&mut environment.shell_function("need_packages", &["browser"]))?;
+    ensure!(is_installed("cc"), "a C compiler is missing: apt-get install build-essential");
+    if !is_installed("promtool") {
+        install_packages(&["prometheus"])?;
+    }
+    for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if output(&mut environment.cargo([command, "--version"])).is_err() {
+            run(environment.command("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+impl Run<'_> {
+    fn is_wanted(&self, heading: &str) -> bool {
+        self.arguments.only.is_empty() || self.arguments.only.iter().any(|word| heading.contains(word))
+    }
+
+    fn step(&mut self, heading: &str, command: Command) -> bool {
+        !self.is_wanted(heading) || self.steps.run(heading, command)
+    }
+
+    fn cargo<'b>(&mut self, heading: &str, arguments: impl IntoIterator<Item = &'b str>) -> bool {
+        let command = self.environment.cargo(arguments);
+        self.step(heading, command)
+    }
+
+    fn script(&self, name: &str, arguments: &[&str]) -> Command {
+        let mut command = self.environment.command(script(name));
+        command.args(arguments).current_dir(workspace::root());
+        command
+    }
+
+    /// A step that is itself a task of this program.
+    fn piece(&self, piece: Piece) -> Command {
+        // The file may be replaced by a build; the process keeps its own.
+        let mut command = self.environment.command("/proc/self/exe");
+        command.args(["test-piece", piece.name()]).current_dir(workspace::root());
+        command
+    }
+
+    /// What is checked of the source and by its tests. Lints and docs check it, tests compile it: twice the dependencies
+    /// and not once more. So every command selects the whole workspace.
+    fn source(&mut self) {
+        self.cargo("format", ["fmt", "--all", "--check"]);
+        let lints = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        self.cargo("clippy", lints);
+        let mut docs = self.environment.cargo(["doc", "--locked", "--workspace", "--no-deps"]);
+        docs.env("RUSTDOCFLAGS", "-D warnings");
+        self.step("docs", docs);
+        self.step("deny.sh", self.script("deny.sh", &[]));
+        self.step("check_deploy.sh", self.script("check_deploy.sh", &[]));
+        // Programs stand beside the tests that start them; so built they have the same features.
+        self.cargo("build", ["build", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"]);
+        self.step("tests", self.piece(Piece::Tests));
+    }
+
+    /// The whole system by its scripts, each step on what the steps before it have started.
+    fn system(&mut self) {
+        if self.profile == Profile::Release {
+            self.cargo("release build", Profile::Release.build_arguments());
+        }
+        let mut running = self.system_step(true, "up.sh, twice", self.piece(Piece::UpTwice));
+        for name in ["verify_sync_service.sh", "test_python_client.sh", "test_event_driven_sync.sh"] {
+            self.system_step(running, name, self.script(name, &[]));
+        }
+        self.system_step(running, "metrics of running processes", self.piece(Piece::RunningMetrics));
+        running &= self.system_step(running, "down.sh --wipe, up.sh for load", self.piece(Piece::UpForLoad));
+        self.system_step(running, "generated trace: load, verify", self.piece(Piece::GeneratedTrace));
+        if pieces::movielens().is_file() {
+            self.system_step(running, "MovieLens trace, twice: load, verify", self.piece(Piece::MovielensTrace));
+        }
+        self.step("down.sh --wipe", self.piece(Piece::Stop));
+        self.system_step(running, "chaos.sh --profile quick", self.script("chaos.sh", &["--profile", "quick"]));
+        let drill = self.script("migration_drill.sh", &["--no-build", "--likes", "3000", "--users", "800"]);
+        self.system_step(running, "migration_drill.sh", drill);
+        // Its peers come from other packages' registries: not part of this.
+        let bench = self.script("bench.sh", &["--fast", "--no-build", "--no-peers"]);
+        self.system_step(running, "bench.sh --fast", bench);
+    }
+
+    fn system_step(&mut self, running: bool, heading: &str, command: Command) -> bool {
+        if !running {
+            if self.is_wanted(heading) {
+                self.steps.not_run(heading);
+            }
+            return false;
+        }
+        let passed = self.step(heading, command);
+        if !passed {
+            let run_dir = self.scratch.join("run");
+            print!("{}", Installation::at(run_dir, self.environment.clone()).log_ends());
+        }
+        passed
+    }
+
+    /// What takes long, each on an installation of its own.
+    fn heavy(&mut self) {
+        let movielens = pieces::movielens();
+        let trace = movielens.display().to_string();
+        let quickstart = if movielens.is_file() { vec!["--trace", trace.as_str()] } else { vec![] };
+        self.step("quickstart.sh", self.script("quickstart.sh", &quickstart));
+        for seed in ["1", "2", "3"] {
+            let chaos = self.script("chaos.sh", &["--seed", seed, "--seconds", "120"]);
+            self.step(&format!("chaos.sh --seed {seed} --seconds 120"), chaos);
+        }
+        self.step("fuzz.sh", self.script("fuzz.sh", &[]));
+        self.step("consistency_bench.sh", self.script("consistency_bench.sh", &["--no-build"]));
+        self.step("outage_latency.sh", self.script("outage_latency.sh", &[]));
+        self.step("migration_drill.sh, full size", self.script("migration_drill.sh", &["--no-build"]));
+    }
+}
+
+/// Runs one of the steps that are tasks of this program.
+pub(crate) fn piece(piece: Piece) -> Result<bool> {
+    piece.run()?;
+    Ok(true)
+}
