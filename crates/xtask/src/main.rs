@@ -5,6 +5,7 @@ mod command;
 mod deploy;
 mod http;
 mod installation;
+mod probe;
 mod processes;
 mod python;
 mod steps;
@@ -27,6 +28,18 @@ struct Arguments {
 enum Task {
     Test(test::Test),
     CheckDeploy(deploy::CheckDeploy),
+    /// Smoke test of a running system: every part answers, and a like arrives everywhere.
+    ///
+    /// Harmless on a live system: it uses a new user and a new video, and takes its like back (a tombstone and two ledger
+    /// rows stay). Needs what scripts/up.sh started, or addresses in the environment: GRPC_ADDR, HTTP_ADDR,
+    /// CONSUMER_HTTP_ADDR, CHECKER_HTTP_ADDR, DATABASE_URL, REDIS_URL, and REDIS_PREFIX if keys have one. SYNCCTL names
+    /// another syncctl, PATIENCE the seconds for an event to arrive (20). Exit code 1 if anything failed.
+    VerifySyncService,
+    /// Walks likes through a running system and looks after each step into every table and key.
+    ///
+    /// Harmless on a live system: new users and resources, and all likes are taken back at the end (tombstones and ledger
+    /// rows stay). Finds the system as verify-sync-service does. Exit code 1 if a step failed.
+    TestEventDrivenSync,
     /// A step of the test run.
     #[command(hide = true)]
     TestPiece {
@@ -52,6 +65,8 @@ fn run(task: Task) -> Result<bool> {
     match task {
         Task::Test(arguments) => test::test(&arguments),
         Task::CheckDeploy(arguments) => deploy::check(&arguments),
+        Task::VerifySyncService => probe::verify(),
+        Task::TestEventDrivenSync => probe::walk(),
         Task::TestPiece { piece } => test::piece(piece),
     }
 }
