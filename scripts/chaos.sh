@@ -5,13 +5,13 @@
 #
 #   scripts/chaos.sh [--seed N] [--seconds S] [--profile quick] [--json] [--only NAME,...] [--out DIR]
 #
-# Builds the release programs if one is missing. Exit code 1 if anything was lost, doubled or miscounted, a process
+# Builds the release programs if one is missing; PROFILE=debug means debug programs. Exit code 1 if anything was lost, doubled or miscounted, a process
 # panicked or grew too large, or the system did not come back by itself.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_packages
-programs=${CARGO_TARGET_DIR:-$ROOT/target}/release
+programs=$(programs_dir)
 for program in interaction-server sync-consumer syncctl chaos; do
   if [[ ! -x $programs/$program ]]; then
     command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"

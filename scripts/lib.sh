@@ -110,23 +110,6 @@ part_failed() {
   die "$1 $2; its log is $RUN_DIR/logs/$1.log"
 }
 
-# private_installation NAME: sets `work`, a directory of its own below TMPDIR, and RUN_DIR in it; at the end of the script
-# everything in it is stopped and removed.
-private_installation() {
-  work=$(mktemp -d "${TMPDIR:-/tmp}/$1-XXXXXX")
-  export RUN_DIR=$work/run
-  trap leave_private_installation EXIT
-  trap 'exit 130' INT TERM
-}
-
-leave_private_installation() {
-  local status=$?
-  trap - EXIT
-  "$ROOT/scripts/down.sh" --wipe || true
-  rm -rf "$work"
-  exit "$status"
-}
-
 # --- ports
 
 port_is_taken() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -180,19 +163,6 @@ need_packages() {
   fi
   ((${#missing[@]})) || return 0
   install_packages "${missing[@]}"
-}
-
-# python_venv DIRECTORY PIP-ARGUMENTS...: a virtual environment with packages from PyPI; fails if PyPI cannot be reached,
-# and ends the script if it can and they cannot be installed.
-python_venv() {
-  local directory=$1
-  shift
-  python3 -c 'import ensurepip, venv' 2>/dev/null || install_packages python3-venv
-  python3 -m venv "$directory"
-  "$directory/bin/pip" install --quiet --retries 2 --disable-pip-version-check "$@" >&2 && return
-  # pip itself is there, at any version: if even that is not found, it is not our list that is wrong.
-  "$directory/bin/pip" download --quiet --retries 0 --disable-pip-version-check --no-deps --dest "$directory" pip >/dev/null 2>&1 || return 1
-  die "PyPI answers, but did not give: $*"
 }
 
 install_packages() {

@@ -1,13 +1,22 @@
 //! The project's own tasks. `scripts/` holds the names under which users call them.
 
+mod audit;
+mod bench;
 mod cleanup;
 mod command;
+mod deny;
 mod deploy;
+mod foreign_client;
+mod fuzz;
 mod http;
 mod installation;
+mod load;
+mod migration;
+mod outage;
 mod probe;
 mod processes;
 mod python;
+mod quickstart;
 mod steps;
 mod test;
 mod workspace;
@@ -40,6 +49,14 @@ enum Task {
     /// Harmless on a live system: new users and resources, and all likes are taken back at the end (tombstones and ledger
     /// rows stay). Finds the system as verify-sync-service does. Exit code 1 if a step failed.
     TestEventDrivenSync,
+    TestPythonClient(foreign_client::TestPythonClient),
+    Quickstart(quickstart::Quickstart),
+    MigrationDrill(migration::MigrationDrill),
+    OutageLatency(outage::OutageLatency),
+    ConsistencyBench(audit::ConsistencyBench),
+    Bench(bench::Bench),
+    Fuzz(fuzz::Fuzz),
+    Deny(deny::Deny),
     /// A step of the test run.
     #[command(hide = true)]
     TestPiece {
@@ -67,6 +84,14 @@ fn run(task: Task) -> Result<bool> {
         Task::CheckDeploy(arguments) => deploy::check(&arguments),
         Task::VerifySyncService => probe::verify(),
         Task::TestEventDrivenSync => probe::walk(),
+        Task::TestPythonClient(arguments) => foreign_client::test(&arguments),
+        Task::Quickstart(arguments) => quickstart::quickstart(&arguments),
+        Task::MigrationDrill(arguments) => migration::drill(&arguments),
+        Task::OutageLatency(arguments) => outage::measure(&arguments),
+        Task::ConsistencyBench(arguments) => audit::measure(&arguments),
+        Task::Bench(arguments) => bench::measure(&arguments),
+        Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
+        Task::Deny(deny::Deny {}) => deny::deny(),
         Task::TestPiece { piece } => test::piece(piece),
     }
 }

@@ -1,0 +1,134 @@
+//! `scripts/outage_latency.sh`: likes while the broker or the database is unreachable.
+
+use crate::command::{Environment, output, start};
+use crate::installation::Installation;
+use crate::workspace::Profile;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How fast likes are answered while the broker or the database is unreachable, against the same load while all is well.
+///
+/// On private servers; everything acknowledged is verified at the end. Prints p50 and p99 in milliseconds and the ratio to
+/// the normal p99. Each outage begins while the load runs and lasts until it has ended, so the calls that meet it first are
+/// counted. PROFILE=debug uses debug programs. Exit code 1 if verify finds anything wrong.
+#[derive(clap::Args)]
+pub(crate) struct OutageLatency {
+    /// Of each load.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..))]
+    seconds: u32,
+    /// Likes per second.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+}
+
+struct Loads<'a> {
+    arguments: &'a OutageLatency,
+    installation: Installation,
+    work: PathBuf,
+    syncctl: PathBuf,
+    oplogs: Vec<String>,
+}
+
+pub(crate) fn measure(arguments: &OutageLatency) -> Result<bool> {
+    let mut environment = Environment::clean();
+    environment.without_rate_limits();
+    let (mut installation, work) = Installation::private("likes-outage", environment, false)?;
+    installation.up(&[])?;
+    let syncctl = Profile::from_environment(Profile::Release)?.program("syncctl");
+    let mut loads = Loads { arguments, installation, work, syncctl, oplogs: vec![] };
+    loads.run(None)?;
+    let mut rows = vec![("nothing", loads.run(None)?)];
+    for store in ["rabbitmq", "mariadb"] {
+        rows.push((store, loads.run(Some(store))?));
+        loads.recover(store)?;
+    }
+    print!("{}", table(&rows)?);
+    let verified = loads.verify()?;
+    println!("{}", verified.lines().last().unwrap_or_default());
+    Ok(true)
+}
+
+impl Loads<'_> {
+    /// One load; a second after its beginning the store goes.
+    fn run(&mut self, store: Option<&str>) -> Result<Value> {
+        let seed = self.oplogs.len() / 2 + 1;
+        let oplog = self.work.join(format!("oplog-{seed}")).display().to_string();
+        let mut load = self.installation.environment.command(&self.syncctl);
+        load.args([
+            "load",
+            "--generate",
+            "--users",
+            "5000",
+            "--resources",
+            "500",
+            "--unlikes",
+            "0.3",
+            "--concurrency",
+            "256",
+        ]);
+        load.args(["--duration", &self.arguments.seconds.to_string(), "--rate", &self.arguments.rate.to_string()]);
+        load.args(["--seed", &seed.to_string(), "--oplog", &oplog, "--json"]).stdout(Stdio::piped());
+        self.oplogs.extend(["--oplog".to_owned(), oplog]);
+        let load = start(&mut load)?;
+        if let Some(store) = store {
+            // When it strikes is part of the measurement.
+            sleep(Duration::from_secs(1));
+            self.installation.shell_function("stop_part", &[store, "0"])?;
+        }
+        let output = load.wait_with_output()?;
+        ensure!(output.status.success(), "the load failed: {}", output.status);
+        serde_json::from_slice(&output.stdout).context("the load's report is no JSON")
+    }
+
+    fn recover(&self, store: &str) -> Result<()> {
+        self.installation.shell_function(&format!("start_{store}"), &[])?;
+        for service in ["HTTP_ADDR", "CONSUMER_HTTP_ADDR"] {
+            self.installation.wait_until_well(&self.installation.address(service)?)?;
+        }
+        self.verify().with_context(|| format!("after {store} was unreachable")).map(drop)
+    }
+
+    fn verify(&self) -> Result<String> {
+        output(self.installation.environment.command(&self.syncctl).arg("verify").args(&self.oplogs))
+    }
+}
+
+/// A line for each load; the first one is the normal one.
+fn table(rows: &[(&str, Value)]) -> Result<String> {
+    use crate::load::wanted;
+    use std::fmt::Write;
+    let normal = rows.first().context("no load")?;
+    let normal = wanted(&normal.1, "p99")?;
+    let mut table = String::new();
+    writeln!(
+        table,
+        "{:<22} {:>10} {:>10} {:>10} {:>12}",
+        "unreachable", "likes/s", "p50 ms", "p99 ms", "p99 / normal"
+    )?;
+    for (name, load) in rows {
+        let (rate, p50, p99) = (wanted(load, "likes_per_s")?, wanted(load, "p50")?, wanted(load, "p99")?);
+        let (p50_ms, p99_ms, ratio) = (p50 / 1000.0, p99 / 1000.0, p99 / normal);
+        writeln!(table, "{name:<22} {rate:>10.0} {p50_ms:>10.2} {p99_ms:>10.2} {ratio:>12.2}")?;
+    }
+    Ok(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_table_compares_with_the_normal_load() -> Result<()> {
+        let load = |p99| json!({ "likes_per_s": 999.6, "latency_us": { "p50": 1500, "p99": p99 } });
+        let table = table(&[("nothing", load(4000)), ("mariadb", load(5000))])?;
+        let expected = "mariadb                      1000       1.50       5.00         1.25";
+        assert_eq!(table.lines().nth(2), Some(expected));
+        assert!(super::table(&[("nothing", json!({}))]).is_err());
+        Ok(())
+    }
+}
