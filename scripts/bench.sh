@@ -1,3 +1,8 @@
 #!/usr/bin/env bash
-# Measures the pipeline against what its parts can do, and against peers; --help says more.
+# Measures the pipeline against what its parts can do, and against peers.
+#
+#   scripts/bench.sh [--fast] [--only a,b,...] [--no-build] [--runs N] [--seconds S] [--ten-million]
+#                    [--no-peers]
+#
+# --help says more.
 exec "$(dirname "${BASH_SOURCE[0]}")/xtask.sh" bench "$@"

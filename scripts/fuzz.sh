@@ -1,3 +1,7 @@
 #!/usr/bin/env bash
-# Bad inputs, many of them; --help says more.
+# Bad inputs, many of them.
+#
+#   scripts/fuzz.sh [--inputs N] [--seed N] [--examples N] [--no-schemathesis]
+#
+# --help says more.
 exec "$(dirname "${BASH_SOURCE[0]}")/xtask.sh" fuzz "$@"

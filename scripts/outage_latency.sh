@@ -1,3 +1,7 @@
 #!/usr/bin/env bash
-# How fast likes are answered while the broker or the database is unreachable; --help says more.
+# How fast likes are answered while the broker or the database is unreachable.
+#
+#   scripts/outage_latency.sh [--seconds S] [--rate LIKES_PER_SECOND] [--no-build]
+#
+# --help says more.
 exec "$(dirname "${BASH_SOURCE[0]}")/xtask.sh" outage-latency "$@"

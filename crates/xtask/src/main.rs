@@ -103,3 +103,43 @@ fn scratch(name: &str) -> Result<PathBuf> {
     cleanup::at_exit(move || _ = std::fs::remove_dir_all(&path));
     Ok(directory)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+    use clap::CommandFactory;
+    use std::collections::BTreeSet;
+
+    /// The words in a text that are options.
+    fn options(text: &str) -> BTreeSet<String> {
+        let words = text.split(|char: char| !char.is_ascii_alphanumeric() && char != '-');
+        words.filter(|word| word.starts_with("--") && word.len() > 2).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn every_script_says_the_options_of_its_task() -> Result<()> {
+        let command = Arguments::command();
+        let mut called = BTreeSet::new();
+        for entry in std::fs::read_dir(workspace::script(""))? {
+            let path = entry?.path();
+            let text = std::fs::read_to_string(&path)?;
+            let Some((head, call)) = text.split_once("/xtask.sh\" ") else { continue };
+            let name = call.split_whitespace().next().context("a call without a task")?;
+            let task = command.find_subcommand(name).with_context(|| format!("{}: no task {name}", path.display()))?;
+            assert_eq!(path.file_stem().map(|stem| stem.to_string_lossy().replace('_', "-")).as_deref(), Some(name));
+            let known = task.get_arguments().filter_map(|argument| argument.get_long());
+            let known: BTreeSet<_> = known.chain(["help"]).map(|long| format!("--{long}")).collect();
+            assert_eq!(options(head), known, "{}", path.display());
+            called.insert(name.to_owned());
+        }
+        let tasks = command.get_subcommands().filter(|task| !task.is_hide_set()).map(|task| task.get_name().to_owned());
+        assert_eq!(called, tasks.collect(), "each task has its script");
+        Ok(())
+    }
+
+    #[test]
+    fn arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -23,6 +23,9 @@ pub(crate) struct OutageLatency {
     /// Likes per second.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
+    /// Uses the programs as they are.
+    #[arg(long)]
+    no_build: bool,
 }
 
 struct Loads<'a> {
@@ -37,7 +40,7 @@ pub(crate) fn measure(arguments: &OutageLatency) -> Result<bool> {
     let mut environment = Environment::clean();
     environment.without_rate_limits();
     let (mut installation, work) = Installation::private("likes-outage", environment, false)?;
-    installation.up(&[])?;
+    installation.up(if arguments.no_build { &["--no-build"] } else { &[] })?;
     let syncctl = Profile::from_environment(Profile::Release)?.program("syncctl");
     let mut loads = Loads { arguments, installation, work, syncctl, oplogs: vec![] };
     loads.run(None)?;

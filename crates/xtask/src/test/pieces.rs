@@ -135,7 +135,10 @@ fn generated_trace(installation: &mut Installation, scratch: &Path) -> Result<()
     syncctl(installation, &["verify", "--oplog", &first, "--oplog", &second])
 }
 
-/// Once, and the whole file again on top of it.
+/// Of the trace, where a debug program replays it.
+const DEBUG_RATINGS: &str = "20000";
+
+/// Once, and the same again on top of it.
 fn movielens_trace(installation: &mut Installation, scratch: &Path) -> Result<()> {
     let trace = movielens().display().to_string();
     let mut known = generated(scratch).to_vec();
@@ -143,6 +146,9 @@ fn movielens_trace(installation: &mut Installation, scratch: &Path) -> Result<()
         let oplog = scratch.join(name).display().to_string();
         let mut load = vec!["load", "--trace", &trace, "--format", "movielens", "--concurrency", "64"];
         load.extend(["--oplog", &oplog]);
+        if Profile::from_environment(Profile::Debug)? == Profile::Debug {
+            load.extend(["--likes", DEBUG_RATINGS]);
+        }
         syncctl(installation, &load)?;
         known.push(oplog);
         let mut verify = vec!["verify"];
