@@ -80,7 +80,8 @@ impl Loads<'_> {
         if let Some(store) = store {
             // When it strikes is part of the measurement.
             sleep(Duration::from_secs(1));
-            self.installation.shell_function("stop_part", &[store, "0"])?;
+            // It says that the store was killed, which is the point.
+            output(&mut self.installation.environment.shell_function("stop_part", &[store, "0"]))?;
         }
         let output = load.wait_with_output()?;
         ensure!(output.status.success(), "the load failed: {}", output.status);

@@ -218,3 +218,44 @@ pub(crate) fn piece(piece: Piece) -> Result<bool> {
     piece.run()?;
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        test: Test,
+    }
+
+    fn parse(line: &str) -> Result<Test, clap::Error> {
+        Arguments::try_parse_from(line.split(' ')).map(|arguments| arguments.test)
+    }
+
+    #[test]
+    fn steps_are_chosen_by_words_of_their_names() -> Result<()> {
+        let directory = tempfile::tempdir()?;
+        let run = |arguments: &Test| {
+            let steps = Steps::new(io::stdout(), directory.path().to_owned());
+            let environment = environment(directory.path(), Profile::Debug);
+            let run =
+                Run { arguments, environment, scratch: directory.path().to_owned(), steps, profile: Profile::Debug };
+            ["format", "clippy", "chaos.sh --profile quick"].map(|heading| run.is_wanted(heading))
+        };
+        assert_eq!(run(&parse("x")?), [true, true, true]);
+        assert_eq!(run(&parse("x --only format,chaos")?), [true, false, true]);
+        assert!(parse("x --fast --all").is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn every_step_carries_the_mark() -> Result<()> {
+        let scratch = Path::new("/scratch");
+        let mut step = environment(scratch, Profile::Debug).command("env");
+        let said = output(step.args(["sh", "-c", "echo $LIKES_TEST_RUN $RUN_DIR $PROFILE"]))?;
+        assert_eq!(said, "/scratch /scratch/run debug");
+        Ok(())
+    }
+}
