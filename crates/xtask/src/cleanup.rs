@@ -2,6 +2,7 @@
 //!
 //! Signals are handled, not blocked: programs that are started inherit a blocked signal, but not a handler.
 
+use crate::processes;
 use anyhow::Result;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -33,10 +34,15 @@ pub(crate) fn at_exit(action: impl FnOnce() + Send + 'static) {
     lock(&ACTIONS).push(Box::new(action));
 }
 
-/// Runs them all. A second caller waits until the first has finished.
+/// Ends what still runs, and runs them all. A second caller waits until the first has finished.
 pub(crate) fn run_all() {
     static RUNNING: Mutex<()> = Mutex::new(());
     let _once = lock(&RUNNING);
+    // What is undone must not be in use.
+    let left = processes::end_children();
+    if !left.is_empty() {
+        eprintln!("these do not end: {left:?}");
+    }
     loop {
         let Some(action) = lock(&ACTIONS).pop() else { return };
         action();

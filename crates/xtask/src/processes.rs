@@ -1,5 +1,5 @@
-//! Processes that carry a mark: a variable in the environment that they were started with, which whatever they start
-//! inherits, however far it detaches itself.
+//! Finding and ending processes: children of this one, and those that carry a mark, a variable in the environment that
+//! they were started with, which whatever they start inherits, however far it detaches itself.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,9 +14,12 @@ const LIMIT: Duration = Duration::from_secs(15);
 
 /// Everything that runs with this `NAME=value`.
 pub(crate) fn marked(mark: &str) -> Vec<Pid> {
+    running().filter(|pid| carries(*pid, mark)).map(Pid::from_raw).collect()
+}
+
+fn running() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    numbers.filter(|pid: &i32| carries(*pid, mark)).map(Pid::from_raw).collect()
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 fn carries(pid: i32, mark: &str) -> bool {
@@ -30,18 +33,36 @@ pub(crate) fn command_line(pid: Pid) -> String {
     String::from_utf8_lossy(&line).replace('\0', " ").trim_end().to_owned()
 }
 
-/// Ends them: SIGTERM, and SIGKILL for those that stay. Gives back what even that did not end.
+/// Ends them. Gives back what does not end.
 pub(crate) fn end_marked(mark: &str) -> Vec<Pid> {
+    end(|| marked(mark))
+}
+
+/// Ends what this process started and still waits for.
+pub(crate) fn end_children() -> Vec<Pid> {
+    let own = std::process::id().to_string();
+    end(|| running().filter(|pid| is_child(*pid, &own)).map(Pid::from_raw).collect())
+}
+
+fn is_child(pid: i32, parent: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of its program may hold anything. What has ended and is not waited for is a zombie.
+    let mut fields = status.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+    fields.next() != Some("Z") && fields.next() == Some(parent)
+}
+
+/// SIGTERM, and SIGKILL for those that stay.
+fn end(look: impl Fn() -> Vec<Pid>) -> Vec<Pid> {
     let started = Instant::now();
     let send = |pids: &[Pid], signal| pids.iter().for_each(|pid| _ = kill(*pid, signal));
-    let mut left = marked(mark);
+    let mut left = look();
     send(&left, Signal::SIGTERM);
     while !left.is_empty() && started.elapsed() < LIMIT {
         if started.elapsed() > PATIENCE {
             send(&left, Signal::SIGKILL);
         }
         sleep(Duration::from_millis(50));
-        left = marked(mark);
+        left = look();
     }
     left
 }
@@ -66,6 +87,22 @@ mod tests {
         }
         assert_eq!(end_marked(&mark), []);
         assert_eq!(marked(&mark), []);
+        Ok(())
+    }
+
+    #[test]
+    fn a_child_is_told_from_a_stranger_and_from_a_zombie() -> Result<()> {
+        let own = std::process::id().to_string();
+        let mut child = Command::new("sleep").arg("600").spawn()?;
+        let pid = i32::try_from(child.id())?;
+        assert!(is_child(pid, &own) && !is_child(1, &own) && !is_child(pid, "1"));
+        kill(Pid::from_raw(pid), Signal::SIGTERM)?;
+        let started = Instant::now();
+        while is_child(pid, &own) {
+            assert!(started.elapsed() < LIMIT, "it does not end");
+            sleep(Duration::from_millis(5));
+        }
+        child.wait()?;
         Ok(())
     }
 }
