@@ -51,6 +51,10 @@ pub(super) struct Resource<'a> {
 }
 
 impl<'a> Resource<'a> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one clock of this crate, for a bound with air for differing clocks"
+    )]
     pub(super) fn new(system: &'a System, kind: Kind, id: u64) -> Result<Self> {
         let shards = system.redis(&["hget", &format!("{}meta", system.redis_prefix), "shards"])?;
         let shards = shards.parse().with_context(|| format!("the number of shards is {shards:?}"))?;
