@@ -2,9 +2,9 @@
 
 use anyhow::Context as _;
 use consistency::Checker;
-use service_runtime::{Context, Criticality, PartState, Status};
+use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
-use std::sync::Arc;
+use settings::health::{StorePart, register as register_stores};
 use sync_engine::Stores;
 use sync_engine::recover::probe;
 
@@ -14,7 +14,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     tracing::info!(http = %http.local_addr()?, "listening");
 
     let stores = settings.stores().await?;
-    register_health(&context, &stores);
+    register_health(&context.health, &stores);
     let startup = context.health.startup();
     let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), context.instance.to_string());
     context.serve_ops(http, consistency::routes(checker.clone()));
@@ -35,12 +35,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 }
 
 /// Both stores are compared here, so nothing works without either.
-fn register_health(context: &Context, stores: &Stores) {
-    for (name, circuit) in [("redis", &stores.cache_circuit), ("mysql", &stores.database_circuit)] {
-        let circuit = Arc::clone(circuit);
-        context.health.probe(name, Criticality::Critical, move || {
-            let open = circuit.is_open();
-            async move { if open { PartState::new(Status::Down, "unreachable") } else { PartState::new(Status::Ok, "") } }
-        });
-    }
+fn register_health(health: &HealthRegistry, stores: &Stores) {
+    let part = |name, circuit| StorePart { name, criticality: Criticality::Critical, circuit, meanwhile: "" };
+    register_stores(health, [part("redis", &stores.cache_circuit), part("mysql", &stores.database_circuit)]);
 }

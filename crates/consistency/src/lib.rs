@@ -20,12 +20,12 @@
 //! Deliberately absent: a search of the history by resource (it has no such index), so a deleted row is found by the
 //! full sweep, not on demand; and any repair of what is merely late: that is the rescuer's and the retries' work.
 
-pub mod body;
 mod config;
 mod error;
 mod finding;
 mod inspect;
 mod metrics;
+pub mod openapi;
 pub mod repair;
 mod report;
 mod run;
@@ -33,7 +33,9 @@ mod run;
 pub use config::{AutoFix, ConsistencyConfig, ReportConfig, Strategy};
 pub use error::CheckError;
 pub use finding::{Finding, Kind, RepairAction, RepairNote, RepairResult, Side, Subject, Verdict};
-pub use report::routes::{DEFAULT_HOURS, MAX_HOURS, routes};
+pub use report::check_consistency::{CheckConsistency, named_resource};
+pub use report::consistency_report::ConsistencyReport;
+pub use report::routes::{described_routes, routes};
 pub use report::{LagReport, Report};
 pub use run::audit::Progress;
 pub use run::checker::{CheckOutcome, Checker};

@@ -1,6 +1,8 @@
 //! What the last hours looked like.
 
-mod html;
+pub(crate) mod check_consistency;
+pub(crate) mod consistency_report;
+mod page;
 pub(crate) mod routes;
 
 use crate::error::CheckError;
@@ -9,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use event_store::{FindingRecord, HourRecord, KindRecord, RunRecord};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 const RUNS: u32 = 50;
 const FINDINGS: u32 = 200;
@@ -16,7 +19,8 @@ const RESOURCES: usize = 20;
 const LAGS: u32 = 5_000;
 
 /// `GET /consistency/report`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(as = ConsistencyReport)]
 pub struct Report {
     /// Hours looked back.
     pub hours: u32,
@@ -33,27 +37,35 @@ pub struct Report {
     /// Found and not repaired by the run that found them.
     pub open: i64,
     /// Part of the comparisons that found nothing wrong, 0 to 1; none if nothing was compared.
+    #[schema(required)]
     pub consistency_rate: Option<f64>,
     /// The same as nines: 0.999 is 3. None if nothing was wrong, or nothing compared.
+    #[schema(required)]
     pub nines: Option<f64>,
     /// Coverage of the newest full sweep.
+    #[schema(required)]
     pub coverage: Option<f64>,
     /// What was found.
+    #[schema(value_type = Vec<Object>)]
     pub by_kind: Vec<KindRecord>,
     /// Resources with most of the newest findings, `video:1` and how many.
+    #[schema(value_type = Vec<Vec<Value>>)]
     pub by_resource: Vec<(String, u64)>,
     /// From acceptance to commit, over the newest events.
     pub lag: LagReport,
     /// By hour.
+    #[schema(value_type = Vec<Object>)]
     pub trend: Vec<HourRecord>,
     /// Newest runs.
+    #[schema(value_type = Vec<Object>)]
     pub latest_runs: Vec<RunRecord>,
     /// Newest findings.
+    #[schema(value_type = Vec<Object>)]
     pub latest_findings: Vec<FindingRecord>,
 }
 
 /// Milliseconds from acceptance to commit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LagReport {
     /// Events that were looked at.
     pub events: usize,

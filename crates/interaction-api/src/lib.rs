@@ -1,22 +1,26 @@
-//! The gRPC service: checks input, limits callers, and hands likes to the engine.
+//! The gRPC services over any stores: check input, limit callers, hand likes to the engine, answer operators.
 //!
-//! [`serve()`] is the process over any stores, shared by `interaction-server` and `standalone`; [`service`] the calls, [`watch`] and
-//! [`hot`] what they say of counts that move, [`admin`] the calls of operators, [`dashboard`] their page;
-//! [`convert`] decides what is valid; [`status`] is the one place where errors become gRPC codes; [`limits`] are this
-//! process's own limits (the users' are in the cache); [`access`] says which role each call needs.
+//! | room | what |
+//! |---|---|
+//! | [`assembly`] | the parts of a process that accepts likes; `interaction-server` and `standalone` start it |
+//! | `grpc` | the gRPC stack: bounds, reflection, health, roles, and how it ends |
+//! | [`service`] | the calls of callers; their limits, hot lists and streams |
+//! | [`admin`] | the calls of operators, by gRPC and HTTP, a file for each |
+//! | [`dashboard`] | their page |
+//! | `openapi` | the description of ops HTTP, from the routes themselves |
+//! | [`request`] | from the wire to the domain: what is valid, and how a mistake is named |
+//! | [`status`] | the one place where errors become codes |
+//!
+//! Rooms use only rooms further down in this order.
 
-pub mod access;
 pub mod admin;
-mod connection;
-pub mod convert;
+pub mod assembly;
 pub mod dashboard;
-pub mod health;
-pub mod hot;
-pub mod limits;
-pub mod page;
-mod serve;
+mod grpc;
+mod openapi;
+pub mod request;
 pub mod service;
 pub mod status;
-pub mod watch;
 
-pub use serve::{Sockets, serve};
+pub use assembly::{Assembly, Running};
+pub use grpc::Sockets;

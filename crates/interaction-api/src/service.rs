@@ -1,19 +1,26 @@
-//! The calls.
+//! `interaction.v1.InteractionService`: likes, counts, lists, live counts.
 
-use crate::convert::{self, MAX_ITEMS, Violations, wire_resource};
-use crate::hot::HotList;
-use crate::limits::Limits;
-use crate::watch::{self, Watch};
-use crate::{page, status};
-use domain::{Action, Pair, Version};
+pub mod hot;
+pub(crate) mod http;
+pub mod limits;
+pub mod watch;
+
+use crate::request::Violations;
+use crate::request::convert::{self, MAX_ITEMS, wire_resource};
+use crate::request::page;
+use crate::status;
+use domain::{Action, LikeIntent, Pair, Resource, Version};
 use event_store::EventStore;
+use hot::HotList;
 use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_server::InteractionService;
+use limits::Limits;
 use std::sync::Arc;
 use sync_engine::accept::{Acceptor, LikeAnswer, LikeResult};
-use sync_engine::read::Reader;
+use sync_engine::read::{Read, Reader};
 use sync_engine::trace::on_behalf;
 use tonic::{Request, Response, Status};
+use watch::Watch;
 
 /// `interaction.v1.InteractionService`.
 #[derive(Clone)]
@@ -49,13 +56,14 @@ impl Interactions {
     ) -> Result<Response<v1::LikeResponse>, Status> {
         let mut violations = Violations::default();
         let intent = convert::intent(&mut violations, "", user, resource, action, key);
-        violations.finish()?;
-        let intent = intent.ok_or_else(|| Status::internal("a valid request made no intent"))?;
+        let intent = violations.given(intent)?;
+        self.accept_one(peer, intent).await.map(|answer| Response::new(response(&answer)))
+    }
+
+    /// One like, however it came.
+    async fn accept_one(&self, peer: Option<std::net::SocketAddr>, intent: LikeIntent) -> Result<LikeAnswer, Status> {
         self.limits.check(peer, 1)?;
-        match self.acceptor.accept_one(intent).await {
-            Ok(answer) => Ok(Response::new(response(&answer))),
-            Err(error) => Err(status::like(&error)),
-        }
+        self.acceptor.accept_one(intent).await.map_err(|error| status::like(&error))
     }
 }
 
@@ -93,7 +101,7 @@ impl InteractionService for Interactions {
         let mut violations = Violations::default();
         let resources = convert::resources(&mut violations, request.into_inner().resources, MAX_ITEMS);
         violations.finish()?;
-        let read = self.reader.counts(&resources).await.map_err(|error| status::read(&error))?;
+        let read = counts_of(self, &resources).await?;
         let each = resources.into_iter().zip(read.values);
         let counts =
             each.map(|(resource, count)| v1::LikeCount { resource: Some(wire_resource(resource)), count }).collect();
@@ -108,8 +116,7 @@ impl InteractionService for Interactions {
         let mut violations = Violations::default();
         let user = convert::user(&mut violations, user_id);
         let resources = convert::resources(&mut violations, resources, MAX_ITEMS);
-        violations.finish()?;
-        let user = user.ok_or_else(|| Status::internal("a valid request has no user"))?;
+        let user = violations.given(user)?;
         let pairs: Vec<Pair> = resources.into_iter().map(|resource| Pair { resource, user }).collect();
         let read = self.reader.states(&pairs).await.map_err(|error| status::read(&error))?;
         let states = pairs
@@ -136,10 +143,7 @@ impl InteractionService for Interactions {
             .ok();
         let size = convert::page_size(&mut violations, "page_size", request.page_size);
         let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
-        violations.finish()?;
-        let (Some(user), Some(kind), Some(after)) = (user, kind, after) else {
-            return Err(Status::internal("a valid request lacks a part"));
-        };
+        let ((user, kind), after) = violations.given(user.zip(kind).zip(after))?;
         let page = self.database.list_liked(user, kind, size, after).await.map_err(|error| status::store(&error))?;
         let resources = page
             .likes
@@ -161,10 +165,7 @@ impl InteractionService for Interactions {
         let resource = convert::resource(&mut violations, "", request.resource);
         let size = convert::page_size(&mut violations, "page_size", request.page_size);
         let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
-        violations.finish()?;
-        let (Some(resource), Some(after)) = (resource, after) else {
-            return Err(Status::internal("a valid request lacks a part"));
-        };
+        let (resource, after) = violations.given(resource.zip(after))?;
         let page = self.database.list_likers(resource, size, after).await.map_err(|error| status::store(&error))?;
         let likers = page
             .likes
@@ -189,6 +190,11 @@ impl InteractionService for Interactions {
     ) -> Result<Response<watch::Counts>, Status> {
         self.watch.begin(request.into_inner()).map(Response::new)
     }
+}
+
+/// Counts, however they were asked for.
+async fn counts_of(interactions: &Interactions, resources: &[Resource]) -> Result<Read<i64>, Status> {
+    interactions.reader.counts(resources).await.map_err(|error| status::read(&error))
 }
 
 /// The span that a call is part of, by W3C Trace Context.

@@ -1,5 +1,8 @@
-//! The one place where errors become gRPC codes.
+//! The one place where errors become gRPC codes, and these the status of an HTTP answer.
 
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use service_runtime::listen::api_error::ApiError;
 use std::time::Duration;
 use sync_engine::accept::LikeError;
 use sync_engine::read::ReadError;
@@ -60,6 +63,11 @@ pub fn stopping() -> Status {
     with_retry(Code::Unavailable, "the server is stopping".to_owned(), Some(RETRY_AFTER))
 }
 
+/// Likes are not accepted yet, or no more.
+pub fn not_serving() -> Status {
+    with_retry(Code::Unavailable, "the server is starting or stopping".to_owned(), Some(RETRY_AFTER))
+}
+
 fn with_retry(code: Code, message: String, retry_after: Option<Duration>) -> Status {
     match retry_after {
         Some(after) => {
@@ -68,6 +76,53 @@ fn with_retry(code: Code, message: String, retry_after: Option<Duration>) -> Sta
             Status::with_error_details(code, message, ErrorDetails::with_retry_info(Some(after)))
         }
         None => Status::new(code, message),
+    }
+}
+
+/// A refused or failed call as HTTP answers it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct HttpError {
+    /// What it says.
+    pub error: ApiError,
+    /// Seconds until it makes sense to ask again.
+    pub retry_after: Option<u64>,
+}
+
+impl From<Status> for HttpError {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let delay = details.retry_info().and_then(|info| info.retry_delay);
+        let retry_after = delay.map(|delay| (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1));
+        Self { error: ApiError::new(http_status(status.code()), status.message()), retry_after }
+    }
+}
+
+impl From<ApiError> for HttpError {
+    fn from(error: ApiError) -> Self {
+        Self { error, retry_after: None }
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let mut response = self.error.into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// Codes that these calls never answer are faults.
+const fn http_status(code: Code) -> StatusCode {
+    match code {
+        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
+        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -86,5 +141,21 @@ mod tests {
         assert!(
             unavailable.get_error_details().retry_info().is_some_and(|info| info.retry_delay > Some(Duration::ZERO))
         );
+    }
+
+    #[test]
+    fn http_says_the_same_in_its_own_words() {
+        let limited = LikeError::RateLimited { retry_after: Duration::from_millis(1_500) };
+        let unavailable = LikeError::Unavailable { reason: "x".to_owned(), retry_after: Duration::ZERO };
+        for (status, code, retry_after) in [
+            (like(&limited), 429, Some("2")),
+            (like(&unavailable), 503, Some("1")),
+            (like(&LikeError::Refused("x".to_owned())), 500, None),
+            (Status::invalid_argument("user_id: must be given"), 400, None),
+        ] {
+            let response = HttpError::from(status).into_response();
+            let header = response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+            assert_eq!((response.status().as_u16(), header), (code, retry_after));
+        }
     }
 }

@@ -1,14 +1,24 @@
-//! The gRPC server in front of Redis, RabbitMQ and MySQL; everything but its stores is [`interaction_api`].
+//! The gRPC server in front of Redis, RabbitMQ and MySQL: its stores, what it says about them, and the order in which it starts
+//! and ends. What it is made of stands in [`interaction_api`].
 
-use interaction_api::Sockets;
+mod health;
+
+use interaction_api::{Assembly, Sockets};
 use service_runtime::Context;
 use settings::Settings;
 
-/// Serves until the soft token; see [`interaction_api::serve`].
+/// Serves until the soft token: then gRPC finishes what it has, the relay publishes what was accepted, and the rest ends.
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&context.gate, &settings.service).await?;
     let mut stores = settings.stores().await?;
     stores.traces = settings.traces(&context);
-    let broker = Some(settings.rabbitmq.clone());
-    interaction_api::serve(context, settings, sockets, stores, broker).await
+    health::register(&context.health, &stores);
+    let startup = context.health.startup();
+
+    let assembly = Assembly::new(&context, &settings, &stores, Some(settings.rabbitmq.clone()));
+    context.serve_ops(sockets.http, assembly.routes());
+    stores.prepare().await?;
+    let running = assembly.start();
+    startup.ok();
+    running.serve(sockets.grpc).await
 }

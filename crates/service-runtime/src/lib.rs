@@ -33,6 +33,7 @@ pub use lifecycle::run::{Configured, EXIT_CONFIG, Options, run};
 pub use lifecycle::wait::{Backoff, wait_for};
 pub use listen::gate::Gate;
 pub use listen::incoming::{Connection, HANDSHAKE_TIMEOUT};
+pub use listen::ops::OpsRoutes;
 pub use listen::request_id::{REQUEST_ID, RequestIdLayer, RequestIdService};
 pub use listen::tls::Protocol;
 pub use observe::alerts::{AlertRule, History, Judged, Series};

@@ -5,5 +5,6 @@ pub mod api_error;
 pub(crate) mod gate;
 pub(crate) mod incoming;
 pub mod ops;
+pub mod request;
 pub(crate) mod request_id;
 pub(crate) mod tls;

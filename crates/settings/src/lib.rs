@@ -4,6 +4,7 @@
 //! and turned into what the binaries share ([`Settings::stores`]).
 
 mod alerts;
+pub mod health;
 mod sections;
 mod traces;
 

@@ -57,7 +57,7 @@ async fn send(client: InteractionServiceClient<Channel>, mut operations: Generat
 }
 
 async fn call(mut client: InteractionServiceClient<Channel>, operation: Operation) {
-    let resource = Some(interaction_api::convert::wire_resource(operation.pair.resource));
+    let resource = Some(interaction_api::request::convert::wire_resource(operation.pair.resource));
     let (user_id, idempotency_key) = (operation.pair.user.get(), String::new());
     let answer = if operation.action.liked() {
         client.like(v1::LikeRequest { user_id, resource, idempotency_key }).await

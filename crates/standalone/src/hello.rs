@@ -7,6 +7,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 
+/// A like by HTTP.
+const LIKE: &str = r#"{"user_id":"1","resource_type":"video","resource_id":"42","action":"like"}"#;
+
 pub(crate) struct Facts<'a> {
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
@@ -34,30 +37,30 @@ impl fmt::Display for Facts<'_> {
         writeln!(f, "\nLikes, in one process: answered from memory, kept by a journal on disk, stored in SQLite.\n")?;
         writeln!(f, "  gRPC   {}   interaction.v1.InteractionService, with reflection", self.grpc)?;
         let scheme = if self.tls { "https" } else { "http" };
-        writeln!(f, "  page   {scheme}://{}/   and /health, /metrics", self.http)?;
+        writeln!(f, "  HTTP   {scheme}://{}/   the page; and /v1/likes, /health, /metrics, /openapi.json", self.http)?;
         writeln!(f, "  data   {}   an answered like survives {survives}", data_dir.display())?;
         if self.replayed > 0 {
             writeln!(f, "         {} likes from before the last end were brought to the database", self.replayed)?;
         }
         match (self.tokens, self.tls) {
-            (true, true) => writeln!(f, "  access by token and TLS: give syncctl TOKEN and --ca-file")?,
-            (true, false) => writeln!(f, "  access by token: give syncctl TOKEN")?,
-            (false, true) => writeln!(f, "  access by TLS: give syncctl --ca-file")?,
+            (true, true) => writeln!(f, "  access by token and TLS: give curl --cacert, syncctl TOKEN and --ca-file")?,
+            (true, false) => writeln!(f, "  access by token: put one into TOKEN")?,
+            (false, true) => writeln!(f, "  access by TLS: give curl --cacert, syncctl --ca-file")?,
             (false, false) => {}
         }
         if let Some(rate) = self.demo {
             writeln!(f, "  demo   {rate} generated likes a second, by users from {} on", demo::FIRST_USER)?;
         }
-        let addr = if self.grpc.port() == 50051 { String::new() } else { format!(" --addr {}", self.grpc) };
-        writeln!(f, "\nTry, in another terminal:\n")?;
-        writeln!(f, "  cargo run --release --bin syncctl -- like{addr} 1 video:42")?;
-        writeln!(f, "  cargo run --release --bin syncctl -- counts{addr} video:42")?;
+        let token = if self.tokens { "-H \"authorization: Bearer $TOKEN\" " } else { "" };
+        writeln!(f, "\nTry, in another terminal, a like and its count:\n")?;
         writeln!(
             f,
-            "  grpcurl -plaintext -d '{{\"user_id\":2,\"resource\":{{\"type\":\"RESOURCE_TYPE_VIDEO\",\"id\":42}}}}' {} \
-             interaction.v1.InteractionService/Like",
-            self.grpc
+            "  curl {token}-H 'content-type: application/json' {scheme}://{}/v1/likes -d '{LIKE}'\n  \
+             curl {token}'{scheme}://{}/v1/counts?resource=video:42'",
+            self.http, self.http
         )?;
-        writeln!(f, "\nand look at {scheme}://{}/. Ctrl-C stops it; kill -9 loses nothing.\n", self.http)
+        writeln!(f, "\nand look at {scheme}://{}/. Ctrl-C stops it; kill -9 loses nothing.\n", self.http)?;
+        let addr = if self.grpc.port() == 50051 { String::new() } else { format!(" --addr {}", self.grpc) };
+        writeln!(f, "Who has the client, too: syncctl like{addr} 1 video:42; who has grpcurl: see the reflection.\n")
     }
 }

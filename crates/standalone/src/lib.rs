@@ -1,7 +1,7 @@
 //! The whole product in one process, with nothing to install: gRPC, ops HTTP and a page, over an embedded cache with a
 //! journal on disk and SQLite as the database.
 //!
-//! The services are those of the separate programs ([`interaction_api::serve`] and the engine's tasks); only the stores
+//! The services are those of the separate programs ([`interaction_api::Assembly`] and the engine's tasks); only the stores
 //! differ, and there is no broker: the relay applies events directly. Everything lies below one data directory:
 //!
 //! | path | what |

@@ -5,9 +5,11 @@ use crate::{demo, hello, replay};
 use anyhow::Context as _;
 use embedded_cache::EmbeddedCache;
 use event_store::{DatabaseConfig, EventStore};
-use interaction_api::Sockets;
-use service_runtime::{ConfigError, Context};
+use interaction_api::assembly::register_likes;
+use interaction_api::{Assembly, Sockets};
+use service_runtime::{ConfigError, Context, Criticality, HealthRegistry};
 use settings::Settings;
+use settings::health::{StorePart, register as register_stores};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Sent to a process whose file would exceed its limit; unless caught, it kills. The same number on Linux and macOS.
 const SIGXFSZ: i32 = 25;
 
-/// Serves until the soft token.
+/// Serves until the soft token: then gRPC finishes what it has, the relay applies what was accepted, and the rest ends.
 pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> anyhow::Result<()> {
     // A file that may not grow is an error of the write, not the end of the process.
     let _caught = signal(SignalKind::from_raw(SIGXFSZ)).context("listening for signals")?;
@@ -60,7 +62,27 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
         tls: context.gate.has_tls(),
         tokens: context.gate.access.needs_token(),
     });
-    interaction_api::serve(context, settings, sockets, stores, None).await
+    register_health(&context.health, &stores);
+    let startup = context.health.startup();
+    let assembly = Assembly::new(&context, &settings, &stores, None);
+    context.serve_ops(sockets.http, assembly.routes());
+    // The only process there is: it checks itself, as a consistency-checker would.
+    context.tracker.spawn(assembly.checker().run(context.soft.clone()));
+    let running = assembly.start();
+    startup.ok();
+    running.serve(sockets.grpc).await
+}
+
+fn register_health(health: &HealthRegistry, stores: &Stores) {
+    let part = |name, circuit, meanwhile| StorePart { name, criticality: Criticality::Optional, circuit, meanwhile };
+    register_stores(
+        health,
+        [
+            part("journal", &stores.cache_circuit, "likes are written to the database directly"),
+            part("database", &stores.database_circuit, "likes are accepted and wait in the journal"),
+        ],
+    );
+    register_likes(health, stores);
 }
 
 fn open_cache(settings: &Settings, data_dir: &Path) -> anyhow::Result<EmbeddedCache> {

@@ -7,9 +7,9 @@
 use anyhow::Context as _;
 use axum::Router;
 use event_bus::Publisher;
-use service_runtime::{Context, Criticality, PartState, Status};
+use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
-use std::sync::Arc;
+use settings::health::{StorePart, register as register_stores};
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
@@ -17,7 +17,6 @@ use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::operate::retention::Retention;
 use sync_engine::recover::probe;
 use sync_engine::recover::redeliver::Rescuer;
-use sync_engine::stores::circuit_breaker::Circuit;
 
 /// Consumes until the soft token; what is in hand then is finished and acknowledged, the rest goes back to the queue.
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
@@ -27,7 +26,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sync = &settings.event_driven_sync;
     let mut stores = settings.stores().await?;
     stores.traces = settings.traces(&context);
-    register_health(&context, &stores);
+    register_health(&context.health, &stores);
     let startup = context.health.startup();
     context.serve_ops(http, Router::new());
     stores.prepare().await?;
@@ -60,17 +59,14 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 }
 
 /// The consumer works only with broker and database; without the cache it applies and lets others settle.
-fn register_health(context: &Context, stores: &Stores) {
-    let parts = [
-        ("redis", Criticality::Optional, &stores.cache_circuit),
-        ("rabbitmq", Criticality::Critical, &stores.broker_circuit),
-        ("mysql", Criticality::Critical, &stores.database_circuit),
-    ];
-    for (name, criticality, circuit) in parts {
-        let circuit: Arc<Circuit> = Arc::clone(circuit);
-        context.health.probe(name, criticality, move || {
-            let open = circuit.is_open();
-            async move { if open { PartState::new(Status::Down, "unreachable") } else { PartState::new(Status::Ok, "") } }
-        });
-    }
+fn register_health(health: &HealthRegistry, stores: &Stores) {
+    let part = |name, criticality, circuit| StorePart { name, criticality, circuit, meanwhile: "" };
+    register_stores(
+        health,
+        [
+            part("redis", Criticality::Optional, &stores.cache_circuit),
+            part("rabbitmq", Criticality::Critical, &stores.broker_circuit),
+            part("mysql", Criticality::Critical, &stores.database_circuit),
+        ],
+    );
 }

@@ -29,7 +29,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("planted-bugs", &[]),
     // Services. A repair settles with the engine's own code.
     ("sync-engine", &["domain", "cache-manager", "event-bus", "event-store", "planted-bugs"]),
-    ("consistency", &["domain", "cache-manager", "event-store", "sync-engine"]),
+    // Its HTTP is served by server and checker alike.
+    ("consistency", &["domain", "cache-manager", "event-store", "sync-engine", "service-runtime"]),
     // The configuration file is composed of every part's own section.
     (
         "settings",
@@ -60,7 +61,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("traffic", &["domain"]),
     // Binaries.
-    ("interaction-server", &["interaction-api", "service-runtime", "settings"]),
+    ("interaction-server", &["interaction-api", "sync-engine", "service-runtime", "settings"]),
     ("sync-consumer", &["domain", "event-bus", "event-store", "sync-engine", "service-runtime", "settings"]),
     (
         "consistency-checker",

@@ -5,17 +5,21 @@ use crate::error::CheckError;
 use crate::finding::{Finding, Verdict};
 use crate::inspect::Inspector;
 use crate::metrics;
+use crate::openapi::{ResourceName, VerdictName};
 use crate::repair::Repairer;
 use crate::repair::leader::Leader;
 use crate::run::pass::Pass;
 use domain::{Pair, Resource};
 use event_store::RunStatus;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use sync_engine::Stores;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// Latest likers of a resource whose cached pairs are compared.
@@ -37,18 +41,21 @@ struct Parts {
 }
 
 /// What a check on demand found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct CheckOutcome {
     /// The resource.
     #[serde(flatten)]
+    #[schema(value_type = ResourceName)]
     pub resource: Resource,
     /// The worst of all findings; `consistent` if there is none.
+    #[schema(value_type = VerdictName)]
     pub verdict: Verdict,
     /// Its run.
     pub run_id: Uuid,
     /// Whether this process may repair.
     pub leader: bool,
     /// Everything that is not consistent, what is in flight included.
+    #[schema(value_type = Vec<Object>)]
     pub findings: Vec<Finding>,
 }
 
@@ -85,7 +92,13 @@ impl Checker {
     }
 
     /// Stands for election, and while it leads: full sweeps, hot resources, retention. Until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// Boxed, so that all of it is compiled here and not with every program.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.lead(stop).boxed()
+    }
+
+    async fn lead(self, stop: CancellationToken) {
         let leader = tokio::spawn(self.0.leader.clone().run(stop.clone()));
         let mut sweep_due = Instant::now();
         // A full sweep comes first, and looks at everything.

@@ -4,6 +4,8 @@ use crate::error::CheckError;
 use crate::inspect::Inspector;
 use crate::run::checker::Checker;
 use domain::{Pair, Resource};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::BTreeMap;
 
 /// Newest events that the ranking looks at.
@@ -28,8 +30,8 @@ impl Inspector {
 
 impl Checker {
     /// Resources of the newest events in the database, the hottest first, each with its number of them.
-    pub async fn hottest(&self) -> Result<Vec<(Resource, usize)>, CheckError> {
-        Ok(rank(&self.inspector().stores.database.latest_pairs(EVENTS).await?))
+    pub fn hottest(&self) -> BoxFuture<'_, Result<Vec<(Resource, usize)>, CheckError>> {
+        async { Ok(rank(&self.inspector().stores.database.latest_pairs(EVENTS).await?)) }.boxed()
     }
 }
 

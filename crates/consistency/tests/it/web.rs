@@ -65,11 +65,7 @@ async fn checks_and_reports_and_refuses_nonsense() {
         ("/consistency/check", "{\"resource_type\":\"video\"}", "resource_id"),
         ("/consistency/check", "{\"resource_type\":\"film\",\"resource_id\":1}", "resource_type"),
         ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":0}", "resource_id"),
-        (
-            "/consistency/check",
-            "{\"resource_type\":\"video\",\"resource_id\":\"1\"}",
-            "resource_id: expected a whole number",
-        ),
+        ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":\"one\"}", "resource_id: invalid value"),
         ("/consistency/check", "{\"resource_type\":\"video\",\"resource_id\":1,\"repair\":1}", "repair"),
     ] {
         let (status, answer) = call(&router, "POST", path, body).await;

@@ -1,11 +1,11 @@
 //! `GET /overview`: what the dashboard shows and no other route has. Whatever cannot be asked is null.
 
-use super::Admin;
+use super::{Admin, cache_stats};
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use consistency::LagReport;
+use consistency::openapi::AnyObject;
 use event_bus::Publisher;
 use event_store::{OperatorAction, StatusCount, StoreError};
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub(super) struct OverviewCache {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Overview {
+pub(super) struct Overview {
     at: DateTime<Utc>,
     circuits: Circuits,
     /// Whether there is a queue at all.
@@ -99,15 +99,18 @@ impl OverviewCache {
     }
 }
 
-pub(super) async fn overview(State(admin): State<Admin>) -> Response {
+/// Figures of the dashboard; null where a store is unreachable.
+#[utoipa::path(get, path = "/overview", operation_id = "overview",
+    responses((status = 200, description = "Figures.", body = AnyObject)))]
+pub(super) async fn http(State(admin): State<Admin>) -> Json<Overview> {
     let mut seen = admin.overview_cache.seen.lock().await;
     if let Some((at, overview)) = &*seen
         && at.elapsed() < FRESH
     {
-        return Json(overview.clone()).into_response();
+        return Json(overview.clone());
     }
-    let overview = look(&admin).await;
-    Json(&seen.insert((Instant::now(), overview)).1).into_response()
+    let overview = Box::pin(look(&admin)).await;
+    Json(seen.insert((Instant::now(), overview)).1.clone())
 }
 
 async fn look(admin: &Admin) -> Overview {
@@ -135,7 +138,7 @@ async fn look(admin: &Admin) -> Overview {
 }
 
 async fn journal(admin: &Admin) -> Option<Journal> {
-    let stats = admin.cache_stats().await.ok().filter(|stats| stats.available)?;
+    let stats = cache_stats::call(admin).await.ok().filter(|stats| stats.available)?;
     let accepted = stats.shards.iter().map(|shard| shard.accepted).sum();
     Some(Journal { accepted, pending: stats.pending, oldest_age_ms: stats.oldest_age_ms })
 }

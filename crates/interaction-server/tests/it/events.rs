@@ -169,7 +169,7 @@ async fn mistakes_about_events_name_the_field() {
     };
     let request = v1::ListEventsRequest { filter: Some(strange), page_size: 101, page_token: "x".to_owned() };
     let named_fields = fields(admin.list_events(request).await.unwrap_err());
-    let filter = ["filter.status", "filter.resource.id", "filter.user_id", "filter.since", "filter.until"];
+    let filter = ["filter.status", "filter.since", "filter.until", "filter.resource.id", "filter.user_id"];
     assert_eq!(named_fields, [&filter[..], &["page_size", "page_token"]].concat());
 
     let replay = |selection| v1::ReplayEventsRequest { selection, ..v1::ReplayEventsRequest::default() };

@@ -2,11 +2,10 @@
 
 use crate::lifecycle::routes;
 use crate::listen::gate::Gate;
-use crate::listen::ops;
+use crate::listen::ops::{self, OpsRoutes};
 use crate::observe::health::HealthRegistry;
 use crate::observe::otlp::Otlp;
 use crate::observe::telemetry::Metrics;
-use axum::Router;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,7 +84,7 @@ impl Context {
     }
 
     /// Serves ops HTTP with the binary's own routes, until the soft token and its requests' end.
-    pub fn serve_ops(&self, listener: TcpListener, routes: Router) {
+    pub fn serve_ops(&self, listener: TcpListener, routes: impl Into<OpsRoutes>) {
         let router = routes::router(self, routes);
         let (gate, shutdown) = (self.gate.clone(), self.soft.clone());
         self.spawn("ops http", async move {

@@ -8,7 +8,7 @@
 
 use super::context::Context;
 use crate::listen::api_error::ApiError;
-use crate::listen::ops;
+use crate::listen::ops::{self, OpsRoutes};
 use crate::observe::health::{PartReport, Status};
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -20,13 +20,14 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 /// The common routes together with a binary's own; a path in both is a bug that panics at start.
-pub fn router(context: &Context, routes: Router) -> Router {
+pub fn router(context: &Context, routes: impl Into<OpsRoutes>) -> Router {
+    let routes = routes.into();
     let common = Router::new()
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/metrics", get(metrics))
         .with_state(context.clone());
-    ops::guarded(&context.gate, common.merge(routes))
+    ops::guarded(&context.gate, OpsRoutes { router: common.merge(routes.router), ..routes })
 }
 
 /// Written in this order, the answer first.

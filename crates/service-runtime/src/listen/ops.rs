@@ -4,9 +4,9 @@
 //! Headers, bodies, times, connections and concurrent requests are bounded.
 //!
 //! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, everything else
-//! `operate`; open are health, the page at `/`, and files below `/assets/`.
+//! `operate`, or `write` where the routes say so ([`OpsRoutes`]); open are health, the page at `/`, and files below `/assets/`.
 
-use crate::listen::access::guard;
+use crate::listen::access::guard::{self, Guard};
 use crate::listen::api_error::ApiError;
 use crate::listen::gate::Gate;
 use crate::listen::request_id::RequestIdLayer;
@@ -50,14 +50,31 @@ const MAX_ERROR_LEN: usize = 4096;
 /// How long open connections may take to end after the shutdown.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// A program's own routes.
+#[derive(Debug, Default)]
+pub struct OpsRoutes {
+    /// Their handlers.
+    pub router: Router,
+    /// Paths where the role `write` is enough for more than to look.
+    pub writes: &'static [&'static str],
+}
+
+impl From<Router> for OpsRoutes {
+    fn from(router: Router) -> Self {
+        Self { router, writes: &[] }
+    }
+}
+
 /// What stands before every route: tokens, bounds, request ids, and errors of one shape.
-pub(crate) fn guarded(gate: &Gate, routes: Router) -> Router {
+pub(crate) fn guarded(gate: &Gate, routes: OpsRoutes) -> Router {
+    let guard = Guard { gate: gate.clone(), writes: routes.writes };
     routes
+        .router
         .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(gate.clone(), guard::guard))
+        .layer(from_fn_with_state(guard, guard::guard))
         .layer(map_response(errors_as_json))
         .layer(RequestIdLayer)
 }

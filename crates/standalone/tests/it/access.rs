@@ -25,7 +25,7 @@ const CALLERS: [(&str, Option<&str>); 5] = [
     ("alice", Some("Bearer token-that-operates-1")),
 ];
 
-fn with_tokens(mut standalone: Standalone) -> Standalone {
+pub(crate) fn with_tokens(mut standalone: Standalone) -> Standalone {
     standalone.deployment = standalone.deployment.with_tokens(TOKENS).unwrap();
     standalone
 }

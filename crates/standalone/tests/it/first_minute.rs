@@ -17,8 +17,17 @@ async fn it_says_what_to_try_and_that_works() {
     ] {
         assert!(said.contains(&part), "{part} is not said:\n{said}");
     }
-    let command = said.lines().find_map(|line| line.split_once("--bin syncctl -- ")).expect("no command to try").1;
-    let tried = Binary::build("syncctl").args(command.split_whitespace()).start().unwrap();
+    let commands: Vec<&str> = said.lines().map(str::trim).filter(|line| line.starts_with("curl ")).collect();
+    assert_eq!(commands.len(), 2, "a like and its count:\n{said}");
+    for (command, answer) in commands.iter().zip([r#""liked":true,"count":"1""#, r#""resource_id":"42","count":"1""#]) {
+        let tried = tokio::process::Command::new("sh").args(["-c", command]).output().await.unwrap();
+        let shown = String::from_utf8_lossy(&tried.stdout);
+        assert!(tried.status.success() && shown.contains(answer), "{command}: {shown}");
+    }
+    assert!(!said.contains("cargo"), "who holds only the program has no cargo:\n{said}");
+    // The client is an extra; what is said about it is true as well.
+    let extra = said.split("syncctl ").nth(1).and_then(|rest| rest.split(';').next()).expect("no word of syncctl");
+    let tried = Binary::build("syncctl").args(extra.split_whitespace()).start().unwrap();
     assert!(tried.wait_exit(PATIENCE).await.unwrap().success(), "{}", tried.log());
     assert!(tried.log().contains("video:42: liked, count 1"), "{}", tried.log());
 

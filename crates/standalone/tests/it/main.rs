@@ -6,5 +6,6 @@ mod access;
 mod checked;
 mod deployment;
 mod first_minute;
+mod http;
 mod killed;
 mod refusals;

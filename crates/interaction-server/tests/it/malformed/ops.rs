@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const METHODS: [&str; 7] = ["GET", "POST", "GET", "POST", "PUT", "OPTIONS", "GE T"];
-const PATHS: [&str; 19] = [
+const PATHS: [&str; 22] = [
     "/health",
     "/health/live",
     "/metrics",
@@ -25,6 +25,9 @@ const PATHS: [&str; 19] = [
     "/events/discard",
     "/explain?resource_type=comment&user_id=1&resource_id=",
     "/overview",
+    "/v1/likes",
+    "/v1/counts",
+    "/v1/counts?resource=video:",
     "/assets/dashboard.js",
     "/../../etc/passwd",
     "/%00%ff?=&&%",
@@ -63,7 +66,7 @@ fn request(random: &mut Random) -> Vec<u8> {
         return bytes(random, 500);
     }
     let (method, path, body) = (one_of(random, &METHODS), one_of(random, &PATHS), body(random));
-    let path = if path.ends_with('=') { format!("{path}{}", number(random)) } else { path.to_owned() };
+    let path = if path.ends_with(['=', ':']) { format!("{path}{}", number(random)) } else { path.to_owned() };
     let length = if chance(random, 90) { body.len().to_string() } else { number(random).to_string() };
     let headers = match random.below(12) {
         0 => "Transfer-Encoding: chunked\r\n".to_owned(),
@@ -82,7 +85,12 @@ fn request(random: &mut Random) -> Vec<u8> {
 /// JSON, or nearly so.
 fn body(random: &mut Random) -> Vec<u8> {
     let kind = one_of(random, &["\"video\"", "\"comment\"", "\"film\"", "null", "[]", "1e400"]);
-    let whole = match random.below(8) {
+    let whole = match random.below(9) {
+        7 => format!(
+            "{{\"user_id\":{},\"resource_type\":{kind},\"resource_id\":\"{}\",\"action\":\"like\"}}",
+            number(random),
+            number(random)
+        ),
         0 => format!("{{\"resource_type\":{kind},\"resource_id\":{},\"dry_run\":true}}", number(random)),
         1 => format!("{{\"resource_type\":{kind},\"resource_id\":{}}}", number(random)),
         2 => format!("{{\"top_resources\":{},\"recent_events\":{}}}", number(random), random.below(50)),

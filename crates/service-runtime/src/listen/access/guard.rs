@@ -26,9 +26,17 @@ const HEADERS: [(HeaderName, HeaderValue); 3] = [
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
 ];
 
+/// What is guarded.
+#[derive(Debug, Clone)]
+pub(crate) struct Guard {
+    pub(crate) gate: Gate,
+    /// See [`OpsRoutes`](crate::listen::ops::OpsRoutes).
+    pub(crate) writes: &'static [&'static str],
+}
+
 /// A middleware in front of all routes; who calls is an extension of the request.
-pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let mut response = match admit(&gate, request.method(), request.uri(), request.headers()) {
+pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let mut response = match admit(&guard, request.method(), request.uri(), request.headers()) {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
@@ -45,8 +53,9 @@ pub(crate) async fn guard(State(gate): State<Gate>, mut request: Request, next: 
 }
 
 /// The caller, unless anybody may do this.
-fn admit(gate: &Gate, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
-    let Some(needed) = needed(method, uri.path()) else { return Ok(None) };
+fn admit(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+    let Guard { gate, writes } = guard;
+    let Some(needed) = needed(method, uri.path(), writes) else { return Ok(None) };
     if gate.is_local() && !names_this_machine(uri, headers) {
         let message = "without tokens this is served as localhost or by address only (service.access.tokens_file)";
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
@@ -66,8 +75,9 @@ fn is_safe(method: &Method) -> bool {
 }
 
 /// The role that this needs; none: open. Probes carry no token, and the page asks for it itself.
-fn needed(method: &Method, path: &str) -> Option<Role> {
+fn needed(method: &Method, path: &str, writes: &[&str]) -> Option<Role> {
     match path {
+        _ if *method == Method::POST && writes.contains(&path) => Some(Role::Write),
         _ if !is_safe(method) => Some(Role::Operate),
         "/" | "/favicon.ico" | "/health" | "/health/live" => None,
         path if path.starts_with(OPEN_FILES) => None,
@@ -202,8 +212,12 @@ mod tests {
             (Method::OPTIONS, "/metrics", Some(Role::Operate)),
             (Method::POST, "/cache/warmup", Some(Role::Operate)),
             (Method::DELETE, "/nothing", Some(Role::Operate)),
+            (Method::POST, "/v1/likes", Some(Role::Write)),
+            (Method::POST, "/v1/likes/", Some(Role::Operate)),
+            (Method::PUT, "/v1/likes", Some(Role::Operate)),
+            (Method::GET, "/v1/likes", Some(Role::Read)),
         ] {
-            assert_eq!(needed(&method, path), expected, "{method} {path}");
+            assert_eq!(needed(&method, path, &["/v1/likes"]), expected, "{method} {path}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Streams of live counts.
 
-use crate::convert::{self, Violations, wire_resource};
+use crate::request::Violations;
+use crate::request::convert::{self, wire_resource};
 use crate::status;
 use futures::stream::{BoxStream, StreamExt, unfold};
 use interaction_proto::v1;

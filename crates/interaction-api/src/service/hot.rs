@@ -1,6 +1,7 @@
 //! What is hot, for callers: the checker's ranking with the counts that readers are served.
 
-use crate::convert::{self, Violations, wire_resource};
+use crate::request::Violations;
+use crate::request::convert::{self, wire_resource};
 use crate::status;
 use consistency::Checker;
 use domain::Resource;
@@ -62,7 +63,7 @@ impl HotList {
         {
             return Ok(Arc::clone(ranking));
         }
-        let ranking = Box::pin(self.checker.hottest()).await;
+        let ranking = self.checker.hottest().await;
         let ranking = Arc::new(ranking.map_err(|error| status::operator(error.is_unavailable(), error.to_string()))?);
         *latest = Some((Instant::now(), Arc::clone(&ranking)));
         Ok(ranking)

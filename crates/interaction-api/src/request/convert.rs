@@ -1,9 +1,8 @@
-//! From the wire to the domain: everything a caller may get wrong is found here, and named.
+//! From messages of gRPC to the domain, and back.
 
+use super::violations::Violations;
 use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId};
 use interaction_proto::v1;
-use tonic::Status;
-use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
 /// Most operations or resources in one call.
@@ -14,31 +13,6 @@ pub const MAX_PAGE: i32 = 100;
 
 /// Page of a caller that does not say.
 pub const DEFAULT_PAGE: u32 = 20;
-
-/// Collects everything that is wrong with a request, so that its caller learns it at once.
-#[derive(Debug, Default)]
-pub struct Violations(ErrorDetails);
-
-impl Violations {
-    /// Notes what is wrong with `field`.
-    pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
-        self.0.add_bad_request_violation(field, reason);
-    }
-
-    /// The value of a check, or its violation under `prefix`.
-    fn take<T>(&mut self, prefix: &str, result: Result<T, Invalid>) -> Option<T> {
-        result.map_err(|invalid| self.add(format!("{prefix}{}", invalid.field), invalid.reason)).ok()
-    }
-
-    /// INVALID_ARGUMENT with all violations, if there are any.
-    pub fn finish(self) -> Result<(), Status> {
-        let Some(first) = self.0.bad_request().and_then(|bad| bad.field_violations.first().cloned()) else {
-            return Ok(());
-        };
-        let message = format!("{}: {}", first.field, first.description);
-        Err(Status::with_error_details(tonic::Code::InvalidArgument, message, self.0))
-    }
-}
 
 /// A resource type of the wire.
 pub fn resource_type(value: i32) -> Result<ResourceType, Invalid> {
@@ -61,16 +35,18 @@ pub fn wire_resource(resource: Resource) -> v1::Resource {
 
 /// One resource; violations are noted under `prefix`.
 pub fn resource(violations: &mut Violations, prefix: &str, given: Option<v1::Resource>) -> Option<Resource> {
-    let Some(given) = given else {
-        violations.add(format!("{prefix}resource"), "must be given");
-        return None;
-    };
-    let kind = violations.take(&format!("{prefix}resource."), resource_type(given.r#type));
-    if given.id <= 0 {
-        violations.add(format!("{prefix}resource.id"), format!("must be greater than 0, got {}", given.id));
-        return None;
-    }
-    Resource::new(kind?, given.id).ok()
+    let (kind, id) = parts(violations, prefix, given);
+    violations.resource(prefix, kind, id)
+}
+
+/// Type and id of a resource, so far as they can be read.
+pub fn parts(
+    violations: &mut Violations,
+    prefix: &str,
+    given: Option<v1::Resource>,
+) -> (Option<ResourceType>, Option<i64>) {
+    let Some(given) = given else { return (None, None) };
+    (violations.take(&format!("{prefix}resource."), resource_type(given.r#type)), Some(given.id))
 }
 
 /// 1 to `most` resources.
@@ -98,6 +74,18 @@ pub fn intent(
 ) -> Option<LikeIntent> {
     let user = violations.take(prefix, UserId::new(user));
     let resource = resource(violations, prefix, given);
+    intended(violations, prefix, user, resource, action, key)
+}
+
+/// The same of what was read before, in whatever form.
+pub fn intended(
+    violations: &mut Violations,
+    prefix: &str,
+    user: Option<UserId>,
+    resource: Option<Resource>,
+    action: Action,
+    key: String,
+) -> Option<LikeIntent> {
     if key.len() > LikeIntent::MAX_KEY_LEN {
         let reason = format!("must be at most {} bytes, got {}", LikeIntent::MAX_KEY_LEN, key.len());
         violations.add(format!("{prefix}idempotency_key"), reason);
@@ -160,6 +148,7 @@ fn bounded(violations: &mut Violations, field: &str, len: usize, most: usize) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tonic_types::StatusExt;
 
     fn video(id: i64) -> v1::Resource {
         v1::Resource { r#type: v1::ResourceType::Video.into(), id }

@@ -48,11 +48,11 @@ fn needed(path: &str) -> Option<Role> {
 
 /// Puts [`AccessService`] in front of a service.
 #[derive(Debug, Clone)]
-pub struct AccessLayer(Access);
+pub(super) struct AccessLayer(Access);
 
 impl AccessLayer {
     /// With these tokens.
-    pub const fn new(access: Access) -> Self {
+    pub(super) const fn new(access: Access) -> Self {
         Self(access)
     }
 }
@@ -67,7 +67,7 @@ impl<S> Layer<S> for AccessLayer {
 
 /// Answers calls that may not be made, and hands on the others.
 #[derive(Debug, Clone)]
-pub struct AccessService<S> {
+pub(super) struct AccessService<S> {
     inner: S,
     access: Access,
 }

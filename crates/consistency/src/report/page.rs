@@ -1,0 +1,115 @@
+//! The report as a page: one file, no scripts, nothing loaded from anywhere; the template is `templates/report.html`.
+
+use crate::report::Report;
+use askama::Template;
+
+/// The page of a report.
+///
+/// # Errors
+/// None that a string could give; the library's type all the same.
+pub(crate) fn page(report: &Report) -> Result<String, askama::Error> {
+    let most = report.trend.iter().map(|hour| hour.checked).max().unwrap_or(0).max(1);
+    let mut page = Page { report, tiles: tiles(report), most }.render()?;
+    // The library takes the last line end of a template away.
+    page.push('\n');
+    Ok(page)
+}
+
+#[derive(Template)]
+#[template(path = "report.html")]
+struct Page<'a> {
+    report: &'a Report,
+    tiles: [Tile; 7],
+    /// Of the hour in which most was compared.
+    most: i64,
+}
+
+struct Tile {
+    class: &'static str,
+    value: String,
+    label: String,
+}
+
+impl Page<'_> {
+    /// Of the longest bar, in percent.
+    fn width(&self, part: &i64) -> i64 {
+        part.clamp(&0, &self.most) * 100 / self.most
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn side(&self, value: &Option<i64>) -> String {
+        value.map_or_else(|| "–".to_owned(), |value| value.to_string())
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn share(&self, part: &Option<f64>) -> String {
+        part.map_or_else(|| "–".to_owned(), percent)
+    }
+}
+
+fn tiles(report: &Report) -> [Tile; 7] {
+    let state = |good: bool| if good { "good" } else { "bad" };
+    let rate = report.consistency_rate.map_or_else(|| "nothing compared".to_owned(), percent);
+    let nines = match (report.nines, report.consistency_rate) {
+        (Some(nines), _) => format!("{nines:.1} nines"),
+        (None, Some(_)) => "nothing was wrong".to_owned(),
+        (None, None) => String::new(),
+    };
+    let coverage = report.coverage.map_or_else(|| "no full sweep".to_owned(), percent);
+    let lag = &report.lag;
+    let lags =
+        format!("lag, median; p95 {}, p99 {}, max {} ms of {} events", lag.p95_ms, lag.p99_ms, lag.max_ms, lag.events);
+    [
+        (state(report.consistency_rate.is_none_or(|rate| rate >= 0.95)), rate, format!("consistent; {nines}")),
+        ("", report.checked.to_string(), format!("compared in {} runs", report.runs)),
+        (state(report.inconsistent == 0), report.inconsistent.to_string(), "inconsistent".to_owned()),
+        ("good", report.repaired.to_string(), "repaired".to_owned()),
+        (state(report.open == 0), report.open.to_string(), "open".to_owned()),
+        ("", coverage, "covered by the newest full sweep".to_owned()),
+        ("", format!("{} ms", lag.p50_ms), lags),
+    ]
+    .map(|(class, value, label)| Tile { class, value, label })
+}
+
+/// Cut off, not rounded: what is not all is not 100%.
+fn percent(part: f64) -> String {
+    format!("{:.4}%", (part * 1e6).floor() / 1e4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::LagReport;
+    use event_store::{HourRecord, KindRecord};
+
+    #[test]
+    fn a_page_shows_its_numbers_and_nothing_runs_in_it() {
+        let mut report = Report {
+            hours: 24,
+            since: chrono::DateTime::UNIX_EPOCH,
+            runs: 3,
+            checked: 1_234_567,
+            inconsistent: 2,
+            repaired: 1,
+            open: 1,
+            consistency_rate: Some(0.999_999_9),
+            nines: Some(7.0),
+            coverage: Some(1.0),
+            by_kind: vec![KindRecord { kind: "<script>".into(), verdict: "drift".into(), found: 2, repaired: 1 }],
+            by_resource: vec![("video:1".into(), 2)],
+            lag: LagReport::default(),
+            trend: vec![HourRecord { hour: "1970-01-01 00".into(), runs: 3, checked: 9, inconsistent: 2, repaired: 1 }],
+            latest_runs: Vec::new(),
+            latest_findings: Vec::new(),
+        };
+        let html = page(&report).unwrap();
+        for shown in ["1234567", "99.9999%", "7.0 nines", "video:1", "&#60;script&#62;", "100.0000%", "1970-01-01 00"] {
+            assert!(html.contains(shown), "{shown}: {html}");
+        }
+        for never in ["<script", "http:", "https:", "src="] {
+            assert!(!html.contains(never), "{never}: {html}");
+        }
+        report.consistency_rate = None;
+        assert!(page(&report).unwrap().contains("nothing compared"));
+    }
+}
