@@ -5,6 +5,7 @@
 
 mod m20260101_000001_create_tables;
 mod m20260201_000001_operators;
+mod m20261126_000001_idempotency_keys;
 mod schema;
 
 use sea_orm_migration::MigratorTrait;
@@ -27,7 +28,11 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20260101_000001_create_tables::MIGRATION), Box::new(m20260201_000001_operators::MIGRATION)]
+        vec![
+            Box::new(m20260101_000001_create_tables::MIGRATION),
+            Box::new(m20260201_000001_operators::MIGRATION),
+            Box::new(m20261126_000001_idempotency_keys::MIGRATION),
+        ]
     }
 }
 

@@ -4,10 +4,12 @@ use sea_orm_migration::prelude::{MigrationName, MigrationTrait, SchemaManager};
 use sea_orm_migration::sea_orm::{ConnectionTrait, DbBackend, DbErr};
 
 /// Placeholder, MySQL, SQLite.
-const WORDS: [(&str, &str, &str); 7] = [
+const WORDS: [(&str, &str, &str); 8] = [
     ("{uuid}", "BINARY(16)", "BLOB"),
     // A short readable word such as a status; compared by bytes, one byte a letter.
     ("{word}", "VARCHAR(24) CHARACTER SET ascii COLLATE ascii_bin", "TEXT"),
+    // A caller's own text, compared by bytes.
+    ("{key}", "VARCHAR(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "TEXT"),
     ("{time}", "DATETIME(6)", "TEXT"),
     ("{long_text}", "TEXT", "TEXT"),
     ("{serial}", "BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY", "INTEGER PRIMARY KEY AUTOINCREMENT"),

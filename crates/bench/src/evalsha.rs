@@ -6,8 +6,6 @@ use anyhow::{Context, Result, bail};
 use std::process::Stdio;
 use tokio::process::Command;
 
-const SCRIPT: &str = include_str!("../../cache-manager/src/scripts/accept.lua");
-
 /// Beside the services' own data, so that nobody takes its journal for theirs.
 const DATABASE: u32 = 1;
 
@@ -32,7 +30,7 @@ pub(crate) async fn call(rig: &Rig, connections: u32, pipelined: u32, likes: u64
     redis.flush().await?;
     // With a count, as after the first like of a resource.
     redis.set_fields("{s1}:c:v1", &["n", "0", "p", "0", "v", "0", "dn", "0", "dr", "0"]).await?;
-    let digest = redis.load_script(SCRIPT).await?;
+    let digest = redis.load_script(&cache_manager::accept_script()).await?;
     let (host, port) = rig.redis_addr.rsplit_once(':').context("redis: no port")?;
     let mut command = Command::new("redis-benchmark");
     command.args(["-h", host, "-p", port, "--dbnum", &DATABASE.to_string(), "--csv", "-r", USERS]);
@@ -54,8 +52,8 @@ pub(crate) async fn call(rig: &Rig, connections: u32, pipelined: u32, likes: u64
 
 fn arguments(digest: &str) -> Vec<&str> {
     let mut arguments = vec!["EVALSHA", digest, "4", "{s1}:j", "{s1}:t", "{s1}:p:v__rand_int__:1", "{s1}:c:v1"];
-    // Items, journal limit, lifetimes of a pair, of a filled counter and of a key, no user limit, a far deadline.
-    arguments.extend(["1", "1000000000", "86400", "60", "86400", "0", "0", "4000000000000000"]);
+    // Items, journal limit, lifetimes of a pair, of a filled counter and of a key, no user limit, a far deadline, no ceiling.
+    arguments.extend(["1", "1000000000", "86400", "60", "86400", "0", "0", "4000000000000000", "0"]);
     // Of the one item: it is a like.
     arguments.extend(["1", PAYLOAD]);
     arguments
@@ -89,7 +87,7 @@ mod tests {
         let pair = test_support::build::video_pair(1, 1);
         let payload = domain::codec::encode_payload(&test_support::build::intent(pair, Action::Like));
         assert_eq!(PAYLOAD.len(), payload.len());
-        // Script, digest, number of keys, 4 keys, 8 arguments of the call and 2 of the item.
-        assert_eq!(arguments("digest").len(), 3 + 4 + 8 + 2);
+        // Script, digest, number of keys, 4 keys, 9 arguments of the call and 2 of the item.
+        assert_eq!(arguments("digest").len(), 3 + 4 + 9 + 2);
     }
 }

@@ -1,27 +1,23 @@
 //! `accept.lua`: one call per shard, one round trip.
 
+mod codec;
+
 use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
 use crate::script::Script;
+use codec::*;
 use deadpool_redis::redis::{Cmd, RedisError};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, MissingCount};
 use domain::{PairState, ShardId, Version};
+use planted_bugs::is_planted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const LIKE: u32 = 1;
-const IDEMPOTENCY_KEY: u32 = 2;
-const USER_LIMIT: u32 = 4;
-const FILL: u32 = 8;
-const WITHOUT_COUNT: u32 = 16;
-const REWRITE: u32 = 32;
-const RESERVE: u32 = 64;
-
-/// Code of an item that came after its deadline; then all items of the call did.
-const EXPIRED: i64 = 6;
+pub use codec::accept_script;
+pub(crate) use codec::first_answer;
 
 pub(crate) struct Accept {
     connections: Arc<Connections>,
@@ -33,19 +29,19 @@ pub(crate) struct Accept {
 
 impl Accept {
     pub(crate) fn new(connections: Arc<Connections>, keys: Keys, rules: CacheRules) -> Self {
-        Self { connections, script: Script::new(include_str!("scripts/accept.lua")), keys, rules }
+        Self { connections, script: Script::new(accept_script()), keys, rules }
     }
 
     /// Accepts a batch: one call per shard it touches.
     pub(crate) async fn run(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
-        let since = Instant::now();
+        let began = Instant::now();
         let mut by_shard: BTreeMap<ShardId, Vec<usize>> = BTreeMap::new();
         for (index, request) in requests.iter().enumerate() {
             by_shard.entry(self.rules.shards.of(request.intent.pair.resource)).or_default().push(index);
         }
         let calls = by_shard.into_iter().map(|(shard, indexes)| async move {
             let group: Vec<&AcceptRequest> = indexes.iter().map(|index| &requests[*index]).collect();
-            (self.run_shard(shard, &group, since).await, indexes)
+            (self.run_shard(shard, &group, began).await, indexes)
         });
         // Concurrent calls on the shared connection leave in one write: the batch is one round trip.
         let mut outcomes: Vec<Option<CacheResult<AcceptOutcome>>> = vec![None; requests.len()];
@@ -57,45 +53,72 @@ impl Accept {
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(wrong_reply()))).collect()
     }
 
-    /// One call; the first of its callers has waited since `since`.
+    /// One call; the first of its callers has waited since `began`.
     pub(crate) async fn run_shard(
         &self,
         shard: ShardId,
         requests: &[&AcceptRequest],
-        since: Instant,
+        began: Instant,
     ) -> Vec<CacheResult<AcceptOutcome>> {
-        let shared = &self.connections.shared;
-        let mut reply = self.send(shard, requests, since).await;
-        if let Ok(numbers) = &reply
-            && numbers.first() == Some(&EXPIRED)
-        {
-            // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old.
-            // Nothing was written; measure the clock anew and ask once more.
-            reply = match shared.measure_clock().await {
-                Ok(_) => self.send(shard, requests, Instant::now()).await,
-                Err(error) => Err(error),
-            };
+        let outcomes = self.ask(shard, requests, began).await;
+        let asked_again: Vec<usize> =
+            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(Reply::TooLate))).collect();
+        let mut outcomes: Vec<CacheResult<AcceptOutcome>> = outcomes.into_iter().map(conclude).collect();
+        if asked_again.is_empty() {
+            return outcomes;
         }
-        match reply {
-            Ok(numbers) if numbers.len() == requests.len() * 3 => {
+        // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old. Nothing was
+        // written. Measure the clock anew and ask once more, as far as the callers' own deadlines allow it.
+        let again: Vec<&AcceptRequest> = asked_again.iter().map(|i| requests[*i]).collect();
+        let answers = match self.connections.shared.measure_clock().await {
+            Ok(()) => self.ask(shard, &again, Instant::now()).await,
+            Err(error) => vec![Err(cache_error(error)); again.len()],
+        };
+        for (i, answer) in asked_again.into_iter().zip(answers) {
+            outcomes[i] = conclude(answer);
+        }
+        outcomes
+    }
+
+    /// Asks once.
+    async fn ask(&self, shard: ShardId, requests: &[&AcceptRequest], began: Instant) -> Vec<CacheResult<Reply>> {
+        match self.send(shard, requests, began).await {
+            Ok((numbers, own)) if numbers.len() == requests.len() * 3 => {
                 let highest = numbers.chunks_exact(3).map(|item| item[2]).max().unwrap_or(0);
-                shared.answered(Version(highest));
-                numbers.chunks_exact(3).map(|item| outcome(item[0], item[1], item[2])).collect()
+                self.connections.shared.answered(Version(highest));
+                numbers.chunks_exact(3).zip(own).map(|(item, own)| reply(item[0], item[1], item[2], own)).collect()
             }
             Ok(_) => vec![Err(wrong_reply()); requests.len()],
             Err(error) => vec![Err(cache_error(error)); requests.len()],
         }
     }
 
-    async fn send(&self, shard: ShardId, requests: &[&AcceptRequest], since: Instant) -> Result<Vec<i64>, RedisError> {
-        let deadline = self.connections.shared.deadline(since).await?;
-        let call = self.build(shard, requests, deadline);
-        self.script.run(&self.connections, &call).await
+    /// The reply, and which of the items had a deadline of their own, earlier than that of the call.
+    async fn send(
+        &self,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+        began: Instant,
+    ) -> Result<(Vec<i64>, Vec<bool>), RedisError> {
+        let shared = &self.connections.shared;
+        let deadline = shared.deadline(began).await?;
+        let mut own = Vec::with_capacity(requests.len());
+        for request in requests {
+            let until = shared.redis_time(request.until);
+            own.push((!is_planted("expired_asked_afresh") && until < deadline).then_some(until));
+        }
+        let call = self.build(shard, requests, deadline, &own);
+        let numbers = self.script.run(&self.connections, &call).await?;
+        Ok((numbers, own.into_iter().map(|own| own.is_some()).collect()))
     }
 
-    fn build(&self, shard: ShardId, requests: &[&AcceptRequest], deadline: Version) -> Cmd {
+    fn build(&self, shard: ShardId, requests: &[&AcceptRequest], deadline: Version, own: &[Option<Version>]) -> Cmd {
         let Self { keys, rules, .. } = self;
-        let options: Vec<u32> = requests.iter().map(|request| options(request, rules)).collect();
+        let options: Vec<u32> = requests
+            .iter()
+            .zip(own)
+            .map(|(request, own)| options(request, rules) | if own.is_some() { OWN_DEADLINE } else { 0 })
+            .collect();
         let extra: u32 =
             options.iter().map(|o| u32::from(o & IDEMPOTENCY_KEY != 0) + u32::from(o & USER_LIMIT != 0)).sum();
         let mut call = self.script.call(2 + 2 * requests.len() + extra as usize);
@@ -122,14 +145,18 @@ impl Accept {
             .arg(rules.idempotency_ttl.as_secs().max(1))
             .arg(interval_us.to_string())
             .arg(period_us.to_string())
-            .arg(deadline.0);
-        for (request, options) in requests.iter().zip(&options) {
+            .arg(deadline.0)
+            .arg(self.connections.shared.ceiling().0);
+        for ((request, options), own) in requests.iter().zip(&options).zip(own) {
             match request.reserve {
                 Some(above) => call.arg(*options).arg(above.0),
                 None => call.arg(*options).arg(&request.payload[..]),
             };
             if let MissingCount::Fill(stored) = request.missing {
                 call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
+            }
+            if let Some(own) = own {
+                call.arg(own.0);
             }
         }
         call
@@ -158,24 +185,41 @@ fn options(request: &AcceptRequest, rules: &CacheRules) -> u32 {
         }
 }
 
-fn outcome(code: i64, count: i64, version: i64) -> CacheResult<AcceptOutcome> {
+/// What one item came to.
+#[derive(Clone, Copy)]
+enum Reply {
+    Outcome(AcceptOutcome),
+    /// The call's patience was over, not the item's own time.
+    TooLate,
+}
+
+fn reply(code: i64, count: i64, version: i64, own_deadline: bool) -> CacheResult<Reply> {
     let answer = Answer { count: (count >= 0).then_some(count), version: Version(version) };
-    match code {
-        0 => Ok(AcceptOutcome::Accepted(answer)),
-        1 => Ok(AcceptOutcome::Unchanged(answer)),
-        2 => Ok(AcceptOutcome::Repeated { answer, changed: true }),
-        7 => Ok(AcceptOutcome::Repeated { answer, changed: false }),
-        3 => Ok(AcceptOutcome::CountMissing),
-        4 => Ok(AcceptOutcome::Overloaded),
-        5 => Ok(AcceptOutcome::RateLimited { retry_after: Duration::from_millis(count.unsigned_abs()) }),
-        8 => {
+    Ok(Reply::Outcome(match code {
+        ACCEPTED => AcceptOutcome::Accepted(answer),
+        UNCHANGED => AcceptOutcome::Unchanged(answer),
+        REPEATED_ACCEPTED => AcceptOutcome::Repeated { answer, changed: true },
+        REPEATED_UNCHANGED => AcceptOutcome::Repeated { answer, changed: false },
+        COUNT_MISSING => AcceptOutcome::CountMissing,
+        OVERLOADED => AcceptOutcome::Overloaded,
+        RATE_LIMITED => AcceptOutcome::RateLimited { retry_after: Duration::from_millis(count.unsigned_abs()) },
+        RESERVED => {
             let state = PairState { liked: count % 2 == 1, version: Version(count / 2) };
-            Ok(AcceptOutcome::Reserved { version: Version(version), held: (count > 0).then_some(state) })
+            AcceptOutcome::Reserved { version: Version(version), held: (count > 0).then_some(state) }
         }
-        EXPIRED => Err(CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
-            "the call reached redis after its deadline",
+        KEY_REUSED => AcceptOutcome::KeyReused,
+        EXPIRED if own_deadline => AcceptOutcome::Expired,
+        EXPIRED => return Ok(Reply::TooLate),
+        _ => return Err(wrong_reply()),
+    }))
+}
+
+fn conclude(reply: CacheResult<Reply>) -> CacheResult<AcceptOutcome> {
+    match reply? {
+        Reply::Outcome(outcome) => Ok(outcome),
+        Reply::TooLate => Err(CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+            "the call reached redis too late",
         )))),
-        _ => Err(wrong_reply()),
     }
 }
 

@@ -47,26 +47,39 @@ pub(crate) struct ServerClock {
     /// The bounds, to be read without waiting; 0: never measured.
     lowest: AtomicI64,
     highest: AtomicI64,
+    /// When, by our steady clock.
+    measured: AtomicI64,
 }
 
 impl ServerClock {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), known: Mutex::default(), lowest: AtomicI64::new(0), highest: AtomicI64::new(0) }
+        Self {
+            start: Instant::now(),
+            known: Mutex::default(),
+            lowest: AtomicI64::new(0),
+            highest: AtomicI64::new(0),
+            measured: AtomicI64::new(0),
+        }
     }
 
     /// Redis's clock says this, or more.
     pub(crate) fn at_least(&self) -> Option<Version> {
-        self.now(&self.lowest)
+        let (now, drift) = self.since_measured();
+        let ahead = self.lowest.load(Ordering::Relaxed);
+        (ahead != 0).then(|| Version(ahead + now - drift))
     }
 
     /// Redis's clock says this, or less.
     pub(crate) fn at_most(&self) -> Option<Version> {
-        self.now(&self.highest)
+        let (now, drift) = self.since_measured();
+        let ahead = self.highest.load(Ordering::Relaxed);
+        (ahead != 0).then(|| Version(ahead + now + drift))
     }
 
-    fn now(&self, ahead: &AtomicI64) -> Option<Version> {
-        let ahead = ahead.load(Ordering::Relaxed);
-        (ahead != 0).then(|| Version(ahead + micros(self.start.elapsed())))
+    /// Our steady clock, and how far the two may have drifted apart since they were compared.
+    fn since_measured(&self) -> (i64, i64) {
+        let now = micros(self.start.elapsed());
+        (now, (now - self.measured.load(Ordering::Relaxed)).max(0) / DRIFT)
     }
 
     /// Redis, asked at that moment, has just told its time.
@@ -78,6 +91,7 @@ impl ServerClock {
         *known = Some(bounds);
         self.lowest.store(bounds.lowest, Ordering::Relaxed);
         self.highest.store(bounds.highest, Ordering::Relaxed);
+        self.measured.store(bounds.at, Ordering::Relaxed);
     }
 }
 

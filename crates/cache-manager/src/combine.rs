@@ -7,6 +7,7 @@
 use crate::accept::Accept;
 use domain::ShardId;
 use domain::cache::{AcceptOutcome, AcceptRequest, CacheError, CacheResult};
+use planted_bugs::is_planted;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::oneshot;
@@ -72,8 +73,9 @@ async fn serve(accept: Arc<Accept>, served: Served) {
             }
             queue.waiting.drain(..count).collect::<Vec<_>>()
         };
+        let batch = still_wanted(batch);
         // A call must begin in time for the one that has waited longest.
-        let since = batch[0].since;
+        let Some(since) = batch.first().map(|oldest| oldest.since) else { continue };
         let requests: Vec<&AcceptRequest> = batch.iter().map(|waiting| &waiting.request).collect();
         let outcomes = accept.run_shard(served.shard, &requests, since).await;
         for (waiting, outcome) in batch.into_iter().zip(outcomes) {
@@ -81,6 +83,20 @@ async fn serve(accept: Arc<Accept>, served: Served) {
             let _ = waiting.answer.send(outcome);
         }
     }
+}
+
+/// What waited here for longer than its caller does is not sent at all: the caller may have gone on elsewhere.
+fn still_wanted(mut batch: Vec<Waiting>) -> Vec<Waiting> {
+    if is_planted("gone_callers_run") {
+        return batch;
+    }
+    let now = Instant::now();
+    batch.retain_mut(|waiting| !waiting.answer.is_closed());
+    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| now < waiting.request.until);
+    for waiting in late {
+        let _ = waiting.answer.send(Ok(AcceptOutcome::Expired));
+    }
+    batch
 }
 
 /// Lets the next caller begin again, also after a panic.

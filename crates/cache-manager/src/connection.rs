@@ -10,11 +10,14 @@ use domain::Version;
 use domain::cache::{CacheError, CacheResult};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Mutex;
 
 /// After a failed attempt to connect, callers fail at once for this long instead of queueing behind each other.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How far ahead of a server's own clock Redis's may date a like: further ahead is a clock that was set wrongly.
+const MAX_AHEAD: Duration = Duration::from_secs(60);
 
 /// One connection that all callers share: their commands are pipelined without anybody waiting for a pool.
 ///
@@ -51,6 +54,14 @@ impl SharedConnection {
         self.clock.at_most().map(|now| now.max(Version(self.answered.load(Ordering::Relaxed) + 1)))
     }
 
+    /// How far [`clock`](Self::clock) may be ahead of Redis's.
+    pub(crate) fn clock_uncertainty(&self) -> Duration {
+        match (self.clock.at_least(), self.clock.at_most()) {
+            (Some(least), Some(most)) => most.since(least),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// An accept answered this version.
     pub(crate) fn answered(&self, version: Version) {
         self.answered.fetch_max(version.0, Ordering::Relaxed);
@@ -68,6 +79,23 @@ impl SharedConnection {
         };
         let waited = i64::try_from(since.elapsed().as_micros()).unwrap_or(i64::MAX / 4);
         Ok(Version(now.0 + self.patience_us - waited))
+    }
+
+    /// A moment of our steady clock as Redis's clock will show it, or a little earlier; of no use before the clock was
+    /// measured ([`deadline`](Self::deadline) does).
+    pub(crate) fn redis_time(&self, moment: Instant) -> Version {
+        let now = self.clock.at_least().unwrap_or_default();
+        let left = |duration: Duration| i64::try_from(duration.as_micros()).unwrap_or(i64::MAX / 4);
+        let reading = Instant::now();
+        Version(
+            now.0 + left(moment.saturating_duration_since(reading)) - left(reading.saturating_duration_since(moment)),
+        )
+    }
+
+    /// No version is dated later than this: our own wall clock, and what two clocks may differ by.
+    pub(crate) fn ceiling(&self) -> Version {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + MAX_AHEAD;
+        Version(i64::try_from(now.as_micros()).unwrap_or(i64::MAX / 4))
     }
 
     /// Asks Redis for its time.

@@ -6,7 +6,7 @@
 //! | `{s<N>}:c:<v or c><id>` | counter hash: `n` served, `p` pending, `v` last accepted version, `dn`/`dr` stored count and its revision |
 //! | `{s<N>}:j` | journal stream; an entry's id is `<version>-0`, field `e` the encoded event |
 //! | `{s<N>}:t` | shard clock hash: `v` last version, `a` accepted, `s` settled, `w` settled up to, `f` largest token of a repairer |
-//! | `{s<N>}:i:<v or c><user>:<id>:<key>` | first answer to an idempotency key |
+//! | `{s<N>}:i:<v or c><user>:<id>:<key>` | first answer to an idempotency key: `code:count:version:liked` |
 //! | `r:<user>` | the user's rate limit |
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
 //! | `meta` | hash: `shards` |
@@ -33,6 +33,8 @@ mod repair;
 mod script;
 mod settle;
 
+#[doc(hidden)]
+pub use accept::accept_script;
 pub use config::RedisConfig;
 pub use keys::Keys;
 pub use redis_cache::RedisCache;

@@ -17,12 +17,19 @@ const LINES: &[(&str, &str, &str)] = &[
         "removed = removed + call('XDEL', journal, unpack(ids))",
         "call('XDEL', journal, unpack(ids)); removed = removed + #ids",
     ),
-    ("settle_overwrites_pending", "local wrong = p == 0 and n ~= dn", "local wrong = n ~= dn"),
+    (
+        "unconfirmed_remembered",
+        "-- Its key is not remembered: the caller has to confirm this with the database first.",
+        "if idempotency then call('SET', idempotency, string.format('%d:%.0f:%.0f:%d', UNCHANGED, n or -1, \
+         (held - wanted) / 2, wanted), 'EX', ARGV[5]) end",
+    ),
+    ("key_of_any_action", "if asked ~= '' and tonumber(asked) ~= wanted then", "if false then"),
+    ("served_unbounded", "local possible = max(0, dn - p, math.min(n, dn + p))", "local possible = p == 0 and dn or n"),
+    ("settle_overwrites_pending", "local possible = max(0, dn - p, math.min(n, dn + p))", "local possible = dn"),
 ];
 
 /// The script, with the lines replaced whose bug is planted.
-pub(crate) fn script(code: &'static str) -> Cow<'static, str> {
-    let mut code = Cow::Borrowed(code);
+pub(crate) fn script(mut code: Cow<'static, str>) -> Cow<'static, str> {
     for (_, line, instead) in LINES.iter().filter(|(bug, ..)| is_planted(bug)) {
         code = code.replace(line, instead).into();
     }

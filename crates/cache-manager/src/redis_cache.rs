@@ -1,6 +1,6 @@
 //! [`LikeCache`] on Redis.
 
-use crate::accept::Accept;
+use crate::accept::{Accept, first_answer};
 use crate::combine::Combiner;
 use crate::config::{RedisConfig, cache_error};
 use crate::connection::Connections;
@@ -12,8 +12,8 @@ use crate::settle::Settle;
 use crate::{journal, read};
 use deadpool_redis::redis::{cmd, pipe};
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache,
-    PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
+    AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, FirstAnswer,
+    LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -96,6 +96,10 @@ impl LikeCache for RedisCache {
         self.connections.shared.clock()
     }
 
+    fn clock_uncertainty(&self) -> Duration {
+        self.connections.shared.clock_uncertainty()
+    }
+
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
         match requests {
             [only] => {
@@ -106,14 +110,12 @@ impl LikeCache for RedisCache {
         }
     }
 
-    async fn remember(&self, answers: &[(Pair, String, Answer, bool)]) -> CacheResult<()> {
+    async fn remember(&self, answers: &[FirstAnswer]) -> CacheResult<()> {
         let mut commands = pipe();
-        for (pair, key, answer, changed) in answers {
-            // As accept.lua writes it.
-            let code = if *changed { 0 } else { 1 };
-            let text = format!("{code}:{}:{}", answer.count.unwrap_or(-1), answer.version);
+        for first in answers {
             let ttl = self.rules.idempotency_ttl.as_secs().max(1);
-            commands.cmd("SET").arg(self.keys.idempotency(*pair, key)).arg(text).arg("EX").arg(ttl).arg("NX").ignore();
+            let key = self.keys.idempotency(first.pair, &first.key);
+            commands.cmd("SET").arg(key).arg(first_answer(first)).arg("EX").arg(ttl).arg("NX").ignore();
         }
         let mut connection = self.connections.pooled().await?;
         commands.query_async(&mut connection).await.map_err(cache_error)

@@ -15,8 +15,8 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub(crate) fn new(code: &'static str) -> Self {
-        let code = planted::script(code);
+    pub(crate) fn new(code: impl Into<Cow<'static, str>>) -> Self {
+        let code = planted::script(code.into());
         Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
     }
 

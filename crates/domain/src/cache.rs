@@ -13,7 +13,7 @@ mod journal_pages;
 use crate::codec::EncodedEvent;
 use crate::{LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
 use bytes::Bytes;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use journal_pages::JournalPages;
 
@@ -74,6 +74,9 @@ pub struct AcceptRequest {
     /// Write nothing but the clock: only take a version, larger than this one and than any that the shard ever gave, for a
     /// row that is about to be written. Key, limit and deadline hold as for a like.
     pub reserve: Option<Version>,
+    /// The call takes effect by then, on the caller's steady clock, or never: its user may have gone on elsewhere. It holds
+    /// for everything that is asked for one like, however often it is asked.
+    pub until: Instant,
 }
 
 /// What became of one like.
@@ -83,13 +86,18 @@ pub enum AcceptOutcome {
     Accepted(Answer),
     /// The pair was already in the wanted state; nothing was written.
     Unchanged(Answer),
-    /// The idempotency key was seen before; nothing was written.
+    /// The idempotency key was seen before, for the same action; nothing was written. Only what was accepted or
+    /// [remembered](LikeCache::remember) counts as seen.
     Repeated {
         /// The first answer.
         answer: Answer,
         /// Whether the first call changed something.
         changed: bool,
     },
+    /// The idempotency key belongs to the other action on this pair; nothing was written.
+    KeyReused,
+    /// The call came after [`AcceptRequest::until`]; nothing was written.
+    Expired,
     /// A version was taken ([`AcceptRequest::reserve`]); nothing else was written.
     Reserved {
         /// The version.
@@ -115,6 +123,21 @@ pub struct Answer {
     pub count: Option<i64>,
     /// Version of the pair's state.
     pub version: Version,
+}
+
+/// What the first call with an idempotency key was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstAnswer {
+    /// Whose key: each pair has its own.
+    pub pair: Pair,
+    /// The key.
+    pub key: String,
+    /// What was asked: the key belongs to it.
+    pub liked: bool,
+    /// The answer.
+    pub answer: Answer,
+    /// Whether that call changed something.
+    pub changed: bool,
 }
 
 /// A counter as the cache holds it.
@@ -311,15 +334,21 @@ pub trait LikeCache: Send + Sync + 'static {
     /// reorder a user's actions.
     fn clock(&self) -> Option<Version>;
 
+    /// How far [`clock`](Self::clock) may be ahead of the cache's own: whoever writes around the cache with a version from
+    /// there waits for so long before it commits, or the cache would give a later word a smaller version.
+    fn clock_uncertainty(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Accepts likes; each one succeeds or fails on its own.
     ///
     /// An unavailable cache leaves open whether the like was accepted, but once this has answered it either was or never
-    /// will be: a call stuck on its way expires. Repeating it is safe.
+    /// will be: a call stuck on its way expires. Repeating it is safe. Requests of one pair take effect in their order.
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>>;
 
-    /// Remembers first answers of idempotency keys, each with whether it changed something, after what was reserved is
-    /// committed; a key that is known keeps its answer.
-    async fn remember(&self, answers: &[(Pair, String, Answer, bool)]) -> CacheResult<()> {
+    /// Remembers first answers of idempotency keys: after what was reserved is committed, or "unchanged" is confirmed. A key
+    /// that is known keeps its answer.
+    async fn remember(&self, answers: &[FirstAnswer]) -> CacheResult<()> {
         let _ = answers;
         Err(Unsupported.into())
     }

@@ -10,8 +10,8 @@ use crate::users::Users;
 use crate::wal::{GroupCommit, Wal};
 use crate::{EmbeddedConfig, OpenError, segment};
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, Answer, CacheResult, CacheRules, CachedCount, CountRepair, LikeCache, PairRepair,
-    RepairOutcome, SettleReport, Settlement, ShardStatus,
+    AcceptOutcome, AcceptRequest, CacheResult, CacheRules, CachedCount, CountRepair, FirstAnswer, LikeCache,
+    PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
 };
 use domain::codec::EncodedEvent;
 use domain::{Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -146,6 +146,11 @@ impl LikeCache for EmbeddedCache {
         let mut outcomes: Vec<(Result<AcceptOutcome, WalError>, Option<usize>)> = Vec::with_capacity(requests.len());
         for request in requests {
             let mut shard = self.shards.of(request.intent.pair.resource);
+            // Its caller may have gone on elsewhere while this waited for the shard.
+            if Instant::now() >= request.until {
+                outcomes.push((Ok(AcceptOutcome::Expired), None));
+                continue;
+            }
             match shard.accept(request, &self.rules, now, &self.users, &self.wal) {
                 Err(error) => outcomes.push((Err(error), None)),
                 Ok((outcome, None)) => {
@@ -179,10 +184,10 @@ impl LikeCache for EmbeddedCache {
         concluded.map(|result: Result<_, WalError>| result.map_err(Into::into)).collect()
     }
 
-    async fn remember(&self, answers: &[(Pair, String, Answer, bool)]) -> CacheResult<()> {
+    async fn remember(&self, answers: &[FirstAnswer]) -> CacheResult<()> {
         let now = self.now();
-        for (pair, key, answer, changed) in answers {
-            self.shards.of(pair.resource).remember(*pair, key, *answer, *changed, &self.rules, now);
+        for first in answers {
+            self.shards.of(first.pair.resource).remember(first, &self.rules, now);
         }
         Ok(())
     }

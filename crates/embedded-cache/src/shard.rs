@@ -11,8 +11,8 @@ use crate::users::Users;
 use crate::wal::{GroupCommit, Wal};
 use bytes::Bytes;
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, Answer, CacheRules, CachedCount, MissingCount, SettleReport, SettledResource,
-    UNCONFIRMED_TTL,
+    AcceptOutcome, AcceptRequest, Answer, CacheRules, CachedCount, FirstAnswer, MissingCount, SettleReport,
+    SettledResource, UNCONFIRMED_TTL,
 };
 use domain::codec::decode_payload;
 use domain::{Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
@@ -77,13 +77,15 @@ impl Counter {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct FirstAnswer {
+struct HeldAnswer {
+    /// What was asked: the key belongs to it.
+    liked: bool,
     answer: Answer,
     changed: bool,
     expires: u64,
 }
 
-impl Forgettable for FirstAnswer {}
+impl Forgettable for HeldAnswer {}
 
 #[derive(Debug)]
 struct Entry {
@@ -98,7 +100,7 @@ pub(crate) struct Shard {
     id: u16,
     pairs: Generations<Pair, HeldPair>,
     counters: Generations<Resource, Counter>,
-    answers: Generations<(Pair, Box<str>), FirstAnswer>,
+    answers: Generations<(Pair, Box<str>), HeldAnswer>,
     journal: BTreeMap<i64, Entry>,
     accounting: Accounting,
     /// Largest token of a repairer.
@@ -135,7 +137,9 @@ impl Shard {
                 self.pairs.insert(intent.pair, HeldPair { state, ours: false, expires: now.after(rules.pair_ttl) });
                 if let Some(key) = intent.idempotency_key {
                     let answer = Answer { count: (kept.count >= 0).then_some(kept.count), version: Version(version) };
-                    let first = FirstAnswer { answer, changed: true, expires: now.after(rules.idempotency_ttl) };
+                    let liked = intent.action.liked();
+                    let expires = now.after(rules.idempotency_ttl);
+                    let first = HeldAnswer { liked, answer, changed: true, expires };
                     self.answers.insert((intent.pair, key.into()), first);
                 }
             }
@@ -158,6 +162,9 @@ impl Shard {
         if let Some(key) = &key
             && let Some(first) = self.answers.get(key).filter(|first| first.expires > now.us)
         {
+            if first.liked != wanted {
+                return Ok((AcceptOutcome::KeyReused, None));
+            }
             let outcome = AcceptOutcome::Repeated { answer: first.answer, changed: first.changed };
             return Ok((outcome, self.last_commit.clone()));
         }
@@ -222,8 +229,10 @@ impl Shard {
             token.take();
         }
         let changed = unchanged.is_none();
-        if let Some(key) = key {
-            self.answers.insert(key, FirstAnswer { answer, changed, expires: now.after(rules.idempotency_ttl) });
+        // "Unchanged" is remembered only once the caller has confirmed it.
+        if let Some(key) = key.filter(|_| changed) {
+            let expires = now.after(rules.idempotency_ttl);
+            self.answers.insert(key, HeldAnswer { liked: wanted, answer, changed, expires });
         }
         let outcome = if changed { AcceptOutcome::Accepted(answer) } else { AcceptOutcome::Unchanged(answer) };
         Ok((outcome, commit))
@@ -292,9 +301,11 @@ impl Shard {
                     (count.stored, count.stored_revision) = (stored.count, stored.revision);
                 }
             }
-            // While anything is pending readers see no flicker.
-            if count.pending == 0 && count.served != count.stored {
-                count.served = count.stored;
+            // Readers see no flicker: what is served moves only as far as it is proven wrong. Every pending like can have
+            // changed the count by one since the stored one was counted, and nothing else can.
+            let possible = count.served.clamp(count.stored - count.pending, count.stored + count.pending).max(0);
+            if possible != count.served {
+                count.served = possible;
                 report.corrections = 1;
             }
             if count.pending == 0 && (confirmed || before > 0) {
@@ -320,18 +331,12 @@ impl Shard {
     }
 
     /// Remembers the first answer of a key, unless it has one.
-    pub(crate) fn remember(
-        &mut self,
-        pair: Pair,
-        key: &str,
-        answer: Answer,
-        changed: bool,
-        rules: &CacheRules,
-        now: Now,
-    ) {
-        let key = (pair, Box::<str>::from(key));
-        if self.answers.get(&key).is_none_or(|first| first.expires <= now.us) {
-            self.answers.insert(key, FirstAnswer { answer, changed, expires: now.after(rules.idempotency_ttl) });
+    pub(crate) fn remember(&mut self, first: &FirstAnswer, rules: &CacheRules, now: Now) {
+        let key = (first.pair, Box::<str>::from(first.key.as_str()));
+        if self.answers.get(&key).is_none_or(|held| held.expires <= now.us) {
+            let FirstAnswer { liked, answer, changed, .. } = *first;
+            let expires = now.after(rules.idempotency_ttl);
+            self.answers.insert(key, HeldAnswer { liked, answer, changed, expires });
         }
     }
 

@@ -21,7 +21,7 @@ mod writes;
 
 pub use reads::audit::{Behavior, CountAudit, CountPage, LedgerAudit};
 pub use reads::history::{HistoryEntry, PairHistory, StoredRow};
-pub use reads::likes::{LikeCursor, LikePage, Liked};
+pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked};
 pub use sql::config::DatabaseConfig;
 pub use sql::error::StoreError;
 pub use sql::store::EventStore;
@@ -30,7 +30,7 @@ pub use tables::ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, Statu
 pub use tables::refreshes::Refresh;
 pub use tables::repair_token::Fenced;
 pub use writes::apply::Applied;
-pub use writes::direct::DirectOutcome;
+pub use writes::direct::{DirectOutcome, DirectResult};
 pub use writes::import::{HistoryPage, ImportOptions};
 pub use writes::operate::{MAX_ACTOR_LEN, Operation, OperatorAction, Pace};
 pub use writes::repair::CountRepaired;

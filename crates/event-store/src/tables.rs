@@ -1,6 +1,7 @@
 //! One module per table or group of tables that belong together: their rows, and the statements that one row needs.
 
 pub(crate) mod check_runs;
+pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;
 pub(crate) mod meta;

@@ -129,6 +129,7 @@ impl Assembly {
         if let Some(publisher) = publisher() {
             spawn(&context, Box::pin(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone())));
         }
+        spawn(&context, Box::pin(context.pulse.clone().run(helpers.clone())));
         spawn(&context, Box::pin(live.clone().run(context.soft.clone())));
         spawn(&context, Box::pin(warmer.run_at_start(context.soft.clone())));
 
@@ -140,6 +141,7 @@ impl Assembly {
             Limits::new(&settings.rate_limiting),
             HotList::new(checker, reader),
             Watch::new(live.clone(), context.soft.clone()),
+            context.pulse.clone(),
         );
         likes.open(interactions.clone());
         Running { context, interactions, admin, live, likes, relaying, helpers }

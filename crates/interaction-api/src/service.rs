@@ -1,5 +1,6 @@
 //! `interaction.v1.InteractionService`: likes, counts, lists, live counts.
 
+mod deadline;
 pub mod hot;
 pub(crate) mod http;
 pub mod limits;
@@ -15,8 +16,10 @@ use hot::HotList;
 use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_server::InteractionService;
 use limits::Limits;
+use service_runtime::Pulse;
 use std::sync::Arc;
-use sync_engine::accept::{Acceptor, LikeAnswer, LikeResult};
+use std::time::Instant;
+use sync_engine::accept::{Acceptor, Call, LikeAnswer, LikeResult};
 use sync_engine::read::{Read, Reader};
 use sync_engine::trace::on_behalf;
 use tonic::{Request, Response, Status};
@@ -31,6 +34,7 @@ pub struct Interactions {
     limits: Arc<Limits>,
     hot: HotList,
     watch: Watch,
+    pulse: Pulse,
 }
 
 impl Interactions {
@@ -42,13 +46,14 @@ impl Interactions {
         limits: Limits,
         hot: HotList,
         watch: Watch,
+        pulse: Pulse,
     ) -> Self {
-        Self { acceptor, reader, database, limits: Arc::new(limits), hot, watch }
+        Self { acceptor, reader, database, limits: Arc::new(limits), hot, watch, pulse }
     }
 
     async fn one(
         &self,
-        peer: Option<std::net::SocketAddr>,
+        (peer, call): (Option<std::net::SocketAddr>, Call),
         user: i64,
         resource: Option<v1::Resource>,
         action: Action,
@@ -57,40 +62,54 @@ impl Interactions {
         let mut violations = Violations::default();
         let intent = convert::intent(&mut violations, "", user, resource, action, key);
         let intent = violations.given(intent)?;
-        self.accept_one(peer, intent).await.map(|answer| Response::new(response(&answer)))
+        self.accept_one(peer, intent, call).await.map(|answer| Response::new(response(&answer)))
     }
 
     /// One like, however it came.
-    async fn accept_one(&self, peer: Option<std::net::SocketAddr>, intent: LikeIntent) -> Result<LikeAnswer, Status> {
+    async fn accept_one(
+        &self,
+        peer: Option<std::net::SocketAddr>,
+        intent: LikeIntent,
+        call: Call,
+    ) -> Result<LikeAnswer, Status> {
         self.limits.check(peer, 1)?;
-        self.acceptor.accept_one(intent).await.map_err(|error| status::like(&error))
+        let result = self.acceptor.accept(vec![intent], call).await.pop();
+        result.ok_or_else(|| Status::internal("no answer"))?.map_err(|error| status::like(&error))
+    }
+
+    /// A call by HTTP says nothing of how long its caller waits.
+    fn arriving_now(&self) -> Call {
+        Call::arrived(self.pulse.arrival(Instant::now()), None)
     }
 }
 
 #[tonic::async_trait]
 impl InteractionService for Interactions {
     async fn like(&self, request: Request<v1::LikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
+        let call = deadline::call(request.metadata(), &self.pulse);
         let (peer, caller) = (request.remote_addr(), caller(&request));
         let v1::LikeRequest { user_id, resource, idempotency_key } = request.into_inner();
-        on_behalf(caller, self.one(peer, user_id, resource, Action::Like, idempotency_key)).await
+        on_behalf(caller, self.one((peer, call), user_id, resource, Action::Like, idempotency_key)).await
     }
 
     async fn unlike(&self, request: Request<v1::UnlikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
+        let call = deadline::call(request.metadata(), &self.pulse);
         let (peer, caller) = (request.remote_addr(), caller(&request));
         let v1::UnlikeRequest { user_id, resource, idempotency_key } = request.into_inner();
-        on_behalf(caller, self.one(peer, user_id, resource, Action::Unlike, idempotency_key)).await
+        on_behalf(caller, self.one((peer, call), user_id, resource, Action::Unlike, idempotency_key)).await
     }
 
     async fn apply_likes(
         &self,
         request: Request<v1::ApplyLikesRequest>,
     ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
+        let call = deadline::call(request.metadata(), &self.pulse);
         let (peer, caller) = (request.remote_addr(), caller(&request));
         let mut violations = Violations::default();
         let intents = convert::intents(&mut violations, request.into_inner().operations);
         violations.finish()?;
         self.limits.check(peer, intents.len())?;
-        let results = on_behalf(caller, self.acceptor.accept(intents)).await.iter().map(result).collect();
+        let results = on_behalf(caller, self.acceptor.accept(intents, call)).await.iter().map(result).collect();
         Ok(Response::new(v1::ApplyLikesResponse { results }))
     }
 

@@ -19,12 +19,20 @@ pub const fn of_like(error: &LikeError) -> (Code, Option<Duration>) {
             (Code::ResourceExhausted, Some(*retry_after))
         }
         LikeError::Unavailable { retry_after, .. } => (Code::Unavailable, Some(*retry_after)),
+        // Nothing was written: repeating the call is safe.
+        LikeError::Expired => (Code::Unavailable, Some(RETRY_AFTER)),
+        LikeError::KeyReused => (Code::InvalidArgument, None),
         LikeError::Refused(_) => (Code::Internal, None),
     }
 }
 
 /// A like that was not accepted.
 pub fn like(error: &LikeError) -> Status {
+    if matches!(error, LikeError::KeyReused) {
+        let reason = "was used for the other action on this resource; a key belongs to one call";
+        let details = ErrorDetails::with_bad_request_violation("idempotency_key", reason);
+        return Status::with_error_details(Code::InvalidArgument, error.to_string(), details);
+    }
     let (code, retry_after) = of_like(error);
     with_retry(code, error.to_string(), retry_after)
 }

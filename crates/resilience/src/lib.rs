@@ -63,6 +63,13 @@
 //! | `fill_without_recheck` | a fill is believed | change between load and fill: stale count |
 //! | `direct_forgets_refresh` | a degraded write is not noted for the cache | cache comes back: wrong cached pair |
 //! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |
+//! | `expired_asked_afresh` | what is asked for a call has no deadline but its own | a call whose time is over is asked about: it takes effect |
+//! | `gone_callers_run` | a call whose caller has gone is still made | it waits behind another one in a server, and takes effect |
+//! | `direct_without_deadline` | a direct write waits for a lock as long as it likes | it is committed after its time |
+//! | `batch_in_one_round` | operations of one pair are asked about together | the first one is written again after the second: the wrong one is last |
+//! | `unconfirmed_remembered` | a key remembers an "unchanged" that nobody confirmed | the repetition is answered without a write: lost |
+//! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
+//! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |
 //!
 //! The live oracle (`served_counts_never_go_down`): users who only like, processes that die, the broker cut off; a served

@@ -39,4 +39,5 @@ pub use listen::tls::Protocol;
 pub use observe::alerts::{AlertRule, History, Judged, Series};
 pub use observe::health::{Criticality, HealthRegistry, Part, PartReport, PartState, Report, Status};
 pub use observe::otlp::{Otlp, SpanKind, SpanRecord};
+pub use observe::pulse::Pulse;
 pub use observe::telemetry::{Metrics, init_logging};

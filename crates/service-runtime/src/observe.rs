@@ -3,4 +3,5 @@
 pub(crate) mod alerts;
 pub(crate) mod health;
 pub(crate) mod otlp;
+pub(crate) mod pulse;
 pub(crate) mod telemetry;

@@ -5,19 +5,30 @@
 //!
 //! Answered means kept: a successful answer is given only after a journal entry (cache) or a committed row (direct
 //! write) exists. A failed answer leaves open which, so repeating a like is always safe.
+//!
+//! The last word wins. Three rules keep an older word from coming after a newer one of the same user:
+//! - **One deadline per call**, [`Call::until`], from its arrival. Every question, repetition and queue carries it, and it
+//!   is checked where the call takes effect: in the cache's script, and under the locks of a transaction. After it the
+//!   caller may have gone on elsewhere.
+//! - **One word of a pair at a time.** Operations of one pair in one call go in [rounds](mod@rounds): a later one is asked
+//!   about only when the earlier one is decided, whatever had to be asked again for it.
+//! - **Only what is confirmed or written is remembered** for an idempotency key, and a key belongs to its action.
 
 mod confirm_unchanged;
 mod database_first;
+mod rounds;
 
 use crate::deliver::relay::RelayHandle;
 use crate::metrics;
 use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, time_of};
 use confirm_unchanged::Confirm;
-use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount, Settlement};
+use domain::cache::{
+    AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, FirstAnswer, MissingCount, Settlement,
+};
 use domain::codec::{EncodedEvent, encode_payload};
-use domain::{LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version, WritePath};
-use event_store::{DirectOutcome, StoreError};
+use domain::{LikeIntent, Origin, Pair, Resource, StoredCount, Version, WritePath};
+use event_store::{DirectResult, FreeState, StoreError};
 use futures::FutureExt;
 use moka::future::Cache;
 use planted_bugs::planted;
@@ -25,6 +36,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
+
+/// When a call arrived, in effect: until when it may take effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// On the steady clock of this process.
+    pub until: Instant,
+}
+
+impl Call {
+    /// Arrived now, with all its time.
+    pub fn arriving_now() -> Self {
+        Self::arrived(Instant::now(), None)
+    }
+
+    /// Arrived at that moment; its caller waits for `patience`, if it said so.
+    pub fn arrived(at: Instant, patience: Option<Duration>) -> Self {
+        Self { until: at + patience.map_or(CALL_LIMIT, |patience| patience.min(CALL_LIMIT)) }
+    }
+}
 
 /// What the caller of a like is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +96,12 @@ pub enum LikeError {
         /// When a retry makes sense.
         retry_after: Duration,
     },
+    /// The idempotency key was used for the other action on this pair: a key belongs to one call.
+    #[error("idempotency_key: was used for the other action on this resource; a key belongs to one call")]
+    KeyReused,
+    /// The call's time was over before it could take effect; it has not, and will not.
+    #[error("expired: the call was held up for too long")]
+    Expired,
     /// A store refused the like for a reason of its own.
     #[error("refused: {0}")]
     Refused(String),
@@ -83,9 +119,12 @@ const SINGLE_FLIGHT_TTL: Duration = Duration::from_millis(100);
 /// A like does not wait longer for a count: it is accepted without one.
 const FILL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A direct write begins within this time of its call (a timeout of the cache included) or not at all: whoever waited
-/// longer, because this process was paused, may have asked elsewhere and moved on.
-const DIRECT_WITHIN: Duration = Duration::from_secs(3);
+/// A call takes effect within this time of its arrival or not at all; a caller's own shorter deadline counts instead.
+/// Whoever waited longer, because this process was paused or a store slow, may have asked elsewhere and moved on.
+pub const CALL_LIMIT: Duration = Duration::from_secs(3);
+
+/// A cached like without a row is on its way for no longer than this; then somebody deleted the row.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
 const SINGLE_FLIGHT_ENTRIES: u64 = 100_000;
 
@@ -120,20 +159,21 @@ impl Acceptor {
         Self { stores, relay, recheck, loads, confirm, direct_writes, synchronous_writes }
     }
 
-    /// Accepts one like.
+    /// Accepts one like that arrives now, within [`CALL_LIMIT`].
     pub async fn accept_one(&self, intent: LikeIntent) -> LikeResult {
-        let mut results = self.accept(vec![intent]).await;
-        results.pop().unwrap_or_else(|| Err(LikeError::Refused("no answer".to_owned())))
+        let mut results = self.accept(vec![intent], Call::arriving_now()).await;
+        results.pop().unwrap_or_else(no_answer)
     }
 
-    /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents.
-    pub async fn accept(&self, intents: Vec<LikeIntent>) -> Vec<LikeResult> {
+    /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents, and those of one pair
+    /// take effect in that order.
+    pub async fn accept(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
         let started = Instant::now();
         let (traced, batch) = (self.stores.traces.called(&intents), intents.len());
-        let results = match self.stores.write_path.path() {
-            WritePath::EventDriven => self.accept_event_driven(intents, started).await,
-            WritePath::Synchronous => self.write_synchronously(&intents, started).boxed().await,
-            path @ WritePath::Percentage(_) => self.accept_by_user(path, intents, started).boxed().await,
+        let results = if rounds::is_one(&intents) {
+            self.accept_round(intents, call).await
+        } else {
+            self.accept_in_rounds(intents, call).boxed().await
         };
         let took = started.elapsed();
         results.iter().for_each(|result| count_outcome(result, took));
@@ -144,34 +184,53 @@ impl Acceptor {
         results
     }
 
-    async fn accept_event_driven(&self, intents: Vec<LikeIntent>, started: Instant) -> Vec<LikeResult> {
-        if self.stores.cache_circuit.is_open() {
-            self.write_directly(&intents, started).boxed().await
-        } else {
-            self.accept_in_cache(intents, started).await
+    async fn accept_in_rounds(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
+        let mut results: Vec<LikeResult> = intents.iter().map(|_| no_answer()).collect();
+        for round in rounds::of(&intents) {
+            let some = round.iter().map(|i| intents[*i].clone()).collect();
+            for (i, result) in round.into_iter().zip(self.accept_round(some, call).await) {
+                results[i] = result;
+            }
+        }
+        results
+    }
+
+    /// At most one intent of each pair.
+    async fn accept_round(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
+        match self.stores.write_path.path() {
+            WritePath::EventDriven => self.accept_event_driven(intents, call).await,
+            WritePath::Synchronous => self.write_synchronously(&intents, call).boxed().await,
+            path @ WritePath::Percentage(_) => self.accept_by_user(path, intents, call).boxed().await,
         }
     }
 
-    /// Each user's likes go one way, in their order.
-    async fn accept_by_user(&self, path: WritePath, intents: Vec<LikeIntent>, started: Instant) -> Vec<LikeResult> {
+    async fn accept_event_driven(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
+        if self.stores.cache_circuit.is_open() {
+            self.write_directly(&intents, call).boxed().await
+        } else {
+            self.accept_in_cache(intents, call).await
+        }
+    }
+
+    /// Each user's likes go one way.
+    async fn accept_by_user(&self, path: WritePath, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
         let ways: Vec<bool> = intents.iter().map(|intent| path.is_event_driven(intent.pair.user)).collect();
         let (mut event_driven, mut synchronous) = (Vec::new(), Vec::new());
         for (intent, way) in intents.into_iter().zip(&ways) {
             if *way { &mut event_driven } else { &mut synchronous }.push(intent);
         }
         let one = async {
-            if event_driven.is_empty() { Vec::new() } else { self.accept_event_driven(event_driven, started).await }
+            if event_driven.is_empty() { Vec::new() } else { self.accept_event_driven(event_driven, call).await }
         };
         let other = async {
-            if synchronous.is_empty() { Vec::new() } else { self.write_synchronously(&synchronous, started).await }
+            if synchronous.is_empty() { Vec::new() } else { self.write_synchronously(&synchronous, call).await }
         };
         let (one, other) = tokio::join!(one, other);
         let (mut one, mut other) = (one.into_iter(), other.into_iter());
-        let missing = || Err(LikeError::Refused("no answer".to_owned()));
-        ways.into_iter().map(|way| if way { one.next() } else { other.next() }.unwrap_or_else(missing)).collect()
+        ways.into_iter().map(|way| if way { one.next() } else { other.next() }.unwrap_or_else(no_answer)).collect()
     }
 
-    async fn accept_in_cache(&self, intents: Vec<LikeIntent>, started: Instant) -> Vec<LikeResult> {
+    async fn accept_in_cache(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
         let mut requests: Vec<AcceptRequest> = intents
             .into_iter()
             .map(|intent| AcceptRequest {
@@ -181,13 +240,13 @@ impl Acceptor {
                 limited: true,
                 rewrite: false,
                 reserve: None,
+                until: call.until,
             })
             .collect();
         let mut outcomes = self.ask_cache(&requests).await;
         let mut degraded = false;
 
-        let missing: Vec<usize> =
-            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(AcceptOutcome::CountMissing))).collect();
+        let missing = positions(&outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::CountMissing)));
         if !missing.is_empty() {
             degraded = !self.say_counts(&mut requests, &missing).boxed().await;
             let again: Vec<AcceptRequest> = missing.iter().map(|i| requests[*i].clone()).collect();
@@ -200,20 +259,18 @@ impl Acceptor {
         }
         fail::fail_point!("accept.accepted");
 
-        let unchanged: Vec<usize> =
-            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(AcceptOutcome::Unchanged(_)))).collect();
+        let unchanged = positions(&outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::Unchanged(_))));
         if !unchanged.is_empty() {
             degraded |= !self.confirm(&mut requests, &mut outcomes, &unchanged).boxed().await;
         }
 
         // What the cache did not do is written directly, if the cache is why.
-        let unreachable: Vec<usize> =
-            (0..outcomes.len()).filter(|i| matches!(&outcomes[*i], Err(error) if error.is_unavailable())).collect();
+        let unreachable = positions(&outcomes, |outcome| outcome.as_ref().is_err_and(CacheError::is_unavailable));
         let mut results: Vec<LikeResult> =
             requests.iter().zip(outcomes).map(|(request, outcome)| self.conclude(request, outcome, degraded)).collect();
         if !unreachable.is_empty() {
             let intents: Vec<LikeIntent> = unreachable.iter().map(|i| requests[*i].intent.clone()).collect();
-            for (i, result) in unreachable.into_iter().zip(self.write_directly(&intents, started).boxed().await) {
+            for (i, result) in unreachable.into_iter().zip(self.write_directly(&intents, call).boxed().await) {
                 results[i] = result;
             }
         }
@@ -245,13 +302,21 @@ impl Acceptor {
         for (position, index) in unchanged.iter().enumerate() {
             let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*index] else { continue };
             match rows.as_ref().map(|rows| rows[position]) {
-                Some(row) if row.version <= answer.version => continue,
-                Some(row) if row.liked == requests[*index].intent.action.liked() => continue,
-                Some(row) => newer.push((pairs[position], row)),
-                None => {}
+                // Its event is on its way. One that has been for so long is gone, and its row with it.
+                Some(FreeState::Missing) if self.stores.now().since(answer.version) < ON_ITS_WAY => continue,
+                Some(FreeState::Row(row)) if row.version <= answer.version => continue,
+                Some(FreeState::Row(row)) if row.liked == requests[*index].intent.action.liked() => {
+                    // As wanted, by a newer word: whoever reads this answer has seen that one.
+                    outcomes[*index] = Ok(AcceptOutcome::Unchanged(Answer { version: row.version, ..answer }));
+                    continue;
+                }
+                Some(FreeState::Row(row)) => newer.push((pairs[position], row)),
+                Some(FreeState::Missing | FreeState::Held) | None => {}
             }
             moved_on.push(*index);
         }
+        let confirmed: Vec<usize> = unchanged.iter().copied().filter(|i| !moved_on.contains(i)).collect();
+        self.remember_unchanged(requests, outcomes, &confirmed).await;
         if moved_on.is_empty() {
             return true;
         }
@@ -264,12 +329,11 @@ impl Acceptor {
                 return true;
             }
         }
-        // Its token is taken and its key used: this is still the same attempt.
+        // Its token is taken: this is still the same attempt.
         let again: Vec<AcceptRequest> = moved_on
             .iter()
             .map(|i| {
                 let mut request = requests[*i].clone();
-                request.intent.idempotency_key = None;
                 (request.limited, request.rewrite) = (false, true);
                 request
             })
@@ -280,7 +344,35 @@ impl Acceptor {
         rows.is_some()
     }
 
-    async fn rows(&self, pairs: Vec<Pair>) -> Option<Vec<PairState>> {
+    /// From now on these keys answer "unchanged". What fails here is judged anew when it is repeated.
+    async fn remember_unchanged(
+        &self,
+        requests: &[AcceptRequest],
+        outcomes: &[CacheResult<AcceptOutcome>],
+        confirmed: &[usize],
+    ) {
+        let answers: Vec<FirstAnswer> = confirmed
+            .iter()
+            .filter_map(|i| {
+                let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*i] else { return None };
+                let LikeIntent { pair, action, idempotency_key, .. } = &requests[*i].intent;
+                let key = idempotency_key.clone()?;
+                Some(FirstAnswer { pair: *pair, key, liked: action.liked(), answer, changed: false })
+            })
+            .collect();
+        self.remember(answers).await;
+    }
+
+    async fn remember(&self, answers: Vec<FirstAnswer>) {
+        if !answers.is_empty()
+            && let Err(error) = self.stores.cache.remember(&answers).await
+            && error.is_unavailable()
+        {
+            self.stores.cache_circuit.failure(&error);
+        }
+    }
+
+    async fn rows(&self, pairs: Vec<Pair>) -> Option<Vec<FreeState>> {
         if self.stores.database_circuit.is_open() {
             return None;
         }
@@ -372,6 +464,8 @@ impl Acceptor {
                 Err(LikeError::Overloaded { what: "the journal", retry_after: RETRY_AFTER })
             }
             Ok(AcceptOutcome::RateLimited { retry_after }) => Err(LikeError::RateLimited { retry_after }),
+            Ok(AcceptOutcome::KeyReused) => Err(LikeError::KeyReused),
+            Ok(AcceptOutcome::Expired) => Err(LikeError::Expired),
             Err(error @ CacheError::Unavailable(_)) => {
                 Err(LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })
             }
@@ -379,20 +473,16 @@ impl Acceptor {
         }
     }
 
-    /// The cache is unreachable: the database takes the likes itself, in one transaction, and remembers that the cache must be
-    /// told.
-    async fn write_directly(&self, intents: &[LikeIntent], started: Instant) -> Vec<LikeResult> {
-        match self.write_to_database(intents, started).await {
-            Ok(outcomes) => outcomes.iter().map(|outcome| Ok(direct_answer(outcome, true))).collect(),
+    /// The cache is unreachable: the database takes the likes itself, in one transaction, and remembers that the cache must
+    /// be told.
+    async fn write_directly(&self, intents: &[LikeIntent], call: Call) -> Vec<LikeResult> {
+        match self.write_to_database(intents, call).await {
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| direct_result(outcome, true)).collect(),
             Err(error) => vec![Err(error); intents.len()],
         }
     }
 
-    async fn write_to_database(
-        &self,
-        intents: &[LikeIntent],
-        started: Instant,
-    ) -> Result<Vec<DirectOutcome>, LikeError> {
+    async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
         let Ok(_permit) = self.direct_writes.try_acquire() else {
             return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
         };
@@ -401,15 +491,14 @@ impl Acceptor {
             let reason = "cache and database are unreachable".to_owned();
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
-        // It takes the newest version, so it must not come after what its user did next.
-        if started.elapsed() > DIRECT_WITHIN {
-            let reason = "the call was held up for too long".to_owned();
-            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
-        }
         let now = time_of(self.stores.now());
+        // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
+        // this user's next word a smaller one.
+        let ahead = self.stores.cache.clock_uncertainty();
+        tokio::time::sleep_until((Instant::now() + ahead).min(call.until).into()).await;
         // Before the outcome is known: a failed call may have been committed.
         self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
-        match self.stores.database.apply_direct(intents, now, true).await {
+        match self.stores.database.apply_direct(intents, now, call.until, true).await {
             Ok(outcomes) => {
                 self.stores.database_circuit.success();
                 outcomes.iter().for_each(|_| metrics::degraded_write());
@@ -424,6 +513,7 @@ impl Acceptor {
             self.stores.database_circuit.failure(&error);
         }
         match error {
+            StoreError::TooLate => LikeError::Expired,
             StoreError::Conflict { .. } => {
                 LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
             }
@@ -435,14 +525,28 @@ impl Acceptor {
     }
 }
 
-fn direct_answer(outcome: &DirectOutcome, degraded: bool) -> LikeAnswer {
-    LikeAnswer {
-        liked: outcome.liked,
-        count: Some(outcome.stored.count),
-        version: outcome.version,
-        changed: outcome.changed,
-        degraded,
+fn direct_result(result: DirectResult, degraded: bool) -> LikeResult {
+    match result {
+        DirectResult::Decided(outcome) => Ok(LikeAnswer {
+            liked: outcome.liked,
+            count: Some(outcome.stored.count),
+            version: outcome.version,
+            changed: outcome.changed,
+            degraded,
+        }),
+        DirectResult::KeyReused => Err(LikeError::KeyReused),
     }
+}
+
+fn no_answer() -> LikeResult {
+    Err(LikeError::Refused("no answer".to_owned()))
+}
+
+fn positions(
+    outcomes: &[CacheResult<AcceptOutcome>],
+    wanted: impl Fn(&CacheResult<AcceptOutcome>) -> bool,
+) -> Vec<usize> {
+    (0..outcomes.len()).filter(|i| wanted(&outcomes[*i])).collect()
 }
 
 fn count_outcome(result: &LikeResult, took: Duration) {
@@ -453,7 +557,8 @@ fn count_outcome(result: &LikeResult, took: Duration) {
         Err(LikeError::RateLimited { .. }) => "rate_limited",
         Err(LikeError::Overloaded { .. }) => "overloaded",
         Err(LikeError::Unavailable { .. }) => "unavailable",
-        Err(LikeError::Refused(_)) => "refused",
+        Err(LikeError::Expired) => "expired",
+        Err(LikeError::KeyReused | LikeError::Refused(_)) => "refused",
     };
     metrics::like(outcome, took);
 }

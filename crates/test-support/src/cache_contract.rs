@@ -51,6 +51,9 @@ macro_rules! cache_contract {
             limits::a_full_journal_refuses_and_writes_nothing,
             limits::a_repeated_key_gets_the_first_answer,
             limits::a_repeated_key_remembers_that_nothing_changed,
+            limits::an_unconfirmed_unchanged_is_not_remembered,
+            limits::a_key_of_the_other_action_is_refused,
+            limits::what_comes_after_its_deadline_writes_nothing,
             limits::a_key_belongs_to_its_pair,
             limits::a_refused_attempt_does_not_use_up_its_key,
             limits::a_key_is_forgotten_in_time,
@@ -64,7 +67,8 @@ macro_rules! cache_contract {
             settle::a_right_count_is_no_correction,
             settle::settling_twice_is_harmless,
             settle::an_older_revision_is_ignored,
-            settle::the_served_count_is_left_alone_while_entries_are_pending,
+            settle::the_served_count_is_left_alone_while_it_can_be_right,
+            settle::a_served_count_that_cannot_be_right_heals_under_load,
             settle::entries_that_are_not_in_the_journal_lower_nothing,
             settle::pending_is_never_below_zero,
             settle::a_parked_entry_returns_to_the_stored_count,
@@ -133,6 +137,7 @@ fn request(pair: Pair, action: Action) -> AcceptRequest {
         limited: false,
         rewrite: false,
         reserve: None,
+        until: std::time::Instant::now() + Duration::from_secs(3600),
     }
 }
 

@@ -100,7 +100,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("test-support", &["domain"]),
     ("resilience", &["domain", "interaction-proto"]),
     ("chaos", &["domain", "test-support"]),
-    ("bench", &["domain", "event-bus", "test-support"]),
+    ("bench", &["domain", "cache-manager", "event-bus", "test-support"]),
     // The project's tasks: of all this it only knows the programs, the scripts and the files.
     ("xtask", &[]),
 ];

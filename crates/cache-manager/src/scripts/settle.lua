@@ -1,6 +1,8 @@
 -- Settles what the database committed, for one shard.
 -- Invariants: only an entry that really was in the journal lowers `p`; a stored count is taken only from a newer
--- revision; the served count is set only while nothing is pending. So calling it twice, late or out of order is harmless.
+-- revision; |n - dn| <= p, because every pending entry can have changed the count by one since the stored one was
+-- counted, and nothing else can: the served count moves only as far as it is proven wrong. So readers see no flicker, and
+-- calling this twice, late or out of order is harmless.
 --
 -- What was filled lives briefly until a settle confirms it, that is until the database was read again afterwards.
 --
@@ -54,8 +56,9 @@ for r = 1, resources do
       local dn, dr = tonumber(held[3]), tonumber(held[4])
       local fresh, confirmed = revision > dr, revision >= dr
       if fresh then dn, dr = tonumber(count), revision end
-      local wrong = p == 0 and n ~= dn
-      if wrong then n = dn; corrections = corrections + 1 end
+      local possible = max(0, dn - p, math.min(n, dn + p))
+      local wrong = n ~= possible
+      if wrong then n = possible; corrections = corrections + 1 end
       if fresh or wrong or p ~= before then
         call('HSET', counter, 'n', n, 'p', p, 'dn', dn, 'dr', dr)
       end

@@ -55,7 +55,7 @@ async fn break_everything(rig: &Rig) -> Vec<(Kind, Verdict, i64)> {
     // A write around the cache that nobody remembered.
     let now = chrono::DateTime::from(test_support::wall_clock());
     let around = intent(video_pair(99, 13), Action::Like);
-    rig.stores.database.apply_direct(&[around], now, false).await.unwrap();
+    rig.stores.database.apply_direct(&[around], now, soon(), false).await.unwrap();
     // An entry whose event the database has.
     let ledger = rig.stores.database.ledger_after(None, chrono::DateTime::UNIX_EPOCH, 1_000).await.unwrap();
     let event = &ledger.iter().find(|audit| audit.entry.event.pair() == video_pair(1, 14)).unwrap().entry.event;
@@ -254,7 +254,7 @@ async fn what_the_cache_will_be_told_is_in_flight() {
     likes(&rig).await;
     // A degraded write: it is on the list of what the cache missed, and nobody drains that here.
     let now = chrono::DateTime::from(test_support::wall_clock());
-    rig.stores.database.apply_direct(&[intent(video_pair(1, 1), Action::Unlike)], now, true).await.unwrap();
+    rig.stores.database.apply_direct(&[intent(video_pair(1, 1), Action::Unlike)], now, soon(), true).await.unwrap();
     let patient = ConsistencyConfig { stuck_after: Duration::from_secs(60), ..quick(Strategy::DatabaseFirst) };
     let patient = rig.checker_with(patient).await;
     assert!(patient.leader().hold().await.unwrap());
@@ -296,4 +296,8 @@ async fn what_is_pending_is_in_flight_and_later_stuck() {
     assert_eq!(outcome.verdict, Verdict::Stuck, "{outcome:?}");
     let count = rig.stores.cache.counts(&[video_of(1)]).await.unwrap()[0].unwrap();
     assert_eq!((count.served, count.pending), (USERS + 1, 1), "never written to");
+}
+
+fn soon() -> std::time::Instant {
+    std::time::Instant::now() + crate::rig::PATIENCE
 }

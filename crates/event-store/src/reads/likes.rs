@@ -32,6 +32,17 @@ pub struct LikePage {
     pub next: Option<LikeCursor>,
 }
 
+/// A row, and whether it is about to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FreeState {
+    /// As it is, and nobody is about to change it.
+    Row(PairState),
+    /// There is none.
+    Missing,
+    /// Another transaction may be changing it, or creating it.
+    Held,
+}
+
 impl EventStore {
     /// Stored counts in the order asked for; all zero where there is no row.
     pub async fn load_counts(&self, resources: &[Resource]) -> Result<Vec<StoredCount>, StoreError> {
@@ -70,6 +81,34 @@ impl EventStore {
         reading.read_states(&mut script, pairs);
         let snapshot = reading.snapshot(&self.read(&script).await?)?;
         Ok(pairs.iter().map(|pair| snapshot.state(*pair)).collect())
+    }
+
+    /// States that no transaction is about to change, in the order asked for.
+    ///
+    /// A plain read shows the last commit: a write that is already decided, and commits a moment later, would be missed.
+    /// Nothing here waits for such a write.
+    pub async fn load_free_states(&self, pairs: &[Pair]) -> Result<Vec<FreeState>, StoreError> {
+        let mut script = self.script();
+        let (skip_locked, no_wait) = (script.dialect().skip_locked(), script.dialect().no_wait());
+        let mut reading = Reading::default();
+        reading.read_states_with(&mut script, pairs, skip_locked);
+        let free = reading.snapshot(&self.read(&script).await?)?;
+        let absent: Vec<Pair> = pairs.iter().copied().filter(|pair| free.known_state(*pair).is_none()).collect();
+        // Held by somebody, or not there at all: only a look that does not skip tells.
+        let missing = match absent.is_empty() {
+            true => true,
+            false => {
+                let mut script = self.script();
+                Reading::default().read_states_with(&mut script, &absent, no_wait);
+                match self.read(&script).await {
+                    Ok(_) => true,
+                    Err(StoreError::Conflict(_)) => false,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let absent = if missing { FreeState::Missing } else { FreeState::Held };
+        Ok(pairs.iter().map(|pair| free.known_state(*pair).map_or(absent, FreeState::Row)).collect())
     }
 
     /// What a user likes, latest first.

@@ -86,6 +86,14 @@ impl Dialect {
         }
     }
 
+    /// The same, failing at once where another transaction holds something.
+    pub(crate) const fn no_wait(self) -> &'static str {
+        match self {
+            Self::MySql => " FOR UPDATE NOWAIT",
+            Self::Sqlite => "",
+        }
+    }
+
     /// Before and after a hexadecimal literal that is text.
     pub(crate) const fn text_literal(self) -> (&'static str, &'static str) {
         match self {

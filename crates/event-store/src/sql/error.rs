@@ -1,9 +1,10 @@
 //! Why a call failed, sorted by what the caller should do about it.
 //!
-//! Policy: what concerns everybody (no connection, server stopping, read-only, disk full, schema missing, access
-//! denied) is [`StoreError::Unavailable`]: wait, and try the same again. What concerns this data (constraint, bad
-//! value, a trigger's SIGNAL, anything unknown that the server said) is [`StoreError::Rejected`]: find the event that
-//! is to blame. Deadlocks and lock waits are retried inside and seen as [`StoreError::Conflict`] when that did not help.
+//! Policy: only what is proven to be the fault of this data (constraint, bad value, a trigger's SIGNAL) is
+//! [`StoreError::Rejected`]: find the event that is to blame. Whatever else the server says (no connection, server
+//! stopping, read-only, disk full, storage engine failing, schema missing, access denied, and all that is in no table
+//! here) concerns everybody and is [`StoreError::Unavailable`]: wait, and try the same again. Blaming an event for it would
+//! park good ones, and in the end give them up. Deadlocks and lock waits are retried inside and seen as [`StoreError::Conflict`] when that did not help.
 
 use sea_orm::sqlx::{self, mysql::MySqlDatabaseError};
 use sea_orm::{DbErr, RuntimeErr};
@@ -23,6 +24,9 @@ pub enum StoreError {
     /// Deadlock or lock wait, also after several attempts: repeat later.
     #[error("database is contended: {0}")]
     Conflict(#[source] Cause),
+    /// The call's own time was over before it could be committed; it was taken back.
+    #[error("the call came too late")]
+    TooLate,
     /// The data was written with another number of shards.
     #[error("database holds data of {stored} shards, configured are {configured}")]
     ShardMismatch {
@@ -112,22 +116,14 @@ fn kind_of(error: &sqlx::Error) -> Kind {
 }
 
 fn mysql_kind(number: u16, state: Option<&str>) -> Kind {
-    match number {
+    match (number, state) {
         // deadlock; lock wait timeout; NOWAIT failed; record changed since last read (MariaDB snapshot isolation)
-        1213 | 1205 | 3572 | 1020 => Kind::Conflict,
-        // disk full; too many connections; out of memory or resources; host or user blocked; access denied
-        1021 | 1037 | 1038 | 1040 | 1041 | 1044 | 1045 | 1129 | 1130 | 1135 | 1142 | 1143 | 1203 | 1226 | 1227
-        // shutdown; killed; aborted; network trouble
-        | 1053 | 1077 | 1079 | 1080 | 1152 | 1156..=1161 | 1184 | 1317 | 1927 | 1969 | 3024 | 3032 | 3168 | 3169 | 4031
-        // read-only server or transaction; table full
-        | 1114 | 1290 | 1792 | 1836 | 3100 | 3101
-        // schema missing or foreign: database, table, column
-        | 1046 | 1049 | 1054 | 1146 | 1932 => Kind::Unavailable,
-        _ => match state {
-            Some("40001") => Kind::Conflict,
-            Some(state) if state.starts_with("08") => Kind::Unavailable,
-            _ => Kind::Rejected,
-        },
+        (1213 | 1205 | 3572 | 1020, _) | (_, Some("40001")) => Kind::Conflict,
+        // no default value; bad text; check constraint of MariaDB, of MySQL
+        (1364 | 1366 | 4025 | 3819, _) => Kind::Rejected,
+        // data exception; integrity constraint violation; SIGNAL of a trigger
+        (_, Some(state)) if state.starts_with("22") || state.starts_with("23") || state == "45000" => Kind::Rejected,
+        _ => Kind::Unavailable,
     }
 }
 
@@ -154,6 +150,11 @@ mod tests {
         assert!(matches!(mysql_kind(1146, Some("42S02")), Kind::Unavailable));
         assert!(matches!(mysql_kind(1644, Some("45000")), Kind::Rejected));
         assert!(matches!(mysql_kind(1406, Some("22001")), Kind::Rejected));
+        assert!(matches!(mysql_kind(1062, Some("23000")), Kind::Rejected));
+        // Storage engine, error during commit, unknown, binary log format, full disk, read-only; and what nobody knows.
+        for number in [1030, 1180, 1105, 1665, 1021, 1290, 1792, 1836, 1142, 1044, 1153, 3101, 65_000] {
+            assert!(matches!(mysql_kind(number, Some("HY000")), Kind::Unavailable), "{number}");
+        }
         assert!(matches!(sqlite_kind(Some("517")), Kind::Conflict));
         assert!(matches!(sqlite_kind(Some("1555")), Kind::Rejected));
         assert!(matches!(sqlite_kind(Some("13")), Kind::Unavailable));

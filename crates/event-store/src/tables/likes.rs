@@ -57,7 +57,12 @@ impl Snapshot {
     }
 
     pub(crate) fn state(&self, pair: Pair) -> PairState {
-        self.states.get(&pair).copied().unwrap_or(PairState::UNTOUCHED)
+        self.known_state(pair).unwrap_or(PairState::UNTOUCHED)
+    }
+
+    /// Of a row that was read.
+    pub(crate) fn known_state(&self, pair: Pair) -> Option<PairState> {
+        self.states.get(&pair).copied()
     }
 }
 
@@ -96,6 +101,11 @@ impl Reading {
     }
 
     pub(crate) fn read_states(&mut self, script: &mut Script, pairs: &[Pair]) {
+        self.read_states_with(script, pairs, "");
+    }
+
+    /// The same with words of the dialect that lock.
+    pub(crate) fn read_states_with(&mut self, script: &mut Script, pairs: &[Pair], lock: &str) {
         let (index, row_list) = (script.dialect().by_primary_key(), script.dialect().row_list());
         for (kind, keys) in by_kind(pairs.iter().map(|pair| (pair.resource.kind, (pair.user, pair.resource.id)))) {
             let LikeTable { name, id } = table_of(kind);
@@ -106,7 +116,7 @@ impl Reading {
                 script.list(chunk, |script, (user, id)| {
                     script.words("(").int(user.get()).words(",").int(id.get()).words(")");
                 });
-                script.words(")");
+                script.words(")").words(lock);
             }
         }
     }

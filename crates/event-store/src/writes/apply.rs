@@ -3,6 +3,7 @@
 use crate::sql::error::StoreError;
 use crate::sql::script::Script;
 use crate::sql::store::{EventStore, rows};
+use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
 use crate::tables::likes::{
     PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
@@ -36,6 +37,7 @@ struct Batch {
     reading: Reading,
     touched: Touched,
     events: Vec<PairEvent>,
+    keys: Vec<NewKey>,
     now: DateTime<Utc>,
 }
 
@@ -128,6 +130,7 @@ impl EventStore {
         let outcome = fold_events(&snapshot, &batch.events);
         let mut script = self.script();
         write_outcome(&mut script, &outcome, batch.now);
+        keys::record(&mut script, &batch.keys, batch.now);
         tx.run(&script).await?;
         match end {
             End::Commit => {
@@ -153,7 +156,8 @@ impl EventStore {
         record_behaviors(&mut script, &by_id);
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let ids = by_id.iter().map(|event| event.intent.id).collect();
-        Batch { record_and_lock: script, any_discarded, ids, reading, touched, events: pair_events, now }
+        let keys = by_id.iter().filter_map(|event| NewKey::of(&event.intent, event.version, true)).collect();
+        Batch { record_and_lock: script, any_discarded, ids, reading, touched, events: pair_events, keys, now }
     }
 }
 

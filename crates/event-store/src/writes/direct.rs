@@ -2,8 +2,10 @@
 //! Synchronous ones: the cache gave it beforehand.
 
 use crate::sql::error::StoreError;
+use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
+use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{existing_ids, read_existing, record_behaviors, record_completed};
 use crate::tables::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
 use crate::tables::refreshes::remember;
@@ -12,6 +14,7 @@ use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
 use planted_bugs::is_planted;
 use std::collections::{HashMap, HashSet};
+use std::time::Instant;
 
 /// What became of one direct intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +30,15 @@ pub struct DirectOutcome {
     pub stored: StoredCount,
 }
 
+/// What one intent came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectResult {
+    /// Decided, now or when its idempotency key was first used.
+    Decided(DirectOutcome),
+    /// Its idempotency key belongs to the other action on this pair; nothing was written.
+    KeyReused,
+}
+
 impl EventStore {
     /// Applies intents that no cache has accepted, in order, in one transaction; answers in the same order.
     ///
@@ -35,17 +47,26 @@ impl EventStore {
     /// come too late. Only an intent whose id the ledger has, or that repeats one of the same call, writes nothing. With
     /// `remember_refresh` the pairs that changed are put on the list of what the cache must be told
     /// ([`EventStore::take_refreshes`]), in the same transaction.
+    ///
+    /// The call takes effect by `until` or never. Waiting for locks, and every repetition after a deadlock, is within that
+    /// time, and it is looked at once more when all is written, under the locks: from there on whoever writes one of
+    /// these pairs comes later, however long the commit takes.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLate`]: `until` was over; nothing is or will be written.
     pub async fn apply_direct(
         &self,
         intents: &[LikeIntent],
         now: DateTime<Utc>,
+        until: Instant,
         remember_refresh: bool,
-    ) -> Result<Vec<DirectOutcome>, StoreError> {
+    ) -> Result<Vec<DirectResult>, StoreError> {
         if intents.is_empty() {
             return Ok(Vec::new());
         }
         check_size(intents.len())?;
-        self.transaction("apply_direct", || self.apply_direct_once(intents, None, now, remember_refresh)).await
+        let write = Write { intents, reserved: None, now, until, remember_refresh };
+        self.transaction("apply_direct", || self.apply_direct_once(&write)).await
     }
 
     /// Applies intents whose versions the cache's clock gave beforehand, in one transaction, and puts the pairs on the list
@@ -55,13 +76,15 @@ impl EventStore {
     /// in the row already or not. An intent that comes too late writes nothing and is answered with the row as it is.
     ///
     /// # Errors
-    /// [`StoreError::Rejected`] also if there is not one version for each intent.
+    /// [`StoreError::Rejected`] also if there is not one version for each intent; [`StoreError::TooLate`] as of
+    /// [`apply_direct`](Self::apply_direct).
     pub async fn apply_synchronous(
         &self,
         intents: &[LikeIntent],
         versions: &[Version],
         now: DateTime<Utc>,
-    ) -> Result<Vec<DirectOutcome>, StoreError> {
+        until: Instant,
+    ) -> Result<Vec<DirectResult>, StoreError> {
         if intents.is_empty() {
             return Ok(Vec::new());
         }
@@ -69,16 +92,26 @@ impl EventStore {
         if versions.len() != intents.len() {
             return Err(StoreError::Rejected("one version for each intent is needed".into()));
         }
-        self.transaction("apply_synchronous", || self.apply_direct_once(intents, Some(versions), now, true)).await
+        let write = Write { intents, reserved: Some(versions), now, until, remember_refresh: true };
+        self.transaction("apply_synchronous", || self.apply_direct_once(&write)).await
     }
 
-    async fn apply_direct_once(
-        &self,
-        intents: &[LikeIntent],
-        reserved: Option<&[Version]>,
-        now: DateTime<Utc>,
-        remember_refresh: bool,
-    ) -> Result<Vec<DirectOutcome>, StoreError> {
+    async fn apply_direct_once(&self, write: &Write<'_>) -> Result<Vec<DirectResult>, StoreError> {
+        // A transaction that is not ready to commit by then is dropped, and so rolled back.
+        let ready = self.ready_to_commit(write);
+        let (tx, results) = if is_planted("direct_without_deadline") {
+            ready.await?
+        } else {
+            tokio::time::timeout_at(write.until.into(), ready).await.unwrap_or(Err(StoreError::TooLate))?
+        };
+        fail::fail_point!("store.direct_before_commit");
+        tx.commit().await?;
+        Ok(results)
+    }
+
+    /// Everything but the commit.
+    async fn ready_to_commit(&self, write: &Write<'_>) -> Result<(Tx, Vec<DirectResult>), StoreError> {
+        let Write { intents, reserved, now, until, remember_refresh } = *write;
         let mut pairs: Vec<PairEvent> =
             intents.iter().map(|intent| (intent.pair, Version::ZERO, intent.action)).collect();
         pairs.sort_unstable();
@@ -93,20 +126,30 @@ impl EventStore {
         // Only now, under the locks, is it final which events the ledger has.
         let mut script = self.script();
         let ledger = existing_ids(&mut script, intents.iter().map(|intent| intent.id));
-        let mut written = read_existing(&tx.run(&script).await?, ledger)?;
+        let asked = keys::known(&mut script, intents.iter());
+        let results = tx.run(&script).await?;
+        let mut written = read_existing(&results, ledger)?;
+        let mut known_keys = keys::read_known(&results, asked)?;
 
         let mut states: HashMap<Pair, PairState> = HashMap::new();
         let mut decided_here: HashSet<Pair> = HashSet::new();
         let mut events = Vec::new();
-        let mut steps = Vec::with_capacity(intents.len());
+        let mut new_keys = Vec::new();
+        let mut steps: Vec<Step> = Vec::with_capacity(intents.len());
         for (index, intent) in intents.iter().enumerate() {
+            let key = intent.idempotency_key.clone().map(|key| (intent.pair, key));
+            if let Some(first) = key.as_ref().and_then(|key| known_keys.get(key)) {
+                let same = first.state.liked == intent.action.liked();
+                steps.push(same.then_some((first.state, first.changed)));
+                continue;
+            }
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
             let version = match reserved {
                 Some(versions) => versions[index],
                 None => version_of(now).max(Version(state.version.0 + 1)),
             };
             if version <= state.version {
-                steps.push((*state, false));
+                steps.push(Some((*state, false)));
                 continue;
             }
             let decided = decided_here.contains(&intent.pair) && state.liked == intent.action.liked();
@@ -116,7 +159,12 @@ impl EventStore {
                 decided_here.insert(intent.pair);
                 events.push(LikeEvent { intent: intent.clone(), version, origin: Origin::Direct });
             }
-            steps.push((*state, !decided && state.liked == intent.action.liked()));
+            let changed = !decided && state.liked == intent.action.liked();
+            steps.push(Some((*state, changed)));
+            if let (Some(key), Some(new)) = (key, NewKey::of(intent, state.version, changed)) {
+                known_keys.insert(key, new.known);
+                new_keys.push(new);
+            }
         }
 
         let mut pair_events: Vec<PairEvent> =
@@ -133,17 +181,35 @@ impl EventStore {
                 remember(&mut script, &outcome.pairs, now);
             }
             write_outcome(&mut script, &outcome, now);
+            keys::record(&mut script, &new_keys, now);
             tx.run(&script).await?;
         }
-        fail::fail_point!("store.direct_before_commit");
-        tx.commit().await?;
 
         let counts: HashMap<_, _> = outcome.counts.into_iter().collect();
-        let answer = |(intent, (state, changed)): (&LikeIntent, (PairState, bool))| {
+        let answer = |(intent, step): (&LikeIntent, Step)| {
+            let Some((state, changed)) = step else { return DirectResult::KeyReused };
             let resource = intent.pair.resource;
             let stored = counts.get(&resource).copied().unwrap_or_else(|| snapshot.count(resource));
-            DirectOutcome { liked: state.liked, changed, version: state.version, stored }
+            DirectResult::Decided(DirectOutcome { liked: state.liked, changed, version: state.version, stored })
         };
-        Ok(intents.iter().zip(steps).map(answer).collect())
+        let results = intents.iter().zip(steps).map(answer).collect();
+        if Instant::now() >= until && !is_planted("direct_without_deadline") {
+            return Err(StoreError::TooLate);
+        }
+        Ok((tx, results))
     }
+}
+
+/// The pair's state after an intent, and whether that changed it; none if its key belongs to another call.
+type Step = Option<(PairState, bool)>;
+
+/// What one transaction writes.
+#[derive(Clone, Copy)]
+struct Write<'w> {
+    intents: &'w [LikeIntent],
+    /// Versions taken beforehand, one each; without them the row decides.
+    reserved: Option<&'w [Version]>,
+    now: DateTime<Utc>,
+    until: Instant,
+    remember_refresh: bool,
 }

@@ -1,7 +1,9 @@
 //! Degraded and synchronous writes.
 
 use crate::support::{TestDb, at, intent, like, on_both, video, video_pair};
-use domain::{Action, Origin, StoredCount, Version};
+use domain::{Action, LikeIntent, Origin, StoredCount, Version};
+use event_store::{DirectOutcome, DirectResult, StoreError};
+use std::time::{Duration, Instant};
 
 on_both!(
     direct_writes_take_the_next_version,
@@ -13,20 +15,36 @@ on_both!(
     direct_writes_and_batches_meet_on_one_resource,
     a_synchronous_write_keeps_its_version,
     a_synchronous_write_that_comes_too_late_writes_nothing,
+    a_key_is_answered_around_the_cache,
+    a_direct_write_whose_time_is_over_writes_nothing,
 );
+
+/// Far enough away for every test.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
+fn decided(results: Vec<DirectResult>) -> Vec<DirectOutcome> {
+    let outcome = |result| match result {
+        DirectResult::Decided(outcome) => outcome,
+        DirectResult::KeyReused => panic!("no key was used twice"),
+    };
+    results.into_iter().map(outcome).collect()
+}
 
 async fn direct_writes_take_the_next_version(db: TestDb) {
     db.store.apply(&[like(1, 7, 5_000)], at(1_000)).await.unwrap();
     // The clock is behind the row: the version still grows.
     let unlike = intent(video_pair(1, 7), Action::Unlike);
-    let outcome = db.store.apply_direct(std::slice::from_ref(&unlike), at(1_000), false).await.unwrap()[0];
+    let outcome =
+        decided(db.store.apply_direct(std::slice::from_ref(&unlike), at(1_000), soon(), false).await.unwrap())[0];
     assert!(outcome.changed && !outcome.liked);
     assert_eq!(outcome.version, Version(5_001));
     assert_eq!(outcome.stored, StoredCount { count: 0, revision: 2, last_version: Version(5_001) });
     assert_eq!(db.store.event(unlike.id).await.unwrap().unwrap().event.origin, Origin::Direct);
 
     let other = intent(video_pair(2, 7), Action::Like);
-    let outcome = db.store.apply_direct(&[other], at(9_000), false).await.unwrap()[0];
+    let outcome = decided(db.store.apply_direct(&[other], at(9_000), soon(), false).await.unwrap())[0];
     assert_eq!(outcome.version, Version(9_000));
     assert_eq!(outcome.stored.count, 1);
     assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
@@ -34,9 +52,11 @@ async fn direct_writes_take_the_next_version(db: TestDb) {
 
 async fn a_repeated_direct_write_changes_nothing(db: TestDb) {
     let first = intent(video_pair(1, 7), Action::Like);
-    db.store.apply_direct(std::slice::from_ref(&first), at(1_000), false).await.unwrap();
-    db.store.apply_direct(&[intent(video_pair(1, 7), Action::Unlike)], at(3_000), false).await.unwrap();
-    let same_event = db.store.apply_direct(&[first], at(4_000), true).await.unwrap()[0];
+    decided(db.store.apply_direct(std::slice::from_ref(&first), at(1_000), soon(), false).await.unwrap());
+    decided(
+        db.store.apply_direct(&[intent(video_pair(1, 7), Action::Unlike)], at(3_000), soon(), false).await.unwrap(),
+    );
+    let same_event = decided(db.store.apply_direct(&[first], at(4_000), soon(), true).await.unwrap())[0];
     assert_eq!((same_event.changed, same_event.liked, same_event.version), (false, false, Version(3_000)));
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
     assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
@@ -46,7 +66,7 @@ async fn an_intent_that_a_cache_accepted_unheard_is_answered_as_a_change(db: Tes
     // The answer got lost, the event did not: it is applied before its server turns to the database.
     let event = like(1, 7, 5_000);
     db.store.apply(std::slice::from_ref(&event), at(1_000)).await.unwrap();
-    let outcome = db.store.apply_direct(&[event.intent], at(9_000), true).await.unwrap()[0];
+    let outcome = decided(db.store.apply_direct(&[event.intent], at(9_000), soon(), true).await.unwrap())[0];
     assert_eq!((outcome.changed, outcome.liked, outcome.version), (true, true, Version(5_000)));
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 1);
     assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
@@ -55,7 +75,7 @@ async fn an_intent_that_a_cache_accepted_unheard_is_answered_as_a_change(db: Tes
 async fn a_wish_that_the_row_fulfils_outlives_older_events(db: TestDb) {
     // The like is accepted at 5 and still on its way when the user takes it back at 9, directly.
     let unlike = intent(video_pair(1, 7), Action::Unlike);
-    let outcome = db.store.apply_direct(&[unlike], at(9_000), true).await.unwrap()[0];
+    let outcome = decided(db.store.apply_direct(&[unlike], at(9_000), soon(), true).await.unwrap())[0];
     assert_eq!((outcome.changed, outcome.liked, outcome.version), (true, false, Version(9_000)));
     db.store.apply(&[like(1, 7, 5_000)], at(1_000)).await.unwrap();
     let state = db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0];
@@ -67,7 +87,7 @@ async fn a_wish_that_the_row_fulfils_outlives_older_events(db: TestDb) {
 async fn intents_of_one_call_follow_each_other(db: TestDb) {
     let pair = video_pair(1, 7);
     let intents = [Action::Like, Action::Like, Action::Unlike, Action::Like].map(|action| intent(pair, action));
-    let outcomes = db.store.apply_direct(&intents, at(1_000), true).await.unwrap();
+    let outcomes = decided(db.store.apply_direct(&intents, at(1_000), soon(), true).await.unwrap());
     let seen: Vec<_> = outcomes.iter().map(|outcome| (outcome.changed, outcome.liked, outcome.version.0)).collect();
     assert_eq!(seen, [(true, true, 1_000), (false, true, 1_000), (true, false, 1_001), (true, true, 1_002)]);
     assert!(outcomes.iter().all(|outcome| outcome.stored.count == 1));
@@ -77,7 +97,9 @@ async fn intents_of_one_call_follow_each_other(db: TestDb) {
 
 async fn refreshes_are_remembered_until_deleted(db: TestDb) {
     for user in 1..=3 {
-        db.store.apply_direct(&[intent(video_pair(user, 7), Action::Like)], at(1_000), true).await.unwrap();
+        decided(
+            db.store.apply_direct(&[intent(video_pair(user, 7), Action::Like)], at(1_000), soon(), true).await.unwrap(),
+        );
     }
     let two = db.store.take_refreshes(2).await.unwrap();
     assert_eq!(two.iter().map(|refresh| refresh.pair).collect::<Vec<_>>(), [video_pair(1, 7), video_pair(2, 7)]);
@@ -96,7 +118,7 @@ async fn direct_writes_and_batches_meet_on_one_resource(db: TestDb) {
         for n in 0..60 {
             let intents: Vec<_> =
                 (1..=4).map(|id| intent(video_pair(1 + n % 9, id), Action::from_liked(n % 2 == 0))).collect();
-            direct.apply_direct(&intents, at(1_000 + n), true).await.unwrap();
+            decided(direct.apply_direct(&intents, at(1_000 + n), soon(), true).await.unwrap());
         }
     });
     let batches = tokio::spawn(async move {
@@ -114,7 +136,8 @@ async fn direct_writes_and_batches_meet_on_one_resource(db: TestDb) {
 async fn a_synchronous_write_keeps_its_version(db: TestDb) {
     db.store.apply(&[like(1, 7, 4_000)], at(1_000)).await.unwrap();
     let unlike = intent(video_pair(1, 7), Action::Unlike);
-    let outcome = db.store.apply_synchronous(&[unlike], &[Version(5_000)], at(900_000)).await.unwrap()[0];
+    let outcome =
+        decided(db.store.apply_synchronous(&[unlike], &[Version(5_000)], at(900_000), soon()).await.unwrap())[0];
     assert_eq!((outcome.changed, outcome.liked, outcome.version), (true, false, Version(5_000)));
     assert_eq!(db.store.take_refreshes(10).await.unwrap().len(), 1);
     // What was accepted after the version was taken, and is applied only now, wins.
@@ -122,7 +145,7 @@ async fn a_synchronous_write_keeps_its_version(db: TestDb) {
     let state = db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0];
     assert_eq!((state.liked, state.version), (true, Version(5_001)));
     db.assert_counts_are_live_rows().await;
-    let missing = db.store.apply_synchronous(&[intent(video_pair(1, 7), Action::Like)], &[], at(1)).await;
+    let missing = db.store.apply_synchronous(&[intent(video_pair(1, 7), Action::Like)], &[], at(1), soon()).await;
     assert!(missing.is_err(), "{missing:?}");
 }
 
@@ -130,10 +153,58 @@ async fn a_synchronous_write_that_comes_too_late_writes_nothing(db: TestDb) {
     db.store.apply(&[like(1, 7, 6_000)], at(1_000)).await.unwrap();
     let intents = [intent(video_pair(1, 7), Action::Unlike), intent(video_pair(2, 7), Action::Like)];
     let versions = [Version(5_000), Version(5_001)];
-    let outcomes = db.store.apply_synchronous(&intents, &versions, at(900_000)).await.unwrap();
+    let outcomes = decided(db.store.apply_synchronous(&intents, &versions, at(900_000), soon()).await.unwrap());
     assert_eq!((outcomes[0].changed, outcomes[0].liked, outcomes[0].version), (false, true, Version(6_000)));
     assert_eq!((outcomes[1].changed, outcomes[1].version, outcomes[1].stored.count), (true, Version(5_001), 2));
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 2);
     db.assert_counts_are_live_rows().await;
+}
+
+fn with_key(user: i64, action: Action) -> LikeIntent {
+    LikeIntent { idempotency_key: Some("k".to_owned()), ..intent(video_pair(user, 7), action) }
+}
+
+async fn a_key_is_answered_around_the_cache(db: TestDb) {
+    // Used on the usual way; the repetition comes directly, after the user has changed the pair.
+    let mut used = like(1, 7, 5_000);
+    used.intent.idempotency_key = Some("k".to_owned());
+    db.store.apply(&[used, like(2, 7, 5_001)], at(1_000)).await.unwrap();
+    db.store.apply_direct(&[intent(video_pair(1, 7), Action::Unlike)], at(6_000), soon(), true).await.unwrap();
+    let again = decided(db.store.apply_direct(&[with_key(1, Action::Like)], at(7_000), soon(), true).await.unwrap())[0];
+    assert_eq!((again.changed, again.liked, again.version), (true, true, Version(5_000)));
+    let state = db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0];
+    assert_eq!((state.liked, state.version), (false, Version(6_000)), "the later word stays");
+    // The key of a like is no key of an unlike, on either path.
+    let versions = [Version(9_000)];
+    let other = [with_key(1, Action::Unlike)];
+    let refused = db.store.apply_direct(&other, at(8_000), soon(), true).await.unwrap();
+    assert_eq!(refused, [DirectResult::KeyReused]);
+    let refused = db.store.apply_synchronous(&other, &versions, at(8_000), soon()).await.unwrap();
+    assert_eq!(refused, [DirectResult::KeyReused]);
+    // Used directly, twice in one call and once more later.
+    let twice = [with_key(3, Action::Like), with_key(3, Action::Like)];
+    let first = decided(db.store.apply_direct(&twice, at(9_000), soon(), true).await.unwrap());
+    let later = decided(db.store.apply_direct(&twice[..1], at(9_500), soon(), true).await.unwrap())[0];
+    assert!(first[0].changed && first[0].version == first[1].version && first[0].version == later.version);
+    let keys = db.store.load_keys(&[video_pair(1, 7), video_pair(3, 7)], 10).await.unwrap();
+    assert_eq!(keys.iter().map(|key| (key.key.as_str(), key.liked)).collect::<Vec<_>>(), [("k", true), ("k", true)]);
+    db.assert_counts_are_live_rows().await;
+    // In time they are forgotten.
+    assert_eq!(db.store.purge_keys(at(2_000), 10).await.unwrap(), 1);
+    let anew = decided(db.store.apply_direct(&[with_key(1, Action::Like)], at(9_900), soon(), true).await.unwrap())[0];
+    assert_eq!((anew.changed, anew.version), (true, Version(9_900)));
+}
+
+async fn a_direct_write_whose_time_is_over_writes_nothing(db: TestDb) {
+    db.store.apply(&[like(1, 7, 5_000)], at(1_000)).await.unwrap();
+    let unlike = [intent(video_pair(1, 7), Action::Unlike)];
+    let late = db.store.apply_direct(&unlike, at(6_000), Instant::now(), true).await;
+    assert!(matches!(late, Err(StoreError::TooLate)), "{late:?}");
+    let late = db.store.apply_synchronous(&unlike, &[Version(6_000)], at(6_000), Instant::now()).await;
+    assert!(matches!(late, Err(StoreError::TooLate)), "{late:?}");
+    assert_eq!(db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0].version, Version(5_000));
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 1);
+    // Nothing is left locked.
+    decided(db.store.apply_direct(&unlike, at(6_000), soon(), true).await.unwrap());
 }

@@ -128,8 +128,9 @@ async fn like(
     let interactions = opening.get()?;
     let peer = peer.map(|Extension(ConnectInfo(peer))| peer);
     let caller = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(Arc::from);
+    let call = interactions.arriving_now();
     let intent = intent(&body)?;
-    let answer = Box::pin(on_behalf(caller, interactions.accept_one(peer, intent))).await?;
+    let answer = Box::pin(on_behalf(caller, interactions.accept_one(peer, intent, call))).await?;
     Ok(Json(answer.into()))
 }
 

@@ -15,10 +15,10 @@ use test_support::{eventually, try_eventually};
 /// Bugs and points are switched on for the whole test program.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-type Found = Result<(), String>;
+pub(crate) type Found = Result<(), String>;
 
 /// The scenario must pass, and with the bug it must fail by naming `finding`.
-async fn finds(bug: &str, finding: &str, scenario: impl AsyncFn(&Rig) -> Found) {
+pub(crate) async fn finds(bug: &str, finding: &str, scenario: impl AsyncFn(&Rig) -> Found) {
     let _alone = ONE_AT_A_TIME.lock().await;
     let rig = Rig::new().await;
     if let Err(found) = scenario(&rig).await {

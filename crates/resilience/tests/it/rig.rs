@@ -115,6 +115,26 @@ impl Rig {
         }
     }
 
+    /// Redis answers nobody for so long.
+    pub(crate) async fn pause_cache(&self, pause: Duration) {
+        self.redis_command(&["CLIENT", "PAUSE", &pause.as_millis().to_string()]).await;
+    }
+
+    /// Somebody writes nonsense into the cached counter of [`VIDEO`].
+    pub(crate) async fn set_cached_count(&self, served: i64) {
+        let resource = test_support::build::video_pair(1, VIDEO).resource;
+        let key = cache_manager::Keys::new(self.redis.key_prefix.clone(), self.sync.shards).counter(resource);
+        self.redis_command(&["HSET", &key, "n", &served.to_string()]).await;
+    }
+
+    async fn redis_command(&self, words: &[&str]) {
+        let client = redis::Client::open(self.deployment.redis().url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async::<()>(&mut connection).await.unwrap();
+    }
+
     /// Runs consumers until nothing is left in the queue, acknowledged or not.
     pub(crate) async fn empty_queue(&self) {
         loop {

@@ -5,6 +5,7 @@ use crate::listen::gate::Gate;
 use crate::listen::ops::{self, OpsRoutes};
 use crate::observe::health::HealthRegistry;
 use crate::observe::otlp::Otlp;
+use crate::observe::pulse::Pulse;
 use crate::observe::telemetry::Metrics;
 use std::future::Future;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Context {
     pub metrics: Option<Metrics>,
     /// Where spans go; absent when switched off.
     pub otlp: Option<Otlp>,
+    /// Whether the process ran all the time.
+    pub pulse: Pulse,
     /// Start of the process, for its uptime.
     pub started: Instant,
     failed: Arc<AtomicBool>,
@@ -56,6 +59,7 @@ impl Context {
             gate: Gate::default(),
             metrics: None,
             otlp: None,
+            pulse: Pulse::default(),
             started: Instant::now(),
             failed: Arc::new(AtomicBool::new(false)),
         }

@@ -2,20 +2,22 @@
 //!
 //! A server that cannot reach the cache writes rows directly, and the cache is told a moment later. Meanwhile another
 //! server may find the pair as wanted although the user has changed it since: "unchanged" would then lose the user's
-//! last word. What that user did before this call is committed, so a row read after the cache has answered shows it.
+//! last word. What that user did before this call is committed, so a row read after the cache has answered shows it. A
+//! write that is decided but not committed is an older word whose caller may have given up on it: it holds the row, and
+//! "unchanged" is then not confirmed but written, so that it comes later.
 //!
 //! Callers that arrive while a query runs share the next one: repeated likes cost the database one query per round trip,
 //! however many there are.
 
-use domain::{Pair, PairState};
-use event_store::{EventStore, StoreError};
+use domain::Pair;
+use event_store::{EventStore, FreeState, StoreError};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
 /// Most pairs in one query.
 const BATCH: usize = 500;
 
-type Rows = Result<Vec<PairState>, Arc<StoreError>>;
+type Rows = Result<Vec<FreeState>, Arc<StoreError>>;
 
 struct Waiting {
     pairs: Vec<Pair>,
@@ -47,7 +49,7 @@ impl Confirm {
                 // The one that asked for us was cancelled before it had the answer.
                 return match rows {
                     Ok(rows) => rows,
-                    Err(_) => self.database.load_states(&pairs).await.map_err(Arc::new),
+                    Err(_) => self.database.load_free_states(&pairs).await.map_err(Arc::new),
                 };
             }
             asking = self.asking.lock() => asking,
@@ -67,7 +69,7 @@ impl Confirm {
         }
         match mine {
             Some(rows) => rows,
-            None => self.database.load_states(&pairs).await.map_err(Arc::new),
+            None => self.database.load_free_states(&pairs).await.map_err(Arc::new),
         }
     }
 
@@ -91,7 +93,7 @@ impl Confirm {
 
     async fn ask(&self, batch: Vec<Waiting>) {
         let pairs: Vec<Pair> = batch.iter().flat_map(|one| one.pairs.iter().copied()).collect();
-        let mut rows = match self.database.load_states(&pairs).await {
+        let mut rows = match self.database.load_free_states(&pairs).await {
             Ok(rows) => Ok(rows.into_iter()),
             Err(error) => Err(Arc::new(error)),
         };

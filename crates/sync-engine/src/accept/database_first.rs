@@ -4,15 +4,15 @@
 //! The row is read, then a version above it and above everything the shard accepted is taken, then exactly that version is
 //! written. In this order: what the user was answered before this call is in that row or below that clock.
 
-use super::{Acceptor, LikeAnswer, LikeError, LikeResult, RETRY_AFTER, direct_answer};
+use super::{Acceptor, Call, LikeAnswer, LikeError, LikeResult, RETRY_AFTER, direct_result};
 use crate::metrics;
 use crate::stores::time_of;
-use domain::cache::{AcceptOutcome, AcceptRequest, Answer, MissingCount};
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, FirstAnswer, MissingCount};
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
-use event_store::DirectOutcome;
+use event_store::DirectResult;
 use futures::FutureExt;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// Longest wait for a turn at the database.
@@ -27,23 +27,23 @@ struct Writes {
 }
 
 impl Acceptor {
-    pub(super) async fn write_synchronously(&self, intents: &[LikeIntent], started: Instant) -> Vec<LikeResult> {
+    pub(super) async fn write_synchronously(&self, intents: &[LikeIntent], call: Call) -> Vec<LikeResult> {
         // Nobody gives versions while the cache is unreachable but the database itself.
         if self.stores.cache_circuit.is_open() {
-            return self.write_directly(intents, started).await;
+            return self.write_directly(intents, call).await;
         }
         let turn = timeout(TURN_TIMEOUT, self.synchronous_writes.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             let error = LikeError::Overloaded { what: "synchronous writing", retry_after: RETRY_AFTER };
             return vec![Err(error); intents.len()];
         };
-        let (mut results, unreachable) = match self.write_in_turn(intents).await {
+        let (mut results, unreachable) = match self.write_in_turn(intents, call).await {
             Ok(done) => done,
             Err(error) => return vec![Err(error); intents.len()],
         };
         if !unreachable.is_empty() {
             let direct: Vec<LikeIntent> = unreachable.iter().map(|i| intents[*i].clone()).collect();
-            for (i, result) in unreachable.into_iter().zip(self.write_directly(&direct, started).boxed().await) {
+            for (i, result) in unreachable.into_iter().zip(self.write_directly(&direct, call).boxed().await) {
                 results[i] = result;
             }
         }
@@ -51,7 +51,11 @@ impl Acceptor {
     }
 
     /// Results, and the positions of those that the cache could not be asked about.
-    async fn write_in_turn(&self, intents: &[LikeIntent]) -> Result<(Vec<LikeResult>, Vec<usize>), LikeError> {
+    async fn write_in_turn(
+        &self,
+        intents: &[LikeIntent],
+        call: Call,
+    ) -> Result<(Vec<LikeResult>, Vec<usize>), LikeError> {
         let _open = self.stores.direct_gate.read().await;
         if self.stores.database_circuit.is_open() {
             let reason = "the database is unreachable".to_owned();
@@ -69,6 +73,7 @@ impl Acceptor {
                 limited: true,
                 rewrite: false,
                 reserve: Some(row.version),
+                until: call.until,
             })
             .collect();
         let unknown = || Err(LikeError::Refused("no answer".to_owned()));
@@ -97,7 +102,7 @@ impl Acceptor {
             self.answer_unchanged(intents, &rows, &same, &mut results).await?;
         }
         if !writes.intents.is_empty() {
-            self.write_reserved(&writes, &mut results).await?;
+            self.write_reserved(&writes, call, &mut results).await?;
         }
         Ok((results, unreachable))
     }
@@ -120,12 +125,12 @@ impl Acceptor {
         Ok(())
     }
 
-    async fn write_reserved(&self, writes: &Writes, results: &mut [LikeResult]) -> Result<(), LikeError> {
+    async fn write_reserved(&self, writes: &Writes, call: Call, results: &mut [LikeResult]) -> Result<(), LikeError> {
         // Before the outcome is known: a failed call may have been committed.
         self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
         let now = time_of(self.stores.now());
         fail::fail_point!("accept.reserved");
-        let written = self.stores.database.apply_synchronous(&writes.intents, &writes.versions, now).await;
+        let written = self.stores.database.apply_synchronous(&writes.intents, &writes.versions, now, call.until).await;
         let outcomes = written.map_err(|error| self.database_failed(error))?;
         self.stores.database_circuit.success();
         metrics::synchronous_writes(outcomes.len());
@@ -140,28 +145,24 @@ impl Acceptor {
             Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(error),
             Err(error) => tracing::warn!(%error, "the cache was not told of a synchronous write"),
         }
-        for (i, outcome) in writes.positions.iter().zip(&outcomes) {
-            results[*i] = Ok(direct_answer(outcome, told.is_err()));
+        for (i, outcome) in writes.positions.iter().zip(outcomes) {
+            results[*i] = direct_result(outcome, told.is_err());
         }
         Ok(())
     }
 
-    /// A repetition that goes the other way must get the first answer, too. Where the cache fails just now it does not, like
-    /// a like that was written while the cache was unreachable.
-    async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectOutcome]) {
-        let answers: Vec<(Pair, String, Answer, bool)> = intents
-            .iter()
-            .zip(outcomes)
-            .filter_map(|(intent, outcome)| {
-                let answer = Answer { count: Some(outcome.stored.count), version: outcome.version };
-                Some((intent.pair, intent.idempotency_key.clone()?, answer, outcome.changed))
+    /// A repetition that goes the other way must get the first answer, too. What fails here is found in the database.
+    async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) {
+        let answers = intents.iter().zip(outcomes).filter_map(|(intent, outcome)| {
+            let DirectResult::Decided(outcome) = outcome else { return None };
+            Some(FirstAnswer {
+                pair: intent.pair,
+                key: intent.idempotency_key.clone()?,
+                liked: intent.action.liked(),
+                answer: Answer { count: Some(outcome.stored.count), version: outcome.version },
+                changed: outcome.changed,
             })
-            .collect();
-        if !answers.is_empty()
-            && let Err(error) = self.stores.cache.remember(&answers).await
-            && error.is_unavailable()
-        {
-            self.stores.cache_circuit.failure(&error);
-        }
+        });
+        self.remember(answers.collect()).await;
     }
 }

@@ -4,11 +4,14 @@
 use crate::stores::Stores;
 use domain::cache::{CacheError, Settlement};
 use domain::{LikeIntent, Pair, PairState, Resource, Version};
-use event_store::{DirectOutcome, StoreError};
+use event_store::{DirectResult, StoreError};
 use std::sync::atomic::Ordering;
 
 /// Most list entries told at once.
 const BATCH: usize = 500;
+
+/// Most idempotency keys of these pairs that are told with them.
+const KEYS: u32 = 1_000;
 
 /// Why the cache could not be told.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,13 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
         stores.cache.forget_states(&discarded).await?;
     }
     let counts = stores.database.load_counts(&resources).await?;
-    stores.cache.settle(&Settlement::of_rows(resources.into_iter().zip(counts), pairs.into_iter().zip(states))).await?;
+    let rows = pairs.iter().copied().zip(states);
+    stores.cache.settle(&Settlement::of_rows(resources.into_iter().zip(counts), rows)).await?;
+    // A key that was used around the cache answers its repetition there, too.
+    let keys = stores.database.load_keys(&pairs, KEYS).await?;
+    if !keys.is_empty() {
+        stores.cache.remember(&keys).await?;
+    }
     fail::fail_point!("refresh.told");
     let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
     stores.database.delete_refreshes(&ids).await?;
@@ -92,11 +101,15 @@ pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
 pub(crate) async fn tell_cache(
     stores: &Stores,
     intents: &[LikeIntent],
-    outcomes: &[DirectOutcome],
+    results: &[DirectResult],
 ) -> Result<(), CacheError> {
-    let written = || intents.iter().map(|intent| intent.pair).zip(outcomes);
+    let written = || {
+        intents.iter().zip(results).filter_map(|(intent, result)| match result {
+            DirectResult::Decided(outcome) => Some((intent.pair, outcome)),
+            DirectResult::KeyReused => None,
+        })
+    };
     let counts = written().map(|(pair, outcome)| (pair.resource, outcome.stored));
-    let rows = written()
-        .map(|(pair, DirectOutcome { liked, version, .. })| (pair, PairState { liked: *liked, version: *version }));
+    let rows = written().map(|(pair, of)| (pair, PairState { liked: of.liked, version: of.version }));
     stores.cache.settle(&Settlement::of_rows(counts, rows)).await.map(drop)
 }

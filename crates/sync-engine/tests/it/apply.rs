@@ -5,6 +5,7 @@ use domain::{Action, LikeEvent};
 use event_bus::REASON_HEADER;
 use event_store::{EventStatus, Operation};
 use std::time::Duration;
+use sync_engine::accept::Call;
 use sync_engine::apply::ApplySummary;
 use sync_engine::operate::events::{Operator, Selection};
 use test_support::{Random, build::comment_event};
@@ -97,7 +98,7 @@ async fn one_poison_event_among_500_is_parked_retried_buried_and_replayed_alone(
     let accept = server.dying_server();
     let intents: Vec<_> = (1..=499).map(|user| like(user, 1 + user % 9)).chain([like(1, 13)]).collect();
     let poison = intents[499].id;
-    for result in accept.accept(intents).await {
+    for result in accept.accept(intents, Call::arriving_now()).await {
         assert!(result.unwrap().changed);
     }
     consumer.consume();

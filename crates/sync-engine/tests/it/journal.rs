@@ -5,6 +5,7 @@ use domain::cache::Settlement;
 use domain::{PairState, Version};
 use event_bus::Consumer;
 use std::time::{Duration, Instant};
+use sync_engine::accept::Call;
 use test_support::build::video_pair;
 use test_support::{Deployment, eventually, expect_eq};
 
@@ -13,7 +14,7 @@ async fn what_a_dead_server_accepted_is_finished_by_the_consumer() {
     let rig = Rig::new().await;
     let server = rig.process().await;
     let accept = server.dying_server();
-    for result in accept.accept((1..=40).map(|user| like(user, 1 + user % 5)).collect()).await {
+    for result in accept.accept((1..=40).map(|user| like(user, 1 + user % 5)).collect(), Call::arriving_now()).await {
         assert!(result.unwrap().changed);
     }
     drop(accept);

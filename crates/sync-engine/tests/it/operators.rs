@@ -4,7 +4,7 @@ use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
 use domain::{LikeEvent, Origin};
 use event_store::{EventFilter, EventStatus, Operation};
 use std::time::Duration;
-use sync_engine::accept::Acceptor;
+use sync_engine::accept::{Acceptor, Call};
 use sync_engine::operate::events::{Operator, Selection};
 use sync_engine::operate::explain::{Explanation, explain};
 use sync_engine::recover::catch_up;
@@ -35,7 +35,7 @@ impl Incident {
         let mut events = Vec::new();
         for user in 1..=users {
             let intent = like(user, VIDEO);
-            let answer = accept.accept(vec![intent.clone()]).await.remove(0).unwrap();
+            let answer = accept.accept(vec![intent.clone()], Call::arriving_now()).await.remove(0).unwrap();
             assert!(answer.changed && answer.liked);
             events.push(LikeEvent { intent, version: answer.version, origin: Origin::Journal });
         }
@@ -142,7 +142,7 @@ async fn dead_events_replayed_twice_and_redelivered_beside_it_count_once() {
 async fn a_replay_of_an_older_like_does_not_undo_a_newer_unlike() {
     let incident = Box::pin(Incident::new(1)).await;
     incident.rig.deployment.cure().await.unwrap();
-    let answer = incident.accept.accept(vec![unlike(1, VIDEO)]).await.remove(0).unwrap();
+    let answer = incident.accept.accept(vec![unlike(1, VIDEO)], Call::arriving_now()).await.remove(0).unwrap();
     assert!(answer.changed && !answer.liked);
     incident.server.settled().await;
     incident.operator().replay(Selection::Ids(incident.ids()), who(), false).await.unwrap();
@@ -164,7 +164,7 @@ async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
     }
     // The cause is gone, and user 3 changes their mind, before the operator comes.
     incident.rig.deployment.cure().await.unwrap();
-    let newer = incident.accept.accept(vec![unlike(3, VIDEO)]).await.remove(0).unwrap();
+    let newer = incident.accept.accept(vec![unlike(3, VIDEO)], Call::arriving_now()).await.remove(0).unwrap();
     let discarded = operator.discard(Selection::Ids(incident.ids()), who(), false).await.unwrap();
     assert_eq!((discarded.events.len(), incident.ledger("discarded").await), (3, 3));
     // The list of what the cache is told is empty, by this process or by another one's probe.
@@ -201,7 +201,7 @@ async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
     assert_eq!(incident.rig.number("SELECT COUNT(*) FROM user_behaviors WHERE behavior_type = 'like'").await, 0);
 
     // The next like of the same user is a like like any other.
-    let again = incident.accept.accept(vec![like(1, VIDEO)]).await.remove(0).unwrap();
+    let again = incident.accept.accept(vec![like(1, VIDEO)], Call::arriving_now()).await.remove(0).unwrap();
     assert!(again.changed, "{again:?}");
     incident.server.settled().await;
     let count = format!("SELECT like_count FROM like_counts WHERE resource_id = {VIDEO}");
@@ -221,7 +221,7 @@ async fn a_like_under_way_is_explained_by_its_journal_entry_and_then_by_the_ledg
         (told.events[0].in_journal, told.timeline.iter().map(|step| step.step).collect::<Vec<_>>())
     };
     // Accepted by a server that dies before it publishes.
-    let answer = server.dying_server().accept(vec![like(1, 5)]).await.remove(0);
+    let answer = server.dying_server().accept(vec![like(1, 5)], Call::arriving_now()).await.remove(0);
     assert!(answer.unwrap().changed);
     assert_eq!(steps().await, (Some(true), vec!["accepted", "journal", "published"]));
     consumer.consume();

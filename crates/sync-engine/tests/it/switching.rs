@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use sync_engine::accept::{Acceptor, LikeAnswer, LikeError};
+use sync_engine::accept::{Acceptor, Call, LikeAnswer, LikeError};
 use test_support::build::{intent, video_pair};
 use test_support::{Random, eventually, expect_eq};
 
@@ -227,7 +227,7 @@ async fn an_order_holds_for_all_and_survives_restarts() {
 
     // Who is synchronous has a row with the answer; who is not waits in the journal. A batch may hold both.
     let path = WritePath::Percentage(30);
-    let answers = server.accept((1..=40).map(|user| like(user, 1)).collect()).await;
+    let answers = server.accept((1..=40).map(|user| like(user, 1)).collect(), Call::arriving_now()).await;
     let written: Vec<bool> = (1..=40).map(|user| !path.is_event_driven(video_pair(user, 1).user)).collect();
     assert!(written.contains(&true) && written.contains(&false));
     let direct = rig.sql("SELECT user_id FROM sync_events WHERE origin = 'direct' ORDER BY 1").await;

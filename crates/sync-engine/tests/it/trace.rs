@@ -8,6 +8,7 @@ use domain::{Action, LikeIntent, Resource};
 use event_bus::Consumer;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use sync_engine::accept::Call;
 use test_support::{Random, eventually, expect_eq};
 
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -24,7 +25,7 @@ async fn every_message_of_a_real_trace_twice_and_shuffled() {
     let server = process.server();
     let mut accepted = 0;
     for chunk in intents.chunks(500) {
-        for answer in server.accept(chunk.to_vec()).await {
+        for answer in server.accept(chunk.to_vec(), Call::arriving_now()).await {
             accepted += u64::from(answer.unwrap().changed);
         }
     }

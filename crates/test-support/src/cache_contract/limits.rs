@@ -4,9 +4,9 @@ use super::{MakeCache, Subject, like, limited, missing, roomy_rules, settled, st
 use crate::build::video_pair;
 use crate::eventually;
 use anyhow::{Result, bail, ensure};
-use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheRules, MissingCount, UserLimit};
-use domain::{ShardCount, Version};
-use std::time::Duration;
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheRules, FirstAnswer, MissingCount, UserLimit};
+use domain::{Pair, ShardCount, Version};
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -66,6 +66,7 @@ pub async fn a_repeated_key_remembers_that_nothing_changed(make: impl MakeCache)
     let pair = video_pair(1, 1);
     subject.accepted(like(pair)).await?;
     let answer = subject.unchanged(with_key(like(pair), "idle")).await?;
+    subject.cache.remember(&[first(pair, "idle", answer, false)]).await?;
     subject.accepted(unlike(pair)).await?;
     let again = subject.accept(with_key(like(pair), "idle")).await?;
     assert_eq!(again, AcceptOutcome::Repeated { answer, changed: false });
@@ -79,13 +80,62 @@ pub async fn a_remembered_answer_is_the_first(make: impl MakeCache) -> Result<()
     let reserve = AcceptRequest { reserve: Some(Version(5)), ..with_key(like(pair), "k") };
     let AcceptOutcome::Reserved { version, .. } = subject.accept(reserve.clone()).await? else { bail!("not reserved") };
     let answer = Answer { count: Some(9), version };
-    subject.cache.remember(&[(pair, "k".to_owned(), answer, true)]).await?;
-    subject.cache.remember(&[(pair, "k".to_owned(), Answer { count: None, version: Version(1) }, false)]).await?;
+    subject.cache.remember(&[first(pair, "k", answer, true)]).await?;
+    subject.cache.remember(&[first(pair, "k", Answer { count: None, version: Version(1) }, false)]).await?;
     let again = AcceptOutcome::Repeated { answer, changed: true };
     assert_eq!(subject.accept(reserve).await?, again);
-    assert_eq!(subject.accept(with_key(unlike(pair), "k")).await?, again);
+    assert_eq!(subject.accept(with_key(like(pair), "k")).await?, again);
     assert_eq!(subject.journal_len().await?, 0);
     Ok(())
+}
+
+/// "Unchanged" is only what the cache believes: until it is confirmed a repetition is judged anew.
+pub async fn an_unconfirmed_unchanged_is_not_remembered(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    subject.accepted(like(pair)).await?;
+    subject.unchanged(with_key(like(pair), "k")).await?;
+    let rewrite = AcceptRequest { rewrite: true, ..with_key(like(pair), "k") };
+    let answer = subject.accepted(rewrite).await?;
+    let again = subject.accept(with_key(like(pair), "k")).await?;
+    assert_eq!(again, AcceptOutcome::Repeated { answer, changed: true });
+    Ok(())
+}
+
+/// A key says "this very call again"; with the other action it is another call, and answering it so would undo nothing.
+pub async fn a_key_of_the_other_action_is_refused(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    let answer = subject.accepted(with_key(like(pair), "k")).await?;
+    assert_eq!(subject.accept(with_key(unlike(pair), "k")).await?, AcceptOutcome::KeyReused);
+    let reserve = AcceptRequest { reserve: Some(Version(5)), ..with_key(unlike(pair), "k") };
+    assert_eq!(subject.accept(reserve).await?, AcceptOutcome::KeyReused);
+    assert_eq!(subject.state(pair).await?.map(|state| state.version), Some(answer.version));
+    subject.cache.remember(&[first(pair, "other", answer, true)]).await?;
+    assert_eq!(subject.accept(with_key(unlike(pair), "other")).await?, AcceptOutcome::KeyReused);
+    assert_eq!(subject.journal_len().await?, 1);
+    Ok(())
+}
+
+/// A call that comes after its deadline writes nothing and uses up nothing; the others of its batch are as ever.
+pub async fn what_comes_after_its_deadline_writes_nothing(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::with(make, limit(1, Duration::from_secs(3000))).await;
+    let (pair, other) = (video_pair(1, 1), video_pair(2, 1));
+    let late =
+        AcceptRequest { until: Instant::now() - Duration::from_millis(50), ..limited(with_key(like(pair), "k")) };
+    let outcomes = subject.cache.accept(&[late.clone(), like(other)]).await;
+    assert!(matches!(outcomes[..], [Ok(AcceptOutcome::Expired), Ok(AcceptOutcome::Accepted(_))]), "{outcomes:?}");
+    assert_eq!(subject.accept(late.clone()).await?, AcceptOutcome::Expired);
+    let reserve = AcceptRequest { reserve: Some(Version(5)), ..late.clone() };
+    assert_eq!(subject.accept(reserve).await?, AcceptOutcome::Expired);
+    assert_eq!((subject.state(pair).await?, subject.journal_len().await?), (None, 1));
+    // Neither key nor token is used up.
+    subject.accepted(limited(with_key(like(pair), "k"))).await?;
+    Ok(())
+}
+
+fn first(pair: Pair, key: &str, answer: Answer, changed: bool) -> FirstAnswer {
+    FirstAnswer { pair, key: key.to_owned(), liked: true, answer, changed }
 }
 
 /// Two pairs, and two keys of one pair, are apart.
