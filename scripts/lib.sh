@@ -15,9 +15,10 @@ STORES=(rabbitmq mariadb redis)
 say() { printf '%s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
-# PROFILE=debug uses debug programs; they are built in a fraction of the time.
+# PROFILE=debug uses debug programs, which are built in a fraction of the time; PROFILE=dist those of images and measurements,
+# which take several times as long.
 PROFILE=${PROFILE:-release}
-[[ $PROFILE == release || $PROFILE == debug ]] || die "PROFILE must be release or debug, got $PROFILE"
+[[ $PROFILE =~ ^(release|debug|dist)$ ]] || die "PROFILE must be release, debug or dist, got $PROFILE"
 
 # programs_dir: where the programs are.
 programs_dir() { printf '%s\n' "${CARGO_TARGET_DIR:-$ROOT/target}/$PROFILE"; }
@@ -139,11 +140,11 @@ port_is_promised() { grep -v "^$1=" "$RUN_DIR/ports" | grep -q "=$2\$"; }
 
 # --- building
 
-# build_programs: every program. Always the same selection: with another one cargo would choose other features of
-# the dependencies and build them again.
+# build_programs: every program, with the clients of all servers. Always the same selection: with another one cargo would
+# choose other features of the dependencies and build them again.
 build_programs() {
-  local flags=(--locked --workspace --bins)
-  if [[ $PROFILE == release ]]; then flags+=(--release); fi
+  local flags=(--locked --workspace --bins --features distributed)
+  if [[ $PROFILE != debug ]]; then flags+=(--profile "$PROFILE"); fi
   (cd "$ROOT" && cargo build "${flags[@]}")
 }
 

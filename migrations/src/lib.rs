@@ -6,15 +6,14 @@
 mod m20260101_000001_create_tables;
 mod m20260201_000001_operators;
 mod m20261126_000001_idempotency_keys;
+#[cfg(feature = "mysql")]
+mod mysql;
 mod schema;
 
 use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::prelude::MigrationTrait;
-use sea_orm_migration::sea_orm::sqlx::mysql::{MySqlPool, MySqlPoolOptions};
-use sea_orm_migration::sea_orm::sqlx::{self, Executor, Row};
 use sea_orm_migration::sea_orm::{
-    DatabaseConnection, DbBackend, DbErr, SqliteTransactionMode, SqlxMySqlConnector, TransactionOptions,
-    TransactionTrait,
+    DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use std::time::Duration;
 
@@ -38,11 +37,9 @@ impl MigratorTrait for Migrator {
 
 /// Applies what is pending, under a lock on the database; waits at most [`LOCK_WAIT`] for another process.
 pub async fn run(db: &DatabaseConnection) -> Result<(), DbErr> {
-    if db.get_database_backend() == DbBackend::MySql {
-        let pool = locking_pool(db.get_mysql_connection_pool());
-        let done = Migrator::up(&SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone()), None).await;
-        pool.close().await;
-        return done;
+    #[cfg(feature = "mysql")]
+    if db.get_database_backend() == sea_orm_migration::sea_orm::DbBackend::MySql {
+        return mysql::run(db.get_mysql_connection_pool()).await;
     }
     // One transaction is both the lock and the promise of all or nothing.
     let transaction = db
@@ -59,30 +56,4 @@ pub async fn run(db: &DatabaseConnection) -> Result<(), DbErr> {
 pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
     let pending = Migrator::get_pending_migrations_read_only(db).await?;
     Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
-}
-
-/// A pool of one connection that takes the lock when it connects: also after a reconnect nothing runs without it.
-/// The server releases the lock with the connection, however the process ends.
-fn locking_pool(of: &MySqlPool) -> MySqlPool {
-    MySqlPoolOptions::new()
-        .max_connections(1)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .test_before_acquire(false)
-        .acquire_timeout(LOCK_WAIT + Duration::from_secs(15))
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                let seconds = LOCK_WAIT.as_secs();
-                let take = format!(
-                    "SELECT COALESCE(GET_LOCK(CONCAT('migrate:', LEFT(SHA2(DATABASE(), 256), 32)), {seconds}), 0)"
-                );
-                let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(take))).await?;
-                if row.try_get::<i64, _>(0)? == 1 {
-                    Ok(())
-                } else {
-                    Err(sqlx::Error::Configuration("another process holds the migration lock".into()))
-                }
-            })
-        })
-        .connect_lazy_with((*of.connect_options()).clone())
 }

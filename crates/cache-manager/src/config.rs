@@ -1,13 +1,16 @@
 //! How to reach Redis.
 
-use deadpool_redis::redis::{Client, RedisError, TlsCertificates};
-use domain::cache::{CacheError, CacheRules};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::RedisCache;
+#[cfg(feature = "redis")]
+use {
+    crate::RedisCache,
+    deadpool_redis::redis::{Client, RedisError, TlsCertificates},
+    domain::cache::{CacheError, CacheRules},
+    std::sync::Arc,
+};
 
 /// Section `redis` of the configuration.
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -44,6 +47,7 @@ impl Default for RedisConfig {
 
 impl RedisConfig {
     /// Builds the cache; connects on first use.
+    #[cfg(feature = "redis")]
     pub fn build(&self, rules: CacheRules) -> Result<RedisCache, CacheError> {
         RedisCache::new(self, rules)
     }
@@ -59,6 +63,7 @@ impl RedisConfig {
     }
 
     /// A client with the authority that is configured.
+    #[cfg(feature = "redis")]
     pub(crate) fn client(&self) -> Result<Client, RedisError> {
         let Some(file) = &self.ca_file else { return Client::open(self.exposed_url()) };
         let certificates = TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(file)?) };
@@ -72,6 +77,7 @@ impl RedisConfig {
 
 /// The one place where Redis errors become the port's errors: a call that Redis answered with an error is `Rejected`,
 /// anything else leaves its effect unknown and is `Unavailable`.
+#[cfg(feature = "redis")]
 pub(crate) fn cache_error(error: RedisError) -> CacheError {
     use deadpool_redis::redis::{ErrorKind, ServerErrorKind};
     match error.kind() {

@@ -93,6 +93,7 @@ impl SharedConnection {
     }
 
     /// No version is dated later than this: our own wall clock, and what two clocks may differ by.
+    #[expect(clippy::disallowed_methods, reason = "a second clock is what tells that the cache's was set wrongly")]
     pub(crate) fn ceiling(&self) -> Version {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + MAX_AHEAD;
         Version(i64::try_from(now.as_micros()).unwrap_or(i64::MAX / 4))

@@ -16,25 +16,43 @@
 //!
 //! Deliberately absent: Redis Cluster (the keys are laid out for it, but a batch of several shards is sent to one node)
 //! and any decision about what to do when Redis is unreachable: that is the engine's.
+//!
+//! Without the feature `redis` there is the configuration only: read and checked as ever, and nobody to connect.
 
+#[cfg(feature = "redis")]
 mod accept;
+#[cfg(feature = "redis")]
 mod clock;
+#[cfg(feature = "redis")]
 mod combine;
 mod config;
+#[cfg(feature = "redis")]
 mod connection;
+#[cfg(feature = "redis")]
 mod fill;
+#[cfg(feature = "redis")]
 mod journal;
+#[cfg(feature = "redis")]
 mod keys;
+#[cfg(feature = "redis")]
 mod lease;
+#[cfg(feature = "redis")]
 mod planted;
+#[cfg(feature = "redis")]
 mod read;
+#[cfg(feature = "redis")]
 mod redis_cache;
+#[cfg(feature = "redis")]
 mod repair;
+#[cfg(feature = "redis")]
 mod script;
+#[cfg(feature = "redis")]
 mod settle;
 
 #[doc(hidden)]
 pub use accept::accept_script;
 pub use config::RedisConfig;
+#[cfg(feature = "redis")]
 pub use keys::Keys;
+#[cfg(feature = "redis")]
 pub use redis_cache::RedisCache;

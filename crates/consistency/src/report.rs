@@ -9,6 +9,8 @@ use crate::error::CheckError;
 use crate::run::checker::Checker;
 use chrono::{DateTime, TimeDelta, Utc};
 use event_store::{FindingRecord, HourRecord, KindRecord, RunRecord};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -91,7 +93,11 @@ impl LagReport {
 
 impl Checker {
     /// Reads what all checkers wrote in the last hours; at most as far back as reports are kept.
-    pub async fn report(&self, hours: u32) -> Result<Report, CheckError> {
+    pub fn report(&self, hours: u32) -> BoxFuture<'_, Result<Report, CheckError>> {
+        self.report_inner(hours).boxed()
+    }
+
+    async fn report_inner(&self, hours: u32) -> Result<Report, CheckError> {
         let database = &self.inspector().stores.database;
         let since = self.inspector().wall_clock() - TimeDelta::hours(i64::from(hours));
         let trend = database.runs_by_hour(since).await?;

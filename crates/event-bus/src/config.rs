@@ -1,7 +1,7 @@
 //! Section `rabbitmq` of the configuration.
 
 use crate::BusError;
-use lapin::uri::{AMQPScheme, AMQPUri};
+use amq_protocol_uri::{AMQPScheme, AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::path::PathBuf;

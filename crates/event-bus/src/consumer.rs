@@ -2,9 +2,8 @@
 
 use crate::connection::{Link, within};
 use crate::headers::{delivery_count, from_table};
-use crate::publisher::QueueDepth;
 use crate::topology::Names;
-use crate::{BusConfig, BusError, Headers};
+use crate::{BusConfig, BusError, Delivery, QueueDepth};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use lapin::options::{
@@ -14,23 +13,6 @@ use lapin::types::FieldTable;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// A message in the hands of the caller, until acknowledged or until the consumer falls.
-#[derive(Debug)]
-pub struct Delivery {
-    /// As published; may be anything.
-    pub body: Bytes,
-    /// Whether it was delivered before, to anyone.
-    pub redelivered: bool,
-    /// How often it was delivered before, where the broker says so.
-    pub delivery_count: Option<u64>,
-    /// The publisher's id of the message.
-    pub message_id: Option<String>,
-    /// Its textual headers.
-    pub headers: Headers,
-    session: Uuid,
-    tag: u64,
-}
 
 /// Receives messages over a connection of its own, at most `prefetch` of them unacknowledged.
 ///
@@ -190,15 +172,14 @@ impl Consumer {
             delivery_count: headers.and_then(delivery_count),
             message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
             headers: headers.map(from_table).unwrap_or_default(),
-            session: self.session,
-            tag: delivery.delivery_tag,
+            tag: (self.session, delivery.delivery_tag),
             body: Bytes::from(delivery.data),
         })
     }
 
     fn claim<'a>(&self, deliveries: impl IntoIterator<Item = &'a Delivery>) -> BTreeSet<u64> {
-        let own = deliveries.into_iter().filter(|delivery| delivery.session == self.session);
-        own.map(|delivery| delivery.tag).filter(|tag| self.outstanding.contains(tag)).collect()
+        let own = deliveries.into_iter().filter(|delivery| delivery.tag.0 == self.session);
+        own.map(|delivery| delivery.tag.1).filter(|tag| self.outstanding.contains(tag)).collect()
     }
 
     async fn nack_tags(&self, tags: &BTreeSet<u64>, requeue: bool) -> Result<(), BusError> {

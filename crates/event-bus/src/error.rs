@@ -84,6 +84,31 @@ pub enum NotConfirmed {
 }
 
 impl BusError {
+    /// Whether the connection broke over something that cannot be read, such as a message with a name that is no UTF-8: it
+    /// will come again with the next connection.
+    pub fn is_unreadable(&self) -> bool {
+        #[cfg(feature = "amqp")]
+        if let Self::Unavailable { source, .. } = self {
+            let error = source.downcast_ref::<lapin::Error>();
+            return error.is_some_and(|error| matches!(error.kind(), lapin::ErrorKind::ParsingError(_)));
+        }
+        false
+    }
+
+    /// Whether the broker is unreachable, as opposed to having refused this one thing.
+    pub const fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. }
+            | Self::TimedOut { .. }
+            | Self::Cancelled { .. }
+            | Self::NotConfirmed(NotConfirmed::Timeout(_)) => true,
+            Self::Config { .. } | Self::NotConfirmed(_) | Self::Topology { .. } | Self::BatchTooLarge { .. } => false,
+        }
+    }
+}
+
+#[cfg(feature = "amqp")]
+impl BusError {
     pub(crate) fn unavailable(doing: &'static str) -> impl Fn(lapin::Error) -> Self {
         move |error| Self::Unavailable { doing, source: Box::new(error) }
     }
@@ -95,25 +120,6 @@ impl BusError {
                 Self::Topology { name: name.to_owned(), reason: refusal.get_message().to_string() }
             }
             _ => Self::Unavailable { doing, source: Box::new(error) },
-        }
-    }
-
-    /// Whether the connection broke over something that cannot be read, such as a message with a name that is no UTF-8: it
-    /// will come again with the next connection.
-    pub fn is_unreadable(&self) -> bool {
-        let Self::Unavailable { source, .. } = self else { return false };
-        let error = source.downcast_ref::<lapin::Error>();
-        error.is_some_and(|error| matches!(error.kind(), lapin::ErrorKind::ParsingError(_)))
-    }
-
-    /// Whether the broker is unreachable, as opposed to having refused this one thing.
-    pub const fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Unavailable { .. }
-            | Self::TimedOut { .. }
-            | Self::Cancelled { .. }
-            | Self::NotConfirmed(NotConfirmed::Timeout(_)) => true,
-            Self::Config { .. } | Self::NotConfirmed(_) | Self::Topology { .. } | Self::BatchTooLarge { .. } => false,
         }
     }
 }

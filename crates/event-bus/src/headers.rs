@@ -1,14 +1,7 @@
 //! Message headers: a small map of strings, used for trace context and for the reason of a dead letter.
 
+use crate::Headers;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use std::collections::BTreeMap;
-
-/// Header that says why a message was published to the dead-letter exchange.
-pub const REASON_HEADER: &str = "x-reason";
-
-/// Headers by name. At most 16 short ones are sent; the rest is dropped, because headers carry nothing that correctness
-/// depends on.
-pub type Headers = BTreeMap<String, String>;
 
 const MAX_HEADERS: usize = 16;
 const MAX_VALUE_LEN: usize = 4096;

@@ -17,18 +17,36 @@
 //! with its next call, a consumer is replaced by a new one. Every connect declares the topology again, so a deleted
 //! queue or a wiped broker needs no hand. The client library's own recovery is deliberately not used, because it
 //! hides outages from the circuit breaker. Every wait has a deadline from [`BusConfig`].
+//!
+//! Without the feature `amqp` there is no client: the configuration is read and checked as ever, and every call of a
+//! [`Publisher`] or [`Consumer`] is refused.
 
 mod config;
-mod connection;
-mod consumer;
 mod error;
+mod message;
+
+#[cfg(feature = "amqp")]
+mod connection;
+#[cfg(feature = "amqp")]
+mod consumer;
+#[cfg(feature = "amqp")]
 mod headers;
+#[cfg(feature = "amqp")]
 mod planted;
+#[cfg(feature = "amqp")]
 mod publisher;
+#[cfg(feature = "amqp")]
 mod topology;
 
+#[cfg(not(feature = "amqp"))]
+mod absent;
+
+#[cfg(not(feature = "amqp"))]
+pub use absent::{Consumer, Publisher};
 pub use config::BusConfig;
-pub use consumer::{Consumer, Delivery};
+#[cfg(feature = "amqp")]
+pub use consumer::Consumer;
 pub use error::{BusError, NotConfirmed};
-pub use headers::{Headers, REASON_HEADER};
-pub use publisher::{Publisher, QueueDepth};
+pub use message::{Delivery, Headers, QueueDepth, REASON_HEADER};
+#[cfg(feature = "amqp")]
+pub use publisher::Publisher;

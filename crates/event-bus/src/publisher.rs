@@ -4,7 +4,7 @@ use crate::connection::{Link, within};
 use crate::headers::{clipped, to_table};
 use crate::planted;
 use crate::topology::{Names, ROUTING_KEY};
-use crate::{BusConfig, BusError, Headers, NotConfirmed, REASON_HEADER};
+use crate::{BusConfig, BusError, Headers, NotConfirmed, QueueDepth, REASON_HEADER};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -13,15 +13,6 @@ use uuid::Uuid;
 
 const CONTENT_TYPE: &str = "application/vnd.interaction.likes";
 const PERSISTENT: u8 = 2;
-
-/// What a queue says about itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueDepth {
-    /// Messages that wait for a consumer; those delivered and not acknowledged are not counted.
-    pub ready: u32,
-    /// Consumers now.
-    pub consumers: u32,
-}
 
 /// Publishes event batches over a connection of its own.
 ///

@@ -8,7 +8,8 @@
 //!   and strings never reach SQL other than as hexadecimal.
 //! - The row of a resource in `like_counts` is locked before anything of that resource is read: that lock is what puts
 //!   all writers of a resource in a line. Locks are taken in one order everywhere: ledger, behaviours, counters.
-//! - What differs between the databases is in one module, `dialect`.
+//! - What differs between the databases' SQL is in one module, `dialect`. MySQL's client is there with the feature
+//!   `mysql` only.
 //!
 //! Every call is bounded in time and is tried again by itself after a deadlock; see [`StoreError`] for what callers
 //! must tell apart.

@@ -3,6 +3,8 @@
 pub(crate) mod config;
 pub(crate) mod dialect;
 pub(crate) mod error;
+#[cfg(feature = "mysql")]
+mod mysql;
 pub(crate) mod pool;
 pub(crate) mod script;
 pub(crate) mod store;

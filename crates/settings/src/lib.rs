@@ -13,10 +13,10 @@ use consistency::ConsistencyConfig;
 use domain::cache::{CacheRules, UserLimit};
 use embedded_cache::EmbeddedConfig;
 use event_bus::BusConfig;
-use event_store::{DatabaseConfig, EventStore};
+use event_store::DatabaseConfig;
 use service_runtime::{AlertRule, ConfigError, Configured, MonitoringConfig, ServiceConfig};
-use std::sync::Arc;
-use sync_engine::{Stores, SyncConfig};
+use std::path::Path;
+use sync_engine::SyncConfig;
 
 pub use sections::{CacheManagement, GlobalLimit, IpLimit, RateLimiting, UserActionLimit};
 
@@ -47,11 +47,12 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Cache, database and their circuits; connects on first use.
-    pub async fn stores(&self) -> anyhow::Result<Stores> {
-        let cache = Arc::new(self.redis.build(self.cache_rules())?);
-        let database = EventStore::connect(&self.database).await?;
-        Ok(Stores::new(cache, database, self.event_driven_sync.shards, self.event_driven_sync.circuit))
+    /// Redis, the database and their circuits; connects on first use.
+    #[cfg(feature = "distributed")]
+    pub async fn stores(&self) -> anyhow::Result<sync_engine::Stores> {
+        let cache = std::sync::Arc::new(self.redis.build(self.cache_rules())?);
+        let database = event_store::EventStore::connect(&self.database).await?;
+        Ok(sync_engine::Stores::new(cache, database, self.event_driven_sync.shards, self.event_driven_sync.circuit))
     }
 
     /// What the cache enforces.
@@ -69,6 +70,10 @@ impl Settings {
 }
 
 impl Configured for Settings {
+    fn load(path: Option<&Path>, environment: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        service_runtime::load(path, environment)
+    }
+
     fn service(&self) -> &ServiceConfig {
         &self.service
     }

@@ -30,6 +30,7 @@ use domain::codec::{EncodedEvent, encode_payload};
 use domain::{LikeIntent, Origin, Pair, Resource, StoredCount, Version, WritePath};
 use event_store::{DirectResult, FreeState, StoreError};
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use moka::future::Cache;
 use planted_bugs::planted;
 use std::sync::Arc;
@@ -167,7 +168,11 @@ impl Acceptor {
 
     /// Accepts likes; each one succeeds or fails on its own. Answers are in the order of the intents, and those of one pair
     /// take effect in that order.
-    pub async fn accept(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
+    pub fn accept(&self, intents: Vec<LikeIntent>, call: Call) -> BoxFuture<'_, Vec<LikeResult>> {
+        self.accept_call(intents, call).boxed()
+    }
+
+    async fn accept_call(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
         let started = Instant::now();
         let (traced, batch) = (self.stores.traces.called(&intents), intents.len());
         let results = if rounds::is_one(&intents) {

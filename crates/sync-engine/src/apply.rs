@@ -15,6 +15,8 @@ use domain::cache::{SettledResource, Settlement};
 use domain::retry::RetryPolicy;
 use domain::{LikeEvent, Origin, Resource, Version};
 use event_store::{Applied, FailedEvent, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -58,7 +60,11 @@ impl Applier {
 
     /// Commits and settles all that the database takes; what it refuses is parked. After an error any part may be
     /// committed: apply it all again.
-    pub async fn apply(&self, events: &[LikeEvent]) -> Result<ApplySummary, DatabaseUnreachable> {
+    pub fn apply<'a>(&'a self, events: &'a [LikeEvent]) -> BoxFuture<'a, Result<ApplySummary, DatabaseUnreachable>> {
+        self.apply_inner(events).boxed()
+    }
+
+    async fn apply_inner(&self, events: &[LikeEvent]) -> Result<ApplySummary, DatabaseUnreachable> {
         let refused = Box::pin(self.apply_good(events)).await?;
         self.park(&refused).await?;
         Ok(ApplySummary { applied: events.len() - refused.len(), parked: refused.len() })

@@ -16,6 +16,8 @@
 //! Every step may stop at any point and may happen twice, late or in another order: what is true afterwards is decided
 //! by versions ([`domain::fold()`]) in the database and by revisions in the cache, never by "was this seen before".
 //!
+//! Entry points return boxed futures: an `async fn` is compiled again in every crate that awaits it.
+//!
 //! Deliberately absent: a Redis consumer group. The accepting server publishes from memory; the journal is read only
 //! for what got stuck, by one lease holder at a time.
 

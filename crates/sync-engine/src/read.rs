@@ -9,6 +9,7 @@ use domain::cache::CacheResult;
 use domain::{Pair, PairState, Resource};
 use event_store::StoreError;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -75,7 +76,11 @@ impl Reader {
     }
 
     /// Served counts.
-    pub async fn counts(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
+    pub fn counts<'a>(&'a self, resources: &'a [Resource]) -> BoxFuture<'a, Result<Read<i64>, ReadError>> {
+        self.counts_inner(resources).boxed()
+    }
+
+    async fn counts_inner(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
         let cached = self.ask_cache(self.stores.cache.counts(resources)).await;
         let degraded = cached.is_none();
         let mut values: Vec<Option<i64>> = match cached {
@@ -100,7 +105,11 @@ impl Reader {
     }
 
     /// States of pairs.
-    pub async fn states(&self, pairs: &[Pair]) -> Result<Read<PairState>, ReadError> {
+    pub fn states<'a>(&'a self, pairs: &'a [Pair]) -> BoxFuture<'a, Result<Read<PairState>, ReadError>> {
+        self.states_inner(pairs).boxed()
+    }
+
+    async fn states_inner(&self, pairs: &[Pair]) -> Result<Read<PairState>, ReadError> {
         let cached = self.ask_cache(self.stores.cache.states(pairs)).await;
         let degraded = cached.is_none();
         let mut values = cached.unwrap_or_else(|| vec![None; pairs.len()]);

@@ -11,6 +11,8 @@ use circuit_breaker::Circuit;
 use domain::cache::{CacheError, LikeCache};
 use domain::{ShardCount, Version};
 use event_store::{EventStore, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::RwLock;
@@ -64,7 +66,11 @@ impl Stores {
 
     /// Brings the schema up to date and checks that the data has our number of shards (both once per process), and reads
     /// which write path was ordered.
-    pub async fn prepare_database(&self) -> Result<(), StoreError> {
+    pub fn prepare_database(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.prepare_database_inner().boxed()
+    }
+
+    async fn prepare_database_inner(&self) -> Result<(), StoreError> {
         self.database.ping().await?;
         if !self.schema_ready.load(Ordering::Acquire) {
             self.database.migrate().await?;
@@ -76,7 +82,11 @@ impl Stores {
 
     /// Looks at both stores at start. One that is unreachable opens its circuit, and its prober goes on trying; one that holds
     /// other data than ours, or could lose the journal, is a reason not to start at all.
-    pub async fn prepare(&self) -> Result<(), PrepareError> {
+    pub fn prepare(&self) -> BoxFuture<'_, Result<(), PrepareError>> {
+        self.prepare_inner().boxed()
+    }
+
+    async fn prepare_inner(&self) -> Result<(), PrepareError> {
         match self.cache.prepare().await {
             Ok(()) => {}
             Err(error) if error.is_unavailable() => {

@@ -4,7 +4,6 @@ use crate::Verdict;
 use crate::client::{ServerArgs, to_proto};
 use anyhow::Context;
 use domain::{Action, Resource, ResourceType, WritePath};
-use event_store::{DatabaseConfig, EventStore};
 use interaction_proto::v1;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -12,8 +11,7 @@ use tonic::{Code, Status, Streaming};
 
 /// Applies pending migrations.
 pub async fn migrate(database_url: &str) -> anyhow::Result<Verdict> {
-    let config = DatabaseConfig { url: database_url.into(), ..DatabaseConfig::default() };
-    let store = EventStore::connect(&config).await.context("could not connect to the database")?;
+    let store = crate::job::open(database_url).await?;
     let pending = store.pending_migrations().await.context("could not read the state of the schema")?;
     store.migrate().await.context("migration failed")?;
     store.close().await;

@@ -3,17 +3,20 @@
 //! `check` and `warmup` ask a server. `repair` and `reconcile` work on the stores themselves, with the checker's own
 //! code, and need no server: a repair takes a newer fencing token than whoever has the leader.
 
+#[cfg(feature = "distributed")]
+mod checker;
 mod stores;
 
 use crate::client::{ServerArgs, parse_resource, to_proto};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
+#[cfg(feature = "distributed")]
+use checker::checker;
 use clap::{Args, ValueEnum};
 use consistency::{CheckOutcome, Finding, RepairNote, Strategy};
 use domain::Resource;
 use interaction_proto::v1;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -146,7 +149,7 @@ impl WarmupArgs {
 impl ReconcileArgs {
     /// Compares everything and repairs nothing. Problems if anything is wrong.
     pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
-        let checker = stores::checker(&self.stores, Strategy::ReportOnly).await?;
+        let checker = checker(&self.stores, Strategy::ReportOnly).await?;
         let summary = stores::audit(&checker, &self.stores, false).await?;
         Ok(Verdict::from_fine(summary.finished && summary.inconsistent == 0))
     }
@@ -159,7 +162,7 @@ impl RepairArgs {
             Believe::DatabaseFirst => Strategy::DatabaseFirst,
             Believe::CacheFirst => Strategy::CacheFirst,
         };
-        let checker = stores::checker(&self.stores, strategy).await?;
+        let checker = checker(&self.stores, strategy).await?;
         if self.all {
             let summary = stores::audit(&checker, &self.stores, self.apply).await?;
             return Ok(Verdict::from_fine(summary.finished && summary.inconsistent == summary.repaired));
@@ -219,5 +222,7 @@ fn line_of_wire(finding: &v1::ConsistencyFinding) -> String {
     )
 }
 
-/// Time that a checker looks at what seems wrong before it says so.
-const CONFIRM_AFTER: Duration = Duration::from_millis(500);
+#[cfg(not(feature = "distributed"))]
+async fn checker(_: &StoreArgs, _: Strategy) -> anyhow::Result<consistency::Checker> {
+    Err(crate::not_built_in("--redis-url"))
+}

@@ -166,10 +166,16 @@ impl Job {
     }
 }
 
+/// A store that has not connected yet.
+pub(crate) async fn open(database_url: &str) -> anyhow::Result<EventStore> {
+    crate::has_client_of(database_url)?;
+    let config = DatabaseConfig { url: database_url.into(), max_connections: 4, ..DatabaseConfig::default() };
+    EventStore::connect(&config).await.context("could not connect to the database")
+}
+
 /// Connects, and checks that the schema is current.
 pub(crate) async fn connect(database_url: &str) -> anyhow::Result<EventStore> {
-    let config = DatabaseConfig { url: database_url.into(), max_connections: 4, ..DatabaseConfig::default() };
-    let store = EventStore::connect(&config).await.context("could not connect to the database")?;
+    let store = open(database_url).await?;
     let pending = store.pending_migrations().await.context("could not read the state of the schema")?;
     if !pending.is_empty() {
         bail!("the database is not at the current schema: run syncctl migrate first");

@@ -47,6 +47,20 @@ pub const EXIT_USAGE: u8 = 64;
 #[error("{0}")]
 pub struct UsageError(pub String);
 
+/// What needs a client that this program was built without; ends with [`EXIT_USAGE`].
+pub(crate) fn not_built_in(what: &str) -> anyhow::Error {
+    let build = "cargo build --release -p syncctl --features distributed";
+    UsageError(format!("{what}: this syncctl was built without clients of Redis and MySQL; {build}")).into()
+}
+
+/// Refuses a database whose client this program was built without.
+pub(crate) fn has_client_of(database_url: &str) -> anyhow::Result<()> {
+    if cfg!(feature = "distributed") || database_url.starts_with("sqlite:") {
+        return Ok(());
+    }
+    Err(not_built_in("a database that is not sqlite:"))
+}
+
 /// What a command found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

@@ -3,6 +3,7 @@
 //! Each store is read once, row by row, and leaves marks on the operations (`oracle`); afterwards the marks are judged
 //! pair by pair. Nothing here is shared with the code that writes the stores, but the types of `domain`.
 
+#[cfg(feature = "distributed")]
 mod cache;
 mod oracle;
 mod report;
@@ -16,7 +17,6 @@ use crate::credentials::Credentials;
 use crate::hash::{IdMap, IdSet};
 use crate::oplog::kind_of_letter;
 use anyhow::Context;
-use cache::Cache;
 use domain::{Action, Pair, Resource, Version};
 use oracle::{Expected, Oracle, flag};
 use served::{Cached, Served};
@@ -112,7 +112,10 @@ pub async fn run(options: &VerifyOptions) -> anyhow::Result<VerifyReport> {
     let sql = Sql::connect(&options.database_url).await?;
     let mut cache = match &options.served_by {
         Some(server) => Cached::Server(Served::connect(server).await?),
-        None => Cached::Redis(Cache::connect(&options.redis_url, &options.redis_prefix).await?),
+        #[cfg(feature = "distributed")]
+        None => Cached::Redis(cache::Cache::connect(&options.redis_url, &options.redis_prefix).await?),
+        #[cfg(not(feature = "distributed"))]
+        None => return Err(crate::not_built_in("--redis-url")),
     };
     let (operations, acknowledged, pairs) = oracle.sizes();
     let resources = oracle.resources().len();

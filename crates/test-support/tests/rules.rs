@@ -1,6 +1,7 @@
 //! Who may depend on whom. Arrows point down only: binaries, services, adapters, domain.
 //!
-//! Declared dependencies are read from the manifests, versions from the lock file; nothing is built or downloaded.
+//! Declared dependencies are read from the manifests, versions from the lock file, and what `cargo run` builds from cargo's own
+//! tree; nothing is built or downloaded.
 //! Development dependencies are free, except that nobody depends on a program: tests start it as a process.
 
 use anyhow::{Context, Result};
@@ -118,6 +119,9 @@ const OWNERS: &[(&[&str], &[&str])] = &[
     (&["tonic*"], &["interaction-proto", "interaction-api", "standalone", "syncctl", "bench", "resilience"]),
 ];
 
+/// Clients of servers, which take minutes to compile: `cargo run` builds none of them, because standalone has no servers.
+const NOT_IN_DEFAULT_BUILD: &[&str] = &["amq-protocol", "lapin", "deadpool*", "redis", "sqlx-mysql", "opentelemetry*"];
+
 /// Everything that `domain` may use: no I/O, no runtime, no clock.
 const DOMAIN_USES: &[&str] = &["async-trait", "bytes", "serde", "thiserror", "uuid"];
 
@@ -142,7 +146,7 @@ fn broken_by_manifests(metadata: &Value) -> Result<Vec<String>> {
         for dependency in package["dependencies"].as_array().context("no dependencies")? {
             let used = text(&dependency["name"])?;
             let for_tests = dependency["kind"] == "dev";
-            if BINARIES.contains(&used) {
+            if BINARIES.contains(&used) && !(for_tests && used == name) {
                 broken.push(format!("{name} must not depend on the program {used}"));
             } else if for_tests {
                 continue;
@@ -189,12 +193,31 @@ fn broken_by_lock(lock: &str) -> Vec<String> {
     broken
 }
 
+/// What breaks the rules in a tree of crates as `cargo tree --prefix none` prints it, a line each.
+fn broken_by_tree(tree: &str) -> Vec<String> {
+    let built: BTreeSet<&str> = tree.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let unwanted = built.iter().filter(|name| NOT_IN_DEFAULT_BUILD.iter().any(|pattern| is_named(name, pattern)));
+    let mut broken: Vec<String> =
+        unwanted.map(|name| format!("cargo run builds {name}; find out who wants it")).collect();
+    for program in ["standalone", "syncctl"] {
+        if !built.contains(program) {
+            broken.push(format!("cargo run does not build {program}: is this rule about other programs now?"));
+        }
+    }
+    broken
+}
+
 fn owners_of(library: &str) -> Option<&'static [&'static str]> {
-    let matches = |pattern: &&str| match pattern.strip_suffix('*') {
+    let named = |pattern: &&str| is_named(library, pattern);
+    OWNERS.iter().find(|(libraries, _)| libraries.iter().any(named)).map(|(_, owners)| *owners)
+}
+
+/// Whether a library has this name, or begins like it if a `*` stands at the end.
+fn is_named(library: &str, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
         Some(start) => library.starts_with(start),
-        None => library == *pattern,
-    };
-    OWNERS.iter().find(|(libraries, _)| libraries.iter().any(matches)).map(|(_, owners)| *owners)
+        None => library == pattern,
+    }
 }
 
 fn text(value: &Value) -> Result<&str> {
@@ -214,6 +237,17 @@ fn metadata() -> Result<Value> {
     Ok(serde_json::from_slice(&output.stdout)?)
 }
 
+/// What is built for the default members, or for these arguments.
+fn tree(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none"])
+        .args(arguments)
+        .current_dir(workspace())
+        .output()?;
+    anyhow::ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// What is broken once `name` also depends on `used`.
 fn broken_with(name: &str, used: &str, kind: Value) -> Result<Vec<String>> {
     let mut metadata = metadata()?;
@@ -228,6 +262,23 @@ fn broken_with(name: &str, used: &str, kind: Value) -> Result<Vec<String>> {
 fn the_workspace_keeps_the_rules() -> Result<()> {
     assert_eq!(broken_by_manifests(&metadata()?)?, Vec::<String>::new());
     assert_eq!(broken_by_lock(&std::fs::read_to_string(workspace().join("Cargo.lock"))?), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn cargo_run_builds_no_clients_of_servers() -> Result<()> {
+    assert_eq!(broken_by_tree(&tree(&[])?), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
+fn a_client_in_the_default_build_is_found() -> Result<()> {
+    let broken = broken_by_tree(&tree(&["-p", "standalone", "-p", "syncctl", "--features", "distributed"])?);
+    for client in ["lapin", "redis", "sqlx-mysql", "opentelemetry-otlp"] {
+        let complaint = format!("cargo run builds {client}; find out who wants it");
+        assert!(broken.contains(&complaint), "{client}: {broken:?}");
+    }
+    assert_eq!(broken_by_tree("").len(), 2, "a tree that was not understood");
     Ok(())
 }
 

@@ -44,8 +44,7 @@ struct Session {
     environment: Environment,
     work: PathBuf,
     clone: PathBuf,
-    /// Arguments of cargo that choose the profile.
-    profile: Vec<&'static str>,
+    profile: Profile,
     syncctl: PathBuf,
     grpc: String,
     http: String,
@@ -83,24 +82,21 @@ impl Session {
         environment.set("CARGO_TERM_PROGRESS_WHEN", "never");
         // Load of one user may be high here.
         environment.set("INTERACTION__RATE_LIMITING__USER_ACTION__ENABLED", "false");
-        let (profile, directory) = match Profile::from_environment(Profile::Release)? {
-            Profile::Release => (vec!["--release"], "release"),
-            Profile::Debug => (vec![], "debug"),
-        };
+        let profile = Profile::from_environment(Profile::Release)?;
         let clone = work.join("clone");
         let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| clone.join("target"), PathBuf::from);
         let (server, load) = (Running::default(), Running::default());
         for running in [Arc::clone(&server), Arc::clone(&load)] {
             cleanup::at_exit(move || _ = end(&running, Signal::SIGKILL));
         }
-        let syncctl = target.join(directory).join("syncctl");
+        let syncctl = target.join(profile.name()).join("syncctl");
         let [grpc, http] = [free_address()?, free_address()?];
         Ok(Self { environment, work, clone, profile, syncctl, grpc, http, server, load })
     }
 
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.environment.cargo(arguments.iter().copied());
-        command.args(&self.profile).current_dir(&self.clone);
+        command.args(self.profile.flags()).current_dir(&self.clone);
         command
     }
 

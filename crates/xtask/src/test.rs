@@ -159,8 +159,8 @@ impl Run<'_> {
 
     /// The whole system by its scripts, each step on what the steps before it have started.
     fn system(&mut self) {
-        if self.profile == Profile::Release {
-            self.cargo("release build", Profile::Release.build_arguments());
+        if self.profile != Profile::Debug {
+            self.cargo("optimized build", self.profile.build_arguments());
         }
         let mut running = self.system_step(true, "up.sh, twice", self.piece(Piece::UpTwice));
         for name in ["verify_sync_service.sh", "test_python_client.sh", "test_event_driven_sync.sh"] {

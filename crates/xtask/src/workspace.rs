@@ -29,12 +29,14 @@ pub(crate) fn target() -> PathBuf {
 pub(crate) enum Profile {
     Debug,
     Release,
+    /// Optimized as far as it goes, which takes several times as long to build.
+    Dist,
 }
 
 impl Profile {
     /// # Errors
     ///
-    /// If `PROFILE` is neither `debug` nor `release`.
+    /// If `PROFILE` is none of `debug`, `release` and `dist`.
     pub(crate) fn from_environment(default: Self) -> Result<Self> {
         Self::parse(env::var_os("PROFILE").as_deref(), default)
     }
@@ -44,7 +46,8 @@ impl Profile {
             None | Some("") => Ok(default),
             Some("debug") => Ok(Self::Debug),
             Some("release") => Ok(Self::Release),
-            Some(other) => bail!("PROFILE must be release or debug, got {other}"),
+            Some("dist") => Ok(Self::Dist),
+            Some(other) => bail!("PROFILE must be release, debug or dist, got {other}"),
         }
     }
 
@@ -52,6 +55,16 @@ impl Profile {
         match self {
             Self::Debug => "debug",
             Self::Release => "release",
+            Self::Dist => "dist",
+        }
+    }
+
+    /// How cargo is asked for it.
+    pub(crate) fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Debug => &[],
+            Self::Release => &["--release"],
+            Self::Dist => &["--profile", "dist"],
         }
     }
 
@@ -60,14 +73,11 @@ impl Profile {
         target().join(self.name()).join(name)
     }
 
-    /// Arguments of `cargo build` for all programs. Always the same selection: with another one cargo would choose
-    /// other features of the dependencies, and build them again.
+    /// Arguments of `cargo build` for all programs, with the clients of all servers. Always the same selection: with
+    /// another one cargo would choose other features of the dependencies, and build them again.
     pub(crate) fn build_arguments(self) -> Vec<&'static str> {
-        let mut arguments = vec!["build", "--locked", "--workspace", "--bins"];
-        if self == Self::Release {
-            arguments.push("--release");
-        }
-        arguments
+        let all = ["build", "--locked", "--workspace", "--bins", "--features", "distributed"];
+        all.iter().chain(self.flags()).copied().collect()
     }
 }
 
@@ -84,10 +94,11 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_has_one_of_two_names() -> Result<()> {
+    fn a_profile_has_one_of_three_names() -> Result<()> {
         assert_eq!(Profile::parse(None, Profile::Release)?, Profile::Release);
         assert_eq!(Profile::parse(Some("".as_ref()), Profile::Debug)?, Profile::Debug);
         assert_eq!(Profile::parse(Some("debug".as_ref()), Profile::Release)?, Profile::Debug);
+        assert_eq!(Profile::parse(Some("dist".as_ref()), Profile::Release)?, Profile::Dist);
         assert!(Profile::parse(Some("fast".as_ref()), Profile::Release).is_err());
         Ok(())
     }

@@ -4,6 +4,8 @@ use crate::error::CheckError;
 use crate::finding::{Finding, RepairResult};
 use crate::run::checker::Checker;
 use event_store::{RunRecord, RunStatus};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +79,11 @@ impl Checker {
     }
 
     /// [`check`](Self::check) that repairs whoever has the leader.
-    pub async fn repair(&self, resource: domain::Resource) -> Result<crate::CheckOutcome, CheckError> {
+    pub fn repair(&self, resource: domain::Resource) -> BoxFuture<'_, Result<crate::CheckOutcome, CheckError>> {
+        self.repair_inner(resource).boxed()
+    }
+
+    async fn repair_inner(&self, resource: domain::Resource) -> Result<crate::CheckOutcome, CheckError> {
         let mut outcome = None;
         for _ in 0..TRIES {
             self.leader().take_over().await?;

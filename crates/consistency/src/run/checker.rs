@@ -180,7 +180,11 @@ impl Checker {
     }
 
     /// Compares the hottest resources, and the pairs that changed last.
-    pub async fn check_hot(&self) -> Result<(), CheckError> {
+    pub fn check_hot(&self) -> BoxFuture<'_, Result<(), CheckError>> {
+        self.check_hot_inner().boxed()
+    }
+
+    async fn check_hot_inner(&self) -> Result<(), CheckError> {
         let mut pass = self.pass("hot");
         let hot = self.inspector().hot(self.0.config.hot_resources).await?;
         pass.compared(hot.resources.len() + hot.pairs.len());
@@ -200,7 +204,11 @@ impl Checker {
 
     /// Compares one resource: its counters, and the cached pairs of its latest likers. Repairs as configured, if
     /// this process is the leader and not `dry_run`.
-    pub async fn check(&self, resource: Resource, dry_run: bool) -> Result<CheckOutcome, CheckError> {
+    pub fn check(&self, resource: Resource, dry_run: bool) -> BoxFuture<'_, Result<CheckOutcome, CheckError>> {
+        self.check_inner(resource, dry_run).boxed()
+    }
+
+    async fn check_inner(&self, resource: Resource, dry_run: bool) -> Result<CheckOutcome, CheckError> {
         let mut pass = self.pass("demand").dry(dry_run);
         let likers = self.inspector().stores.database.list_likers(resource, SAMPLE, None).await?;
         let pairs: Vec<Pair> = likers.likes.iter().map(|liked| liked.pair).collect();

@@ -9,6 +9,8 @@ use crate::run::pass::Pass;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, ShardId};
 use event_store::{Behavior, RunRecord, RunStatus};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -69,7 +71,11 @@ impl Position {
 
 impl Checker {
     /// Runs or continues a full sweep; `None` if it was stopped before its end.
-    pub async fn sweep(&self, stop: &CancellationToken) -> Result<Option<RunRecord>, CheckError> {
+    pub fn sweep<'a>(&'a self, stop: &'a CancellationToken) -> BoxFuture<'a, Result<Option<RunRecord>, CheckError>> {
+        self.sweep_inner(stop).boxed()
+    }
+
+    async fn sweep_inner(&self, stop: &CancellationToken) -> Result<Option<RunRecord>, CheckError> {
         let database = &self.inspector().stores.database;
         let mut pass = self.pass("full");
         let saved = database.remembered(POSITION).await?.and_then(|text| serde_json::from_str::<Position>(&text).ok());

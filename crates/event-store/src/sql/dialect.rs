@@ -3,6 +3,7 @@
 /// Which SQL is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
+    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "nobody speaks it without its client"))]
     MySql,
     Sqlite,
 }

@@ -6,8 +6,9 @@
 //! here) concerns everybody and is [`StoreError::Unavailable`]: wait, and try the same again. Blaming an event for it would
 //! park good ones, and in the end give them up. Deadlocks and lock waits are retried inside and seen as [`StoreError::Conflict`] when that did not help.
 
-use sea_orm::sqlx::{self, mysql::MySqlDatabaseError};
-use sea_orm::{DbErr, RuntimeErr};
+#[cfg(feature = "mysql")]
+use sea_orm::sqlx::mysql::MySqlDatabaseError;
+use sea_orm::{DbErr, RuntimeErr, sqlx};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -109,12 +110,14 @@ fn kind_of(error: &sqlx::Error) -> Kind {
             _ => Kind::Unavailable,
         };
     };
-    match database.try_downcast_ref::<MySqlDatabaseError>() {
-        Some(mysql) => mysql_kind(mysql.number(), mysql.code()),
-        None => sqlite_kind(database.code().as_deref()),
+    #[cfg(feature = "mysql")]
+    if let Some(mysql) = database.try_downcast_ref::<MySqlDatabaseError>() {
+        return mysql_kind(mysql.number(), mysql.code());
     }
+    sqlite_kind(database.code().as_deref())
 }
 
+#[cfg(feature = "mysql")]
 fn mysql_kind(number: u16, state: Option<&str>) -> Kind {
     match (number, state) {
         // deadlock; lock wait timeout; NOWAIT failed; record changed since last read (MariaDB snapshot isolation)
@@ -143,8 +146,9 @@ fn sqlite_kind(code: Option<&str>) -> Kind {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "mysql")]
     #[test]
-    fn server_errors_are_sorted_by_what_to_do() {
+    fn errors_of_mysql_are_sorted_by_what_to_do() {
         assert!(matches!(mysql_kind(1213, Some("40001")), Kind::Conflict));
         assert!(matches!(mysql_kind(1290, Some("HY000")), Kind::Unavailable));
         assert!(matches!(mysql_kind(1146, Some("42S02")), Kind::Unavailable));
@@ -155,6 +159,10 @@ mod tests {
         for number in [1030, 1180, 1105, 1665, 1021, 1290, 1792, 1836, 1142, 1044, 1153, 3101, 65_000] {
             assert!(matches!(mysql_kind(number, Some("HY000")), Kind::Unavailable), "{number}");
         }
+    }
+
+    #[test]
+    fn errors_of_sqlite_are_sorted_by_what_to_do() {
         assert!(matches!(sqlite_kind(Some("517")), Kind::Conflict));
         assert!(matches!(sqlite_kind(Some("1555")), Kind::Rejected));
         assert!(matches!(sqlite_kind(Some("13")), Kind::Unavailable));

@@ -1,23 +1,31 @@
 //! Connections and transactions of either database, with results as rows that both can give.
+//!
+//! Without the feature `mysql` there is one database less: its variants, and nothing else, are not there.
+//!
+//! Futures are boxed here, where every call waits for a database anyway: otherwise each crate that awaits a call of the store
+//! would compile the drivers again.
 
 use crate::sql::config::DatabaseConfig;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::StoreError;
+#[cfg(feature = "mysql")]
+use crate::sql::mysql;
 use crate::sql::script::Script;
-use futures::StreamExt;
-use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sea_orm::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use sea_orm::sqlx::pool::PoolOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sea_orm::sqlx::{self, ConnectOptions, Connection, Either, Executor, MySql, MySqlPool, Sqlite, SqlitePool};
-use sea_orm::{DatabaseConnection, QueryResult, SqlxMySqlConnector, SqlxSqliteConnector};
+use sea_orm::sqlx::{self, ConnectOptions, Connection, Either, Executor, Sqlite, SqlitePool};
+use sea_orm::{DatabaseConnection, QueryResult, SqlxSqliteConnector};
+#[cfg(feature = "mysql")]
+use sea_orm::{
+    SqlxMySqlConnector,
+    sqlx::{MySql, MySqlPool},
+};
 use secrecy::ExposeSecret;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// A connection that rested longer than this is asked whether it lives before it is used.
-const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// Rows of each statement of a script, in order.
 pub(crate) type Results = Vec<Vec<QueryResult>>;
@@ -25,6 +33,7 @@ pub(crate) type Results = Vec<Vec<QueryResult>>;
 /// A pool that has not connected yet, or has.
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
+    #[cfg(feature = "mysql")]
     MySql(MySqlPool),
     Sqlite(SqlitePools),
 }
@@ -47,10 +56,12 @@ impl Pool {
         }
         // Messages of url errors are left out: they may quote the url.
         if url.starts_with("mysql:") || url.starts_with("mariadb:") {
-            let options = MySqlConnectOptions::from_str(url)
-                .map_err(|_| StoreError::Config("url: not a mysql url".into()))?
-                .disable_statement_logging();
-            Ok(Self::MySql(mysql_pool(config).connect_lazy_with(options)))
+            #[cfg(feature = "mysql")]
+            return Ok(Self::MySql(mysql::pool(config)?));
+            #[cfg(not(feature = "mysql"))]
+            Err(StoreError::Config(
+                "url: this program was built without the feature `mysql`; only sqlite: is there".into(),
+            ))
         } else if url.starts_with("sqlite:") {
             let options = SqliteConnectOptions::from_str(url)
                 .map_err(|_| StoreError::Config("url: not a sqlite url".into()))?
@@ -82,6 +93,7 @@ impl Pool {
 
     pub(crate) const fn dialect(&self) -> Dialect {
         match self {
+            #[cfg(feature = "mysql")]
             Self::MySql(_) => Dialect::MySql,
             Self::Sqlite(..) => Dialect::Sqlite,
         }
@@ -90,22 +102,31 @@ impl Pool {
     /// The same pool for sea-orm; it writes.
     pub(crate) fn orm(&self) -> DatabaseConnection {
         match self {
+            #[cfg(feature = "mysql")]
             Self::MySql(pool) => SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone()),
             Self::Sqlite(pools) => SqlxSqliteConnector::from_sqlx_sqlite_pool(pools.writer.clone()),
         }
     }
 
     /// Runs statements that read, outside a transaction.
-    pub(crate) async fn read(&self, script: &Script) -> Result<Results, StoreError> {
+    pub(crate) fn read<'a>(&'a self, script: &'a Script) -> BoxFuture<'a, Result<Results, StoreError>> {
         match self {
-            Self::MySql(pool) => run::<MySql, _>(&mut *pool.acquire().await?, script.as_str()).await,
-            Self::Sqlite(pools) => run::<Sqlite, _>(&mut *pools.readers.acquire().await?, script.as_str()).await,
+            #[cfg(feature = "mysql")]
+            Self::MySql(pool) => async { run::<MySql, _>(&mut *pool.acquire().await?, script.as_str()).await }.boxed(),
+            Self::Sqlite(pools) => {
+                async { run::<Sqlite, _>(&mut *pools.readers.acquire().await?, script.as_str()).await }.boxed()
+            }
         }
     }
 
     /// Begins a transaction that writes. Dropped, it rolls back.
-    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+    pub(crate) fn begin(&self) -> BoxFuture<'_, Result<Tx, StoreError>> {
+        self.begin_now().boxed()
+    }
+
+    async fn begin_now(&self) -> Result<Tx, StoreError> {
         match self {
+            #[cfg(feature = "mysql")]
             Self::MySql(pool) => Ok(Tx::MySql(pool.begin().await?)),
             Self::Sqlite(pools) => {
                 let turn =
@@ -115,8 +136,13 @@ impl Pool {
         }
     }
 
-    pub(crate) async fn close(&self) {
+    pub(crate) fn close(&self) -> BoxFuture<'_, ()> {
+        self.close_now().boxed()
+    }
+
+    async fn close_now(&self) {
         match self {
+            #[cfg(feature = "mysql")]
             Self::MySql(pool) => pool.close().await,
             Self::Sqlite(pools) => {
                 pools.readers.close().await;
@@ -128,24 +154,31 @@ impl Pool {
 
 /// An open transaction.
 pub(crate) enum Tx {
+    #[cfg(feature = "mysql")]
     MySql(sqlx::Transaction<'static, MySql>),
     Sqlite(sqlx::Transaction<'static, Sqlite>, OwnedSemaphorePermit),
 }
 
 impl Tx {
     /// Runs statements in one round trip; the first that fails ends it.
-    pub(crate) async fn run(&mut self, script: &Script) -> Result<Results, StoreError> {
+    pub(crate) fn run<'a>(&'a mut self, script: &'a Script) -> BoxFuture<'a, Result<Results, StoreError>> {
         if script.is_empty() {
-            return Ok(Results::new());
+            return std::future::ready(Ok(Results::new())).boxed();
         }
         match self {
-            Self::MySql(tx) => run::<MySql, _>(&mut **tx, script.as_str()).await,
-            Self::Sqlite(tx, _) => run::<Sqlite, _>(&mut **tx, script.as_str()).await,
+            #[cfg(feature = "mysql")]
+            Self::MySql(tx) => run::<MySql, _>(&mut **tx, script.as_str()).boxed(),
+            Self::Sqlite(tx, _) => run::<Sqlite, _>(&mut **tx, script.as_str()).boxed(),
         }
     }
 
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+    pub(crate) fn commit(self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.commit_now().boxed()
+    }
+
+    async fn commit_now(self) -> Result<(), StoreError> {
         match self {
+            #[cfg(feature = "mysql")]
             Self::MySql(tx) => tx.commit().await?,
             Self::Sqlite(tx, turn) => {
                 tx.commit().await?;
@@ -156,8 +189,13 @@ impl Tx {
     }
 
     /// Takes everything back, and says when that is done.
-    pub(crate) async fn roll_back(self) -> Result<(), StoreError> {
+    pub(crate) fn roll_back(self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.roll_back_now().boxed()
+    }
+
+    async fn roll_back_now(self) -> Result<(), StoreError> {
         match self {
+            #[cfg(feature = "mysql")]
             Self::MySql(tx) => tx.rollback().await?,
             Self::Sqlite(tx, turn) => {
                 tx.rollback().await?;
@@ -186,56 +224,9 @@ where
     Ok(results)
 }
 
-fn bounded<DB: sqlx::Database>(pool: PoolOptions<DB>, config: &DatabaseConfig) -> PoolOptions<DB> {
+pub(crate) fn bounded<DB: sqlx::Database>(pool: PoolOptions<DB>, config: &DatabaseConfig) -> PoolOptions<DB> {
     pool.max_connections(config.max_connections)
         .min_connections(config.min_connections.min(config.max_connections))
         .acquire_timeout(config.acquire_timeout)
         .test_before_acquire(false)
-}
-
-fn mysql_pool(config: &DatabaseConfig) -> PoolOptions<MySql> {
-    // InnoDB counts lock waits in whole seconds. The driver itself sets the time zone to UTC.
-    let lock_seconds = config.lock_timeout.as_secs().max(1);
-    // Longer than a resting connection is trusted.
-    let silent_seconds = config.silence_limit.as_secs().max(2 * TRUSTED_IDLE_TIME.as_secs());
-    let settings = format!(
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION innodb_lock_wait_timeout = {lock_seconds}, wait_timeout = {silent_seconds}, \
-         sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
-    );
-    bounded::<MySql>(MySqlPoolOptions::new(), config)
-        // Resting ones are closed by us, in good order.
-        .idle_timeout(Duration::from_secs(silent_seconds) / 2)
-        .after_connect(move |connection, _| {
-            let settings = settings.clone();
-            Box::pin(async move {
-                connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
-                Ok(())
-            })
-        })
-        .before_acquire(|connection, meta: PoolConnectionMetadata| {
-            Box::pin(async move { Ok(meta.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok()) })
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use test_support::{execute_sql, fresh_database, shared};
-
-    #[tokio::test]
-    async fn a_transaction_that_says_nothing_loses_its_locks() {
-        let url = fresh_database(shared::mariadb().await.unwrap().url()).await.unwrap();
-        execute_sql(&url, "CREATE TABLE held (id INT PRIMARY KEY); INSERT INTO held VALUES (1)").await.unwrap();
-        let silence_limit = Duration::from_secs(2);
-        let config = DatabaseConfig { url: url.clone().into(), silence_limit, ..DatabaseConfig::default() };
-        let pool = Pool::new(&config).unwrap();
-        let mut silent = pool.begin().await.unwrap();
-        let mut script = Script::new(pool.dialect());
-        script.begin("SELECT id FROM held WHERE id = 1 FOR UPDATE");
-        assert_eq!(silent.run(&script).await.unwrap().len(), 1);
-        // Waits as a process would whose rows a stopped one holds.
-        execute_sql(&url, "SET innodb_lock_wait_timeout = 20; UPDATE held SET id = 2").await.unwrap();
-        assert!(silent.commit().await.is_err(), "committed without its lock");
-    }
 }

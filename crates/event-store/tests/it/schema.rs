@@ -4,7 +4,7 @@ use crate::support::{TestDb, at, like, on_both};
 use domain::ShardCount;
 use event_store::{DatabaseConfig, EventStore, StoreError};
 
-on_both!(migrating_twice_is_harmless, another_shard_number_is_refused);
+on_both!(migrating_twice_is_harmless, another_shard_number_is_refused, a_schema_of_a_newer_release_is_refused);
 
 async fn migrating_twice_is_harmless(db: TestDb) {
     db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
@@ -21,6 +21,17 @@ async fn another_shard_number_is_refused(db: TestDb) {
     assert!(matches!(error, StoreError::ShardMismatch { stored: 16, configured: 8 }), "{error}");
     assert_eq!(error.to_string(), "database holds data of 16 shards, configured are 8");
     db.store.bind_shards(shards(16)).await.unwrap();
+}
+
+async fn a_schema_of_a_newer_release_is_refused(db: TestDb) {
+    db.execute("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29990101_000001_later', 1)").await;
+    for error in [db.store.migrate().await.unwrap_err(), db.store.pending_migrations().await.unwrap_err()] {
+        assert!(matches!(&error, StoreError::Rejected(_)), "{error}");
+        assert!(error.to_string().contains("m29990101_000001_later"), "{error}");
+    }
+    // Nobody else waits for a lock that was not given back.
+    db.execute("DELETE FROM seaql_migrations WHERE version = 'm29990101_000001_later'").await;
+    db.store.migrate().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

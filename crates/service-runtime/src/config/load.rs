@@ -70,10 +70,14 @@ pub fn parse<T: DeserializeOwned>(
     yaml: &str,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, ConfigError> {
+    let variables = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+    T::deserialize(tree(name, yaml, variables)?).map_err(|error| describe(&error))
+}
+
+fn tree(name: &str, yaml: &str, mut variables: Vec<(String, String)>) -> Result<Node, ConfigError> {
     let mut root = Node::Map(if yaml.lines().all(is_blank) { BTreeMap::new() } else { from_yaml(name, yaml)? });
     read_secrets(&mut root, &mut Vec::new())?;
 
-    let mut variables: Vec<_> = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
     variables.sort();
     let mut overrides = Node::Map(BTreeMap::new());
     for (variable, value) in variables {
@@ -81,8 +85,7 @@ pub fn parse<T: DeserializeOwned>(
     }
     read_secrets(&mut overrides, &mut Vec::new())?;
     merge(&mut root, overrides);
-
-    T::deserialize(root).map_err(|error| describe(&error))
+    Ok(root)
 }
 
 fn is_blank(line: &str) -> bool {

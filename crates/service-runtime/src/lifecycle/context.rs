@@ -8,6 +8,7 @@ use crate::observe::otlp::Otlp;
 use crate::observe::pulse::Pulse;
 use crate::observe::telemetry::Metrics;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -69,6 +70,10 @@ impl Context {
     ///
     /// Its failure or panic stops the whole process softly (exit code 1): half a service is worse than a restart.
     pub fn spawn(&self, name: &'static str, part: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.spawn_boxed(name, Box::pin(part));
+    }
+
+    fn spawn_boxed(&self, name: &'static str, part: Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>) {
         let context = self.clone();
         self.tracker.spawn(async move {
             let failure = match tokio::spawn(part).await {

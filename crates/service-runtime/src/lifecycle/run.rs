@@ -11,7 +11,8 @@ use crate::observe::telemetry::init_logging;
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +32,11 @@ pub trait Configured: DeserializeOwned + Send + 'static {
     /// What the process raises about itself in `/health`, by the metrics of the crates that it is made of.
     fn alert_rules(&self) -> &'static [AlertRule] {
         &[]
+    }
+    /// Reads it, as [`crate::load`] does. A crate whose configuration several programs share says so once more: then it is
+    /// compiled there, and not with each program.
+    fn load(path: Option<&Path>, environment: Vec<(String, String)>) -> Result<Self, ConfigError> {
+        load(path, environment)
     }
     /// Checks across keys, which deserializing cannot make.
     fn validate(&self) -> Result<(), ConfigError> {
@@ -110,10 +116,10 @@ impl Options {
 pub fn run<C, F, R>(options: Options, service: F) -> ExitCode
 where
     C: Configured,
-    F: FnOnce(Context, C) -> R,
+    F: FnOnce(Context, C) -> R + 'static,
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
-    let prepared = load::<C>(options.config.as_deref(), options.environment.iter().cloned()).and_then(|config| {
+    let prepared = C::load(options.config.as_deref(), options.environment.clone()).and_then(|config| {
         config.validate()?;
         if config.service().worker_threads == Some(0) {
             return Err(ConfigError::key("service.worker_threads", "must be at least 1"));
@@ -132,7 +138,11 @@ where
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    match run_configured(&options, config, gate, service) {
+    let (section, monitoring) = (config.service().clone(), config.monitoring().clone());
+    let alert_rules = config.alert_rules();
+    // From here on the same code for every service, compiled here once: only how it begins differs.
+    let service: Service = Box::new(move |context| Box::pin(service(context, config)));
+    match run_configured(&options, section, monitoring, alert_rules, gate, service) {
         Ok(()) => ExitCode::SUCCESS,
         // Found only once the service looked at what it was told.
         Err(error) if error.is::<ConfigError>() => {
@@ -146,19 +156,21 @@ where
     }
 }
 
-fn run_configured<C, F, R>(options: &Options, config: C, gate: Gate, service: F) -> anyhow::Result<()>
-where
-    C: Configured,
-    F: FnOnce(Context, C) -> R,
-    R: Future<Output = anyhow::Result<()>> + Send + 'static,
-{
-    let section = config.service().clone();
+type Service = Box<dyn FnOnce(Context) -> Running>;
+type Running = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+fn run_configured(
+    options: &Options,
+    section: ServiceConfig,
+    monitoring: MonitoringConfig,
+    alert_rules: &'static [AlertRule],
+    gate: Gate,
+    service: Service,
+) -> anyhow::Result<()> {
     let instance = section.instance.clone().unwrap_or_else(default_instance);
     let mut context = Context::new(options.service, options.version, instance);
-    let tracing = config.monitoring().tracing.clone();
-    let alert_rules = config.alert_rules();
     context.gate = gate;
-    context.metrics = config.monitoring().metrics.then(Metrics::install).transpose()?;
+    context.metrics = monitoring.metrics.then(Metrics::install).transpose()?;
 
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = section.worker_threads {
@@ -167,14 +179,14 @@ where
     let runtime = builder.enable_all().build().context("starting the runtime")?;
     let result = runtime.block_on(async {
         watch_signals(&context, section.drain_timeout).context("listening for signals")?;
-        context.otlp = Otlp::start(&tracing, context.service, context.version, &context.instance)?;
+        context.otlp = Otlp::start(&monitoring.tracing, context.service, context.version, &context.instance)?;
         context.gate.watch();
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
             tokio::spawn(alerts::watch(metrics, context.health.clone(), alert_rules));
         }
         tracing::info!(instance = &*context.instance, "{} {} starts", context.service, context.version);
-        let ended = supervise(&context, service(context.clone(), config)).await;
+        let ended = supervise(&context, service(context.clone())).await;
         if let Some(otlp) = context.otlp.take() {
             // It blocks; and its exporter needs this runtime.
             let _ = tokio::task::spawn_blocking(move || otlp.end()).await;
@@ -212,10 +224,7 @@ fn watch_signals(context: &Context, drain_timeout: Duration) -> std::io::Result<
 }
 
 /// Waits for the service and its tasks, but not longer than shortly after the hard token.
-async fn supervise(
-    context: &Context,
-    service: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-) -> anyhow::Result<()> {
+async fn supervise(context: &Context, service: Running) -> anyhow::Result<()> {
     // A task of its own, so that it can be abandoned and its panic is an error like any other.
     let service = tokio::spawn(service);
     let all = async {

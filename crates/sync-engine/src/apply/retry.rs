@@ -10,6 +10,8 @@ use domain::codec::{EncodedEvent, encode_batch};
 use domain::retry::RetryPolicy;
 use event_bus::{Headers, Publisher};
 use event_store::{ClaimedEvent, RetryFailure};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +47,11 @@ impl Retrier {
     }
 
     /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(stop).boxed()
+    }
+
+    async fn run_inner(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,

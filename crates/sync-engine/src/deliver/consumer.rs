@@ -56,7 +56,11 @@ impl ConsumerLoop {
     }
 
     /// Runs until `soft`: then finishes and acknowledges what is in hand and gives the rest back.
-    pub async fn run(mut self, soft: CancellationToken) {
+    pub fn run(self, soft: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(soft).boxed()
+    }
+
+    async fn run_inner(mut self, soft: CancellationToken) {
         let mut said = false;
         let bus_one_by_one = BusConfig { prefetch: 1, ..self.bus.clone() };
         let mut one_by_one_until: Option<Instant> = None;

@@ -12,6 +12,8 @@ use crate::stores::Stores;
 use crate::trace::{Stage, Traces};
 use domain::codec::EncodedEvent;
 use event_bus::{BusError, Headers, Publisher};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -64,7 +66,11 @@ impl Relay {
     }
 
     /// Runs until every handle is gone and all is relayed, or `hard` says to leave the rest to the journal.
-    pub async fn run(mut self, hard: CancellationToken) {
+    pub fn run(self, hard: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(hard).boxed()
+    }
+
+    async fn run_inner(mut self, hard: CancellationToken) {
         let mut batch = Vec::with_capacity(self.batch_size);
         let mut busy = false;
         loop {

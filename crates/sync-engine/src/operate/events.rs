@@ -21,6 +21,8 @@ use crate::recover::catch_up::{self, RefreshError};
 use crate::stores::Stores;
 use chrono::{DateTime, Utc};
 use event_store::{EventFilter, EventStatus, LedgerEntry, Operation, OperatorAction, Pace, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
@@ -109,7 +111,16 @@ impl Operator {
     }
 
     /// Makes failed and dead events due again, at most [`REPLAYS_PER_SECOND`]; see the head of the module.
-    pub async fn replay(
+    pub fn replay(
+        &self,
+        selection: Selection,
+        operation: Operation,
+        dry_run: bool,
+    ) -> BoxFuture<'_, Result<Operated, OperateError>> {
+        self.replay_inner(selection, operation, dry_run).boxed()
+    }
+
+    async fn replay_inner(
         &self,
         selection: Selection,
         operation: Operation,
@@ -119,7 +130,16 @@ impl Operator {
     }
 
     /// Gives failed and dead events up for good; see the head of the module.
-    pub async fn discard(
+    pub fn discard(
+        &self,
+        selection: Selection,
+        operation: Operation,
+        dry_run: bool,
+    ) -> BoxFuture<'_, Result<Operated, OperateError>> {
+        self.discard_inner(selection, operation, dry_run).boxed()
+    }
+
+    async fn discard_inner(
         &self,
         selection: Selection,
         operation: Operation,
@@ -138,7 +158,14 @@ impl Operator {
     }
 
     /// What operators did with these events, oldest first.
-    pub async fn actions_on(&self, events: &[LedgerEntry]) -> Result<HashMap<Uuid, Vec<OperatorAction>>, StoreError> {
+    pub fn actions_on<'a>(
+        &'a self,
+        events: &'a [LedgerEntry],
+    ) -> BoxFuture<'a, Result<HashMap<Uuid, Vec<OperatorAction>>, StoreError>> {
+        self.actions_on_inner(events).boxed()
+    }
+
+    async fn actions_on_inner(&self, events: &[LedgerEntry]) -> Result<HashMap<Uuid, Vec<OperatorAction>>, StoreError> {
         let ids: Vec<Uuid> = events.iter().map(|entry| entry.event.intent.id).collect();
         let mut by_event: HashMap<Uuid, Vec<OperatorAction>> = HashMap::new();
         for (id, action) in self.stores.database.actions_on(&ids).await? {

@@ -9,6 +9,8 @@ use chrono::{DateTime, Utc};
 use domain::cache::{CacheResult, CachedCount, JournalPages};
 use domain::{Action, LikeEvent, Origin, Pair, PairState, StoredCount, Version};
 use event_store::{EventStatus, HistoryEntry, LedgerEntry, OperatorAction, PairHistory, StoreError, StoredRow};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -96,7 +98,11 @@ struct Held {
 /// Explains one pair. The cache may be unreachable; the database must not.
 ///
 /// Read one after the other and from two stores: what happens meanwhile may be seen half.
-pub async fn explain(stores: &Stores, pair: Pair) -> Result<Explanation, StoreError> {
+pub fn explain(stores: &Stores, pair: Pair) -> BoxFuture<'_, Result<Explanation, StoreError>> {
+    explain_inner(stores, pair).boxed()
+}
+
+async fn explain_inner(stores: &Stores, pair: Pair) -> Result<Explanation, StoreError> {
     let held = if stores.cache_circuit.is_open() { None } else { held(stores, pair).await.ok() };
     let known: Vec<Version> = held.iter().flat_map(Held::versions).collect();
     let story = stores.database.pair_history(pair, &known, MAX_EXPLAINED).await?;

@@ -12,6 +12,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::ResourceType;
 use domain::cache::CacheError;
 use event_store::{PairCursor, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -58,7 +60,11 @@ impl Retention {
     }
 
     /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(stop).boxed()
+    }
+
+    async fn run_inner(mut self, stop: CancellationToken) {
         loop {
             let round = async {
                 tokio::time::sleep(self.config.interval).await;

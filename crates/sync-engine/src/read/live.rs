@@ -13,6 +13,8 @@ mod subscriptions;
 use crate::metrics;
 use crate::read::{ReadError, Reader};
 use domain::Resource;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,7 +127,11 @@ impl LiveCounts {
     }
 
     /// Reads what is watched. Until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(stop).boxed()
+    }
+
+    async fn run_inner(self, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => {}
             () = Box::pin(self.poll()) => {}

@@ -8,6 +8,8 @@ use crate::stores::Stores;
 use domain::cache::CacheError;
 use domain::{Pair, Resource};
 use event_store::StoreError;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -140,7 +142,11 @@ impl Warmer {
     }
 
     /// Caches what the plan says, at the configured rate at most.
-    pub async fn warm(&self, plan: &WarmupPlan) -> Result<WarmupReport, WarmupError> {
+    pub fn warm<'a>(&'a self, plan: &'a WarmupPlan) -> BoxFuture<'a, Result<WarmupReport, WarmupError>> {
+        self.warm_inner(plan).boxed()
+    }
+
+    async fn warm_inner(&self, plan: &WarmupPlan) -> Result<WarmupReport, WarmupError> {
         let Ok(_turn) = self.one_at_a_time.try_lock() else { return Err(WarmupError::Busy) };
         for (part, circuit) in [("cache", &self.stores.cache_circuit), ("database", &self.stores.database_circuit)] {
             if circuit.is_open() {
@@ -177,7 +183,11 @@ impl Warmer {
     }
 
     /// The warm-up at start, if it is configured; waits for stores that are unreachable. Until `stop`.
-    pub async fn run_at_start(self, stop: CancellationToken) {
+    pub fn run_at_start(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_at_start_inner(stop).boxed()
+    }
+
+    async fn run_at_start_inner(self, stop: CancellationToken) {
         const AGAIN: Duration = Duration::from_secs(1);
         if !self.config.enabled {
             return;

@@ -5,6 +5,8 @@ use crate::stores::Stores;
 use domain::cache::{CacheError, Settlement};
 use domain::{LikeIntent, Pair, PairState, Resource, Version};
 use event_store::{DirectResult, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::sync::atomic::Ordering;
 
 /// Most list entries told at once.
@@ -64,7 +66,11 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
 }
 
 /// Tells everything that is listed now.
-pub async fn drain(stores: &Stores) -> Result<usize, RefreshError> {
+pub fn drain(stores: &Stores) -> BoxFuture<'_, Result<usize, RefreshError>> {
+    drain_inner(stores).boxed()
+}
+
+async fn drain_inner(stores: &Stores) -> Result<usize, RefreshError> {
     let mut total = 0;
     loop {
         let told = drain_batch(stores).await?;
@@ -80,7 +86,11 @@ pub async fn drain(stores: &Stores) -> Result<usize, RefreshError> {
 /// The last drain runs while no direct write is under way, so none can slip between it and the closing. While the
 /// database is unreachable the list cannot be read: then the circuit closes only if this process wrote nothing around the cache,
 /// because a stale pair would answer "unchanged" to a user who has changed it since.
-pub async fn close_cache_circuit(stores: &Stores) -> Result<(), RefreshError> {
+pub fn close_cache_circuit(stores: &Stores) -> BoxFuture<'_, Result<(), RefreshError>> {
+    close_cache_circuit_inner(stores).boxed()
+}
+
+async fn close_cache_circuit_inner(stores: &Stores) -> Result<(), RefreshError> {
     if stores.database_circuit.is_open() {
         if let Ok(_no_direct_writes) = stores.direct_gate.try_write()
             && stores.pending_refreshes.load(Ordering::Acquire) == 0

@@ -3,6 +3,8 @@
 use crate::recover::catch_up;
 use crate::stores::Stores;
 use event_bus::Publisher;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +16,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const CALM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Watches the cache; while both stores answer, tells it what degraded writes it missed.
-pub async fn watch_cache(stores: Stores, interval: Duration, stop: CancellationToken) {
+pub fn watch_cache(stores: Stores, interval: Duration, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    watch_cache_inner(stores, interval, stop).boxed()
+}
+
+async fn watch_cache_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
     while pause(&stores.cache_circuit, interval, &stop).await {
         // A cache that comes back may be another one: it is examined like at start.
         let open = stores.cache_circuit.is_open();
@@ -47,7 +53,11 @@ pub async fn watch_cache(stores: Stores, interval: Duration, stop: CancellationT
 }
 
 /// Watches the database.
-pub async fn watch_database(stores: Stores, interval: Duration, stop: CancellationToken) {
+pub fn watch_database(stores: Stores, interval: Duration, stop: CancellationToken) -> BoxFuture<'static, ()> {
+    watch_database_inner(stores, interval, stop).boxed()
+}
+
+async fn watch_database_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
     while pause(&stores.database_circuit, interval, &stop).await {
         // No deadline of ours: a first migration may take long, and every call within has its own.
         match stores.prepare_database().await {
@@ -58,7 +68,16 @@ pub async fn watch_database(stores: Stores, interval: Duration, stop: Cancellati
 }
 
 /// Watches the broker over a connection of its own.
-pub async fn watch_broker(stores: Stores, mut publisher: Publisher, interval: Duration, stop: CancellationToken) {
+pub fn watch_broker(
+    stores: Stores,
+    publisher: Publisher,
+    interval: Duration,
+    stop: CancellationToken,
+) -> BoxFuture<'static, ()> {
+    watch_broker_inner(stores, publisher, interval, stop).boxed()
+}
+
+async fn watch_broker_inner(stores: Stores, mut publisher: Publisher, interval: Duration, stop: CancellationToken) {
     while pause(&stores.broker_circuit, interval, &stop).await {
         match publisher.queue_depth().await {
             Ok(_) => stores.broker_circuit.close(),

@@ -9,6 +9,8 @@ use crate::recover::catch_up::RefreshError;
 use crate::stores::Stores;
 use domain::cache::Settlement;
 use domain::{Pair, Resource};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use planted_bugs::planted;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +59,11 @@ pub struct RecheckTask {
 
 impl RecheckTask {
     /// Runs until every handle is gone, or `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(stop).boxed()
+    }
+
+    async fn run_inner(mut self, stop: CancellationToken) {
         let mut filled = Vec::with_capacity(BATCH);
         loop {
             filled.clear();

@@ -16,6 +16,8 @@ use domain::cache::{CacheError, JournalPages, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{LikeEvent, ShardId, Version};
 use event_bus::Publisher;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,7 +78,11 @@ impl Rescuer {
     }
 
     /// Runs until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(stop).boxed()
+    }
+
+    async fn run_inner(mut self, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,

@@ -1,55 +1,19 @@
-//! The checker's own code on the stores, without a server.
+//! An audit by the checker's own code, without a server.
 
-use super::{CONFIRM_AFTER, StoreArgs};
-use crate::UsageError;
+use super::StoreArgs;
 use crate::cli::interrupt_on_signal;
-use anyhow::{Context, bail, ensure};
-use consistency::{AutoFix, Checker, ConsistencyConfig, Finding, Kind, Progress, Strategy, Subject, Verdict};
-use domain::ShardCount;
+use anyhow::Context;
+use consistency::{Checker, Finding, Kind, Progress, Subject, Verdict};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use settings::Settings;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Findings printed; the report file has all of them.
 const PRINTED: usize = 50;
-
-/// A checker on these stores. Their schema must be current, and the cache must hold the database's number of shards.
-pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Result<Checker> {
-    let mut settings = Settings::default();
-    settings.database.url = args.database_url.clone().into();
-    settings.redis.url = args.redis_url.clone().into();
-    settings.redis.key_prefix.clone_from(&args.redis_prefix);
-    settings.redis.ca_file.clone_from(&args.redis_ca_file);
-    settings.redis.validate().map_err(UsageError)?;
-    let database = event_store::EventStore::connect(&settings.database).await?;
-    let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
-    ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");
-    let shards = database.remembered("shards").await?;
-    database.close().await;
-    let Some(shards) = shards else { bail!("the database has no number of shards: no service has ever used it") };
-    let shards: u16 = shards.parse().with_context(|| format!("number of shards, {shards:?}"))?;
-    settings.event_driven_sync.shards = ShardCount::new(shards)?;
-    let stores = settings.stores().await?;
-    stores.cache.prepare().await.context("cache")?;
-    stores.cache.ping().await.context("cache")?;
-    let config = ConsistencyConfig {
-        max_rate: args.max_rate,
-        history: Duration::from_secs(u64::from(args.history_days) * 86_400),
-        stuck_after: Duration::from_secs_f64(args.stuck_after),
-        confirm_after: CONFIRM_AFTER,
-        // No lease is held: this is how long a token is used, and one step may repair a lot.
-        lease: Duration::from_secs(120),
-        auto_fix: AutoFix { enabled: true, strategy, dry_run: false },
-        ..ConsistencyConfig::default()
-    };
-    config.validate().map_err(anyhow::Error::msg)?;
-    Ok(Checker::new(stores, config, format!("syncctl-{}", std::process::id())))
-}
 
 /// What an audit came to.
 #[derive(Debug, Serialize)]

@@ -20,6 +20,7 @@ pub(super) struct SourceRow {
 
 impl Source {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+        crate::has_client_of(url)?;
         let mut options = ConnectOptions::new(url);
         options.max_connections(1).sqlx_logging(false).connect_timeout(Duration::from_secs(10));
         let connection = Database::connect(options).await.context("could not connect to the old database")?;

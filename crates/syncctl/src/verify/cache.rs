@@ -1,5 +1,6 @@
 //! Reads the cache's keys as they are.
 
+use super::served::Counter;
 use anyhow::Context;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{AsyncConnectionConfig, Client, cmd, pipe};
@@ -14,13 +15,6 @@ pub(super) struct Cache {
     connection: MultiplexedConnection,
     prefix: String,
     shards: ShardCount,
-}
-
-/// A counter's served count and number of unsettled changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Counter {
-    pub(super) served: i64,
-    pub(super) pending: i64,
 }
 
 impl Cache {

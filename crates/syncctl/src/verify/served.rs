@@ -1,7 +1,8 @@
 //! Counts and states as a server answers them: for caches that nobody else can read.
 
 use super::ServedBy;
-use super::cache::{Cache, Counter};
+#[cfg(feature = "distributed")]
+use super::cache::Cache;
 use crate::client::{Client, connect, to_proto};
 use anyhow::{Context, ensure};
 use domain::{Pair, PairState, Resource, UserId, Version};
@@ -16,8 +17,16 @@ const CHUNK: usize = 500;
 
 const METRICS_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A counter's served count and number of unsettled changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counter {
+    pub(super) served: i64,
+    pub(super) pending: i64,
+}
+
 /// What is read beside the database.
 pub(super) enum Cached {
+    #[cfg(feature = "distributed")]
     Redis(Cache),
     Server(Served),
 }
@@ -34,6 +43,7 @@ impl Cached {
     /// Unsettled entries of all journals.
     pub(super) async fn journal_len(&mut self) -> anyhow::Result<u64> {
         match self {
+            #[cfg(feature = "distributed")]
             Self::Redis(cache) => cache.journal_len().await,
             Self::Server(served) => served.journal_len().await,
         }
@@ -46,6 +56,7 @@ impl Cached {
         each: impl FnMut(usize, Counter),
     ) -> anyhow::Result<()> {
         match self {
+            #[cfg(feature = "distributed")]
             Self::Redis(cache) => cache.counters(resources, each).await,
             Self::Server(served) => served.counters(resources, each).await,
         }
@@ -54,6 +65,7 @@ impl Cached {
     /// States of pairs, where they are cached (of a server: of all).
     pub(super) async fn pairs(&mut self, pairs: &[Pair]) -> anyhow::Result<Vec<Option<PairState>>> {
         match self {
+            #[cfg(feature = "distributed")]
             Self::Redis(cache) => cache.pairs(pairs).await,
             Self::Server(served) => served.pairs(pairs).await,
         }

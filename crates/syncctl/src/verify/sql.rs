@@ -42,6 +42,7 @@ pub(super) struct Activity {
 
 impl Sql {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
+        crate::has_client_of(url)?;
         let mut options = ConnectOptions::new(url);
         options.max_connections(2).sqlx_logging(false).connect_timeout(Duration::from_secs(10));
         let connection = Database::connect(options).await.context("could not connect to the database")?;

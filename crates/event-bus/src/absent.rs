@@ -1,0 +1,114 @@
+//! In place of the client, where it is not built in: the same calls, all refused, so that callers need not care.
+
+use crate::{BusConfig, BusError, Delivery, Headers, QueueDepth};
+use domain::codec::EncodedEvent;
+
+fn refused<T>() -> Result<T, BusError> {
+    let reason = "this program was built without a RabbitMQ client (feature `amqp` of event-bus)".to_owned();
+    Err(BusError::Config { key: "url", reason })
+}
+
+/// Refuses to publish.
+#[derive(Debug)]
+pub struct Publisher(());
+
+impl Publisher {
+    /// A publisher that refuses.
+    pub fn new(_: BusConfig) -> Self {
+        Self(())
+    }
+
+    /// Refused.
+    pub async fn connect(&mut self) -> Result<(), BusError> {
+        refused()
+    }
+
+    /// Never.
+    pub fn is_connected(&self) -> bool {
+        false
+    }
+
+    /// Refused.
+    pub async fn publish(&mut self, _: &[EncodedEvent], _: &Headers) -> Result<(), BusError> {
+        refused()
+    }
+
+    /// Refused.
+    pub async fn publish_dead(&mut self, _: &[u8], _: &str, _: &Headers) -> Result<(), BusError> {
+        refused()
+    }
+
+    /// Refused.
+    pub async fn queue_depth(&mut self) -> Result<QueueDepth, BusError> {
+        refused()
+    }
+
+    /// Refused.
+    pub async fn dead_depth(&mut self) -> Result<QueueDepth, BusError> {
+        refused()
+    }
+
+    /// Nothing is open.
+    pub async fn close(self) {}
+}
+
+/// Cannot be had: connecting is refused.
+#[derive(Debug)]
+pub struct Consumer(std::convert::Infallible);
+
+impl Consumer {
+    /// Refused.
+    pub async fn connect(_: &BusConfig) -> Result<Self, BusError> {
+        refused()
+    }
+
+    /// Refused.
+    pub async fn connect_dead(_: &BusConfig) -> Result<Self, BusError> {
+        refused()
+    }
+
+    /// Never called.
+    pub async fn next(&mut self) -> Result<Delivery, BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub fn try_next(&mut self) -> Result<Option<Delivery>, BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub fn cause(&mut self) -> Option<BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub async fn depth(&self) -> Result<QueueDepth, BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub async fn ack<'a>(&mut self, _: impl IntoIterator<Item = &'a Delivery>) -> Result<(), BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub async fn nack<'a>(&mut self, _: impl IntoIterator<Item = &'a Delivery>, _: bool) -> Result<(), BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub fn outstanding(&self) -> usize {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub async fn stop(&mut self) -> Result<(), BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub async fn close(self) {
+        match self.0 {}
+    }
+}

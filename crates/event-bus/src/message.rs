@@ -1,0 +1,39 @@
+//! What travels, and what a queue says about itself: the same with and without the client.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Header that says why a message was published to the dead-letter exchange.
+pub const REASON_HEADER: &str = "x-reason";
+
+/// Headers by name. At most 16 short ones are sent; the rest is dropped, because headers carry nothing that correctness
+/// depends on.
+pub type Headers = BTreeMap<String, String>;
+
+/// A message in the hands of the caller, until acknowledged or until the consumer falls.
+#[derive(Debug)]
+pub struct Delivery {
+    /// As published; may be anything.
+    pub body: Bytes,
+    /// Whether it was delivered before, to anyone.
+    pub redelivered: bool,
+    /// How often it was delivered before, where the broker says so.
+    pub delivery_count: Option<u64>,
+    /// The publisher's id of the message.
+    pub message_id: Option<String>,
+    /// Its textual headers.
+    pub headers: Headers,
+    /// Connection that it came by, and its number there.
+    #[cfg_attr(not(feature = "amqp"), expect(dead_code, reason = "read by the client, which is not built in"))]
+    pub(crate) tag: (Uuid, u64),
+}
+
+/// What a queue says about itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Messages that wait for a consumer; those delivered and not acknowledged are not counted.
+    pub ready: u32,
+    /// Consumers now.
+    pub consumers: u32,
+}

@@ -1,0 +1,45 @@
+//! The checker's own code on the stores, without a server.
+
+use super::StoreArgs;
+use crate::UsageError;
+use anyhow::{Context, bail, ensure};
+use consistency::{AutoFix, Checker, ConsistencyConfig, Strategy};
+use domain::ShardCount;
+use settings::Settings;
+use std::time::Duration;
+
+/// Time that a checker looks at what seems wrong before it says so.
+const CONFIRM_AFTER: Duration = Duration::from_millis(500);
+
+/// A checker on these stores. Their schema must be current, and the cache must hold the database's number of shards.
+pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Result<Checker> {
+    let mut settings = Settings::default();
+    settings.database.url = args.database_url.clone().into();
+    settings.redis.url = args.redis_url.clone().into();
+    settings.redis.key_prefix.clone_from(&args.redis_prefix);
+    settings.redis.ca_file.clone_from(&args.redis_ca_file);
+    settings.redis.validate().map_err(UsageError)?;
+    let database = event_store::EventStore::connect(&settings.database).await?;
+    let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
+    ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");
+    let shards = database.remembered("shards").await?;
+    database.close().await;
+    let Some(shards) = shards else { bail!("the database has no number of shards: no service has ever used it") };
+    let shards: u16 = shards.parse().with_context(|| format!("number of shards, {shards:?}"))?;
+    settings.event_driven_sync.shards = ShardCount::new(shards)?;
+    let stores = settings.stores().await?;
+    stores.cache.prepare().await.context("cache")?;
+    stores.cache.ping().await.context("cache")?;
+    let config = ConsistencyConfig {
+        max_rate: args.max_rate,
+        history: Duration::from_secs(u64::from(args.history_days) * 86_400),
+        stuck_after: Duration::from_secs_f64(args.stuck_after),
+        confirm_after: CONFIRM_AFTER,
+        // No lease is held: this is how long a token is used, and one step may repair a lot.
+        lease: Duration::from_secs(120),
+        auto_fix: AutoFix { enabled: true, strategy, dry_run: false },
+        ..ConsistencyConfig::default()
+    };
+    config.validate().map_err(anyhow::Error::msg)?;
+    Ok(Checker::new(stores, config, format!("syncctl-{}", std::process::id())))
+}
