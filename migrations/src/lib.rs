@@ -5,6 +5,7 @@
 
 mod m20260101_000001_create_tables;
 mod m20260201_000001_operators;
+mod m20260301_000001_archive;
 mod m20261126_000001_idempotency_keys;
 #[cfg(feature = "mysql")]
 mod mysql;
@@ -30,6 +31,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20260101_000001_create_tables::MIGRATION),
             Box::new(m20260201_000001_operators::MIGRATION),
+            Box::new(m20260301_000001_archive::MIGRATION),
             Box::new(m20261126_000001_idempotency_keys::MIGRATION),
         ]
     }

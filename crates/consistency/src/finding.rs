@@ -217,7 +217,7 @@ pub(crate) const fn judge_stored(stored: Option<StoredCount>, live: i64) -> Verd
 pub(crate) fn judge_pair(cached: Option<PairState>, row: PairState) -> Verdict {
     let Some(cached) = cached else { return Verdict::Consistent };
     if !cached.liked && row == PairState::UNTOUCHED {
-        // Never liked, or a tombstone that was purged.
+        // Never liked, or a tombstone that was archived.
         return Verdict::Consistent;
     }
     match cached.version.cmp(&row.version) {

@@ -35,5 +35,5 @@ pub use writes::direct::{DirectOutcome, DirectResult};
 pub use writes::import::{HistoryPage, ImportOptions};
 pub use writes::operate::{MAX_ACTOR_LEN, Operation, OperatorAction, Pace};
 pub use writes::repair::CountRepaired;
-pub use writes::retention::{PairCursor, PurgedTombstones};
+pub use writes::retention::{ArchivedTombstones, PairCursor};
 pub use writes::retry::{ClaimedEvent, FailedEvent, RetryFailure};

@@ -1,5 +1,6 @@
 //! One module per table or group of tables that belong together: their rows, and the statements that one row needs.
 
+pub(crate) mod archive;
 pub(crate) mod check_runs;
 pub(crate) mod keys;
 pub(crate) mod ledger;

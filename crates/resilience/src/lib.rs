@@ -55,6 +55,7 @@
 //! | `delta_from_message` | every delivery counts, not the row's transition | duplicates: wrong count |
 //! | `no_version_check` | what comes last wins | reordering: lost |
 //! | `tombstone_ignored` | an unlike leaves nothing to compare with | replay: lost |
+//! | `tombstone_forgotten` | an old tombstone is deleted, not archived | replay after retention: lost |
 //! | `no_revision_guard` | any stored count is taken for the newest | late settle: wrong cached count |
 //! | `settle_counts_absent` | entries that were not there lower the pending number | settled twice: the served count falls |
 //! | `settle_overwrites_pending` | the stored count is served while likes are pending | the served count falls; also seen live by `load --watch-counts` (`a_count_that_settling_overwrites_is_seen`) |

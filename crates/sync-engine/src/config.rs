@@ -186,11 +186,12 @@ impl Default for CircuitConfig {
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RetentionConfig {
-    /// Age at which completed events leave the ledger. Failed and dead ones stay until they are replayed or discarded.
+    /// Age at which completed events leave the ledger. Failed and dead ones stay until they are replayed or discarded, and
+    /// discarded ones for good.
     #[serde(with = "humantime_serde")]
     pub completed_events: Duration,
-    /// Age at which rows of likes taken back are deleted; never while an older event may still be retried or replayed. Also that
-    /// of discarded events, from the discard on, and of what operators did.
+    /// Age at which rows of likes taken back move to the archive, where older events still find them, and at which what
+    /// operators did is deleted.
     #[serde(with = "humantime_serde")]
     pub tombstones: Duration,
     /// Most rows looked at or deleted at once.
@@ -208,7 +209,7 @@ impl Default for RetentionConfig {
 }
 
 impl RetentionConfig {
-    /// Deliveries and journal entries live far shorter than this; a tombstone must outlive them.
+    /// What is younger is still being worked on: an event that is retried finds its row, not the archive.
     const SHORTEST: Duration = Duration::from_secs(3600);
 
     fn validate(&self) -> Result<(), String> {

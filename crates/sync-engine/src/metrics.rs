@@ -16,7 +16,7 @@ pub(crate) fn register() {
         ("rescued_events_total", "how", &["republished", "applied"]),
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
-        ("purged_rows_total", "what", &["completed_events", "discarded_events", "operator_actions", "tombstones"]),
+        ("purged_rows_total", "what", &["completed_events", "operator_actions", "tombstones"]),
     ];
     for (name, label, values) in labelled {
         for value in values {
@@ -116,7 +116,7 @@ pub(crate) fn dead(kind: &'static str, events: usize) {
     counter!("dead_events_total", "kind" => kind).increment(events as u64);
 }
 
-/// `purged_rows_total`: rows deleted for their age.
+/// `purged_rows_total`: rows deleted for their age; `tombstones`: moved to their archive.
 pub(crate) fn purged(what: &'static str, rows: u64) {
     counter!("purged_rows_total", "what" => what).increment(rows);
 }

@@ -9,6 +9,7 @@ mod rejects;
 mod rows;
 mod source;
 pub mod table;
+mod ticks;
 mod time;
 
 use crate::Verdict;
@@ -19,10 +20,15 @@ use domain::LikeEvent;
 use indicatif::ProgressBar;
 use rejects::Rejects;
 use rows::{Reading, Row, Said};
-use source::Source;
+use source::{Source, SourceRow};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use table::{Column, Renamed, Table};
+use ticks::Ticks;
+
+/// Rows read at once before an import goes on.
+const LOOK_BACK: u32 = 10_000;
 
 /// What to import, and how.
 #[derive(Debug, Clone)]
@@ -92,7 +98,8 @@ pub async fn run(import: &ImportLegacy, bar: &ProgressBar) -> anyhow::Result<Leg
     for (table, name, columns) in plans {
         let note = format!("import:{:016x}:{}", hash(&source_name(import)), table.name());
         let job = Job::start(store.clone(), import.job, note, true).await?;
-        let mut work = Work { import, source: &source, table, name, columns, job, rejects: &mut rejects };
+        let ticks = RefCell::default();
+        let mut work = Work { import, source: &source, table, name, columns, ticks, job, rejects: &mut rejects };
         report.tables.push(work.run(bar).await?);
     }
     report.rejected = rejects.into_counts();
@@ -108,6 +115,7 @@ struct Work<'a> {
     table: Table,
     name: String,
     columns: Vec<(Column, String)>,
+    ticks: RefCell<Ticks>,
     job: Job,
     rejects: &'a mut Rejects,
 }
@@ -124,19 +132,17 @@ impl Work<'_> {
         bar.reset();
         bar.set_message(self.name.clone());
         bar.set_length(self.source.len(&self.name).await?);
+        if let Some(after) = after {
+            self.look_back(after).await?;
+        }
         loop {
             let limit = self.import.job.batch_size;
             let page = self.source.page(&self.name, &self.columns, after, limit).await?;
             let Some(last) = page.last().map(|row| row.id) else { break };
-            let reading = Reading { zone: self.import.zone, now: now().timestamp_micros() };
             let mut events: Vec<LikeEvent> = Vec::with_capacity(page.len());
             let mut ids = Vec::with_capacity(page.len());
             for row in &page {
-                let value = |column: Column| {
-                    let at = self.columns.iter().position(|(known, _)| *known == column)?;
-                    row.values.get(at)?.as_deref()
-                };
-                match rows::read(self.table, &Row { id: row.id, values: &value }, reading) {
+                match self.read(row) {
                     Said::Events(said) => {
                         ids.extend(said.iter().map(|_| row.id));
                         events.extend(said);
@@ -160,6 +166,27 @@ impl Work<'_> {
         self.rejects.flush()?;
         (report.events, report.changed) = (self.job.events, self.job.changed);
         Ok(report)
+    }
+
+    /// Reads again the rows up to the last one of the run before, as far as the order of later rows depends on them.
+    async fn look_back(&self, after: i64) -> anyhow::Result<()> {
+        let mut from = Ticks::looks_back_to(after);
+        while from < after {
+            let page = self.source.page(&self.name, &self.columns, Some(from), LOOK_BACK).await?;
+            let Some(last) = page.last().map(|row| row.id) else { break };
+            page.iter().filter(|row| row.id <= after).for_each(|row| drop(self.read(row)));
+            from = last;
+        }
+        Ok(())
+    }
+
+    fn read(&self, row: &SourceRow) -> Said {
+        let value = |column: Column| {
+            let at = self.columns.iter().position(|(known, _)| *known == column)?;
+            row.values.get(at)?.as_deref()
+        };
+        let reading = Reading { zone: self.import.zone, now: now().timestamp_micros(), ticks: &self.ticks };
+        rows::read(self.table, &Row { id: row.id, values: &value }, reading)
     }
 }
 

@@ -233,8 +233,9 @@ impl Checker {
 
     /// One bounded step of forgetting old reports.
     async fn purge(&self) -> Result<(), CheckError> {
-        let before = self.inspector().wall_clock() - self.0.config.report.retention;
-        self.inspector().stores.database.purge_reports(before, PURGED).await?;
+        let database = &self.inspector().stores.database;
+        let before = database.now().await? - self.0.config.report.retention;
+        database.purge_reports(before, PURGED).await?;
         Ok(())
     }
 }

@@ -46,6 +46,14 @@ impl Dialect {
         }
     }
 
+    /// The server's clock: UTC, to the microsecond (SQLite's: to the millisecond).
+    pub(crate) const fn now(self) -> &'static str {
+        match self {
+            Self::MySql => "UTC_TIMESTAMP(6)",
+            Self::Sqlite => "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+        }
+    }
+
     /// What stands between `(a, b) IN (` and the list of rows.
     pub(crate) const fn row_list(self) -> &'static str {
         match self {

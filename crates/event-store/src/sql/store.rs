@@ -3,8 +3,9 @@
 use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TimedOut};
 use crate::sql::pool::{Pool, Results, Tx};
-use crate::sql::script::Script;
+use crate::sql::script::{Script, utc};
 use backon::{ExponentialBuilder, Retryable};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ShardCount;
 use sea_orm::QueryResult;
 use std::future::Future;
@@ -49,6 +50,15 @@ impl EventStore {
             Ok(answer) => answer.map(drop),
             Err(_) => Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into())),
         }
+    }
+
+    /// The database's clock. By it all processes agree on how old something is, whatever their own clocks say.
+    pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
+        let mut script = self.script();
+        let now = script.dialect().now();
+        script.begin("SELECT ").words(now);
+        let results = self.read(&script).await?;
+        Ok(utc(get::<NaiveDateTime>(row(&results, 0, "clock")?, 0, "clock")?))
     }
 
     /// Stores the number of shards on first use, and checks it ever after.

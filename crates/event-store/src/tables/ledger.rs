@@ -282,10 +282,13 @@ pub(crate) fn read_existing(results: &Results, statements: Range<usize>) -> Resu
         .collect()
 }
 
-/// Whether any event at all is discarded: the one question about it that every batch asks. Gives its statement.
-pub(crate) fn any_discarded(script: &mut Script) -> usize {
+/// Whether any event is discarded whose id is among those of a batch, sorted: the one question about it that every batch
+/// asks. Discarded events stay for good, but a batch of new ids is beyond all of them. Gives its statement.
+pub(crate) fn any_discarded(script: &mut Script, ids: &[Uuid]) -> usize {
     let statement = script.statements();
-    script.begin("SELECT id FROM sync_events WHERE status = 'discarded' LIMIT 1");
+    let (first, last) = (ids.first().copied().unwrap_or_default(), ids.last().copied().unwrap_or_default());
+    script.begin("SELECT id FROM sync_events WHERE status = 'discarded' AND next_retry_at IS NULL AND id >= ");
+    script.uuid(first).words(" AND id <= ").uuid(last).words(" LIMIT 1");
     statement
 }
 

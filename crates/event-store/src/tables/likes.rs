@@ -6,10 +6,12 @@ use crate::sql::error::StoreError;
 use crate::sql::pool::{Results, Tx};
 use crate::sql::script::{CHUNK, Script};
 use crate::sql::store::{get, rows};
+use crate::tables::archive::{archived_before, read_archived_before, recall, recalled};
 use chrono::{DateTime, Utc};
 use domain::{
     Action, Folded, LikeEvent, Pair, PairState, Resource, ResourceId, ResourceType, StoredCount, UserId, Version, fold,
 };
+use planted_bugs::planted;
 use std::collections::HashMap;
 
 /// The table of a kind's pairs.
@@ -49,6 +51,8 @@ pub(crate) fn pair_events(events: &[LikeEvent]) -> Vec<PairEvent> {
 pub(crate) struct Snapshot {
     pub(crate) counts: HashMap<Resource, StoredCount>,
     pub(crate) states: HashMap<Pair, PairState>,
+    /// Tombstones with lower versions may be in the archive instead of `states`.
+    archived_before: Version,
 }
 
 impl Snapshot {
@@ -71,6 +75,7 @@ impl Snapshot {
 pub(crate) struct Reading {
     counts: Vec<(usize, ResourceType)>,
     states: Vec<(usize, ResourceType)>,
+    archived_before: Option<usize>,
 }
 
 impl Reading {
@@ -82,6 +87,8 @@ impl Reading {
         let lock = script.dialect().for_update();
         reading.read_counts(script, resources, lock);
         reading.read_states(script, pairs);
+        // After the pairs: see the archive's invariant.
+        reading.archived_before = Some(read_archived_before(script));
         reading
     }
 
@@ -146,6 +153,9 @@ impl Reading {
                 snapshot.states.insert(Pair { resource: Resource { kind, id }, user }, state);
             }
         }
+        if let Some(statement) = self.archived_before {
+            snapshot.archived_before = archived_before(results, statement)?;
+        }
         Ok(snapshot)
     }
 }
@@ -155,16 +165,19 @@ impl Reading {
 pub(crate) struct Touched {
     pub(crate) resources: Vec<Resource>,
     pub(crate) pairs: Vec<Pair>,
+    /// Lowest version of each pair's events; zero where the version is not decided yet.
+    oldest: Vec<Version>,
 }
 
 impl Touched {
-    /// By events that are sorted by pair.
+    /// By events that are sorted by pair, then by version.
     pub(crate) fn by(events: &[PairEvent]) -> Self {
-        let mut pairs: Vec<Pair> = events.iter().map(|(pair, ..)| *pair).collect();
-        pairs.dedup();
+        let firsts = || events.chunk_by(|(a, ..), (b, ..)| a == b).filter_map(<[PairEvent]>::first);
+        let pairs: Vec<Pair> = firsts().map(|(pair, ..)| *pair).collect();
+        let oldest = firsts().map(|(_, version, _)| *version).collect();
         let mut resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
         resources.dedup();
-        Self { resources, pairs }
+        Self { resources, pairs, oldest }
     }
 
     /// Those whose resource has no counter, so no lock, in the snapshot.
@@ -173,12 +186,21 @@ impl Touched {
         Self {
             resources: self.resources.iter().copied().filter(unlocked).collect(),
             pairs: self.pairs.iter().copied().filter(|pair| unlocked(&pair.resource)).collect(),
+            oldest: Vec::new(),
         }
+    }
+
+    /// Pairs without a row whose tombstone may be archived: an event of them is older than the newest archived tombstone.
+    fn perhaps_archived(&self, snapshot: &Snapshot) -> Vec<Pair> {
+        let old = |(pair, oldest): &(&Pair, &Version)| {
+            **oldest < snapshot.archived_before && !snapshot.states.contains_key(pair)
+        };
+        self.pairs.iter().zip(&self.oldest).filter(old).map(|(pair, _)| *pair).collect()
     }
 }
 
-/// Creates and locks the counters that `snapshot` found missing, and reads their pairs again: only now nobody else
-/// can write them.
+/// Completes what was locked and read: creates and locks the counters that `snapshot` found missing, and reads their pairs
+/// again, because only now nobody else can write them. Then looks for the tombstones of old events in the archive.
 ///
 /// Most counters exist, and a SELECT locks them at a third of the price of an INSERT that finds its row. A deadlock is
 /// possible only where two transactions create the same counters, and is retried.
@@ -189,20 +211,24 @@ pub(crate) async fn create_missing(
     snapshot: &mut Snapshot,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
+    let mut archive = script.clone();
     let missing = touched.unlocked(snapshot);
-    if missing.resources.is_empty() {
-        return Ok(());
+    if !missing.resources.is_empty() {
+        insert_counts(
+            &mut script,
+            missing.resources.iter().map(|resource| (*resource, StoredCount::default())),
+            now,
+            |dialect| dialect.keep_existing("resource_type, resource_id"),
+        );
+        let reading = Reading::lock_and_read(&mut script, &missing.resources, &missing.pairs);
+        let locked = reading.snapshot(&tx.run(&script).await?)?;
+        snapshot.counts.extend(locked.counts);
+        snapshot.states.extend(locked.states);
+        snapshot.archived_before = snapshot.archived_before.max(locked.archived_before);
     }
-    insert_counts(
-        &mut script,
-        missing.resources.iter().map(|resource| (*resource, StoredCount::default())),
-        now,
-        |dialect| dialect.keep_existing("resource_type, resource_id"),
-    );
-    let reading = Reading::lock_and_read(&mut script, &missing.resources, &missing.pairs);
-    let locked = reading.snapshot(&tx.run(&script).await?)?;
-    snapshot.counts.extend(locked.counts);
-    snapshot.states.extend(locked.states);
+    planted!("tombstone_forgotten" => Ok(()));
+    recall(&mut archive, &touched.perhaps_archived(snapshot));
+    snapshot.states.extend(recalled(&tx.run(&archive).await?)?);
     Ok(())
 }
 

@@ -10,9 +10,6 @@ const TABLE: &str = "sync_meta";
 
 const WRITE_PATH: &str = "write_path";
 
-/// When history was last brought in, as [`sortable`].
-const HISTORY_IMPORTED: &str = "history_imported_at";
-
 impl EventStore {
     /// The write path that an operator ordered; none if the configuration decides.
     ///
@@ -55,17 +52,7 @@ pub(crate) fn write_note(script: &mut Script, name: &str, value: &str) {
     script.words(&overwrite);
 }
 
-/// Notes that history is being brought in.
-pub(crate) fn note_import(script: &mut Script, now: DateTime<Utc>) {
-    write_note(script, HISTORY_IMPORTED, &sortable(now));
-}
-
-/// Condition of a DELETE: no history was brought in since.
-pub(crate) fn unless_imported_since(script: &mut Script, since: DateTime<Utc>) {
-    script.words(" AND NOT EXISTS (SELECT 1 FROM sync_meta WHERE name = ").text(HISTORY_IMPORTED);
-    script.words(" AND value >= ").text(&sortable(since)).words(")");
-}
-
-fn sortable(time: DateTime<Utc>) -> String {
+/// A time as text that sorts by time.
+pub(crate) fn sortable(time: DateTime<Utc>) -> String {
     format!("{:020}", time.timestamp_micros().max(0))
 }

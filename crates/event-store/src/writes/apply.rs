@@ -148,14 +148,14 @@ impl EventStore {
         let pair_events = pair_events(events);
         let touched = Touched::by(&pair_events);
 
+        let ids: Vec<Uuid> = by_id.iter().map(|event| event.intent.id).collect();
         let mut script = self.script();
         // Recording locks the ledger's rows, those of discarded events too: who discards one of these now waits, and finds
         // it completed. So what this statement does not see is discarded by nobody before the commit.
         record_completed(&mut script, &by_id, now);
-        let any_discarded = any_discarded(&mut script);
+        let any_discarded = any_discarded(&mut script, &ids);
         record_behaviors(&mut script, &by_id);
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
-        let ids = by_id.iter().map(|event| event.intent.id).collect();
         let keys = by_id.iter().filter_map(|event| NewKey::of(&event.intent, event.version, true)).collect();
         Batch { record_and_lock: script, any_discarded, ids, reading, touched, events: pair_events, keys, now }
     }

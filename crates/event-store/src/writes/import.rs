@@ -8,7 +8,7 @@ use crate::tables::ledger::record_behaviors;
 use crate::tables::likes::{
     PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
 };
-use crate::tables::meta::{note_import, write_note};
+use crate::tables::meta::write_note;
 use crate::tables::refreshes::remember;
 use crate::writes::apply::{Applied, check_size};
 use chrono::{DateTime, Utc};
@@ -44,8 +44,8 @@ impl EventStore {
     /// ledger entries: nothing of it is on its way. At most [`domain::codec::MAX_BATCH`] events.
     ///
     /// Versions decide, so live traffic before, between and after is never overwritten by what is older, and bringing in
-    /// the same events again changes nothing. Retention leaves all tombstones alone until the import is as old as they may
-    /// get: an older like may follow in a later batch.
+    /// the same events again changes nothing. That holds for history of any age: retention archives tombstones and forgets
+    /// none.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
@@ -87,7 +87,6 @@ impl EventStore {
             remember(&mut script, &changed, now);
         }
         write_note(&mut script, options.progress.0, options.progress.1);
-        note_import(&mut script, now);
         tx.run(&script).await?;
         tx.commit().await?;
         let changed_pairs = outcome.changed_pairs.len();

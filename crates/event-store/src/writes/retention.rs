@@ -1,11 +1,14 @@
-//! Bounded deletes of what nobody needs any more. Failed and dead events are never deleted here, discarded ones are.
+//! Bounded deletes of what nobody needs any more, and the move of old tombstones to their archive.
+//!
+//! Whatever decides about an event that may still come stays for good: failed, dead and discarded events, and tombstones.
+//! Ages are measured by the database's clock ([`EventStore::now`]), which all processes share.
 
 use crate::sql::error::StoreError;
 use crate::sql::script::{CHUNK, Script, first_id_of};
-use crate::sql::store::{EventStore, get, row, rows};
+use crate::sql::store::{EventStore, get, rows};
+use crate::tables::archive::{Tombstone, archive};
 use crate::tables::ledger::id_in;
 use crate::tables::likes::{LikeTable, table_of};
-use crate::tables::meta::unless_imported_since;
 use chrono::{DateTime, Utc};
 use domain::{ResourceType, Version};
 use sea_orm::QueryResult;
@@ -20,11 +23,11 @@ pub struct PairCursor {
     pub id: i64,
 }
 
-/// One step of [`EventStore::purge_tombstones`].
+/// One step of [`EventStore::archive_tombstones`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PurgedTombstones {
-    /// Tombstones that this step chose.
-    pub purged: u64,
+pub struct ArchivedTombstones {
+    /// Tombstones that this step moved.
+    pub archived: u64,
     /// Where the next step begins; none at the end of the table.
     pub next: Option<PairCursor>,
 }
@@ -35,26 +38,13 @@ impl EventStore {
         let mut script = self.script();
         script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at IS NULL AND id < ");
         script.uuid(first_id_of(before)).words(" ORDER BY id LIMIT ").int(i64::from(limit));
-        self.purge_events("purge_completed", &script, "completed").await
-    }
-
-    /// Deletes up to `limit` events that were discarded before `before`, with what operators did with them; gives how many.
-    pub async fn purge_discarded(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
-        let mut script = self.script();
-        script.begin("SELECT id FROM sync_events WHERE status = 'discarded' AND processed_at < ").time(before);
-        script.words(" ORDER BY id LIMIT ").int(i64::from(limit));
-        self.purge_events("purge_discarded", &script, "discarded").await
-    }
-
-    /// Deletes the events that `chosen` selects, as far as they still have that status.
-    async fn purge_events(&self, name: &'static str, chosen: &Script, status: &'static str) -> Result<u64, StoreError> {
-        let results = self.read(chosen).await?;
+        let results = self.read(&script).await?;
         let ids = ids_of(rows(&results, 0), "sync_events")?;
         for chunk in ids.chunks(CHUNK) {
             let mut script = self.script();
-            script.begin("DELETE FROM sync_events WHERE status = ").name(status).words(" AND ");
+            script.begin("DELETE FROM sync_events WHERE status = 'completed' AND ");
             id_in(&mut script, chunk);
-            self.write(name, &script).await?;
+            self.write("purge_completed", &script).await?;
         }
         Ok(ids.len() as u64)
     }
@@ -80,34 +70,22 @@ impl EventStore {
         Ok(ids.len() as u64)
     }
 
-    /// Version of the oldest event that is neither completed nor discarded: a replay may still bring it.
-    pub async fn oldest_unfinished(&self) -> Result<Option<Version>, StoreError> {
-        let mut script = self.script();
-        script
-            .begin("SELECT MIN(version) FROM sync_events WHERE status IN ('pending', 'processing', 'failed', 'dead')");
-        let results = self.read(&script).await?;
-        let oldest: Option<i64> = get(row(&results, 0, "sync_events")?, 0, "sync_events")?;
-        Ok(oldest.map(Version))
-    }
-
-    /// Looks at the next `scan` rows of a kind's pairs and deletes the tombstones older than `before` among them.
+    /// Looks at the next `scan` rows of a kind's pairs and moves the tombstones older than `before` among them to the archive,
+    /// where events of any age still find them.
     ///
     /// There is no index on tombstones, because every like would pay for it: walk the table step by step instead.
-    /// A replay of an event older than a deleted tombstone would like again, so `before` must lie beyond any replay. An
-    /// import brings such events, so while one is younger than `before` nothing is deleted.
-    pub async fn purge_tombstones(
+    pub async fn archive_tombstones(
         &self,
         kind: ResourceType,
         before: DateTime<Utc>,
         after: Option<PairCursor>,
         scan: u32,
-    ) -> Result<PurgedTombstones, StoreError> {
+    ) -> Result<ArchivedTombstones, StoreError> {
         let LikeTable { name, id } = table_of(kind);
         let from = after.unwrap_or_default();
         let mut script = self.script();
         let index = script.dialect().by_primary_key();
         script.begin("SELECT user_id, ").words(id).words(", COALESCE(deleted_at < ").time(before);
-        unless_imported_since(&mut script, before);
         script.words(", 0) FROM ").words(name).words(index).words(" WHERE user_id >= ").int(from.user);
         script.words(" AND (user_id > ").int(from.user).words(" OR ").words(id).words(" > ").int(from.id);
         script.words(") ORDER BY user_id, ").words(id).words(" LIMIT ").int(i64::from(scan));
@@ -122,21 +100,54 @@ impl EventStore {
             }
             last = Some(cursor);
         }
+        let mut archived = 0;
         for chunk in old.chunks(CHUNK) {
-            let mut script = self.script();
-            let row_list = script.dialect().row_list();
-            script.begin("DELETE FROM ").words(name).words(" WHERE deleted_at < ").time(before);
-            script.words(" AND (user_id, ").words(id).words(") IN (").words(row_list);
-            script.list(chunk, |script, cursor| {
-                script.words("(").int(cursor.user).words(",").int(cursor.id).words(")");
-            });
-            script.words(")");
-            unless_imported_since(&mut script, before);
-            self.write("purge_tombstones", &script).await?;
+            archived += self.transaction("archive_tombstones", || self.archive_once(kind, before, chunk)).await?;
         }
         let full = rows(&results, 0).len() as u64 >= u64::from(scan.max(1));
-        Ok(PurgedTombstones { purged: old.len() as u64, next: last.filter(|_| full) })
+        Ok(ArchivedTombstones { archived, next: last.filter(|_| full) })
     }
+
+    /// Moves those of some pairs that are old tombstones still; gives how many.
+    async fn archive_once(
+        &self,
+        kind: ResourceType,
+        before: DateTime<Utc>,
+        pairs: &[PairCursor],
+    ) -> Result<u64, StoreError> {
+        let LikeTable { name, id } = table_of(kind);
+        let mut tx = self.begin().await?;
+        let mut script = self.script();
+        let (index, lock) = (script.dialect().by_primary_key(), script.dialect().for_update());
+        script.begin("SELECT user_id, ").words(id).words(", version FROM ").words(name).words(index);
+        script.words(" WHERE deleted_at < ").time(before).words(" AND ");
+        pair_in(&mut script, id, pairs.iter().map(|pair| (pair.user, pair.id)));
+        script.words(lock);
+        let results = tx.run(&script).await?;
+        let tombstones = rows(&results, 0)
+            .iter()
+            .map(|row| Ok((get(row, 0, name)?, get(row, 1, name)?, Version(get(row, 2, name)?))))
+            .collect::<Result<Vec<Tombstone>, StoreError>>()?;
+        if tombstones.is_empty() {
+            return Ok(0);
+        }
+        let mut script = self.script();
+        archive(&mut script, kind, &tombstones, before);
+        script.begin("DELETE FROM ").words(name).words(" WHERE ");
+        pair_in(&mut script, id, tombstones.iter().map(|(user, id, _)| (*user, *id)));
+        tx.run(&script).await?;
+        tx.commit().await?;
+        Ok(tombstones.len() as u64)
+    }
+}
+
+fn pair_in(script: &mut Script, id: &'static str, pairs: impl Iterator<Item = (i64, i64)>) {
+    let row_list = script.dialect().row_list();
+    script.words("(user_id, ").words(id).words(") IN (").words(row_list);
+    script.list(pairs, |script, (user, id)| {
+        script.words("(").int(user).words(",").int(id).words(")");
+    });
+    script.words(")");
 }
 
 fn ids_of(rows: &[QueryResult], table: &'static str) -> Result<Vec<Uuid>, StoreError> {

@@ -2,6 +2,7 @@
 
 use crate::rig::{PATIENCE, Process, Rig, VIDEO};
 use domain::Action::{Like, Unlike};
+use domain::ResourceType;
 use domain::codec::EncodedEvent;
 use event_bus::Headers;
 use fail::FailGuard;
@@ -159,6 +160,22 @@ async fn tombstone_ignored() {
         for delivered in [&events[..1], &events[1..], &events[..1]] {
             process.applier.apply(delivered).await.unwrap();
         }
+        rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tombstone_forgotten() {
+    finds("tombstone_forgotten", "\"lost\"", async |rig| {
+        let process = accepted(rig, &[(1, Like), (1, Unlike)]).await;
+        let events = process.journal().await;
+        process.applier.apply(&events).await.unwrap();
+        let database = &process.stores.database;
+        let later = database.now().await.unwrap() + Duration::from_secs(3_600);
+        let moved = database.archive_tombstones(ResourceType::Video, later, None, 100).await.unwrap();
+        assert_eq!(moved.archived, 1);
+        process.applier.apply(&events[..1]).await.unwrap();
         rig.verify().await
     })
     .await;

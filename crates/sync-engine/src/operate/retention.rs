@@ -1,13 +1,15 @@
 //! Retention: what is done and old is deleted, in bounded batches, by one process at a time.
 //!
-//! Deleted are completed events of the ledger, rows of likes that were taken back (tombstones) and, at the age of those,
-//! discarded events and what operators did. Failed and dead events stay. A tombstone stays as long as an older event may still be retried or replayed: without it that event would like
-//! again. Two owners at once (a lease that ran out) would only delete the same rows twice.
+//! Deleted are completed events of the ledger, and what operators did. Rows of likes that were taken back (tombstones) move
+//! to an archive without indexes, where an older event still finds them, whenever and by whatever way it comes. Failed, dead
+//! and discarded events stay. Ages are those of the database's clock, so a process whose own clock is wrong deletes nothing
+//! early. Two owners at once (a lease that ran out) would only delete the same rows twice.
+//!
+//! Only a process that reaches both stores competes for the lease, and whoever finds that it does not gives it back.
 
-use crate::clock::wall_clock;
 use crate::config::RetentionConfig;
 use crate::metrics;
-use crate::stores::{Stores, time_of};
+use crate::stores::Stores;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ResourceType;
 use domain::cache::CacheError;
@@ -41,7 +43,6 @@ pub struct Retention {
 #[derive(Debug, Clone, Copy)]
 enum Old {
     Completed,
-    Discarded,
     OperatorActions,
 }
 
@@ -68,11 +69,11 @@ impl Retention {
         loop {
             let round = async {
                 tokio::time::sleep(self.config.interval).await;
-                // Nothing is urgent here: what is unreachable is waited for.
+                // Nothing is urgent here: what is unreachable is waited for, and others may do the work meanwhile.
                 if self.stores.cache_circuit.is_open() || self.stores.database_circuit.is_open() {
-                    return Ok(());
+                    return Ok(false);
                 }
-                self.round().await
+                self.round().await.map(|()| true)
             };
             let round = tokio::select! {
                 biased;
@@ -80,7 +81,8 @@ impl Retention {
                 round = round => round,
             };
             match round {
-                Ok(()) => {}
+                Ok(true) => continue,
+                Ok(false) => {}
                 Err(RetentionError::Cache(error)) if error.is_unavailable() => {
                     self.stores.cache_circuit.failure(&error);
                 }
@@ -89,19 +91,21 @@ impl Retention {
                 }
                 Err(error) => tracing::warn!(%error, "retention round ended early"),
             }
+            self.give_back().await;
         }
+        self.give_back().await;
+    }
+
+    async fn give_back(&self) {
         let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
     }
 
     async fn round(&mut self) -> Result<(), RetentionError> {
-        let now = wall_clock();
+        let now = self.stores.database.now().await?;
         let long_ago = earlier(now, self.config.tombstones);
-        for (what, before) in [
-            (Old::Completed, earlier(now, self.config.completed_events)),
-            // Like a tombstone, a discarded event must outlive whatever may still bring it again.
-            (Old::Discarded, long_ago),
-            (Old::OperatorActions, long_ago),
-        ] {
+        for (what, before) in
+            [(Old::Completed, earlier(now, self.config.completed_events)), (Old::OperatorActions, long_ago)]
+        {
             for _ in 0..BATCHES {
                 if !self.owns().await? {
                     return Ok(());
@@ -114,8 +118,6 @@ impl Retention {
             }
         }
 
-        let oldest_unfinished = self.stores.database.oldest_unfinished().await?.map(time_of);
-        let tombstones_before = long_ago.min(oldest_unfinished.unwrap_or(now));
         for position in 0..self.cursors.len() {
             for _ in 0..BATCHES {
                 if !self.owns().await? {
@@ -123,8 +125,8 @@ impl Retention {
                 }
                 let (kind, after) = self.cursors[position];
                 let database = &self.stores.database;
-                let step = database.purge_tombstones(kind, tombstones_before, after, self.config.batch_size).await?;
-                metrics::purged("tombstones", step.purged);
+                let step = database.archive_tombstones(kind, long_ago, after, self.config.batch_size).await?;
+                metrics::purged("tombstones", step.archived);
                 self.cursors[position].1 = step.next;
                 if step.next.is_none() {
                     break;
@@ -139,7 +141,6 @@ impl Retention {
         let (database, limit) = (&self.stores.database, self.config.batch_size);
         let (name, purged) = match what {
             Old::Completed => ("completed_events", database.purge_completed(before, limit).await?),
-            Old::Discarded => ("discarded_events", database.purge_discarded(before, limit).await?),
             Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
         };
         fail::fail_point!("retention.purged");

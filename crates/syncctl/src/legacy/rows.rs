@@ -1,21 +1,25 @@
 //! Rows of the old schema, and which likes and unlikes each of them says there were.
 //!
-//! Versions are times. Where a time is coarser than a microsecond, the surrogate id fills the rest: of two actions in the
-//! same second the one that was written later is the later one.
+//! Versions are times. Where a time is coarser than a microsecond, the surrogate id fills the rest ([`Ticks`]): of two actions
+//! in the same second the one that was written later is the later one.
 
 use super::table::{Column, Table};
+use super::ticks::Ticks;
 use super::time;
 use chrono::FixedOffset;
 use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, ResourceType, Version};
+use std::cell::RefCell;
 use uuid::{Builder, Uuid};
 
 /// How rows are read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reading {
+pub(super) struct Reading<'t> {
     /// Zone of times that name none.
     pub(super) zone: FixedOffset,
     /// What is later than this has not happened yet, microseconds since 1970.
     pub(super) now: i64,
+    /// The table's times so far.
+    pub(super) ticks: &'t RefCell<Ticks>,
 }
 
 /// What a row says.
@@ -50,14 +54,14 @@ impl Row<'_> {
     }
 
     /// None where there is no value, or MySQL's zero date, which old systems write for it.
-    fn time(&self, column: Column, reading: Reading) -> Result<Option<Version>, String> {
+    fn time(&self, column: Column, reading: Reading<'_>) -> Result<Option<Version>, String> {
         let Some(text) = self.get(column).filter(|text| !text.starts_with("0000-00-00")) else { return Ok(None) };
         let named = |reason| format!("{}: {reason}", column.name());
         let time = time::parse(text, reading.zone).map_err(named)?;
         if time.micros > reading.now {
             return Err(format!("{}: {text:?} is in the future", column.name()));
         }
-        Ok(Some(Version(time.micros + self.id.rem_euclid(time.resolution))))
+        Ok(Some(Version(reading.ticks.borrow_mut().version(time.micros, time.resolution, self.id))))
     }
 
     fn flag(&self, columns: &[Column]) -> Result<Option<bool>, String> {
@@ -76,7 +80,7 @@ impl Row<'_> {
 }
 
 /// Reads one row.
-pub(super) fn read(table: Table, row: &Row<'_>, reading: Reading) -> Said {
+pub(super) fn read(table: Table, row: &Row<'_>, reading: Reading<'_>) -> Said {
     let said = match table {
         Table::UserBehaviors => behavior(row, reading),
         Table::VideoLikes => like(row, ResourceType::Video, Column::VideoId, reading).map(Some),
@@ -89,7 +93,7 @@ pub(super) fn read(table: Table, row: &Row<'_>, reading: Reading) -> Said {
     }
 }
 
-fn behavior(row: &Row<'_>, reading: Reading) -> Result<Option<Vec<LikeEvent>>, String> {
+fn behavior(row: &Row<'_>, reading: Reading<'_>) -> Result<Option<Vec<LikeEvent>>, String> {
     let word = row.get(Column::BehaviorType).ok_or("behavior_type is null")?.to_ascii_lowercase();
     let (kind, action) = match word.as_str() {
         "like" => (ResourceType::Video, Action::Like),
@@ -107,7 +111,7 @@ fn behavior(row: &Row<'_>, reading: Reading) -> Result<Option<Vec<LikeEvent>>, S
 ///
 /// A flag is the truth about now; without one, a `deleted_at` is. A row that is there although it was deleted once was liked
 /// again, at `updated_at` if that is later.
-fn like(row: &Row<'_>, kind: ResourceType, resource: Column, reading: Reading) -> Result<Vec<LikeEvent>, String> {
+fn like(row: &Row<'_>, kind: ResourceType, resource: Column, reading: Reading<'_>) -> Result<Vec<LikeEvent>, String> {
     let pair = row.pair(kind, resource)?;
     let created = row.time(Column::CreatedAt, reading)?.ok_or("created_at is null")?;
     let updated = row.time(Column::UpdatedAt, reading)?;

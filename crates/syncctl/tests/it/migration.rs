@@ -5,7 +5,7 @@ use domain::{Action, PairState, Version};
 use event_store::{DatabaseConfig, EventStore};
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::build::{comment_pair, event, video_pair};
+use test_support::build::{comment_event, comment_pair, event, video_pair};
 use test_support::{execute_sql, fresh_database, shared, wall_clock};
 
 /// 2024-05-01 00:00:00 UTC.
@@ -362,4 +362,47 @@ async fn the_write_path_is_ordered_and_taken_back() {
     let (code, _, error) = to.run(&["write-path", "set", "101%"]).await;
     assert_eq!(code, Some(64));
     assert!(error.contains("0 to 100"), "{error}");
+}
+
+/// Between the two ids of each pair lies a multiple of a million; the batch ends between them, too, and so does a run.
+#[tokio::test]
+async fn equal_seconds_are_in_the_order_of_ids_across_borders_and_runs() {
+    let to = Migration::new().await;
+    to.sql(LEGACY).await;
+    to.sql("DELETE FROM old_user_behaviors").await;
+    let row = |id: i64, user: i64, word: &str| format!("({id}, {user}, 10, '{word}', '2024-05-01 01:00:00')");
+    let rows = |likes: i64, word: &str| (0..3).map(|n| row(likes + n, 1 + n, word)).collect::<Vec<_>>().join(", ");
+    to.sql(&format!("INSERT INTO old_user_behaviors VALUES {}", rows(1_999_997, "like"))).await;
+    let args = ["--tables", "user_behaviors", "--batch-size", "3", "--offline"];
+    assert_eq!(to.import(&args).await.0, Some(0));
+    to.sql(&format!("INSERT INTO old_user_behaviors VALUES {}", rows(2_000_000, "unlike"))).await;
+    let (code, out, error) = to.import(&args).await;
+    assert_eq!(code, Some(0), "{error}");
+    assert!(out.contains("3 rows read after id 1999999"), "{out}");
+    assert_eq!(to.states().await, [(1, false), (2, false), (3, false)]);
+    let versions = "SELECT version FROM user_behaviors ORDER BY version";
+    let (interrupted, history) = (to.sql(versions).await, to.number("SELECT COUNT(*) FROM user_behaviors").await);
+
+    let (code, out, _) = to.import(&[&args[..], &["--restart"]].concat()).await;
+    assert!(code == Some(0) && out.contains("0 pairs changed"), "{out}");
+    assert_eq!(to.sql(versions).await, interrupted, "other versions in one run");
+    assert_eq!(to.number("SELECT COUNT(*) FROM user_behaviors").await, history);
+}
+
+#[tokio::test]
+async fn a_like_that_was_taken_back_long_ago_is_not_imported_again() {
+    let to = Migration::new().await;
+    to.sql(LEGACY).await;
+    let args = ["--tables", "comment_likes", "--allow-rejects", "--offline"];
+    assert_eq!(to.import(&args).await.0, Some(0));
+    let taken_back = comment_event(1, 20, Action::Unlike, DAY + 20 * HOUR);
+    to.store.apply(&[taken_back], wall_clock().into()).await.unwrap();
+    let long_ago = to.store.now().await.unwrap() - chrono::TimeDelta::days(30);
+    let moved = to.store.archive_tombstones(domain::ResourceType::Comment, long_ago, None, 100).await.unwrap();
+    assert_eq!(moved.archived, 2);
+    let (code, out, error) = to.import(&[&args[..], &["--restart"]].concat()).await;
+    assert_eq!(code, Some(0), "{error}");
+    assert!(out.contains(" 0 pairs changed"), "{out}");
+    assert_eq!(to.number("SELECT COUNT(*) FROM comment_likes").await, 0);
+    to.assert_counts_are_live_rows().await;
 }
