@@ -1,6 +1,7 @@
 //! Leader election of the repairing checker: one at a time, by a lease in the cache, fenced by a token of the database.
 //!
-//! The lease decides who *tries*; the token decides whose repairs are *taken*. Whoever becomes leader gets a larger token than
+//! The lease decides who *tries*; the token decides whose repairs are *taken*. Only a checker that reaches the database tries,
+//! and a leader that does not reach it any more gives the lease back: another one may. Whoever becomes leader gets a larger token than
 //! anybody before and tells it to every shard, before its first repair: from then on the leader before it can
 //! write nothing, also if it was stopped between looking at its lease and writing. The token comes from the database, so
 //! it goes on growing when the cache loses everything.
@@ -52,7 +53,19 @@ impl Leader {
     }
 
     /// Takes or keeps the leadership; false if another process has it.
+    ///
+    /// # Errors
+    /// A store is unreachable from here. If it is the database, the lease was given back.
     pub async fn hold(&self) -> Result<bool, CheckError> {
+        let held = self.compete().await;
+        if matches!(held, Err(CheckError::Store(_))) {
+            self.resign().await;
+        }
+        held
+    }
+
+    async fn compete(&self) -> Result<bool, CheckError> {
+        self.stores.database.ping().await?;
         let asked = Instant::now();
         let lease = self.stores.cache.acquire_lease(LEASE, &self.owner, self.ttl).await?;
         let held = *self.term.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,6 +93,11 @@ impl Leader {
         Ok(Some(Term { token, lease, until: asked + self.ttl }))
     }
 
+    async fn resign(&self) {
+        self.lost();
+        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+    }
+
     /// A repair was refused: another process is the leader.
     pub(crate) fn lost(&self) {
         *self.term.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -96,7 +114,6 @@ impl Leader {
                 () = tokio::time::sleep(self.ttl / 3) => {}
             }
         }
-        self.lost();
-        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        self.resign().await;
     }
 }

@@ -67,3 +67,23 @@ async fn a_checker_that_stops_gives_the_office_back_and_another_goes_on() {
     stop.cancel();
     running.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_loses_the_database_leaves_the_lease_to_another() {
+    let rig = Rig::new().await;
+    let long = ConsistencyConfig { lease: Duration::from_secs(120), ..quick(Strategy::DatabaseFirst) };
+    let (one, database) = rig.checker_and_its_database(long.clone()).await;
+    let two = rig.checker_with(long).await;
+    assert!(one.leader().hold().await.unwrap());
+    assert!(!two.leader().hold().await.unwrap());
+    database.close().await;
+    one.leader().hold().await.expect_err("led without the database");
+    assert_eq!(one.leader().token(), None);
+    assert!(two.leader().hold().await.unwrap());
+    // Who cannot lead does not compete either.
+    let stop = CancellationToken::new();
+    stop.cancel();
+    two.leader().clone().run(stop).await;
+    one.leader().hold().await.expect_err("competed without the database");
+    assert!(two.leader().hold().await.unwrap());
+}

@@ -56,6 +56,12 @@ impl Rig {
         Checker::new(stores(&self.redis, self.deployment.database_url()).await, config, unique_name("owner"))
     }
 
+    /// The same, with its own connections to the database.
+    pub(crate) async fn checker_and_its_database(&self, config: ConsistencyConfig) -> (Checker, EventStore) {
+        let stores = stores(&self.redis, self.deployment.database_url()).await;
+        (Checker::new(stores.clone(), config, unique_name("owner")), stores.database)
+    }
+
     /// The same, as the leader.
     pub(crate) async fn repairing(&self, strategy: Strategy) -> Checker {
         let checker = self.checker_with(quick(strategy)).await;

@@ -4,7 +4,8 @@
 //! settled entries well beyond it, or the queue is empty. A queue that merely has a backlog is never multiplied. Each
 //! entry comes again with a growing interval. While the broker is unreachable, stuck entries are applied directly.
 //!
-//! One process at a time holds the lease; two at once would only publish twice, which versions make harmless.
+//! One process at a time holds the lease; two at once would only publish twice, which versions make harmless. Only a process
+//! that reaches the database competes for it, and a holder that does not gives it back: another one may reach it.
 
 use super::entry_age::EntryAge;
 use crate::apply::Applier;
@@ -114,14 +115,10 @@ impl Rescuer {
             self.ages.entry(shard.shard).or_default().mark(at, shard.now, self.republish_after / 8);
         }
         metrics::journals(&status, status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default());
-        if self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_none() {
+        if !self.holds_lease().await? {
             self.attempts.clear();
             // Its holder shows the queue; what this process once saw is not true any more.
             metrics::queue(0, 0);
-            return Ok(());
-        }
-        if self.stores.database_circuit.is_open() {
-            // Nothing can settle now, so an old entry is no sign that its message got lost.
             return Ok(());
         }
         let direct = self.publisher.is_none() || self.stores.broker_circuit.is_open();
@@ -158,6 +155,16 @@ impl Rescuer {
         }
         self.republish(&due).await;
         Ok(())
+    }
+
+    /// Takes or keeps the lease, if the work can be done from here: without the database nothing stuck can be applied, and
+    /// whether consumers settle is not known.
+    async fn holds_lease(&self) -> Result<bool, CacheError> {
+        if self.stores.database_circuit.is_open() {
+            self.stores.cache.release_lease(LEASE, &self.owner).await?;
+            return Ok(false);
+        }
+        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_some())
     }
 
     /// Zero if there is none.
@@ -236,10 +243,17 @@ impl Rescuer {
         Ok(true)
     }
 
+    /// Publishes in messages of at most `batch_size` events; false if one of them failed.
     async fn republish(&mut self, due: &[Due]) -> bool {
-        if due.is_empty() {
-            return true;
+        for message in due.chunks(self.batch_size) {
+            if !self.republish_message(message).await {
+                return false;
+            }
         }
+        true
+    }
+
+    async fn republish_message(&mut self, due: &[Due]) -> bool {
         let entries: Vec<EncodedEvent> = due.iter().map(|due| due.entry.clone()).collect();
         if planted::rescuer_drops(&self.applier, &entries).await {
             return true;
@@ -259,8 +273,10 @@ impl Rescuer {
             Err(error) => {
                 if error.is_unavailable() {
                     self.stores.broker_circuit.failure(&error);
+                    tracing::debug!(%error, "stuck entries could not be published again");
+                } else {
+                    tracing::warn!(%error, events = due.len(), "stuck entries could not be published again");
                 }
-                tracing::debug!(%error, "stuck entries could not be published again");
                 false
             }
         }

@@ -55,6 +55,33 @@ async fn what_got_lost_is_rescued_while_the_clock_stands_still() {
     rig.end().await;
 }
 
+/// The entries of all shards together are more than a message may carry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_largest_batches_are_rescued_too() {
+    let mut rig = Rig::new().await;
+    rig.sync.batch_size = domain::codec::MAX_BATCH;
+    let server = rig.process().await;
+    let accept = server.dying_server();
+    let (likes, mut newest) = (5_000, Version::ZERO);
+    for first in (1..=likes).step_by(500) {
+        let answers = accept.accept((first..first + 500).map(|user| like(user, 1 + user % 50)).collect()).await;
+        newest = answers.into_iter().map(|answer| answer.unwrap().version).max().unwrap();
+    }
+    drop(accept);
+    // All are due in the same round.
+    let stuck = 2 * rig.sync.republish_after;
+    eventually(PATIENCE, "entries that are old", async || server.stores.now().since(newest) > stuck).await;
+    server.rescue();
+    let queue = rig.queue_gauge();
+    eventually(PATIENCE, "messages in the queue", async || queue.ready().await > 1).await;
+    server.consume();
+    server.settled().await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, likes);
+    rig.assert_counts_are_live_rows().await;
+    server.stop().await;
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_is_not_multiplied() {
     let rig = Rig::new().await;

@@ -7,6 +7,7 @@ mod consume;
 mod degraded;
 mod flood;
 mod journal;
+mod leases;
 mod operators;
 mod racing;
 mod relay;
