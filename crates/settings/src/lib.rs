@@ -4,6 +4,7 @@
 //! and turned into what the binaries share ([`Settings::stores`]).
 
 mod alerts;
+mod bounds;
 pub mod health;
 mod sections;
 mod traces;
@@ -18,6 +19,7 @@ use service_runtime::{AlertRule, ConfigError, Configured, MonitoringConfig, Serv
 use std::path::Path;
 use sync_engine::SyncConfig;
 
+pub use bounds::Bound;
 pub use sections::{CacheManagement, GlobalLimit, IpLimit, RateLimiting, UserActionLimit};
 
 /// The whole configuration; every key has a default.
@@ -91,6 +93,7 @@ impl Configured for Settings {
             let (key, reason) = error.split_once(": ").unwrap_or(("configuration", &error));
             ConfigError::key(key.to_owned(), reason.to_owned())
         };
+        self.bounds().into_iter().try_for_each(Bound::check).map_err(split)?;
         self.event_driven_sync.validate().map_err(split)?;
         self.redis.validate().map_err(split)?;
         self.rabbitmq.validate().map_err(|error| split(format!("rabbitmq.{error}")))?;
@@ -100,6 +103,12 @@ impl Configured for Settings {
         if self.data_consistency.history >= self.event_driven_sync.retention.tombstones {
             let reason = "must be shorter than event_driven_sync.retention.tombstones";
             return Err(ConfigError::key("data_consistency.history".to_owned(), reason.to_owned()));
+        }
+        // Below that the interval between two actions is nothing, and there is no limit.
+        let per_user = &self.rate_limiting.user_action;
+        if per_user.window.as_micros() < u128::from(per_user.max_actions) {
+            let reason = "must be at least a microsecond for each of rate_limiting.user_action.max_actions";
+            return Err(ConfigError::key("rate_limiting.user_action.window".to_owned(), reason.to_owned()));
         }
         self.rate_limiting.validate().map_err(split)
     }

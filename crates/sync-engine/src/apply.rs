@@ -12,6 +12,7 @@ use crate::planted;
 use crate::stores::Stores;
 use crate::trace::Stage;
 use domain::cache::{SettledResource, Settlement};
+use domain::codec::MAX_BATCH;
 use domain::retry::RetryPolicy;
 use domain::{LikeEvent, Origin, Resource, Version};
 use event_store::{Applied, FailedEvent, StoreError};
@@ -76,6 +77,10 @@ impl Applier {
         if events.is_empty() {
             return Ok(None);
         }
+        if events.len() > MAX_BATCH {
+            self.apply(events).await?;
+            return Ok(None);
+        }
         match self.commit(events).await {
             Ok(applied) => {
                 fail::fail_point!("apply.committed");
@@ -101,7 +106,8 @@ impl Applier {
         events: &[LikeEvent],
     ) -> Result<Vec<Refused>, DatabaseUnreachable> {
         let mut refused = Vec::new();
-        let mut rest = vec![(Cow::Borrowed(events), true)];
+        // Gathered messages can hold more than one transaction may.
+        let mut rest: Vec<_> = events.chunks(MAX_BATCH).rev().map(|batch| (Cow::Borrowed(batch), true)).collect();
         while let Some((batch, may_sift)) = rest.pop() {
             if batch.is_empty() {
                 continue;
@@ -185,6 +191,13 @@ impl Applier {
 
     /// The ledger holds the events now, so their journal entries are settled too.
     async fn park(&self, refused: &[Refused]) -> Result<(), DatabaseUnreachable> {
+        for some in refused.chunks(MAX_BATCH) {
+            self.park_some(some).await?;
+        }
+        Ok(())
+    }
+
+    async fn park_some(&self, refused: &[Refused]) -> Result<(), DatabaseUnreachable> {
         let Some(Refused { event, error }) = refused.first() else { return Ok(()) };
         let now = wall_clock();
         let failed: Vec<FailedEvent> = refused

@@ -2,13 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking; helpers too")]
 
+mod bounds;
+
 use service_runtime::Configured;
 use settings::Settings;
 use std::path::Path;
 
-const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/config/event_driven_sync.yml");
+pub(crate) const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/config/event_driven_sync.yml");
 
-fn load(text: &str) -> Result<Settings, String> {
+pub(crate) fn load(text: &str) -> Result<Settings, String> {
     let file = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
     std::fs::write(file.path(), text).unwrap();
     let settings = service_runtime::load::<Settings>(Some(file.path()), std::iter::empty());
@@ -40,6 +42,10 @@ fn mistakes_are_one_line_that_names_the_key() {
         ("data_consistency:\n  batch_size: 0\n", "data_consistency.batch_size"),
         ("data_consistency:\n  history: 60d\n", "data_consistency.history"),
         ("data_consistency:\n  auto_fix:\n    strategy: guess\n", "data_consistency.auto_fix.strategy"),
+        (
+            "rate_limiting:\n  user_action:\n    max_actions: 60000\n    window: 5ms\n",
+            "rate_limiting.user_action.window",
+        ),
         ("nonsense: 1\n", "nonsense"),
     ] {
         let error = load(text).unwrap_err();
