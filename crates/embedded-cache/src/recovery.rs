@@ -1,21 +1,15 @@
 //! Reads the journal files back.
+//!
+//! What is read here may be in the page cache only: the process that wrote it was killed. It is synced before this process
+//! begins a file of its own, because from then on the file that was the last one must not end torn.
 
 use crate::OpenError;
 use crate::record::{self, Record};
-use crate::segment::{self, Accounting, decode_header, header_len};
+use crate::segment::{self, Accounting, ClosedSegment, decode_header, header_len, sync_dir};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
-
-/// A file that is complete; it goes when all of its entries are settled.
-#[derive(Debug)]
-pub(crate) struct ClosedSegment {
-    pub(crate) path: PathBuf,
-    pub(crate) bytes: u64,
-    /// Per shard, the clock at its end: entries of later files have higher versions.
-    pub(crate) clocks: Vec<i64>,
-}
+use std::path::Path;
 
 /// An unsettled entry and the count that was answered.
 #[derive(Debug, Clone)]
@@ -48,6 +42,7 @@ pub(crate) fn recover(directory: &Path, shards: u16) -> Result<Recovery, OpenErr
     for (at, (number, path)) in files.iter().enumerate() {
         recovery.read(directory, *number, path, at + 1 == files.len())?;
     }
+    sync_dir(directory).map_err(OpenError::io(directory))?;
     for (accounting, journal) in recovery.accounting.iter_mut().zip(&recovery.journals) {
         // The last settlements may not have been written before the files of their entries went.
         accounting.settled = accounting.accepted.saturating_sub(journal.len() as u64);
@@ -95,7 +90,7 @@ impl Recovery {
             }
         }
         let clocks = self.accounting.iter().map(|accounting| accounting.clock).collect();
-        self.closed.push(ClosedSegment { path: path.to_owned(), bytes: offset as u64, clocks });
+        self.closed.push(ClosedSegment::recovered(path, offset as u64, clocks).map_err(OpenError::io(path))?);
         Ok(())
     }
 
@@ -123,5 +118,37 @@ impl Recovery {
 
 fn cut(path: &Path, length: u64) -> Result<(), OpenError> {
     let file = OpenOptions::new().write(true).open(path).map_err(OpenError::io(path))?;
-    file.set_len(length).and_then(|()| file.sync_all()).map_err(OpenError::io(path))
+    file.set_len(length).map_err(OpenError::io(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::{OpenSegment, synced};
+
+    /// A process that syncs nothing writes two files and is killed in the middle of a record.
+    #[test]
+    fn what_is_recovered_is_synced_before_it_is_used() {
+        let home = tempfile::tempdir().unwrap();
+        let none = [Accounting::default()];
+        let mut whole = Vec::new();
+        record::put_accepted(&mut whole, 0, 7, 1, b"like");
+        let mut paths = Vec::new();
+        for number in [1, 2] {
+            let mut segment = OpenSegment::create(home.path(), number, &none).unwrap();
+            segment.append(&whole, false).unwrap();
+            if number == 2 {
+                segment.append(&whole[..whole.len() - 1], false).unwrap();
+            }
+            paths.push(segment::path(home.path(), number));
+        }
+        assert_eq!(synced::take(), Vec::<std::path::PathBuf>::new());
+
+        let recovery = recover(home.path(), 1).unwrap();
+        assert_eq!(synced::take(), paths, "files whose ends may be in the page cache only");
+        assert_eq!(recovery.torn_bytes, whole.len() as u64 - 1);
+        assert_eq!(recovery.next_number, 3);
+        let on_disk: Vec<u64> = paths.iter().map(|path| std::fs::metadata(path).unwrap().len()).collect();
+        assert_eq!(recovery.closed.iter().map(ClosedSegment::bytes).collect::<Vec<_>>(), on_disk);
+    }
 }

@@ -94,6 +94,64 @@ pub(crate) fn list(directory: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
+/// A file that is complete and on the disk; it goes when all of its entries are settled.
+#[derive(Debug)]
+pub(crate) struct ClosedSegment {
+    path: PathBuf,
+    bytes: u64,
+    clocks: Vec<i64>,
+}
+
+impl ClosedSegment {
+    /// Closes a file of `bytes` bytes. There is no other way to get a closed file: whatever wrote its end, this process or one
+    /// that was killed, that end is on the disk before anything depends on it, such as a next file.
+    ///
+    /// `clocks`: per shard, the clock at its end. Entries of later files have higher versions.
+    fn seal(file: &File, path: PathBuf, bytes: u64, clocks: Vec<i64>) -> io::Result<Self> {
+        file.sync_all()?;
+        #[cfg(test)]
+        synced::note(&path);
+        Ok(Self { path, bytes, clocks })
+    }
+
+    /// Closes a file that an earlier process wrote, perhaps into the page cache only.
+    pub(crate) fn recovered(path: &Path, bytes: u64, clocks: Vec<i64>) -> io::Result<Self> {
+        Self::seal(&OpenOptions::new().write(true).open(path)?, path.to_owned(), bytes, clocks)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn clocks(&self) -> &[i64] {
+        &self.clocks
+    }
+}
+
+/// Which files were synced when they were closed, as far as this thread did it.
+#[cfg(test)]
+pub(crate) mod synced {
+    use std::cell::RefCell;
+    use std::path::{Path, PathBuf};
+
+    thread_local! {
+        static PATHS: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(path: &Path) {
+        PATHS.with_borrow_mut(|paths| paths.push(path.to_owned()));
+    }
+
+    /// Takes what was noted so far.
+    pub(crate) fn take() -> Vec<PathBuf> {
+        PATHS.take()
+    }
+}
+
 /// The file that is being written.
 #[derive(Debug)]
 pub(crate) struct OpenSegment {
@@ -128,8 +186,9 @@ impl OpenSegment {
         Ok(())
     }
 
-    pub(crate) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Closes it as it is.
+    pub(crate) fn close(&self, directory: &Path, clocks: Vec<i64>) -> io::Result<ClosedSegment> {
+        ClosedSegment::seal(&self.file, path(directory, self.number), self.len, clocks)
     }
 }
 

@@ -6,8 +6,7 @@
 use crate::EmbeddedConfig;
 use crate::error::WalError;
 use crate::record;
-use crate::recovery::ClosedSegment;
-use crate::segment::{Accounting, OpenSegment};
+use crate::segment::{Accounting, ClosedSegment, OpenSegment};
 use crate::shard::Shards;
 use crate::writer::Writer;
 use std::io;
@@ -111,7 +110,7 @@ impl Wal {
         accounting: Vec<Accounting>,
         shards: Arc<Shards>,
     ) -> io::Result<Self> {
-        let file_bytes = segment.len + closed.iter().map(|closed| closed.bytes).sum::<u64>();
+        let file_bytes = segment.len + closed.iter().map(ClosedSegment::bytes).sum::<u64>();
         let pending = Pending {
             buffer: Vec::new(),
             commit: GroupCommit::new(),

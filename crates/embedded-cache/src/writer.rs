@@ -1,7 +1,6 @@
 //! The thread that writes the journal: one write (and one sync) for everything that was appended meanwhile.
 
-use crate::recovery::ClosedSegment;
-use crate::segment::{self, Accounting, OpenSegment};
+use crate::segment::{Accounting, ClosedSegment, OpenSegment};
 use crate::shard::Shards;
 use crate::wal::{GroupCommit, Pending, Progress, WalShared};
 use crate::{Durability, EmbeddedConfig};
@@ -116,7 +115,7 @@ impl Writer {
         }
         self.accounting = accounting;
         let mut pending = self.shared.lock();
-        pending.file_bytes = self.segment.len + self.closed.iter().map(|closed| closed.bytes).sum::<u64>();
+        pending.file_bytes = self.segment.len + self.closed.iter().map(ClosedSegment::bytes).sum::<u64>();
         if pending.failure.take().is_some() {
             tracing::info!("the journal can be written again");
         }
@@ -139,15 +138,11 @@ impl Writer {
 
     fn begin_segment(&mut self) -> io::Result<()> {
         // A complete file is on the disk before the next one exists, so only the last one can end torn.
-        self.segment.sync()?;
-        let next = OpenSegment::create(&self.directory, self.segment.number + 1, &self.accounting)?;
+        let clocks = self.accounting.iter().map(|accounting| accounting.clock).collect();
+        let full = self.segment.close(&self.directory, clocks)?;
+        self.segment = OpenSegment::create(&self.directory, self.segment.number + 1, &self.accounting)?;
         fail::fail_point!("journal.next_file");
-        let full = std::mem::replace(&mut self.segment, next);
-        self.closed.push_back(ClosedSegment {
-            path: segment::path(&self.directory, full.number),
-            bytes: full.len,
-            clocks: self.accounting.iter().map(|accounting| accounting.clock).collect(),
-        });
+        self.closed.push_back(full);
         Ok(())
     }
 
@@ -155,18 +150,18 @@ impl Writer {
     fn delete_settled(&mut self) {
         self.cleaned = Instant::now();
         while let Some(oldest) = self.closed.front() {
-            if !self.shards.settled_up_to(&oldest.clocks) {
+            if !self.shards.settled_up_to(oldest.clocks()) {
                 return;
             }
             fail::fail_point!("journal.settled_file");
-            match std::fs::remove_file(&oldest.path) {
+            match std::fs::remove_file(oldest.path()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!(%error, path = %oldest.path.display(), "a settled journal file cannot be deleted");
+                    tracing::warn!(%error, path = %oldest.path().display(), "a settled journal file cannot be deleted");
                     return;
                 }
                 _ => {}
             }
-            let bytes = oldest.bytes;
+            let bytes = oldest.bytes();
             self.closed.pop_front();
             let mut pending = self.shared.lock();
             pending.file_bytes = pending.file_bytes.saturating_sub(bytes);
