@@ -56,6 +56,7 @@
 //! | `no_version_check` | what comes last wins | reordering: lost |
 //! | `tombstone_ignored` | an unlike leaves nothing to compare with | replay: lost |
 //! | `tombstone_forgotten` | an old tombstone is deleted, not archived | replay after retention: lost |
+//! | `retention_by_own_clock` | retention measures ages by a process's own clock | a clock 31 days ahead: a fresh tombstone is taken for old |
 //! | `no_revision_guard` | any stored count is taken for the newest | late settle: wrong cached count |
 //! | `settle_counts_absent` | entries that were not there lower the pending number | settled twice: the served count falls |
 //! | `settle_overwrites_pending` | the stored count is served while likes are pending | the served count falls; also seen live by `load --watch-counts` (`a_count_that_settling_overwrites_is_seen`) |

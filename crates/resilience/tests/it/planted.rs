@@ -2,16 +2,19 @@
 
 use crate::rig::{PATIENCE, Process, Rig, VIDEO};
 use domain::Action::{Like, Unlike};
-use domain::ResourceType;
 use domain::codec::EncodedEvent;
+use domain::{PairState, ResourceType};
 use event_bus::Headers;
 use fail::FailGuard;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
+use sync_engine::RetentionConfig;
+use sync_engine::operate::retention::Retention;
 use sync_engine::read::Reader;
 use sync_engine::recover::catch_up;
 use test_support::build::{event, intent, video_pair};
 use test_support::{eventually, try_eventually};
+use tokio_util::sync::CancellationToken;
 
 /// Bugs and points are switched on for the whole test program.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -177,6 +180,34 @@ async fn tombstone_forgotten() {
         assert_eq!(moved.archived, 1);
         process.applier.apply(&events[..1]).await.unwrap();
         rig.verify().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn retention_by_own_clock() {
+    finds("retention_by_own_clock", "fresh", async |rig| {
+        let process = accepted(rig, &[(1, Like), (1, Unlike)]).await;
+        process.applier.apply(&process.journal().await).await.unwrap();
+        let database = &process.stores.database;
+        let long_ago = database.now().await.unwrap() - Duration::from_secs(40 * 86_400);
+        let (fresh, old) = (video_pair(1, VIDEO), video_pair(2, VIDEO));
+        process.applier.apply(&[event(2, VIDEO, Unlike, long_ago.timestamp_micros())]).await.unwrap();
+
+        let config = RetentionConfig { interval: Duration::from_millis(20), ..RetentionConfig::default() };
+        let stop = CancellationToken::new();
+        let retention = Retention::new(process.stores.clone(), "owner".to_owned(), config);
+        let running = tokio::spawn(retention.run(stop.clone()));
+        eventually(PATIENCE, "a round that moves what is old", async || {
+            database.load_states(&[old]).await.unwrap()[0] == PairState::UNTOUCHED
+        })
+        .await;
+        stop.cancel();
+        running.await.unwrap();
+        match database.load_states(&[fresh]).await.unwrap()[0] {
+            PairState::UNTOUCHED => Err("a fresh tombstone was taken for an old one".to_owned()),
+            _ => Ok(()),
+        }
     })
     .await;
 }

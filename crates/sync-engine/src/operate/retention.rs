@@ -9,6 +9,7 @@
 
 use crate::config::RetentionConfig;
 use crate::metrics;
+use crate::planted;
 use crate::stores::Stores;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ResourceType;
@@ -101,7 +102,7 @@ impl Retention {
     }
 
     async fn round(&mut self) -> Result<(), RetentionError> {
-        let now = self.stores.database.now().await?;
+        let now = planted::retention_by_own_clock(self.stores.database.now().await?);
         let long_ago = earlier(now, self.config.tombstones);
         for (what, before) in
             [(Old::Completed, earlier(now, self.config.completed_events)), (Old::OperatorActions, long_ago)]
