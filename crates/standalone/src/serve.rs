@@ -45,7 +45,7 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
 
     let retrier =
         Retrier::new(stores.clone(), applier, None, sync.retry.into()).with_claim_lease(sync.retry.claim_lease);
-    let retention = Retention::new(stores.clone(), context.instance.to_string(), sync.retention);
+    let retention = Retention::new(stores.clone(), context.instance.to_string(), sync);
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
     if let Some(rate) = plan.demo {

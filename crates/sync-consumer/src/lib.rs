@@ -37,7 +37,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
         .with_claim_lease(sync.retry.claim_lease);
     let owner = context.instance.to_string();
     let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner.clone(), sync);
-    let retention = Retention::new(stores.clone(), owner, sync.retention);
+    let retention = Retention::new(stores.clone(), owner, sync);
     let consumer = ConsumerLoop::new(stores.clone(), applier, settings.rabbitmq.clone(), sync.batch_size);
 
     let helpers = context.hard.child_token();

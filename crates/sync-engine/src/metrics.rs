@@ -10,13 +10,13 @@ pub(crate) fn register() {
         (
             "likes_total",
             "outcome",
-            &["accepted", "unchanged", "degraded", "rate_limited", "overloaded", "unavailable", "refused"][..],
+            &["accepted", "unchanged", "degraded", "rate_limited", "overloaded", "unavailable", "expired", "refused"][..],
         ),
         ("relay_spilled_total", "reason", &["relay_full", "refused", "database_unreachable"]),
         ("rescued_events_total", "how", &["republished", "applied"]),
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
-        ("purged_rows_total", "what", &["completed_events", "operator_actions", "tombstones"]),
+        ("purged_rows_total", "what", &["completed_events", "operator_actions", "idempotency_keys", "tombstones"]),
     ];
     for (name, label, values) in labelled {
         for value in values {

@@ -20,11 +20,11 @@ on_both!(
 );
 
 /// Far enough away for every test.
-fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
-fn decided(results: Vec<DirectResult>) -> Vec<DirectOutcome> {
+pub(crate) fn decided(results: Vec<DirectResult>) -> Vec<DirectOutcome> {
     let outcome = |result| match result {
         DirectResult::Decided(outcome) => outcome,
         DirectResult::KeyReused => panic!("no key was used twice"),

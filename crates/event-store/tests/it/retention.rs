@@ -1,5 +1,6 @@
 //! Bounded deletes, and tombstones that move and are never forgotten.
 
+use crate::direct::{decided, soon};
 use crate::support::{TestDb, at, event, like, on_both, unlike, video_pair};
 use domain::{Action, LikeEvent, Pair, PairState, ResourceType};
 use event_store::{FailedEvent, Fenced, ImportOptions};
@@ -85,10 +86,10 @@ async fn an_archived_tombstone_beats_older_events_whatever_their_way(db: TestDb)
         panic!("fenced");
     };
     assert_eq!(restored.changed_pairs, 0);
-    let synchronous = db.store.apply_synchronous(&[late(3).intent], &[late(3).version], hour(900)).await.unwrap();
+    let synchronous = decided(db.store.apply_synchronous(&[late(3).intent], &[late(3).version], hour(900), soon()).await.unwrap());
     assert!(!synchronous[0].changed, "{synchronous:?}");
     // A direct write comes now, by a clock that is behind: it is newer than what it follows all the same.
-    let direct = db.store.apply_direct(&[late(4).intent], hour(0), false).await.unwrap();
+    let direct = decided(db.store.apply_direct(&[late(4).intent], hour(0), soon(), false).await.unwrap());
     assert!(direct[0].changed && direct[0].version > made(1, unlike(4, 7, 1)).version, "{direct:?}");
     assert_eq!(db.store.apply(&[made(6, like(5, 7, 1))], hour(900)).await.unwrap().changed_pairs, 1);
     let liked: Vec<bool> =

@@ -8,10 +8,10 @@ use event_bus::Headers;
 use fail::FailGuard;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
-use sync_engine::RetentionConfig;
 use sync_engine::operate::retention::Retention;
 use sync_engine::read::Reader;
 use sync_engine::recover::catch_up;
+use sync_engine::{RetentionConfig, SyncConfig};
 use test_support::build::{event, intent, video_pair};
 use test_support::{eventually, try_eventually};
 use tokio_util::sync::CancellationToken;
@@ -196,7 +196,11 @@ async fn retention_by_own_clock() {
 
         let config = RetentionConfig { interval: Duration::from_millis(20), ..RetentionConfig::default() };
         let stop = CancellationToken::new();
-        let retention = Retention::new(process.stores.clone(), "owner".to_owned(), config);
+        let retention = Retention::new(
+            process.stores.clone(),
+            "owner".to_owned(),
+            &SyncConfig { retention: config, ..SyncConfig::default() },
+        );
         let running = tokio::spawn(retention.run(stop.clone()));
         eventually(PATIENCE, "a round that moves what is old", async || {
             database.load_states(&[old]).await.unwrap()[0] == PairState::UNTOUCHED

@@ -1,13 +1,13 @@
 //! Retention: what is done and old is deleted, in bounded batches, by one process at a time.
 //!
-//! Deleted are completed events of the ledger, and what operators did. Rows of likes that were taken back (tombstones) move
+//! Deleted are completed events of the ledger, what operators did, and idempotency keys. Rows of likes that were taken back (tombstones) move
 //! to an archive without indexes, where an older event still finds them, whenever and by whatever way it comes. Failed, dead
 //! and discarded events stay. Ages are those of the database's clock, so a process whose own clock is wrong deletes nothing
 //! early. Two owners at once (a lease that ran out) would only delete the same rows twice.
 //!
 //! Only a process that reaches both stores competes for the lease, and whoever finds that it does not gives it back.
 
-use crate::config::RetentionConfig;
+use crate::config::{RetentionConfig, SyncConfig};
 use crate::metrics;
 use crate::planted;
 use crate::stores::Stores;
@@ -35,6 +35,8 @@ pub struct Retention {
 
     owner: String,
     config: RetentionConfig,
+    /// As long as the cache remembers a key.
+    idempotency_ttl: Duration,
 
     /// Where the walk through each table of pairs goes on; none: at its beginning.
     cursors: [(ResourceType, Option<PairCursor>); 2],
@@ -45,6 +47,7 @@ pub struct Retention {
 enum Old {
     Completed,
     OperatorActions,
+    IdempotencyKeys,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +60,9 @@ enum RetentionError {
 
 impl Retention {
     /// `owner` must differ between processes.
-    pub fn new(stores: Stores, owner: String, config: RetentionConfig) -> Self {
-        Self { stores, owner, config, cursors: ResourceType::ALL.map(|kind| (kind, None)) }
+    pub fn new(stores: Stores, owner: String, sync: &SyncConfig) -> Self {
+        let cursors = ResourceType::ALL.map(|kind| (kind, None));
+        Self { stores, owner, config: sync.retention, idempotency_ttl: sync.idempotency_ttl, cursors }
     }
 
     /// Runs until `stop`.
@@ -104,9 +108,11 @@ impl Retention {
     async fn round(&mut self) -> Result<(), RetentionError> {
         let now = planted::retention_by_own_clock(self.stores.database.now().await?);
         let long_ago = earlier(now, self.config.tombstones);
-        for (what, before) in
-            [(Old::Completed, earlier(now, self.config.completed_events)), (Old::OperatorActions, long_ago)]
-        {
+        for (what, before) in [
+            (Old::Completed, earlier(now, self.config.completed_events)),
+            (Old::OperatorActions, long_ago),
+            (Old::IdempotencyKeys, earlier(now, self.idempotency_ttl)),
+        ] {
             for _ in 0..BATCHES {
                 if !self.owns().await? {
                     return Ok(());
@@ -143,6 +149,7 @@ impl Retention {
         let (name, purged) = match what {
             Old::Completed => ("completed_events", database.purge_completed(before, limit).await?),
             Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
+            Old::IdempotencyKeys => ("idempotency_keys", database.purge_keys(before, limit).await?),
         };
         fail::fail_point!("retention.purged");
         metrics::purged(name, purged);

@@ -64,7 +64,9 @@ async fn the_largest_batches_are_rescued_too() {
     let accept = server.dying_server();
     let (likes, mut newest) = (5_000, Version::ZERO);
     for first in (1..=likes).step_by(500) {
-        let answers = accept.accept((first..first + 500).map(|user| like(user, 1 + user % 50)).collect()).await;
+        let answers = accept
+            .accept((first..first + 500).map(|user| like(user, 1 + user % 50)).collect(), Call::arriving_now())
+            .await;
         newest = answers.into_iter().map(|answer| answer.unwrap().version).max().unwrap();
     }
     drop(accept);

@@ -3,8 +3,8 @@
 use crate::rig::{PATIENCE, Process, Rig, like};
 use domain::cache::LikeCache;
 use std::time::{Duration, Instant};
-use sync_engine::RetentionConfig;
 use sync_engine::operate::retention::Retention;
+use sync_engine::{RetentionConfig, SyncConfig};
 use test_support::{eventually, unique_name};
 
 /// Waits until some process holds this lease.
@@ -51,7 +51,11 @@ async fn retention_without_the_database_gives_its_lease_back() {
     let rig = Rig::new().await;
     let process = rig.process().await;
     let config = RetentionConfig { interval: Duration::from_millis(20), ..RetentionConfig::default() };
-    let retention = Retention::new(process.stores.clone(), unique_name("owner"), config);
+    let retention = Retention::new(
+        process.stores.clone(),
+        unique_name("owner"),
+        &SyncConfig { retention: config, ..SyncConfig::default() },
+    );
     let running = tokio::spawn(retention.run(process.soft.clone()));
     let cache = &*process.stores.cache;
     held(cache, "retention").await;
