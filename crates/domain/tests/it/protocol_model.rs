@@ -4,6 +4,8 @@
 //! happen between two steps. After a few hundred random steps the faults stop, everything comes to rest, and cache and
 //! database must agree with what users were told last. The same run with a planted bug must not.
 //!
+//! What happens to single words (deadlines, batches, keys, direct writes that wait) is searched exhaustively in [`words`].
+//!
 //! A failing run prints its trail, faults and seed.
 //!
 //! Losses are excused only where the cache lost everything after the like was accepted, and then every other store that
@@ -12,6 +14,7 @@
 
 mod cache;
 mod database;
+mod words;
 mod world;
 
 use world::{Dice, World};
