@@ -49,6 +49,7 @@ mod script;
 #[cfg(feature = "redis")]
 mod settle;
 
+#[cfg(feature = "redis")]
 #[doc(hidden)]
 pub use accept::accept_script;
 pub use config::RedisConfig;
