@@ -3,15 +3,15 @@
 //!
 //! | by gRPC | by HTTP | file |
 //! |---|---|---|
-//! | `CheckConsistency` | `POST /consistency/check` | [`check_consistency`]; the route is [`consistency`]'s |
-//! | `GetConsistencyReport` | `GET /consistency/report` | [`consistency_report`]; the same |
-//! | `WarmUp` | `POST /cache/warmup` | [`warm_up`] |
-//! | `GetCacheStats` | `GET /cache/stats` | [`cache_stats`] |
-//! | `ListEvents` | `GET /events` | [`list_events`] |
-//! | `ReplayEvents` | `POST /events/replay` | [`replay_events`] |
-//! | `DiscardEvents` | `POST /events/discard` | [`discard_events`] |
-//! | `ExplainLike` | `GET /explain` | [`explain_like`] |
-//! | – | `GET /overview` | [`overview`] |
+//! | `CheckConsistency` | `POST /consistency/check` | `check_consistency`; the route is [`consistency`]'s |
+//! | `GetConsistencyReport` | `GET /consistency/report` | `consistency_report`; the same |
+//! | `WarmUp` | `POST /cache/warmup` | `warm_up` |
+//! | `GetCacheStats` | `GET /cache/stats` | `cache_stats` |
+//! | `ListEvents` | `GET /events` | `list_events` |
+//! | `ReplayEvents` | `POST /events/replay` | `replay_events` |
+//! | `DiscardEvents` | `POST /events/discard` | `discard_events` |
+//! | `ExplainLike` | `GET /explain` | `explain_like` |
+//! | – | `GET /overview` | `overview` |
 //!
 //! What is wrong with a request is named by field: INVALID_ARGUMENT, or 400. A store that is unreachable is UNAVAILABLE, or 503.
 

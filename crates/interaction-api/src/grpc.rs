@@ -42,7 +42,7 @@ const SERVICES: [&str; 3] = [
 /// The addresses, taken before anything starts: a port in use is found at once.
 #[derive(Debug)]
 pub struct Sockets {
-    /// For [`serve`].
+    /// For `serve`.
     pub grpc: TcpListener,
     /// For [`Context::serve_ops`].
     pub http: TcpListener,

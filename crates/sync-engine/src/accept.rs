@@ -10,7 +10,7 @@
 //! - **One deadline per call**, [`Call::until`], from its arrival. Every question, repetition and queue carries it, and it
 //!   is checked where the call takes effect: in the cache's script, and under the locks of a transaction. After it the
 //!   caller may have gone on elsewhere.
-//! - **One word of a pair at a time.** Operations of one pair in one call go in [rounds](mod@rounds): a later one is asked
+//! - **One word of a pair at a time.** Operations of one pair in one call go in rounds: a later one is asked
 //!   about only when the earlier one is decided, whatever had to be asked again for it.
 //! - **Only what is confirmed or written is remembered** for an idempotency key, and a key belongs to its action.
 

@@ -47,7 +47,7 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context outside of [`crate::lifecycle::run`], for tests and tools: no signals, no recorders, no gate.
+    /// A context outside of [`run`](crate::run()), for tests and tools: no signals, no recorders, no gate.
     pub fn new(service: &'static str, version: &'static str, instance: impl Into<Arc<str>>) -> Self {
         Self {
             service,
