@@ -7,6 +7,7 @@ mod calls;
 mod client;
 mod dashboard;
 mod events;
+mod last_word;
 mod lists;
 mod live;
 mod malformed;

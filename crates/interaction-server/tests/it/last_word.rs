@@ -1,0 +1,107 @@
+//! The last word wins, on the real programs: a caller that got no answer goes on at another server, and what the first
+//! server does about it later must not undo that.
+
+use crate::client::{Client, Grpc, PATIENCE, deployed, like, operation, started, unlike, video};
+use interaction_proto::v1;
+use std::time::Duration;
+use test_support::{Links, eventually, expect_eq};
+use tonic::{Code, Request};
+
+/// Longer than a call may take.
+const STOPPED: Duration = Duration::from_millis(3_400);
+
+async fn state(client: &mut Client, user_id: i64, of: v1::Resource) -> (bool, i64) {
+    let request = v1::GetLikeStatesRequest { user_id, resources: vec![of] };
+    let states = client.get_like_states(request).await.unwrap().into_inner().states;
+    (states[0].liked, states[0].version)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_in_a_stopped_server_is_dead() {
+    let deployment = deployed().await;
+    let (stopped, other) =
+        tokio::try_join!(deployment.server().start_ready(), deployment.server().start_ready()).unwrap();
+    let (mut first, mut second) = (stopped.client().await, other.client().await);
+    first.like(like(9, video(1))).await.unwrap();
+
+    // It waits in the server's socket; its caller has no deadline and hears nothing.
+    stopped.pause().unwrap();
+    let waiting = tokio::spawn(async move { first.like(like(1, video(1))).await });
+    tokio::time::sleep(STOPPED).await;
+    // Meanwhile the user has asked elsewhere.
+    second.like(like(1, video(1))).await.unwrap();
+    let last = second.unlike(unlike(1, video(1))).await.unwrap().into_inner();
+    stopped.resume().unwrap();
+    let late = waiting.await.unwrap();
+    assert_eq!(late.as_ref().map_err(tonic::Status::code).err(), Some(Code::Unavailable), "{late:?}");
+    assert_eq!(state(&mut second, 1, video(1)).await, (false, last.version));
+    // It serves again, once it has read what waited.
+    eventually(PATIENCE, "a like", async || {
+        let answer = stopped.client().await.like(like(2, video(1))).await.map_err(|status| status.to_string())?;
+        expect_eq(answer.into_inner().count, Some(2))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_for_the_cache_is_dead() {
+    let deployment = deployed().await;
+    let links = Links::to(&deployment).await.unwrap();
+    // So patient that the call is still asked about when its caller has gone.
+    let cut_off = deployment.clone().with("REDIS__RESPONSE_TIMEOUT", "8s").through(&links);
+    let (held_up, other) = tokio::try_join!(cut_off.server().start_ready(), deployment.server().start_ready()).unwrap();
+    let (mut first, mut second) = (held_up.client().await, other.client().await);
+    first.like(like(9, video(1))).await.unwrap();
+
+    links.redis.freeze();
+    let mut request = Request::new(like(1, video(1)));
+    request.set_timeout(Duration::from_millis(500));
+    let given_up = first.like(request).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    second.like(like(1, video(1))).await.unwrap();
+    let last = second.unlike(unlike(1, video(1))).await.unwrap().into_inner();
+    links.redis.restore().await.unwrap();
+    // Calls on the same connection come after it.
+    eventually(PATIENCE, "the cache again", async || {
+        let answer = held_up.client().await.like(like(3, video(1))).await.map_err(|status| status.to_string())?;
+        expect_eq(answer.into_inner().degraded, false)
+    })
+    .await;
+    assert_eq!(state(&mut second, 1, video(1)).await, (false, last.version));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn words_of_one_call_take_effect_in_their_order() {
+    let deployment = deployed().await.with("RATE_LIMITING__USER_ACTION__ENABLED", "false");
+    let (server, _consumer) = started(&deployment).await;
+    let mut client = server.client().await;
+    let words = [v1::Action::Like, v1::Action::Unlike];
+    for round in 0..20 {
+        let operations = (0..7).map(|n| operation(1, video(1), words[(round + n) % 2])).collect();
+        let answers = client.apply_likes(v1::ApplyLikesRequest { operations }).await.unwrap().into_inner().results;
+        let versions: Vec<(bool, i64)> = answers
+            .into_iter()
+            .map(|result| match result.outcome {
+                Some(v1::like_result::Outcome::Response(answer)) => (answer.liked, answer.version),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert!(versions.is_sorted_by_key(|(_, version)| *version), "{versions:?}");
+        let last = versions.last().copied().unwrap();
+        assert_eq!(last.0, (round + 6) % 2 == 0, "{versions:?}");
+        assert_eq!(state(&mut client, 1, video(1)).await, last);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_of_the_other_action_names_itself() {
+    let server = crate::client::shared_server().await;
+    let (mut client, video) = (server.client().await, video(crate::client::fresh_id()));
+    let key = "tap-1".to_owned();
+    let request = v1::LikeRequest { idempotency_key: key.clone(), ..like(1, video) };
+    let first = client.like(request.clone()).await.unwrap().into_inner();
+    let refused = client.unlike(v1::UnlikeRequest { idempotency_key: key, ..unlike(1, video) }).await.unwrap_err();
+    assert_eq!(crate::client::fields(refused), ["idempotency_key"]);
+    assert_eq!(client.like(request).await.unwrap().into_inner(), first);
+    assert_eq!(state(&mut client, 1, video).await, (true, first.version));
+}
