@@ -39,9 +39,9 @@ start_rabbitmq
 
 write_env() {
   {
-    printf '%s=%s\n' REDIS_URL "$REDIS_URL" DATABASE_URL "$DATABASE_URL" AMQP_URL "$AMQP_URL"
+    printf 'export %s=%s\n' REDIS_URL "$REDIS_URL" DATABASE_URL "$DATABASE_URL" AMQP_URL "$AMQP_URL"
     if [[ -n ${grpc_port:-} ]]; then
-      printf '%s=127.0.0.1:%s\n' GRPC_ADDR "$grpc_port" HTTP_ADDR "$http_port" CONSUMER_HTTP_ADDR "$consumer_port" \
+      printf 'export %s=127.0.0.1:%s\n' GRPC_ADDR "$grpc_port" HTTP_ADDR "$http_port" CONSUMER_HTTP_ADDR "$consumer_port" \
         CHECKER_HTTP_ADDR "$checker_port"
     fi
   } >"$RUN_DIR/env.new"
@@ -93,3 +93,4 @@ wait_for sync-consumer 60 http_get "$consumer_port" /health
 wait_for consistency-checker 60 http_get "$checker_port" /health
 write_env
 cat "$RUN_DIR/env"
+say "the page is http://127.0.0.1:$http_port/; syncctl and curl find the rest after: . ${RUN_DIR#"$PWD"/}/env"

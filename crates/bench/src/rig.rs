@@ -65,7 +65,8 @@ impl Rig {
     pub(crate) async fn new(run_dir: &Path, bin_dir: PathBuf) -> Result<Self> {
         let path = run_dir.join("env");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let addresses: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
+        let addresses: HashMap<&str, &str> =
+            text.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('=')).collect();
         let address = |name| {
             let found = addresses.get(name).map(|address| (*address).to_owned());
             found.with_context(|| format!("{name} is missing in {}", path.display()))

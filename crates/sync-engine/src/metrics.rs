@@ -10,7 +10,17 @@ pub(crate) fn register() {
         (
             "likes_total",
             "outcome",
-            &["accepted", "unchanged", "degraded", "rate_limited", "overloaded", "unavailable", "expired", "refused"][..],
+            &[
+                "accepted",
+                "unchanged",
+                "degraded",
+                "rate_limited",
+                "key_reused",
+                "overloaded",
+                "unavailable",
+                "expired",
+                "refused",
+            ][..],
         ),
         ("relay_spilled_total", "reason", &["relay_full", "refused", "database_unreachable"]),
         ("rescued_events_total", "how", &["republished", "applied"]),

@@ -128,7 +128,7 @@ fn lines_of(path: &Path) -> Result<Vec<(String, String)>> {
     let text = fs::read_to_string(path).with_context(|| format!("{}: scripts/up.sh makes it", path.display()))?;
     Ok(text
         .lines()
-        .filter_map(|line| line.split_once('='))
+        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect())
 }

@@ -49,7 +49,7 @@ impl System {
                 let run_dir = run_dir.display();
                 format!("nothing runs in {run_dir}: scripts/up.sh first, or set GRPC_ADDR and the other addresses")
             })?;
-            let lines = known.lines().filter_map(|line| line.split_once('='));
+            let lines = known.lines().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
             addresses.extend(lines.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
         for name in ADDRESSES {

@@ -51,7 +51,8 @@ fn tiles(report: &Report) -> [Tile; 7] {
     let state = |good: bool| if good { "good" } else { "bad" };
     let rate = report.consistency_rate.map_or_else(|| "nothing compared".to_owned(), percent);
     let nines = match (report.nines, report.consistency_rate) {
-        (Some(nines), _) => format!("{nines:.1} nines"),
+        // Cut off, not rounded: 4.95 is not five nines.
+        (Some(nines), _) => format!("{:.1} nines", (nines * 10.0).floor() / 10.0),
         (None, Some(_)) => "nothing was wrong".to_owned(),
         (None, None) => String::new(),
     };

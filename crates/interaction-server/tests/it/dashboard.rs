@@ -97,7 +97,7 @@ async fn the_page_loads_moves_replays_discards_and_explains() {
     wait_text(&browser, "#queue-unit", |text| text.contains("1 consumers")).await;
     wait_text(&browser, "#hot", |text| text.contains("video:10")).await;
     wait_text(&browser, "#ledger", |text| text.contains("completed") && text.contains("dead")).await;
-    wait_text(&browser, "#parts", |text| text.matches("closed").count() == 3).await;
+    wait_text(&browser, "#parts", |text| text.matches("reachable").count() == 3).await;
     let before = browser.text("#ledger").await.unwrap();
     wait_text(&browser, "#ledger", |text| text != before).await;
     // Some points for the charts.

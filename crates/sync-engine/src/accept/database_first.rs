@@ -4,7 +4,8 @@
 //! The row is read, then a version above it and above everything the shard accepted is taken, then exactly that version is
 //! written. In this order: what the user was answered before this call is in that row or below that clock.
 
-use super::{Acceptor, Call, LikeAnswer, LikeError, LikeResult, RETRY_AFTER, direct_result};
+use super::degraded::direct_result;
+use super::{Acceptor, Call, LikeAnswer, LikeError, LikeResult, RETRY_AFTER};
 use crate::metrics;
 use crate::stores::time_of;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, FirstAnswer, MissingCount};

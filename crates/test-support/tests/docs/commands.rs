@@ -133,6 +133,7 @@ impl Checker {
         let (up, shared) = (self.repository.read("scripts/up.sh")?, self.repository.read("scripts/lib.sh")?);
         ensure!(shared.contains("RUN_DIR:-$ROOT/.run"), "scripts/lib.sh does not say that RUN_DIR is .run");
         ensure!(up.contains(&format!("\"$RUN_DIR/{name}\"")), "scripts/up.sh does not write {name}");
+        ensure!(up.contains("printf 'export %s=%s"), "what {name} sets does not reach the next command");
         Ok(())
     }
 }

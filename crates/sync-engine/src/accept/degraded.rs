@@ -1,0 +1,76 @@
+//! Degraded writes: while the cache is unreachable the database takes likes itself.
+
+use super::call::{Call, LikeAnswer, LikeError, LikeResult};
+use super::{Acceptor, RETRY_AFTER};
+use crate::metrics;
+use crate::stores::time_of;
+use domain::LikeIntent;
+use event_store::{DirectResult, StoreError};
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+impl Acceptor {
+    /// The cache is unreachable: the database takes the likes itself, in one transaction, and remembers that the cache must
+    /// be told.
+    pub(super) async fn write_directly(&self, intents: &[LikeIntent], call: Call) -> Vec<LikeResult> {
+        match self.write_to_database(intents, call).await {
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| direct_result(outcome, true)).collect(),
+            Err(error) => vec![Err(error); intents.len()],
+        }
+    }
+
+    async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
+        let Ok(_permit) = self.direct_writes.try_acquire() else {
+            return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
+        };
+        let _open = self.stores.direct_gate.read().await;
+        if self.stores.database_circuit.is_open() {
+            let reason = "cache and database are unreachable".to_owned();
+            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
+        }
+        let now = time_of(self.stores.now());
+        // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
+        // this user's next word a smaller one.
+        let ahead = self.stores.cache.clock_uncertainty();
+        tokio::time::sleep_until((Instant::now() + ahead).min(call.until).into()).await;
+        // Before the outcome is known: a failed call may have been committed.
+        self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
+        match self.stores.database.apply_direct(intents, now, call.until, true).await {
+            Ok(outcomes) => {
+                self.stores.database_circuit.success();
+                outcomes.iter().for_each(|_| metrics::degraded_write());
+                Ok(outcomes)
+            }
+            Err(error) => Err(self.database_failed(error)),
+        }
+    }
+
+    pub(super) fn database_failed(&self, error: StoreError) -> LikeError {
+        if error.is_unavailable() {
+            self.stores.database_circuit.failure(&error);
+        }
+        match error {
+            StoreError::TooLate => LikeError::Expired,
+            StoreError::Conflict { .. } => {
+                LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
+            }
+            error if error.is_unavailable() => {
+                LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
+            }
+            error => LikeError::Refused(error.to_string()),
+        }
+    }
+}
+
+pub(super) fn direct_result(result: DirectResult, degraded: bool) -> LikeResult {
+    match result {
+        DirectResult::Decided(outcome) => Ok(LikeAnswer {
+            liked: outcome.liked,
+            count: Some(outcome.stored.count),
+            version: outcome.version,
+            changed: outcome.changed,
+            degraded,
+        }),
+        DirectResult::KeyReused => Err(LikeError::KeyReused),
+    }
+}

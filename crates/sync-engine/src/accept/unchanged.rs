@@ -1,0 +1,119 @@
+//! What the cache takes for unchanged: confirmed by the row, or written again.
+
+use super::{Acceptor, FILL_TIMEOUT};
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnswer, Settlement};
+use domain::{LikeIntent, Pair};
+use event_store::FreeState;
+use planted_bugs::planted;
+use std::time::Duration;
+
+/// A cached like without a row is on its way for no longer than this; then somebody deleted the row.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+impl Acceptor {
+    /// Writes again what the cache took for unchanged although the row has moved on, or might have; false if nobody can
+    /// say.
+    pub(super) async fn confirm(
+        &self,
+        requests: &mut [AcceptRequest],
+        outcomes: &mut [CacheResult<AcceptOutcome>],
+        unchanged: &[usize],
+    ) -> bool {
+        planted!("unchanged_unconfirmed" => true);
+        let pairs: Vec<Pair> = unchanged.iter().map(|i| requests[*i].intent.pair).collect();
+        let rows = self.rows(pairs.clone()).await;
+        let mut moved_on = Vec::new();
+        let mut newer = Vec::new();
+        for (position, index) in unchanged.iter().enumerate() {
+            let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*index] else { continue };
+            match rows.as_ref().map(|rows| rows[position]) {
+                // Its event is on its way. One that has been for so long is gone, and its row with it.
+                Some(FreeState::Missing) if self.stores.now().since(answer.version) < ON_ITS_WAY => continue,
+                Some(FreeState::Row(row)) if row.version <= answer.version => continue,
+                Some(FreeState::Row(row)) if row.liked == requests[*index].intent.action.liked() => {
+                    // As wanted, by a newer word: whoever reads this answer has seen that one.
+                    outcomes[*index] = Ok(AcceptOutcome::Unchanged(Answer { version: row.version, ..answer }));
+                    continue;
+                }
+                Some(FreeState::Row(row)) => newer.push((pairs[position], row)),
+                Some(FreeState::Missing | FreeState::Held) | None => {}
+            }
+            moved_on.push(*index);
+        }
+        let confirmed: Vec<usize> = unchanged.iter().copied().filter(|i| !moved_on.contains(i)).collect();
+        self.remember_unchanged(requests, outcomes, &confirmed).await;
+        if moved_on.is_empty() {
+            return true;
+        }
+        if !newer.is_empty() {
+            // Raises the clock above these rows, or the event would lose against them.
+            let told = self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer }).await;
+            if let Err(error) = told {
+                // Nothing is decided: as if the call had not reached the cache.
+                moved_on.into_iter().for_each(|i| outcomes[i] = Err(error.clone()));
+                return true;
+            }
+        }
+        // Its token is taken: this is still the same attempt.
+        let again: Vec<AcceptRequest> = moved_on
+            .iter()
+            .map(|i| {
+                let mut request = requests[*i].clone();
+                (request.limited, request.rewrite) = (false, true);
+                request
+            })
+            .collect();
+        for (i, outcome) in moved_on.into_iter().zip(self.ask_cache(&again).await) {
+            outcomes[i] = outcome;
+        }
+        rows.is_some()
+    }
+
+    /// From now on these keys answer "unchanged". What fails here is judged anew when it is repeated.
+    async fn remember_unchanged(
+        &self,
+        requests: &[AcceptRequest],
+        outcomes: &[CacheResult<AcceptOutcome>],
+        confirmed: &[usize],
+    ) {
+        let answers: Vec<FirstAnswer> = confirmed
+            .iter()
+            .filter_map(|i| {
+                let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*i] else { return None };
+                let LikeIntent { pair, action, idempotency_key, .. } = &requests[*i].intent;
+                let key = idempotency_key.clone()?;
+                Some(FirstAnswer { pair: *pair, key, liked: action.liked(), answer, changed: false })
+            })
+            .collect();
+        self.remember(answers).await;
+    }
+
+    pub(super) async fn remember(&self, answers: Vec<FirstAnswer>) {
+        if !answers.is_empty()
+            && let Err(error) = self.stores.cache.remember(&answers).await
+            && error.is_unavailable()
+        {
+            self.stores.cache_circuit.failure(&error);
+        }
+    }
+
+    async fn rows(&self, pairs: Vec<Pair>) -> Option<Vec<FreeState>> {
+        if self.stores.database_circuit.is_open() {
+            return None;
+        }
+        match tokio::time::timeout(FILL_TIMEOUT, self.confirm.rows(pairs)).await {
+            Ok(Ok(rows)) => {
+                self.stores.database_circuit.success();
+                Some(rows)
+            }
+            Ok(Err(error)) => {
+                self.stores.database_circuit.failure(&error);
+                None
+            }
+            Err(elapsed) => {
+                self.stores.database_circuit.failure(&elapsed);
+                None
+            }
+        }
+    }
+}
