@@ -40,11 +40,17 @@ impl NewKey {
 }
 
 impl EventStore {
-    /// The keys of these pairs with what their first calls were told, at most `limit`, newest first.
-    pub async fn load_keys(&self, pairs: &[Pair], limit: u32) -> Result<Vec<FirstAnswer>, StoreError> {
+    /// The keys of these pairs with what their first calls were told: at most `limit` after the one with the id `after`, and
+    /// where the next page begins, if there is one. At most 500 pairs.
+    pub async fn load_keys(
+        &self,
+        pairs: &[Pair],
+        after: i64,
+        limit: u32,
+    ) -> Result<(Vec<FirstAnswer>, Option<i64>), StoreError> {
         let mut script = self.script();
         for chunk in pairs.chunks(CHUNK) {
-            script.begin("SELECT user_id, resource_type, resource_id, idempotency_key, liked, version, changed ");
+            script.begin("SELECT user_id, resource_type, resource_id, idempotency_key, liked, version, changed, id ");
             script.words("FROM idempotency_keys WHERE (user_id, resource_type, resource_id) IN (");
             let list = script.dialect().row_list();
             script.words(list);
@@ -52,10 +58,13 @@ impl EventStore {
                 script.words("(").int(pair.user.get()).words(",").name(pair.resource.kind.name()).words(",");
                 script.int(pair.resource.id.get()).words(")");
             });
-            script.words(") ORDER BY id DESC LIMIT ").int(i64::from(limit));
+            script.words(") AND id > ").int(after).words(" ORDER BY id LIMIT ").int(i64::from(limit));
         }
         let results = self.read(&script).await?;
         let known = read_known(&results, 0..script.statements())?;
+        let page = rows(&results, 0);
+        let full = page.len() >= limit as usize;
+        let next = page.last().filter(|_| full).map(|row| get(row, 7, TABLE)).transpose()?;
         let answer = |((pair, key), KnownKey { state, changed })| FirstAnswer {
             pair,
             key,
@@ -63,7 +72,7 @@ impl EventStore {
             answer: Answer { count: None, version: state.version },
             changed,
         };
-        Ok(known.into_iter().map(answer).collect())
+        Ok((known.into_iter().map(answer).collect(), next))
     }
 
     /// Deletes keys from before `before`, at most `limit`; returns how many.

@@ -187,7 +187,12 @@ async fn a_key_is_answered_around_the_cache(db: TestDb) {
     let first = decided(db.store.apply_direct(&twice, at(9_000), soon(), true).await.unwrap());
     let later = decided(db.store.apply_direct(&twice[..1], at(9_500), soon(), true).await.unwrap())[0];
     assert!(first[0].changed && first[0].version == first[1].version && first[0].version == later.version);
-    let keys = db.store.load_keys(&[video_pair(1, 7), video_pair(3, 7)], 10).await.unwrap();
+    let pairs = [video_pair(1, 7), video_pair(3, 7)];
+    let (keys, next) = db.store.load_keys(&pairs, 0, 10).await.unwrap();
+    assert_eq!(next, None);
+    let (page, next) = db.store.load_keys(&pairs, 0, 1).await.unwrap();
+    let (rest, _) = db.store.load_keys(&pairs, next.unwrap(), 1).await.unwrap();
+    assert!(page.len() == 1 && rest.len() == 1 && page != rest, "{page:?} {rest:?}");
     assert_eq!(keys.iter().map(|key| (key.key.as_str(), key.liked)).collect::<Vec<_>>(), [("k", true), ("k", true)]);
     db.assert_counts_are_live_rows().await;
     // In time they are forgotten.

@@ -44,6 +44,43 @@ async fn what_waited_in_a_stopped_server_is_dead() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_stops_in_a_row_are_one() {
+    let deployment = deployed().await;
+    let (stopped, other) =
+        tokio::try_join!(deployment.server().start_ready(), deployment.server().start_ready()).unwrap();
+    let mut second = other.client().await;
+    // A connection each: what waits in them is read one after the other.
+    let mut callers = Vec::new();
+    for user in 1..=30 {
+        let mut caller = stopped.client().await;
+        caller.get_like_states(v1::GetLikeStatesRequest { user_id: user, resources: vec![video(1)] }).await.unwrap();
+        callers.push((user, caller));
+    }
+    stopped.pause().unwrap();
+    let waiting: Vec<_> = callers
+        .into_iter()
+        .map(|(user, mut caller)| tokio::spawn(async move { caller.like(like(user, video(1))).await }))
+        .collect();
+    tokio::time::sleep(STOPPED).await;
+    let mut last = Vec::new();
+    for user in 1..=30 {
+        second.like(like(user, video(1))).await.unwrap();
+        last.push(second.unlike(unlike(user, video(1))).await.unwrap().into_inner().version);
+    }
+    // It reads some of what waited, and is stopped again.
+    stopped.resume().unwrap();
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    stopped.pause().unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    stopped.resume().unwrap();
+    for (user, late) in (1..=30).zip(waiting) {
+        let late = late.await.unwrap();
+        assert!(late.is_err(), "user {user}: {late:?}");
+        assert_eq!(state(&mut second, user, video(1)).await, (false, last[user as usize - 1]), "user {user}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waited_for_the_cache_is_dead() {
     let deployment = deployed().await;
     let links = Links::to(&deployment).await.unwrap();

@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// From beat to beat.
-const BEAT: Duration = Duration::from_millis(50);
+const BEAT: Duration = Duration::from_millis(20);
 
 /// Two beats further apart than this: the process did not run in between.
-const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// After a pause the sockets are read within this time.
-const CATCHING_UP: Duration = Duration::from_millis(500);
+/// After a pause the sockets are read within the time that it took, but not less than the first and not more than the
+/// second. A pause that begins in that time goes on with the one before: what waited then may still be unread.
+const CATCHING_UP: (Duration, Duration) = (PAUSE, Duration::from_millis(500));
+
+/// A pause worth a line in the log.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Cheap to clone; clones are the same pulse. One that nobody keeps beating knows of no pause.
 #[derive(Debug, Clone)]
@@ -55,23 +59,32 @@ impl Pulse {
     pub fn arrival(&self, now: Instant) -> Instant {
         let at = self.micros(now);
         let last = self.0.last.load(Ordering::Relaxed);
+        if last == 0 {
+            return now;
+        }
         // The pause has just ended and this runs before the next beat.
-        if last != 0 && at.saturating_sub(last) > micros(PAUSE) {
-            return self.instant(last);
-        }
+        let seen = if at.saturating_sub(last) > micros(PAUSE) { last } else { at };
+        self.instant(self.unread_since(seen).unwrap_or(seen))
+    }
+
+    /// Since when requests may wait in sockets, if the last pause is not caught up with at that moment.
+    fn unread_since(&self, at: u64) -> Option<u64> {
+        let began = self.0.pause_began.load(Ordering::Relaxed);
         let ended = self.0.pause_ended.load(Ordering::Relaxed);
-        if ended != 0 && at.saturating_sub(ended) < micros(CATCHING_UP) {
-            return self.instant(self.0.pause_began.load(Ordering::Relaxed));
-        }
-        now
+        let (least, most) = CATCHING_UP;
+        let window = ended.saturating_sub(began).clamp(micros(least), micros(most));
+        (ended != 0 && at.saturating_sub(ended) < window).then_some(began)
     }
 
     fn beat(&self, now: Instant) {
         let at = self.micros(now).max(1);
         let last = self.0.last.swap(at, Ordering::Relaxed);
         if last != 0 && at.saturating_sub(last) > micros(PAUSE) {
-            tracing::warn!(paused_ms = (at - last) / 1_000, "this process did not run for a while");
-            self.0.pause_began.store(last, Ordering::Relaxed);
+            if at - last > micros(LONG) {
+                tracing::warn!(paused_ms = (at - last) / 1_000, "this process did not run for a while");
+            }
+            let began = self.unread_since(last).unwrap_or(last);
+            self.0.pause_began.store(began, Ordering::Relaxed);
             self.0.pause_ended.store(at, Ordering::Relaxed);
         }
     }
@@ -102,14 +115,35 @@ mod tests {
         let near = |one: Instant, other: Instant| one.max(other) - one.min(other) < MS;
         assert_eq!(pulse.arrival(start + 10_000 * MS), start + 10_000 * MS, "no pulse, no pause");
         pulse.beat(start + 1_000 * MS);
-        assert_eq!(pulse.arrival(start + 1_040 * MS), start + 1_040 * MS);
+        assert!(near(pulse.arrival(start + 1_040 * MS), start + 1_040 * MS));
         // Seen before the first beat after the pause.
         assert!(near(pulse.arrival(start + 4_400 * MS), start + 1_000 * MS));
         pulse.beat(start + 4_400 * MS);
         assert!(near(pulse.arrival(start + 4_401 * MS), start + 1_000 * MS));
         pulse.beat(start + 4_450 * MS);
         assert!(near(pulse.arrival(start + 4_460 * MS), start + 1_000 * MS), "sockets are still being read");
-        (5..12).for_each(|n| pulse.beat(start + (4_400 + n * 50) * MS));
-        assert_eq!(pulse.arrival(start + 4_960 * MS), start + 4_960 * MS);
+        (2..26).for_each(|n| pulse.beat(start + (4_400 + n * 25) * MS));
+        assert!(near(pulse.arrival(start + 5_010 * MS), start + 5_010 * MS));
+    }
+
+    #[test]
+    fn a_second_pause_goes_on_with_the_first_while_its_requests_are_unread() {
+        let pulse = Pulse::default();
+        let start = pulse.0.start;
+        let near = |one: Instant, other: Instant| one.max(other) - one.min(other) < MS;
+        pulse.beat(start + 1_000 * MS);
+        // Stopped for 1.3 s, runs for 2 ms, stopped for 0.3 s.
+        pulse.beat(start + 2_300 * MS);
+        assert!(near(pulse.arrival(start + 2_605 * MS), start + 1_000 * MS), "before the next beat");
+        pulse.beat(start + 2_602 * MS);
+        assert!(near(pulse.arrival(start + 2_605 * MS), start + 1_000 * MS), "after it");
+        // A pause long after another one is its own.
+        (1..80).for_each(|n| pulse.beat(start + (2_602 + n * 20) * MS));
+        pulse.beat(start + 4_300 * MS);
+        assert!(near(pulse.arrival(start + 4_301 * MS), start + 4_182 * MS));
+        assert!(near(pulse.arrival(start + 4_340 * MS), start + 4_182 * MS));
+        // A short one is caught up with soon.
+        (1..8).for_each(|n| pulse.beat(start + (4_300 + n * 20) * MS));
+        assert!(near(pulse.arrival(start + 4_445 * MS), start + 4_445 * MS));
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 /// Most list entries told at once.
 const BATCH: usize = 500;
 
-/// Most idempotency keys of these pairs that are told with them.
+/// Most idempotency keys that are told at once.
 const KEYS: u32 = 1_000;
 
 /// Why the cache could not be told.
@@ -55,9 +55,13 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
     let rows = pairs.iter().copied().zip(states);
     stores.cache.settle(&Settlement::of_rows(resources.into_iter().zip(counts), rows)).await?;
     // A key that was used around the cache answers its repetition there, too.
-    let keys = stores.database.load_keys(&pairs, KEYS).await?;
-    if !keys.is_empty() {
-        stores.cache.remember(&keys).await?;
+    let mut page = Some(0);
+    while let Some(after) = page {
+        let (keys, next) = stores.database.load_keys(&pairs, after, KEYS).await?;
+        if !keys.is_empty() {
+            stores.cache.remember(&keys).await?;
+        }
+        page = next;
     }
     fail::fail_point!("refresh.told");
     let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
