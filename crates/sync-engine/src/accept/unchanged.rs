@@ -5,10 +5,20 @@ use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnsw
 use domain::{LikeIntent, Pair};
 use event_store::FreeState;
 use planted_bugs::planted;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A cached like without a row is on its way for no longer than this; then somebody deleted the row.
 const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+/// Most often a row is held by the commit of this very pair's event, a moment long: it is looked at again this long before
+/// the word is written a second time. Only the history of the pair gains by the wait, the last word is kept either way.
+const HELD_FOR: Duration = Duration::from_secs(1);
+
+/// Time that a call keeps for what comes after the wait.
+const RESERVE: Duration = Duration::from_secs(1);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(4);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 impl Acceptor {
     /// Writes again what the cache took for unchanged although the row has moved on, or might have; false if nobody can
@@ -21,7 +31,8 @@ impl Acceptor {
     ) -> bool {
         planted!("unchanged_unconfirmed" => true);
         let pairs: Vec<Pair> = unchanged.iter().map(|i| requests[*i].intent.pair).collect();
-        let rows = self.rows(pairs.clone()).await;
+        let until = unchanged.iter().filter_map(|i| requests[*i].until.checked_sub(RESERVE)).min();
+        let rows = self.free_rows(&pairs, until).await;
         let mut moved_on = Vec::new();
         let mut newer = Vec::new();
         for (position, index) in unchanged.iter().enumerate() {
@@ -94,6 +105,26 @@ impl Acceptor {
             && error.is_unavailable()
         {
             self.stores.cache_circuit.failure(&error);
+        }
+    }
+
+    /// Rows that nobody holds; held ones are looked at again for a moment.
+    async fn free_rows(&self, pairs: &[Pair], until: Option<Instant>) -> Option<Vec<FreeState>> {
+        let mut rows = self.rows(pairs.to_vec()).await?;
+        let patience = Instant::now() + HELD_FOR;
+        let patience = until.map_or(patience, |until| until.min(patience));
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let held: Vec<usize> = (0..rows.len()).filter(|i| rows[*i] == FreeState::Held).collect();
+            if held.is_empty() || Instant::now() + pause > patience {
+                return Some(rows);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (2 * pause).min(LONGEST_PAUSE);
+            let Some(again) = self.rows(held.iter().map(|i| pairs[*i]).collect()).await else { return Some(rows) };
+            for (i, row) in held.into_iter().zip(again) {
+                rows[i] = row;
+            }
         }
     }
 

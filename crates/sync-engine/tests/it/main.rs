@@ -11,6 +11,7 @@ mod leases;
 mod operators;
 mod racing;
 mod relay;
+mod repeated;
 mod rig;
 mod startup;
 mod switching;

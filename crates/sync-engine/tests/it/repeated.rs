@@ -1,0 +1,55 @@
+//! A word that is repeated while its row is held.
+
+use crate::rig::{PATIENCE, Rig, like, video};
+use test_support::{eventually, expect_eq};
+
+const ROW: &str = "SELECT version FROM video_likes WHERE user_id = 1 AND video_id = 1 FOR UPDATE";
+
+/// Holds the row of the pair for `seconds`, while `during` runs.
+async fn while_held<T>(rig: &Rig, seconds: f64, during: impl Future<Output = T>) -> T {
+    let statements = format!("BEGIN; {ROW}; SELECT SLEEP({seconds})");
+    let rest = async {
+        let held = format!(
+            "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_locked > 0 AND trx_mysql_thread_id IN \
+             (SELECT id FROM information_schema.processlist WHERE info LIKE '%SLEEP({seconds})%' AND db = DATABASE())"
+        );
+        eventually(PATIENCE, "the lock", async || expect_eq(rig.number(&held).await, 1)).await;
+        during.await
+    };
+    tokio::join!(rig.sql(&statements), rest).1
+}
+
+/// Two taps, and the second one comes while the first one's row is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_repeated_while_its_row_is_held_for_a_moment_is_one_change() {
+    let rig = Rig::new().await;
+    let process = rig.process().await;
+    let accept = process.server();
+    process.consume();
+    let first = accept.accept_one(like(1, 1)).await.unwrap();
+    process.settled().await;
+    let repeated = while_held(&rig, 0.4, accept.accept_one(like(1, 1))).await.unwrap();
+    assert!(!repeated.changed, "{repeated:?}");
+    assert_eq!(repeated.version, first.version);
+    assert_eq!(rig.number("SELECT COUNT(*) FROM sync_events").await, 1);
+    process.stop().await;
+    rig.end().await;
+}
+
+/// Nobody can say what the holder is about to write: the word is written again, as the newest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_repeated_while_its_row_is_held_for_long_is_written_again() {
+    let rig = Rig::new().await;
+    let process = rig.process().await;
+    let accept = process.server();
+    process.consume();
+    let first = accept.accept_one(like(1, 1)).await.unwrap();
+    process.settled().await;
+    let repeated = while_held(&rig, 6.0, accept.accept_one(like(1, 1))).await.unwrap();
+    assert!(repeated.changed && repeated.version > first.version, "{first:?}, {repeated:?}");
+    process.settled().await;
+    assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 1);
+    process.assert_cache_agrees(&[video(1)]).await;
+    process.stop().await;
+    rig.end().await;
+}
