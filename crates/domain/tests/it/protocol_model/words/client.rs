@@ -60,7 +60,9 @@ impl Words {
     fn sends(&self, state: &State, device: u8, steps: &mut Vec<Step>) {
         let own = state.attempts.iter().filter(|attempt| attempt.device == device).count();
         let busy = state.last_of(device).is_some_and(|last| state.attempts[last].end == End::Open);
-        if busy || own >= self.scope.calls[usize::from(device)] {
+        let [first, second] = self.scope.calls;
+        let alike = self.scope.reduced && first == second && device == 1 && state.attempts.is_empty();
+        if busy || alike || own >= self.scope.calls[usize::from(device)] {
             return;
         }
         let keyed = self.scope.keys && device == 0;
@@ -219,11 +221,17 @@ impl Model for Words {
                 (attempt.fill, attempt.rewrite, attempt.fresh) = (false, false, false);
             }
         }
-        if self.scope.ahead == 0 {
-            next.renumber();
+        if self.scope.reduced {
+            self.hear_at_once(&mut next);
         }
         let watched = |broken: &Broken| self.watch.is_empty() || self.watch.contains(broken);
         next.broken = next.broken_promises().into_iter().find(watched);
+        if self.scope.reduced && next.broken.is_none() {
+            self.forget(&mut next);
+        }
+        if self.scope.ahead == 0 {
+            next.renumber();
+        }
         Some(next)
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Scope {
     pub(super) counter_known: bool,
     /// How far clocks of servers that write around the cache are ahead of it.
     pub(super) ahead: u8,
+    /// What can make no difference any more is forgotten; not with keys.
+    pub(super) reduced: bool,
 }
 
 const BASE: Scope = Scope {
@@ -38,6 +40,7 @@ const BASE: Scope = Scope {
     slow_settle: false,
     counter_known: true,
     ahead: 0,
+    reduced: false,
 };
 
 pub(super) const COUNT: Scope = Scope { name: "count missing", counter_known: false, ..BASE };
@@ -55,10 +58,15 @@ pub(super) const KEYS: Scope = Scope { name: "keys", keys: true, ..CUT };
 pub(super) const SMALL_COUNT: Scope = Scope { calls: [1, 1], ..COUNT };
 pub(super) const SMALL_CUT: Scope = Scope { calls: [1, 1], ..CUT };
 
-pub(super) const SCOPES: [Scope; 8] = [COUNT, CUT, AHEAD, LOSSY, BATCHES, SYNCHRONOUS, SYNCHRONOUS_BATCHES, KEYS];
+/// Four calls: two of each device, or three of one.
+const COUNT_2_2: Scope = Scope { name: "count missing, 2 + 2", calls: [2, 2], reduced: true, ..COUNT };
+const COUNT_3_1: Scope = Scope { name: "count missing, 3 + 1", calls: [3, 1], ..COUNT_2_2 };
+
+pub(super) const SCOPES: [Scope; 10] =
+    [COUNT, COUNT_2_2, COUNT_3_1, CUT, AHEAD, LOSSY, BATCHES, SYNCHRONOUS, SYNCHRONOUS_BATCHES, KEYS];
 
 /// Searched only when asked for: a million states and more each, which an optimised build passes in minutes.
-pub(super) const DEEP: [Scope; 8] = [
+pub(super) const DEEP: [Scope; 11] = [
     Scope { name: "count missing, settled late", slow_settle: true, ..COUNT },
     Scope { name: "cut, settled late", slow_settle: true, ..CUT },
     Scope { name: "ahead, three calls", calls: [2, 1], ..AHEAD },
@@ -67,4 +75,7 @@ pub(super) const DEEP: [Scope; 8] = [
     Scope { name: "synchronous, three calls", calls: [2, 1], slow_settle: false, ..SYNCHRONOUS },
     Scope { name: "synchronous and batches", operations: 2, calls: [1, 1], ..SYNCHRONOUS },
     Scope { name: "lossy keys", calls: [2, 1], lossy: true, ..KEYS },
+    Scope { name: "cut, 2 + 2", calls: [2, 2], reduced: true, ..CUT },
+    Scope { name: "cut, 3 + 1", calls: [3, 1], reduced: true, ..CUT },
+    Scope { name: "synchronous, 2 + 2", calls: [2, 2], slow_settle: false, reduced: true, ..SYNCHRONOUS },
 ];
