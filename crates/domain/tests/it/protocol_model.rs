@@ -4,7 +4,8 @@
 //! happen between two steps. After a few hundred random steps the faults stop, everything comes to rest, and cache and
 //! database must agree with what users were told last. The same run with a planted bug must not.
 //!
-//! What happens to single words (deadlines, batches, keys, direct writes that wait) is searched exhaustively in [`words`].
+//! What happens to single words (deadlines, batches, keys, direct writes that wait) is searched exhaustively in [`words`];
+//! what happens when a store goes back in time is the walk of [`stores`].
 //!
 //! A failing run prints its trail, faults and seed.
 //!
@@ -14,6 +15,7 @@
 
 mod cache;
 mod database;
+mod stores;
 mod words;
 mod world;
 
