@@ -1,6 +1,7 @@
 //! Operator command line of the like pipeline.
 //!
 //! - `load` sends likes, from a trace or generated, and writes down every acknowledged operation ([`load`], [`oplog`]).
+//! - `load --people` sends what real people would, and keeps a history of it ([`people`]).
 //! - `verify` computes from such logs what must be stored and compares every store with it ([`verify`]).
 //! - `migrate` brings the database to the current schema.
 //! - `import-legacy` imports the old schema ([`legacy`]), `backfill` folds `user_behaviors` into rows ([`backfill`]); both
@@ -27,6 +28,7 @@ pub mod job;
 pub mod legacy;
 pub mod load;
 pub mod oplog;
+pub mod people;
 pub mod trace;
 pub mod verify;
 

@@ -7,9 +7,11 @@
 //! A retry is a record of its own, with the same `logical` number. A refused attempt had no effect; one that is unknown,
 //! abandoned or cancelled may have had one, at any moment between `begin` and `begin + limit`.
 
+mod clock;
 mod file;
 mod line;
 
+pub use clock::now_micros;
 pub use file::{HistoryError, HistoryWriter};
 
 use domain::{Action, Pair, Resource, UserId, Version};
@@ -204,6 +206,24 @@ impl History {
     /// Adds a fault.
     pub fn push_fault(&mut self, fault: Fault) {
         self.faults.push(fault);
+    }
+
+    /// Adds what another recorder wrote by the same clock. Its calls, devices and servers are others than those that are
+    /// here, whatever their numbers.
+    pub fn absorb(&mut self, other: Self) {
+        let next = |number: fn(&Record) -> u64| self.records.iter().map(number).max().map_or(0, |most| most + 1);
+        let (call, logical) = (next(|record| record.call), next(|record| record.logical));
+        let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let device = small(next(|record| record.device.into()));
+        let server = small(next(|record| record.server.into()));
+        self.records.extend(other.records.into_iter().map(|record| Record {
+            call: record.call.saturating_add(call),
+            logical: record.logical.saturating_add(logical),
+            device: record.device.saturating_add(device),
+            server: record.server.saturating_add(server),
+            ..record
+        }));
+        self.faults.extend(other.faults);
     }
 
     /// All records.

@@ -229,7 +229,7 @@ fn from_status(status: &Status) -> Said {
 }
 
 /// Codes by which a server says that it did nothing.
-const fn is_refusal(code: Code) -> bool {
+pub(crate) const fn is_refusal(code: Code) -> bool {
     matches!(
         code,
         Code::InvalidArgument
@@ -253,7 +253,7 @@ const fn is_retryable(code: Code, uncertain: bool) -> bool {
     }
 }
 
-const fn code_name(code: Code) -> &'static str {
+pub(crate) const fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",
         Code::Cancelled => "CANCELLED",

@@ -42,7 +42,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn title(self) -> &'static str {
+    pub(super) const fn title(self) -> &'static str {
         match self {
             Self::NotQuiet => "not quiet",
             Self::Lost => "lost",
@@ -133,11 +133,7 @@ impl VerifyReport {
     }
 
     pub(super) fn add(&mut self, kind: Kind, example: impl Display) {
-        let finding = self.problems.entry(kind).or_default();
-        finding.count += 1;
-        if finding.examples.len() < EXAMPLES {
-            finding.examples.push(example.to_string());
-        }
+        add_to(&mut self.problems, kind, example);
     }
 
     /// Prints the table.
@@ -160,5 +156,14 @@ impl VerifyReport {
             println!("  {:<24}{:>10}", "lost, allowed", self.allowed_lost);
         }
         println!("{}", if self.is_fine() { "all stores agree with the oplogs" } else { "PROBLEMS FOUND" });
+    }
+}
+
+/// One more of a kind.
+pub(super) fn add_to(problems: &mut BTreeMap<Kind, Finding>, kind: Kind, example: impl Display) {
+    let finding = problems.entry(kind).or_default();
+    finding.count += 1;
+    if finding.examples.len() < EXAMPLES {
+        finding.examples.push(example.to_string());
     }
 }

@@ -27,6 +27,10 @@ pub(super) struct EventRow {
     pub(super) version: Version,
     /// Of the ledger; empty for behaviours.
     pub(super) status: String,
+    /// Of the ledger: idempotency key of the call.
+    pub(super) key: Option<Box<str>>,
+    /// Of the ledger: written around the cache.
+    pub(super) direct: bool,
 }
 
 /// What must stop changing, and what must be zero.
@@ -112,7 +116,8 @@ impl Sql {
         self.each_row("SELECT user_id, video_id, behavior_type, version FROM user_behaviors", |row| {
             let (kind, action) = behaviour(&row.try_get_by_index::<String>(2)?)?;
             let pair = Pair::new(row.try_get_by_index(0)?, kind, row.try_get_by_index(1)?)?;
-            each(EventRow { pair, action, version: Version(row.try_get_by_index(3)?), status: String::new() });
+            let version = Version(row.try_get_by_index(3)?);
+            each(EventRow { pair, action, version, status: String::new(), key: None, direct: false });
             Ok(())
         })
         .await
@@ -128,13 +133,16 @@ impl Sql {
     }
 
     pub(super) async fn ledger(&self, mut each: impl FnMut(EventRow)) -> anyhow::Result<()> {
-        let query = "SELECT user_id, resource_type, resource_id, action_type, version, status FROM sync_events";
+        let query = "SELECT user_id, resource_type, resource_id, action_type, version, status, idempotency_key, origin \
+                     FROM sync_events";
         self.each_row(query, |row| {
             let kind: ResourceType = row.try_get_by_index::<String>(1)?.parse()?;
             let pair = Pair::new(row.try_get_by_index(0)?, kind, row.try_get_by_index(2)?)?;
             let action: Action = row.try_get_by_index::<String>(3)?.parse()?;
             let version = Version(row.try_get_by_index(4)?);
-            each(EventRow { pair, action, version, status: row.try_get_by_index(5)? });
+            let key = row.try_get_by_index::<Option<String>>(6)?.map(Into::into);
+            let direct = row.try_get_by_index::<String>(7)? == "direct";
+            each(EventRow { pair, action, version, status: row.try_get_by_index(5)?, key, direct });
             Ok(())
         })
         .await
