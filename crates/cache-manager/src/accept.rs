@@ -69,6 +69,7 @@ impl Accept {
         }
         // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old. Nothing was
         // written. Measure the clock anew and ask once more, as far as the callers' own deadlines allow it.
+        metrics::counter!("cache_calls_repeated_total").increment(asked_again.len() as u64);
         let again: Vec<&AcceptRequest> = asked_again.iter().map(|i| requests[*i]).collect();
         let answers = match self.connections.shared.measure_clock().await {
             Ok(()) => self.ask(shard, &again, Instant::now()).await,

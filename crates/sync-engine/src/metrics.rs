@@ -46,6 +46,8 @@ pub(crate) fn register() {
         "parked_events_total",
         "degraded_writes_total",
         "synchronous_writes_total",
+        "confirm_rewrites_total",
+        "cache_calls_repeated_total",
     ];
     counters.into_iter().for_each(|name| counter!(name).increment(0));
     let histograms =
@@ -139,6 +141,11 @@ pub(crate) fn degraded_write() {
 /// `synchronous_writes_total`: likes written to the database first because the write path says so.
 pub(crate) fn synchronous_writes(likes: usize) {
     counter!("synchronous_writes_total").increment(likes as u64);
+}
+
+/// `confirm_rewrites_total`: likes that the cache took for unchanged and that were written all the same.
+pub(crate) fn confirm_rewrites(likes: usize) {
+    counter!("confirm_rewrites_total").increment(likes as u64);
 }
 
 /// `write_path_event_driven_percent`: users whose likes are event-driven, of 100.

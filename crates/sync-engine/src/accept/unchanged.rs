@@ -1,6 +1,7 @@
 //! What the cache takes for unchanged: confirmed by the row, or written again.
 
 use super::{Acceptor, FILL_TIMEOUT};
+use crate::metrics;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnswer, Settlement};
 use domain::{LikeIntent, Pair};
 use event_store::FreeState;
@@ -66,6 +67,7 @@ impl Acceptor {
             }
         }
         // Its token is taken: this is still the same attempt.
+        metrics::confirm_rewrites(moved_on.len());
         let again: Vec<AcceptRequest> = moved_on
             .iter()
             .map(|i| {
