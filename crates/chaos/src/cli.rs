@@ -19,9 +19,15 @@ pub(crate) struct Cli {
     /// Sets seed, seconds and rate for a known purpose.
     #[arg(long)]
     profile: Option<Profile>,
-    /// Likes per second.
+    /// Words per second.
     #[arg(long, default_value_t = 200)]
     pub(crate) rate: u32,
+    /// How many people say them.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) people: u32,
+    /// A run without each behaviour that could have gone wrong is a failure; short ones may not have them all.
+    #[arg(long)]
+    pub(crate) strict: bool,
     /// Directory of interaction-server, sync-consumer and syncctl.
     #[arg(long, default_value = "target/release", overrides_with = "bin_dir")]
     pub(crate) bin_dir: PathBuf,

@@ -3,6 +3,20 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+/// Violations shown of each rule.
+const SHOWN: usize = 3;
+
+/// What breaks each rule.
+const RULES: [(&str, &str); 7] = [
+    ("R1", "an older word after a newer one"),
+    ("R2", "words of a call out of order"),
+    ("R3", "one version, two states"),
+    ("R4", "late or invented"),
+    ("R5", "lost or doubled"),
+    ("R6", "reads that go back"),
+    ("R7", "wrong counts"),
+];
+
 /// How one round of faults ended.
 #[derive(Debug)]
 pub(crate) struct Heal {
@@ -20,12 +34,8 @@ pub(crate) struct Report {
     pub(crate) heals: Vec<Heal>,
     /// As `syncctl load` printed it.
     pub(crate) load: Value,
-    /// As `syncctl verify` printed it, with the excused losses allowed.
+    /// As `syncctl verify` printed it.
     pub(crate) verify: Value,
-    /// Pairs that Redis lost while they were nowhere else.
-    pub(crate) excused: usize,
-    /// Excused pairs that were not lost after all.
-    pub(crate) wrongly_excused: Vec<String>,
     pub(crate) panics: Vec<String>,
     /// Processes that did not end in order when asked to.
     pub(crate) bad_exits: Vec<String>,
@@ -41,20 +51,39 @@ impl Report {
         kinds.iter().map(|kind| self.verify["problems"][kind]["count"].as_u64().unwrap_or(0)).sum()
     }
 
-    fn lost(&self) -> u64 {
-        self.problems(&["lost", "missing_behaviour", "missing_ledger"])
-    }
-
-    fn doubled(&self) -> u64 {
-        self.problems(&["extra", "duplicate_behaviour", "extra_behaviour", "duplicate_ledger"])
-    }
-
-    fn wrong_counters(&self) -> u64 {
-        self.problems(&["wrong_count", "wrong_cached_count"])
+    fn broken(&self, rule: &str) -> u64 {
+        self.verify["broken"][rule].as_u64().unwrap_or(0)
     }
 
     fn other(&self) -> u64 {
-        self.problems(&["not_quiet", "wrong_cached_pair", "wrong_fold", "unfinished_ledger", "dead_ledger"])
+        let behaviours = ["missing_behaviour", "duplicate_behaviour", "extra_behaviour"];
+        let rest = ["not_quiet", "wrong_cached_count", "unfinished_ledger", "dead_ledger"];
+        self.problems(&behaviours) + self.problems(&rest)
+    }
+
+    fn excused(&self) -> u64 {
+        let reasons = self.verify["excused_by_reason"].as_object();
+        reasons.into_iter().flatten().filter_map(|(_, number)| number.as_u64()).sum()
+    }
+
+    /// The first violations of each rule, with the records that show them.
+    fn violations(&self) -> Vec<String> {
+        let mut shown = BTreeMap::<&str, usize>::new();
+        let mut lines = Vec::new();
+        for violation in self.verify["violations"].as_array().into_iter().flatten() {
+            let rule = violation["rule"].as_str().unwrap_or_default();
+            let seen = shown.entry(rule).or_default();
+            *seen += 1;
+            if *seen <= SHOWN {
+                let about = if violation["pair"].is_null() { &violation["resource"] } else { &violation["pair"] };
+                let mut line = format!("{rule}: {about}: {}", violation["what"].as_str().unwrap_or_default());
+                for record in violation["records"].as_array().into_iter().flatten() {
+                    line += &format!("\n    {}", record.as_str().unwrap_or_default());
+                }
+                lines.push(line);
+            }
+        }
+        lines
     }
 
     fn slowest(&self) -> f64 {
@@ -64,6 +93,13 @@ impl Report {
     /// One line each; none when all was well.
     pub(crate) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
+        for rule in RULES.iter().filter(|(rule, _)| self.broken(rule) > 0) {
+            failures.push(format!("{} is broken {} times: {}", rule.0, self.broken(rule.0), rule.1));
+        }
+        failures.extend(self.violations());
+        if self.verify["strict"] == true && self.verify["vacuous"].as_array().is_none_or(|missing| !missing.is_empty()) {
+            failures.push(format!("vacuous: {}", self.verify["vacuous"]));
+        }
         if let Some(problems) = self.verify["problems"].as_object() {
             failures.extend(problems.iter().map(|(kind, finding)| format!("{kind}: {finding}")));
         } else {
@@ -82,7 +118,6 @@ impl Report {
         if self.load["failed"].as_object().is_none_or(|failed| !failed.is_empty()) {
             failures.push(format!("refused for good: {}", self.load["failed"]));
         }
-        failures.extend(self.wrongly_excused.iter().map(|pair| format!("excused, but not lost: {pair}")));
         failures.extend(self.panics.iter().map(|line| format!("panic: {line}")));
         failures.extend(self.bad_exits.iter().map(|name| format!("{name} did not stop in order")));
         for (name, mib) in &self.memory {
@@ -107,10 +142,8 @@ impl Report {
             "seconds": self.seconds,
             "acknowledged": self.load["acknowledged"],
             "faults": self.faults,
-            "lost": self.lost(),
-            "excused": self.excused,
-            "doubled": self.doubled(),
-            "wrong_counters": self.wrong_counters(),
+            "broken": self.verify["broken"],
+            "excused": self.verify["excused_by_reason"],
             "other_problems": self.other(),
             "heals": heals,
             "slowest_convergence_s": self.slowest(),
@@ -124,20 +157,36 @@ impl Report {
     }
 }
 
+/// What the run contained that could have gone wrong, and what is excused.
+#[expect(clippy::print_stdout, reason = "the result of the program")]
+fn print_coverage(report: &Report) {
+    for (name, number) in report.verify["coverage"].as_object().into_iter().flatten() {
+        if number.is_number() {
+            println!("  contained: {:<29}{:>12}", name.replace('_', " "), number.to_string());
+        }
+    }
+    println!("  observed by servers: {}", report.verify["coverage"]["observed"]);
+    for (reason, number) in report.verify["excused_by_reason"].as_object().into_iter().flatten() {
+        println!("  excused {number} times: {reason}");
+    }
+    println!("  not in this run: {}", report.verify["vacuous"]);
+}
+
 /// The table, for people.
 #[expect(clippy::print_stdout, reason = "the result of the program")]
 pub(crate) fn print(report: &Report) {
     let row = |name: &str, value: String| println!("  {name:<40}{value:>12}");
     println!("seed {}, {} s", report.seed, report.seconds);
-    row("operations acknowledged", report.load["acknowledged"].to_string());
+    row("words acknowledged", report.load["acknowledged"].to_string());
     for (kind, count) in &report.faults {
         row(&format!("fault: {kind}"), count.to_string());
     }
-    row("lost", report.lost().to_string());
-    row("lost by two stores at once (excused)", report.excused.to_string());
-    row("doubled", report.doubled().to_string());
-    row("wrong counters", report.wrong_counters().to_string());
+    for (rule, what) in RULES {
+        row(&format!("{rule}: {what}"), report.broken(rule).to_string());
+    }
+    row("excused", report.excused().to_string());
     row("other problems", report.other().to_string());
+    print_coverage(report);
     row("panics", report.panics.len().to_string());
     row("rounds healed", report.heals.len().to_string());
     row("slowest convergence after a heal", format!("{:.1} s", report.slowest()));
@@ -153,6 +202,6 @@ pub(crate) fn print(report: &Report) {
         println!("FAILED: {failure}");
     }
     if report.failures().is_empty() {
-        println!("all stores agree with what was acknowledged");
+        println!("all stores agree with the history");
     }
 }

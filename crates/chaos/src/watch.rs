@@ -4,6 +4,7 @@ use crate::redis::{self, Ends};
 use crate::rig::{Rig, lock};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 
@@ -88,6 +89,42 @@ pub(crate) async fn memory(rig: &Rig, peaks: &Memory) {
             }
         }
         sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// What servers say of themselves, however often they begin anew.
+#[derive(Debug, Default)]
+pub(crate) struct Observed {
+    asked_again: AtomicU64,
+    confirm_rewrites: AtomicU64,
+}
+
+impl Observed {
+    /// Calls that were sent to the cache a second time, and "unchanged" answers that were written instead.
+    pub(crate) fn numbers(&self) -> (u64, u64) {
+        (self.asked_again.load(Ordering::Relaxed), self.confirm_rewrites.load(Ordering::Relaxed))
+    }
+}
+
+/// Samples until dropped.
+pub(crate) async fn observe(rig: &Rig, observed: &Observed) {
+    let mut before: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    loop {
+        for node in rig.nodes.iter().filter(|node| node.id.is_server()) {
+            let process = node.process();
+            let Ok(Ok(metrics)) = timeout(Duration::from_secs(1), process.metrics()).await else { continue };
+            let number = |name: &str| -> u64 {
+                let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+                value.and_then(|value| value.parse().ok()).unwrap_or(0)
+            };
+            let now = (number("cache_calls_repeated_total"), number("confirm_rewrites_total"));
+            let last = before.insert(node.id.to_string(), now).unwrap_or_default();
+            // A smaller number is a new process's.
+            let grown = |now: u64, last: u64| if now >= last { now - last } else { now };
+            observed.asked_again.fetch_add(grown(now.0, last.0), Ordering::Relaxed);
+            observed.confirm_rewrites.fetch_add(grown(now.1, last.1), Ordering::Relaxed);
+        }
+        sleep(Duration::from_millis(400)).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Generated likes with a log of what was answered, and the comparison of every store with it: `syncctl load` and
+//! Likes with a log or a history of what was answered, and the comparison of every store with it: `syncctl load` and
 //! `syncctl verify`.
 
 use super::Deployment;
@@ -25,7 +25,7 @@ impl Deref for Load {
 }
 
 impl Load {
-    /// Every answer, as `syncctl` writes it.
+    /// Every answer, as `syncctl` writes it: an oplog, or the history of people.
     pub fn oplog(&self) -> &Path {
         &self.oplog
     }
@@ -68,6 +68,33 @@ impl Deployment {
         let syncctl = self.binary("syncctl").args(["load", "--generate", "--json"]).args(args.iter().copied());
         let process = syncctl.args(["--addr", grpc_addr, "--oplog"]).arg(&oplog).start()?;
         Ok(Load { process, oplog })
+    }
+
+    /// Starts so many people, who call these servers (with commas between) until they are told to end; their history goes
+    /// to this file.
+    pub fn people(&self, grpc_addrs: &str, number: u32, args: &[&str], history: PathBuf) -> Result<Load> {
+        let number = number.to_string();
+        let syncctl = self.binary("syncctl").args(["load", "--json", "--people", &number]).args(args.iter().copied());
+        let process = syncctl.args(["--addr", grpc_addrs, "--history"]).arg(&history).start()?;
+        Ok(Load { process, oplog: history })
+    }
+
+    /// Judges every store by histories.
+    pub async fn judge<'a>(
+        &self,
+        histories: impl IntoIterator<Item = &'a Path>,
+        args: &[&str],
+        limit: Duration,
+    ) -> Result<Verified> {
+        let mut syncctl = self.syncctl().args(["verify", "--json"]).args(args.iter().copied());
+        for history in histories {
+            syncctl = syncctl.arg("--history").arg(history);
+        }
+        let process = syncctl.start()?;
+        let status = process.wait_exit(limit).await.context("verify does not end")?;
+        let report = last_json(&process.log()).with_context(|| format!("verify printed: {}", process.log()))?;
+        ensure!(report["coverage"]["words"].as_u64() > Some(0), "nothing was judged: {report}");
+        Ok(Verified { good: status.success(), report })
     }
 
     /// Compares every store with logs. `args` name stores that are not those of this deployment.

@@ -1,0 +1,96 @@
+//! Judges a run by its history.
+
+use crate::account;
+use crate::report::Report;
+use crate::rig::{Rig, lock};
+use crate::watch::Observed;
+use anyhow::{Context, Result};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+use test_support::Load;
+use traffic::history::{Fault, HistoryWriter};
+
+const LOAD_END: Duration = Duration::from_secs(60);
+const VERIFY_LIMIT: Duration = Duration::from_secs(240);
+
+/// What happened: the history of the people, and another one with the faults, by the same clock.
+pub(crate) struct Diary {
+    history: PathBuf,
+    faults: PathBuf,
+    excuses: PathBuf,
+    writer: Mutex<HistoryWriter>,
+}
+
+impl Diary {
+    pub(crate) fn begin(out: &Path) -> Result<Self> {
+        let faults = out.join("faults");
+        let writer = HistoryWriter::create(&faults).with_context(|| format!("create {}", faults.display()))?;
+        let writer = Mutex::new(writer);
+        Ok(Self { history: out.join("history"), faults, excuses: out.join("excuses"), writer })
+    }
+
+    /// Where the people write.
+    pub(crate) fn history(&self) -> &Path {
+        &self.history
+    }
+
+    /// Notes a fault.
+    pub(crate) fn note(&self, name: &str, begin: u64, end: u64) -> Result<()> {
+        let mut writer = lock(&self.writer);
+        writer.append_fault(&Fault { name: name.into(), begin, end })?;
+        writer.flush()?;
+        Ok(())
+    }
+}
+
+/// Ends the load, waits for quiet, judges; then ends the processes, which must do so in order.
+pub(crate) async fn judge(
+    rig: &Rig,
+    load: &Load,
+    diary: &Diary,
+    observed: &Observed,
+    strict: bool,
+    report: &mut Report,
+) -> Result<()> {
+    load.terminate()?;
+    load.wait_exit(LOAD_END).await.context("the load does not end")?;
+    report.load = load.report()?;
+
+    excuse(rig, diary).await?;
+    let (asked_again, rewrites) = observed.numbers();
+    let (asked_again, rewrites) = (asked_again.to_string(), rewrites.to_string());
+    let excuses = diary.excuses.to_str().context("a name that is not UTF-8")?;
+    let mut args = vec!["--wait", "60", "--excuses", excuses, "--asked-again", &asked_again];
+    args.extend(["--confirm-rewrites", &rewrites]);
+    args.extend(strict.then_some("--strict"));
+    let histories = [diary.history.as_path(), diary.faults.as_path()];
+    report.verify = rig.deployment.judge(histories, &args, VERIFY_LIMIT).await?.report;
+
+    for node in &rig.nodes {
+        if !node.stop().await? {
+            report.bad_exits.push(node.id.to_string());
+        }
+        let log = node.log();
+        let panics = log.lines().filter(|line| line.contains("panicked"));
+        report.panics.extend(panics.map(|line| format!("{}: {line}", node.id)));
+    }
+    Ok(())
+}
+
+/// Writes down what may be lost.
+async fn excuse(rig: &Rig, diary: &Diary) -> Result<()> {
+    let flushed = lock(&rig.flushed).clone();
+    let ledger = "SELECT CONCAT_WS(',', user_id, IF(resource_type = 'video', 'v', 'c'), resource_id, version) \
+                  FROM sync_events";
+    let ledger = if flushed.is_empty() { String::new() } else { rig.deployment.sql(ledger).await? };
+    let history = traffic::history::History::read(&diary.history)?;
+    let flushes: Vec<u64> = traffic::history::History::read(&diary.faults)?
+        .faults()
+        .iter()
+        .filter(|fault| fault.name.starts_with("flush_redis"))
+        .map(|fault| fault.end)
+        .collect();
+    let lines = account::excuses(&history, &flushed, &flushes, &ledger)?;
+    std::fs::write(&diary.excuses, lines).with_context(|| format!("write {}", diary.excuses.display()))
+}
