@@ -97,7 +97,8 @@ impl Report {
             failures.push(format!("{} is broken {} times: {}", rule.0, self.broken(rule.0), rule.1));
         }
         failures.extend(self.violations());
-        if self.verify["strict"] == true && self.verify["vacuous"].as_array().is_none_or(|missing| !missing.is_empty()) {
+        if self.verify["strict"] == true && self.verify["vacuous"].as_array().is_none_or(|missing| !missing.is_empty())
+        {
             failures.push(format!("vacuous: {}", self.verify["vacuous"]));
         }
         if let Some(problems) = self.verify["problems"].as_object() {

@@ -74,13 +74,17 @@ async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, repor
         ensure!(!round.is_empty(), "no fault is left to choose from");
         let faults = round.iter().map(|step| step.fault.to_string()).collect::<Vec<_>>().join(" + ");
         eprint!("{:6.1} s  {faults}", start.elapsed().as_secs_f64());
-        strike_all(rig, diary, &round).await?;
+        let struck = strike_all(rig, &round).await?;
         rig.healed().await?;
         for step in &round {
             *report.faults.entry(step.fault.kind()).or_default() += 1;
         }
         let converged = watch::converged(rig, PATIENCE).await.map(|took| took.as_secs_f64());
         rig.broker_declared();
+        // A fault is over when all is well again: until then served counts follow what is on its way.
+        for (step, begin) in struck {
+            diary.note(&step.fault.to_string(), begin, now_micros())?;
+        }
         match &converged {
             Ok(seconds) => eprintln!("; well after {seconds:.1} s"),
             Err(problem) => eprintln!("; NOT WELL: {problem}"),
@@ -90,7 +94,8 @@ async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, repor
     Ok(())
 }
 
-async fn strike_all(rig: &Arc<Rig>, diary: &Diary, round: &[Step]) -> Result<()> {
+/// What was done, and when each began.
+async fn strike_all(rig: &Arc<Rig>, round: &[Step]) -> Result<Vec<(Step, u64)>> {
     let counts_as_lost = round.iter().any(|step| step.fault.leaves_only_the_journal());
     let mut tasks = JoinSet::new();
     for step in round.iter().copied() {
@@ -98,14 +103,14 @@ async fn strike_all(rig: &Arc<Rig>, diary: &Diary, round: &[Step]) -> Result<()>
         tasks.spawn(async move {
             let begin = now_micros();
             strike(&rig, step, counts_as_lost && step.fault == Fault::FlushRedis).await?;
-            anyhow::Ok((step, begin, now_micros()))
+            anyhow::Ok((step, begin))
         });
     }
+    let mut struck = Vec::new();
     while let Some(done) = tasks.join_next().await {
-        let (step, begin, end) = done??;
-        diary.note(&step.fault.to_string(), begin, end)?;
+        struck.push(done??);
     }
-    Ok(())
+    Ok(struck)
 }
 
 fn keep_logs(rig: &Rig, load: &Load, out: &Path) -> Result<()> {

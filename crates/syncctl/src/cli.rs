@@ -5,10 +5,10 @@ mod migration;
 mod people;
 mod verify;
 
+use crate::Verdict;
 use crate::client::{ServerArgs, parse_resource};
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
-use crate::Verdict;
 use crate::events::{EventsArgs, ExplainArgs};
 use clap::{Args, Parser, Subcommand};
 use domain::{Action, Resource, ResourceType};

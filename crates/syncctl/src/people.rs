@@ -19,6 +19,8 @@ mod recorder;
 mod report;
 mod scene;
 mod script;
+#[cfg(test)]
+mod script_tests;
 mod servers;
 mod watcher;
 

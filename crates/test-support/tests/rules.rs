@@ -100,7 +100,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // For tests and measurements; nobody imports these but as a development dependency.
     ("test-support", &["domain"]),
     ("resilience", &["domain", "interaction-proto"]),
-    ("chaos", &["domain", "test-support"]),
+    ("chaos", &["domain", "test-support", "traffic"]),
     ("bench", &["domain", "cache-manager", "event-bus", "test-support"]),
     // The project's tasks: of all this it only knows the programs, the scripts and the files.
     ("xtask", &[]),

@@ -4,6 +4,7 @@
 mod kill;
 mod last_word;
 mod live;
+mod people;
 mod planted;
 mod rig;
 mod system;

@@ -17,7 +17,7 @@ use test_support::{eventually, try_eventually};
 use tokio_util::sync::CancellationToken;
 
 /// Bugs and points are switched on for the whole test program.
-static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+pub(crate) static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 pub(crate) type Found = Result<(), String>;
 

@@ -153,7 +153,7 @@ impl Acceptor {
     }
 
     /// A repetition that goes the other way must get the first answer, too. What fails here is found in the database.
-    async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) {
+    pub(super) async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) {
         let answers = intents.iter().zip(outcomes).filter_map(|(intent, outcome)| {
             let DirectResult::Decided(outcome) = outcome else { return None };
             Some(FirstAnswer {

@@ -1,13 +1,19 @@
 //! Degraded writes: while the cache is unreachable the database takes likes itself.
+//!
+//! The cache may be serving again by then, or still: one call failed alone, or was stuck on its way from before. Then nobody
+//! tells the cache what it missed before the next read of this user, so this call does.
 
 use super::call::{Call, LikeAnswer, LikeError, LikeResult};
-use super::{Acceptor, RETRY_AFTER};
+use super::{Acceptor, FILL_TIMEOUT, RETRY_AFTER};
 use crate::metrics;
+use crate::recover::catch_up::tell_cache;
 use crate::stores::time_of;
 use domain::LikeIntent;
 use event_store::{DirectResult, StoreError};
+use futures::FutureExt;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+use tokio::time::timeout;
 
 impl Acceptor {
     /// The cache is unreachable: the database takes the likes itself, in one transaction, and remembers that the cache must
@@ -16,6 +22,18 @@ impl Acceptor {
         match self.write_to_database(intents, call).await {
             Ok(outcomes) => outcomes.into_iter().map(|outcome| direct_result(outcome, true)).collect(),
             Err(error) => vec![Err(error); intents.len()],
+        }
+    }
+
+    /// If it cannot be told, this process does not believe it until somebody has.
+    async fn tell_serving_cache(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) {
+        match timeout(FILL_TIMEOUT, tell_cache(&self.stores, intents, outcomes)).await {
+            Ok(Ok(())) => {
+                self.stores.pending_refreshes.fetch_sub(1, Ordering::AcqRel);
+                self.remember_answers(intents, outcomes).await;
+            }
+            Ok(Err(error)) => self.stores.cache_circuit.trip(&error),
+            Err(elapsed) => self.stores.cache_circuit.trip(&elapsed),
         }
     }
 
@@ -39,6 +57,10 @@ impl Acceptor {
             Ok(outcomes) => {
                 self.stores.database_circuit.success();
                 outcomes.iter().for_each(|_| metrics::degraded_write());
+                // Under the gate: a circuit that is open now closes only after somebody has told the cache of this.
+                if !self.stores.cache_circuit.is_open() {
+                    self.tell_serving_cache(intents, &outcomes).boxed().await;
+                }
                 Ok(outcomes)
             }
             Err(error) => Err(self.database_failed(error)),

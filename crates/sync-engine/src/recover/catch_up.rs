@@ -111,7 +111,8 @@ async fn close_cache_circuit_inner(stores: &Stores) -> Result<(), RefreshError> 
     Ok(())
 }
 
-/// The synchronous path's second half: tells the cache what was just committed. What fails here is on the list.
+/// The second half of a write that the database took: tells the cache what was just committed. What fails here is on the
+/// list.
 pub(crate) async fn tell_cache(
     stores: &Stores,
     intents: &[LikeIntent],

@@ -118,4 +118,3 @@ impl VerifyArgs {
         Ok(Verdict::from_fine(report.is_fine()))
     }
 }
-

@@ -75,7 +75,10 @@ impl Knobs {
 /// Names, values and meanings, one line each.
 impl fmt::Display for Knobs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        KNOBS.iter().zip(self.0).try_for_each(|(knob, value)| writeln!(f, "  {:<14} {value:.2}  {}", knob.name, knob.of))
+        KNOBS
+            .iter()
+            .zip(self.0)
+            .try_for_each(|(knob, value)| writeln!(f, "  {:<14} {value:.2}  {}", knob.name, knob.of))
     }
 }
 

@@ -17,7 +17,11 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Excuse>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("--excuses: could not read {}", path.display()))?;
     let wrong = |number: usize, line: &str| {
-        UsageError(format!("{}, line {}: expected user,v|c,id,begin,end,reason, got {line:?}", path.display(), number + 1))
+        UsageError(format!(
+            "{}, line {}: expected user,v|c,id,begin,end,reason, got {line:?}",
+            path.display(),
+            number + 1
+        ))
     };
     let excuses = text.lines().enumerate().map(|(number, line)| parse(line).ok_or_else(|| wrong(number, line).into()));
     excuses.collect()

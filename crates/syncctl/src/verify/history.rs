@@ -222,7 +222,8 @@ async fn cached_pairs(cache: &mut Cached, known: IdSet<Pair>, rows: &[PairRow]) 
     let mut cached = Vec::new();
     for chunk in pairs.chunks(CACHED_PAIRS) {
         let states = cache.pairs(chunk).await?;
-        cached.extend(chunk.iter().zip(states).filter_map(|(pair, state)| Some(PairRow { pair: *pair, state: state? })));
+        cached
+            .extend(chunk.iter().zip(states).filter_map(|(pair, state)| Some(PairRow { pair: *pair, state: state? })));
     }
     Ok(cached)
 }

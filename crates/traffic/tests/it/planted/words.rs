@@ -72,6 +72,25 @@ fn a_doubled_write() {
     let twice = entry(once.clone().keyed("k", Like, (20, 30), changed(true, 2)), 2).row(true, 2);
     breaks(&twice, Rule::R5, "two changes, 1 and 2");
     is_clean(&twice.options(Options { key_memory: 19, ..Options::default() }));
+    // One of them went around the cache, the other through it: the first one's key may be unknown there.
+    let around = |earlier: bool| {
+        let story = Story::new()
+            .keyed("k", Like, (0, 10), changed(true, 1))
+            .keyed("k", Like, (20, 30), changed(true, 2))
+            .row(true, 2);
+        [1, 2].into_iter().fold(story, |story, version| {
+            story.ledger_with(Like, version, |entry| {
+                (entry.key, entry.direct) = (Some("k".into()), earlier == (version == 1));
+            })
+        })
+    };
+    for earlier in [true, false] {
+        let report = around(earlier).check();
+        assert!(report.is_clean(), "{report}");
+        assert_eq!(report.excuses().count(), 1, "{report}");
+    }
+    let late = around(true).options(Options { recovered_within: 0, ..Options::default() });
+    breaks(&late, Rule::R5, "two changes, 1 and 2");
     // Two words that were told the same.
     let both = Story::new().word(Like, (0, 10), changed(true, 1)).word(Like, (5, 15), changed(true, 1));
     breaks(&both.ledger(&[(Like, 1)]).row(true, 1), Rule::R5, "two words");
