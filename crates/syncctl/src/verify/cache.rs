@@ -82,11 +82,9 @@ impl Cache {
                 ));
             }
             let found: Vec<Option<i64>> = pipeline.query_async(&mut self.connection).await.context("pairs")?;
-            states.extend(
-                found
-                    .into_iter()
-                    .map(|value| value.map(|value| PairState { liked: value & 1 == 1, version: Version(value >> 1) })),
-            );
+            // Negative: it was only seen in the database.
+            let state = |value: i64| PairState { liked: value & 1 == 1, version: Version(value.saturating_abs() >> 1) };
+            states.extend(found.into_iter().map(|value| value.map(state)));
         }
         Ok(states)
     }
