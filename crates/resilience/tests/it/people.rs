@@ -49,7 +49,7 @@ impl Town {
         let addrs = self.servers.iter().map(Program::grpc).collect::<Vec<_>>().join(",");
         let mut args = vec!["--rate", rate, "--resources", "40", "--timeout", "5", "--connections", "4"];
         args.extend(shares.iter().flat_map(|share| ["--share", share]));
-        let load = self.deployment.people(&addrs, 32, &args, history.clone()).unwrap();
+        let load = self.deployment.people(&addrs, 64, &args, history.clone()).unwrap();
         let events = async {
             loop {
                 happens(&self.links).await;
@@ -108,7 +108,7 @@ async fn an_abandoned_call_that_takes_effect_late_is_seen() {
     let shares = ["abandon=0.5", "cancel=0", "hot=1", "large_batch=0", "small_batch=0.1", "reads=0.05"];
     // What leaves a server for Redis arrives there after its caller's deadline.
     finds("expired_asked_afresh", "R4", &shares, "120", async |links| {
-        links[0].redis.delay(Duration::from_millis(180));
+        links[0].redis.delay(Duration::from_millis(450));
         sleep(LENGTH).await;
     })
     .await;

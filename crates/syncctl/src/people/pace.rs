@@ -23,15 +23,16 @@ impl Pace {
     /// Waits for the turn of so many words.
     pub(super) async fn turn(&self, words: usize) {
         let Some(interval) = self.interval else { return tokio::task::yield_now().await };
+        tokio::time::sleep_until(self.reserve(interval, words, Instant::now())).await;
+    }
+
+    fn reserve(&self, interval: Duration, words: usize, now: Instant) -> Instant {
         let words = u32::try_from(words.min(MOST)).unwrap_or(u32::MAX);
-        let at = {
-            let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-            // What was missed is not made up for: that would be a burst after every fault.
-            let at = (*next).max(Instant::now());
-            *next = at + interval * words;
-            at
-        };
-        tokio::time::sleep_until(at).await;
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was missed is not made up for: that would be a burst after every fault.
+        let at = (*next).max(now);
+        *next = at + interval * words;
+        at
     }
 }
 
@@ -39,18 +40,14 @@ impl Pace {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn words_come_at_the_rate_and_none_are_made_up_for() {
-        let pace = Pace::new(Some(10.0));
+    #[test]
+    fn words_come_at_the_rate_and_none_are_made_up_for() {
         let start = Instant::now();
-        for words in [1, 3, 500, 1] {
-            pace.turn(words).await;
-        }
-        assert_eq!(start.elapsed().as_millis(), 100 + 300 + 3_200);
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        let late = Instant::now();
-        pace.turn(1).await;
-        pace.turn(1).await;
-        assert_eq!(late.elapsed().as_millis(), 100);
+        let pace = Pace { interval: None, next: Mutex::new(start) };
+        let turn = |words, now| pace.reserve(Duration::from_millis(100), words, now);
+        let turns: Vec<u128> = [1, 3, 500, 1].map(|words| (turn(words, start) - start).as_millis()).into();
+        assert_eq!(turns, [0, 100, 400, 3_600]);
+        let late = start + Duration::from_secs(60);
+        assert_eq!([turn(1, late), turn(1, late)], [late, late + Duration::from_millis(100)]);
     }
 }

@@ -25,8 +25,8 @@ pub(super) struct Town {
 
 impl Town {
     /// Plays a person's scenes until the end.
-    pub(super) async fn live(&self, person: u32, mut script: Script) -> io::Result<()> {
-        while let Some(scene) = script.next() {
+    pub(super) async fn live(&self, person: u32, script: Script) -> io::Result<()> {
+        for scene in script {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
