@@ -51,7 +51,7 @@ mod tests {
     use super::*;
     use crate::sql::pool::Pool;
     use crate::sql::script::Script;
-    use test_support::{execute_sql, fresh_database, shared};
+    use test_support::{Proxy, eventually, execute_sql, fresh_database, shared};
 
     #[tokio::test]
     async fn a_transaction_that_says_nothing_loses_its_locks() {
@@ -67,5 +67,30 @@ mod tests {
         // Waits as a process would whose rows a stopped one holds.
         execute_sql(&url, "SET innodb_lock_wait_timeout = 20; UPDATE held SET id = 2").await.unwrap();
         assert!(silent.commit().await.is_err(), "committed without its lock");
+    }
+
+    #[tokio::test]
+    async fn a_caller_that_goes_while_its_transaction_begins_leaves_none_open() {
+        let server = shared::mariadb().await.unwrap();
+        let url = fresh_database(server.url()).await.unwrap();
+        execute_sql(&url, "CREATE TABLE held (id INT PRIMARY KEY); INSERT INTO held VALUES (1)").await.unwrap();
+        let link = Proxy::start(server.addr().unwrap()).await.unwrap();
+        let config = DatabaseConfig { url: link.url_of(&url).into(), max_connections: 1, ..DatabaseConfig::default() };
+        let pool = Pool::new(&config).unwrap();
+        let mut lock = Script::new(pool.dialect());
+        lock.begin("SELECT id FROM held WHERE id = 1 FOR UPDATE");
+        // Connects, and comes back.
+        pool.read(&lock).await.unwrap();
+        let Pool::MySql(connections) = &pool else { panic!("another database") };
+        eventually(Duration::from_secs(10), "a connection that rests", async || connections.num_idle() == 1).await;
+
+        link.hold_answers();
+        let gone = tokio::time::timeout(Duration::from_millis(200), pool.begin()).await;
+        assert!(gone.is_err(), "it began without an answer");
+        link.restore().await.unwrap();
+
+        // On the same connection, and outside any transaction: the lock goes with the statement.
+        pool.read(&lock).await.unwrap();
+        execute_sql(&url, "SET innodb_lock_wait_timeout = 2; UPDATE held SET id = 2").await.unwrap();
     }
 }

@@ -127,7 +127,14 @@ impl Pool {
     async fn begin_now(&self) -> Result<Tx, StoreError> {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(pool) => Ok(Tx::MySql(pool.begin().await?)),
+            Self::MySql(pool) => {
+                let connection = pool.acquire().await?;
+                // In a task of its own, because the caller may be dropped: of a BEGIN that was sent and not answered the
+                // driver knows nothing, and would give back a connection with an open transaction that nobody ends. What
+                // locks rows, or writes, on it afterwards would do so for good, or never.
+                let begun = tokio::spawn(sqlx::Transaction::begin(connection, None));
+                Ok(Tx::MySql(begun.await.map_err(|error| StoreError::Unavailable(error.into()))??))
+            }
             Self::Sqlite(pools) => {
                 let turn =
                     pools.turn.clone().acquire_owned().await.map_err(|error| StoreError::Unavailable(error.into()))?;
