@@ -12,7 +12,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 need_packages
 programs=$(programs_dir)
-for program in interaction-server sync-consumer syncctl chaos; do
+for program in interaction-server sync-consumer consistency-checker syncctl chaos; do
   if [[ ! -x $programs/$program ]]; then
     command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs"
     build_programs

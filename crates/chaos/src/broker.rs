@@ -1,4 +1,4 @@
-//! Empties, deletes and looks at a queue: the few frames of AMQP 0-9-1 that this takes, because the client library belongs to
+//! Empties and deletes a queue: the few frames of AMQP 0-9-1 that this takes, because the client library belongs to
 //! the adapter under test and `rabbitmqctl` starts a virtual machine every time.
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,19 +25,6 @@ pub(crate) async fn delete_queue(addr: &str, queue: &str) -> Result<()> {
     short_text(&mut arguments, queue)?;
     arguments.push(0);
     timeout(LIMIT, command(addr, (50, 40), &arguments)).await.context("deleting a queue takes too long")?.map(drop)
-}
-
-/// Messages that wait in a queue: by declaring it passively, which changes nothing.
-pub(crate) async fn ready_messages(addr: &str, queue: &str) -> Result<u32> {
-    let mut arguments = vec![0, 0];
-    short_text(&mut arguments, queue)?;
-    arguments.push(1);
-    arguments.extend([0; 4]);
-    let answer =
-        timeout(LIMIT, command(addr, (50, 10), &arguments)).await.context("asking a queue takes too long")??;
-    // The queue's name, messages, consumers.
-    let count = answer.get(1 + queue.len()..5 + queue.len()).context("short declare-ok")?;
-    Ok(u32::from_be_bytes(count.try_into()?))
 }
 
 /// Connects as guest, and has one method of a channel answered.

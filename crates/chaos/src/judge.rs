@@ -57,7 +57,9 @@ pub(crate) async fn judge(
     load.wait_exit(LOAD_END).await.context("the load does not end")?;
     report.load = load.report()?;
 
-    excuse(rig, diary).await?;
+    report.excuses = excuse(rig, diary).await?;
+    report.findings.clone_from(&lock(&rig.findings));
+    report.notes.clone_from(&lock(&rig.notes));
     let (asked_again, rewrites) = observed.numbers();
     let (asked_again, rewrites) = (asked_again.to_string(), rewrites.to_string());
     let excuses = diary.excuses.to_str().context("a name that is not UTF-8")?;
@@ -79,18 +81,14 @@ pub(crate) async fn judge(
 }
 
 /// Writes down what may be lost.
-async fn excuse(rig: &Rig, diary: &Diary) -> Result<()> {
-    let flushed = lock(&rig.flushed).clone();
+async fn excuse(rig: &Rig, diary: &Diary) -> Result<Vec<String>> {
+    let flushes = lock(&rig.flushes).clone();
     let ledger = "SELECT CONCAT_WS(',', user_id, IF(resource_type = 'video', 'v', 'c'), resource_id, version) \
                   FROM sync_events";
-    let ledger = if flushed.is_empty() { String::new() } else { rig.deployment.sql(ledger).await? };
-    let history = traffic::history::History::read(&diary.history)?;
-    let flushes: Vec<u64> = traffic::history::History::read(&diary.faults)?
-        .faults()
-        .iter()
-        .filter(|fault| fault.name.starts_with("flush_redis"))
-        .map(|fault| fault.end)
-        .collect();
-    let lines = account::excuses(&history, &flushed, &flushes, &ledger)?;
-    std::fs::write(&diary.excuses, lines).with_context(|| format!("write {}", diary.excuses.display()))
+    let ledger = if flushes.is_empty() { String::new() } else { rig.deployment.sql(ledger).await? };
+    let excuses = account::excuses(&flushes, &ledger, &rig.record());
+    let lines: Vec<String> = excuses.iter().map(ToString::to_string).collect();
+    let text = lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    std::fs::write(&diary.excuses, text).with_context(|| format!("write {}", diary.excuses.display()))?;
+    Ok(lines)
 }

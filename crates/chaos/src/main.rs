@@ -1,5 +1,5 @@
-//! Runs the whole stack (two servers, two consumers, private Redis, MariaDB and RabbitMQ) under load and under seeded
-//! faults, heals, waits for quiet, and judges every store by the history of what was asked and answered.
+//! Runs the whole stack (two servers, two consumers, two checkers, private Redis, MariaDB and RabbitMQ) under load
+//! and under seeded faults, heals, waits for quiet, and judges every store by the history of what was asked and answered.
 //!
 //! First one fault at a time, then several at once; after every heal the time until all is well again is taken, while
 //! the load goes on. The same seed gives the same faults in the same order; when exactly they strike is up to the machine.
@@ -11,6 +11,7 @@ mod broker;
 mod cli;
 mod faults;
 mod judge;
+mod kinds;
 mod plan;
 mod random;
 mod redis;

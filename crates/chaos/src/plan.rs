@@ -1,165 +1,27 @@
 //! Which faults come when: decided by the seed alone.
 
+use crate::kinds::{Clock, Lease};
+pub(crate) use crate::kinds::{EACH, Fault, NodeId, Store};
 use crate::random::Random;
-use std::fmt;
 use std::time::Duration;
-
-/// Numbers of servers and of consumers.
-pub(crate) const EACH: usize = 2;
 
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
+/// Of a stopped process, of a slow disk, of somebody else's locks and of a lease holder without one store.
+const STOP: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+const SYNC: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+const LOCK: (Duration, Duration) = (SHORTEST, Duration::from_secs(6));
+const HOLDER: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(10));
+/// A process that was stopped runs for so long before it is stopped again.
+const BETWEEN_STOPS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 /// Overlapping faults begin within this time.
 const SPREAD: Duration = Duration::from_millis(1500);
 /// Faults at once.
 const MOST_AT_ONCE: usize = 4;
 
-/// A process of ours: servers first, then consumers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct NodeId(pub(crate) usize);
-
-impl NodeId {
-    pub(crate) fn all() -> impl Iterator<Item = Self> {
-        (0..2 * EACH).map(Self)
-    }
-
-    pub(crate) fn is_server(self) -> bool {
-        self.0 < EACH
-    }
-}
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", if self.is_server() { "server" } else { "consumer" }, self.0 % EACH + 1)
-    }
-}
-
-/// A store; the number of a link of every node too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Store {
-    Redis,
-    MariaDb,
-    RabbitMq,
-}
-
-impl Store {
-    pub(crate) const ALL: [Self; 3] = [Self::Redis, Self::MariaDb, Self::RabbitMq];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Redis => "redis",
-            Self::MariaDb => "mariadb",
-            Self::RabbitMq => "rabbitmq",
-        }
-    }
-}
-
-/// What goes wrong; undone when its time is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    KillNode(NodeId),
-    PauseNode(NodeId),
-    /// Started again with its clock wrong by so many seconds.
-    SkewServer(NodeId, i64),
-    KillStore(Store),
-    PauseStore(Store),
-    /// Stopped in order and started again on its data.
-    RestartStore(Store),
-    CutLink(NodeId, Store),
-    /// Connections stay, nothing passes.
-    FreezeLink(NodeId, Store),
-    SlowLink(NodeId, Store, Duration),
-    /// Nobody consumes, so that the queue reaches its limit.
-    FillQueue,
-    FlushRedis,
-    PurgeQueue,
-    DeleteQueue,
-    WipeBroker,
-}
-
-impl Fault {
-    /// Name without its target.
-    pub(crate) const fn kind(self) -> &'static str {
-        match self {
-            Self::KillNode(node) if node.0 < EACH => "kill_server",
-            Self::KillNode(_) => "kill_consumer",
-            Self::PauseNode(node) if node.0 < EACH => "pause_server",
-            Self::PauseNode(_) => "pause_consumer",
-            Self::SkewServer(..) => "skew_server",
-            Self::KillStore(Store::Redis) => "kill_redis",
-            Self::KillStore(Store::MariaDb) => "kill_mariadb",
-            Self::KillStore(Store::RabbitMq) => "kill_rabbitmq",
-            Self::PauseStore(Store::Redis) => "pause_redis",
-            Self::PauseStore(Store::MariaDb) => "pause_mariadb",
-            Self::PauseStore(Store::RabbitMq) => "pause_rabbitmq",
-            Self::RestartStore(Store::Redis) => "restart_redis",
-            Self::RestartStore(Store::MariaDb) => "restart_mariadb",
-            Self::RestartStore(Store::RabbitMq) => "restart_rabbitmq",
-            Self::CutLink(..) => "cut_link",
-            Self::FreezeLink(..) => "freeze_link",
-            Self::SlowLink(..) => "slow_link",
-            Self::FillQueue => "fill_queue",
-            Self::FlushRedis => "flush_redis",
-            Self::PurgeQueue => "purge_queue",
-            Self::DeleteQueue => "delete_queue",
-            Self::WipeBroker => "wipe_broker",
-        }
-    }
-
-    /// What it uses alone, as a set of bits: 4 nodes, 3 stores, 12 links.
-    const fn targets(self) -> u32 {
-        match self {
-            Self::KillNode(node) | Self::PauseNode(node) | Self::SkewServer(node, _) => 1 << node.0,
-            Self::KillStore(s) | Self::PauseStore(s) | Self::RestartStore(s) => store_bit(s),
-            Self::CutLink(node, s) | Self::FreezeLink(node, s) | Self::SlowLink(node, s, _) => {
-                1 << (12 + node.0 as u32 * 3 + s as u32)
-            }
-            Self::FillQueue => 0b1100,
-            Self::FlushRedis => store_bit(Store::Redis),
-            Self::PurgeQueue | Self::DeleteQueue => 0b1100 | store_bit(Store::RabbitMq),
-            Self::WipeBroker => store_bit(Store::RabbitMq),
-        }
-    }
-
-    /// Whether an accepted event can, because of it, be in the journal alone: a server's memory goes, the broker loses
-    /// what was published, or publishing and the direct way into the database fail. Together with a flush of Redis two
-    /// stores have then lost it at once, which no protocol survives.
-    pub(crate) fn leaves_only_the_journal(self) -> bool {
-        match self {
-            Self::KillNode(node) => node.is_server(),
-            Self::SkewServer(..) | Self::FillQueue => true,
-            Self::PurgeQueue | Self::DeleteQueue | Self::WipeBroker => true,
-            Self::KillStore(store) | Self::PauseStore(store) | Self::RestartStore(store) => store != Store::Redis,
-            Self::CutLink(node, store) | Self::FreezeLink(node, store) | Self::SlowLink(node, store, _) => {
-                node.is_server() && store != Store::Redis
-            }
-            Self::PauseNode(_) | Self::FlushRedis => false,
-        }
-    }
-
-    /// Whether the broker must have had its queue for a while: RabbitMQ 3.10, when killed within about half a second
-    /// after a queue was declared, comes back with the queue's name and without its storage.
-    pub(crate) const fn needs_settled_broker(self) -> bool {
-        matches!(self, Self::KillStore(Store::RabbitMq) | Self::RestartStore(Store::RabbitMq) | Self::WipeBroker)
-    }
-}
-
-const fn store_bit(store: Store) -> u32 {
-    1 << (8 + store as u32)
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind())?;
-        match self {
-            Self::KillNode(node) | Self::PauseNode(node) => write!(f, " {node}"),
-            Self::SkewServer(node, seconds) => write!(f, " {node} {seconds:+} s"),
-            Self::CutLink(node, store) | Self::FreezeLink(node, store) => write!(f, " {node}-{}", store.name()),
-            Self::SlowLink(node, store, delay) => write!(f, " {node}-{} {delay:?}", store.name()),
-            _ => Ok(()),
-        }
-    }
-}
+/// Seconds. Versions are dated at most a minute ahead, and the keys of callers live for a day: a step of hours tests the
+/// first promise and does not end the second by its definition.
+const STEPS: [i64; 6] = [-7_200, -30, -2, 2, 30, 7_200];
 
 /// A fault of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,27 +30,29 @@ pub(crate) struct Step {
     /// From the beginning of the round.
     pub(crate) after: Duration,
     pub(crate) lasts: Duration,
+    /// A stop comes once more: after so long, for so long.
+    pub(crate) again: Option<(Duration, Duration)>,
 }
 
 /// Endless rounds of faults.
 pub(crate) struct Plan {
     random: Random,
     only: Vec<String>,
-    /// Whether a server's clock can be set.
-    skew: bool,
+    /// Whether clocks can be set and disks made slow.
+    preload: bool,
     /// Kinds still to come before any comes again.
     deck: Vec<Fault>,
 }
 
 impl Plan {
-    pub(crate) fn new(seed: u64, only: &[String], skew: bool) -> Self {
-        Self { random: Random::new(seed), only: only.to_vec(), skew, deck: Vec::new() }
+    pub(crate) fn new(seed: u64, only: &[String], preload: bool) -> Self {
+        Self { random: Random::new(seed), only: only.to_vec(), preload, deck: Vec::new() }
     }
 
     /// The next fault, alone.
     pub(crate) fn single(&mut self) -> Option<Step> {
         let fault = self.draw()?;
-        Some(Step { fault, after: Duration::ZERO, lasts: self.random.duration(SHORTEST, LONGEST) })
+        Some(self.step(fault, Duration::ZERO))
     }
 
     /// Two to four faults on different targets.
@@ -197,7 +61,7 @@ impl Plan {
         let mut round: Vec<Step> = Vec::new();
         let mut taken = 0;
         let mut skipped = Vec::new();
-        for _ in 0..40 {
+        for _ in 0..80 {
             if round.len() == count {
                 break;
             }
@@ -212,10 +76,23 @@ impl Plan {
             }
             taken |= fault.targets();
             let after = self.random.duration(Duration::ZERO, SPREAD);
-            round.push(Step { fault, after, lasts: self.random.duration(SHORTEST, LONGEST) });
+            round.push(self.step(fault, after));
         }
         self.deck.append(&mut skipped);
         round
+    }
+
+    fn step(&mut self, fault: Fault, after: Duration) -> Step {
+        let random = &mut self.random;
+        let lasts = match fault {
+            _ if fault.is_stop() => random.log_uniform(STOP),
+            Fault::LockRows => random.log_uniform(LOCK),
+            Fault::CutHolder(..) => random.log_uniform(HOLDER),
+            _ => random.duration(SHORTEST, LONGEST),
+        };
+        let twice = fault.is_stop() && random.below(3) == 0;
+        let again = twice.then(|| (random.log_uniform(BETWEEN_STOPS), random.log_uniform(STOP)));
+        Step { fault, after, lasts, again }
     }
 
     /// From a deck that holds every kind once.
@@ -230,29 +107,38 @@ impl Plan {
 
     fn all(&mut self) -> Vec<Fault> {
         let random = &mut self.random;
-        let mut server = || NodeId(random.below(EACH));
-        let (killed, paused, skewed) = (server(), server(), server());
-        let mut consumer = || NodeId(EACH + random.below(EACH));
-        let (killed_consumer, paused_consumer) = (consumer(), consumer());
-        let skew = [-7_200, -30, 30, 7_200][random.below(4)];
         let mut faults = vec![
-            Fault::KillNode(killed),
-            Fault::KillNode(killed_consumer),
-            Fault::PauseNode(paused),
-            Fault::PauseNode(paused_consumer),
+            Fault::LockRows,
             Fault::FillQueue,
             Fault::FlushRedis,
             Fault::PurgeQueue,
             Fault::DeleteQueue,
             Fault::WipeBroker,
         ];
-        if self.skew {
-            faults.push(Fault::SkewServer(skewed, skew));
+        for kind in 0..NodeId::all().count() / EACH {
+            let mut node = || NodeId(kind * EACH + random.below(EACH));
+            faults.extend([Fault::KillNode(node()), Fault::PauseNode(node())]);
+            let (node, seconds) = (node(), STEPS[random.below(STEPS.len())]);
+            // A server begins with its wrong clock: while it runs it knows better.
+            faults.push(match node.is_server() {
+                true => Fault::SkewServer(node, seconds),
+                false => Fault::StepClock(Clock::Node(node), seconds),
+            });
+        }
+        faults.push(Fault::StepClock(Clock::Redis, STEPS[random.below(STEPS.len())]));
+        for lease in Lease::ALL {
+            // The checker has nothing to do with the broker.
+            let stores = if lease == Lease::Rescue { 3 } else { 2 };
+            faults.push(Fault::CutHolder(lease, Store::ALL[random.below(stores)]));
         }
         for store in Store::ALL {
             faults.extend([Fault::KillStore(store), Fault::PauseStore(store), Fault::RestartStore(store)]);
-            let mut node = || NodeId(random.below(2 * EACH));
+            faults.push(Fault::SlowSync(store, random.log_uniform(SYNC)));
+            // The checker has no link to the broker.
+            let nodes = if store == Store::RabbitMq { 2 * EACH } else { 3 * EACH };
+            let mut node = || NodeId(random.below(nodes));
             faults.extend([Fault::CutLink(node(), store), Fault::FreezeLink(node(), store)]);
+            faults.extend([Fault::HoldRequests(node(), store), Fault::HoldAnswers(node(), store)]);
             let slow = node();
             let delay = random.duration(Duration::from_millis(20), Duration::from_millis(400));
             faults.push(Fault::SlowLink(slow, store, delay));
@@ -260,7 +146,7 @@ impl Plan {
         let wanted = |fault: &Fault| {
             self.only.is_empty() || self.only.iter().any(|name| fault.to_string().contains(name.as_str()))
         };
-        faults.retain(wanted);
+        faults.retain(|fault| wanted(fault) && (self.preload || !fault.needs_preload()));
         faults
     }
 }
@@ -268,6 +154,7 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn rounds(seed: u64) -> Vec<Vec<Step>> {
         let mut plan = Plan::new(seed, &[], true);
@@ -287,21 +174,70 @@ mod tests {
         let mut plan = Plan::new(1, &[], true);
         let count = plan.all().len();
         let faults: Vec<String> = (0..count).filter_map(|_| plan.single()).map(|step| step.fault.to_string()).collect();
-        let kinds: std::collections::BTreeSet<_> = faults.iter().collect();
-        assert_eq!(kinds.len(), count, "{faults:?}");
+        let distinct: BTreeSet<_> = faults.iter().collect();
+        assert_eq!(distinct.len(), count, "{faults:?}");
+    }
+
+    #[test]
+    fn the_kinds_are_these() {
+        let kinds: BTreeSet<&str> = Plan::new(1, &[], true).all().into_iter().map(Fault::kind).collect();
+        let wanted = "cut_holder cut_link delete_queue fill_queue flush_redis freeze_link hold_answers hold_requests \
+            kill_checker kill_consumer kill_mariadb kill_rabbitmq kill_redis kill_server lock_rows pause_checker \
+            pause_consumer pause_mariadb pause_rabbitmq pause_redis pause_server purge_queue restart_mariadb \
+            restart_rabbitmq restart_redis skew_server slow_link slow_sync_mariadb slow_sync_rabbitmq slow_sync_redis \
+            step_clock_checker step_clock_consumer step_clock_redis wipe_broker";
+        assert_eq!(kinds, wanted.split_whitespace().collect());
+    }
+
+    #[test]
+    fn without_the_library_no_clock_is_set_and_no_disk_slow() {
+        let faults = Plan::new(1, &[], false).all();
+        assert!(faults.iter().all(|fault| !fault.needs_preload()), "{faults:?}");
+        assert!(Plan::new(1, &[], true).all().len() > faults.len());
     }
 
     #[test]
     fn faults_at_once_have_different_targets() {
-        for round in rounds(3).iter().skip(30) {
+        for round in (0..20).flat_map(|seed| rounds(seed).into_iter().skip(30)) {
             assert!((2..=MOST_AT_ONCE).contains(&round.len()), "{round:?}");
             let mut taken = 0;
             for step in round {
-                assert_eq!(taken & step.fault.targets(), 0, "{round:?}");
+                assert_eq!(taken & step.fault.targets(), 0, "{step:?}");
                 taken |= step.fault.targets();
-                assert!((SHORTEST..=LONGEST).contains(&step.lasts));
             }
         }
+    }
+
+    #[test]
+    fn targets_of_different_things_are_different_bits() {
+        let mut taken = 0;
+        let single = NodeId::all()
+            .flat_map(|node| {
+                let links = Store::ALL.map(|store| Fault::CutLink(node, store));
+                links.into_iter().chain([Fault::KillNode(node)])
+            })
+            .chain(Store::ALL.map(Fault::KillStore));
+        for fault in single {
+            assert_eq!(taken & fault.targets(), 0, "{fault}");
+            taken |= fault.targets();
+        }
+        // One wrong clock at a time, and none with a flush; the way to Redis is free while its clock is wrong.
+        let step = Fault::StepClock(Clock::Redis, 2);
+        for other in [Fault::SkewServer(NodeId(0), 2), Fault::FlushRedis, Fault::CutLink(NodeId(1), Store::Redis)] {
+            assert_ne!(step.targets() & other.targets(), 0, "{other}");
+        }
+        assert_eq!(step.targets() & Fault::PauseNode(NodeId(0)).targets(), 0);
+    }
+
+    #[test]
+    fn stops_are_short_and_long_and_some_come_twice() {
+        let stops: Vec<Step> = (0..40).flat_map(rounds).flatten().filter(|step| step.fault.is_stop()).collect();
+        let count = |fits: &dyn Fn(&Step) -> bool| stops.iter().filter(|step| fits(step)).count();
+        assert!(stops.iter().all(|step| (STOP.0..=STOP.1).contains(&step.lasts)), "{stops:?}");
+        assert!(count(&|step| step.lasts < Duration::from_millis(500)) * 5 > stops.len());
+        assert!(count(&|step| step.lasts > Duration::from_secs(3)) * 8 > stops.len());
+        assert!(count(&|step| step.again.is_some()) * 5 > stops.len());
+        assert!(rounds(1).iter().flatten().all(|step| step.again.is_none() || step.fault.is_stop()));
     }
 
     #[test]

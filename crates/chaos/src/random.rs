@@ -27,6 +27,15 @@ impl Random {
         least + Duration::from_millis(self.below(usize::try_from(span.as_millis()).unwrap_or(usize::MAX) + 1) as u64)
     }
 
+    /// As often between 0.1 s and 1 s as between 1 s and 10 s.
+    pub(crate) fn log_uniform(&mut self, (least, most): (Duration, Duration)) -> Duration {
+        let part = self.below(1_000_001) as f64 / 1e6;
+        let ratio = most.as_secs_f64() / least.as_secs_f64();
+        // Whole milliseconds, as they are shown.
+        let millis = least.as_millis() as f64 * ratio.powf(part);
+        Duration::from_millis(millis.round() as u64).clamp(least, most)
+    }
+
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

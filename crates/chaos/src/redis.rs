@@ -1,7 +1,7 @@
 //! Looks at the journals, and flushes Redis so that it is known what was in them.
 
+use crate::account::{self, EventName};
 use anyhow::{Context, Result, ensure};
-use std::collections::HashSet;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -11,16 +11,28 @@ pub(crate) const SHARDS: u16 = 16;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Every entry's id of every journal, a line per shard; in one step with the flush.
+/// Versions are ahead of the clock by no more than their steps under load.
+const AHEAD_US: u64 = 100_000;
+
+/// The time, then id and payload of every entry of every journal, a line for each; in one step with the flush. Nothing is
+/// flushed while versions are ahead of the clock: they would begin again below those that are still on their way, which
+/// the documents say is not survived.
 const FLUSH: &str = "\
-local journals = {}
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local lines = { string.format('%.0f', now) }
+for _, key in ipairs(KEYS) do
+  local last = tonumber(redis.call('HGET', string.gsub(key, ':j$', ':t'), 'v')) or 0
+  if last > now + tonumber(ARGV[1]) then return { 'ahead' } end
+end
 for i, key in ipairs(KEYS) do
-  local ids = {}
-  for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do ids[#ids + 1] = entry[1] end
-  journals[i] = table.concat(ids, ',')
+  for _, entry in ipairs(redis.call('XRANGE', key, '-', '+')) do
+    local payload = string.gsub(entry[2][2], '.', function(c) return string.format('%02x', string.byte(c)) end)
+    lines[#lines + 1] = entry[1] .. ' ' .. payload
+  end
 end
 redis.call('FLUSHALL')
-return journals";
+return lines";
 
 /// The last entry's id of every journal, or nothing, a line per shard.
 const ENDS: &str = "\
@@ -39,20 +51,33 @@ for i, key in ipairs(KEYS) do
 end
 return count";
 
-/// Entries of the journals by shard and version.
-pub(crate) type Entries = HashSet<(u16, i64)>;
-
-/// FLUSHALL; returns what was in the journals at that moment.
-pub(crate) async fn flush(addr: &str) -> Result<Entries> {
-    let answer = eval(addr, FLUSH, &[]).await?;
-    let mut entries = Entries::new();
-    for (shard, line) in (0..SHARDS).zip(answer.split('\n')) {
-        for id in line.split(',').filter(|id| !id.is_empty()) {
-            let version = id.split('-').next().and_then(|version| version.parse().ok());
-            entries.insert((shard, version.with_context(|| format!("journal entry {id:?}"))?));
-        }
+/// FLUSHALL; what was in the journals at that moment, with its age. None: versions are ahead of the clock.
+pub(crate) async fn flush(addr: &str) -> Result<Option<Vec<(EventName, Option<Duration>)>>> {
+    let answer = eval(addr, FLUSH, &[AHEAD_US.to_string()]).await?;
+    let mut lines = answer.lines().filter(|line| !line.is_empty());
+    let wrong = || format!("redis answered {answer:?}");
+    let first = lines.next().with_context(wrong)?;
+    if first == "ahead" {
+        return Ok(None);
     }
-    Ok(entries)
+    let now: i64 = first.parse().with_context(wrong)?;
+    let entry = |line: &str| {
+        let (id, payload) = line.split_once(' ')?;
+        let version: i64 = id.split('-').next()?.parse().ok()?;
+        let name = account::entry_name(version, from_hex(payload)?).ok()?;
+        Some((name, u64::try_from(now - version).ok().map(Duration::from_micros)))
+    };
+    lines.map(|line| entry(line).with_context(|| format!("journal entry {line:?}"))).collect::<Result<_>>().map(Some)
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok()).collect()
+}
+
+/// Name of the process that holds a lease.
+pub(crate) async fn holder(addr: &str, lease: &str) -> Result<Option<String>> {
+    let answer = client(addr, &["GET", &format!("{{l:{lease}}}:o")]).await?;
+    Ok(Some(answer.trim().to_owned()).filter(|name| !name.is_empty()))
 }
 
 /// How far the journals reach at a moment. Not a time: versions are not always one.
@@ -75,10 +100,16 @@ pub(crate) async fn left_of(addr: &str, Ends(ends): &Ends) -> Result<u64> {
 }
 
 async fn eval(addr: &str, script: &str, args: &[String]) -> Result<String> {
+    let (shards, keys) = (SHARDS.to_string(), (0..SHARDS).map(|shard| format!("{{s{shard}}}:j")).collect::<Vec<_>>());
+    let keys_and_args = keys.iter().chain(args).map(String::as_str);
+    let all: Vec<&str> = ["EVAL", script, &shards].into_iter().chain(keys_and_args).collect();
+    client(addr, &all).await
+}
+
+async fn client(addr: &str, args: &[&str]) -> Result<String> {
     let (host, port) = addr.split_once(':').context("no port")?;
     let mut command = Command::new("redis-cli");
-    command.args(["-h", host, "-p", port, "-e", "--raw", "EVAL", script, &SHARDS.to_string()]);
-    command.args((0..SHARDS).map(|shard| format!("{{s{shard}}}:j"))).args(args).kill_on_drop(true);
+    command.args(["-h", host, "-p", port, "-e", "--raw"]).args(args).kill_on_drop(true);
     let output = timeout(LIMIT, command.output()).await.context("redis does not answer")??;
     let answer = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(output.status.success(), "redis: {answer}{}", String::from_utf8_lossy(&output.stderr));

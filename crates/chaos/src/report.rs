@@ -36,6 +36,14 @@ pub(crate) struct Report {
     pub(crate) load: Value,
     /// As `syncctl verify` printed it.
     pub(crate) verify: Value,
+    /// What may be lost: a line of the file of excuses each.
+    pub(crate) excuses: Vec<String>,
+    /// What a fault found wrong while it lasted.
+    pub(crate) findings: Vec<String>,
+    /// What a fault has to tell.
+    pub(crate) notes: Vec<String>,
+    /// Faults that this machine cannot bring about, and why.
+    pub(crate) unavailable: Vec<String>,
     pub(crate) panics: Vec<String>,
     /// Processes that did not end in order when asked to.
     pub(crate) bad_exits: Vec<String>,
@@ -43,7 +51,6 @@ pub(crate) struct Report {
     pub(crate) memory: BTreeMap<String, u64>,
     pub(crate) rss_limit_mib: u64,
     pub(crate) converge_limit: f64,
-    pub(crate) skew: bool,
 }
 
 impl Report {
@@ -119,6 +126,7 @@ impl Report {
         if self.load["failed"].as_object().is_none_or(|failed| !failed.is_empty()) {
             failures.push(format!("refused for good: {}", self.load["failed"]));
         }
+        failures.extend(self.findings.iter().cloned());
         failures.extend(self.panics.iter().map(|line| format!("panic: {line}")));
         failures.extend(self.bad_exits.iter().map(|name| format!("{name} did not stop in order")));
         for (name, mib) in &self.memory {
@@ -150,7 +158,9 @@ impl Report {
             "slowest_convergence_s": self.slowest(),
             "longest_gap_ms": self.load["longest_gap_ms"],
             "memory_mib": self.memory,
-            "clock_skew": self.skew,
+            "excuses": self.excuses,
+            "notes": self.notes,
+            "unavailable": self.unavailable,
             "failures": self.failures(),
             "load": self.load,
             "verify": self.verify,
@@ -196,8 +206,11 @@ pub(crate) fn print(report: &Report) {
     for (name, mib) in &report.memory {
         row(&format!("peak memory of {name}"), format!("{mib} MiB"));
     }
-    if !report.skew {
-        println!("  libfaketime is not installed (apt-get install faketime): no server with a wrong clock");
+    for note in &report.notes {
+        println!("  {note}");
+    }
+    for what in &report.unavailable {
+        println!("  not available: {what}");
     }
     for failure in report.failures() {
         println!("FAILED: {failure}");

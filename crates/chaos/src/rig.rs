@@ -1,30 +1,26 @@
 //! The deployment: private stores, and our own processes with a link of their own to each store.
 //!
 //! What is not in [`Deployment`] is what only chaos needs: processes that are replaced while others use them, and what is
-//! known of queues and journals between two rounds of faults.
+//! known of queues and processes that were lost.
 
+use crate::account::{Flush, Record};
 use crate::plan::{EACH, NodeId, Store};
-use crate::redis::{self, Ends, Entries};
 use anyhow::{Context, Result};
 use std::path::Path;
-use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use test_support::{Deployment, Links, Ports, Program, Proxy, RedisOptions, Server, try_eventually};
+use test_support::{Deployment, Links, Ports, Preload, Program, Proxy, RedisOptions, Server, try_eventually};
 
 pub(crate) const QUEUE: &str = "chaos.likes";
 
-/// Messages in it, as [`SETTINGS`] say.
-pub(crate) const QUEUE_LIMIT: u32 = 100;
+const LOG_LEVELS: &str = "info,event_fate=trace";
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// After a queue was declared, RabbitMQ must not be killed for this long.
 const BROKER_REST: Duration = Duration::from_secs(4);
-
-/// Within it the journals must be rid of what was accepted before the last heal.
-const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Shorter than the defaults where a default would only make the run longer, and small bounds, so that they are met.
 const SETTINGS: &[(&str, &str)] = &[
@@ -42,19 +38,29 @@ const SETTINGS: &[(&str, &str)] = &[
     ("RABBITMQ__QUEUE_MAX_LENGTH", "100"),
     ("RABBITMQ__CONFIRM_TIMEOUT", "2s"),
     ("DATABASE__QUERY_TIMEOUT", "5s"),
+    ("DATA_CONSISTENCY__CHECK_INTERVAL", "2s"),
+    ("DATA_CONSISTENCY__HOT_DATA_CHECK", "1s"),
+    ("DATA_CONSISTENCY__STUCK_AFTER", "20s"),
+    ("DATA_CONSISTENCY__LEASE", "3s"),
 ];
 
 pub(crate) struct Rig {
     pub(crate) nodes: Vec<Node>,
     pub(crate) deployment: Deployment,
-    /// Library that lies about the time, if it is installed.
-    pub(crate) faketime: Option<PathBuf>,
+    /// Whether disks can be made slow and clocks be set.
+    pub(crate) can_preload: bool,
     /// When all queues were last known to be declared.
     declared: Mutex<Instant>,
-    /// Where the journals ended when the last round of faults was over.
-    healed: Mutex<Option<Ends>>,
-    /// What flushes took that may have been nowhere else.
-    pub(crate) flushed: Mutex<Entries>,
+    /// What flushes took, and when.
+    pub(crate) flushes: Mutex<Vec<Flush>>,
+    /// The queue with all that was in it was lost: what did it, and how far the logs of all nodes reached then.
+    lost_queues: Mutex<Vec<(String, Vec<usize>)>>,
+    /// The clock of Redis was set in this run.
+    pub(crate) clock_was_set: AtomicBool,
+    /// What a fault found wrong while it lasted.
+    pub(crate) findings: Mutex<Vec<String>>,
+    /// What a fault has to tell.
+    pub(crate) notes: Mutex<Vec<String>>,
 }
 
 /// A server or consumer.
@@ -67,28 +73,38 @@ pub(crate) struct Node {
     process: Mutex<Arc<Program>>,
     /// Logs of processes that were replaced.
     old_logs: Mutex<String>,
+    preload: Option<Preload>,
+    /// How far the log reached whenever its process, with all that it had in memory, was gone.
+    deaths: Mutex<Vec<usize>>,
 }
 
 impl Rig {
     /// Starts everything, and waits until every process has all of its stores.
     pub(crate) async fn start(bin_dir: &Path) -> Result<Self> {
-        let own = Deployment::build("chaos")
+        let can_preload = Preload::is_available()?;
+        let mut own = Deployment::build("chaos")
             .own_redis(RedisOptions::default())
             .own_mariadb()
             .own_rabbitmq()
             .programs_in(bin_dir);
+        if can_preload {
+            own = own.preloaded();
+        }
         let deployment = own.start().await?.with_all(SETTINGS);
         let mut nodes = Vec::new();
         for id in NodeId::all() {
-            nodes.push(Node::start(id, &deployment).await.with_context(|| format!("start {id}"))?);
+            nodes.push(Node::start(id, &deployment, can_preload).await.with_context(|| format!("start {id}"))?);
         }
         let rig = Self {
             nodes,
             deployment,
-            faketime: find_faketime(),
+            can_preload,
             declared: Mutex::new(Instant::now()),
-            healed: Mutex::default(),
-            flushed: Mutex::default(),
+            flushes: Mutex::default(),
+            lost_queues: Mutex::default(),
+            clock_was_set: AtomicBool::default(),
+            findings: Mutex::default(),
+            notes: Mutex::default(),
         };
         for node in &rig.nodes {
             try_eventually(START_LIMIT, format!("{} has its stores", node.id), || node.healthy())
@@ -104,7 +120,7 @@ impl Rig {
     }
 
     pub(crate) fn consumers(&self) -> &[Node] {
-        &self.nodes[EACH..]
+        &self.nodes[EACH..2 * EACH]
     }
 
     pub(crate) fn store(&self, store: Store) -> &Server {
@@ -133,29 +149,25 @@ impl Rig {
         *lock(&self.declared) = Instant::now();
     }
 
-    /// A round is over: what is accepted from here on meets no fault of it.
-    pub(crate) async fn healed(&self) -> Result<()> {
-        let addr = self.deployment.redis().addr()?;
-        let ends = try_eventually(SETTLE_LIMIT, "redis", async || {
-            redis::ends(&addr).await.map_err(|error| format!("{error:#}"))
-        })
-        .await?;
-        *lock(&self.healed) = Some(ends);
-        Ok(())
+    /// The node of this name, as leases have it.
+    pub(crate) fn node_named(&self, name: &str) -> Option<NodeId> {
+        NodeId::all().find(|id| id.to_string() == name)
     }
 
-    /// Waits until the journals are rid of everything that was accepted before the last heal.
-    pub(crate) async fn earlier_faults_settled(&self) -> Result<()> {
-        let Some(ends) = lock(&self.healed).clone() else { return Ok(()) };
-        let addr = self.deployment.redis().addr()?;
-        try_eventually(SETTLE_LIMIT, "journals without entries of before the heal", async || {
-            match redis::left_of(&addr, &ends).await {
-                Ok(0) => Ok(()),
-                Ok(left) => Err(format!("{left} entries")),
-                Err(error) => Err(format!("{error:#}")),
-            }
-        })
-        .await
+    /// Everything in the queue is gone, and none of it can have come after this.
+    pub(crate) fn queue_is_lost(&self, by: &str) {
+        let reached = self.nodes.iter().map(|node| node.log().len()).collect();
+        lock(&self.lost_queues).push((by.to_owned(), reached));
+    }
+
+    /// What the processes said of every event that they had in memory, and what was lost of it.
+    pub(crate) fn record(&self) -> Record {
+        let mut record = Record::default();
+        for node in &self.nodes {
+            record.add(node.id.to_string(), &node.log(), &lock(&node.deaths));
+        }
+        record.lost_queues.clone_from(&lock(&self.lost_queues));
+        record
     }
 
     pub(crate) async fn broker_rests(&self) {
@@ -165,25 +177,50 @@ impl Rig {
 }
 
 impl Node {
-    async fn start(id: NodeId, deployment: &Deployment) -> Result<Self> {
+    async fn start(id: NodeId, deployment: &Deployment, preload: bool) -> Result<Self> {
         let links = Links::to(deployment).await?;
         let ports = Ports::lease()?;
         let deployment = deployment.clone().through(&links).with("SERVICE__INSTANCE", id.to_string());
-        let process = Mutex::new(Arc::new(launch(id, &deployment, &ports, &[])?));
-        Ok(Self { id, links, ports, deployment, process, old_logs: Mutex::default() })
+        let dir = deployment.dir().join(id.to_string());
+        std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        let preload = if preload { Some(Preload::new(&dir)?) } else { None };
+        let process = Mutex::new(Arc::new(launch(id, &deployment, &ports, preload.as_ref())?));
+        let (old_logs, deaths) = Default::default();
+        Ok(Self { id, links, ports, deployment, process, old_logs, preload, deaths })
     }
 
     pub(crate) fn process(&self) -> Arc<Program> {
         Arc::clone(&lock(&self.process))
     }
 
-    /// Ends the process in order and starts it anew with more in its environment.
-    pub(crate) async fn replace(&self, env: &[(&str, String)]) -> Result<()> {
-        self.stop().await?;
-        let new = Arc::new(launch(self.id, &self.deployment, &self.ports, env)?);
-        let old = std::mem::replace(&mut *lock(&self.process), new);
-        lock(&self.old_logs).push_str(&old.log());
+    /// Its clock and disk.
+    pub(crate) fn preload(&self) -> Result<&Preload> {
+        self.preload.as_ref().context("no C compiler")
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill9(&self) -> Result<()> {
+        self.process().kill9()?;
+        self.is_gone();
         Ok(())
+    }
+
+    /// Ends the process in order and starts it anew with its clock ahead by so many seconds.
+    pub(crate) async fn replace(&self, seconds: i64) -> Result<()> {
+        self.stop().await?;
+        self.is_gone();
+        self.preload()?.set_clock(seconds * 1_000_000)?;
+        let new = Arc::new(launch(self.id, &self.deployment, &self.ports, self.preload.as_ref())?);
+        // Held, so that nobody finds the log without a part of it.
+        let mut old_logs = lock(&self.old_logs);
+        let old = std::mem::replace(&mut *lock(&self.process), new);
+        old_logs.push_str(&old.log());
+        Ok(())
+    }
+
+    fn is_gone(&self) {
+        let reached = self.log().len();
+        lock(&self.deaths).push(reached);
     }
 
     /// SIGTERM; killed when that takes too long. Whether it ended by itself and without an error.
@@ -198,8 +235,9 @@ impl Node {
 
     /// Of all of its processes.
     pub(crate) fn log(&self) -> String {
+        let old_logs = lock(&self.old_logs);
         let log = self.process().log();
-        lock(&self.old_logs).clone() + &log
+        old_logs.clone() + &log
     }
 
     /// Whether it has all of its stores, by its own word.
@@ -214,15 +252,16 @@ impl Node {
     }
 }
 
-fn launch(id: NodeId, deployment: &Deployment, ports: &Ports, env: &[(&str, String)]) -> Result<Program> {
-    let program = if id.is_server() { deployment.server() } else { deployment.consumer() };
-    env.iter().fold(program.at(ports), |program, (key, value)| program.env(key, value)).start()
-}
-
-fn find_faketime() -> Option<PathBuf> {
-    let mut dirs: Vec<PathBuf> = vec!["/usr/lib".into(), "/usr/local/lib".into(), "/usr/lib64".into()];
-    dirs.extend(std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path()));
-    dirs.into_iter().map(|dir| dir.join("faketime/libfaketimeMT.so.1")).find(|path| path.is_file())
+fn launch(id: NodeId, deployment: &Deployment, ports: &Ports, preload: Option<&Preload>) -> Result<Program> {
+    let program = match id.program() {
+        "server" => deployment.server(),
+        "consumer" => deployment.consumer(),
+        _ => deployment.checker(),
+    };
+    // A line for every event that is in memory only, or no longer: see the account of flushes.
+    let program = program.at(ports).env("RUST_LOG", LOG_LEVELS);
+    let env = preload.map(Preload::env).into_iter().flatten();
+    env.fold(program, |program, (name, value)| program.env(name, value)).start()
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

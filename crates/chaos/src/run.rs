@@ -3,7 +3,7 @@
 use crate::cli::Cli;
 use crate::faults::strike;
 use crate::judge::{self, Diary};
-use crate::plan::{Fault, Plan, Step};
+use crate::plan::{Plan, Step};
 use crate::report::{Heal, Report};
 use crate::rig::{Rig, lock};
 use crate::watch::{self, Memory, Observed};
@@ -40,7 +40,7 @@ pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
         seconds: options.seconds,
         rss_limit_mib: options.rss_limit_mib,
         converge_limit: options.converge_limit,
-        skew: rig.faketime.is_some(),
+        unavailable: unavailable(rig.can_preload),
         ..Report::default()
     };
     let chaos = rounds(&rig, options, &load, &diary, &mut report).await;
@@ -56,6 +56,12 @@ pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
     Ok(report)
 }
 
+/// Faults that this machine cannot bring about.
+fn unavailable(can_preload: bool) -> Vec<String> {
+    let without = "skew_server, step_clock_* and slow_sync_* need a C compiler (apt-get install gcc)";
+    if can_preload { Vec::new() } else { vec![without.to_owned()] }
+}
+
 fn start_load(rig: &Rig, options: &Cli, history: &Path) -> Result<Load> {
     let (rate, seed) = (options.rate.to_string(), options.seed.to_string());
     let args = ["--rate", &rate, "--seed", &seed, "--resources", "100", "--timeout", "5", "--connections", "4"];
@@ -64,7 +70,7 @@ fn start_load(rig: &Rig, options: &Cli, history: &Path) -> Result<Load> {
 
 /// The first half of the time single faults, then several at once; the last round is waited for.
 async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, report: &mut Report) -> Result<()> {
-    let mut plan = Plan::new(options.seed, &options.only, report.skew);
+    let mut plan = Plan::new(options.seed, &options.only, rig.can_preload);
     let start = Instant::now();
     let length = Duration::from_secs(options.seconds);
     tokio::time::sleep(WARM_UP).await;
@@ -75,7 +81,6 @@ async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, repor
         let faults = round.iter().map(|step| step.fault.to_string()).collect::<Vec<_>>().join(" + ");
         eprint!("{:6.1} s  {faults}", start.elapsed().as_secs_f64());
         let struck = strike_all(rig, &round).await?;
-        rig.healed().await?;
         for step in &round {
             *report.faults.entry(step.fault.kind()).or_default() += 1;
         }
@@ -96,13 +101,12 @@ async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, repor
 
 /// What was done, and when each began.
 async fn strike_all(rig: &Arc<Rig>, round: &[Step]) -> Result<Vec<(Step, u64)>> {
-    let counts_as_lost = round.iter().any(|step| step.fault.leaves_only_the_journal());
     let mut tasks = JoinSet::new();
     for step in round.iter().copied() {
         let rig = Arc::clone(rig);
         tasks.spawn(async move {
             let begin = now_micros();
-            strike(&rig, step, counts_as_lost && step.fault == Fault::FlushRedis).await?;
+            strike(&rig, step).await?;
             anyhow::Ok((step, begin))
         });
     }

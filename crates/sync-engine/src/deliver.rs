@@ -1,4 +1,5 @@
 //! Deliver: accepted events leave the outbox for the broker, and the consumer turns what the broker brings into rows.
 
 pub mod consumer;
+mod fate;
 pub mod relay;

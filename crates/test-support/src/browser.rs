@@ -31,7 +31,8 @@ impl Browser {
             accept: |answer| answer.starts_with(b"HTTP/1.1 200"),
         };
         let url = format!("http://127.0.0.1:{port}/");
-        let driver = Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()) }).await?;
+        let driver =
+            Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()), preload: false }).await?;
         let mut browser = Self { driver, session: String::new() };
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",

@@ -61,6 +61,12 @@ impl DeploymentBuilder {
         self
     }
 
+    /// Disks and clocks of its own stores can fail: [`Server::preload`](crate::Server::preload).
+    pub fn preloaded(mut self) -> Self {
+        self.choices.preload = true;
+        self
+    }
+
     /// Redis, MariaDB (without a schema) and RabbitMQ that somebody else runs.
     pub fn at(mut self, redis: &str, mariadb: &str, rabbitmq: &str) -> Self {
         let at = |url: &str| Source::At(url.to_owned());

@@ -4,7 +4,8 @@
 //!   directory; it can be killed, stopped, paused, restarted and wiped ([`Server`]).
 //! - [`shared`]: one server of each kind per test process, or the ones named by `TEST_REDIS_URL`,
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
-//! - [`Proxy`]: a TCP link that can be cut, frozen and slowed.
+//! - [`Proxy`]: a TCP link that can be cut, frozen (both ways or one) and slowed.
+//! - [`Preload`]: a slow disk and a wrong clock for one of them, while it runs.
 //! - [`Wire`]: a few words of AMQP, for what no part of the system may do.
 //! - [`Deployment`]: stores and programs as one installation, and ways around them.
 //! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
@@ -35,6 +36,7 @@ mod launch;
 mod mariadb;
 mod names;
 mod ports;
+mod preload;
 mod process;
 mod proxy;
 mod rabbitmq;
@@ -54,6 +56,7 @@ pub use eventually::{Observed, eventually, expect_eq, try_eventually};
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use names::{unique_name, with_database};
 pub use ports::{PortLease, lease_port};
+pub use preload::Preload;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
 pub use random::Random;

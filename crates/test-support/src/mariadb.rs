@@ -19,11 +19,13 @@ pub struct MariaDbOptions {
     /// Flush the redo log at every commit, as in production. On by default; off is faster and still survives a kill of
     /// the process.
     pub durable: bool,
+    /// Its disk can be slow and its clock wrong: [`Server::preload`]. Off by default.
+    pub preload: bool,
 }
 
 impl Default for MariaDbOptions {
     fn default() -> Self {
-        Self { durable: true }
+        Self { durable: true, preload: false }
     }
 }
 
@@ -72,7 +74,8 @@ impl MariaDb {
         // The server speaks first; protocol version 10 is the fifth byte.
         let greeting = Greeting { send: b"", accept: |answer| answer.get(4) == Some(&10) };
         let url = format!("mysql://root@127.0.0.1:{port}/test");
-        Ok(Self(Server::start(Plan { url, launch, dir, lease, greeting, prepare: copy_template }).await?))
+        let preload = options.preload;
+        Ok(Self(Server::start(Plan { url, launch, dir, lease, greeting, prepare: copy_template, preload }).await?))
     }
 
     /// Uses somebody else's server.

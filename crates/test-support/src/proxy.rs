@@ -31,8 +31,22 @@ pub struct Proxy {
 /// What connections obey.
 #[derive(Debug, Clone, Copy, Default)]
 struct Link {
-    frozen: bool,
+    requests_held: bool,
+    answers_held: bool,
     delay: Duration,
+}
+
+impl Link {
+    fn is_frozen(&self) -> bool {
+        self.requests_held && self.answers_held
+    }
+}
+
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Requests,
+    Answers,
 }
 
 #[derive(Debug)]
@@ -78,7 +92,7 @@ impl Proxy {
         }
     }
 
-    /// Undoes [`cut`](Self::cut), [`freeze`](Self::freeze) and [`delay`](Self::delay).
+    /// Undoes everything; what was held back passes.
     pub async fn restore(&self) -> Result<()> {
         self.state.send_replace(Link::default());
         let (done, wait) = oneshot::channel();
@@ -88,7 +102,17 @@ impl Proxy {
 
     /// Accepts and keeps connections but passes nothing, as when packets are dropped.
     pub fn freeze(&self) {
-        self.state.send_modify(|link| link.frozen = true);
+        self.state.send_modify(|link| (link.requests_held, link.answers_held) = (true, true));
+    }
+
+    /// What the client sends is kept back; what the server sends passes.
+    pub fn hold_requests(&self) {
+        self.state.send_modify(|link| link.requests_held = true);
+    }
+
+    /// The server gets and does everything, and its answers are kept back.
+    pub fn hold_answers(&self) {
+        self.state.send_modify(|link| link.answers_held = true);
     }
 
     /// Every byte takes this much longer, each way.
@@ -155,7 +179,7 @@ async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
 
 async fn connect(client: TcpStream, upstream: String, link: watch::Receiver<Link>) {
     let mut gate = link.clone();
-    if gate.wait_for(|link| !link.frozen).await.is_err() {
+    if gate.wait_for(|link| !link.is_frozen()).await.is_err() {
         return;
     }
     let Ok(server) = TcpStream::connect(&upstream).await else { return };
@@ -164,26 +188,30 @@ async fn connect(client: TcpStream, upstream: String, link: watch::Receiver<Link
     let (server_read, server_write) = server.into_split();
     // Half-closed connections end wholly: no protocol used here relies on them.
     tokio::select! {
-        () = pump(client_read, server_write, link.clone()) => {}
-        () = pump(server_read, client_write, link) => {}
+        () = pump(Way::Requests, client_read, server_write, link.clone()) => {}
+        () = pump(Way::Answers, server_read, client_write, link) => {}
     }
 }
 
 /// Passes bytes one way; a chunk leaves when its delay is over, so that delay does not limit throughput.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>) {
+async fn pump(way: Way, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: watch::Receiver<Link>) {
     let mut waiting: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut open = true;
     loop {
-        let Link { frozen, delay } = *link.borrow_and_update();
+        let Link { requests_held, answers_held, delay } = *link.borrow_and_update();
+        let held = match way {
+            Way::Requests => requests_held,
+            Way::Answers => answers_held,
+        };
         let due = waiting.front().map(|(due, _)| *due);
         tokio::select! {
             changed = link.changed() => if changed.is_err() { return },
-            read = from.read(&mut buffer), if open && !frozen && waiting.len() < CHUNKS_IN_FLIGHT => match read {
+            read = from.read(&mut buffer), if open && !held && waiting.len() < CHUNKS_IN_FLIGHT => match read {
                 Ok(length) if length > 0 => waiting.push_back((Instant::now() + delay, buffer[..length].to_vec())),
                 _ => open = false,
             },
-            () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && !frozen => {
+            () = async { sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && !held => {
                 let Some((_, chunk)) = waiting.pop_front() else { continue };
                 if to.write_all(&chunk).await.is_err() {
                     return;

@@ -30,15 +30,20 @@ pub struct RabbitMq(Server);
 impl RabbitMq {
     /// Starts a private one, whatever the environment says: own node name, cookie, epmd and ports.
     pub async fn start() -> Result<Self> {
-        Self::start_with(None).await
+        Self::start_with(None, false).await
+    }
+
+    /// The same with a disk that can be slow: [`Server::preload`].
+    pub async fn start_preloaded() -> Result<Self> {
+        Self::start_with(None, true).await
     }
 
     /// The same with TLS; its url is `amqps://`.
     pub async fn start_tls(authority: &Authority) -> Result<Self> {
-        Self::start_with(Some(authority)).await
+        Self::start_with(Some(authority), false).await
     }
 
-    async fn start_with(authority: Option<&Authority>) -> Result<Self> {
+    async fn start_with(authority: Option<&Authority>, preload: bool) -> Result<Self> {
         let dir = WorkDir::create("rabbitmq")?;
         let (lease, dist, epmd) = (lease_port()?, lease_port()?, lease_port()?);
         let port = lease.port();
@@ -88,7 +93,7 @@ impl RabbitMq {
             );
         // The answer to a protocol header is a method frame (type 1).
         let greeting = Greeting { send: b"AMQP\x00\x00\x09\x01", accept: |answer| answer.first() == Some(&1) };
-        let server = Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()) }).await?;
+        let server = Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()), preload }).await?;
         Ok(Self(server))
     }
 

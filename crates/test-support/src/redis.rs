@@ -12,11 +12,13 @@ use std::ops::Deref;
 pub struct RedisOptions {
     /// Append-only file: acknowledged writes survive a kill of the process. On by default.
     pub appendonly: bool,
+    /// Its disk can be slow and its clock wrong: [`Server::preload`]. Off by default.
+    pub preload: bool,
 }
 
 impl Default for RedisOptions {
     fn default() -> Self {
-        Self { appendonly: true }
+        Self { appendonly: true, preload: false }
     }
 }
 
@@ -61,7 +63,8 @@ impl Redis {
             url = format!("rediss://127.0.0.1:{}/", tls_lease.port());
         }
         let greeting = Greeting { send: b"PING\r\n", accept: |answer| answer.starts_with(b"+PONG") };
-        Ok(Self(Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()) }).await?))
+        let preload = options.preload;
+        Ok(Self(Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()), preload }).await?))
     }
 
     /// Uses somebody else's server.

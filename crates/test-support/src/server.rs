@@ -3,6 +3,7 @@
 use crate::launch::{Launch, WorkDir};
 use crate::names::UrlParts;
 use crate::ports::PortLease;
+use crate::preload::Preload;
 use crate::process::Process;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
@@ -43,6 +44,7 @@ struct Local {
     lease: PortLease,
     greeting: Greeting,
     prepare: Prepare,
+    preload: Option<Preload>,
 }
 
 /// What a kind of server needs to be started.
@@ -53,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) lease: PortLease,
     pub(crate) greeting: Greeting,
     pub(crate) prepare: Prepare,
+    /// Whether its disk can be slow and its clock wrong.
+    pub(crate) preload: bool,
 }
 
 impl Server {
@@ -61,8 +65,12 @@ impl Server {
     }
 
     pub(crate) async fn start(plan: Plan) -> Result<Self> {
-        let Plan { url, launch, dir, lease, greeting, prepare } = plan;
-        let local = Local { process: Process::new(launch), dir, lease, greeting, prepare };
+        let Plan { url, mut launch, dir, lease, greeting, prepare, preload } = plan;
+        let preload = if preload { Some(Preload::new(dir.path())?) } else { None };
+        if let Some(preload) = &preload {
+            launch = preload.env().into_iter().fold(launch, |launch, (name, value)| launch.env(name, value));
+        }
+        let local = Local { process: Process::new(launch), dir, lease, greeting, prepare, preload };
         local.prepare_data().await?;
         local.start().await?;
         Ok(Self { url, local: Some(local) })
@@ -83,6 +91,11 @@ impl Server {
     /// Somebody else's server: it can be used, but not killed, paused or restarted.
     pub fn is_external(&self) -> bool {
         self.local.is_none()
+    }
+
+    /// Its disk and clock, if it was started so that they can fail.
+    pub fn preload(&self) -> Result<&Preload> {
+        self.local()?.preload.as_ref().with_context(|| format!("{} was started without", self.url))
     }
 
     /// Process id while it runs.

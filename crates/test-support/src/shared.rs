@@ -14,7 +14,7 @@ pub async fn redis() -> Result<&'static Redis> {
     SHARED
         .get_or_try_init(async || match external("TEST_REDIS_URL") {
             Some(url) => Ok(Redis::external(url)),
-            None => Redis::start(RedisOptions { appendonly: false }).await,
+            None => Redis::start(RedisOptions { appendonly: false, ..RedisOptions::default() }).await,
         })
         .await
 }
@@ -25,7 +25,7 @@ pub async fn mariadb() -> Result<&'static MariaDb> {
     SHARED
         .get_or_try_init(async || match external("TEST_DATABASE_URL") {
             Some(url) => Ok(MariaDb::external(url)),
-            None => MariaDb::start_with(MariaDbOptions { durable: false }).await,
+            None => MariaDb::start_with(MariaDbOptions { durable: false, ..MariaDbOptions::default() }).await,
         })
         .await
 }

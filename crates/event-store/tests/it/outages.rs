@@ -7,7 +7,7 @@ use test_support::{MariaDb, MariaDbOptions, eventually};
 use tokio::time::Instant;
 
 async fn private() -> (MariaDb, EventStore) {
-    let server = MariaDb::start_with(MariaDbOptions { durable: false }).await.unwrap();
+    let server = MariaDb::start_with(MariaDbOptions { durable: false, ..MariaDbOptions::default() }).await.unwrap();
     let config = DatabaseConfig {
         url: server.url().to_owned().into(),
         connect_timeout: Duration::from_secs(1),

@@ -5,6 +5,7 @@
 //! so under load a batch also waits a little for more. Nothing here can lose an event: it is in the journal until it is
 //! settled, so everything that is not confirmed is simply left to the rescuer.
 
+use super::fate;
 use crate::apply::Applier;
 use crate::metrics;
 use crate::planted;
@@ -15,7 +16,7 @@ use event_bus::{BusError, Headers, Publisher};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio_util::sync::CancellationToken;
 
 /// After a refusal (queue full) the relay rests: the broker asked for it.
@@ -36,8 +37,9 @@ pub struct RelayHandle {
 impl RelayHandle {
     /// Hands over an event that is in the journal. When the relay is behind, the journal keeps it.
     pub fn offer(&self, event: EncodedEvent) {
-        if self.sender.try_send(event).is_err() {
-            metrics::spilled("relay_full", 1);
+        fate::tell(fate::IN_MEMORY, std::slice::from_ref(&event));
+        if let Err(TrySendError::Full(event) | TrySendError::Closed(event)) = self.sender.try_send(event) {
+            spilled("relay_full", &[event]);
         }
     }
 }
@@ -119,7 +121,7 @@ async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut 
             Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),
             Err(error) => {
                 tracing::debug!(%error, events = batch.len(), "batch refused, left in the journal");
-                metrics::spilled("refused", batch.len());
+                spilled("refused", batch);
                 return tokio::time::sleep(REFUSED_PAUSE).await;
             }
         }
@@ -148,6 +150,7 @@ pub(crate) async fn publish(
         traces.stage(Stage::Publish, started, events.iter(), error.as_deref());
     }
     if result.is_ok() {
+        fate::tell(fate::PUBLISHED, batch);
         fail::fail_point!("relay.confirmed");
         metrics::published(batch.len(), started.elapsed());
     }
@@ -156,7 +159,7 @@ pub(crate) async fn publish(
 
 async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEvent]) {
     if stores.database_circuit.is_open() {
-        return metrics::spilled("database_unreachable", batch.len());
+        return spilled("database_unreachable", batch);
     }
     let mut events = Vec::with_capacity(batch.len());
     for encoded in batch {
@@ -165,7 +168,14 @@ async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEven
             Err(error) => tracing::error!(%error, version = %encoded.version, "an accepted event cannot be decoded"),
         }
     }
-    if applier.apply(&events).await.is_err() {
-        metrics::spilled("database_unreachable", batch.len());
+    match applier.apply(&events).await {
+        Ok(_) => fate::tell(fate::APPLIED, batch),
+        Err(_) => spilled("database_unreachable", batch),
     }
+}
+
+/// The journal keeps them.
+fn spilled(reason: &'static str, events: &[EncodedEvent]) {
+    fate::left(reason, events);
+    metrics::spilled(reason, events.len());
 }

@@ -157,7 +157,9 @@ async fn a_cache_that_cannot_be_told_stays_out_until_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_flushes_under_load_all_is_right_once_quiet() {
-    let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions { appendonly: false })).await;
+    let rig =
+        Rig::on(Deployment::build("engine").own_redis(RedisOptions { appendonly: false, ..RedisOptions::default() }))
+            .await;
     let (server, consumer) = (rig.process().await, rig.process().await);
     let accept = server.server();
     consumer.consume();

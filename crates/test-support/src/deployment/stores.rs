@@ -24,6 +24,8 @@ pub(super) struct Choices {
     pub(super) redis_options: RedisOptions,
     pub(super) mariadb: Source,
     pub(super) rabbitmq: Source,
+    /// Disks and clocks of one's own stores can fail.
+    pub(super) preload: bool,
 }
 
 /// A server that is shared, or goes with this value.
@@ -58,7 +60,9 @@ impl Stores {
         let redis = async {
             Ok::<_, anyhow::Error>(match &choices.redis {
                 Source::Shared => Some(Held::Shared(shared::redis().await?)),
-                Source::Own => Some(Held::Own(Redis::start(choices.redis_options).await?)),
+                Source::Own => Some(Held::Own(
+                    Redis::start(RedisOptions { preload: choices.preload, ..choices.redis_options }).await?,
+                )),
                 Source::At(url) => Some(Held::Own(Redis::external(url))),
                 Source::Absent => None,
             })
@@ -67,7 +71,9 @@ impl Stores {
             Ok::<_, anyhow::Error>(match &choices.mariadb {
                 Source::Shared => Some(Held::Shared(shared::mariadb().await?)),
                 // Survives every kill of the process, and leaves the disk to others.
-                Source::Own => Some(Held::Own(MariaDb::start_with(MariaDbOptions { durable: false }).await?)),
+                Source::Own => Some(Held::Own(
+                    MariaDb::start_with(MariaDbOptions { durable: false, preload: choices.preload }).await?,
+                )),
                 Source::At(url) => Some(Held::Own(MariaDb::external(url))),
                 Source::Absent => None,
             })
@@ -75,6 +81,7 @@ impl Stores {
         let rabbitmq = async {
             Ok::<_, anyhow::Error>(match &choices.rabbitmq {
                 Source::Shared => Some(Held::Shared(shared::rabbitmq().await?)),
+                Source::Own if choices.preload => Some(Held::Own(RabbitMq::start_preloaded().await?)),
                 Source::Own => Some(Held::Own(RabbitMq::start().await?)),
                 Source::At(url) => Some(Held::Own(RabbitMq::external(url))),
                 Source::Absent => None,

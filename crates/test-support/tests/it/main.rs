@@ -3,5 +3,6 @@
 mod binary;
 mod deployment;
 mod leftovers;
+mod preload;
 mod proxy;
 mod servers;

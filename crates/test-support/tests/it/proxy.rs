@@ -1,10 +1,11 @@
 //! The proxy passes, cuts, freezes and slows.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 use test_support::Proxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 const QUICK: Duration = Duration::from_secs(5);
@@ -66,6 +67,66 @@ async fn a_frozen_link_passes_nothing_and_loses_nothing() -> Result<()> {
         timeout(QUICK, stream.read_exact(&mut answer)).await??;
         assert_eq!(&answer, b"later");
     }
+    Ok(())
+}
+
+/// A server that says what it has got, apart from what it sends back.
+async fn listening_echo() -> Result<(String, mpsc::UnboundedReceiver<Vec<u8>>)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?.to_string();
+    let (got, seen) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let got = got.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 64];
+                while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+                    let _told = got.send(buffer[..length].to_vec());
+                    if stream.write_all(&buffer[..length]).await.is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    Ok((addr, seen))
+}
+
+#[tokio::test]
+async fn held_answers_come_after_the_server_has_done_everything() -> Result<()> {
+    let (addr, mut seen) = listening_echo().await?;
+    let proxy = Proxy::start(addr).await?;
+    proxy.hold_answers();
+    let mut stream = TcpStream::connect(proxy.addr()).await?;
+    stream.write_all(b"hello").await?;
+    assert_eq!(timeout(QUICK, seen.recv()).await?.as_deref(), Some(&b"hello"[..]));
+    let mut answer = [0; 5];
+    ensure!(timeout(SILENCE, stream.read(&mut answer)).await.is_err(), "an answer passed");
+    proxy.restore().await?;
+    timeout(QUICK, stream.read_exact(&mut answer)).await??;
+    assert_eq!(&answer, b"hello");
+    Ok(())
+}
+
+#[tokio::test]
+async fn held_requests_reach_the_server_later_while_its_words_pass() -> Result<()> {
+    let (addr, mut seen) = listening_echo().await?;
+    let proxy = Proxy::start(addr).await?;
+    // What is on its way back passes: first it is delayed so that it is.
+    proxy.delay(Duration::from_millis(300));
+    let mut stream = TcpStream::connect(proxy.addr()).await?;
+    stream.write_all(b"first").await?;
+    timeout(QUICK, seen.recv()).await?.context("the server has ended")?;
+    proxy.hold_requests();
+    stream.write_all(b"later").await?;
+    let mut answer = [0; 5];
+    timeout(QUICK, stream.read_exact(&mut answer)).await??;
+    assert_eq!(&answer, b"first");
+    ensure!(timeout(SILENCE, seen.recv()).await.is_err(), "a request passed");
+    proxy.restore().await?;
+    assert_eq!(timeout(QUICK, seen.recv()).await?.as_deref(), Some(&b"later"[..]));
+    timeout(QUICK, stream.read_exact(&mut answer)).await??;
+    assert_eq!(&answer, b"later");
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 const QUICK: Duration = Duration::from_secs(5);
 
 /// One inline command, one answer.
-async fn redis(server: &Redis, command: &str) -> Result<String> {
+pub(crate) async fn redis(server: &Redis, command: &str) -> Result<String> {
     let exchange = async {
         let mut stream = TcpStream::connect(server.addr()?).await?;
         stream.write_all(format!("{command}\r\n").as_bytes()).await?;
@@ -47,7 +47,7 @@ async fn redis_keeps_what_it_acknowledged_through_a_kill() -> Result<()> {
 
 #[tokio::test]
 async fn a_paused_server_is_silent_until_resumed() -> Result<()> {
-    let server = Redis::start(RedisOptions { appendonly: false }).await?;
+    let server = Redis::start(RedisOptions { appendonly: false, ..RedisOptions::default() }).await?;
     server.pause()?;
     let mut stream = TcpStream::connect(server.addr()?).await?;
     stream.write_all(b"PING\r\n").await?;
