@@ -56,7 +56,7 @@ impl SharedConnection {
 
     /// How far [`clock`](Self::clock) may be ahead of Redis's.
     pub(crate) fn clock_uncertainty(&self) -> Duration {
-        match (self.clock.at_least(), self.clock.at_most()) {
+        match (self.clock.at_least(), self.clock()) {
             (Some(least), Some(most)) => most.since(least),
             _ => Duration::ZERO,
         }

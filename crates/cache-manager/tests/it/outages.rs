@@ -157,3 +157,28 @@ async fn the_clock_behind_a_slow_link_is_not_behind_what_others_were_answered() 
     }
     Ok(())
 }
+
+/// Versions of the time in which Redis's clock was set ahead are ahead of it for a while. Whoever writes around the cache
+/// above them waits for as long: a word that is accepted in another shard meanwhile is dated by the clock alone.
+#[tokio::test]
+async fn versions_from_a_clock_that_was_ahead_are_waited_for() -> Result<()> {
+    let redis = Redis::start(RedisOptions { preload: true, ..RedisOptions::default() }).await?;
+    let cache = config(redis.url(), "").build(roomy_rules())?;
+    cache.prepare().await?;
+    let near = cache.clock_uncertainty();
+    ensure!(near < Duration::from_secs(5), "{near:?} before");
+    redis.preload()?.set_clock(30_000_000)?;
+    let ahead = accepted(&cache, like(video_pair(1, 1))).await?;
+    redis.preload()?.set_clock(0)?;
+    // Told of the right time again.
+    eventually(PATIENCE, "the clock is right", async || {
+        cache.ping().await.map_err(|error| error.to_string())?;
+        let other = cache.shard_status().await.map_err(|error| error.to_string())?;
+        other.iter().any(|shard| shard.now < ahead).then_some(()).ok_or_else(|| format!("{other:?}"))
+    })
+    .await;
+    ensure!(cache.clock().is_some_and(|clock| clock > ahead), "not above what was answered");
+    let wait = cache.clock_uncertainty();
+    ensure!(wait > Duration::from_secs(15), "a writer around the cache waits {wait:?} only");
+    Ok(())
+}

@@ -50,7 +50,13 @@ impl Acceptor {
         // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
         // this user's next word a smaller one.
         let ahead = self.stores.cache.clock_uncertainty();
-        tokio::time::sleep_until((Instant::now() + ahead).min(call.until).into()).await;
+        let passed = Instant::now() + ahead;
+        if passed > call.until {
+            // It was set back: until it has caught up nobody but the cache can order what a user says.
+            let reason = "versions are ahead of the cache's clock, and the cache is unreachable".to_owned();
+            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
+        }
+        tokio::time::sleep_until(passed.into()).await;
         // Before the outcome is known: a failed call may have been committed.
         self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
         match self.stores.database.apply_direct(intents, now, call.until, true).await {
