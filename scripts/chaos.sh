@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The whole stack under load and seeded faults: processes killed and stopped, links cut and slowed, queues full, emptied
-# and deleted, the broker wiped, Redis flushed, a server with a wrong clock; one fault at a time, then several. Then
-# everything is healed and every store compared with what was acknowledged.
+# The whole stack under load and seeded faults: processes killed and stopped, links cut, held and slowed, disks slow, rows
+# locked, clocks wrong, queues full, emptied and deleted, the broker wiped, Redis flushed; one fault at a time, then
+# several. Then everything is healed and every store judged by the history of the run. docs/TESTING.md lists the faults.
 #
 #   scripts/chaos.sh [--seed N] [--seconds S] [--profile quick] [--json] [--only NAME,...] [--out DIR]
 #

@@ -32,6 +32,9 @@ use std::time::Duration;
 /// From the acceptance to its answer, and what two clocks may differ by.
 const SLACK: Duration = Duration::from_secs(5);
 
+/// An entry whose age is not known is not older: every round of faults ends with journals that are rid of older ones.
+const OLDEST: Duration = Duration::from_secs(60);
+
 /// An event as the lines of processes and of the ledger have it: `user,v|c,resource,version`.
 pub(crate) type EventName = String;
 
@@ -146,7 +149,7 @@ pub(crate) fn excuses(flushes: &[Flush], ledger: &str, record: &Record) -> Vec<E
         for (event, age) in &flush.entries {
             let Some((pair, _)) = event.rsplit_once(',').filter(|_| !ledger.contains(event.as_str())) else { continue };
             let Some(reason) = record.reason(event) else { continue };
-            let begin_us = age.map_or(0, |age| flush.at.saturating_sub(micros(age + SLACK)));
+            let begin_us = flush.at.saturating_sub(micros(age.unwrap_or(OLDEST) + SLACK));
             let end_us = flush.at + micros(SLACK);
             excuses.push(Excuse { pair: pair.to_owned(), begin_us, end_us, reason });
         }
@@ -211,11 +214,11 @@ mod tests {
     fn excuses_are_for_what_the_ledger_lacks_and_have_a_window() {
         let entry = |name: &str, age: Option<u64>| (name.to_owned(), age.map(Duration::from_secs));
         let entries = vec![entry("4,v,1,103", Some(2)), entry("5,v,1,104", None), entry("6,v,1,105", Some(1))];
-        let flush = Flush { at: 60_000_000, entries };
+        let flush = Flush { at: 100_000_000, entries };
         let lines: Vec<String> =
             excuses(&[flush], "6,v,1,105\n", &record(&[], &[])).iter().map(ToString::to_string).collect();
-        assert_eq!(lines[0], "4,v,1,53000000,65000000,in the journal alone: server2 left queue_full");
-        assert!(lines[1].starts_with("5,v,1,0,65000000,"), "{lines:?}");
+        assert_eq!(lines[0], "4,v,1,93000000,105000000,in the journal alone: server2 left queue_full");
+        assert!(lines[1].starts_with("5,v,1,35000000,105000000,"), "{lines:?}");
         assert_eq!(lines.len(), 2, "{lines:?}");
     }
 }

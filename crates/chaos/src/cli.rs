@@ -31,7 +31,9 @@ pub(crate) struct Cli {
     /// Directory of interaction-server, sync-consumer and syncctl.
     #[arg(long, default_value = "target/release", overrides_with = "bin_dir")]
     pub(crate) bin_dir: PathBuf,
-    /// Only faults whose name contains one of these, separated by commas.
+    /// Only faults whose name contains one of these, separated by commas: kill_ restart_ pause_ cut_link freeze_link
+    /// slow_link hold_requests hold_answers slow_sync_ lock_rows step_clock_ skew_server cut_holder fill_queue purge_queue
+    /// delete_queue wipe_broker flush_redis; or of a target: server1, redis.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Most resident memory of a server or consumer, in MiB.
@@ -40,7 +42,7 @@ pub(crate) struct Cli {
     /// Most seconds from a heal until all is well again.
     #[arg(long, default_value_t = 15.0)]
     pub(crate) converge_limit: f64,
-    /// Where logs of the load and of every process are written.
+    /// Where history, faults, excuses and the logs of every process are written.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
     /// Print the result as JSON.

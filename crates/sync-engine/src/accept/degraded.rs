@@ -52,7 +52,7 @@ impl Acceptor {
         let ahead = self.stores.cache.clock_uncertainty();
         let passed = Instant::now() + ahead;
         if passed > call.until {
-            // It was set back: until it has caught up nobody but the cache can order what a user says.
+            // That clock was set back. Until it has caught up nobody but the cache can order what a user says.
             let reason = "versions are ahead of the cache's clock, and the cache is unreachable".to_owned();
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
