@@ -11,7 +11,7 @@
 //! | given up by the process that had it (queue full, database unreachable), never published | always: the journal was its only place |
 //! | in the memory of a process, nothing after that | that process was killed or replaced |
 //! | applied | never |
-//! | nothing | always: the answer of Redis reached no process |
+//! | nothing | always: its call ended before the answer of Redis, and no process had it |
 //!
 //! Excuses are a file, one line each:
 //!
@@ -117,7 +117,7 @@ impl Record {
             return Some(format!("in the journal alone: {} {}", self.nodes[line.node], line.fate));
         }
         let Some(line) = lines.first() else {
-            return Some("in the journal alone: the answer of Redis reached no process".to_owned());
+            return Some("in the journal alone: its call ended before the answer of Redis".to_owned());
         };
         let died = self.deaths[line.node].iter().any(|death| line.at < *death);
         died.then(|| format!("in the memory of {} alone, which is gone", self.nodes[line.node]))
@@ -199,7 +199,7 @@ mod tests {
     fn what_its_process_gave_up_and_what_none_heard_of_was_in_the_journal_alone() {
         let record = record(&[], &[]);
         assert_eq!(record.reason("4,v,1,103").unwrap(), "in the journal alone: server2 left queue_full");
-        assert!(record.reason("5,v,1,104").unwrap().contains("reached no process"));
+        assert!(record.reason("5,v,1,104").unwrap().contains("its call ended"));
     }
 
     #[test]

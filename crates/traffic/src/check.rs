@@ -49,6 +49,9 @@ use counts::Counts;
 use domain::{Pair, Resource, Version};
 use stores::Sorted;
 
+/// So begins the name of a fault that empties the cache.
+pub const EMPTIED: &str = "flush_redis";
+
 /// What the checker takes for granted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
@@ -70,6 +73,8 @@ pub struct Options {
     pub shared: bool,
     /// What may be lost.
     pub excuses: Vec<Excuse>,
+    /// When the cache was emptied, from and to; faults of the history whose name begins with [`EMPTIED`] as well.
+    pub emptied: Vec<(u64, u64)>,
 }
 
 impl Default for Options {
@@ -83,6 +88,7 @@ impl Default for Options {
             version_at_zero: None,
             shared: false,
             excuses: Vec::new(),
+            emptied: Vec::new(),
         }
     }
 }
@@ -102,6 +108,10 @@ pub struct Excuse {
 
 /// Judges a history.
 pub fn check(history: &History, stores: &Stores, options: &Options) -> Report {
+    let flushes = history.faults().iter().filter(|fault| fault.name.starts_with(EMPTIED));
+    let mut options = options.clone();
+    options.emptied.extend(flushes.map(|fault| (fault.begin, fault.end)));
+    let options = &options;
     let records = history.records();
     let mut order: Vec<u32> = (0..u32::try_from(records.len()).unwrap_or(u32::MAX)).collect();
     order.sort_unstable_by_key(|at| {

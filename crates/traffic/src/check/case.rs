@@ -127,6 +127,14 @@ impl<'a> Case<'a> {
         self.findings.push(Finding { rule, what, records, excuse: Some(why) });
     }
 
+    /// Whether the cache was emptied after the first moment and, give or take `late`, before the second one.
+    pub(super) fn emptied_between(&self, first: u64, second: u64, late: u64) -> bool {
+        self.options
+            .emptied
+            .iter()
+            .any(|(from, to)| first <= *to && *from <= second && second <= to.saturating_add(late))
+    }
+
     /// A word answered by the database alone whose twin this may be: the same wish had reached the cache just before, whose
     /// answer the server did not get, and comes as a newer event to the same effect.
     pub(super) fn twin_of(&self, version: Version, liked: bool) -> Option<&'a Record> {

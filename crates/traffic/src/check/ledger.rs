@@ -5,7 +5,8 @@
 //! - A version that the ledger has twice: the change is doubled.
 //! - Two words that each were told that this version is their change: one of them is lost.
 //! - Two versions for one key within its memory: the change is doubled. (Unless one was written around the cache: what it
-//!   does not know of the other's key, it may write again. The cache is told a moment after it is back.)
+//!   does not know of the other's key, it may write again. The cache is told a moment after it is back. Nor if the cache was
+//!   emptied between the two: it alone is asked about keys.)
 
 use super::Rule;
 use super::case::{Case, TWIN, Word};
@@ -14,6 +15,8 @@ use domain::Version;
 
 const AROUND: &str =
     "one of them was written around the cache, which did not know of the key, or was not known to have heard of it";
+
+const EMPTIED: &str = "the cache was emptied between the two, with the keys that it remembered";
 
 pub(super) fn check(case: &mut Case<'_>) {
     let Some(entries) = case.stored.ledger else { return };
@@ -101,14 +104,16 @@ fn keys(case: &mut Case<'_>) {
         if apart <= case.options.key_memory {
             let what = format!("key {key:?} made two changes, {first} and {other}");
             let records: Vec<&Record> = attempts().map(|word| word.record).take(4).collect();
-            wrong.push((what, records, around_the_cache(case, first, *other)));
+            let (begin, end) = (attempts().map(|w| w.record.begin).min(), attempts().map(|w| w.record.end).max());
+            let emptied = case.emptied_between(begin.unwrap_or(0), end.unwrap_or(0), u64::MAX);
+            let around = around_the_cache(case, first, *other).then_some(AROUND);
+            wrong.push((what, records, around.or(emptied.then_some(EMPTIED))));
         }
     }
-    for (what, records, around) in wrong {
-        if around {
-            case.find_excused(Rule::R5, what, records, AROUND);
-        } else {
-            case.find(Rule::R5, what, records);
+    for (what, records, excuse) in wrong {
+        match excuse {
+            Some(why) => case.find_excused(Rule::R5, what, records, why),
+            None => case.find(Rule::R5, what, records),
         }
     }
 }

@@ -2,12 +2,15 @@
 //! the state that it read (not degraded) or the answer to its word.
 //!
 //! Another server may be behind for a moment: nothing is promised about reads across servers but what they can have seen
-//! ([`super::order`]). Degraded reads come from the database, which follows.
+//! ([`super::order`]). Degraded reads come from the database, which follows; so do all when the cache has been emptied and
+//! is filled from there.
 
 use super::Rule;
 use super::case::Case;
 use crate::history::Record;
 use domain::Version;
+
+const EMPTIED: &str = "the cache was emptied before the database had that change";
 
 pub(super) fn check(case: &mut Case<'_>) {
     if case.reads.is_empty() {
@@ -35,11 +38,16 @@ pub(super) fn check(case: &mut Case<'_>) {
                 }
             }
             if let Some((before, record)) = highest.filter(|(before, _)| before > version) {
-                wrong.push((format!("read version {version} after {before}"), vec![record, *read]));
+                wrong.push((format!("read version {version} after {before}"), [record, *read]));
             }
         }
     }
     for (what, records) in wrong {
-        case.find(Rule::R6, what, records);
+        let [told, read] = records;
+        if case.emptied_between(told.begin, read.end, case.options.recovered_within) {
+            case.find_excused(Rule::R6, what, records.to_vec(), EMPTIED);
+        } else {
+            case.find(Rule::R6, what, records.to_vec());
+        }
     }
 }

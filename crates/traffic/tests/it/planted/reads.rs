@@ -37,6 +37,11 @@ fn a_reader_does_not_see_its_own_word() {
     is_clean(&read(1, 1, unchanged(true, 1)));
     is_clean(&read(2, 1, unchanged(false, 0)));
     is_clean(&read(1, 2, unchanged(false, 0)));
+    // The cache was emptied in between, or only afterwards.
+    let emptied = |moment| Options { emptied: vec![moment], ..Options::default() };
+    let report = read(1, 1, unchanged(false, 0)).options(emptied((12, 15))).check();
+    assert!(report.is_clean() && report.excuses().count() == 1, "{report}");
+    breaks(&read(1, 1, unchanged(false, 0)).options(emptied((31, 40))), Rule::R6, "read version 0 after 1");
 }
 
 #[test]
