@@ -43,7 +43,7 @@
 //! # Planted bugs
 //!
 //! Each scenario passes as it is, and fails in the way it should with the bug `bug.<name>`. Test modules `planted` (the
-//! test has the bug's name) and `live`. The crate `planted-bugs` says how to add one.
+//! test has the bug's name), `last_word`, `aftermath` and `live`. The crate `planted-bugs` says how to add one.
 //!
 //! | bug | wrong is | found by |
 //! |---|---|---|
@@ -64,6 +64,7 @@
 //! | `repeat_counted` | a repeated like counts again | liked twice: counted again |
 //! | `fill_without_recheck` | a fill is believed | change between load and fill: stale count |
 //! | `direct_forgets_refresh` | a degraded write is not noted for the cache | cache comes back: wrong cached pair |
+//! | `untold_forever` | a write around the cache is never taken off the account of what the cache was not told | the cache comes back while the database is away: likes stay UNAVAILABLE |
 //! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |
 //! | `expired_asked_afresh` | what is asked for a call has no deadline but its own | a call whose time is over is asked about: it takes effect |
 //! | `gone_callers_run` | a call whose caller has gone is still made | it waits behind another one in a server, and takes effect |

@@ -1,6 +1,7 @@
 //! What every step of the protocol works on.
 
 pub mod circuit_breaker;
+mod untold;
 pub mod write_switch;
 
 use crate::clock::wall_clock;
@@ -14,8 +15,9 @@ use event_store::{EventStore, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::RwLock;
+use untold::UntoldWrites;
 use write_switch::WriteSwitch;
 
 /// The cache, the database, and whether each part is unreachable. Cheap to clone.
@@ -36,8 +38,8 @@ pub struct Stores {
     /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
     /// before the first like is judged by the cache again.
     pub(crate) direct_gate: Arc<RwLock<()>>,
-    /// Writes of this process around the cache that it was not told of; the list has not been drained since.
-    pub(crate) pending_refreshes: Arc<AtomicUsize>,
+    /// Writes of this process around the cache that it may not have been told of.
+    pub(crate) untold: Arc<UntoldWrites>,
     /// Which way likes go.
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
@@ -58,7 +60,7 @@ impl Stores {
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
-            pending_refreshes: Arc::new(AtomicUsize::new(0)),
+            untold: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }

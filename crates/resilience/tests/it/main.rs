@@ -1,6 +1,7 @@
 //! Processes that die at every point, and wrong versions of the protocol that must be found.
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
 
+mod aftermath;
 mod kill;
 mod last_word;
 mod live;

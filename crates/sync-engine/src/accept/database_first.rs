@@ -12,7 +12,6 @@ use domain::cache::{AcceptOutcome, AcceptRequest, Answer, FirstAnswer, MissingCo
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
 use event_store::DirectResult;
 use futures::FutureExt;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -127,8 +126,7 @@ impl Acceptor {
     }
 
     async fn write_reserved(&self, writes: &Writes, call: Call, results: &mut [LikeResult]) -> Result<(), LikeError> {
-        // Before the outcome is known: a failed call may have been committed.
-        self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
+        let untold = self.stores.untold.begin();
         let now = time_of(self.stores.now());
         fail::fail_point!("accept.reserved");
         let written = self.stores.database.apply_synchronous(&writes.intents, &writes.versions, now, call.until).await;
@@ -139,7 +137,7 @@ impl Acceptor {
         let told = crate::recover::catch_up::tell_cache(&self.stores, &writes.intents, &outcomes).await;
         match &told {
             Ok(()) => {
-                self.stores.pending_refreshes.fetch_sub(1, Ordering::AcqRel);
+                untold.told();
                 self.remember_answers(&writes.intents, &outcomes).await;
             }
             // It is on the list of what the cache must be told.

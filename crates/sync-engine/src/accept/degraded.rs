@@ -11,7 +11,6 @@ use crate::stores::time_of;
 use domain::LikeIntent;
 use event_store::{DirectResult, StoreError};
 use futures::FutureExt;
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 use tokio::time::timeout;
 
@@ -25,16 +24,17 @@ impl Acceptor {
         }
     }
 
-    /// If it cannot be told, this process does not believe it until somebody has.
-    async fn tell_serving_cache(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) {
+    /// Whether it was told. If not, this process does not believe it until somebody has.
+    async fn tell_serving_cache(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) -> bool {
         match timeout(FILL_TIMEOUT, tell_cache(&self.stores, intents, outcomes)).await {
             Ok(Ok(())) => {
-                self.stores.pending_refreshes.fetch_sub(1, Ordering::AcqRel);
                 self.remember_answers(intents, outcomes).await;
+                return true;
             }
             Ok(Err(error)) => self.stores.cache_circuit.trip(&error),
             Err(elapsed) => self.stores.cache_circuit.trip(&elapsed),
         }
+        false
     }
 
     async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
@@ -57,15 +57,15 @@ impl Acceptor {
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         tokio::time::sleep_until(passed.into()).await;
-        // Before the outcome is known: a failed call may have been committed.
-        self.stores.pending_refreshes.fetch_add(1, Ordering::AcqRel);
+        // Ends before the gate is free again.
+        let untold = self.stores.untold.begin();
         match self.stores.database.apply_direct(intents, now, call.until, true).await {
             Ok(outcomes) => {
                 self.stores.database_circuit.success();
                 outcomes.iter().for_each(|_| metrics::degraded_write());
                 // Under the gate: a circuit that is open now closes only after somebody has told the cache of this.
-                if !self.stores.cache_circuit.is_open() {
-                    self.tell_serving_cache(intents, &outcomes).boxed().await;
+                if !self.stores.cache_circuit.is_open() && self.tell_serving_cache(intents, &outcomes).boxed().await {
+                    untold.told();
                 }
                 Ok(outcomes)
             }

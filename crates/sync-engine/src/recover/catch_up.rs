@@ -7,7 +7,6 @@ use domain::{LikeIntent, Pair, PairState, Resource, Version};
 use event_store::{DirectResult, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::sync::atomic::Ordering;
 
 /// Most list entries told at once.
 const BATCH: usize = 500;
@@ -76,10 +75,12 @@ pub fn drain(stores: &Stores) -> BoxFuture<'_, Result<usize, RefreshError>> {
 
 async fn drain_inner(stores: &Stores) -> Result<usize, RefreshError> {
     let mut total = 0;
+    let ended = stores.untold.drain_begins();
     loop {
         let told = drain_batch(stores).await?;
         total += told;
         if told < BATCH {
+            stores.untold.drain_ended(ended);
             return Ok(total);
         }
     }
@@ -97,7 +98,7 @@ pub fn close_cache_circuit(stores: &Stores) -> BoxFuture<'_, Result<(), RefreshE
 async fn close_cache_circuit_inner(stores: &Stores) -> Result<(), RefreshError> {
     if stores.database_circuit.is_open() {
         if let Ok(_no_direct_writes) = stores.direct_gate.try_write()
-            && stores.pending_refreshes.load(Ordering::Acquire) == 0
+            && stores.untold.is_empty()
         {
             stores.cache_circuit.close();
         }
@@ -106,7 +107,6 @@ async fn close_cache_circuit_inner(stores: &Stores) -> Result<(), RefreshError> 
     drain(stores).await?;
     let _no_direct_writes = stores.direct_gate.write().await;
     drain(stores).await?;
-    stores.pending_refreshes.store(0, Ordering::Release);
     stores.cache_circuit.close();
     Ok(())
 }

@@ -155,6 +155,47 @@ async fn a_cache_that_cannot_be_told_stays_out_until_it_is() {
     rig.end().await;
 }
 
+/// A cache that stalls for less than its circuit needs makes single likes go around it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_stalls_keep_no_cache_out_later() {
+    let mut rig = Rig::new().await;
+    let links = Links::to(&rig.deployment).await.unwrap();
+    rig.redis.url = links.redis.url_of(rig.deployment.redis().url()).into();
+    rig.redis.response_timeout = Duration::from_millis(100);
+    rig.database.url = links.mariadb.url_of(rig.deployment.database_url()).into();
+    rig.sync.circuit.failures = 1_000;
+    let server = rig.process().await;
+    let accept = server.server();
+    server.watch();
+    for stall in 0..4 {
+        links.redis.freeze();
+        let thaw = async {
+            tokio::time::sleep(Duration::from_millis(330)).await;
+            links.redis.restore().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(accept.accept_one(like(1 + stall, 1)), thaw);
+        assert!(answer.unwrap().degraded, "the stall was not felt");
+    }
+    assert!(!server.stores.cache_circuit.is_open());
+    eventually(PATIENCE, "a cache that was told", async || {
+        expect_eq(rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 0)
+    })
+    .await;
+
+    // The cache goes and comes back while the database is unreachable: it may serve at once.
+    links.mariadb.cut().await;
+    links.redis.cut().await;
+    server.stores.database_circuit.trip(&"cut");
+    server.stores.cache_circuit.trip(&"cut");
+    links.redis.restore().await.unwrap();
+    eventually(PATIENCE, "a cache that serves again", async || !server.stores.cache_circuit.is_open()).await;
+    assert!(server.stores.database_circuit.is_open());
+    let answer = accept.accept_one(like(9, 1)).await.unwrap();
+    assert!(answer.changed, "{answer:?}");
+    drop(server);
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_flushes_under_load_all_is_right_once_quiet() {
     let rig =
