@@ -16,8 +16,11 @@ use tokio::sync::Mutex;
 /// After a failed attempt to connect, callers fail at once for this long instead of queueing behind each other.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How far ahead of a server's own clock Redis's may date a like: further ahead is a clock that was set wrongly.
-const MAX_AHEAD: Duration = Duration::from_secs(60);
+/// How far ahead of the other clocks Redis's may date a like: further ahead is a clock that was set wrongly.
+const MAX_AHEAD_US: i64 = 60_000_000;
+
+/// No clock is so far behind ours.
+const UNKNOWN: i64 = i64::MIN;
 
 /// One connection that all callers share: their commands are pipelined without anybody waiting for a pool.
 ///
@@ -31,6 +34,9 @@ pub(crate) struct SharedConnection {
     /// Highest version that an accept ever answered: a shard's clock can be ahead of Redis's.
     answered: AtomicI64,
     patience_us: i64,
+    /// Another clock, as far as it is ahead of our steady one; [`UNKNOWN`] before it was learnt.
+    other: AtomicI64,
+    started: Instant,
 }
 
 impl SharedConnection {
@@ -46,12 +52,29 @@ impl SharedConnection {
             clock: ServerClock::new(),
             answered: AtomicI64::new(0),
             patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
+            other: AtomicI64::new(UNKNOWN),
+            started: Instant::now(),
         }
     }
 
-    /// Not below Redis's clock, and above every version it answered.
+    /// Not below Redis's clock, unless that was set ahead of all others, and above every version it answered.
     pub(crate) fn clock(&self) -> Option<Version> {
-        self.clock.at_most().map(|now| now.max(Version(self.answered.load(Ordering::Relaxed) + 1)))
+        let answered = Version(self.answered.load(Ordering::Relaxed) + 1);
+        self.clock.at_most().map(|now| now.min(self.ceiling()).max(answered))
+    }
+
+    /// Redis's clock now, between two bounds.
+    pub(crate) fn own_clock(&self) -> Option<(Version, Version)> {
+        self.clock.at_least().zip(self.clock.at_most())
+    }
+
+    /// Another clock shows this now.
+    pub(crate) fn learn_clock(&self, time: Version) {
+        self.other.store(time.0.saturating_sub(self.steady_us()), Ordering::Relaxed);
+    }
+
+    fn steady_us(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX / 4)
     }
 
     /// How far [`clock`](Self::clock) may be ahead of Redis's.
@@ -92,11 +115,20 @@ impl SharedConnection {
         )
     }
 
-    /// No version is dated later than this: our own wall clock, and what two clocks may differ by.
+    /// No version is dated later than this: the later one of our own wall clock and the other one that we know, and what two
+    /// clocks may differ by.
     #[expect(clippy::disallowed_methods, reason = "a second clock is what tells that the cache's was set wrongly")]
     pub(crate) fn ceiling(&self) -> Version {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() + MAX_AHEAD;
-        Version(i64::try_from(now.as_micros()).unwrap_or(i64::MAX / 4))
+        if planted_bugs::is_planted("any_clock_believed") {
+            return Version(i64::MAX / 4);
+        }
+        let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let other = match self.other.load(Ordering::Relaxed) {
+            UNKNOWN => 0,
+            ahead => ahead.saturating_add(self.steady_us()),
+        };
+        let latest = i64::try_from(ours.as_micros()).unwrap_or(i64::MAX / 4).max(other);
+        Version(latest.saturating_add(MAX_AHEAD_US))
     }
 
     /// Asks Redis for its time.

@@ -12,8 +12,8 @@ use crate::settle::Settle;
 use crate::{journal, read};
 use deadpool_redis::redis::{cmd, pipe};
 use domain::cache::{
-    AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, FirstAnswer,
-    LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
+    AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, Durability,
+    FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -96,6 +96,31 @@ impl LikeCache for RedisCache {
         self.connections.shared.clock()
     }
 
+    fn own_clock(&self) -> Option<(Version, Version)> {
+        self.connections.shared.own_clock()
+    }
+
+    fn learn_clock(&self, time: Version) {
+        self.connections.shared.learn_clock(time);
+    }
+
+    async fn durability(&self) -> CacheResult<Option<Durability>> {
+        let mut connection = self.connections.pooled().await?;
+        // The mark of the data, too: an emptied Redis has lost it.
+        let (info,): (String,) = pipe()
+            .cmd("INFO")
+            .arg("persistence")
+            .cmd("HSETNX")
+            .arg(self.keys.meta())
+            .arg("shards")
+            .arg(self.rules.shards.get())
+            .ignore()
+            .query_async(&mut connection)
+            .await
+            .map_err(cache_error)?;
+        Ok(Some(durability_of(&info)))
+    }
+
     fn clock_uncertainty(&self) -> Duration {
         self.connections.shared.clock_uncertainty()
     }
@@ -174,6 +199,27 @@ impl LikeCache for RedisCache {
     }
 }
 
+fn durability_of(info: &str) -> Durability {
+    Durability {
+        persistent: info_field(info, "aof_enabled") != Some("0"),
+        writable: info_field(info, "aof_last_write_status").is_none_or(|status| status == "ok"),
+        delayed_syncs: info_field(info, "aof_delayed_fsync").and_then(|number| number.parse().ok()).unwrap_or(0),
+    }
+}
+
 fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_redis_says_of_its_disk() {
+        let delayed = "# Persistence\r\naof_enabled:1\r\naof_last_write_status:ok\r\naof_delayed_fsync:7\r\n";
+        assert_eq!(durability_of(delayed), Durability { persistent: true, writable: true, delayed_syncs: 7 });
+        let off = "aof_enabled:0\r\naof_last_write_status:err\r\n";
+        assert_eq!(durability_of(off), Durability { persistent: false, writable: false, delayed_syncs: 0 });
+    }
 }

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use consistency::Checker;
 use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
-use settings::health::{StorePart, register as register_stores};
+use settings::health::{StorePart, register as register_stores, register_surroundings};
 use sync_engine::Stores;
 use sync_engine::recover::probe;
 
@@ -38,4 +38,5 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 fn register_health(health: &HealthRegistry, stores: &Stores) {
     let part = |name, circuit| StorePart { name, criticality: Criticality::Critical, circuit, meanwhile: "" };
     register_stores(health, [part("redis", &stores.cache_circuit), part("mysql", &stores.database_circuit)]);
+    register_surroundings(health, stores);
 }

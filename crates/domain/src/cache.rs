@@ -271,6 +271,18 @@ pub struct ShardStatus {
     pub now: Version,
 }
 
+/// What a cache says of its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durability {
+    /// It writes a file at all.
+    pub persistent: bool,
+    /// The last write to it went well.
+    pub writable: bool,
+    /// How often writing waited for a sync before it since the start of the cache; until a delayed write is made, a kill of
+    /// the process takes it.
+    pub delayed_syncs: u64,
+}
+
 impl ShardStatus {
     /// Age of the oldest unsettled entry.
     pub fn oldest_age(&self) -> Option<Duration> {
@@ -338,6 +350,22 @@ pub trait LikeCache: Send + Sync + 'static {
     /// there waits for so long before it commits, or the cache would give a later word a smaller version.
     fn clock_uncertainty(&self) -> Duration {
         Duration::ZERO
+    }
+
+    /// The cache's own clock now, by what was measured: between these; `None` if it was never reached, or has no clock of its
+    /// own.
+    fn own_clock(&self) -> Option<(Version, Version)> {
+        None
+    }
+
+    /// Another clock, which shows this now: the cache dates no version much later than the clocks that it knows.
+    fn learn_clock(&self, time: Version) {
+        let _ = time;
+    }
+
+    /// How safe accepted likes are on the disk of the cache; `None` if it has no say in that.
+    async fn durability(&self) -> CacheResult<Option<Durability>> {
+        Ok(None)
     }
 
     /// Accepts likes; each one succeeds or fails on its own.

@@ -2,7 +2,7 @@
 
 use interaction_api::assembly::register_likes;
 use service_runtime::{Criticality, HealthRegistry};
-use settings::health::{StorePart, register as register_stores};
+use settings::health::{StorePart, register as register_stores, register_surroundings};
 use sync_engine::Stores;
 
 pub(crate) fn register(health: &HealthRegistry, stores: &Stores) {
@@ -15,5 +15,6 @@ pub(crate) fn register(health: &HealthRegistry, stores: &Stores) {
             part("rabbitmq", &stores.broker_circuit, "events are applied directly"),
         ],
     );
+    register_surroundings(health, stores);
     register_likes(health, stores);
 }

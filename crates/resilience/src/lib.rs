@@ -64,6 +64,7 @@
 //! | `repeat_counted` | a repeated like counts again | liked twice: counted again |
 //! | `fill_without_recheck` | a fill is believed | change between load and fill: stale count |
 //! | `direct_forgets_refresh` | a degraded write is not noted for the cache | cache comes back: wrong cached pair |
+//! | `any_clock_believed` | no other clock bounds the versions of a Redis clock that was set ahead | a clock a day ahead: likes are dated into the future |
 //! | `untold_forever` | a write around the cache is never taken off the account of what the cache was not told | the cache comes back while the database is away: likes stay UNAVAILABLE |
 //! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |
 //! | `expired_asked_afresh` | what is asked for a call has no deadline but its own | a call whose time is over is asked about: it takes effect |

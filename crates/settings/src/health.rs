@@ -2,6 +2,8 @@
 
 use service_runtime::{Criticality, HealthRegistry, PartState, Status};
 use std::sync::Arc;
+use std::time::Instant;
+use sync_engine::Stores;
 use sync_engine::stores::circuit_breaker::Circuit;
 
 /// A store, as health shows it.
@@ -26,6 +28,24 @@ pub fn register<'a>(health: &HealthRegistry, parts: impl IntoIterator<Item = Sto
             async move { state }
         });
     }
+}
+
+/// Registers what the stores say of clocks and of the cache's disk: a process does its work with either one wrong.
+pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
+    let clocks = Arc::clone(&stores.clocks);
+    health.probe("clocks", Criticality::Optional, move || {
+        let wrong = clocks.wrong();
+        async move { warned(wrong) }
+    });
+    let disk = Arc::clone(&stores.cache_disk);
+    health.probe("redis_disk", Criticality::Optional, move || {
+        let trouble = disk.trouble(Instant::now()).map(str::to_owned);
+        async move { warned(trouble) }
+    });
+}
+
+fn warned(trouble: Option<String>) -> PartState {
+    trouble.map_or_else(|| PartState::new(Status::Ok, ""), |trouble| PartState::new(Status::Degraded, trouble))
 }
 
 fn state(circuit: &Circuit, meanwhile: &str) -> PartState {

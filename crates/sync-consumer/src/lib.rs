@@ -9,7 +9,7 @@ use axum::Router;
 use event_bus::Publisher;
 use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
-use settings::health::{StorePart, register as register_stores};
+use settings::health::{StorePart, register as register_stores, register_surroundings};
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
@@ -69,4 +69,5 @@ fn register_health(health: &HealthRegistry, stores: &Stores) {
             part("mysql", Criticality::Critical, &stores.database_circuit),
         ],
     );
+    register_surroundings(health, stores);
 }

@@ -45,6 +45,7 @@ pub(crate) fn register() {
         "settle_failures_total",
         "parked_events_total",
         "degraded_writes_total",
+        "cache_delayed_syncs_total",
         "synchronous_writes_total",
         "confirm_rewrites_total",
         "cache_calls_repeated_total",
@@ -57,6 +58,7 @@ pub(crate) fn register() {
     }
     journals(&[], Duration::ZERO);
     live(0, 0);
+    ["cache", "database"].into_iter().for_each(|clock| clock_ahead(clock, 0));
     queue(0, 0);
 }
 
@@ -136,6 +138,16 @@ pub(crate) fn purged(what: &'static str, rows: u64) {
 /// `degraded_writes_total`: likes written to the database directly.
 pub(crate) fn degraded_write() {
     counter!("degraded_writes_total").increment(1);
+}
+
+/// `clock_ahead_seconds{clock}`: how far a store's clock is ahead of this process's.
+pub(crate) fn clock_ahead(clock: &'static str, ahead_us: i64) {
+    gauge!("clock_ahead_seconds", "clock" => clock).set(ahead_us as f64 / 1e6);
+}
+
+/// `cache_delayed_syncs_total`: writes of the cache that waited for its disk.
+pub(crate) fn cache_syncs_delayed(syncs: u64) {
+    counter!("cache_delayed_syncs_total").increment(syncs);
 }
 
 /// `synchronous_writes_total`: likes written to the database first because the write path says so.

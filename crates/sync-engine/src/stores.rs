@@ -1,6 +1,8 @@
 //! What every step of the protocol works on.
 
 pub mod circuit_breaker;
+pub mod clocks;
+pub mod disk;
 mod untold;
 pub mod write_switch;
 
@@ -9,6 +11,8 @@ use crate::config::CircuitConfig;
 use crate::trace::Traces;
 use chrono::{DateTime, Utc};
 use circuit_breaker::Circuit;
+use clocks::{Clocks, our_clock};
+use disk::CacheDisk;
 use domain::cache::{CacheError, LikeCache};
 use domain::{ShardCount, Version};
 use event_store::{EventStore, StoreError};
@@ -40,6 +44,10 @@ pub struct Stores {
     pub(crate) direct_gate: Arc<RwLock<()>>,
     /// Writes of this process around the cache that it may not have been told of.
     pub(crate) untold: Arc<UntoldWrites>,
+    /// How far the clocks of this process and of its stores are apart.
+    pub clocks: Arc<Clocks>,
+    /// What the cache says of its disk.
+    pub cache_disk: Arc<CacheDisk>,
     /// Which way likes go.
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
@@ -61,6 +69,8 @@ impl Stores {
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
             untold: Arc::default(),
+            clocks: Arc::default(),
+            cache_disk: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }
@@ -74,12 +84,27 @@ impl Stores {
 
     async fn prepare_database_inner(&self) -> Result<(), StoreError> {
         self.database.ping().await?;
+        self.compare_database_clock().await?;
         if !self.schema_ready.load(Ordering::Acquire) {
             self.database.migrate().await?;
             self.database.bind_shards(self.shards).await?;
             self.schema_ready.store(true, Ordering::Release);
         }
         self.write_path.follow(&self.database).await
+    }
+
+    async fn compare_database_clock(&self) -> Result<(), StoreError> {
+        let asked = our_clock();
+        let told = Version(self.database.now().await?.timestamp_micros());
+        self.clocks.compare_database(told, asked, our_clock());
+        self.cache.learn_clock(told);
+        Ok(())
+    }
+
+    /// Compares the database's clock, and the cache's as it was measured last.
+    pub async fn compare_clocks(&self) -> Result<(), StoreError> {
+        self.clocks.compare_cache(&*self.cache);
+        self.compare_database_clock().await
     }
 
     /// Looks at both stores at start. One that is unreachable opens its circuit, and its prober goes on trying; one that holds

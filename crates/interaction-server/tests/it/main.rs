@@ -5,6 +5,7 @@
 mod admin;
 mod calls;
 mod client;
+mod clocks;
 mod dashboard;
 mod events;
 mod last_word;

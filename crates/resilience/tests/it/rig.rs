@@ -67,6 +67,15 @@ impl Rig {
 
     /// One more process: nothing runs in it yet.
     pub(crate) async fn process(&self) -> Process<'_> {
+        self.process_on(&self.redis).await
+    }
+
+    /// One more, with another Redis.
+    pub(crate) async fn process_at(&self, url: &str) -> Process<'_> {
+        self.process_on(&RedisConfig { url: url.to_owned().into(), ..self.redis.clone() }).await
+    }
+
+    async fn process_on(&self, redis: &RedisConfig) -> Process<'_> {
         let rules = CacheRules {
             shards: self.sync.shards,
             pair_ttl: Duration::from_secs(3600),
@@ -75,7 +84,7 @@ impl Rig {
             journal_limit: 1000,
             user_limit: None,
         };
-        let cache = Arc::new(self.redis.build(rules).unwrap());
+        let cache = Arc::new(redis.build(rules).unwrap());
         let database = EventStore::connect(&self.database).await.unwrap();
         let stores = Stores::new(cache, database, self.sync.shards, self.sync.circuit);
         stores.prepare().await.unwrap();

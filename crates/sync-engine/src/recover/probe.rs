@@ -5,7 +5,7 @@ use crate::stores::Stores;
 use event_bus::Publisher;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +35,13 @@ async fn watch_cache_inner(stores: Stores, interval: Duration, stop: Cancellatio
                 stores.cache_circuit.failure(&elapsed);
                 continue;
             }
+        }
+        stores.clocks.compare_cache(&*stores.cache);
+        match timeout(PROBE_TIMEOUT, stores.cache.durability()).await {
+            Ok(Ok(Some(durability))) => stores.cache_disk.saw(Instant::now(), durability),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the cache did not speak of its disk"),
+            Err(error) => tracing::debug!(%error, "the cache did not speak of its disk"),
         }
         let told = if stores.cache_circuit.is_open() {
             catch_up::close_cache_circuit(&stores).await

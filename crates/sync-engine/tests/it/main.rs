@@ -14,6 +14,7 @@ mod relay;
 mod repeated;
 mod rig;
 mod startup;
+mod surroundings;
 mod switching;
 mod trace;
 mod warm;

