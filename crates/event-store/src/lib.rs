@@ -20,7 +20,7 @@ mod sql;
 mod tables;
 mod writes;
 
-pub use reads::audit::{Behavior, CountAudit, CountPage, LedgerAudit};
+pub use reads::audit::{Behavior, CountAudit, CountPage, DatedAhead, LedgerAudit};
 pub use reads::history::{HistoryEntry, PairHistory, StoredRow};
 pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked};
 pub use sql::config::DatabaseConfig;

@@ -7,6 +7,7 @@ mod verify;
 
 use crate::Verdict;
 use crate::client::{ServerArgs, parse_resource};
+use crate::clock::ClockArgs;
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
 use crate::events::{EventsArgs, ExplainArgs};
@@ -90,6 +91,8 @@ enum Command {
     Repair(Box<RepairArgs>),
     /// Compares everything: cache with database, and the database's tables with each other; repairs nothing.
     Reconcile(Box<ReconcileArgs>),
+    /// Shows how far the clocks of the stores are apart, and what is dated later than now; changes nothing.
+    Clock(ClockArgs),
     /// Has a server cache counters before somebody asks for them.
     Warmup(WarmupArgs),
     /// Lists a server's events, and replays or discards those that failed.
@@ -156,6 +159,7 @@ impl Command {
             Self::Check(args) => args.run().await,
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
+            Self::Clock(args) => args.run().await,
             Self::Warmup(args) => args.run().await,
             Self::Events(args) => args.run().await,
             Self::Explain(args) => args.run().await,

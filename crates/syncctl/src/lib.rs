@@ -19,6 +19,7 @@
 pub mod backfill;
 pub mod cli;
 pub mod client;
+mod clock;
 pub mod commands;
 mod consistency;
 pub mod credentials;

@@ -33,6 +33,15 @@ pub struct CountPage {
     pub next: Option<i64>,
 }
 
+/// Versions of one table that are later than a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatedAhead {
+    /// How many.
+    pub versions: i64,
+    /// The latest one.
+    pub highest: Version,
+}
+
 /// One entry of the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Behavior {
@@ -96,6 +105,25 @@ impl EventStore {
             found.get(resource).copied().unwrap_or(CountAudit { resource: *resource, stored: None, live: 0 })
         };
         Ok(resources.iter().map(of).collect())
+    }
+
+    /// Rows that are dated later than `now`, by table; tables without such rows are left out. Reads whole tables.
+    pub async fn dated_after(&self, now: Version) -> Result<Vec<(&'static str, DatedAhead)>, StoreError> {
+        const TABLES: [&str; 3] = ["video_likes", "comment_likes", "archived_tombstones"];
+        let mut script = self.script();
+        for table in TABLES {
+            script.begin("SELECT COUNT(*), COALESCE(MAX(version), 0) FROM ").words(table);
+            script.words(" WHERE version > ").int(now.0);
+        }
+        let results = self.read(&script).await?;
+        let mut found = Vec::new();
+        for (statement, table) in TABLES.into_iter().enumerate() {
+            for row in rows(&results, statement) {
+                let ahead = DatedAhead { versions: get(row, 0, table)?, highest: Version(get(row, 1, table)?) };
+                found.extend((ahead.versions > 0).then_some((table, ahead)));
+            }
+        }
+        Ok(found)
     }
 
     /// The next step through all resources of a kind, in order of id: at most `limit` counters and as many resources
