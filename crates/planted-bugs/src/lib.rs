@@ -8,8 +8,16 @@
 //! 2. add a row to the table of the crate `resilience`, and a scenario of that name to its tests: it must pass without the bug
 //!    and must fail with it.
 //!
-//! A test switches a bug on through the failpoint `bug.<name>`. In a build without failpoints (every release)
+//! A test switches a bug on through the failpoint `bug.<name>`, for the whole process, or by [`plant_here`] for its own thread, where
+//! all that it tests runs there. In a build without failpoints (every release)
 //! [`is_planted`] is the constant `false`, so the compiler drops the wrong versions.
+
+use std::cell::RefCell;
+use std::marker::PhantomData;
+
+thread_local! {
+    static PLANTED_HERE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Whether the bug of this name is switched on.
 #[inline]
@@ -20,8 +28,35 @@ pub fn is_planted(bug: &str) -> bool {
 
 fn is_switched_on(bug: &str) -> bool {
     fail::fail_point!(&format!("bug.{bug}"), |_| true);
-    let _ = bug;
-    false
+    PLANTED_HERE.with_borrow(|bugs| bugs.contains(&bug))
+}
+
+/// Switches a bug on for what runs on this thread, until the result is dropped.
+///
+/// # Panics
+/// In a build without failpoints, where no bug can be planted: a test must not believe that it planted one.
+pub fn plant_here(bug: &'static str) -> PlantedHere {
+    assert!(fail::has_failpoints(), "the bug {bug} cannot be planted in a build without failpoints");
+    PLANTED_HERE.with_borrow_mut(|bugs| bugs.push(bug));
+    PlantedHere { bug, _of_this_thread: PhantomData }
+}
+
+/// A bug that is switched on for this thread.
+#[derive(Debug)]
+#[must_use = "the bug goes with it"]
+pub struct PlantedHere {
+    bug: &'static str,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl Drop for PlantedHere {
+    fn drop(&mut self) {
+        PLANTED_HERE.with_borrow_mut(|bugs| {
+            if let Some(at) = bugs.iter().rposition(|bug| *bug == self.bug) {
+                bugs.remove(at);
+            }
+        });
+    }
 }
 
 /// Returns from the function with the wrong value if the bug is planted: `planted!("bug" => value)`.
@@ -32,4 +67,18 @@ macro_rules! planted {
             return $wrong;
         }
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bug_planted_here_is_on_this_thread_only_and_goes_with_its_guard() {
+        let planted = plant_here("one");
+        assert!(is_planted("one") && !is_planted("other"));
+        assert!(std::thread::scope(|scope| scope.spawn(|| !is_planted("one")).join().is_ok_and(|off| off)));
+        drop(planted);
+        assert!(!is_planted("one"));
+    }
 }
