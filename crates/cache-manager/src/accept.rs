@@ -2,6 +2,7 @@
 
 mod codec;
 
+use crate::combine::AskShard;
 use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
@@ -14,7 +15,8 @@ use domain::{PairState, ShardId, Version};
 use planted_bugs::is_planted;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 pub use codec::accept_script;
 pub(crate) use codec::first_answer;
@@ -41,7 +43,7 @@ impl Accept {
         }
         let calls = by_shard.into_iter().map(|(shard, indexes)| async move {
             let group: Vec<&AcceptRequest> = indexes.iter().map(|index| &requests[*index]).collect();
-            (self.run_shard(shard, &group, began).await, indexes)
+            (self.ask_shard(shard, &group, began).await, indexes)
         });
         // Concurrent calls on the shared connection leave in one write: the batch is one round trip.
         let mut outcomes: Vec<Option<CacheResult<AcceptOutcome>>> = vec![None; requests.len()];
@@ -51,34 +53,6 @@ impl Accept {
             }
         }
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(wrong_reply()))).collect()
-    }
-
-    /// One call; the first of its callers has waited since `began`.
-    pub(crate) async fn run_shard(
-        &self,
-        shard: ShardId,
-        requests: &[&AcceptRequest],
-        began: Instant,
-    ) -> Vec<CacheResult<AcceptOutcome>> {
-        let outcomes = self.ask(shard, requests, began).await;
-        let asked_again: Vec<usize> =
-            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(Reply::TooLate))).collect();
-        let mut outcomes: Vec<CacheResult<AcceptOutcome>> = outcomes.into_iter().map(conclude).collect();
-        if asked_again.is_empty() {
-            return outcomes;
-        }
-        // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old. Nothing was
-        // written. Measure the clock anew and ask once more, as far as the callers' own deadlines allow it.
-        metrics::counter!("cache_calls_repeated_total").increment(asked_again.len() as u64);
-        let again: Vec<&AcceptRequest> = asked_again.iter().map(|i| requests[*i]).collect();
-        let answers = match self.connections.shared.measure_clock().await {
-            Ok(()) => self.ask(shard, &again, Instant::now()).await,
-            Err(error) => vec![Err(cache_error(error)); again.len()],
-        };
-        for (i, answer) in asked_again.into_iter().zip(answers) {
-            outcomes[i] = conclude(answer);
-        }
-        outcomes
     }
 
     /// Asks once.
@@ -105,7 +79,7 @@ impl Accept {
         let deadline = shared.deadline(began).await?;
         let mut own = Vec::with_capacity(requests.len());
         for request in requests {
-            let until = shared.redis_time(request.until);
+            let until = shared.redis_time(request.until.into());
             own.push((!is_planted("expired_asked_afresh") && until < deadline).then_some(until));
         }
         let call = self.build(shard, requests, deadline, &own);
@@ -161,6 +135,35 @@ impl Accept {
             }
         }
         call
+    }
+}
+
+impl AskShard for Accept {
+    async fn ask_shard(
+        &self,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+        began: Instant,
+    ) -> Vec<CacheResult<AcceptOutcome>> {
+        let outcomes = self.ask(shard, requests, began).await;
+        let asked_again: Vec<usize> =
+            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(Reply::TooLate))).collect();
+        let mut outcomes: Vec<CacheResult<AcceptOutcome>> = outcomes.into_iter().map(conclude).collect();
+        if asked_again.is_empty() {
+            return outcomes;
+        }
+        // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old. Nothing was
+        // written. Measure the clock anew and ask once more, as far as the callers' own deadlines allow it.
+        metrics::counter!("cache_calls_repeated_total").increment(asked_again.len() as u64);
+        let again: Vec<&AcceptRequest> = asked_again.iter().map(|i| requests[*i]).collect();
+        let answers = match self.connections.shared.measure_clock().await {
+            Ok(()) => self.ask(shard, &again, Instant::now()).await,
+            Err(error) => vec![Err(cache_error(error)); again.len()],
+        };
+        for (i, answer) in asked_again.into_iter().zip(answers) {
+            outcomes[i] = conclude(answer);
+        }
+        outcomes
     }
 }
 

@@ -10,7 +10,7 @@
 use domain::Version;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use tokio::time::Instant;
 
 /// Two clocks that are kept by NTP drift apart by less than a two-thousandth.
 const DRIFT: i64 = 2_000;

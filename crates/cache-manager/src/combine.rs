@@ -4,19 +4,33 @@
 //! work saved; without load every like still leaves at once and alone. The batch belongs to a task of its own: a caller
 //! that is cancelled takes nobody else's answer with it.
 
+#[cfg(test)]
+mod simulated;
+
 use crate::accept::Accept;
 use domain::ShardId;
 use domain::cache::{AcceptOutcome, AcceptRequest, CacheError, CacheResult};
 use planted_bugs::is_planted;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Most items of one call: Redis does nothing else meanwhile, some milliseconds at this size.
 const BATCH: usize = 64;
 
 /// Most likes waiting for one shard.
 const WAITING: usize = 16_384;
+
+/// Who is asked about likes of one shard.
+pub(crate) trait AskShard: Send + Sync + 'static {
+    /// One call; the first of its callers has waited since `began`.
+    fn ask_shard(
+        &self,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+        began: Instant,
+    ) -> impl Future<Output = Vec<CacheResult<AcceptOutcome>>> + Send;
+}
 
 struct Waiting {
     request: AcceptRequest,
@@ -32,13 +46,13 @@ struct Queue {
 }
 
 /// Queues of single likes, one per shard.
-pub(crate) struct Combiner {
-    accept: Arc<Accept>,
+pub(crate) struct Combiner<A = Accept> {
+    accept: Arc<A>,
     queues: Arc<[Mutex<Queue>]>,
 }
 
-impl Combiner {
-    pub(crate) fn new(accept: Arc<Accept>, shards: u16) -> Self {
+impl<A: AskShard> Combiner<A> {
+    pub(crate) fn new(accept: Arc<A>, shards: u16) -> Self {
         Self { accept, queues: (0..shards).map(|_| Mutex::default()).collect() }
     }
 
@@ -61,7 +75,7 @@ impl Combiner {
     }
 }
 
-async fn serve(accept: Arc<Accept>, served: Served) {
+async fn serve(accept: Arc<impl AskShard>, served: Served) {
     loop {
         let batch = {
             let mut queue = lock(&served.queues, served.shard);
@@ -77,7 +91,7 @@ async fn serve(accept: Arc<Accept>, served: Served) {
         // A call must begin in time for the one that has waited longest.
         let Some(since) = batch.first().map(|oldest| oldest.since) else { continue };
         let requests: Vec<&AcceptRequest> = batch.iter().map(|waiting| &waiting.request).collect();
-        let outcomes = accept.run_shard(served.shard, &requests, since).await;
+        let outcomes = accept.ask_shard(served.shard, &requests, since).await;
         for (waiting, outcome) in batch.into_iter().zip(outcomes) {
             // A caller that has gone away needs no answer.
             let _ = waiting.answer.send(outcome);
@@ -92,7 +106,7 @@ fn still_wanted(mut batch: Vec<Waiting>) -> Vec<Waiting> {
     }
     let now = Instant::now();
     batch.retain_mut(|waiting| !waiting.answer.is_closed());
-    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| now < waiting.request.until);
+    let (batch, late): (Vec<_>, Vec<_>) = batch.into_iter().partition(|waiting| now < waiting.request.until.into());
     for waiting in late {
         let _ = waiting.answer.send(Ok(AcceptOutcome::Expired));
     }

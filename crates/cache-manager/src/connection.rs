@@ -10,8 +10,9 @@ use domain::Version;
 use domain::cache::{CacheError, CacheResult};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 /// After a failed attempt to connect, callers fail at once for this long instead of queueing behind each other.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);

@@ -20,7 +20,8 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// What was found when the cache was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +148,7 @@ impl LikeCache for EmbeddedCache {
         for request in requests {
             let mut shard = self.shards.of(request.intent.pair.resource);
             // Its caller may have gone on elsewhere while this waited for the shard.
-            if Instant::now() >= request.until {
+            if Instant::now() >= request.until.into() {
                 outcomes.push((Ok(AcceptOutcome::Expired), None));
                 continue;
             }

@@ -16,6 +16,7 @@ use domain::cache::{
 };
 use domain::codec::decode_payload;
 use domain::{Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
+use planted_bugs::is_planted;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -162,7 +163,7 @@ impl Shard {
         if let Some(key) = &key
             && let Some(first) = self.answers.get(key).filter(|first| first.expires > now.us)
         {
-            if first.liked != wanted {
+            if first.liked != wanted && !is_planted("key_of_any_action") {
                 return Ok((AcceptOutcome::KeyReused, None));
             }
             let outcome = AcceptOutcome::Repeated { answer: first.answer, changed: first.changed };
@@ -230,7 +231,7 @@ impl Shard {
         }
         let changed = unchanged.is_none();
         // "Unchanged" is remembered only once the caller has confirmed it.
-        if let Some(key) = key.filter(|_| changed) {
+        if let Some(key) = key.filter(|_| changed || is_planted("unconfirmed_remembered")) {
             let expires = now.after(rules.idempotency_ttl);
             self.answers.insert(key, HeldAnswer { liked: wanted, answer, changed, expires });
         }
@@ -252,7 +253,9 @@ impl Shard {
         self.accounting.clock = version.0;
         self.accounting.accepted += 1;
         let entry = Entry { payload: request.payload.clone(), counted: served.is_some(), since: now.us };
-        self.journal.insert(version.0, entry);
+        if !is_planted("accept_without_journal") {
+            self.journal.insert(version.0, entry);
+        }
         let state = PairState { liked: request.intent.action.liked(), version };
         self.pairs.insert(pair, HeldPair { state, ours: true, expires: now.after(rules.pair_ttl) });
         let Some(served) = served else { return };

@@ -34,9 +34,11 @@ use domain::{LikeIntent, Origin, Resource, StoredCount, WritePath};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use moka::future::Cache;
+use planted_bugs::planted;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub use call::{CALL_LIMIT, Call, LikeAnswer, LikeError, LikeResult};
 
@@ -70,7 +72,7 @@ impl Acceptor {
     ) -> Self {
         let loads = missing_count::single_flight();
         stores.write_path.configure(write_path);
-        let confirm = Confirm::new(stores.database.clone());
+        let confirm = Confirm::new(Arc::clone(&stores.likes));
         let synchronous_writes = Arc::new(Semaphore::new(direct_writes));
         let direct_writes = Arc::new(Semaphore::new(direct_writes));
         Self { stores, relay, recheck, loads, confirm, direct_writes, synchronous_writes }
@@ -192,7 +194,7 @@ impl Acceptor {
         if !unreachable.is_empty() {
             let intents: Vec<LikeIntent> = unreachable.iter().map(|i| requests[*i].intent.clone()).collect();
             for (i, result) in unreachable.into_iter().zip(self.write_directly(&intents, call).boxed().await) {
-                results[i] = result;
+                results[i] = result.map_err(in_doubt);
             }
         }
         results
@@ -245,6 +247,18 @@ impl Acceptor {
             }
             Err(error) => Err(LikeError::Refused(error.to_string())),
         }
+    }
+}
+
+/// The cache was asked and did not answer: it may have accepted what the database then refused.
+fn in_doubt(error: LikeError) -> LikeError {
+    planted!("doubt_denied" => error);
+    match error {
+        LikeError::Expired | LikeError::KeyReused => LikeError::Unavailable {
+            reason: format!("the cache did not answer, and the database says {error}"),
+            retry_after: RETRY_AFTER,
+        },
+        error => error,
     }
 }
 

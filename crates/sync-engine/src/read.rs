@@ -91,7 +91,7 @@ impl Reader {
         self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
             let asked: Vec<Resource> = missing.iter().map(|i| resources[*i]).collect();
-            let stored = self.ask_database(self.stores.database.load_counts(&asked)).boxed().await?;
+            let stored = self.ask_database(self.stores.likes.load_counts(&asked)).boxed().await?;
             for (index, stored) in missing.iter().zip(&stored) {
                 values[*index] = Some(stored.count);
             }
@@ -117,7 +117,7 @@ impl Reader {
         self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
             let asked: Vec<Pair> = missing.iter().map(|i| pairs[*i]).collect();
-            let stored = self.ask_database(self.stores.database.load_states(&asked)).boxed().await?;
+            let stored = self.ask_database(self.stores.likes.load_states(&asked)).boxed().await?;
             for (index, state) in missing.iter().zip(&stored) {
                 values[*index] = Some(*state);
             }

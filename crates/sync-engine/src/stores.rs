@@ -3,6 +3,7 @@
 pub mod circuit_breaker;
 pub mod clocks;
 pub mod disk;
+pub mod like_database;
 mod untold;
 pub mod write_switch;
 
@@ -18,6 +19,7 @@ use domain::{ShardCount, Version};
 use event_store::{EventStore, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use like_database::LikeDatabase;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::RwLock;
@@ -31,6 +33,8 @@ pub struct Stores {
     pub cache: Arc<dyn LikeCache>,
     /// Where they end up.
     pub database: EventStore,
+    /// The same, as callers of likes and counts see it.
+    pub(crate) likes: Arc<dyn LikeDatabase>,
     /// Open while the cache is unreachable: likes are written directly.
     pub cache_circuit: Arc<Circuit>,
     /// Open while the broker is unreachable: the relay applies directly.
@@ -61,6 +65,7 @@ impl Stores {
         let circuit = |part| Arc::new(Circuit::new(part, config.failures));
         Self {
             cache,
+            likes: Arc::new(database.clone()),
             database,
             cache_circuit: circuit("cache"),
             broker_circuit: circuit("broker"),
@@ -74,6 +79,12 @@ impl Stores {
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }
+    }
+
+    /// Likes and counts come from there instead of the database: for simulations.
+    #[must_use]
+    pub fn with_likes(self, likes: Arc<dyn LikeDatabase>) -> Self {
+        Self { likes, ..self }
     }
 
     /// Brings the schema up to date and checks that the data has our number of shards (both once per process), and reads

@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Adapters: the domain and nothing of each other; the store alone knows its schema.
     ("migrations", &[]),
     ("cache-manager", &["domain", "planted-bugs"]),
-    ("embedded-cache", &["domain"]),
+    ("embedded-cache", &["domain", "planted-bugs"]),
     ("event-bus", &["domain", "planted-bugs"]),
     ("event-store", &["domain", "migrations", "planted-bugs"]),
     ("interaction-proto", &[]),

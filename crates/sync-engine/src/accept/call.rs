@@ -17,7 +17,7 @@ pub struct Call {
 impl Call {
     /// Arrived now, with all its time.
     pub fn arriving_now() -> Self {
-        Self::arrived(Instant::now(), None)
+        Self::arrived(tokio::time::Instant::now().into_std(), None)
     }
 
     /// Arrived at that moment; its caller waits for `patience`, if it said so.

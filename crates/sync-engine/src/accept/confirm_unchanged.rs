@@ -9,8 +9,9 @@
 //! Callers that arrive while a query runs share the next one: repeated likes cost the database one query per round trip,
 //! however many there are.
 
+use crate::stores::like_database::LikeDatabase;
 use domain::Pair;
-use event_store::{EventStore, FreeState, StoreError};
+use event_store::{FreeState, StoreError};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
@@ -27,7 +28,7 @@ struct Waiting {
 /// Reads rows for many callers at once. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Confirm {
-    database: EventStore,
+    likes: Arc<dyn LikeDatabase>,
     /// Bounded by the calls under way.
     waiting: Arc<Mutex<Vec<Waiting>>>,
     /// Held by the caller that asks for all.
@@ -35,8 +36,8 @@ pub(crate) struct Confirm {
 }
 
 impl Confirm {
-    pub(crate) fn new(database: EventStore) -> Self {
-        Self { database, waiting: Arc::default(), asking: Arc::default() }
+    pub(crate) fn new(likes: Arc<dyn LikeDatabase>) -> Self {
+        Self { likes, waiting: Arc::default(), asking: Arc::default() }
     }
 
     /// The rows of these pairs, read after this call began.
@@ -49,7 +50,7 @@ impl Confirm {
                 // The one that asked for us was cancelled before it had the answer.
                 return match rows {
                     Ok(rows) => rows,
-                    Err(_) => self.database.load_free_states(&pairs).await.map_err(Arc::new),
+                    Err(_) => self.likes.load_free_states(&pairs).await.map_err(Arc::new),
                 };
             }
             asking = self.asking.lock() => asking,
@@ -69,7 +70,7 @@ impl Confirm {
         }
         match mine {
             Some(rows) => rows,
-            None => self.database.load_free_states(&pairs).await.map_err(Arc::new),
+            None => self.likes.load_free_states(&pairs).await.map_err(Arc::new),
         }
     }
 
@@ -93,7 +94,7 @@ impl Confirm {
 
     async fn ask(&self, batch: Vec<Waiting>) {
         let pairs: Vec<Pair> = batch.iter().flat_map(|one| one.pairs.iter().copied()).collect();
-        let mut rows = match self.database.load_free_states(&pairs).await {
+        let mut rows = match self.likes.load_free_states(&pairs).await {
             Ok(rows) => Ok(rows.into_iter()),
             Err(error) => Err(Arc::new(error)),
         };

@@ -10,8 +10,9 @@ use crate::metrics;
 use crate::stores::time_of;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, FirstAnswer, MissingCount};
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
-use event_store::DirectResult;
+use event_store::{DirectResult, FreeState};
 use futures::FutureExt;
+use planted_bugs::is_planted;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -24,6 +25,14 @@ struct Writes {
     positions: Vec<usize>,
     intents: Vec<LikeIntent>,
     versions: Vec<Version>,
+}
+
+impl Writes {
+    fn push(&mut self, position: usize, intent: &LikeIntent, version: Version) {
+        self.positions.push(position);
+        self.intents.push(intent.clone());
+        self.versions.push(version);
+    }
 }
 
 impl Acceptor {
@@ -62,7 +71,7 @@ impl Acceptor {
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         let pairs: Vec<Pair> = intents.iter().map(|intent| intent.pair).collect();
-        let rows = self.stores.database.load_states(&pairs).await.map_err(|error| self.database_failed(error))?;
+        let rows = self.stores.likes.load_states(&pairs).await.map_err(|error| self.database_failed(error))?;
         let requests: Vec<AcceptRequest> = intents
             .iter()
             .zip(&rows)
@@ -81,23 +90,20 @@ impl Acceptor {
         let (mut writes, mut same, mut unreachable) = (Writes::default(), Vec::new(), Vec::new());
         for (i, (outcome, request)) in self.ask_cache(&requests).await.into_iter().zip(&requests).enumerate() {
             match outcome {
-                // Accepted here before, in the row since, and as wanted: nothing can be on its way that says otherwise.
-                Ok(AcceptOutcome::Reserved { held: Some(held), .. })
+                // Accepted here before, in the row since, and as wanted: nothing is on its way from the cache that says otherwise.
+                Ok(AcceptOutcome::Reserved { version, held: Some(held) })
                     if held.liked == request.intent.action.liked()
                         && held.version <= rows[i].version
                         && rows[i].liked == held.liked =>
                 {
-                    same.push(i);
+                    same.push((i, version));
                 }
-                Ok(AcceptOutcome::Reserved { version, .. }) => {
-                    writes.positions.push(i);
-                    writes.intents.push(request.intent.clone());
-                    writes.versions.push(version);
-                }
+                Ok(AcceptOutcome::Reserved { version, .. }) => writes.push(i, &request.intent, version),
                 Err(error) if error.is_unavailable() => unreachable.push(i),
                 other => results[i] = self.conclude(request, other, false),
             }
         }
+        let same = self.still_same(intents, &rows, same, &mut writes).await?;
         if !same.is_empty() {
             self.answer_unchanged(intents, &rows, &same, &mut results).await?;
         }
@@ -105,6 +111,31 @@ impl Acceptor {
             self.write_reserved(&writes, call, &mut results).await?;
         }
         Ok((results, unreachable))
+    }
+
+    /// Those whose rows nobody is about to change; the others are written. A write around the cache that is decided and not
+    /// yet committed is in no row, and may be an earlier word of this user whose answer was lost.
+    async fn still_same(
+        &self,
+        intents: &[LikeIntent],
+        rows: &[PairState],
+        same: Vec<(usize, Version)>,
+        writes: &mut Writes,
+    ) -> Result<Vec<usize>, LikeError> {
+        if same.is_empty() {
+            return Ok(Vec::new());
+        }
+        let pairs: Vec<Pair> = same.iter().map(|(i, _)| intents[*i].pair).collect();
+        let free = self.stores.likes.load_free_states(&pairs).await.map_err(|error| self.database_failed(error))?;
+        let mut still = Vec::with_capacity(same.len());
+        for ((i, version), free) in same.into_iter().zip(free) {
+            if free == FreeState::Row(rows[i]) || is_planted("undecided_row_believed") {
+                still.push(i);
+            } else {
+                writes.push(i, &intents[i], version);
+            }
+        }
+        Ok(still)
     }
 
     async fn answer_unchanged(
@@ -116,7 +147,7 @@ impl Acceptor {
     ) -> Result<(), LikeError> {
         let resources: Vec<Resource> = same.iter().map(|i| intents[*i].pair.resource).collect();
         let counts: Vec<StoredCount> =
-            self.stores.database.load_counts(&resources).await.map_err(|error| self.database_failed(error))?;
+            self.stores.likes.load_counts(&resources).await.map_err(|error| self.database_failed(error))?;
         for (i, stored) in same.iter().zip(counts) {
             let PairState { liked, version } = rows[*i];
             let answer = LikeAnswer { liked, count: Some(stored.count), version, changed: false, degraded: false };
@@ -129,7 +160,7 @@ impl Acceptor {
         let untold = self.stores.untold.begin();
         let now = time_of(self.stores.now());
         fail::fail_point!("accept.reserved");
-        let written = self.stores.database.apply_synchronous(&writes.intents, &writes.versions, now, call.until).await;
+        let written = self.stores.likes.apply_synchronous(&writes.intents, &writes.versions, now, call.until).await;
         let outcomes = written.map_err(|error| self.database_failed(error))?;
         self.stores.database_circuit.success();
         metrics::synchronous_writes(outcomes.len());
@@ -154,6 +185,10 @@ impl Acceptor {
     pub(super) async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) {
         let answers = intents.iter().zip(outcomes).filter_map(|(intent, outcome)| {
             let DirectResult::Decided(outcome) = outcome else { return None };
+            // A word that another one overtook has no version of its own.
+            if outcome.liked != intent.action.liked() && !is_planted("overtaken_remembered") {
+                return None;
+            }
             Some(FirstAnswer {
                 pair: intent.pair,
                 key: intent.idempotency_key.clone()?,

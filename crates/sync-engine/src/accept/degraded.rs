@@ -11,8 +11,7 @@ use crate::stores::time_of;
 use domain::LikeIntent;
 use event_store::{DirectResult, StoreError};
 use futures::FutureExt;
-use std::time::Instant;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 impl Acceptor {
     /// The cache is unreachable: the database takes the likes itself, in one transaction, and remembers that the cache must
@@ -51,15 +50,15 @@ impl Acceptor {
         // this user's next word a smaller one.
         let ahead = self.stores.cache.clock_uncertainty();
         let passed = Instant::now() + ahead;
-        if passed > call.until {
+        if passed > call.until.into() {
             // That clock was set back. Until it has caught up nobody but the cache can order what a user says.
             let reason = "versions are ahead of the cache's clock, and the cache is unreachable".to_owned();
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
-        tokio::time::sleep_until(passed.into()).await;
+        tokio::time::sleep_until(passed).await;
         // Ends before the gate is free again.
         let untold = self.stores.untold.begin();
-        match self.stores.database.apply_direct(intents, now, call.until, true).await {
+        match self.stores.likes.apply_direct(intents, now, call.until).await {
             Ok(outcomes) => {
                 self.stores.database_circuit.success();
                 outcomes.iter().for_each(|_| metrics::degraded_write());

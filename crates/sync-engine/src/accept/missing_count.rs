@@ -44,10 +44,10 @@ impl Acceptor {
     async fn load_counts(&self, resources: &[Resource]) -> Option<Vec<StoredCount>> {
         let loaded = if let [only] = resources {
             // A hot resource's first likes arrive together: one of them loads for all.
-            let load = async { self.stores.database.load_counts(&[*only]).await.map(|counts| counts[0]) };
+            let load = async { self.stores.likes.load_counts(&[*only]).await.map(|counts| counts[0]) };
             self.loads.try_get_with(*only, load).boxed().await.map(|count| vec![count])
         } else {
-            self.stores.database.load_counts(resources).await.map_err(Arc::new)
+            self.stores.likes.load_counts(resources).await.map_err(Arc::new)
         };
         match loaded {
             Ok(counts) => {

@@ -29,7 +29,7 @@ pub enum RefreshError {
 ///
 /// Rows are read after the list and told before it is shortened, so stopping anywhere only repeats work.
 pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
-    let entries = stores.database.take_refreshes(BATCH as u32).await?;
+    let entries = stores.likes.take_refreshes(BATCH as u32).await?;
     if entries.is_empty() {
         return Ok(0);
     }
@@ -38,7 +38,7 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
     pairs.dedup();
     let mut resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
     resources.dedup();
-    let states = stores.database.load_states(&pairs).await?;
+    let states = stores.likes.load_states(&pairs).await?;
     // The row of a write around the cache has the entry's version or a newer one. Only that of a discarded event has not: the
     // cache gives up what it accepted, unless something newer was accepted since, and asks the database.
     let row_of = |pair| pairs.binary_search(&pair).map_or(Version::ZERO, |at| states[at].version);
@@ -50,13 +50,13 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
     if !discarded.is_empty() {
         stores.cache.forget_states(&discarded).await?;
     }
-    let counts = stores.database.load_counts(&resources).await?;
+    let counts = stores.likes.load_counts(&resources).await?;
     let rows = pairs.iter().copied().zip(states);
     stores.cache.settle(&Settlement::of_rows(resources.into_iter().zip(counts), rows)).await?;
     // A key that was used around the cache answers its repetition there, too.
     let mut page = Some(0);
     while let Some(after) = page {
-        let (keys, next) = stores.database.load_keys(&pairs, after, KEYS).await?;
+        let (keys, next) = stores.likes.load_keys(&pairs, after, KEYS).await?;
         if !keys.is_empty() {
             stores.cache.remember(&keys).await?;
         }
@@ -64,7 +64,7 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
     }
     fail::fail_point!("refresh.told");
     let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
-    stores.database.delete_refreshes(&ids).await?;
+    stores.likes.delete_refreshes(&ids).await?;
     Ok(entries.len())
 }
 

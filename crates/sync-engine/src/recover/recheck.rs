@@ -89,8 +89,8 @@ impl RecheckTask {
         resources.dedup();
         pairs.sort_unstable();
         pairs.dedup();
-        let counts = self.stores.database.load_counts(&resources).await?;
-        let states = self.stores.database.load_states(&pairs).await?;
+        let counts = self.stores.likes.load_counts(&resources).await?;
+        let states = self.stores.likes.load_states(&pairs).await?;
         let settlement = Settlement::of_rows(resources.into_iter().zip(counts), pairs.into_iter().zip(states));
         self.stores.cache.settle(&settlement).await?;
         Ok(())
