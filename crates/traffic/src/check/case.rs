@@ -7,7 +7,7 @@ use crate::history::{Answer, Kind, Record};
 use domain::{Action, Pair, Version};
 
 /// Why the twin of a word is no violation.
-pub(super) const TWIN: &str = "the same wish had reached the cache, too, and came as a newer event";
+pub(super) const TWIN: &str = "the same wish had reached the cache, too, and came as an event of its own";
 
 /// An attempt at a word that was not refused.
 #[derive(Debug, Clone)]
@@ -136,10 +136,10 @@ impl<'a> Case<'a> {
     }
 
     /// A word answered by the database alone whose twin this may be: the same wish had reached the cache just before, whose
-    /// answer the server did not get, and comes as a newer event to the same effect.
+    /// answer the server did not get, and comes as another event to the same effect, a newer one unless the database was late.
     pub(super) fn twin_of(&self, version: Version, liked: bool) -> Option<&'a Record> {
         let may_be = |(word, answer): &(&Word<'a>, Answer)| {
-            let within = version.0.saturating_sub(answer.version.0);
+            let within = version.0.saturating_sub(answer.version.0).saturating_abs();
             let limit = word.record.limit.saturating_add(self.options.drift);
             answer.degraded && answer.liked == liked && within > 0 && u64::try_from(within).is_ok_and(|us| us <= limit)
         };

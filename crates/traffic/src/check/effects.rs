@@ -4,7 +4,8 @@
 //! When it took effect follows from the answers: after the begin of every word that found or made an older state, before
 //! the end of everything that saw this state or a newer one. Versions are given in the order of the effects.
 //!
-//! An answer of the database alone that is "unchanged" counts as unanswered: the wish had reached the cache, too.
+//! An answer of the database alone that is "unchanged" counts as unanswered: the wish had reached the cache, too. So does one
+//! that names a change which somebody else was told is theirs: the wish's own came just before.
 
 use super::Rule;
 use super::case::{Case, Word};
@@ -77,7 +78,14 @@ fn effects<'a>(case: &Case<'a>) -> Vec<Effect<'a>> {
 }
 
 fn candidates<'a>(case: &Case<'a>) -> Vec<Candidate<'a>> {
-    let may_be = |word: &&Word<'a>| word.answer.is_none_or(|answer| answer.degraded && !answer.changed);
+    let told_another = |word: &Word<'a>, version| {
+        case.answered().any(|(other, answer)| {
+            answer.changed && answer.version == version && !std::ptr::eq(other.record, word.record)
+        })
+    };
+    let may_be = |word: &&Word<'a>| {
+        word.answer.is_none_or(|answer| answer.degraded && (!answer.changed || told_another(word, answer.version)))
+    };
     let mut candidates: Vec<Candidate<'a>> = case
         .words
         .iter()
