@@ -43,7 +43,9 @@
 //! # Planted bugs
 //!
 //! Each scenario passes as it is, and fails in the way it should with the bug `bug.<name>`. Test modules `planted` (the
-//! test has the bug's name), `last_word`, `aftermath` and `live`. The crate `planted-bugs` says how to add one.
+//! test has the bug's name), `last_word`, `aftermath` and `live`; the last three of those about the accept path (`doubt_denied`, `overtaken_remembered`,
+//! `undecided_row_believed`) need what real programs do once in a thousand runs, and are found by the simulation of the crate
+//! `sync-engine`, which finds others of that path as well. The crate `planted-bugs` says how to add one.
 //!
 //! | bug | wrong is | found by |
 //! |---|---|---|
@@ -71,6 +73,9 @@
 //! | `gone_callers_run` | a call whose caller has gone is still made | it waits behind another one in a server, and takes effect |
 //! | `direct_without_deadline` | a direct write waits for a lock as long as it likes | it is committed after its time |
 //! | `batch_in_one_round` | operations of one pair are asked about together | the first one is written again after the second: the wrong one is last |
+//! | `doubt_denied` | the database's refusal is passed on although the cache was asked, too, and did not answer | the like that was "refused" is there |
+//! | `overtaken_remembered` | a key remembers a word that another one overtook | the repetition names the other one's version as its own state |
+//! | `undecided_row_believed` | database first: a row that a write is about to change is taken for the last word | the write's like comes after the unlike that was "unchanged" |
 //! | `unconfirmed_remembered` | a key remembers an "unchanged" that nobody confirmed | the repetition is answered without a write: lost |
 //! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
 //! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |

@@ -2,6 +2,7 @@
 
 mod arity;
 mod contract;
+mod held;
 mod lifetimes;
 mod outages;
 mod repair;

@@ -13,6 +13,7 @@ mod racing;
 mod relay;
 mod repeated;
 mod rig;
+mod simulated;
 mod startup;
 mod surroundings;
 mod switching;

@@ -1,9 +1,6 @@
 //! R3: whoever names a version of a pair, be it an answer, a read or the ledger, names the same state; and the answer to a
 //! word is the state that the word asked for.
 //!
-//! A word that another one overtook, before the database answered, may be told so: "unchanged", and the state that the other one
-//! asked for. That one was news when the overtaken word began.
-//!
 //! Version zero is "not liked": nobody ever touched the pair. The final row and the final cached pair are R1's.
 
 use super::Rule;
@@ -12,15 +9,9 @@ use crate::history::Record;
 use domain::Version;
 
 pub(super) fn check(case: &mut Case<'_>) {
-    let told_before = |version: Version, moment: u64| {
-        let words = case.answered().map(|(word, answer)| (answer.version, word.record.end));
-        let reads = case.reads.iter().map(|read| (read.answer.version, read.record.end));
-        words.chain(reads).any(|(told, end)| told >= version && end < moment)
-    };
     let opposite: Vec<&Record> = case
         .answered()
         .filter(|(word, answer)| word.action.liked() != answer.liked)
-        .filter(|(word, answer)| answer.changed || told_before(answer.version, word.record.begin))
         .map(|(word, _)| word.record)
         .collect();
     for record in opposite {
