@@ -35,7 +35,9 @@ pub(super) fn judge<'a>(case: Case<'a>, excuses: &[&Excuse], report: &mut Report
             None => report.violate(finding.violation(pair)),
         }
     }
-    (strict, spoiled)
+    // What was lost unanswered was counted until then, and nothing shows it any more.
+    let lost_something = !excuses.is_empty();
+    (strict, spoiled || lost_something)
 }
 
 /// A pair to which the rules were applied.

@@ -43,6 +43,19 @@ fn an_excuse_is_for_its_pair_and_window() {
 }
 
 #[test]
+fn what_was_lost_unanswered_may_have_been_counted() {
+    let story = Story::new().word(Like, (0, 10), Outcome::Cancelled).count(Kind::Count, (20, 25), 1);
+    breaks(&story, Rule::R7, "count 1");
+    let excuse = |user| {
+        let reason = "in the journal alone".to_owned();
+        let excuses = vec![Excuse { pair: pair(user), begin: 0, end: 50, reason }];
+        story.clone().options(Options { excuses, ..Options::default() })
+    };
+    assert!(excuse(1).check().is_clean());
+    breaks(&excuse(2), Rule::R7, "count 1");
+}
+
+#[test]
 fn a_dead_event_is_named_and_no_violation() {
     let story =
         |dead| Story::new().word(Like, (0, 10), changed(true, 1)).ledger_with(Like, 1, |entry| entry.dead = dead);
