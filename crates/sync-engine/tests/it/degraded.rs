@@ -2,7 +2,7 @@
 
 use crate::racing::Racing;
 use crate::rig::{PATIENCE, Process, Rig, event, like, now_version, unlike, video};
-use domain::{Action, PairState};
+use domain::{Action, LikeIntent, PairState};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -312,4 +312,49 @@ async fn a_state_that_was_old_when_it_was_filled_is_put_right() {
         expect_eq(state.map(|state| state.liked), Some(true))
     })
     .await;
+}
+
+/// A call that the cache did not take waits at the database; meanwhile the cache is back, and was never given up. Whoever reads
+/// next at this server sees the word, and so does its repetition elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_serving_cache_is_told_of_a_write_around_it_before_the_answer() {
+    // Of its own: it looks at everybody's transactions.
+    let mut rig = Rig::with_own_database().await;
+    let links = Links::to(&rig.deployment).await.unwrap();
+    let near = rig.process().await;
+    near.consume();
+    rig.redis.url = links.redis.url_of(rig.deployment.redis().url()).into();
+    rig.sync.circuit.failures = 1_000;
+    let process = rig.process().await;
+    let accept = process.server();
+    accept.accept_one(like(1, 1)).await.unwrap();
+    process.settled().await;
+
+    let word = LikeIntent { idempotency_key: Some("k".to_owned()), ..unlike(1, 1) };
+    let hold = rig.sql("START TRANSACTION; SELECT 1 FROM like_counts FOR UPDATE; DO SLEEP(1.5); ROLLBACK");
+    let write = async {
+        let held = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_locked > 0";
+        eventually(PATIENCE, "the lock", async || rig.number(held).await > 0).await;
+        links.redis.cut().await;
+        let waiting = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
+        let back = async {
+            eventually(PATIENCE, "a write that waits", async || rig.number(waiting).await > 0).await;
+            links.redis.restore().await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(accept.accept_one(word.clone()), back);
+        answer.unwrap()
+    };
+    let (_, answer) = tokio::join!(hold, write);
+    assert!(answer.degraded && answer.changed && !answer.liked, "{answer:?}");
+    assert!(!process.stores.cache_circuit.is_open(), "the cache was given up");
+
+    let reader = Reader::new(process.stores.clone(), process.recheck());
+    let read = reader.states(&[video_pair(1, 1)]).await.unwrap();
+    assert_eq!(read.values, [PairState { liked: false, version: answer.version }]);
+    assert!(!read.degraded, "it was not the cache that answered");
+    let repeated = near.server().accept_one(word).await.unwrap();
+    assert!(repeated.changed && repeated.version == answer.version, "written again under its key: {repeated:?}");
+    near.stop().await;
+    drop(process);
+    rig.end().await;
 }
