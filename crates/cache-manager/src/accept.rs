@@ -3,10 +3,10 @@
 mod codec;
 
 use crate::combine::AskShard;
-use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
+use crate::meaning::cache_error;
 use crate::script::Script;
 use codec::*;
 use deadpool_redis::redis::{Cmd, RedisError};
@@ -31,7 +31,7 @@ pub(crate) struct Accept {
 
 impl Accept {
     pub(crate) fn new(connections: Arc<Connections>, keys: Keys, rules: CacheRules) -> Self {
-        Self { connections, script: Script::new(accept_script()), keys, rules }
+        Self { connections, script: Script::new(accept_code()), keys, rules }
     }
 
     /// Accepts a batch: one call per shard it touches.
@@ -227,8 +227,9 @@ fn conclude(reply: CacheResult<Reply>) -> CacheResult<AcceptOutcome> {
     }
 }
 
+/// Something stands there that is no script of ours.
 fn wrong_reply() -> CacheError {
-    CacheError::Rejected(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
+    CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
         "accept.lua: reply of unexpected shape",
     )))
 }

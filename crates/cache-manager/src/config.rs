@@ -9,7 +9,6 @@ use {
     crate::RedisCache,
     deadpool_redis::redis::{Client, RedisError, TlsCertificates},
     domain::cache::{CacheError, CacheRules},
-    std::sync::Arc,
 };
 
 /// Section `redis` of the configuration.
@@ -72,31 +71,5 @@ impl RedisConfig {
 
     fn exposed_url(&self) -> &str {
         self.url.expose_secret()
-    }
-}
-
-/// The one place where Redis errors become the port's errors: a call that Redis answered with an error is `Rejected`,
-/// anything else leaves its effect unknown and is `Unavailable`.
-#[cfg(feature = "redis")]
-pub(crate) fn cache_error(error: RedisError) -> CacheError {
-    use deadpool_redis::redis::{ErrorKind, ServerErrorKind};
-    match error.kind() {
-        ErrorKind::Server(
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::MasterDown
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::ReadOnly,
-        )
-        | ErrorKind::Io
-        | ErrorKind::AuthenticationFailed => CacheError::Unavailable(Arc::new(error)),
-        // Out of memory, a failing AOF disk, too few replicas: accepting is impossible now and may be possible later.
-        ErrorKind::Extension
-            if matches!(error.code(), Some("OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" | "UNKILLABLE")) =>
-        {
-            CacheError::Unavailable(Arc::new(error))
-        }
-        ErrorKind::Server(_) | ErrorKind::Extension => CacheError::Rejected(Arc::new(error)),
-        _ => CacheError::Unavailable(Arc::new(error)),
     }
 }

@@ -1,15 +1,16 @@
 //! Two ways to Redis: one shared connection for likes, a pool for background work.
 
 use crate::clock::ServerClock;
-use crate::config::{RedisConfig, cache_error};
+use crate::config::RedisConfig;
+use crate::meaning::{Meaning, cache_error, meaning};
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, cmd};
-use deadpool_redis::{Pool, Runtime};
+use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, cmd};
+use deadpool_redis::{Pool, PoolError, Runtime};
 use domain::Version;
 use domain::cache::{CacheError, CacheResult};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -32,6 +33,8 @@ pub(crate) struct SharedConnection {
     current: ArcSwapOption<MultiplexedConnection>,
     connecting: Mutex<Option<(Instant, RedisError)>>,
     clock: ServerClock,
+    /// How often all connections were given up.
+    generation: AtomicU64,
     /// Highest version that an accept ever answered: a shard's clock can be ahead of Redis's.
     answered: AtomicI64,
     patience_us: i64,
@@ -51,6 +54,7 @@ impl SharedConnection {
             current: ArcSwapOption::empty(),
             connecting: Mutex::new(None),
             clock: ServerClock::new(),
+            generation: AtomicU64::new(0),
             answered: AtomicI64::new(0),
             patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
             other: AtomicI64::new(UNKNOWN),
@@ -171,13 +175,21 @@ impl SharedConnection {
         let connection = self.get().await?;
         let mut handle = MultiplexedConnection::clone(&connection);
         let result = command.query_async(&mut handle).await;
-        if let Err(error) = &result
-            && (error.is_io_error() || error.is_unrecoverable_error())
-        {
-            // Only the connection that failed is dropped: somebody may have replaced it already.
-            let _ = self.current.compare_and_swap(&connection, None);
+        if let Err(error) = &result {
+            if of_no_use(error) {
+                // Only the connection that failed is dropped: somebody may have replaced it already.
+                let _ = self.current.compare_and_swap(&connection, None);
+            }
+            self.note(error);
         }
         result
+    }
+
+    /// Connections to a server that is not the one that writes, or that was told other rights, are not used again.
+    fn note(&self, error: &RedisError) {
+        if matches!(meaning(error), Meaning::Elsewhere | Meaning::Misconfigured) {
+            self.generation.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -185,6 +197,8 @@ impl SharedConnection {
 pub(crate) struct Connections {
     pub(crate) shared: SharedConnection,
     pool: Pool,
+    /// What rests in the pool was opened in this generation.
+    pooled_generation: AtomicU64,
 }
 
 impl Connections {
@@ -199,11 +213,59 @@ impl Connections {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| CacheError::Unavailable(Arc::new(error)))?;
-        Ok(Self { shared: SharedConnection::new(client, config), pool })
+        Ok(Self { shared: SharedConnection::new(client, config), pool, pooled_generation: AtomicU64::new(0) })
     }
 
-    /// A pooled connection for background work.
-    pub(crate) async fn pooled(&self) -> CacheResult<deadpool_redis::Connection> {
-        self.pool.get().await.map_err(|error| CacheError::Unavailable(Arc::new(error)))
+    /// Runs a command of background work.
+    pub(crate) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> CacheResult<T> {
+        self.with_pooled(async |connection| command.query_async(connection).await).await
     }
+
+    /// Runs commands of background work in one round trip.
+    pub(crate) async fn run_all<T: FromRedisValue>(&self, commands: &Pipeline) -> CacheResult<T> {
+        self.with_pooled(async |connection| commands.query_async(connection).await).await
+    }
+
+    async fn with_pooled<T>(
+        &self,
+        call: impl AsyncFnOnce(&mut deadpool_redis::Connection) -> Result<T, RedisError>,
+    ) -> CacheResult<T> {
+        self.drop_former();
+        let mut connection = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => self.failed(error),
+            other => CacheError::Unavailable(Arc::new(other)),
+        })?;
+        let generation = self.shared.generation.load(Ordering::Relaxed);
+        let result = call(&mut connection).await;
+        let result = result.map_err(|error| {
+            let kept = !of_no_use(&error);
+            (self.failed(error), kept)
+        });
+        let kept = result.as_ref().err().is_none_or(|(_, kept)| *kept);
+        if !kept || self.shared.generation.load(Ordering::Relaxed) != generation {
+            drop(deadpool_redis::Connection::take(connection));
+        }
+        result.map_err(|(error, _)| error)
+    }
+
+    fn failed(&self, error: RedisError) -> CacheError {
+        self.shared.note(&error);
+        cache_error(error)
+    }
+
+    /// Lets go of connections that rest since before all were given up.
+    fn drop_former(&self) {
+        let now = self.shared.generation.load(Ordering::Relaxed);
+        if self.pooled_generation.swap(now, Ordering::Relaxed) != now {
+            self.shared.current.store(None);
+            self.pool.retain(|_, _| false);
+        }
+    }
+}
+
+/// Whether nothing more can be asked over the connection that met this.
+fn of_no_use(error: &RedisError) -> bool {
+    matches!(meaning(error), Meaning::Away | Meaning::Elsewhere | Meaning::Misconfigured)
+        || error.is_io_error()
+        || error.is_unrecoverable_error()
 }

@@ -1,8 +1,8 @@
 //! `fill_counts.lua` and `fill_states.lua`: what the database said, for keys that are not cached.
 
-use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::keys::Keys;
+use crate::meaning::cache_error;
 use crate::script::Script;
 use crate::settle::encode_state;
 use domain::cache::{CacheResult, CacheRules, UNCONFIRMED_TTL};

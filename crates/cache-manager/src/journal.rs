@@ -1,10 +1,10 @@
 //! The journals as the rescuer and the metrics see them.
 
-use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::keys::Keys;
+use crate::meaning::cache_error;
 use bytes::Bytes;
-use deadpool_redis::redis::{RedisError, Value, cmd, pipe};
+use deadpool_redis::redis::{Value, cmd, pipe};
 use domain::cache::{CacheError, CacheResult, CacheRules, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Origin, ShardId, Version};
@@ -20,8 +20,7 @@ pub(crate) async fn status(
     keys: &Keys,
     rules: &CacheRules,
 ) -> CacheResult<Vec<ShardStatus>> {
-    let mut connection = connections.pooled().await?;
-    let (seconds, micros): (i64, i64) = cmd("TIME").query_async(&mut connection).await.map_err(cache_error)?;
+    let (seconds, micros): (i64, i64) = connections.run(&cmd("TIME")).await?;
     let now = seconds * 1_000_000 + micros;
     // Per shard one transaction: its accounting and its journal are of the same moment, so conservation can be checked.
     let mut pipeline = pipe();
@@ -32,7 +31,7 @@ pub(crate) async fn status(
         pipeline.cmd("XRANGE").arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1).ignore();
         pipeline.cmd("EXEC");
     }
-    let replies: Vec<(Accounting, u64, Value)> = pipeline.query_async(&mut connection).await.map_err(cache_error)?;
+    let replies: Vec<(Accounting, u64, Value)> = connections.run_all(&pipeline).await?;
     rules
         .shards
         .all()
@@ -59,19 +58,11 @@ pub(crate) async fn page(
     after: Version,
     limit: usize,
 ) -> CacheResult<Vec<EncodedEvent>> {
-    let mut connection = connections.pooled().await?;
     let mut start = format!("({after}-0");
     loop {
-        let reply: Value = cmd("XRANGE")
-            .arg(keys.journal(shard))
-            .arg(&start)
-            .arg("+")
-            .arg("COUNT")
-            .arg(limit)
-            .query_async(&mut connection)
-            .await
-            .map_err(cache_error)?;
-        let read = entries(reply)?;
+        let mut call = cmd("XRANGE");
+        call.arg(keys.journal(shard)).arg(&start).arg("+").arg("COUNT").arg(limit);
+        let read = entries(connections.run(&call).await?)?;
         let last = read.last().map(|(id, _)| format!("({id}"));
         let full = read.len() >= limit;
         let mut events = Vec::with_capacity(read.len());
@@ -97,8 +88,7 @@ pub(crate) async fn page(
 }
 
 fn entries(reply: Value) -> CacheResult<Entries> {
-    deadpool_redis::redis::from_redis_value::<Entries>(reply)
-        .map_err(|error| CacheError::Rejected(Arc::new(RedisError::from(error))))
+    deadpool_redis::redis::from_redis_value::<Entries>(reply).map_err(|error| cache_error(error.into()))
 }
 
 fn parse_id(id: &str) -> CacheResult<Version> {

@@ -54,6 +54,11 @@ impl Keys {
         (format!("{}{{l:{name}}}:o", self.prefix), format!("{}{{l:{name}}}:t", self.prefix))
     }
 
+    /// Stream, hash and string of a probe, beside the keys of the first shard.
+    pub(crate) fn probe(&self) -> [String; 3] {
+        ["hj", "ht", "h"].map(|name| format!("{}{{s0}}:{name}", self.prefix))
+    }
+
     pub(crate) fn meta(&self) -> String {
         format!("{}meta", self.prefix)
     }

@@ -1,8 +1,8 @@
 //! Leases: a lock with an owner, a lifetime and a fencing token.
 
-use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::keys::Keys;
+use crate::meaning::cache_error;
 use crate::script::Script;
 use domain::cache::CacheResult;
 use std::time::Duration;

@@ -10,6 +10,7 @@
 //! | `r:<user>` | the user's rate limit |
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
 //! | `meta` | hash: `shards` |
+//! | `{s0}:h`, `{s0}:hj`, `{s0}:ht` | what a probe writes |
 //!
 //! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
 //! pipelined and likes of one shard that meet are combined; background work uses a small pool.
@@ -36,6 +37,8 @@ mod journal;
 mod keys;
 #[cfg(feature = "redis")]
 mod lease;
+#[cfg(feature = "redis")]
+mod meaning;
 #[cfg(feature = "redis")]
 mod planted;
 #[cfg(feature = "redis")]

@@ -1,10 +1,10 @@
 //! Plain reads: counters and pairs as cached.
 
-use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::keys::Keys;
+use crate::meaning::{Meaning, cache_error, meaning};
 use crate::settle::decode_state;
-use deadpool_redis::redis::cmd;
+use deadpool_redis::redis::{ErrorKind, cmd};
 use domain::cache::{CacheResult, CachedCount};
 use domain::{Pair, PairState, Resource, Version};
 
@@ -18,8 +18,17 @@ pub(crate) async fn counts(
     let calls = resources.iter().map(|resource| async move {
         let mut call = cmd("HMGET");
         call.arg(keys.counter(*resource)).arg(&["n", "p", "v", "dn", "dr"]);
-        let fields: CounterFields = connections.shared.query(&call).await?;
-        Ok(cached(fields))
+        match connections.shared.query::<CounterFields>(&call).await {
+            Ok(fields) => Ok(cached(fields)),
+            // Somebody else's value under this key: as if it were not cached. Whoever fills it puts it right.
+            Err(error)
+                if meaning(&error) == Meaning::Key
+                    || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     });
     futures::future::try_join_all(calls).await.map_err(cache_error)
 }
@@ -47,6 +56,11 @@ pub(crate) async fn states(
     for pair in pairs {
         call.arg(keys.pair(*pair));
     }
-    let values: Vec<Option<i64>> = connections.shared.query(&call).await.map_err(cache_error)?;
-    Ok(values.into_iter().map(|value| value.map(decode_state)).collect())
+    let values: Vec<Option<Vec<u8>>> = connections.shared.query(&call).await.map_err(cache_error)?;
+    Ok(values.into_iter().map(|value| value.as_deref().and_then(number).map(decode_state)).collect())
+}
+
+/// None for what is no number: somebody else's value.
+fn number(value: &[u8]) -> Option<i64> {
+    std::str::from_utf8(value).ok()?.parse().ok()
 }

@@ -2,12 +2,14 @@
 
 use crate::accept::{Accept, first_answer};
 use crate::combine::Combiner;
-use crate::config::{RedisConfig, cache_error};
+use crate::config::RedisConfig;
 use crate::connection::Connections;
 use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
+use crate::meaning::{cache_error, is_misconfigured};
 use crate::repair::Repair;
+use crate::script::Script;
 use crate::settle::Settle;
 use crate::{journal, read};
 use deadpool_redis::redis::{cmd, pipe};
@@ -17,8 +19,12 @@ use domain::cache::{
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+/// What a probe wrote goes when nobody probes any more.
+const PROBE_TTL_SECS: u64 = 60;
 
 /// The cache on a Redis server.
 pub struct RedisCache {
@@ -29,6 +35,9 @@ pub struct RedisCache {
     fill: Fill,
     lease: Lease,
     repair: Repair,
+    probe: Script,
+    /// Warnings of this process that were given.
+    said: Mutex<BTreeSet<&'static str>>,
 
     keys: Keys,
     rules: CacheRules,
@@ -47,9 +56,40 @@ impl RedisCache {
             fill: Fill::new(),
             lease: Lease::new(),
             repair: Repair::new(),
+            probe: Script::new(include_str!("scripts/probe.lua")),
+            said: Mutex::default(),
             keys,
             rules,
         })
+    }
+
+    /// Refuses a server that may evict the journal. What a user may not ask, nobody can say.
+    async fn look_at_server(&self) -> CacheResult<()> {
+        let info: String = match self.connections.run(&cmd("INFO")).await {
+            Ok(info) => info,
+            Err(error) if is_misconfigured(&error) => {
+                self.say_once("INFO", "redis does not let us look at its settings (+info): its maxmemory-policy must be noeviction or volatile-*");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let policy = info_field(&info, "maxmemory_policy").unwrap_or("unknown");
+        if !(policy == "noeviction" || policy.starts_with("volatile-")) {
+            return Err(CacheError::Unsafe(format!(
+                "maxmemory-policy is {policy}, which may evict the journal; use noeviction or volatile-*"
+            )));
+        }
+        if info_field(&info, "aof_enabled") == Some("0") {
+            self.say_once("AOF", "redis runs without AOF: likes that are not yet published are lost if it is killed");
+        }
+        Ok(())
+    }
+
+    /// It is looked at again whenever it comes back.
+    fn say_once(&self, topic: &'static str, warning: &str) {
+        if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(topic) {
+            tracing::warn!("{warning}");
+        }
     }
 
     /// Names of the keys that this cache uses.
@@ -61,34 +101,29 @@ impl RedisCache {
 #[async_trait::async_trait]
 impl LikeCache for RedisCache {
     async fn prepare(&self) -> CacheResult<()> {
-        let mut connection = self.connections.pooled().await?;
-        let info: String = cmd("INFO").query_async(&mut connection).await.map_err(cache_error)?;
-        let policy = info_field(&info, "maxmemory_policy").unwrap_or("unknown");
-        if !(policy == "noeviction" || policy.starts_with("volatile-")) {
-            return Err(CacheError::Unsafe(format!(
-                "maxmemory-policy is {policy}, which may evict the journal; use noeviction or volatile-*"
-            )));
-        }
-        if info_field(&info, "aof_enabled") == Some("0") {
-            tracing::warn!("redis runs without AOF: likes that are not yet published are lost if it is killed");
-        }
+        self.look_at_server().await?;
+        let meta = self.keys.meta();
+        let mut ask = cmd("HGET");
+        ask.arg(&meta).arg("shards");
         let configured = self.rules.shards.get();
-        let (stored,): (u16,) = pipe()
-            .cmd("HSETNX")
-            .arg(self.keys.meta())
-            .arg("shards")
-            .arg(configured)
-            .ignore()
-            .cmd("HGET")
-            .arg(self.keys.meta())
-            .arg("shards")
-            .query_async(&mut connection)
-            .await
-            .map_err(cache_error)?;
+        let stored = match self.connections.run::<Option<u16>>(&ask).await? {
+            Some(stored) => stored,
+            None => {
+                let mut commands = pipe();
+                commands.cmd("HSETNX").arg(&meta).arg("shards").arg(configured).ignore();
+                commands.cmd("HGET").arg(&meta).arg("shards");
+                let (stored,): (u16,) = self.connections.run_all(&commands).await?;
+                stored
+            }
+        };
         if stored == configured { Ok(()) } else { Err(CacheError::ShardMismatch { stored, configured }) }
     }
 
+    /// Writes, because that is what likes need; and measures the clock.
     async fn ping(&self) -> CacheResult<()> {
+        let mut call = self.probe.call(3);
+        call.arg(&self.keys.probe()).arg(PROBE_TTL_SECS);
+        self.probe.run::<i64>(&self.connections, &call).await.map_err(cache_error)?;
         self.connections.shared.measure_clock().await.map_err(cache_error)
     }
 
@@ -105,19 +140,11 @@ impl LikeCache for RedisCache {
     }
 
     async fn durability(&self) -> CacheResult<Option<Durability>> {
-        let mut connection = self.connections.pooled().await?;
         // The mark of the data, too: an emptied Redis has lost it.
-        let (info,): (String,) = pipe()
-            .cmd("INFO")
-            .arg("persistence")
-            .cmd("HSETNX")
-            .arg(self.keys.meta())
-            .arg("shards")
-            .arg(self.rules.shards.get())
-            .ignore()
-            .query_async(&mut connection)
-            .await
-            .map_err(cache_error)?;
+        let mut commands = pipe();
+        commands.cmd("INFO").arg("persistence");
+        commands.cmd("HSETNX").arg(self.keys.meta()).arg("shards").arg(self.rules.shards.get()).ignore();
+        let (info,): (String,) = self.connections.run_all(&commands).await?;
         Ok(Some(durability_of(&info)))
     }
 
@@ -142,8 +169,7 @@ impl LikeCache for RedisCache {
             let key = self.keys.idempotency(first.pair, &first.key);
             commands.cmd("SET").arg(key).arg(first_answer(first)).arg("EX").arg(ttl).arg("NX").ignore();
         }
-        let mut connection = self.connections.pooled().await?;
-        commands.query_async(&mut connection).await.map_err(cache_error)
+        self.connections.run_all(&commands).await
     }
 
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {

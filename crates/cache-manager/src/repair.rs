@@ -1,9 +1,9 @@
 //! `repair_count.lua`, `repair_pair.lua`, `fence_repairs.lua`: what the checker writes, each as compare-and-set; and
 //! `forget_pair.lua`, for discarded events.
 
-use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::keys::Keys;
+use crate::meaning::cache_error;
 use crate::script::Script;
 use crate::settle::encode_state;
 use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome};

@@ -5,6 +5,9 @@ use crate::planted;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
 use std::borrow::Cow;
 
+/// What every script may use: see the file.
+pub(crate) const READS: &str = include_str!("scripts/reads.lua");
+
 /// How often a script is loaded for one call: somebody may flush it again before it runs.
 const LOADS: usize = 3;
 
@@ -16,7 +19,7 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(code: impl Into<Cow<'static, str>>) -> Self {
-        let code = planted::script(code.into());
+        let code = planted::script(format!("{READS}{}", code.into()).into());
         Self { hash: redis::Script::new(&code).get_hash().to_owned(), code }
     }
 

@@ -1,9 +1,9 @@
 //! `settle.lua`: one call per shard after each commit.
 
-use crate::config::cache_error;
 use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
+use crate::meaning::cache_error;
 use crate::script::Script;
 use domain::cache::{CacheResult, CacheRules, SettleReport, SettledResource, Settlement};
 use domain::{Pair, PairState, ShardId};

@@ -244,7 +244,7 @@ impl Node {
     pub(crate) async fn healthy(&self) -> Result<(), String> {
         let limit = Duration::from_secs(1);
         match tokio::time::timeout(limit, self.process().health()).await {
-            Ok(Ok((200, health))) if !health.to_string().contains("unreachable") => Ok(()),
+            Ok(Ok((200, health))) if all_reached(&health) => Ok(()),
             Ok(Ok((status, health))) => Err(format!("{}: {status} {health}", self.id)),
             Ok(Err(error)) => Err(format!("{}: {error}", self.id)),
             Err(_) => Err(format!("{}: no answer", self.id)),
@@ -266,4 +266,10 @@ fn launch(id: NodeId, deployment: &Deployment, ports: &Ports, preload: Option<&P
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// No part is down. What was last said against one that is well again does not matter.
+fn all_reached(health: &serde_json::Value) -> bool {
+    let parts = health["parts"].as_object();
+    parts.is_some_and(|parts| parts.values().all(|part| part["status"] != "down"))
 }

@@ -39,6 +39,11 @@ impl Publisher {
     }
 
     /// Refused.
+    pub async fn probe(&mut self) -> Result<(), BusError> {
+        refused()
+    }
+
+    /// Refused.
     pub async fn queue_depth(&mut self) -> Result<QueueDepth, BusError> {
         refused()
     }

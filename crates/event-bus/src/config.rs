@@ -1,6 +1,6 @@
 //! Section `rabbitmq` of the configuration.
 
-use crate::BusError;
+use crate::{BusError, Said};
 use amq_protocol_uri::{AMQPScheme, AMQPUri};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -33,6 +33,9 @@ pub struct BusConfig {
     /// The connection counts as dead after two of these without a sign of life; whole seconds.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
+    /// No key: what was said to the log already, by all that connect with this configuration.
+    #[serde(skip)]
+    pub said: Said,
 }
 
 impl Default for BusConfig {
@@ -47,6 +50,7 @@ impl Default for BusConfig {
             connect_timeout: Duration::from_secs(5),
             prefetch: 32,
             heartbeat: Duration::from_secs(10),
+            said: Said::default(),
         }
     }
 }

@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::lookup_host;
 
+/// The broker says so when something is published to it, while the confirm is waited for: longer than nearly every one takes.
+const BLOCKED_POLL: Duration = Duration::from_millis(20);
+
 pub(crate) struct Link {
     pub(crate) channel: Channel,
     pub(crate) connection: Connection,
@@ -38,7 +41,7 @@ impl Link {
         let tls = OwnedTLSConfig { cert_chain: config.authority()?, ..OwnedTLSConfig::default() };
         within(config.connect_timeout, "connecting", async {
             let link = Self::connect(uri, tls, &config.prefix, role).await?;
-            topology::declare(&link.channel, config, names).await?;
+            topology::declare(&link.connection, config, names).await?;
             Ok(link)
         })
         .await
@@ -72,6 +75,18 @@ impl Link {
             Connection::connector(uri, runtime, give, properties).await.map_err(BusError::unavailable("logging in"))?;
         let channel = connection.create_channel().await.map_err(BusError::unavailable("opening a channel"))?;
         Ok(Self { channel, connection, _socket: socket })
+    }
+
+    /// Whether the broker holds back what is published here: a resource alarm.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Returns when [`is_blocked`](Self::is_blocked).
+    pub(crate) async fn blocked(&self) {
+        while !self.is_blocked() {
+            tokio::time::sleep(BLOCKED_POLL).await;
+        }
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -1,4 +1,15 @@
-//! What can go wrong between here and the broker.
+//! What can go wrong between here and the broker, and what it means.
+//!
+//! Rule: an error that is not about the one thing that was asked means that the broker is of no use *now*: whoever has
+//! another way goes it, everybody waits, nothing ends. It says what is missing, with the statement that grants it.
+//!
+//! | meaning | errors |
+//! |---|---|
+//! | of no use now ([`BusError::is_unavailable`]) | connection lost or refused, timeouts, 320, 402, 403, 404, 406, 530, no queue to route to (312), a resource alarm, all others |
+//! | one message was refused | `basic.nack`: the queue is full, as it was asked to say |
+//! | ours | configuration, too large a batch |
+//!
+//! An existing queue or exchange with other arguments (406), or one that our user may not declare (403), is used as it is.
 //!
 //! Policy: no call retries by itself, and after any error but [`BusError::Config`] and [`BusError::BatchTooLarge`] the
 //! connection it happened on is gone. [`BusError::is_unavailable`] is what a circuit breaker counts.
@@ -37,7 +48,10 @@ pub enum BusError {
     /// A message that the broker did not take over. It may be published again.
     #[error("message not confirmed: {0}")]
     NotConfirmed(NotConfirmed),
-    /// An exchange or queue is missing, or exists with other arguments; someone has to look.
+    /// The broker holds back all publishers: a resource alarm. What was sent may be published when it ends.
+    #[error("rabbitmq: publishing is blocked by an alarm of the broker (memory or disk)")]
+    Blocked,
+    /// An exchange or queue is missing, and may not be declared; someone has to look.
     #[error("rabbitmq: {name}: {reason}")]
     Topology {
         /// Exchange or queue.
@@ -95,14 +109,18 @@ impl BusError {
         false
     }
 
-    /// Whether the broker is unreachable, as opposed to having refused this one thing.
+    /// Whether the broker is unreachable or of no use now, as opposed to having refused this one message.
     pub const fn is_unavailable(&self) -> bool {
         match self {
             Self::Unavailable { .. }
             | Self::TimedOut { .. }
+            | Self::Blocked
+            | Self::Topology { .. }
             | Self::Cancelled { .. }
-            | Self::NotConfirmed(NotConfirmed::Timeout(_)) => true,
-            Self::Config { .. } | Self::NotConfirmed(_) | Self::Topology { .. } | Self::BatchTooLarge { .. } => false,
+            | Self::NotConfirmed(
+                NotConfirmed::Timeout(_) | NotConfirmed::Returned { .. } | NotConfirmed::NotRequested,
+            ) => true,
+            Self::Config { .. } | Self::NotConfirmed(NotConfirmed::Nack) | Self::BatchTooLarge { .. } => false,
         }
     }
 }
@@ -110,16 +128,60 @@ impl BusError {
 #[cfg(feature = "amqp")]
 impl BusError {
     pub(crate) fn unavailable(doing: &'static str) -> impl Fn(lapin::Error) -> Self {
-        move |error| Self::Unavailable { doing, source: Box::new(error) }
+        move |error| Self::failed(doing, error)
+    }
+
+    fn failed(doing: &'static str, error: lapin::Error) -> Self {
+        let source: Source = match advice(&error) {
+            "" => Box::new(error),
+            advice => Box::new(Advised { error, advice }),
+        };
+        Self::Unavailable { doing, source }
     }
 
     /// A broker's refusal to declare something, told from a broken connection.
     pub(crate) fn topology(name: &str, doing: &'static str) -> impl Fn(lapin::Error) -> Self {
         move |error| match error.kind() {
             lapin::ErrorKind::ProtocolError(refusal) if error.is_amqp_soft_error() => {
-                Self::Topology { name: name.to_owned(), reason: refusal.get_message().to_string() }
+                let (reason, advice) = (refusal.get_message(), advice(&error));
+                let between = if advice.is_empty() { "" } else { "; " };
+                Self::Topology { name: name.to_owned(), reason: format!("{reason}{between}{advice}") }
             }
-            _ => Self::Unavailable { doing, source: Box::new(error) },
+            _ => Self::failed(doing, error),
         }
+    }
+}
+
+/// A broker's refusal, and what to do about it.
+#[cfg(feature = "amqp")]
+#[derive(Debug, thiserror::Error)]
+#[error("{error}; {advice}")]
+struct Advised {
+    #[source]
+    error: lapin::Error,
+    advice: &'static str,
+}
+
+/// The code of the broker's refusal; none if it is no refusal.
+#[cfg(feature = "amqp")]
+pub(crate) fn refusal(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        lapin::ErrorKind::ProtocolError(refusal) => Some(refusal.get_id()),
+        _ => None,
+    }
+}
+
+#[cfg(feature = "amqp")]
+const GRANT: &str = r"it is granted by: rabbitmqctl set_permissions -p <vhost> <user> '^<rabbitmq.prefix>\.' '^<rabbitmq.prefix>\.' '^<rabbitmq.prefix>\.'";
+
+#[cfg(feature = "amqp")]
+fn advice(error: &lapin::Error) -> &'static str {
+    let text = error.to_string();
+    match refusal(error) {
+        Some(403) if text.contains("Login was refused") => "user or password in rabbitmq.url is wrong",
+        Some(530) if text.contains("not found") => "it is created by: rabbitmqctl add_vhost <vhost>",
+        Some(530) if text.contains("limit") => "the broker allows no more connections",
+        Some(403 | 530) => GRANT,
+        _ => "",
     }
 }

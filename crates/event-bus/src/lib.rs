@@ -7,6 +7,7 @@
 //! exchange <prefix>.events (direct)  --likes-->  queue <prefix>.likes       quorum, bounded, reject-publish
 //!                                                   | more than delivery_limit deliveries
 //! exchange <prefix>.dead   (direct)  --likes-->  queue <prefix>.likes.dead  quorum, bounded, reject-publish
+//! exchange <prefix>.events (direct)  --probe-->  queue <prefix>.probe       holds the last probe, expires
 //! ```
 //!
 //! - [`Publisher`] says a batch is published only when the broker confirmed exactly that message and did not
@@ -24,6 +25,7 @@
 mod config;
 mod error;
 mod message;
+mod said;
 
 #[cfg(feature = "amqp")]
 mod connection;
@@ -50,3 +52,4 @@ pub use error::{BusError, NotConfirmed};
 pub use message::{Delivery, Headers, QueueDepth, REASON_HEADER};
 #[cfg(feature = "amqp")]
 pub use publisher::Publisher;
+pub use said::Said;

@@ -3,7 +3,7 @@
 use crate::connection::{Link, within};
 use crate::headers::{clipped, to_table};
 use crate::planted;
-use crate::topology::{Names, ROUTING_KEY};
+use crate::topology::{self, Names, PROBE_KEY, ROUTING_KEY};
 use crate::{BusConfig, BusError, Headers, NotConfirmed, QueueDepth, REASON_HEADER};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
@@ -23,6 +23,7 @@ pub struct Publisher {
     config: BusConfig,
     names: Names,
     link: Option<Link>,
+    probe_declared: bool,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -34,7 +35,7 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher that is not connected yet.
     pub fn new(config: BusConfig) -> Self {
-        Self { names: Names::of(&config), config, link: None }
+        Self { names: Names::of(&config), config, link: None, probe_declared: false }
     }
 
     /// Connects now, unless connected: within `connect_timeout`, one attempt.
@@ -60,7 +61,7 @@ impl Publisher {
             return Err(BusError::BatchTooLarge { len: events.len(), max: MAX_BATCH });
         }
         let exchange = self.names.events.clone();
-        self.send(&exchange, &codec::encode_batch(events), to_table(headers)).await
+        self.send(&exchange, ROUTING_KEY, &codec::encode_batch(events), to_table(headers)).await
     }
 
     /// Publishes any body to the dead-letter exchange, with the reason in the header [`REASON_HEADER`].
@@ -68,7 +69,29 @@ impl Publisher {
         let mut table = to_table(headers);
         table.insert(REASON_HEADER.into(), lapin::types::AMQPValue::LongString(clipped(reason).into()));
         let exchange = self.names.dead.clone();
-        self.send(&exchange, body, table).await
+        self.send(&exchange, ROUTING_KEY, body, table).await
+    }
+
+    /// Publishes a message that is nobody's, and waits for the confirm: what every like needs. A broker under a resource alarm
+    /// answers all other questions.
+    pub async fn probe(&mut self) -> Result<(), BusError> {
+        let fresh = !self.is_connected();
+        let link = self.open().await?;
+        if !self.probe_declared && !link.is_blocked() {
+            let deadline = self.config.connect_timeout;
+            within(deadline, "declaring", topology::declare_probe(&link.connection, &self.config, &self.names)).await?;
+            self.probe_declared = true;
+        }
+        self.link = Some(link);
+        let exchange = self.names.events.clone();
+        let mut probed = self.send(&exchange, PROBE_KEY, b"", FieldTable::default()).await;
+        if fresh && probed.is_ok() {
+            // The broker holds back a connection after its first message, which it takes whatever the alarm.
+            probed = self.send(&exchange, PROBE_KEY, b"", FieldTable::default()).await;
+        }
+        // It may have been deleted, or have ended.
+        self.probe_declared &= probed.is_ok();
+        probed
     }
 
     /// How much waits in the likes queue.
@@ -104,28 +127,44 @@ impl Publisher {
         Ok(link)
     }
 
-    async fn send(&mut self, exchange: &str, body: &[u8], headers: FieldTable) -> Result<(), BusError> {
+    async fn send(&mut self, exchange: &str, key: &str, body: &[u8], headers: FieldTable) -> Result<(), BusError> {
         let link = self.open().await?;
+        if link.is_blocked() {
+            self.link = Some(link);
+            return Err(BusError::Blocked);
+        }
         let deadline = self.config.confirm_timeout;
-        let confirmation = within(deadline, "publishing", async {
+        let confirmed = within(deadline, "publishing", async {
             let properties = BasicProperties::default()
                 .with_delivery_mode(PERSISTENT)
                 .with_message_id(Uuid::now_v7().to_string().into())
                 .with_content_type(CONTENT_TYPE.into())
                 .with_headers(headers);
-            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            // Nobody need take a probe.
+            let options = BasicPublishOptions { mandatory: key == ROUTING_KEY, immediate: false };
             let failed = BusError::unavailable("publishing");
-            let sent = link.channel.basic_publish(exchange.into(), ROUTING_KEY.into(), options, body, properties);
+            let sent = link.channel.basic_publish(exchange.into(), key.into(), options, body, properties);
             let confirmation = sent.await.map_err(&failed)?;
             // The message is written to the connection; whether the broker has it is not known.
             fail::fail_point!("bus.sent");
             confirmation.await.map_err(&failed)
-        })
-        .await
-        .map_err(|error| match error {
+        });
+        // Not as long as a confirm may take: the broker has said that there will be none.
+        let confirmed = tokio::select! {
+            biased;
+            confirmed = confirmed => confirmed,
+            () = link.blocked() => Err(BusError::Blocked),
+        };
+        let confirmation = confirmed.map_err(|error| match error {
             BusError::TimedOut { after, .. } => BusError::NotConfirmed(NotConfirmed::Timeout(after)),
             other => other,
-        })?;
+        });
+        // An alarm ends; this connection hears of it, and a new one would be told only after its first message.
+        if matches!(confirmation, Err(BusError::Blocked)) {
+            self.link = Some(link);
+            return Err(BusError::Blocked);
+        }
+        let confirmation = confirmation?;
         match planted::ignore_nack(confirmation) {
             Confirmation::Ack(None) => {
                 self.link = Some(link);
@@ -150,6 +189,10 @@ impl Publisher {
     /// On a channel of its own: asking for a queue that does not exist closes the channel.
     async fn depth_of(&mut self, queue: &str) -> Result<QueueDepth, BusError> {
         let link = self.open().await?;
+        if link.is_blocked() {
+            self.link = Some(link);
+            return Err(BusError::Blocked);
+        }
         let depth = within(self.config.confirm_timeout, "asking for a queue's depth", async {
             let failed = BusError::unavailable("asking for a queue's depth");
             let channel = link.connection.create_channel().await.map_err(&failed)?;

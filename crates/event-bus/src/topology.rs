@@ -1,19 +1,31 @@
 //! Exchanges and queues: declared with every connect, so that nothing has to be set up by hand.
 //!
+//! What exists already is used as it is, whatever its arguments are: they are somebody's decision, and likes can be carried
+//! all the same. So it is with what our user may not declare. Both are said once, with the broker's words, which name the
+//! argument and both values.
+//!
 //! Known limit, of RabbitMQ 3.10: a broker killed within about half a second after it created a queue comes back with
 //! the queue's name and without its storage; nothing published to it is ever confirmed. The events stay in the journal
 //! and are applied directly; deleting the queue by hand heals it. Deleting it from here is deliberately absent.
 
+use crate::error::refusal;
 use crate::{BusConfig, BusError};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, LongString};
-use lapin::{Channel, ExchangeKind};
+use lapin::{Channel, Connection, ExchangeKind};
 
 /// The one routing key: what is routed are likes; the prefix tells installations apart.
 pub(crate) const ROUTING_KEY: &str = "likes";
 
+/// What a probe publishes goes by this one.
+pub(crate) const PROBE_KEY: &str = "probe";
+
 /// Dead letters wait for an operator; RabbitMQ 4 would drop them after 20 returned deliveries without this.
 const DEAD_DELIVERY_LIMIT: u32 = 1_000_000;
+
+/// The broker's codes: the right is missing; it exists with other arguments.
+const ACCESS_REFUSED: u16 = 403;
+const PRECONDITION_FAILED: u16 = 406;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
@@ -21,6 +33,7 @@ pub(crate) struct Names {
     pub(crate) likes: String,
     pub(crate) dead: String,
     pub(crate) likes_dead: String,
+    pub(crate) probe: String,
 }
 
 impl Names {
@@ -31,43 +44,123 @@ impl Names {
             likes: format!("{prefix}.likes"),
             dead: format!("{prefix}.dead"),
             likes_dead: format!("{prefix}.likes.dead"),
+            probe: format!("{prefix}.probe"),
         }
     }
 }
 
-/// Declares everything; harmless when it exists alike. A refusal closes the channel.
-pub(crate) async fn declare(channel: &Channel, config: &BusConfig, names: &Names) -> Result<(), BusError> {
+/// Declares everything; harmless when it exists.
+pub(crate) async fn declare(connection: &Connection, config: &BusConfig, names: &Names) -> Result<(), BusError> {
+    let mut declaring = Declaring::new(connection, config).await?;
     let dead = queue_arguments(config.queue_max_length, DEAD_DELIVERY_LIMIT);
-    declare_one(channel, &names.dead, &names.likes_dead, dead).await?;
+    declaring.exchange(&names.dead).await?;
+    declaring.queue(&names.likes_dead, dead).await?;
+    declaring.bind(&names.likes_dead, &names.dead, ROUTING_KEY).await?;
 
     let mut likes = queue_arguments(config.queue_max_length, config.delivery_limit);
     likes.insert("x-dead-letter-exchange".into(), text(&names.dead));
     likes.insert("x-dead-letter-routing-key".into(), text(ROUTING_KEY));
     // Only together with reject-publish: a dead letter is moved, never dropped.
     likes.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    declare_one(channel, &names.events, &names.likes, likes).await
+    declaring.exchange(&names.events).await?;
+    declaring.queue(&names.likes, likes).await?;
+    declaring.bind(&names.likes, &names.events, ROUTING_KEY).await?;
+    declaring.end().await
 }
 
-async fn declare_one(channel: &Channel, exchange: &str, queue: &str, arguments: FieldTable) -> Result<(), BusError> {
-    let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-    channel
-        .exchange_declare(exchange.into(), ExchangeKind::Direct, durable, FieldTable::default())
-        .await
-        .map_err(BusError::topology(exchange, "declaring an exchange"))?;
-    channel
-        .queue_declare(queue.into(), QueueDeclareOptions { durable: true, ..Default::default() }, arguments)
-        .await
-        .map_err(BusError::topology(queue, "declaring a queue"))?;
-    channel
-        .queue_bind(
-            queue.into(),
-            exchange.into(),
-            ROUTING_KEY.into(),
-            QueueBindOptions::default(),
-            FieldTable::default(),
-        )
-        .await
-        .map_err(BusError::topology(queue, "binding a queue"))
+/// Declares where probes go: a queue that holds the last one and ends when nobody probes. Without it a probe still proves that
+/// the broker takes messages, only not that it keeps them.
+pub(crate) async fn declare_probe(connection: &Connection, config: &BusConfig, names: &Names) -> Result<(), BusError> {
+    let mut declaring = Declaring::new(connection, config).await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
+    arguments.insert("x-expires".into(), AMQPValue::LongLongInt(PROBE_EXPIRES_MS));
+    match declaring.queue(&names.probe, arguments).await {
+        Ok(()) => declaring.bind(&names.probe, &names.events, PROBE_KEY).await?,
+        Err(BusError::Topology { .. }) => return Ok(()),
+        Err(other) => return Err(other),
+    }
+    declaring.end().await
+}
+
+const PROBE_EXPIRES_MS: i64 = 3_600_000;
+
+/// A refusal closes the channel, so there may be several, one after the other.
+struct Declaring<'c> {
+    connection: &'c Connection,
+    config: &'c BusConfig,
+    channel: Channel,
+}
+
+impl<'c> Declaring<'c> {
+    async fn new(connection: &'c Connection, config: &'c BusConfig) -> Result<Self, BusError> {
+        let channel = connection.create_channel().await.map_err(BusError::unavailable("opening a channel"))?;
+        Ok(Self { connection, config, channel })
+    }
+
+    async fn exchange(&mut self, name: &str) -> Result<(), BusError> {
+        let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
+        let declare = |channel: Channel, options| async move {
+            channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default()).await
+        };
+        let Err(error) = declare(self.channel.clone(), durable).await else { return Ok(()) };
+        if self.may_exist(&error).await? {
+            let passive = ExchangeDeclareOptions { passive: true, ..durable };
+            if declare(self.channel.clone(), passive).await.is_ok() {
+                self.use_as_it_is(name, &error);
+                return Ok(());
+            }
+        }
+        Err(BusError::topology(name, "declaring an exchange")(error))
+    }
+
+    async fn queue(&mut self, name: &str, arguments: FieldTable) -> Result<(), BusError> {
+        let durable = QueueDeclareOptions { durable: true, ..Default::default() };
+        let Err(error) = self.channel.queue_declare(name.into(), durable, arguments).await else { return Ok(()) };
+        if self.may_exist(&error).await? {
+            let passive = QueueDeclareOptions { passive: true, ..durable };
+            if self.channel.queue_declare(name.into(), passive, FieldTable::default()).await.is_ok() {
+                self.use_as_it_is(name, &error);
+                return Ok(());
+            }
+        }
+        Err(BusError::topology(name, "declaring a queue")(error))
+    }
+
+    /// Who may not bind relies on the binding that is there: a message that nobody takes comes back.
+    async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BusError> {
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        match self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none).await {
+            Err(error) if refusal(&error) == Some(ACCESS_REFUSED) => {
+                self.may_exist(&error).await?;
+                self.use_as_it_is(&format!("binding of {queue}"), &error);
+                Ok(())
+            }
+            other => other.map_err(BusError::topology(queue, "binding a queue")),
+        }
+    }
+
+    /// Whether it can be there all the same; then with a new channel.
+    async fn may_exist(&mut self, error: &lapin::Error) -> Result<bool, BusError> {
+        if !matches!(refusal(error), Some(ACCESS_REFUSED | PRECONDITION_FAILED)) {
+            return Ok(false);
+        }
+        let channel = self.connection.create_channel().await;
+        self.channel = channel.map_err(BusError::unavailable("opening a channel"))?;
+        Ok(true)
+    }
+
+    fn use_as_it_is(&self, name: &str, error: &lapin::Error) {
+        let lapin::ErrorKind::ProtocolError(reason) = error.kind() else { return };
+        let reason = reason.get_message().as_str();
+        if self.config.said.is_new(format!("{name}: {reason}")) {
+            tracing::warn!(name, reason, "is used as it is, not as we would declare it");
+        }
+    }
+
+    async fn end(self) -> Result<(), BusError> {
+        self.channel.close(200, "declared".into()).await.map_err(BusError::unavailable("closing a channel"))
+    }
 }
 
 fn queue_arguments(max_length: u32, delivery_limit: u32) -> FieldTable {

@@ -6,6 +6,7 @@ use service_runtime::listen::api_error::ApiError;
 use std::time::Duration;
 use sync_engine::accept::LikeError;
 use sync_engine::read::ReadError;
+use sync_engine::stores::faults;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -44,10 +45,11 @@ pub fn read(error: &ReadError) -> Status {
 
 /// A list comes from the database alone.
 pub fn store(error: &event_store::StoreError) -> Status {
-    if error.is_unavailable() {
-        with_retry(Code::Unavailable, error.to_string(), Some(RETRY_AFTER))
+    let message = faults::for_caller("the database", error);
+    if error.is_unavailable() || error.is_conflict() {
+        with_retry(Code::Unavailable, message, Some(RETRY_AFTER))
     } else {
-        Status::internal(error.to_string())
+        Status::internal(message)
     }
 }
 

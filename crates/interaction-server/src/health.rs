@@ -2,7 +2,7 @@
 
 use interaction_api::assembly::register_likes;
 use service_runtime::{Criticality, HealthRegistry};
-use settings::health::{StorePart, register as register_stores, register_surroundings};
+use settings::health::{StorePart, register as register_stores, register_flow, register_surroundings};
 use sync_engine::Stores;
 
 pub(crate) fn register(health: &HealthRegistry, stores: &Stores) {
@@ -17,4 +17,5 @@ pub(crate) fn register(health: &HealthRegistry, stores: &Stores) {
     );
     register_surroundings(health, stores);
     register_likes(health, stores);
+    register_flow(health, stores);
 }

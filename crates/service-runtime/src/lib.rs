@@ -37,7 +37,7 @@ pub use listen::ops::OpsRoutes;
 pub use listen::request_id::{REQUEST_ID, RequestIdLayer, RequestIdService};
 pub use listen::tls::Protocol;
 pub use observe::alerts::{AlertRule, History, Judged, Series};
-pub use observe::health::{Criticality, HealthRegistry, Part, PartReport, PartState, Report, Status};
+pub use observe::health::{Criticality, HealthRegistry, LastError, Part, PartReport, PartState, Report, Status};
 pub use observe::otlp::{Otlp, SpanKind, SpanRecord};
 pub use observe::pulse::Pulse;
 pub use observe::telemetry::{Metrics, init_logging};

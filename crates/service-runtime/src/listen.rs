@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod api_error;
+pub(crate) mod expiry;
 pub(crate) mod gate;
 pub(crate) mod incoming;
 pub mod ops;

@@ -46,7 +46,11 @@ fn like_error_rate(history: &History) -> Option<Judged> {
     let (all, failed) = (history.growth(LIKES, 5 * MINUTE)?, history.growth(FAILED_LIKES, 5 * MINUTE)?);
     (all > 0.0).then(|| Judged {
         firing: all >= FEWEST_CALLS && failed / all > ERROR_RATE,
-        detail: format!("{} of likes failed within 5 minutes", percent(failed / all)),
+        detail: if all < FEWEST_CALLS {
+            format!("{failed} of {all} likes failed within 5 minutes: too few to judge")
+        } else {
+            format!("{} of likes failed within 5 minutes", percent(failed / all))
+        },
     })
 }
 
@@ -77,7 +81,11 @@ fn consistency_rate(history: &History) -> Option<Judged> {
     let rate = 1.0 - found / compared;
     (compared > 0.0).then(|| Judged {
         firing: compared >= FEWEST_COMPARED && rate < CONSISTENCY_RATE,
-        detail: format!("{} of comparisons within an hour end well", percent(rate)),
+        detail: if compared < FEWEST_COMPARED {
+            format!("{found} of {compared} comparisons within an hour found something: too few to judge")
+        } else {
+            format!("{} of comparisons within an hour end well", percent(rate))
+        },
     })
 }
 
@@ -151,6 +159,9 @@ mod tests {
         let (compared, found) = ("consistency_checked_total{run=\"full\"} 200\n", "consistency_found_total{} 11\n");
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, &format!("{compared}{found}"))]), Some(true));
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, compared)]), Some(false));
+        let few = "consistency_checked_total{run=\"full\"} 2\nconsistency_found_total{} 1\n";
+        let judged = judged("consistency_rate", &[(0, ""), (1, few)]).unwrap();
+        assert!(!judged.firing && judged.detail.contains("too few"), "{judged:?}");
     }
 
     /// A metric that is renamed would silence its rule.

@@ -1,10 +1,11 @@
-//! Stores as parts of a process's health: what their circuits say.
+//! Stores as parts of a process's health: what their circuits say, and how likes get on.
 
-use service_runtime::{Criticality, HealthRegistry, PartState, Status};
+use service_runtime::{Criticality, HealthRegistry, LastError, PartState, Status};
 use std::sync::Arc;
 use std::time::Instant;
 use sync_engine::Stores;
 use sync_engine::stores::circuit_breaker::Circuit;
+use sync_engine::stores::flow::Flow;
 
 /// A store, as health shows it.
 #[derive(Debug, Clone, Copy)]
@@ -48,12 +49,31 @@ fn warned(trouble: Option<String>) -> PartState {
     trouble.map_or_else(|| PartState::new(Status::Ok, ""), |trouble| PartState::new(Status::Degraded, trouble))
 }
 
+/// Registers how likes get on: the part is degraded while they are accepted and not committed, nobody consumes, or a bound
+/// turns likes away, although every store answers.
+pub fn register_flow(health: &HealthRegistry, stores: &Stores) {
+    let flow = Arc::clone(&stores.flow);
+    health.probe("flow", Criticality::Optional, move || {
+        let state = flow_state(&flow);
+        async move { state }
+    });
+}
+
+fn flow_state(flow: &Flow) -> PartState {
+    match flow.trouble() {
+        None => PartState::new(Status::Ok, ""),
+        Some(trouble) => PartState::new(Status::Degraded, trouble),
+    }
+}
+
 fn state(circuit: &Circuit, meanwhile: &str) -> PartState {
-    match (circuit.is_open(), meanwhile) {
+    let state = match (circuit.is_open(), meanwhile) {
         (false, _) => PartState::new(Status::Ok, ""),
         (true, "") => PartState::new(Status::Down, "unreachable"),
         (true, meanwhile) => PartState::new(Status::Down, format!("unreachable; {meanwhile}")),
-    }
+    };
+    let last = circuit.last_error();
+    state.with_last_error(last.map(|last| LastError { at: last.at.to_rfc3339(), error: last.text }))
 }
 
 #[cfg(test)]
@@ -61,11 +81,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_open_circuit_is_a_part_that_is_down() {
+    fn an_open_circuit_is_a_part_that_is_down_and_says_why() {
         let circuit = Circuit::new("cache", 1);
         assert_eq!(state(&circuit, "x"), PartState::new(Status::Ok, ""));
         circuit.trip(&"refused");
-        assert_eq!(state(&circuit, ""), PartState::new(Status::Down, "unreachable"));
+        let down = state(&circuit, "");
+        assert_eq!((down.status, down.detail.as_str()), (Status::Down, "unreachable"));
+        assert_eq!(down.last_error.map(|last| last.error).as_deref(), Some("refused"));
         assert_eq!(state(&circuit, "likes wait").detail, "unreachable; likes wait");
+        // Well again, it still says what was.
+        circuit.close();
+        let well = state(&circuit, "");
+        assert_eq!((well.status, well.last_error.is_some()), (Status::Ok, true));
+    }
+
+    #[test]
+    fn likes_that_do_not_arrive_are_a_part_of_their_own() {
+        let flow = Flow::default();
+        assert_eq!(flow_state(&flow).status, Status::Ok);
+        flow.saw_consumers(Some(0));
+        assert_eq!(flow_state(&flow), PartState::new(Status::Degraded, "nobody consumes the queue"));
     }
 }

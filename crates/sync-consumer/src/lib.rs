@@ -9,7 +9,7 @@ use axum::Router;
 use event_bus::Publisher;
 use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
-use settings::health::{StorePart, register as register_stores, register_surroundings};
+use settings::health::{StorePart, register as register_stores, register_flow, register_surroundings};
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
@@ -44,6 +44,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let interval = sync.circuit.probe_interval;
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
+    context.tracker.spawn(probe::watch_broker(stores.clone(), publisher(), interval, helpers.clone()));
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
@@ -58,16 +59,19 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The consumer works only with broker and database; without the cache it applies and lets others settle.
+/// The consumer works only with what it can consume, and with the database; without the cache it applies and lets others
+/// settle, and where it cannot publish it applies what is stuck.
 fn register_health(health: &HealthRegistry, stores: &Stores) {
     let part = |name, criticality, circuit| StorePart { name, criticality, circuit, meanwhile: "" };
     register_stores(
         health,
         [
             part("redis", Criticality::Optional, &stores.cache_circuit),
-            part("rabbitmq", Criticality::Critical, &stores.broker_circuit),
+            part("rabbitmq", Criticality::Optional, &stores.broker_circuit),
+            part("consuming", Criticality::Critical, &stores.consuming),
             part("mysql", Criticality::Critical, &stores.database_circuit),
         ],
     );
     register_surroundings(health, stores);
+    register_flow(health, stores);
 }

@@ -25,7 +25,7 @@ mod unchanged;
 use crate::deliver::relay::RelayHandle;
 use crate::metrics;
 use crate::recover::recheck::Recheck;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use call::no_answer;
 use confirm_unchanged::Confirm;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount};
@@ -100,6 +100,9 @@ impl Acceptor {
         };
         let took = started.elapsed();
         results.iter().for_each(|result| count_outcome(result, took));
+        if results.iter().any(|result| matches!(result, Err(LikeError::Overloaded { .. }))) {
+            self.stores.flow.turned_away();
+        }
         for (position, event, pair) in traced {
             let result = results[position].as_ref().map(|answer| answer.version).map_err(ToString::to_string);
             self.stores.traces.answered((event, pair), took, batch, result);
@@ -242,10 +245,11 @@ impl Acceptor {
             Ok(AcceptOutcome::RateLimited { retry_after }) => Err(LikeError::RateLimited { retry_after }),
             Ok(AcceptOutcome::KeyReused) => Err(LikeError::KeyReused),
             Ok(AcceptOutcome::Expired) => Err(LikeError::Expired),
-            Err(error @ CacheError::Unavailable(_)) => {
-                Err(LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER })
-            }
-            Err(error) => Err(LikeError::Refused(error.to_string())),
+            Err(error @ CacheError::Unavailable(_)) => Err(LikeError::Unavailable {
+                reason: faults::for_caller("the cache", &error),
+                retry_after: RETRY_AFTER,
+            }),
+            Err(error) => Err(LikeError::Refused(faults::for_caller("the cache", &error))),
         }
     }
 }

@@ -9,7 +9,7 @@ pub mod retry;
 use crate::clock::wall_clock;
 use crate::metrics;
 use crate::planted;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use crate::trace::Stage;
 use domain::cache::{SettledResource, Settlement};
 use domain::codec::MAX_BATCH;
@@ -121,6 +121,11 @@ impl Applier {
                     fail::fail_point!("apply.committed");
                     self.settle(&batch, Some(&applied)).await;
                 }
+                // Each is fine by itself, and the server takes less at once.
+                Err(error) if error.is_too_large() && batch.len() > 1 => {
+                    let (left, right) = batch.split_at(batch.len() / 2);
+                    rest.extend([right, left].map(|half| (half.to_vec().into(), may_sift)));
+                }
                 Err(error) if error.is_unavailable() => return Err(self.unreachable(error)),
                 // Others are in the way, which is no event's fault: fewer at once, and in the end later.
                 Err(error) if error.is_conflict() && batch.len() == 1 => return Err(self.unreachable(error)),
@@ -154,6 +159,10 @@ impl Applier {
             let started = Instant::now();
             match self.stores.database.dry_run(part, wall_clock()).await {
                 Ok(()) => good.extend_from_slice(part),
+                Err(error) if error.is_too_large() && part.len() > 1 => {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    rest.extend([right, left]);
+                }
                 Err(error) if error.is_unavailable() => return Err(self.unreachable(error)),
                 // Unknown: the commit will tell.
                 Err(error) if error.is_conflict() && part.len() == 1 => good.extend_from_slice(part),
@@ -191,13 +200,20 @@ impl Applier {
 
     /// The ledger holds the events now, so their journal entries are settled too.
     async fn park(&self, refused: &[Refused]) -> Result<(), DatabaseUnreachable> {
-        for some in refused.chunks(MAX_BATCH) {
-            self.park_some(some).await?;
+        let mut rest: Vec<&[Refused]> = refused.chunks(MAX_BATCH).collect();
+        while let Some(some) = rest.pop() {
+            match self.park_some(some).await {
+                Err(error) if error.is_too_large() && some.len() > 1 => {
+                    let (left, right) = some.split_at(some.len() / 2);
+                    rest.extend([right, left]);
+                }
+                parked => parked.map_err(|error| self.unreachable(error))?,
+            }
         }
         Ok(())
     }
 
-    async fn park_some(&self, refused: &[Refused]) -> Result<(), DatabaseUnreachable> {
+    async fn park_some(&self, refused: &[Refused]) -> Result<(), StoreError> {
         let Some(Refused { event, error }) = refused.first() else { return Ok(()) };
         let now = wall_clock();
         let failed: Vec<FailedEvent> = refused
@@ -207,8 +223,7 @@ impl Applier {
                 FailedEvent { event: event.clone(), error: error.to_string(), next_retry_at: Some(now + first_delay) }
             })
             .collect();
-        let parked = self.stores.database.park(&failed, self.retry.max_retries, now).await;
-        parked.map_err(|error| self.unreachable(error))?;
+        self.stores.database.park(&failed, self.retry.max_retries, now).await?;
         metrics::parked(refused.len());
         tracing::warn!(events = refused.len(), first = %event.intent.id, pair = %event.pair(), %error, "refused, parked");
         let events: Vec<LikeEvent> = failed.into_iter().map(|failed| failed.event).collect();
@@ -235,7 +250,7 @@ impl Applier {
                 if error.is_unavailable() {
                     self.stores.cache_circuit.failure(&error);
                 } else {
-                    tracing::error!(%error, "settling failed");
+                    faults::tell("settling", &error);
                 }
                 metrics::settle_failed();
             }

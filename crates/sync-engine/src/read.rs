@@ -4,7 +4,7 @@ pub mod live;
 pub mod warm_up;
 
 use crate::recover::recheck::Recheck;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use domain::cache::CacheResult;
 use domain::{Pair, PairState, Resource};
 use event_store::StoreError;
@@ -143,7 +143,7 @@ impl Reader {
                 if error.is_unavailable() {
                     self.stores.cache_circuit.failure(&error);
                 } else {
-                    tracing::error!(%error, "the cache refused to read");
+                    faults::tell("reading from the cache", &error);
                 }
                 None
             }
@@ -163,7 +163,7 @@ impl Reader {
                 if error.is_unavailable() {
                     self.stores.database_circuit.failure(&error);
                 }
-                Err(ReadError(error.to_string()))
+                Err(ReadError(faults::for_caller("the database", &error)))
             }
         }
     }

@@ -3,6 +3,8 @@
 pub mod circuit_breaker;
 pub mod clocks;
 pub mod disk;
+pub mod faults;
+pub mod flow;
 pub mod like_database;
 mod untold;
 pub mod write_switch;
@@ -17,6 +19,7 @@ use disk::CacheDisk;
 use domain::cache::{CacheError, LikeCache};
 use domain::{ShardCount, Version};
 use event_store::{EventStore, StoreError};
+use flow::Flow;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use like_database::LikeDatabase;
@@ -39,6 +42,10 @@ pub struct Stores {
     pub cache_circuit: Arc<Circuit>,
     /// Open while the broker is unreachable: the relay applies directly.
     pub broker_circuit: Arc<Circuit>,
+    /// Open while this process cannot consume from the broker, whatever else it can do there.
+    pub consuming: Arc<Circuit>,
+    /// How likes get on.
+    pub flow: Arc<Flow>,
     /// Open while the database is unreachable: nothing waits for it.
     pub database_circuit: Arc<Circuit>,
     shards: ShardCount,
@@ -69,6 +76,8 @@ impl Stores {
             database,
             cache_circuit: circuit("cache"),
             broker_circuit: circuit("broker"),
+            consuming: circuit("consuming"),
+            flow: Arc::default(),
             database_circuit: circuit("database"),
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
@@ -101,6 +110,7 @@ impl Stores {
             self.database.bind_shards(self.shards).await?;
             self.schema_ready.store(true, Ordering::Release);
         }
+        self.database.probe().await?;
         self.write_path.follow(&self.database).await
     }
 

@@ -41,15 +41,20 @@ impl MariaDb {
 
     /// The same with options.
     pub async fn start_with(options: MariaDbOptions) -> Result<Self> {
-        Self::launch(options, None).await
+        Self::launch(options, None, &[]).await
+    }
+
+    /// The same with more arguments than ours, such as `--log-bin`.
+    pub async fn start_with_arguments(options: MariaDbOptions, arguments: &[&str]) -> Result<Self> {
+        Self::launch(options, None, arguments).await
     }
 
     /// A private one with TLS; its url says nothing of it.
     pub async fn start_tls(authority: &Authority) -> Result<Self> {
-        Self::launch(MariaDbOptions::default(), Some(authority)).await
+        Self::launch(MariaDbOptions::default(), Some(authority), &[]).await
     }
 
-    async fn launch(options: MariaDbOptions, authority: Option<&Authority>) -> Result<Self> {
+    async fn launch(options: MariaDbOptions, authority: Option<&Authority>, arguments: &[&str]) -> Result<Self> {
         let dir = WorkDir::create("mariadb")?;
         let lease = lease_port()?;
         let port = lease.port();
@@ -64,7 +69,8 @@ impl MariaDb {
             .args(["--character-set-server=utf8mb4", "--max-connections=300", "--skip-log-bin"])
             .args(["--innodb-buffer-pool-size=64M", "--key-buffer-size=1M", "--aria-pagecache-buffer-size=8M"])
             .args(["--performance-schema=OFF", "--innodb-use-native-aio=0", "--innodb-fast-shutdown=1"])
-            .args(user_argument()?);
+            .args(user_argument()?)
+            .args(arguments);
         if let Some(authority) = authority {
             let server = authority.issue("mariadb")?;
             let option = |name: &str, file: PathBuf| format!("--ssl-{name}={}", file.display());

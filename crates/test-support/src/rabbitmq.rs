@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// Debian's wrapper in PATH insists on the system's directories and user; the script behind it does not.
 const DEBIAN_SCRIPT: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
+const DEBIAN_CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
+
 /// Where packages put `rabbitmq_server-<version>`.
 const INSTALLATIONS: &str = "/usr/lib/rabbitmq/lib";
 
@@ -25,7 +27,18 @@ log.console.level = info
 
 /// A rabbitmq broker with user `guest`, virtual host `/`; see [`Server`]. Starting takes about 5 s on two cores.
 #[derive(Debug)]
-pub struct RabbitMq(Server);
+pub struct RabbitMq {
+    server: Server,
+    /// None for somebody else's.
+    ctl: Option<Ctl>,
+}
+
+/// How to reach the node with `rabbitmqctl`.
+#[derive(Debug)]
+struct Ctl {
+    program: PathBuf,
+    environment: Vec<(&'static str, String)>,
+}
 
 impl RabbitMq {
     /// Starts a private one, whatever the environment says: own node name, cookie, epmd and ports.
@@ -70,12 +83,22 @@ impl RabbitMq {
         let no_settings = dir.path().join("rabbitmq-env.conf");
         fs::write(&no_settings, "").context("write rabbitmq-env.conf")?;
 
+        let node = format!("{}@localhost", unique_name("rabbit"));
+        let ctl = Ctl {
+            program: find_ctl()?,
+            environment: vec![
+                ("HOME", dir.path().display().to_string()),
+                ("RABBITMQ_CONF_ENV_FILE", no_settings.display().to_string()),
+                ("RABBITMQ_NODENAME", node.clone()),
+                ("ERL_EPMD_PORT", epmd.port().to_string()),
+            ],
+        };
         let launch = launch(dir.path())?
             .env("HOME", dir.path())
             .env("RABBITMQ_CONF_ENV_FILE", no_settings)
             .env("RABBITMQ_CONFIG_FILE", config)
             .env("RABBITMQ_ENABLED_PLUGINS_FILE", plugins)
-            .env("RABBITMQ_NODENAME", format!("{}@localhost", unique_name("rabbit")))
+            .env("RABBITMQ_NODENAME", node)
             .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
             .env("RABBITMQ_NODE_PORT", port.to_string())
             .env("RABBITMQ_DIST_PORT", dist.port().to_string())
@@ -94,12 +117,27 @@ impl RabbitMq {
         // The answer to a protocol header is a method frame (type 1).
         let greeting = Greeting { send: b"AMQP\x00\x00\x09\x01", accept: |answer| answer.first() == Some(&1) };
         let server = Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()), preload }).await?;
-        Ok(Self(server))
+        Ok(Self { server, ctl: Some(ctl) })
+    }
+
+    /// What an administrator does, with `rabbitmqctl`.
+    pub async fn ctl(&self, arguments: &[&str]) -> Result<String> {
+        let Ctl { program, environment } = self.ctl.as_ref().context("somebody else's broker")?;
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value))).kill_on_drop(true);
+        let output = command.output().await.context("run rabbitmqctl")?;
+        anyhow::ensure!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Uses somebody else's server.
     pub fn external(url: impl Into<String>) -> Self {
-        Self(Server::external(url.into()))
+        Self { server: Server::external(url.into()), ctl: None }
     }
 }
 
@@ -107,8 +145,14 @@ impl Deref for RabbitMq {
     type Target = Server;
 
     fn deref(&self) -> &Server {
-        &self.0
+        &self.server
     }
+}
+
+/// As the server's script, not the wrapper in PATH.
+fn find_ctl() -> Result<PathBuf> {
+    let debian = PathBuf::from(DEBIAN_CTL);
+    if debian.is_file() { Ok(debian) } else { find_program(&["rabbitmqctl"]) }
 }
 
 fn launch(dir: &Path) -> Result<Launch> {

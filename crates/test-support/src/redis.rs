@@ -29,15 +29,20 @@ pub struct Redis(Server);
 impl Redis {
     /// Starts a private one, whatever the environment says.
     pub async fn start(options: RedisOptions) -> Result<Self> {
-        Self::launch(options, None).await
+        Self::launch(options, None, &[]).await
+    }
+
+    /// A private one with more arguments than ours, such as `--rename-command`.
+    pub async fn start_with_arguments(options: RedisOptions, arguments: &[&str]) -> Result<Self> {
+        Self::launch(options, None, arguments).await
     }
 
     /// A private one with TLS; its url is `rediss://`.
     pub async fn start_tls(authority: &Authority) -> Result<Self> {
-        Self::launch(RedisOptions::default(), Some(authority)).await
+        Self::launch(RedisOptions::default(), Some(authority), &[]).await
     }
 
-    async fn launch(options: RedisOptions, authority: Option<&Authority>) -> Result<Self> {
+    async fn launch(options: RedisOptions, authority: Option<&Authority>, arguments: &[&str]) -> Result<Self> {
         let dir = WorkDir::create("redis")?;
         let lease = lease_port()?;
         let port = lease.port();
@@ -47,7 +52,8 @@ impl Redis {
             .args(["--appendonly", if options.appendonly { "yes" } else { "no" }, "--appendfsync", "everysec"])
             .args(["--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"])
             // A changed title would overwrite the environment that carries the guardian's mark.
-            .args(["--set-proc-title", "no"]);
+            .args(["--set-proc-title", "no"])
+            .args(arguments);
         let mut url = format!("redis://127.0.0.1:{port}/");
         // The plain port stays, for the greeting.
         let tls_lease = lease_port()?;

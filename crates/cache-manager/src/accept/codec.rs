@@ -11,6 +11,7 @@
 //!       ACCEPTED, six likes, the version
 //! ```
 
+use crate::script::READS;
 use domain::cache::FirstAnswer;
 
 macro_rules! table {
@@ -77,6 +78,11 @@ pub(crate) fn lua() -> String {
 
 /// The whole script as Redis gets it.
 pub fn accept_script() -> String {
+    format!("{READS}{}", accept_code())
+}
+
+/// The script without what stands before every one.
+pub(crate) fn accept_code() -> String {
     lua() + include_str!("../scripts/accept.lua")
 }
 

@@ -67,22 +67,23 @@ local function accept_next()
   local reserve = band(options, RESERVE) ~= 0
 
   if idempotency then
-    local first = call('GET', idempotency)
-    if first then
-      local before, count, version, asked = string.match(first, '^(%d):(-?%d+):(%d+):?(%d?)$')
+    local first = read('GET', idempotency)
+    local before, count, version, asked = string.match(first or '', '^(%d):(-?%d+):(%d+):?(%d?)$')
+    if before then
       if asked ~= '' and tonumber(asked) ~= wanted then return answer(KEY_REUSED, -1, 0) end
       return answer(before == '0' and REPEATED_ACCEPTED or REPEATED_UNCHANGED, tonumber(count), tonumber(version))
     end
   end
 
-  local seen = call('HMGET', counter, 'n', 'p')
+  local seen = read('HMGET', counter, 'n', 'p')
   local n, p = tonumber(seen[1]), tonumber(seen[2])
+  if not p then n = nil end
   if not n and not fill and not reserve and band(options, WITHOUT_COUNT) == 0 then return answer(COUNT_MISSING, -1, 0) end
 
   -- Over the limit costs nothing; a token is taken only when the item is answered.
   local tat
   if user then
-    tat = tonumber(call('GET', user)) or now
+    tat = tonumber(read('GET', user)) or now
     -- Further ahead than any limit leads: the clock was set back, and must not lock the user out for as long as it jumped.
     if tat < now or tat > now + period + 1000000 then tat = now end
     tat = tat + interval
@@ -90,7 +91,7 @@ local function accept_next()
     if over > 0 then return answer(RATE_LIMITED, math.ceil(over / 1000), 0) end
   end
 
-  local held = tonumber(call('GET', pair))
+  local held = tonumber(read('GET', pair))
   if reserve then
     if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
     last = max(last + 1, date, tonumber(payload) + 1)

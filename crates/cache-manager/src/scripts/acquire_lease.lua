@@ -5,7 +5,7 @@
 if #KEYS ~= 2 or #ARGV ~= 2 then
   return redis.error_reply('ERR acquire_lease: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
-local owner = redis.call('GET', KEYS[1])
+local owner = read('GET', KEYS[1])
 if not owner then
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return redis.call('INCR', KEYS[2])

@@ -10,7 +10,7 @@ local filled, highest = 0, 0
 for i = 2, #KEYS do
   local a = 1 + 3 * (i - 2)
   highest = math.max(highest, tonumber(ARGV[a + 3]))
-  if redis.call('EXISTS', KEYS[i]) == 0 then
+  if not tonumber(read('HGET', KEYS[i], 'n')) then
     redis.call('HSET', KEYS[i], 'n', ARGV[a + 1], 'p', 0, 'v', 0, 'dn', ARGV[a + 1], 'dr', ARGV[a + 2])
     redis.call('EXPIRE', KEYS[i], ARGV[1])
     filled = filled + 1

@@ -8,7 +8,7 @@ if #KEYS < 1 or #ARGV ~= 1 + #KEYS then
 end
 local written = 0
 for i = 1, #KEYS do
-  local held, row = tonumber(redis.call('GET', KEYS[i])), tonumber(ARGV[1 + i])
+  local held, row = tonumber(read('GET', KEYS[i])), tonumber(ARGV[1 + i])
   if not held then
     redis.call('SET', KEYS[i], -row, 'EX', ARGV[1])
     written = written + 1

@@ -5,5 +5,5 @@
 if #KEYS ~= 1 or #ARGV ~= 1 then
   return redis.error_reply('ERR release_lease: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+if read('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0

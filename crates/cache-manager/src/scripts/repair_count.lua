@@ -9,7 +9,7 @@ if #KEYS ~= 2 or #ARGV ~= 10 then
 end
 local token = tonumber(ARGV[1])
 if token < (tonumber(redis.call('HGET', KEYS[1], 'f')) or 0) then return -1 end
-local held = redis.call('HMGET', KEYS[2], 'n', 'p', 'v', 'dn', 'dr')
+local held = read('HMGET', KEYS[2], 'n', 'p', 'v', 'dn', 'dr')
 if not held[1] then return 0 end
 for i = 1, 5 do
   if (tonumber(held[i]) or 0) ~= tonumber(ARGV[2 + i]) then return 0 end

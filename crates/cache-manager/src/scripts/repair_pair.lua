@@ -8,7 +8,7 @@ end
 local token = tonumber(ARGV[1])
 local accounting = redis.call('HMGET', KEYS[1], 'v', 'f')
 if token < (tonumber(accounting[2]) or 0) then return -1 end
-local held = tonumber(redis.call('GET', KEYS[2]))
+local held = tonumber(read('GET', KEYS[2]))
 if not held or math.abs(held) ~= tonumber(ARGV[2]) then return 0 end
 local row = tonumber(ARGV[3])
 -- Later likes must win against the row.

@@ -48,12 +48,14 @@ for r = 1, resources do
   removed_total = removed_total + removed
 
   if removed > 0 or revision >= 0 then
-    local held = call('HMGET', counter, 'n', 'p', 'dn', 'dr')
-    local n, before = tonumber(held[1]), tonumber(held[2])
-    -- A counter that is not cached is not created: its next reader fills it from the database.
-    if n then
+    local held = read('HMGET', counter, 'n', 'p', 'dn', 'dr')
+    local n, before, dn, dr = tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4])
+    -- A counter that is not cached is not created: its next reader fills it from the database. One that is no counter
+    -- any more goes.
+    if not (n and before and dn and dr) then
+      if held[1] then call('DEL', counter) end
+    else
       local p = max(0, before - removed)
-      local dn, dr = tonumber(held[3]), tonumber(held[4])
       local fresh, confirmed = revision > dr, revision >= dr
       if fresh then dn, dr = tonumber(count), revision end
       local possible = max(0, dn - p, math.min(n, dn + p))

@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 9] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 10] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
@@ -27,6 +27,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 9] = [
         &["1", "0", "5", "0", "7", "5", "1", "6", "1", "60"],
     ),
     ("forget_pair", include_str!("../../src/scripts/forget_pair.lua"), 1, &["10"]),
+    ("probe", include_str!("../../src/scripts/probe.lua"), 3, &["60"]),
     ("repair_pair", include_str!("../../src/scripts/repair_pair.lua"), 2, &["1", "20", "21"]),
 ];
 
@@ -35,7 +36,8 @@ fn scripts() -> Vec<(&'static str, String, usize, &'static [&'static str])> {
     let accept: &[&str] =
         &["1", "100", "60", "60", "60", "1", "1", "0", "0", "143", "payload", "5", "1", "7", "9000000000000000"];
     let mut all = vec![("accept", cache_manager::accept_script(), 6, accept)];
-    all.extend(SCRIPTS.map(|(name, code, keys, arguments)| (name, code.to_owned(), keys, arguments)));
+    let reads = include_str!("../../src/scripts/reads.lua");
+    all.extend(SCRIPTS.map(|(name, code, keys, arguments)| (name, format!("{reads}{code}"), keys, arguments)));
     all
 }
 

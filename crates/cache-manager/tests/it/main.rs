@@ -4,6 +4,7 @@ mod arity;
 mod contract;
 mod held;
 mod lifetimes;
+mod meanings;
 mod outages;
 mod repair;
 mod server;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
 
 mod consumer;
+mod meanings;
 mod outages;
 mod publisher;
 mod support;

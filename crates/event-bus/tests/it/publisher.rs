@@ -135,15 +135,23 @@ async fn a_batch_beyond_the_bound_is_refused_before_it_is_sent() {
     Intruder::new(&config).await.clean_up().await;
 }
 
+/// Somebody decided that, and likes can be carried all the same; it is said once, with both values.
 #[tokio::test]
-async fn other_arguments_of_an_existing_queue_are_a_clear_error() {
+async fn other_arguments_of_an_existing_queue_are_said_and_it_is_used() {
     let config = shared_config().await;
     Publisher::new(config.clone()).connect().await.unwrap();
-    let other = BusConfig { delivery_limit: 5, ..config.clone() };
-    let error = Publisher::new(other).connect().await.unwrap_err();
-    let name = format!("{}.likes", config.prefix);
-    assert!(matches!(&error, BusError::Topology { name: found, .. } if *found == name), "{error}");
-    assert!(error.to_string().contains("x-delivery-limit"), "{error}");
-    assert!(!error.is_unavailable());
+    let other = BusConfig { delivery_limit: 5, said: Default::default(), ..config.clone() };
+    for version in 1..=2 {
+        Publisher::new(other.clone()).publish(&[event(version)], &Headers::new()).await.unwrap();
+    }
+    let mut consumer = Consumer::connect(&other).await.unwrap();
+    assert_eq!(versions(&next(&mut consumer).await), [1]);
+    let said = other.said.all();
+    let about = format!("{}.likes: ", config.prefix);
+    assert!(said.len() == 1 && said[0].starts_with(&about), "{said:?}");
+    for word in ["x-delivery-limit", "'5'", "'100'"] {
+        assert!(said[0].contains(word), "{word} is not in {said:?}");
+    }
+    assert_eq!(config.said.all(), Vec::<String>::new());
     Intruder::new(&config).await.clean_up().await;
 }

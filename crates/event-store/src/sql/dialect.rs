@@ -9,6 +9,10 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    pub(crate) const fn is_sqlite(self) -> bool {
+        matches!(self, Self::Sqlite)
+    }
+
     /// After `INSERT ... VALUES ...`: an existing row stays as it is, and on MySQL is locked.
     ///
     /// Never `INSERT IGNORE`: that would also swallow errors of the data.

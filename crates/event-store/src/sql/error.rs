@@ -1,10 +1,20 @@
-//! Why a call failed, sorted by what the caller should do about it.
+//! Why a call failed, sorted by what the caller should do about it: the one table of what an error of the database means.
 //!
 //! Policy: only what is proven to be the fault of this data (constraint, bad value, a trigger's SIGNAL) is
 //! [`StoreError::Rejected`]: find the event that is to blame. Whatever else the server says (no connection, server
 //! stopping, read-only, disk full, storage engine failing, schema missing, access denied, and all that is in no table
 //! here) concerns everybody and is [`StoreError::Unavailable`]: wait, and try the same again. Blaming an event for it would
-//! park good ones, and in the end give them up. Deadlocks and lock waits are retried inside and seen as [`StoreError::Conflict`] when that did not help.
+//! park good ones, and in the end give them up. Deadlocks and lock waits are retried inside and seen as
+//! [`StoreError::Conflict`] when that did not help.
+//!
+//! | meaning | what becomes of it | errors of MySQL and MariaDB |
+//! |---|---|---|
+//! | `Conflict` | repeated | 1205, 1213, 1020, 3101, 3572, SQLSTATE 40001 |
+//! | `Rejected` | somebody is to blame | 1364, 1366, 3819, 4025, SQLSTATE 22…, 23…, 45000 |
+//! | `TooLarge` | fewer at once | 1153 |
+//! | `Elsewhere`: not the one that writes, or not any more | wait; no connection of before is used again | 1290, 1792, 1836, 1047, 1053, 1927 |
+//! | `Settings`: somebody must change something, which the error names | the same: settings and rights belong to connections | 1044, 1045, 1049, 1142, 1143, 1146, 1227, 1665 |
+//! | `Later` | wait | 1021, 1030, 1040, 1105, 1114, 1180, 1203, 1226, and all others |
 
 #[cfg(feature = "mysql")]
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
@@ -25,6 +35,10 @@ pub enum StoreError {
     /// Deadlock or lock wait, also after several attempts: repeat later.
     #[error("database is contended: {0}")]
     Conflict(#[source] Cause),
+    /// More at once than the server takes: nothing is wrong with it, repeat with less. If it cannot be less, the server is of
+    /// no use as it is.
+    #[error("database takes no statement of this length (max_allowed_packet): {0}")]
+    TooLarge(#[source] Cause),
     /// The call's own time was over before it could be committed; it was taken back.
     #[error("the call came too late")]
     TooLate,
@@ -52,7 +66,12 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the database is unreachable (or useless to everybody), as opposed to unhappy with this call.
     pub const fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::TooLarge(_))
+    }
+
+    /// Whether less at once would do.
+    pub const fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooLarge(_))
     }
 
     /// Whether another transaction was in the way.
@@ -60,8 +79,31 @@ impl StoreError {
         matches!(self, Self::Conflict(_))
     }
 
+    /// Whether connections of before are of no use any more: they lead to a server that does not write, or were told other
+    /// settings and rights than hold now.
+    pub(crate) fn ends_connections(&self) -> bool {
+        match self {
+            Self::TooLarge(_) => true,
+            Self::Unavailable(cause) => cause
+                .downcast_ref::<Fault>()
+                .is_some_and(|fault| matches!(fault.meaning, Meaning::Elsewhere | Meaning::Settings)),
+            _ => false,
+        }
+    }
+
     pub(crate) fn corrupt(table: &'static str, reason: impl ToString) -> Self {
         Self::Corrupt { table, reason: reason.to_string() }
+    }
+
+    fn of(meaning: Meaning, error: Cause, advice: String) -> Self {
+        match meaning {
+            Meaning::Conflict => Self::Conflict(error),
+            Meaning::Rejected => Self::Rejected(error),
+            Meaning::TooLarge => Self::TooLarge(error),
+            Meaning::Elsewhere | Meaning::Settings | Meaning::Later => {
+                Self::Unavailable(Fault { meaning, error, advice }.into())
+            }
+        }
     }
 }
 
@@ -70,75 +112,122 @@ impl StoreError {
 #[error("no answer within {0:?}")]
 pub(crate) struct TimedOut(pub(crate) std::time::Duration);
 
+/// A script is longer than the server said it takes; it was not sent.
+#[derive(Debug, thiserror::Error)]
+#[error("{length} bytes, at most {limit}")]
+pub(crate) struct TooLong {
+    pub(crate) length: usize,
+    pub(crate) limit: usize,
+}
+
+/// What makes the database useless, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}{}{advice}", if advice.is_empty() { "" } else { "; " })]
+struct Fault {
+    meaning: Meaning,
+    #[source]
+    error: Cause,
+    advice: String,
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        match kind_of(&error) {
-            Kind::Unavailable => Self::Unavailable(error.into()),
-            Kind::Rejected => Self::Rejected(error.into()),
-            Kind::Conflict => Self::Conflict(error.into()),
-        }
+        let (meaning, advice) = judge(&error);
+        Self::of(meaning, error.into(), advice)
     }
 }
 
 impl From<DbErr> for StoreError {
     fn from(error: DbErr) -> Self {
-        let kind = match &error {
+        let (meaning, advice) = match &error {
             DbErr::Conn(RuntimeErr::SqlxError(cause))
             | DbErr::Exec(RuntimeErr::SqlxError(cause))
-            | DbErr::Query(RuntimeErr::SqlxError(cause)) => kind_of(cause),
-            DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => Kind::Unavailable,
-            _ => Kind::Rejected,
+            | DbErr::Query(RuntimeErr::SqlxError(cause)) => judge(cause),
+            // A schema of a newer release.
+            DbErr::Custom(_) | DbErr::Migration(_) => (Meaning::Rejected, String::new()),
+            _ => (Meaning::Later, String::new()),
         };
-        match kind {
-            Kind::Unavailable => Self::Unavailable(error.into()),
-            Kind::Rejected => Self::Rejected(error.into()),
-            Kind::Conflict => Self::Conflict(error.into()),
-        }
+        Self::of(meaning, error.into(), advice)
     }
 }
 
-enum Kind {
-    Unavailable,
-    Rejected,
+/// See the head of the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
     Conflict,
+    Rejected,
+    TooLarge,
+    Elsewhere,
+    Settings,
+    Later,
 }
 
-fn kind_of(error: &sqlx::Error) -> Kind {
+fn judge(error: &sqlx::Error) -> (Meaning, String) {
     let Some(database) = error.as_database_error() else {
-        return match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => Kind::Rejected,
-            _ => Kind::Unavailable,
+        let meaning = match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => Meaning::Rejected,
+            _ => Meaning::Later,
         };
+        return (meaning, String::new());
     };
     #[cfg(feature = "mysql")]
     if let Some(mysql) = database.try_downcast_ref::<MySqlDatabaseError>() {
-        return mysql_kind(mysql.number(), mysql.code());
+        let (meaning, advice) = of_mysql(mysql.number(), mysql.code());
+        return (meaning, if advice == GRANT { grant(mysql.message()) } else { advice.to_owned() });
     }
-    sqlite_kind(database.code().as_deref())
+    (of_sqlite(database.code().as_deref()), String::new())
 }
 
+/// Stands for the statement that grants what the message says is denied.
 #[cfg(feature = "mysql")]
-fn mysql_kind(number: u16, state: Option<&str>) -> Kind {
+const GRANT: &str = "GRANT";
+
+#[cfg(feature = "mysql")]
+fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
+    use Meaning::*;
     match (number, state) {
-        // deadlock; lock wait timeout; NOWAIT failed; record changed since last read (MariaDB snapshot isolation)
-        (1213 | 1205 | 3572 | 1020, _) | (_, Some("40001")) => Kind::Conflict,
+        // deadlock; lock wait timeout; NOWAIT failed; record changed since last read (MariaDB snapshot isolation); rolled back by
+        // a group whose other member came first
+        (1213 | 1205 | 3572 | 1020 | 3101, _) | (_, Some("40001")) => (Conflict, ""),
         // no default value; bad text; check constraint of MariaDB, of MySQL
-        (1364 | 1366 | 4025 | 3819, _) => Kind::Rejected,
+        (1364 | 1366 | 4025 | 3819, _) => (Rejected, ""),
+        (1153, _) => (TooLarge, ""),
+        (1290 | 1792 | 1836, _) => (Elsewhere, "it only reads: database.url must lead to the server that writes"),
+        (1047, _) => (Elsewhere, "this node is not part of the cluster now"),
+        // shutting down; killed
+        (1053 | 1927, _) => (Elsewhere, ""),
+        (1665, _) => (Settings, "the server's binlog_format must be ROW or MIXED"),
+        (1044 | 1142 | 1143 | 1227, _) => (Settings, GRANT),
+        (1045, _) => (Settings, "user or password in database.url is wrong"),
+        (1049, _) => (Settings, "the database is created by: CREATE DATABASE"),
+        (1146, _) => (Settings, "the tables are created by: syncctl migrate"),
+        (1021 | 1114, _) => (Later, "its disk is full"),
+        (1040 | 1203 | 1226, _) => (Later, "more connections are needed than it allows (max_connections)"),
         // data exception; integrity constraint violation; SIGNAL of a trigger
-        (_, Some(state)) if state.starts_with("22") || state.starts_with("23") || state == "45000" => Kind::Rejected,
-        _ => Kind::Unavailable,
+        (_, Some(state)) if state.starts_with("22") || state.starts_with("23") || state == "45000" => (Rejected, ""),
+        _ => (Later, ""),
     }
+}
+
+/// `INSERT command denied to user 'a'@'b' for table ...`, `Access denied for user 'a'@'b' to database ...`
+#[cfg(feature = "mysql")]
+fn grant(message: &str) -> String {
+    let rights = message.split_once(" command denied").map_or("SELECT, INSERT, UPDATE, DELETE", |(rights, _)| rights);
+    let user =
+        message.split_once("user ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or("<user of database.url>");
+    format!("it is granted by: GRANT {rights} ON <database>.* TO {user}")
 }
 
 /// Primary result codes are the low byte of the extended code.
-fn sqlite_kind(code: Option<&str>) -> Kind {
+fn of_sqlite(code: Option<&str>) -> Meaning {
     let primary = code.and_then(|code| code.parse::<u32>().ok()).map_or(0, |code| code & 0xFF);
     match primary {
         // busy, locked
-        5 | 6 => Kind::Conflict,
-        // generic (schema missing), perm, nomem, read-only, interrupt, I/O, corrupt, full, cannot open, schema, not a database
-        1 | 3 | 7 | 8 | 9 | 10 | 11 | 13 | 14 | 17 | 26 => Kind::Unavailable,
-        _ => Kind::Rejected,
+        5 | 6 => Meaning::Conflict,
+        // too big, constraint (RAISE of a trigger is one), type mismatch, bad parameter
+        18 | 19 | 20 | 25 => Meaning::Rejected,
+        // generic (schema missing), perm, nomem, read-only, interrupt, I/O, corrupt, full, cannot open, schema, not a database, ...
+        _ => Meaning::Later,
     }
 }
 
@@ -149,22 +238,37 @@ mod tests {
     #[cfg(feature = "mysql")]
     #[test]
     fn errors_of_mysql_are_sorted_by_what_to_do() {
-        assert!(matches!(mysql_kind(1213, Some("40001")), Kind::Conflict));
-        assert!(matches!(mysql_kind(1290, Some("HY000")), Kind::Unavailable));
-        assert!(matches!(mysql_kind(1146, Some("42S02")), Kind::Unavailable));
-        assert!(matches!(mysql_kind(1644, Some("45000")), Kind::Rejected));
-        assert!(matches!(mysql_kind(1406, Some("22001")), Kind::Rejected));
-        assert!(matches!(mysql_kind(1062, Some("23000")), Kind::Rejected));
+        let of = |number, state| of_mysql(number, Some(state)).0;
+        assert_eq!(of(1213, "40001"), Meaning::Conflict);
+        assert_eq!(of(3101, "HY000"), Meaning::Conflict);
+        assert_eq!(of(1290, "HY000"), Meaning::Elsewhere);
+        assert_eq!(of(1146, "42S02"), Meaning::Settings);
+        assert_eq!(of(1153, "08S01"), Meaning::TooLarge);
+        assert_eq!(of(1644, "45000"), Meaning::Rejected);
+        assert_eq!(of(1406, "22001"), Meaning::Rejected);
+        assert_eq!(of(1062, "23000"), Meaning::Rejected);
         // Storage engine, error during commit, unknown, binary log format, full disk, read-only; and what nobody knows.
-        for number in [1030, 1180, 1105, 1665, 1021, 1290, 1792, 1836, 1142, 1044, 1153, 3101, 65_000] {
-            assert!(matches!(mysql_kind(number, Some("HY000")), Kind::Unavailable), "{number}");
+        for number in [1030, 1180, 1105, 1665, 1021, 1290, 1792, 1836, 1142, 1044, 65_000] {
+            let (meaning, advice) = of_mysql(number, Some("HY000"));
+            assert!(StoreError::of(meaning, "x".into(), advice.to_owned()).is_unavailable(), "{number}");
         }
+    }
+
+    #[cfg(feature = "mysql")]
+    #[test]
+    fn a_missing_right_names_the_statement() {
+        let said = grant("INSERT command denied to user 'app'@'localhost' for table `test`.`video_likes`");
+        assert_eq!(said, "it is granted by: GRANT INSERT ON <database>.* TO 'app'@'localhost'");
+        let said = grant("Access denied for user 'app'@'%' to database 'other'");
+        assert_eq!(said, "it is granted by: GRANT SELECT, INSERT, UPDATE, DELETE ON <database>.* TO 'app'@'%'");
     }
 
     #[test]
     fn errors_of_sqlite_are_sorted_by_what_to_do() {
-        assert!(matches!(sqlite_kind(Some("517")), Kind::Conflict));
-        assert!(matches!(sqlite_kind(Some("1555")), Kind::Rejected));
-        assert!(matches!(sqlite_kind(Some("13")), Kind::Unavailable));
+        assert_eq!(of_sqlite(Some("517")), Meaning::Conflict);
+        assert_eq!(of_sqlite(Some("1555")), Meaning::Rejected);
+        assert_eq!(of_sqlite(Some("1811")), Meaning::Rejected);
+        assert_eq!(of_sqlite(Some("13")), Meaning::Later);
+        assert_eq!(of_sqlite(Some("250")), Meaning::Later);
     }
 }

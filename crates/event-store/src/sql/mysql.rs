@@ -1,27 +1,83 @@
 //! Connections to MySQL and MariaDB, and what each of them is told first.
 
 use crate::sql::config::DatabaseConfig;
-use crate::sql::error::StoreError;
+use crate::sql::error::{StoreError, TooLong};
 use crate::sql::pool::bounded;
+use sea_orm::sqlx::Row;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sea_orm::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, MySql, MySqlPool};
 use secrecy::ExposeSecret;
 use std::str::FromStr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// A connection that rested longer than this is asked whether it lives before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
+/// What all connections of a pool share.
+#[derive(Debug)]
+pub(crate) struct Sessions {
+    start: Instant,
+    /// Connections that were opened before are not used again; microseconds since `start`.
+    not_before: AtomicU64,
+    /// Connections were given up and nothing has gone well since: others may have been opened while it was wrong, and not have
+    /// met it.
+    suspect: AtomicBool,
+    /// Longest statement that the server takes, as it said to the connection that was opened last.
+    max_packet: AtomicUsize,
+}
+
+impl Sessions {
+    fn new() -> Arc<Self> {
+        let (not_before, max_packet) = (AtomicU64::new(0), AtomicUsize::new(usize::MAX));
+        Arc::new(Self { start: Instant::now(), not_before, suspect: AtomicBool::new(false), max_packet })
+    }
+
+    /// From now on no connection of before is used again.
+    pub(crate) fn renounce(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+        self.not_before.store(self.micros(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// A connection can do what it should.
+    pub(crate) fn proved(&self) {
+        if self.suspect.swap(false, Ordering::Relaxed) {
+            self.not_before.store(self.micros(Instant::now()), Ordering::Relaxed);
+        }
+    }
+
+    /// Refuses what the server would refuse, without sending it: the server ends the connection with the refusal, which then
+    /// looks like a broken one.
+    pub(crate) fn check_length(&self, sql: &str) -> Result<(), StoreError> {
+        // The server counts the command's byte, and keeps some for itself.
+        let limit = self.max_packet.load(Ordering::Relaxed).saturating_sub(64);
+        if sql.len() <= limit { Ok(()) } else { Err(StoreError::TooLarge(TooLong { length: sql.len(), limit }.into())) }
+    }
+
+    fn is_former(&self, age: Duration) -> bool {
+        let opened = Instant::now().checked_sub(age).map_or(0, |opened| self.micros(opened));
+        // The one that told us was opened before, too; none is as old as a pool that renounced nothing.
+        opened <= self.not_before.load(Ordering::Relaxed) && self.not_before.load(Ordering::Relaxed) != 0
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
 /// A pool that connects when it is used. Messages of url errors are left out: they may quote the url.
-pub(crate) fn pool(config: &DatabaseConfig) -> Result<MySqlPool, StoreError> {
+pub(crate) fn pool(config: &DatabaseConfig) -> Result<(MySqlPool, Arc<Sessions>), StoreError> {
     let connect = MySqlConnectOptions::from_str(config.url.expose_secret())
         .map_err(|_| StoreError::Config("url: not a mysql url".into()))?
         .disable_statement_logging();
-    Ok(options(config).connect_lazy_with(connect))
+    let sessions = Sessions::new();
+    Ok((options(config, &sessions).connect_lazy_with(connect), sessions))
 }
 
-fn options(config: &DatabaseConfig) -> PoolOptions<MySql> {
+fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MySql> {
+    let (told, asked) = (Arc::clone(sessions), Arc::clone(sessions));
     // InnoDB counts lock waits in whole seconds. The driver itself sets the time zone to UTC.
     let lock_seconds = config.lock_timeout.as_secs().max(1);
     // Longer than a resting connection is trusted.
@@ -29,20 +85,26 @@ fn options(config: &DatabaseConfig) -> PoolOptions<MySql> {
     let settings = format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION innodb_lock_wait_timeout = {lock_seconds}, wait_timeout = {silent_seconds}, \
-         sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
+         sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'); \
+         SELECT CAST(@@max_allowed_packet AS CHAR)"
     );
     bounded::<MySql>(MySqlPoolOptions::new(), config)
         // Resting ones are closed by us, in good order.
         .idle_timeout(Duration::from_secs(silent_seconds) / 2)
         .after_connect(move |connection, _| {
-            let settings = settings.clone();
+            let (settings, told) = (settings.clone(), Arc::clone(&told));
             Box::pin(async move {
-                connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
+                let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
+                let max_packet = row.try_get::<String, _>(0)?.parse().unwrap_or(usize::MAX);
+                told.max_packet.store(max_packet, Ordering::Relaxed);
                 Ok(())
             })
         })
-        .before_acquire(|connection, meta: PoolConnectionMetadata| {
-            Box::pin(async move { Ok(meta.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok()) })
+        .before_acquire(move |connection, meta: PoolConnectionMetadata| {
+            let former = asked.is_former(meta.age);
+            Box::pin(
+                async move { Ok(!former && (meta.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok())) },
+            )
         })
 }
 
@@ -81,7 +143,7 @@ mod tests {
         lock.begin("SELECT id FROM held WHERE id = 1 FOR UPDATE");
         // Connects, and comes back.
         pool.read(&lock).await.unwrap();
-        let Pool::MySql(connections) = &pool else { panic!("another database") };
+        let Pool::MySql(connections, _) = &pool else { panic!("another database") };
         eventually(Duration::from_secs(10), "a connection that rests", async || connections.num_idle() == 1).await;
 
         link.hold_answers();

@@ -9,7 +9,7 @@ use crate::sql::config::DatabaseConfig;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::StoreError;
 #[cfg(feature = "mysql")]
-use crate::sql::mysql;
+use crate::sql::mysql::{self, Sessions};
 use crate::sql::script::Script;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -34,7 +34,7 @@ pub(crate) type Results = Vec<Vec<QueryResult>>;
 #[derive(Debug, Clone)]
 pub(crate) enum Pool {
     #[cfg(feature = "mysql")]
-    MySql(MySqlPool),
+    MySql(MySqlPool, Arc<Sessions>),
     Sqlite(SqlitePools),
 }
 
@@ -57,7 +57,7 @@ impl Pool {
         // Messages of url errors are left out: they may quote the url.
         if url.starts_with("mysql:") || url.starts_with("mariadb:") {
             #[cfg(feature = "mysql")]
-            return Ok(Self::MySql(mysql::pool(config)?));
+            return mysql::pool(config).map(|(pool, sessions)| Self::MySql(pool, sessions));
             #[cfg(not(feature = "mysql"))]
             Err(StoreError::Config(
                 "url: this program was built without the feature `mysql`; only sqlite: is there".into(),
@@ -91,10 +91,28 @@ impl Pool {
         }
     }
 
+    /// From now on no connection of before is used again.
+    pub(crate) fn renounce(&self) {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(_, sessions) => sessions.renounce(),
+            Self::Sqlite(..) => {}
+        }
+    }
+
+    /// What was wrong with connections is over.
+    pub(crate) fn proved(&self) {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(_, sessions) => sessions.proved(),
+            Self::Sqlite(..) => {}
+        }
+    }
+
     pub(crate) const fn dialect(&self) -> Dialect {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(_) => Dialect::MySql,
+            Self::MySql(..) => Dialect::MySql,
             Self::Sqlite(..) => Dialect::Sqlite,
         }
     }
@@ -103,7 +121,7 @@ impl Pool {
     pub(crate) fn orm(&self) -> DatabaseConnection {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(pool) => SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone()),
+            Self::MySql(pool, _) => SqlxMySqlConnector::from_sqlx_mysql_pool(pool.clone()),
             Self::Sqlite(pools) => SqlxSqliteConnector::from_sqlx_sqlite_pool(pools.writer.clone()),
         }
     }
@@ -112,7 +130,12 @@ impl Pool {
     pub(crate) fn read<'a>(&'a self, script: &'a Script) -> BoxFuture<'a, Result<Results, StoreError>> {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(pool) => async { run::<MySql, _>(&mut *pool.acquire().await?, script.as_str()).await }.boxed(),
+            Self::MySql(pool, sessions) => async {
+                let mut connection = pool.acquire().await?;
+                sessions.check_length(script.as_str())?;
+                run::<MySql, _>(&mut *connection, script.as_str()).await
+            }
+            .boxed(),
             Self::Sqlite(pools) => {
                 async { run::<Sqlite, _>(&mut *pools.readers.acquire().await?, script.as_str()).await }.boxed()
             }
@@ -127,13 +150,14 @@ impl Pool {
     async fn begin_now(&self) -> Result<Tx, StoreError> {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(pool) => {
+            Self::MySql(pool, sessions) => {
                 let connection = pool.acquire().await?;
                 // In a task of its own, because the caller may be dropped: of a BEGIN that was sent and not answered the
                 // driver knows nothing, and would give back a connection with an open transaction that nobody ends. What
                 // locks rows, or writes, on it afterwards would do so for good, or never.
                 let begun = tokio::spawn(sqlx::Transaction::begin(connection, None));
-                Ok(Tx::MySql(begun.await.map_err(|error| StoreError::Unavailable(error.into()))??))
+                let begun = begun.await.map_err(|error| StoreError::Unavailable(error.into()))??;
+                Ok(Tx::MySql(begun, Arc::clone(sessions)))
             }
             Self::Sqlite(pools) => {
                 let turn =
@@ -150,7 +174,7 @@ impl Pool {
     async fn close_now(&self) {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(pool) => pool.close().await,
+            Self::MySql(pool, _) => pool.close().await,
             Self::Sqlite(pools) => {
                 pools.readers.close().await;
                 pools.writer.close().await;
@@ -162,7 +186,7 @@ impl Pool {
 /// An open transaction.
 pub(crate) enum Tx {
     #[cfg(feature = "mysql")]
-    MySql(sqlx::Transaction<'static, MySql>),
+    MySql(sqlx::Transaction<'static, MySql>, Arc<Sessions>),
     Sqlite(sqlx::Transaction<'static, Sqlite>, OwnedSemaphorePermit),
 }
 
@@ -174,7 +198,11 @@ impl Tx {
         }
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(tx) => run::<MySql, _>(&mut **tx, script.as_str()).boxed(),
+            Self::MySql(tx, sessions) => async {
+                sessions.check_length(script.as_str())?;
+                run::<MySql, _>(&mut **tx, script.as_str()).await
+            }
+            .boxed(),
             Self::Sqlite(tx, _) => run::<Sqlite, _>(&mut **tx, script.as_str()).boxed(),
         }
     }
@@ -186,7 +214,7 @@ impl Tx {
     async fn commit_now(self) -> Result<(), StoreError> {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(tx) => tx.commit().await?,
+            Self::MySql(tx, _) => tx.commit().await?,
             Self::Sqlite(tx, turn) => {
                 tx.commit().await?;
                 drop(turn);
@@ -203,7 +231,7 @@ impl Tx {
     async fn roll_back_now(self) -> Result<(), StoreError> {
         match self {
             #[cfg(feature = "mysql")]
-            Self::MySql(tx) => tx.rollback().await?,
+            Self::MySql(tx, _) => tx.rollback().await?,
             Self::Sqlite(tx, turn) => {
                 tx.rollback().await?;
                 drop(turn);

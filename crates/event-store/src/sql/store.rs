@@ -10,9 +10,26 @@ use domain::ShardCount;
 use sea_orm::QueryResult;
 use std::future::Future;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Attempts after the first at a call that met a deadlock.
 const CONFLICT_RETRIES: usize = 8;
+
+/// What likes need to be allowed, in statements that touch no row.
+const PROBE: &[&str] = &[
+    "UPDATE sync_events SET version = version WHERE 1 = 0",
+    "INSERT INTO sync_events SELECT * FROM sync_events WHERE 1 = 0",
+    "INSERT INTO user_behaviors SELECT * FROM user_behaviors WHERE 1 = 0",
+    "UPDATE video_likes SET version = version WHERE 1 = 0",
+    "INSERT INTO video_likes SELECT * FROM video_likes WHERE 1 = 0",
+    "UPDATE comment_likes SET version = version WHERE 1 = 0",
+    "INSERT INTO comment_likes SELECT * FROM comment_likes WHERE 1 = 0",
+    "UPDATE like_counts SET revision = revision WHERE 1 = 0",
+    "INSERT INTO like_counts SELECT * FROM like_counts WHERE 1 = 0",
+    "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys WHERE 1 = 0",
+    "INSERT INTO cache_refreshes SELECT * FROM cache_refreshes WHERE 1 = 0",
+    "DELETE FROM cache_refreshes WHERE 1 = 0",
+];
 
 /// The database; cheap to clone.
 #[derive(Debug, Clone)]
@@ -32,9 +49,14 @@ impl EventStore {
         Ok(Self { pool: Pool::new(config)?, ping_timeout: config.connect_timeout, query_timeout: config.query_timeout })
     }
 
-    /// Creates or updates the schema, under a lock that other processes wait for.
+    /// Creates or updates the schema, under a lock that other processes wait for. Where nothing is to do nothing is asked for
+    /// but to read, so that a user who may not create tables will do.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        Ok(migrations::run(&self.pool.orm()).await?)
+        if self.pending_migrations().await?.is_empty() {
+            return Ok(());
+        }
+        let done = migrations::run(&self.pool.orm()).await.map_err(StoreError::from);
+        self.noticed(done)
     }
 
     /// Names of migrations that are not applied; reads only.
@@ -47,7 +69,34 @@ impl EventStore {
         let mut script = self.script();
         script.begin("SELECT 1");
         match tokio::time::timeout(self.ping_timeout, self.pool.read(&script)).await {
-            Ok(answer) => answer.map(drop),
+            Ok(answer) => self.noticed(answer).map(drop),
+            Err(_) => Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into())),
+        }
+    }
+
+    /// Answers if the database would take likes, within `connect_timeout`: writes as they do, and takes it back. A server
+    /// that only reads, cannot log what is written, or gives our user too few rights does not.
+    ///
+    /// SQLite is only asked to read: it has one writer at a time, which may be at work for longer than a probe waits.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        if self.script().dialect().is_sqlite() {
+            return self.ping().await;
+        }
+        let mut script = self.script();
+        script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(&format!("probe:{}", Uuid::now_v7()));
+        script.words(", '')");
+        for statement in PROBE {
+            script.begin(statement);
+        }
+        let probe = async {
+            let mut tx = self.begin().await?;
+            tx.run(&script).await?;
+            tx.roll_back().await?;
+            self.pool.proved();
+            Ok(())
+        };
+        match tokio::time::timeout(self.ping_timeout, probe).await {
+            Ok(answer) => self.noticed(answer),
             Err(_) => Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into())),
         }
     }
@@ -66,6 +115,10 @@ impl EventStore {
     /// # Errors
     /// [`StoreError::ShardMismatch`] if the data was written with another number.
     pub async fn bind_shards(&self, shards: ShardCount) -> Result<(), StoreError> {
+        // Read first: where it is known nothing is written.
+        if let Some(stored) = self.note("shards").await? {
+            return check_shards(&stored, shards);
+        }
         let mut script = self.script();
         script.begin("INSERT INTO sync_meta (name, value) VALUES ('shards', '");
         let keep = script.dialect().keep_existing("name");
@@ -73,12 +126,7 @@ impl EventStore {
         script.begin("SELECT value FROM sync_meta WHERE name = 'shards'");
         let results = self.write("bind_shards", &script).await?;
         let stored: String = get(row(&results, 1, "sync_meta")?, 0, "sync_meta")?;
-        let stored = stored.parse().map_err(|error| StoreError::corrupt("sync_meta", format!("shards: {error}")))?;
-        if stored == shards.get() {
-            Ok(())
-        } else {
-            Err(StoreError::ShardMismatch { stored, configured: shards.get() })
-        }
+        check_shards(&stored, shards)
     }
 
     /// Closes all connections.
@@ -137,12 +185,25 @@ impl EventStore {
             .await
     }
 
+    /// Connections that are of no use any more are not used again.
+    fn noticed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if result.as_ref().is_err_and(StoreError::ends_connections) {
+            self.pool.renounce();
+        }
+        result
+    }
+
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         match tokio::time::timeout(self.query_timeout, call).await {
-            Ok(result) => result,
+            Ok(result) => self.noticed(result),
             Err(_) => Err(StoreError::Unavailable(TimedOut(self.query_timeout).into())),
         }
     }
+}
+
+fn check_shards(stored: &str, shards: ShardCount) -> Result<(), StoreError> {
+    let stored = stored.parse().map_err(|error| StoreError::corrupt("sync_meta", format!("shards: {error}")))?;
+    if stored == shards.get() { Ok(()) } else { Err(StoreError::ShardMismatch { stored, configured: shards.get() }) }
 }
 
 /// Reads a column of a row.

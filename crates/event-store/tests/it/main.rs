@@ -9,6 +9,7 @@ mod failures;
 mod import;
 mod ledger;
 mod lists;
+mod meanings;
 mod operate;
 mod outages;
 mod retention;

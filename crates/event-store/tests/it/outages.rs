@@ -41,8 +41,14 @@ async fn a_killed_server_is_unavailable_and_comes_back() {
 async fn a_hanging_server_does_not_hang_its_callers() {
     let (server, store) = private().await;
     server.pause().unwrap();
+    // A stop takes a moment to reach all of its threads.
+    eventually(Duration::from_secs(20), "a server that hangs", || async {
+        store.ping().await.map_or_else(|_| Ok(()), |()| Err("answers"))
+    })
+    .await;
     let before = Instant::now();
     assert!(store.ping().await.unwrap_err().is_unavailable());
+    assert!(store.probe().await.unwrap_err().is_unavailable());
     assert!(store.apply(&[like(1, 7, 1)], at(1_000)).await.unwrap_err().is_unavailable());
     assert!(before.elapsed() < Duration::from_secs(10), "{:?}", before.elapsed());
     server.resume().unwrap();

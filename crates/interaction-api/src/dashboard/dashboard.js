@@ -125,7 +125,8 @@ async function look() {
   const parts = Object.entries(health.parts).map(([name, part]) => {
     const circuit = { redis: "cache", journal: "cache", mysql: "database", database: "database", rabbitmq: "broker" }[name];
     const open = circuit && overview.circuits[circuit];
-    return el("li", { title: part.detail || null }, name.replaceAll("_", " "), chip(circuit ? (open ? "unreachable" : "reachable") : part.status, part.status),
+    const last = part.last_error ? `last error ${part.last_error.at}: ${part.last_error.error}` : "";
+    return el("li", { title: [part.detail, last].filter(Boolean).join("; ") || null }, name.replaceAll("_", " "), chip(circuit ? (open ? "unreachable" : "reachable") : part.status, part.status),
       part.status === "ok" ? null : el("span", { class: "quiet" }, part.detail));
   });
   $("parts").replaceChildren(...parts);
@@ -163,13 +164,16 @@ function deeds(actions) {
     one.reason ? el("span", { class: "quiet" }, ` – ${one.reason}`) : null)));
 }
 
+// Below it a rate says nothing.
+const FEWEST_COMPARED = 100;
+
 async function report() {
   const said = await ask("/consistency/report?hours=24");
   const rate = said.consistency_rate;
   // Cut off, not rounded: what is not all is not 100 %.
   put("consistency", rate === null ? "–" : (Math.floor(rate * 1e6) / 1e4).toFixed(rate === 1 ? 0 : 4) + " %");
   put("nines", said.nines === null ? "" : `${(Math.floor(said.nines * 10) / 10).toFixed(1)} nines`);
-  put("consistency-note", rate === null ? "nothing was compared yet" : `${whole(said.checked)} compared, ${whole(said.inconsistent)} wrong, ${whole(said.open)} not repaired`);
+  put("consistency-note", rate === null ? "nothing was compared yet" : (said.checked < FEWEST_COMPARED ? "too few to judge: " : "") + `${whole(said.checked)} compared, ${whole(said.inconsistent)} wrong, ${whole(said.open)} not repaired`);
 }
 
 // ---- events ----

@@ -47,8 +47,12 @@ async fn grpc_health_says_serving() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn health_names_every_part() {
     let (code, body) = shared_server().await.health().await.unwrap();
-    assert_eq!((code, &body["status"], &body["service"]), (200, &"ok".into(), &"interaction-server".into()), "{body}");
-    for part in ["redis", "rabbitmq", "mysql", "likes"] {
+    assert_eq!((code, &body["service"]), (200, &"interaction-server".into()), "{body}");
+    // The disk of the machine may be slow: then, and only then, the whole is less than well.
+    let disk = &body["parts"]["redis_disk"]["status"];
+    assert!(disk == "ok" || disk == "degraded", "{body}");
+    assert_eq!(&body["status"], disk, "{body}");
+    for part in ["redis", "rabbitmq", "mysql", "likes", "clocks", "flow"] {
         assert_eq!(body["parts"][part]["status"], "ok", "{part}: {body}");
     }
     let (code, _) = http::get(&shared_server().await.http(), "/health/live").await.unwrap();

@@ -4,12 +4,28 @@ use crate::config::ConfigError;
 use ring::digest::{Context, SHA256};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a change may go unnoticed.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 const MAX_FILE_LEN: u64 = 1 << 20;
+
+/// Why files that changed are not what is valid; none if they are. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Refusal(Arc<Mutex<Option<String>>>);
+
+impl Refusal {
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was there before.
+    fn set(&self, reason: Option<String>) -> Option<String> {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), reason)
+    }
+}
 
 /// What some files held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,13 +61,14 @@ pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
-/// Calls `apply` whenever the files hold something else than at last; what it refuses is said once and what was valid
-/// stays. Never returns.
+/// Calls `apply` whenever the files hold something else than at last; what it refuses is said once, is tried again, and what
+/// was valid stays. `refusal` says how the last attempt went. Never returns.
 ///
 /// It reads contents and not times: links that are turned to other files (as Kubernetes does) are seen, too.
 pub(crate) async fn watch(
     files: Vec<PathBuf>,
     mut seen: Fingerprint,
+    refusal: Refusal,
     mut apply: impl FnMut() -> Result<(), ConfigError>,
 ) {
     let mut interval = tokio::time::interval(INTERVAL);
@@ -60,12 +77,18 @@ pub(crate) async fn watch(
         interval.tick().await;
         let asked = files.clone();
         let Ok(now) = tokio::task::spawn_blocking(move || Fingerprint::of(&asked)).await else { continue };
-        if now == seen {
+        if now == seen && refusal.reason().is_none() {
             continue;
         }
         seen = now;
-        if let Err(error) = apply() {
-            tracing::error!("{error}; what was valid before stays");
+        match apply() {
+            Ok(()) => drop(refusal.set(None)),
+            Err(error) => {
+                let reason = format!("{error}; what was valid before stays");
+                if refusal.set(Some(reason.clone())).as_ref() != Some(&reason) {
+                    tracing::error!("{reason}");
+                }
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! What the harness hands to a service.
 
 use crate::lifecycle::routes;
+use crate::listen::expiry::Validity;
 use crate::listen::gate::Gate;
 use crate::listen::ops::{self, OpsRoutes};
-use crate::observe::health::HealthRegistry;
+use crate::observe::health::{Criticality, HealthRegistry, PartState, Status};
 use crate::observe::otlp::Otlp;
 use crate::observe::pulse::Pulse;
 use crate::observe::telemetry::Metrics;
@@ -90,6 +91,35 @@ impl Context {
     /// Whether a part failed.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::SeqCst)
+    }
+
+    /// Follows the files of tokens and certificates, and says in the health whether what they hold is what is valid;
+    /// [`run`](crate::run()) does that for its service.
+    pub fn watch_files(&self) {
+        self.gate.watch();
+        for (name, refusal) in self.gate.files() {
+            self.health.probe(name, Criticality::Optional, move || {
+                let reason = refusal.reason();
+                async move {
+                    reason.map_or_else(|| PartState::new(Status::Ok, ""), |why| PartState::new(Status::Degraded, why))
+                }
+            });
+        }
+        if self.gate.has_tls() {
+            let gate = self.gate.clone();
+            self.health.probe("certificate_expiry", Criticality::Optional, move || {
+                let state = match gate.validity() {
+                    Some(Validity::Over) => {
+                        PartState::new(Status::Down, "the certificate has expired: clients refuse it")
+                    }
+                    Some(Validity::Days(days)) => {
+                        PartState::new(Status::Degraded, format!("the certificate expires in {days} days"))
+                    }
+                    Some(Validity::Long) | None => PartState::new(Status::Ok, ""),
+                };
+                async move { state }
+            });
+        }
     }
 
     /// Serves ops HTTP with the binary's own routes, until the soft token and its requests' end.

@@ -180,7 +180,7 @@ fn run_configured(
     let result = runtime.block_on(async {
         watch_signals(&context, section.drain_timeout).context("listening for signals")?;
         context.otlp = Otlp::start(&monitoring.tracing, context.service, context.version, &context.instance)?;
-        context.gate.watch();
+        context.watch_files();
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
             tokio::spawn(alerts::watch(metrics, context.health.clone(), alert_rules));

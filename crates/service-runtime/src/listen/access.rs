@@ -151,9 +151,9 @@ impl Access {
     }
 
     /// Reads the file again whenever it changes; never returns if there is one.
-    pub(crate) async fn watch(self) {
+    pub(crate) async fn watch(self, refusal: reload::Refusal) {
         let Some(file) = self.0 else { return };
-        reload::watch(vec![file.path.clone()], file.seen, || {
+        reload::watch(vec![file.path.clone()], file.seen, refusal, || {
             let tokens = read(&file.path)?;
             tracing::info!("{TOKENS_KEY}: read again, {} tokens", tokens.len());
             file.tokens.store(Arc::new(tokens));

@@ -1,7 +1,9 @@
 //! What stands before every listener: tokens, TLS, bounds; and the refusal to be reached without tokens.
 
+use crate::config::reload::Refusal;
 use crate::config::{ConfigError, ServiceConfig};
 use crate::listen::access::Access;
+use crate::listen::expiry::Validity;
 use crate::listen::incoming::{Connection, ConnectionAcceptor};
 use crate::listen::tls::{Protocol, Tls};
 use anyhow::Context as _;
@@ -18,6 +20,8 @@ pub struct Gate {
     pub access: Access,
     insecure: bool,
     tls: Option<Tls>,
+    tokens: Refusal,
+    certificates: Refusal,
     max_connections: usize,
     max_connection_age: Duration,
 }
@@ -29,6 +33,8 @@ impl Default for Gate {
             access: Access::default(),
             insecure: false,
             tls: None,
+            tokens: Refusal::default(),
+            certificates: Refusal::default(),
             max_connections: config.max_connections,
             max_connection_age: config.max_connection_age,
         }
@@ -51,6 +57,8 @@ impl Gate {
             access: Access::open(&config.access)?,
             insecure: config.access.insecure,
             tls: Tls::open(&config.tls)?,
+            tokens: Refusal::default(),
+            certificates: Refusal::default(),
             max_connections: config.max_connections,
             max_connection_age: config.max_connection_age,
         })
@@ -104,13 +112,25 @@ impl Gate {
         acceptor.start(listener, stop)
     }
 
-    /// Follows the files of tokens and certificates for as long as the runtime lives; `run` does that for its service.
-    pub fn watch(&self) {
+    /// The files that are followed, by name, and whether what they hold is refused.
+    pub(crate) fn files(&self) -> Vec<(&'static str, Refusal)> {
+        let tokens = self.access.needs_token().then(|| ("tokens", self.tokens.clone()));
+        let certificates = self.has_tls().then(|| ("certificates", self.certificates.clone()));
+        tokens.into_iter().chain(certificates).collect()
+    }
+
+    /// How long the certificate is valid; none without TLS.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        self.tls.as_ref().map(Tls::validity)
+    }
+
+    /// Follows the files of tokens and certificates for as long as the runtime lives.
+    pub(crate) fn watch(&self) {
         if self.access.needs_token() {
-            tokio::spawn(self.access.clone().watch());
+            tokio::spawn(self.access.clone().watch(self.tokens.clone()));
         }
         if let Some(tls) = self.tls.clone() {
-            tokio::spawn(tls.watch());
+            tokio::spawn(tls.watch(self.certificates.clone()));
         }
     }
 }

@@ -4,10 +4,12 @@
 //! connections then use what they hold, and files that make no sense change nothing.
 
 use crate::config::{ConfigError, TlsConfig, reload};
+use crate::listen::expiry::{self, Validity};
 use arc_swap::ArcSwap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -43,6 +45,7 @@ struct Files {
 struct Loaded {
     http1: Arc<ServerConfig>,
     http2: Arc<ServerConfig>,
+    expires: Option<SystemTime>,
 }
 
 impl fmt::Debug for Tls {
@@ -80,12 +83,18 @@ impl Tls {
         TlsAcceptor::from(Arc::clone(config))
     }
 
+    /// How long the certificate is valid.
+    #[expect(clippy::disallowed_methods, reason = "certificates end by the wall clock of those who look at them")]
+    pub(crate) fn validity(&self) -> Validity {
+        expiry::validity(self.0.loaded.load().expires, SystemTime::now())
+    }
+
     /// Reads the files again whenever they change; never returns.
-    pub(crate) async fn watch(self) {
+    pub(crate) async fn watch(self, refusal: reload::Refusal) {
         let files = &self.0;
         let mut paths = vec![files.cert.clone(), files.key.clone()];
         paths.extend(files.client_ca.clone());
-        reload::watch(paths, files.seen, || {
+        reload::watch(paths, files.seen, refusal, || {
             let loaded = load(&files.cert, &files.key, files.client_ca.as_deref())?;
             tracing::info!("{CERT}: read again");
             files.loaded.store(Arc::new(loaded));
@@ -112,6 +121,7 @@ fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, Con
         }
     };
     let chain = certificates(CERT, cert)?;
+    let expires = chain.iter().filter_map(|certificate| expiry::of(certificate)).min();
     // What is wrong with a key is not repeated: it might quote it.
     let private = match reload::read_bounded(key) {
         Err(error) => return Err(named(KEY, key, &error)),
@@ -130,7 +140,7 @@ fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, Con
         config.alpn_protocols = vec![name.to_vec()];
         Arc::new(config)
     };
-    Ok(Loaded { http1: speaking(b"http/1.1"), http2: speaking(b"h2") })
+    Ok(Loaded { http1: speaking(b"http/1.1"), http2: speaking(b"h2"), expires })
 }
 
 fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {

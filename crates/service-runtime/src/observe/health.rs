@@ -44,12 +44,28 @@ pub struct PartState {
     pub status: Status,
     /// Why, in one line; no secrets. May be empty.
     pub detail: String,
+    /// What was last said against it; kept when it is well again.
+    pub last_error: Option<LastError>,
+}
+
+/// The last error of a part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LastError {
+    /// When, by this process's clock, in RFC 3339.
+    pub at: String,
+    /// In the part's own words; no secrets.
+    pub error: String,
 }
 
 impl PartState {
     /// A state with its reason.
     pub fn new(status: Status, detail: impl Into<String>) -> Self {
-        Self { status, detail: detail.into() }
+        Self { status, detail: detail.into(), last_error: None }
+    }
+
+    /// With what was last said against the part.
+    pub fn with_last_error(self, last_error: Option<LastError>) -> Self {
+        Self { last_error, ..self }
     }
 }
 
@@ -90,6 +106,9 @@ pub struct PartReport {
     /// Why.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// What was last said against it, and when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
 }
 
 /// The whole and its parts.
@@ -186,7 +205,8 @@ impl HealthRegistry {
                 Criticality::Critical => state.status,
                 Criticality::Optional => state.status.min(Status::Degraded),
             });
-            parts.insert(name.clone(), PartReport { status: state.status, detail: state.detail });
+            let PartState { status, detail, last_error } = state;
+            parts.insert(name.clone(), PartReport { status, detail, last_error });
         }
         Report { status, parts }
     }

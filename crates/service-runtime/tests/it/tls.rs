@@ -3,7 +3,7 @@
 use crate::guarded::Guarded;
 use axum::Router;
 use axum::routing::get;
-use service_runtime::{Gate, ServiceConfig, TlsConfig};
+use service_runtime::{Gate, ServiceConfig, Status, TlsConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -111,9 +111,18 @@ async fn certificates_change_without_a_restart() {
     let early = try_eventually(Duration::from_millis(2_500), "the new one", async || ops.get(&next.ca(), None).await);
     assert!(early.await.is_err());
     assert!(ops.get(&ca.ca(), None).await.is_ok());
+    let parts = ops.context.health.report().await.parts;
+    assert_eq!(parts["certificates"].status, Status::Degraded, "{parts:?}");
+    assert_eq!(parts["certificate_expiry"].status, Status::Ok, "{parts:?}");
     std::fs::copy(&new.key, &server.key).unwrap();
     eventually(PATIENCE, "the new certificate", async || ops.get(&next.ca(), None).await.map(drop)).await;
     assert!(ops.get(&ca.ca(), None).await.is_err());
+    // Health does not look again within a second.
+    eventually(PATIENCE, "a part that is well", async || {
+        let part = ops.context.health.report().await.parts["certificates"].clone();
+        if part.status == Status::Ok { Ok(()) } else { Err(part.detail) }
+    })
+    .await;
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::call::{Call, LikeAnswer, LikeError, LikeResult};
 use super::{Acceptor, FILL_TIMEOUT, RETRY_AFTER};
 use crate::metrics;
 use crate::recover::catch_up::tell_cache;
-use crate::stores::time_of;
+use crate::stores::{faults, time_of};
 use domain::LikeIntent;
 use event_store::{DirectResult, StoreError};
 use futures::FutureExt;
@@ -78,13 +78,10 @@ impl Acceptor {
         }
         match error {
             StoreError::TooLate => LikeError::Expired,
-            StoreError::Conflict { .. } => {
-                LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
+            error if error.is_conflict() || error.is_unavailable() => {
+                LikeError::Unavailable { reason: faults::for_caller("the database", &error), retry_after: RETRY_AFTER }
             }
-            error if error.is_unavailable() => {
-                LikeError::Unavailable { reason: error.to_string(), retry_after: RETRY_AFTER }
-            }
-            error => LikeError::Refused(error.to_string()),
+            error => LikeError::Refused(faults::for_caller("the database", &error)),
         }
     }
 }

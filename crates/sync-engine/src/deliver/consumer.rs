@@ -12,7 +12,7 @@
 use crate::apply::Applier;
 use crate::metrics;
 use crate::planted;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use domain::LikeEvent;
 use domain::codec::decode_batch;
 use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
@@ -24,6 +24,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const RECONNECT_PAUSE: Duration = Duration::from_millis(250);
+/// The pause doubles with every attempt that fails, up to this.
+const LONGEST_RECONNECT_PAUSE: Duration = Duration::from_secs(2);
 /// A consumer that hears nothing for this long asks the broker whether it ought to.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -61,16 +63,16 @@ impl ConsumerLoop {
     }
 
     async fn run_inner(mut self, soft: CancellationToken) {
-        let mut said = false;
+        let mut failures: u32 = 0;
         let bus_one_by_one = BusConfig { prefetch: 1, ..self.bus.clone() };
         let mut one_by_one_until: Option<Instant> = None;
         while !soft.is_cancelled() {
-            let mut pause = RECONNECT_PAUSE;
+            let mut pause = RECONNECT_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_RECONNECT_PAUSE);
             one_by_one_until = one_by_one_until.filter(|until| Instant::now() < *until);
             match Consumer::connect(if one_by_one_until.is_some() { &bus_one_by_one } else { &self.bus }).await {
                 Ok(consumer) => {
-                    said = false;
-                    self.stores.broker_circuit.close();
+                    failures = 0;
+                    self.stores.consuming.close();
                     match self.consume(consumer, one_by_one_until, &soft).await {
                         Ok(()) => {}
                         Err(error) if error.is_unreadable() => {
@@ -80,16 +82,15 @@ impl ConsumerLoop {
                             pause = UNREADABLE_PAUSE;
                         }
                         Err(error) => {
-                            tracing::warn!(%error, "consuming ended, connecting again");
-                            self.stores.broker_circuit.failure(&error);
+                            faults::tell("consuming", &error);
+                            self.stores.consuming.failure(&error);
                         }
                     }
                 }
                 Err(error) => {
-                    self.stores.broker_circuit.trip(&error);
-                    if !std::mem::replace(&mut said, true) {
-                        tracing::warn!(%error, "rabbitmq cannot be reached, trying on");
-                    }
+                    failures += 1;
+                    self.stores.consuming.trip(&error);
+                    faults::tell("consuming", &error);
                 }
             }
             tokio::select! {

@@ -86,8 +86,8 @@ pub fn watch_broker(
 
 async fn watch_broker_inner(stores: Stores, mut publisher: Publisher, interval: Duration, stop: CancellationToken) {
     while pause(&stores.broker_circuit, interval, &stop).await {
-        match publisher.queue_depth().await {
-            Ok(_) => stores.broker_circuit.close(),
+        match publisher.probe().await {
+            Ok(()) => stores.broker_circuit.close(),
             Err(error) => stores.broker_circuit.failure(&error),
         }
     }
@@ -100,7 +100,8 @@ async fn pause(
     interval: Duration,
     stop: &CancellationToken,
 ) -> bool {
-    let wait = if circuit.is_open() { interval } else { CALM_INTERVAL };
+    // After a relapse a probe that passes is not believed for a while, so there is none.
+    let wait = if circuit.is_open() { interval.max(circuit.held()) } else { CALM_INTERVAL };
     tokio::select! {
         () = stop.cancelled() => false,
         () = sleep(wait) => true,

@@ -12,7 +12,7 @@ use crate::apply::Applier;
 use crate::deliver::relay::publish;
 use crate::metrics;
 use crate::planted;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use domain::cache::{CacheError, JournalPages, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{LikeEvent, ShardId, Version};
@@ -99,7 +99,7 @@ impl Rescuer {
             match round {
                 Ok(()) => {}
                 Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(&error),
-                Err(error) => tracing::error!(%error, "the journals cannot be looked at"),
+                Err(error) => drop(faults::tell("looking at the journals", &error)),
             }
         }
         let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
@@ -114,11 +114,14 @@ impl Rescuer {
         for shard in &status {
             self.ages.entry(shard.shard).or_default().mark(at, shard.now, self.republish_after / 8);
         }
-        metrics::journals(&status, status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default());
+        let oldest = status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default();
+        metrics::journals(&status, oldest);
+        self.stores.flow.saw_journals(status.iter().map(|shard| shard.journal_len).sum(), oldest);
         if !self.holds_lease().await? {
             self.attempts.clear();
             // Its holder shows the queue; what this process once saw is not true any more.
             metrics::queue(0, 0);
+            self.stores.flow.saw_consumers(None);
             return Ok(());
         }
         let direct = self.publisher.is_none() || self.stores.broker_circuit.is_open();
@@ -127,6 +130,7 @@ impl Rescuer {
             match publisher.queue_depth().await {
                 Ok(depth) => {
                     metrics::queue(depth.ready, depth.consumers);
+                    self.stores.flow.saw_consumers(Some(depth.consumers));
                     queue_empty = depth.ready == 0;
                 }
                 Err(error) => {
@@ -272,10 +276,10 @@ impl Rescuer {
             }
             Err(error) => {
                 if error.is_unavailable() {
-                    self.stores.broker_circuit.failure(&error);
-                    tracing::debug!(%error, "stuck entries could not be published again");
+                    // They have waited long enough: the next round applies them directly.
+                    self.stores.broker_circuit.trip(&error);
                 } else {
-                    tracing::warn!(%error, events = due.len(), "stuck entries could not be published again");
+                    faults::tell("publishing stuck entries again", &error);
                 }
                 false
             }

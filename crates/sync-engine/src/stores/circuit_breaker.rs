@@ -4,10 +4,30 @@
 //! answers *and* what piled up meanwhile is put right. Traffic never tests an open circuit: no request waits to find
 //! out what the prober already knows.
 //!
+//! A probe that passes and a part that fails again right afterwards contradict each other: the part can do what a probe
+//! asks and not what traffic needs. After each such relapse the circuit stays open for twice as long, up to a bound, so
+//! that requests do not find out again and again.
+//!
 //! Hand-written, because the usual libraries close a circuit when a request of the traffic gets through.
 
+use crate::clock::wall_clock;
 use crate::metrics;
+use chrono::{DateTime, Utc};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A circuit that opens within this time of its closing has relapsed.
+const RELAPSE: Duration = Duration::from_secs(10);
+
+/// How long it stays open after the first relapse; doubles.
+const FIRST_HOLD: Duration = Duration::from_millis(500);
+
+/// And at most.
+const LONGEST_HOLD: Duration = Duration::from_secs(15);
+
+/// Longest text of an error that is kept.
+const TEXT: usize = 300;
 
 /// One part's breaker.
 #[derive(Debug)]
@@ -16,13 +36,52 @@ pub struct Circuit {
     threshold: u32,
     failures: AtomicU32,
     open: AtomicBool,
+    past: Mutex<Past>,
+}
+
+/// The last time a part was found unreachable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastError {
+    /// In the part's words, cut.
+    pub text: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+#[derive(Debug, Default)]
+struct Past {
+    last_error: Option<LastError>,
+    closed_at: Option<Instant>,
+    opened_at: Option<Instant>,
+    relapses: u32,
+}
+
+impl Past {
+    fn hold(&self) -> Duration {
+        match self.relapses {
+            0 => Duration::ZERO,
+            relapses => FIRST_HOLD.saturating_mul(1 << (relapses - 1).min(16)).min(LONGEST_HOLD),
+        }
+    }
+
+    fn open(&mut self, now: Instant) {
+        let relapsed =
+            self.closed_at.is_some_and(|at| now.saturating_duration_since(at) < RELAPSE.max(2 * self.hold()));
+        self.relapses = if relapsed { self.relapses + 1 } else { 0 };
+        self.opened_at = Some(now);
+    }
+
+    fn held(&self, now: Instant) -> Duration {
+        self.opened_at.map_or(Duration::ZERO, |at| (at + self.hold()).saturating_duration_since(now))
+    }
 }
 
 impl Circuit {
     /// A closed circuit of `part` that opens after `threshold` failures in a row.
     pub fn new(part: &'static str, threshold: u32) -> Self {
         metrics::circuit(part, false);
-        Self { part, threshold: threshold.max(1), failures: AtomicU32::new(0), open: AtomicBool::new(false) }
+        let (failures, open) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { part, threshold: threshold.max(1), failures, open, past: Mutex::default() }
     }
 
     /// Name of the part.
@@ -33,6 +92,16 @@ impl Circuit {
     /// Whether the part is unreachable.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)
+    }
+
+    /// What was last said against the part, and when; kept when it is well again.
+    pub fn last_error(&self) -> Option<LastError> {
+        self.past().last_error.clone()
+    }
+
+    /// How long the circuit stays open, whatever a probe finds.
+    pub fn held(&self) -> Duration {
+        if self.is_open() { self.past().held(Instant::now()) } else { Duration::ZERO }
     }
 
     /// A call went well. Does not close an open circuit: it may have started before the part went away.
@@ -46,14 +115,22 @@ impl Circuit {
     pub fn failure(&self, error: &dyn std::fmt::Display) {
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= self.threshold {
             self.trip(error);
+        } else {
+            self.remember(error);
         }
     }
 
     /// Opens at once: the failure leaves no doubt.
     pub fn trip(&self, error: &dyn std::fmt::Display) {
+        self.remember(error);
         if !self.open.swap(true, Ordering::AcqRel) {
+            let held = {
+                let mut past = self.past();
+                past.open(Instant::now());
+                past.hold()
+            };
             metrics::circuit(self.part, true);
-            tracing::warn!(part = self.part, %error, "circuit opened");
+            tracing::warn!(part = self.part, %error, ?held, "circuit opened");
         }
     }
 
@@ -61,9 +138,19 @@ impl Circuit {
     pub fn close(&self) {
         self.failures.store(0, Ordering::Relaxed);
         if self.open.swap(false, Ordering::AcqRel) {
+            self.past().closed_at = Some(Instant::now());
             metrics::circuit(self.part, false);
             tracing::info!(part = self.part, "circuit closed");
         }
+    }
+
+    fn remember(&self, error: &dyn std::fmt::Display) {
+        let text = error.to_string().chars().take(TEXT).collect();
+        self.past().last_error = Some(LastError { text, at: wall_clock() });
+    }
+
+    fn past(&self) -> MutexGuard<'_, Past> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,6 +167,7 @@ mod tests {
             circuit.success();
         }
         assert!(!circuit.is_open());
+        assert_eq!(circuit.last_error().map(|error| error.text).as_deref(), Some("unreachable"));
         (0..3).for_each(|_| circuit.failure(&"unreachable"));
         assert!(circuit.is_open());
     }
@@ -94,5 +182,23 @@ mod tests {
         assert!(!circuit.is_open());
         circuit.failure(&"again");
         assert!(circuit.is_open());
+    }
+
+    #[test]
+    fn after_each_relapse_it_stays_open_for_longer_and_never_for_good() {
+        let (mut past, mut now) = (Past::default(), Instant::now());
+        let mut holds = Vec::new();
+        for _ in 0..8 {
+            past.open(now);
+            holds.push(past.held(now).as_millis());
+            now += past.hold();
+            assert_eq!(past.held(now), Duration::ZERO);
+            past.closed_at = Some(now);
+            now += RELAPSE / 2;
+        }
+        assert_eq!(holds, [0, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000]);
+        // Well for long enough: forgotten.
+        past.open(now + 2 * LONGEST_HOLD);
+        assert_eq!(past.hold(), Duration::ZERO);
     }
 }

@@ -5,6 +5,7 @@
 mod apply;
 mod consume;
 mod degraded;
+mod errors;
 mod flood;
 mod journal;
 mod leases;

@@ -195,7 +195,11 @@ impl Program {
 
     /// Waits until it has reached all of its stores, whatever else its health says.
     pub async fn wait_connected(&self) -> Result<()> {
-        self.wait_health("its stores", |code, health| code == 200 && !health.to_string().contains("unreachable")).await
+        // What was last said against a part that is well again does not matter.
+        let reached = |health: &Value| {
+            health["parts"].as_object().is_some_and(|parts| parts.values().all(|part| part["status"] != "down"))
+        };
+        self.wait_health("its stores", |code, health| code == 200 && reached(health)).await
     }
 
     /// Waits until it answers, whatever it lacks.

@@ -1,0 +1,148 @@
+//! The one table of what an error of Redis means.
+//!
+//! Rule: what is not proven to be the trouble of one key means that Redis is of no use *now*. The caller degrades, waits and says why;
+//! nobody is blamed and nothing ends. One key's trouble is seen to where it is met: the scripts and reads drop a key of
+//! the wrong type ([`reads.lua`](scripts/reads.lua)), so such an error is left over only for keys that hold more than a copy
+//! (journal, clock), and then it concerns everybody.
+//!
+//! | meaning | connections | errors |
+//! |---|---|---|
+//! | `Away`: no answer, or none that can be understood | this one goes | I/O, timeout, protocol |
+//! | `Elsewhere`: this server is not the one that writes, or not any more | all go, resting ones too | READONLY, MASTERDOWN, CLUSTERDOWN, MOVED, ASK |
+//! | `Later`: passes by itself, or when somebody makes room | stay | LOADING, BUSY, OOM, MISCONF, NOREPLICAS, TRYAGAIN |
+//! | `Misconfigured`: passes when somebody changes something, which the error names | all go: rights and passwords are read when connecting | NOPERM, NOAUTH, WRONGPASS, unknown command, CROSSSLOT |
+//! | `Key`: one key holds something else | stay | WRONGTYPE |
+//! | `Unknown` | stay | all others |
+
+use deadpool_redis::redis::{ErrorKind, RedisError};
+use domain::cache::CacheError;
+use std::sync::Arc;
+
+/// See the head of the module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    Away,
+    Elsewhere,
+    Later,
+    Misconfigured,
+    Key,
+    Unknown,
+}
+
+/// Code, meaning, and what to do about it.
+const TABLE: &[(&str, Meaning, &str)] = &[
+    ("READONLY", Meaning::Elsewhere, "it is a replica: redis.url must lead to the primary"),
+    ("MASTERDOWN", Meaning::Elsewhere, "it is a replica without its primary"),
+    ("CLUSTERDOWN", Meaning::Elsewhere, ""),
+    ("MOVED", Meaning::Elsewhere, "redis.url is a node of a Redis Cluster, which is not supported"),
+    ("ASK", Meaning::Elsewhere, "redis.url is a node of a Redis Cluster, which is not supported"),
+    ("LOADING", Meaning::Later, ""),
+    ("TRYAGAIN", Meaning::Later, ""),
+    ("BUSY", Meaning::Later, "somebody's script runs: SCRIPT KILL ends it"),
+    ("UNKILLABLE", Meaning::Later, "somebody's script runs and has written"),
+    ("OOM", Meaning::Later, "raise maxmemory, or make room"),
+    ("MISCONF", Meaning::Later, "its disk does not take what it writes"),
+    ("NOREPLICAS", Meaning::Later, "fewer replicas follow than min-replicas-to-write asks for"),
+    ("NOAUTH", Meaning::Misconfigured, "redis.url needs user and password"),
+    ("WRONGPASS", Meaning::Misconfigured, "user or password in redis.url is wrong"),
+    ("CROSSSLOT", Meaning::Misconfigured, "redis.url is a node of a Redis Cluster, which is not supported"),
+    ("NOPERM", Meaning::Misconfigured, ""),
+    ("WRONGTYPE", Meaning::Key, "somebody else wrote this key: delete it"),
+];
+
+/// What scripts, reads and connections use; [`missing_right`] names them, and a test holds that they are enough.
+pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +info +ping +unwatch +multi +exec +get +set +mget +del +exists \
+     +expire +pexpire +persist +incr +hget +hset +hsetnx +hmget +xadd +xdel +xlen +xrange";
+
+/// An error with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}{}{advice}", if advice.is_empty() { "" } else { "; " })]
+struct Fault {
+    #[source]
+    error: RedisError,
+    advice: String,
+}
+
+/// What this error means.
+pub(crate) fn meaning(error: &RedisError) -> Meaning {
+    judge(error).0
+}
+
+/// The port's error: see the head of the module.
+pub(crate) fn cache_error(error: RedisError) -> CacheError {
+    let (_, advice) = judge(&error);
+    CacheError::Unavailable(Arc::new(Fault { error, advice }))
+}
+
+/// Whether somebody must change something before this can work: not even connecting anew would help.
+pub(crate) fn is_misconfigured(error: &CacheError) -> bool {
+    let CacheError::Unavailable(cause) = error else { return false };
+    cause.downcast_ref::<Fault>().is_some_and(|fault| meaning(&fault.error) == Meaning::Misconfigured)
+}
+
+fn judge(error: &RedisError) -> (Meaning, String) {
+    // Of a pipeline or a transaction the first command that failed says why.
+    let failed = error.clone().into_server_errors();
+    let Some((_, first)) = failed.as_deref().and_then(<[_]>::first) else {
+        return match error.kind() {
+            ErrorKind::AuthenticationFailed => (Meaning::Misconfigured, advice("WRONGPASS").to_owned()),
+            ErrorKind::Io | ErrorKind::Parse => (Meaning::Away, String::new()),
+            _ => (Meaning::Unknown, String::new()),
+        };
+    };
+    judge_answer(first.code(), first.details().unwrap_or_default())
+}
+
+fn judge_answer(code: &str, text: &str) -> (Meaning, String) {
+    let code = if code == "ERR" { within_script(text).unwrap_or(code) } else { code };
+    if let Some((_, meaning, advice)) = TABLE.iter().find(|(known, ..)| *known == code) {
+        let advice = if code == "NOPERM" { missing_right(text) } else { (*advice).to_owned() };
+        return (*meaning, advice);
+    }
+    let text = text.to_ascii_lowercase();
+    if text.contains("unknown command") || text.contains("unknown redis command") {
+        return (Meaning::Misconfigured, "it is renamed or disabled there; likes need it".to_owned());
+    }
+    if text.contains("can't run this command") {
+        return (Meaning::Misconfigured, missing_right(""));
+    }
+    (Meaning::Unknown, String::new())
+}
+
+/// Redis before 7 puts a command's own code into the text of the script's error.
+fn within_script(text: &str) -> Option<&'static str> {
+    let words = || text.split([' ', ':', '-']);
+    TABLE.iter().map(|(code, ..)| *code).find(|code| text.contains("user_script") && words().any(|word| word == *code))
+}
+
+/// The statement that grants what is missing.
+fn missing_right(text: &str) -> String {
+    let user = text.split("User ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("<user of redis.url>");
+    format!("it is granted by: ACL SETUSER {user} ~<redis.key_prefix>* {COMMANDS}")
+}
+
+fn advice(code: &str) -> &'static str {
+    TABLE.iter().find(|(known, ..)| *known == code).map_or("", |(_, _, advice)| advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_servers_hide_the_code_in_the_text_of_a_script() {
+        let text = "Error running script (call to f_1): @user_script:4: WRONGTYPE Operation against a key";
+        assert_eq!(judge_answer("ERR", text).0, Meaning::Key);
+        let text = "Error running script (call to f_1): @user_script:9: -OOM command not allowed";
+        assert_eq!(judge_answer("ERR", text).0, Meaning::Later);
+        assert_eq!(judge_answer("ERR", "something about OOM").0, Meaning::Unknown);
+        assert_eq!(judge_answer("NEWCODE", "of a later version").0, Meaning::Unknown);
+    }
+
+    #[test]
+    fn a_missing_right_names_the_user_and_the_statement() {
+        let (meaning, advice) = judge_answer("NOPERM", "User likes has no permissions to run the 'xadd' command");
+        assert_eq!(meaning, Meaning::Misconfigured);
+        assert!(advice.contains("ACL SETUSER likes ~") && advice.contains("+xadd"), "{advice}");
+    }
+}

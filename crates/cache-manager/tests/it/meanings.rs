@@ -1,0 +1,235 @@
+//! The table of errors, row by row, each produced by a real server. Whatever the error, the cache is of no use now and says
+//! so; when its cause is gone the same object works again, without anybody's help.
+
+use crate::support::{PATIENCE, Raw, config, private};
+use anyhow::{Context, Result, ensure};
+use cache_manager::RedisCache;
+use deadpool_redis::redis::cmd;
+use domain::cache::{AcceptOutcome, LikeCache, MissingCount, SettledResource, Settlement};
+use domain::{PairState, ShardCount, StoredCount};
+use test_support::build::video_pair;
+use test_support::cache_contract::{like, roomy_rules, unlike};
+use test_support::{Redis, RedisOptions, eventually};
+
+/// Likes, reads, settlements, background reads and the probe agree about the server.
+async fn of_no_use(cache: &RedisCache, says: &str) -> Result<()> {
+    let like = cache.accept(&[like(video_pair(77, 1))]).await.remove(0).err().context("accepted")?;
+    let probe = cache.ping().await.err().context("the probe passed")?;
+    for error in [like, probe] {
+        ensure!(error.is_unavailable(), "{error}");
+        ensure!(error.to_string().contains(says), "{error} does not say {says}");
+    }
+    Ok(())
+}
+
+async fn works_again(cache: &RedisCache) {
+    eventually(PATIENCE, "the cache", async || {
+        cache.ping().await.map_err(|error| error.to_string())?;
+        cache.shard_status().await.map_err(|error| error.to_string())?;
+        cache.accept(&[like(video_pair(78, 1))]).await.remove(0).map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn settings_that_refuse_writes_pass_when_they_are_changed() -> Result<()> {
+    let (_redis, cache, raw) = private(roomy_rules()).await?;
+    for (spoil, says, mend) in [
+        ("CONFIG SET maxmemory 1", "maxmemory", "CONFIG SET maxmemory 0"),
+        ("CONFIG SET min-replicas-to-write 1", "min-replicas-to-write", "CONFIG SET min-replicas-to-write 0"),
+        ("REPLICAOF 127.0.0.1 1", "replica", "REPLICAOF NO ONE"),
+    ] {
+        raw.run::<()>(spoil).await?;
+        of_no_use(&cache, says).await.context(spoil)?;
+        // In a pipeline the code of the error is that of the command that failed.
+        let key = domain::cache::FirstAnswer {
+            pair: video_pair(1, 1),
+            key: "k".to_owned(),
+            liked: true,
+            answer: domain::cache::Answer { count: None, version: domain::Version(1) },
+            changed: true,
+        };
+        let error = cache.remember(&[key]).await.err().with_context(|| format!("{spoil}: remembered"))?;
+        ensure!(error.is_unavailable() && error.to_string().contains(says), "{spoil}: {error}");
+        raw.run::<()>(mend).await?;
+        works_again(&cache).await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_replica_without_its_primary_refuses_reads_too() -> Result<()> {
+    let (_redis, cache, raw) = private(roomy_rules()).await?;
+    raw.run::<()>("CONFIG SET replica-serve-stale-data no").await?;
+    raw.run::<()>("REPLICAOF 127.0.0.1 1").await?;
+    of_no_use(&cache, "replica").await?;
+    let error = cache.counts(&[video_pair(1, 1).resource]).await.err().context("a count was read")?;
+    ensure!(error.is_unavailable() && error.to_string().contains("MasterDown"), "{error}");
+    raw.run::<()>("REPLICAOF NO ONE").await?;
+    works_again(&cache).await;
+    Ok(())
+}
+
+/// Connections to a node that does not write any more lead to the one that does, as soon as the address does.
+#[tokio::test]
+async fn a_demoted_server_loses_its_connections() -> Result<()> {
+    let (_redis, cache, raw) = private(roomy_rules()).await?;
+    cache.shard_status().await?;
+    let ours = || async {
+        let clients: String = raw.run("CLIENT LIST").await?;
+        let id = |line: &str| line.strip_prefix("id=")?.split(' ').next()?.parse::<u64>().ok();
+        anyhow::Ok(clients.lines().filter_map(id).max().context("no client")?)
+    };
+    let before = ours().await?;
+    raw.run::<()>("REPLICAOF 127.0.0.1 1").await?;
+    of_no_use(&cache, "replica").await?;
+    raw.run::<()>("REPLICAOF NO ONE").await?;
+    works_again(&cache).await;
+    let me: u64 = raw.run("CLIENT ID").await?;
+    let clients: String = raw.run("CLIENT LIST").await?;
+    for line in clients.lines() {
+        let id: u64 = line.strip_prefix("id=").and_then(|rest| rest.split(' ').next()).context("id")?.parse()?;
+        ensure!(id > before || id == me, "a connection of before is used: {line}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_script_of_somebody_else_is_waited_for() -> Result<()> {
+    let (redis, cache, raw) = private(roomy_rules()).await?;
+    raw.run::<()>("CONFIG SET busy-reply-threshold 10").await?;
+    let other = Raw::connect(redis.url(), String::new()).await?;
+    let endless = tokio::spawn(async move {
+        let mut call = cmd("EVAL");
+        call.arg("while true do end").arg(0);
+        let _killed = other.query::<()>(&call).await;
+    });
+    eventually(PATIENCE, "a busy server", async || match cache.ping().await {
+        Err(error) if error.to_string().contains("BUSY") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    of_no_use(&cache, "BUSY").await?;
+    raw.run::<()>("SCRIPT KILL").await?;
+    endless.await?;
+    works_again(&cache).await;
+    Ok(())
+}
+
+/// A user who may not do what likes need: the error names the statement, and the statement is enough.
+#[tokio::test]
+async fn a_missing_right_is_named_with_the_statement_that_grants_it() -> Result<()> {
+    let (redis, _, raw) = private(roomy_rules()).await?;
+    raw.run::<()>("ACL SETUSER likes on >secret ~app:* +@all -xadd").await?;
+    let url = redis.url().replace("redis://", "redis://likes:secret@");
+    let cache = config(&url, "app:").build(roomy_rules())?;
+    cache.prepare().await?;
+    of_no_use(&cache, "ACL SETUSER <user of redis.url> ~<redis.key_prefix>*").await?;
+    let error = cache.ping().await.err().context("the probe passed")?.to_string();
+    let statement = error.split("it is granted by: ").nth(1).context("no statement")?;
+    let statement = statement.replace("<redis.key_prefix>", "app:").replace("<user of redis.url>", "likes");
+    // Nothing but what the statement says.
+    raw.run::<()>("ACL SETUSER likes reset on >secret").await?;
+    raw.run::<()>(&statement).await?;
+    works_again(&cache).await;
+    let pair = video_pair(1, 1);
+    cache.accept(&[like(pair)]).await.remove(0)?;
+    cache.counts(&[pair.resource]).await?;
+    cache.states(&[pair]).await?;
+    cache.fill_states(&[(video_pair(5, 5), PairState::default())]).await?;
+    cache.acquire_lease("l", "me", PATIENCE).await?.context("no lease")?;
+    cache.release_lease("l", "me").await?;
+    cache.journal_page(roomy_rules().shards.of(pair.resource), domain::Version::ZERO, 10).await?;
+    // Without the right to look at the settings, too.
+    raw.run::<()>("ACL SETUSER likes -info").await?;
+    config(&url, "app:").build(roomy_rules())?.prepare().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_says_so_and_nothing_ends() -> Result<()> {
+    let (redis, ..) = private(roomy_rules()).await?;
+    let cache = config(&redis.url().replace("redis://", "redis://nobody:wrong@"), "").build(roomy_rules())?;
+    let error = cache.prepare().await.err().context("prepared")?;
+    ensure!(error.is_unavailable() && error.to_string().contains("password"), "{error}");
+    of_no_use(&cache, "password").await
+}
+
+#[tokio::test]
+async fn a_renamed_command_is_named() -> Result<()> {
+    let redis = Redis::start_with_arguments(RedisOptions::default(), &["--rename-command", "XADD", "SECRET"]).await?;
+    let cache = config(redis.url(), "").build(roomy_rules())?;
+    cache.prepare().await?;
+    of_no_use(&cache, "renamed or disabled").await
+}
+
+/// A node of a Redis Cluster, given as if it were one server.
+#[tokio::test]
+async fn a_cluster_is_named() -> Result<()> {
+    let redis = Redis::start_with_arguments(RedisOptions::default(), &["--cluster-enabled", "yes"]).await?;
+    let raw = Raw::connect(redis.url(), String::new()).await?;
+    let cache = config(redis.url(), "").build(roomy_rules())?;
+    of_no_use(&cache, "").await?;
+    raw.run::<()>("CLUSTER ADDSLOTSRANGE 0 16383").await?;
+    eventually(PATIENCE, "the cluster", async || {
+        let info: String = raw.run("CLUSTER INFO").await.map_err(|error| error.to_string())?;
+        if info.contains("cluster_state:ok") { Ok(()) } else { Err(info) }
+    })
+    .await;
+    // The user's limit is in another slot than the pair.
+    let limit = domain::cache::UserLimit { actions: 5, period: PATIENCE };
+    let cache =
+        config(redis.url(), "").build(domain::cache::CacheRules { user_limit: Some(limit), ..roomy_rules() })?;
+    let mut request = like(video_pair(1, 1));
+    request.limited = true;
+    let error = cache.accept(&[request]).await.remove(0).err().context("accepted")?;
+    ensure!(error.is_unavailable() && error.to_string().contains("Redis Cluster"), "{error}");
+    Ok(())
+}
+
+/// One key that somebody else overwrote is that key's trouble: it is taken for evicted, and its neighbours notice nothing.
+#[tokio::test]
+async fn a_key_of_the_wrong_type_stays_narrow() -> Result<()> {
+    let rules = domain::cache::CacheRules { shards: ShardCount::new(1)?, ..roomy_rules() };
+    let (_redis, cache, raw) = private(rules).await?;
+    let (pair, fine) = (video_pair(1, 1), video_pair(2, 2));
+    let (pair_key, counter) = (cache.keys().pair(pair), cache.keys().counter(pair.resource));
+    for garbage in [format!("SADD {pair_key} x"), format!("SET {pair_key} garbage")] {
+        for other in [format!("SET {counter} garbage"), format!("HSET {counter} n garbage p many dn x dr y")] {
+            raw.run::<()>(&format!("DEL {pair_key} {counter}")).await?;
+            raw.run::<()>(&garbage).await?;
+            raw.run::<()>(&other).await?;
+            assert_eq!(cache.counts(&[pair.resource]).await?[0], None);
+            assert_eq!(cache.states(&[pair]).await?[0], None);
+            // The one beside it in the same call is accepted once, and accounted for.
+            let before = cache.shard_status().await?[0];
+            let mut request = unlike(pair);
+            request.missing = MissingCount::Report;
+            let mut outcomes = cache.accept(&[like(fine), request]).await;
+            let spoiled = outcomes.remove(1)?;
+            ensure!(matches!(spoiled, AcceptOutcome::CountMissing), "{spoiled:?}");
+            outcomes.remove(0)?;
+            let after = cache.shard_status().await?[0];
+            ensure!(after.accepted - after.settled == after.journal_len, "{before:?} {after:?}");
+            raw.run::<()>(&other).await?;
+            let part = SettledResource {
+                resource: pair.resource,
+                entries: Vec::new(),
+                stored: Some(StoredCount { count: 4, revision: 9, last_version: after.now }),
+            };
+            cache.settle(&Settlement { resources: vec![part], pairs: Vec::new() }).await?;
+            raw.run::<()>(&other).await?;
+            cache.fill_counts(&[(pair.resource, StoredCount { count: 4, ..StoredCount::default() })]).await?;
+            assert_eq!(cache.counts(&[pair.resource]).await?[0].map(|count| count.served), Some(4));
+            cache.accept(&[like(pair)]).await.remove(0)?;
+            assert_eq!(cache.states(&[pair]).await?[0].map(|state| state.liked), Some(true));
+        }
+    }
+    // The journal is no copy: nobody deletes it, and the whole cache is of no use until somebody looks.
+    let journal = cache.keys().journal(domain::ShardId(0));
+    raw.run::<()>(&format!("SET {journal} garbage")).await?;
+    let error = cache.accept(&[like(fine)]).await.remove(0).err().context("accepted")?;
+    ensure!(error.is_unavailable() && error.to_string().contains("WRONGTYPE"), "{error}");
+    assert_eq!(raw.run::<String>(&format!("GET {journal}")).await?, "garbage");
+    Ok(())
+}

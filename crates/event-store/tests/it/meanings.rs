@@ -1,0 +1,208 @@
+//! The table of errors, row by row, each produced by a real server: nobody's fault, nothing ends, and when the cause is gone
+//! the same store works again.
+
+use crate::support::{at, like};
+use domain::{LikeEvent, ShardCount};
+use event_store::{DatabaseConfig, EventStore, StoreError};
+use std::time::Duration;
+use test_support::{MariaDb, MariaDbOptions, eventually, execute_sql};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What work needs, and no more.
+const RIGHTS: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON likes.* TO app@'%'";
+
+/// A server with a schema, and a store of a user who is no administrator.
+struct Server {
+    mariadb: MariaDb,
+    store: EventStore,
+}
+
+impl Server {
+    async fn start(arguments: &[&str]) -> Self {
+        let options = MariaDbOptions { durable: false, ..MariaDbOptions::default() };
+        let mariadb = MariaDb::start_with_arguments(options, arguments).await.unwrap();
+        // Of `test` everybody has all rights.
+        execute_sql(mariadb.url(), "CREATE DATABASE likes").await.unwrap();
+        let root = DatabaseConfig { url: mariadb.url().replace("/test", "/likes").into(), ..DatabaseConfig::default() };
+        EventStore::connect(&root).await.unwrap().migrate().await.unwrap();
+        execute_sql(mariadb.url(), "CREATE USER app@'%' IDENTIFIED BY 'pw'").await.unwrap();
+        let store = Self::store_at(&mariadb, "app:pw@").await;
+        Self { mariadb, store }
+    }
+
+    async fn with_rights(arguments: &[&str]) -> Self {
+        let server = Self::start(arguments).await;
+        server.admin(RIGHTS).await;
+        server.store.bind_shards(ShardCount::default()).await.unwrap();
+        server
+    }
+
+    async fn store_at(mariadb: &MariaDb, login: &str) -> EventStore {
+        let url = mariadb.url().replace("root@", login).replace("/test", "/likes");
+        let config = DatabaseConfig { url: url.into(), max_connections: 4, ..DatabaseConfig::default() };
+        EventStore::connect(&config).await.unwrap()
+    }
+
+    async fn admin(&self, sql: &str) -> String {
+        execute_sql(self.mariadb.url(), sql).await.unwrap()
+    }
+
+    async fn newest_connection(&self) -> u64 {
+        let ids = "SELECT COALESCE(MAX(id), 0) FROM information_schema.processlist";
+        self.admin(ids).await.trim().parse().unwrap()
+    }
+
+    /// Whoever writes, and the probe: both fail, say the same and blame nobody.
+    async fn of_no_use(&self, says: &str) {
+        for error in [self.store.apply(&[like(1, 7, 1)], at(1_000)).await.map(drop), self.store.probe().await] {
+            let error = error.unwrap_err();
+            assert!(error.is_unavailable() && error.to_string().contains(says), "{error} does not say {says}");
+        }
+    }
+
+    async fn works_again(&self) {
+        eventually(PATIENCE, "the probe", || self.store.probe()).await;
+        self.store.apply(&[like(1, 7, 1)], at(1_000)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_only_reads_loses_its_connections() {
+    let server = Server::with_rights(&[]).await;
+    for (spoil, mend) in [
+        ("SET GLOBAL read_only = 1", "SET GLOBAL read_only = 0"),
+        ("SET GLOBAL tx_read_only = 1", "SET GLOBAL tx_read_only = 0"),
+    ] {
+        let before = server.newest_connection().await;
+        server.admin(spoil).await;
+        // What was opened before may still have been told otherwise.
+        server.admin("KILL USER app").await;
+        eventually(PATIENCE, "a probe that fails for it", async || match server.store.probe().await {
+            Err(error) if error.to_string().contains("only reads") => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        server.of_no_use("only reads").await;
+        // It is read as ever.
+        server.store.ping().await.unwrap();
+        server.admin(mend).await;
+        server.works_again().await;
+        let former =
+            format!("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app' AND id <= {before}");
+        assert_eq!(server.admin(&former).await.trim(), "0", "{spoil}: a connection of before is used");
+    }
+}
+
+/// Each missing right is named with its statement, and these statements are enough; nothing is created, nothing is asked for
+/// that work does not need.
+#[tokio::test]
+async fn a_missing_right_is_named_with_the_statement_that_grants_it() {
+    let server = Server::start(&[]).await;
+    let denied = server.store.migrate().await.unwrap_err();
+    assert!(
+        denied.is_unavailable() && denied.to_string().contains("GRANT SELECT, INSERT, UPDATE, DELETE ON"),
+        "{denied}"
+    );
+    server.admin("GRANT SELECT ON likes.* TO app@'%'").await;
+    server.store.migrate().await.unwrap();
+    let mut granted = Vec::new();
+    while let Err(error) = server.store.probe().await {
+        assert!(error.is_unavailable() && granted.len() < 5, "{error} after {granted:?}");
+        let text = error.to_string();
+        let statement = text.split("it is granted by: ").nth(1).unwrap_or_else(|| panic!("no statement: {text}"));
+        granted
+            .push(statement.replace("<database>", "likes").replace("'127.0.0.1'", "'%'").replace("'localhost'", "'%'"));
+        server.admin(granted.last().unwrap()).await;
+    }
+    assert!(!granted.is_empty());
+    server.store.bind_shards(ShardCount::default()).await.unwrap();
+    server.works_again().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_says_so() {
+    let server = Server::with_rights(&[]).await;
+    let store = Server::store_at(&server.mariadb, "app:wrong@").await;
+    for error in [store.ping().await.unwrap_err(), store.migrate().await.unwrap_err()] {
+        assert!(error.is_unavailable() && error.to_string().contains("password"), "{error}");
+    }
+}
+
+/// The server cannot log what is written. Whoever starts meanwhile waits and does not end.
+#[tokio::test]
+async fn a_binary_log_of_statements_is_waited_for() {
+    let server = Server::with_rights(&["--log-bin=log", "--binlog-format=ROW"]).await;
+    server.works_again().await;
+    server.admin("SET GLOBAL binlog_format = 'STATEMENT'").await;
+    server.admin("KILL USER app").await;
+    eventually(PATIENCE, "a probe that fails for it", async || match server.store.probe().await {
+        Err(error) if error.to_string().contains("binlog_format") => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    server.of_no_use("binlog_format must be ROW or MIXED").await;
+    let starting = Server::store_at(&server.mariadb, "app:pw@").await;
+    starting.migrate().await.unwrap();
+    starting.bind_shards(ShardCount::default()).await.unwrap();
+    assert!(starting.probe().await.unwrap_err().is_unavailable());
+    // Sessions keep what they were told when they connected: the store takes new ones.
+    server.admin("SET GLOBAL binlog_format = 'ROW'").await;
+    server.works_again().await;
+}
+
+/// Too long for the server: not its absence, and nobody's fault. Less at once works, on a sound connection.
+#[tokio::test]
+async fn a_statement_that_is_too_long_is_not_sent() {
+    let server = Server::with_rights(&[]).await;
+    server.admin("SET GLOBAL max_allowed_packet = 16384").await;
+    server.admin("KILL USER app").await;
+    let _broken = server.store.ping().await;
+    eventually(PATIENCE, "a ping", || server.store.ping()).await;
+    let events: Vec<LikeEvent> = (1..=500).map(|user| like(user, user, user)).collect();
+    let error = server.store.apply(&events, at(1_000)).await.unwrap_err();
+    assert!(error.is_too_large() && error.is_unavailable(), "{error}");
+    for few in events.chunks(10) {
+        server.store.apply(few, at(1_000)).await.unwrap();
+    }
+    server.store.probe().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_connection_is_replaced() {
+    let server = Server::with_rights(&[]).await;
+    server.works_again().await;
+    server.admin("KILL USER app").await;
+    match server.store.apply(&[like(2, 7, 2)], at(1_000)).await {
+        Ok(_) => {}
+        Err(error) => assert!(error.is_unavailable(), "{error}"),
+    }
+    server.works_again().await;
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_is_contention() {
+    let server = Server::with_rights(&[]).await;
+    server.works_again().await;
+    let config = DatabaseConfig {
+        url: server.mariadb.url().replace("root@", "app:pw@").replace("/test", "/likes").into(),
+        lock_timeout: Duration::from_secs(1),
+        query_timeout: Duration::from_secs(60),
+        ..DatabaseConfig::default()
+    };
+    let waiting = EventStore::connect(&config).await.unwrap();
+    let url = server.mariadb.url().to_owned();
+    let holder = tokio::spawn(async move {
+        execute_sql(&url, "BEGIN; SELECT * FROM likes.like_counts FOR UPDATE; SELECT SLEEP(25); ROLLBACK").await
+    });
+    eventually(PATIENCE, "the row to be held", async || {
+        let held = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_rows_locked > 0";
+        if server.admin(held).await.trim() == "0" { Err("not yet") } else { Ok(()) }
+    })
+    .await;
+    let error = waiting.apply(&[like(3, 7, 3)], at(1_000)).await.unwrap_err();
+    assert!(matches!(error, StoreError::Conflict(_)), "{error}");
+    // A probe asks for no row that work may hold.
+    server.store.probe().await.unwrap();
+    holder.abort();
+}

@@ -1,0 +1,145 @@
+//! Errors of stores that are nobody's fault: likes go on, nothing is parked, nothing ends, and all arrives when the cause is
+//! gone. Each is produced by a real server.
+
+use crate::rig::{PATIENCE, Process, Rig, like, video};
+use sync_engine::accept::Acceptor;
+use sync_engine::stores::circuit_breaker::Circuit;
+use test_support::{Deployment, RedisOptions, eventually, expect_eq};
+
+async fn is_open(circuit: &Circuit, open: bool, what: &str) {
+    eventually(PATIENCE, what, async || expect_eq(circuit.is_open(), open)).await;
+}
+
+/// Likes by these users, each answered.
+async fn accepted(accept: &Acceptor, users: std::ops::RangeInclusive<i64>) {
+    for user in users {
+        let answer = accept.accept_one(like(user, 1)).await.unwrap();
+        assert!(answer.liked && answer.changed, "{answer:?}");
+    }
+}
+
+/// Everything is in the database, once, and nobody was blamed.
+async fn all_arrived(rig: &Rig, process: &Process, likes: i64) {
+    process.settled().await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, likes);
+    assert_eq!(rig.number("SELECT COUNT(*) FROM sync_events WHERE status <> 'completed'").await, 0);
+    rig.assert_counts_are_live_rows().await;
+    process.assert_cache_agrees(&[video(1)]).await;
+}
+
+async fn redis_cli(rig: &Rig, words: &[&str]) {
+    let mut command = tokio::process::Command::new("redis-cli");
+    let output = command.args(["-u", rig.deployment.redis().url()]).args(words).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.starts_with("OK"), "{words:?}: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn likes_go_on_while_the_cache_misses_a_right_has_no_room_or_only_reads() {
+    let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions::default())).await;
+    let server = rig.process().await;
+    server.watch();
+    server.consume();
+    let accept = server.server();
+    accepted(&accept, 1..=5).await;
+    let mut users = 5;
+    for (spoil, mend, says) in [
+        (&["ACL", "SETUSER", "default", "-xadd"][..], &["ACL", "SETUSER", "default", "+xadd"][..], "ACL SETUSER"),
+        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], "maxmemory"),
+        (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], "replica"),
+    ] {
+        server.settled().await;
+        redis_cli(&rig, spoil).await;
+        accepted(&accept, users + 1..=users + 10).await;
+        users += 10;
+        let circuit = &server.stores.cache_circuit;
+        is_open(circuit, true, "the circuit of the cache to open").await;
+        let last = circuit.last_error().unwrap();
+        assert!(last.text.contains(says), "{last:?} does not say {says}");
+        redis_cli(&rig, mend).await;
+        is_open(circuit, false, "the circuit of the cache to close").await;
+        accepted(&accept, users + 1..=users + 5).await;
+        users += 5;
+    }
+    all_arrived(&rig, &server, users).await;
+    server.stop().await;
+    rig.end().await;
+}
+
+/// Everybody waits, whoever starts meanwhile too, and one line says what is missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn likes_wait_while_the_database_gives_too_few_rights() {
+    let mut rig = Rig::with_own_database().await;
+    rig.process().await;
+    // Whatever the server gives to everybody is taken away.
+    rig.sql("DELETE FROM mysql.db; FLUSH PRIVILEGES; CREATE USER app@'%' IDENTIFIED BY 'pw'").await;
+    rig.sql("GRANT SELECT ON *.* TO app@'%'").await;
+    rig.database.url = rig.deployment.database_url().replace("root@", "app:pw@").into();
+    let stores = rig.stores().await;
+    stores.prepare().await.unwrap();
+    let server = rig.process_with(stores);
+    assert!(server.stores.database_circuit.is_open(), "a database that takes no likes is taken for well");
+    let last = server.stores.database_circuit.last_error().unwrap();
+    assert!(last.text.contains("it is granted by: GRANT"), "{last:?}");
+    server.watch();
+    server.consume();
+    let accept = server.server();
+    accepted(&accept, 1..=20).await;
+    assert_eq!(server.journal_len().await, 20);
+
+    rig.sql("GRANT INSERT, UPDATE, DELETE ON *.* TO app@'%'").await;
+    all_arrived(&rig, &server, 20).await;
+    assert!(!server.stores.database_circuit.is_open());
+    server.stop().await;
+    rig.end().await;
+}
+
+/// A batch that the server does not take in one statement is taken in several.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn batches_that_are_too_long_for_the_database_are_split() {
+    let rig = Rig::with_own_database().await;
+    let server = rig.process().await;
+    rig.sql("SET GLOBAL max_allowed_packet = 16384").await;
+    let dying = server.dying_server();
+    accepted(&dying, 1..=300).await;
+    // A process that connects now is told the limit.
+    let consumer = rig.process().await;
+    consumer.watch();
+    consumer.rescue();
+    consumer.consume();
+    all_arrived(&rig, &consumer, 300).await;
+    assert!(!consumer.stores.database_circuit.is_open(), "{:?}", consumer.stores.database_circuit.last_error());
+    consumer.stop().await;
+    rig.end().await;
+}
+
+/// An alarm lets everybody connect and ask; only a publish finds out. Likes are applied directly as long as it lasts, also those
+/// that are in the journal alone, and the circuit does not flap.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn likes_are_applied_directly_as_long_as_an_alarm_of_the_broker_lasts() {
+    let rig = Rig::on(Deployment::build("engine").own_rabbitmq()).await;
+    let server = rig.process().await;
+    server.watch();
+    let accept = server.server();
+    // In the journal alone: as if the relay had been behind.
+    let dying = server.dying_server();
+    let broker = rig.deployment.rabbitmq();
+    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await.unwrap();
+    let circuit = &server.stores.broker_circuit;
+    is_open(circuit, true, "the circuit of the broker to open").await;
+    server.rescue();
+    accepted(&accept, 1..=50).await;
+    accepted(&dying, 51..=100).await;
+    // Nobody consumes.
+    all_arrived(&rig, &server, 100).await;
+    assert!(circuit.is_open(), "closed during the alarm");
+    assert!(circuit.held().is_zero(), "it relapsed: {:?}", circuit.last_error());
+
+    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await.unwrap();
+    is_open(circuit, false, "the circuit of the broker to close").await;
+    server.consume();
+    accepted(&accept, 101..=120).await;
+    all_arrived(&rig, &server, 120).await;
+    server.stop().await;
+    rig.end().await;
+}
