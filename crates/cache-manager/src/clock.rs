@@ -15,6 +15,10 @@ use tokio::time::Instant;
 /// Two clocks that are kept by NTP drift apart by less than a two-thousandth.
 const DRIFT: i64 = 2_000;
 
+/// However long they were not compared, they are no further apart than they were by more than this: NTP corrects what it
+/// finds. Without this bound the wait for the clock would grow for as long as Redis is away.
+const MOST_DRIFT_US: i64 = 100_000;
+
 /// How far Redis's microseconds are ahead of ours, as of one moment of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Bounds {
@@ -79,7 +83,7 @@ impl ServerClock {
     /// Our steady clock, and how far the two may have drifted apart since they were compared.
     fn since_measured(&self) -> (i64, i64) {
         let now = micros(self.start.elapsed());
-        (now, (now - self.measured.load(Ordering::Relaxed)).max(0) / DRIFT)
+        (now, ((now - self.measured.load(Ordering::Relaxed)).max(0) / DRIFT).min(MOST_DRIFT_US))
     }
 
     /// Redis, asked at that moment, has just told its time.
@@ -144,5 +148,17 @@ mod tests {
             holds(bounds, asked, ahead);
             assert!(bounds.highest - bounds.lowest <= 201, "{bounds:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_unknown_of_a_clock_does_not_grow_for_ever() {
+        let clock = ServerClock::new();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        clock.told(Instant::now(), 1_000_000 + AHEAD);
+        tokio::time::advance(std::time::Duration::from_secs(2)).await;
+        let apart = |clock: &ServerClock| clock.at_most().unwrap().since(clock.at_least().unwrap()).as_micros();
+        assert!((2_000..3_000).contains(&apart(&clock)), "{}", apart(&clock));
+        tokio::time::advance(std::time::Duration::from_secs(7_200)).await;
+        assert!(apart(&clock) <= 201_000, "{}", apart(&clock));
     }
 }

@@ -38,6 +38,8 @@ pub(crate) async fn status(
         .zip(replies)
         .map(|(shard, ((last, accepted, settled, settled_up_to), journal_len, head))| {
             let head = entries(head)?;
+            // Ahead of Redis's own clock after that was set back: who writes around Redis must come later all the same.
+            connections.shared.answered(Version(last.unwrap_or(0)));
             Ok(ShardStatus {
                 shard,
                 accepted: accepted.unwrap_or(0),

@@ -258,11 +258,11 @@ impl Acceptor {
 fn in_doubt(error: LikeError) -> LikeError {
     planted!("doubt_denied" => error);
     match error {
-        LikeError::Expired | LikeError::KeyReused => LikeError::Unavailable {
-            reason: format!("the cache did not answer, and the database says {error}"),
+        LikeError::Unavailable { .. } => error,
+        error => LikeError::Unavailable {
+            reason: format!("the cache did not answer, and the database says: {error}"),
             retry_after: RETRY_AFTER,
         },
-        error => error,
     }
 }
 
@@ -286,4 +286,23 @@ fn count_outcome(result: &LikeResult, took: Duration) {
         Err(LikeError::Refused(_)) => "refused",
     };
     metrics::like(outcome, took);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_question_without_an_answer_no_refusal_is_certain() {
+        let refusals = [
+            LikeError::Expired,
+            LikeError::KeyReused,
+            LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER },
+            LikeError::RateLimited { retry_after: RETRY_AFTER },
+            LikeError::Refused("it says so".to_owned()),
+        ];
+        for refusal in refusals {
+            assert!(matches!(in_doubt(refusal), LikeError::Unavailable { .. }));
+        }
+    }
 }

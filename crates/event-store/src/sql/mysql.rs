@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// A connection that rested longer than this is asked whether it lives before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
+/// A connection that comes back to the pool, and may have a transaction to roll back, is closed after this long.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+
 /// What all connections of a pool share.
 #[derive(Debug)]
 pub(crate) struct Sessions {
@@ -27,12 +30,14 @@ pub(crate) struct Sessions {
     suspect: AtomicBool,
     /// Longest statement that the server takes, as it said to the connection that was opened last.
     max_packet: AtomicUsize,
+    /// A transaction that has not begun by then never will.
+    pub(crate) patience: Duration,
 }
 
 impl Sessions {
-    fn new() -> Arc<Self> {
+    fn new(patience: Duration) -> Arc<Self> {
         let (not_before, max_packet) = (AtomicU64::new(0), AtomicUsize::new(usize::MAX));
-        Arc::new(Self { start: Instant::now(), not_before, suspect: AtomicBool::new(false), max_packet })
+        Arc::new(Self { start: Instant::now(), not_before, suspect: AtomicBool::new(false), max_packet, patience })
     }
 
     /// From now on no connection of before is used again.
@@ -72,7 +77,7 @@ pub(crate) fn pool(config: &DatabaseConfig) -> Result<(MySqlPool, Arc<Sessions>)
     let connect = MySqlConnectOptions::from_str(config.url.expose_secret())
         .map_err(|_| StoreError::Config("url: not a mysql url".into()))?
         .disable_statement_logging();
-    let sessions = Sessions::new();
+    let sessions = Sessions::new(config.query_timeout);
     Ok((options(config, &sessions).connect_lazy_with(connect), sessions))
 }
 
@@ -98,6 +103,14 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
                 let max_packet = row.try_get::<String, _>(0)?.parse().unwrap_or(usize::MAX);
                 told.max_packet.store(max_packet, Ordering::Relaxed);
                 Ok(())
+            })
+        })
+        // The driver asks, too, but without a limit: one whose other end is silent would keep its place for good.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let silent = |elapsed: tokio::time::error::Elapsed| sqlx::Error::Io(std::io::Error::other(elapsed));
+                tokio::time::timeout(RELEASE_LIMIT, connection.ping()).await.map_err(silent)??;
+                Ok(true)
             })
         })
         .before_acquire(move |connection, meta: PoolConnectionMetadata| {
@@ -154,5 +167,32 @@ mod tests {
         // On the same connection, and outside any transaction: the lock goes with the statement.
         pool.read(&lock).await.unwrap();
         execute_sql(&url, "SET innodb_lock_wait_timeout = 2; UPDATE held SET id = 2").await.unwrap();
+    }
+
+    /// Everything that was sent or comes is lost, and nobody says so.
+    #[tokio::test]
+    async fn silent_connections_make_way_for_new_ones() {
+        let server = shared::mariadb().await.unwrap();
+        let url = fresh_database(server.url()).await.unwrap();
+        let link = Proxy::start(server.addr().unwrap()).await.unwrap();
+        let config = DatabaseConfig {
+            url: link.url_of(&url).into(),
+            max_connections: 2,
+            query_timeout: Duration::from_secs(1),
+            ..DatabaseConfig::default()
+        };
+        let pool = Pool::new(&config).unwrap();
+        let (one, other) = (pool.begin().await.unwrap(), pool.begin().await.unwrap());
+        link.hold_answers();
+        // One is given back, and one waits for an answer whose caller has gone.
+        drop(one);
+        assert!(tokio::time::timeout(Duration::from_millis(100), pool.begin()).await.is_err());
+        drop(other);
+        let begun = tokio::time::timeout(Duration::from_millis(100), pool.begin()).await;
+        assert!(begun.is_err(), "it began without an answer");
+        let Pool::MySql(connections, _) = &pool else { panic!("another database") };
+        eventually(Duration::from_secs(30), "room for new ones", async || connections.size() == 0).await;
+        link.restore().await.unwrap();
+        pool.begin().await.unwrap();
     }
 }

@@ -155,8 +155,10 @@ impl Pool {
                 // In a task of its own, because the caller may be dropped: of a BEGIN that was sent and not answered the
                 // driver knows nothing, and would give back a connection with an open transaction that nobody ends. What
                 // locks rows, or writes, on it afterwards would do so for good, or never.
-                let begun = tokio::spawn(sqlx::Transaction::begin(connection, None));
-                let begun = begun.await.map_err(|error| StoreError::Unavailable(error.into()))??;
+                let begin = sqlx::Transaction::begin(connection, None);
+                let begun = tokio::spawn(tokio::time::timeout(sessions.patience, begin));
+                let late = |elapsed: tokio::time::error::Elapsed| StoreError::Unavailable(elapsed.into());
+                let begun = begun.await.map_err(|error| StoreError::Unavailable(error.into()))?.map_err(late)??;
                 Ok(Tx::MySql(begun, Arc::clone(sessions)))
             }
             Self::Sqlite(pools) => {

@@ -9,7 +9,7 @@ use domain::{
     Action, EventType, Invalid, LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, UserId, Version,
 };
 use sea_orm::QueryResult;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use uuid::Uuid;
 
@@ -265,11 +265,19 @@ pub(crate) fn existing_ids(script: &mut Script, ids: impl Iterator<Item = Uuid>)
     ids_with_status(script, EventStatus::Completed, ids)
 }
 
+/// Ids that the ledger has, with the versions of their events.
+pub(crate) fn read_versions(results: &Results, statements: Range<usize>) -> Result<HashMap<Uuid, Version>, StoreError> {
+    statements
+        .flat_map(|statement| rows(results, statement))
+        .map(|row| Ok((uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?)?, Version(get(row, 1, TABLE)?))))
+        .collect()
+}
+
 fn ids_with_status(script: &mut Script, status: EventStatus, ids: impl Iterator<Item = Uuid>) -> Range<usize> {
     let first = script.statements();
     let ids: Vec<Uuid> = ids.collect();
     for chunk in ids.chunks(CHUNK) {
-        script.begin("SELECT id FROM sync_events WHERE status = ").name(status.name()).words(" AND ");
+        script.begin("SELECT id, version FROM sync_events WHERE status = ").name(status.name()).words(" AND ");
         id_in(script, chunk);
     }
     first..script.statements()

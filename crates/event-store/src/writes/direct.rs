@@ -6,7 +6,7 @@ use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
 use crate::tables::keys::{self, NewKey};
-use crate::tables::ledger::{existing_ids, read_existing, record_behaviors, record_completed};
+use crate::tables::ledger::{existing_ids, read_versions, record_behaviors, record_completed};
 use crate::tables::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
 use crate::tables::refreshes::remember;
 use crate::writes::apply::check_size;
@@ -15,6 +15,7 @@ use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Versio
 use planted_bugs::is_planted;
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
+use uuid::Uuid;
 
 /// What became of one direct intent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,7 +129,8 @@ impl EventStore {
         let ledger = existing_ids(&mut script, intents.iter().map(|intent| intent.id));
         let asked = keys::known(&mut script, intents.iter());
         let results = tx.run(&script).await?;
-        let mut written = read_existing(&results, ledger)?;
+        let completed = read_versions(&results, ledger)?;
+        let mut written: HashSet<Uuid> = completed.keys().copied().collect();
         let mut known_keys = keys::read_known(&results, asked)?;
 
         let mut states: HashMap<Pair, PairState> = HashMap::new();
@@ -159,9 +161,14 @@ impl EventStore {
                 decided_here.insert(intent.pair);
                 events.push(LikeEvent { intent: intent.clone(), version, origin: Origin::Direct });
             }
-            let changed = !decided && state.liked == intent.action.liked();
-            steps.push(Some((*state, changed)));
-            if let (Some(key), Some(new)) = (key, NewKey::of(intent, state.version, changed)) {
+            // One that the cache had accepted, and that was committed meanwhile, is answered as what it was: the row may be
+            // another word's by now.
+            let (told, changed) = match completed.get(&intent.id) {
+                Some(version) if known => (PairState { liked: intent.action.liked(), version: *version }, true),
+                _ => (*state, !decided && state.liked == intent.action.liked()),
+            };
+            steps.push(Some((told, changed)));
+            if let (Some(key), Some(new)) = (key, NewKey::of(intent, told.version, changed)) {
                 known_keys.insert(key, new.known);
                 new_keys.push(new);
             }

@@ -57,7 +57,10 @@ async fn a_repeated_direct_write_changes_nothing(db: TestDb) {
         db.store.apply_direct(&[intent(video_pair(1, 7), Action::Unlike)], at(3_000), soon(), false).await.unwrap(),
     );
     let same_event = decided(db.store.apply_direct(&[first], at(4_000), soon(), true).await.unwrap())[0];
-    assert_eq!((same_event.changed, same_event.liked, same_event.version), (false, false, Version(3_000)));
+    // Its own answer again, and not the row, which is another word's by now.
+    assert_eq!((same_event.changed, same_event.liked, same_event.version), (true, true, Version(1_000)));
+    let state = db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0];
+    assert_eq!((state.liked, state.version), (false, Version(3_000)));
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
     assert_eq!(db.store.take_refreshes(10).await.unwrap(), []);
 }

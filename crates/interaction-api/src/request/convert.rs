@@ -90,6 +90,10 @@ pub fn intended(
         let reason = format!("must be at most {} bytes, got {}", LikeIntent::MAX_KEY_LEN, key.len());
         violations.add(format!("{prefix}idempotency_key"), reason);
     }
+    // The database compares texts without the spaces at their end.
+    if key.ends_with(' ') {
+        violations.add(format!("{prefix}idempotency_key"), "must not end with a space");
+    }
     Some(LikeIntent {
         id: Uuid::now_v7(),
         pair: Pair { resource: resource?, user: user? },
@@ -167,6 +171,8 @@ mod tests {
     fn every_mistake_is_named_at_once() {
         let fields = violated(|v| drop(intent(v, "", 0, Some(video(-1)), Action::Like, "k".repeat(129))));
         assert_eq!(fields, ["user_id", "resource.id", "idempotency_key"]);
+        let fields = violated(|v| drop(intent(v, "", 1, Some(video(1)), Action::Like, "k ".to_owned())));
+        assert_eq!(fields, ["idempotency_key"]);
         assert_eq!(violated(|v| _ = resource(v, "", None)), ["resource"]);
     }
 

@@ -4,8 +4,9 @@
 //! have waited there for as long. Their callers may have given up and gone on elsewhere, so such a request must count from
 //! the beginning of the pause and not from when it was read.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +17,11 @@ const BEAT: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// After a pause the sockets are read within the time that it took, but not less than the first and not more than the
-/// second. A pause that begins in that time goes on with the one before: what waited then may still be unread.
+/// second. Only time in which the process ran counts: what waited during one pause may still be unread after the next.
 const CATCHING_UP: (Duration, Duration) = (PAUSE, Duration::from_millis(500));
+
+/// More pauses than can follow each other before the first of them is caught up with.
+const REMEMBERED: usize = 32;
 
 /// A pause worth a line in the log.
 const LONG: Duration = Duration::from_secs(1);
@@ -31,14 +35,16 @@ pub struct Pulse(Arc<Beats>);
 struct Beats {
     start: Instant,
     last: AtomicU64,
-    pause_began: AtomicU64,
-    pause_ended: AtomicU64,
+    /// From then on every pause is caught up with.
+    caught_up: AtomicU64,
+    /// Begin and end of the last ones, oldest first.
+    pauses: Mutex<VecDeque<(u64, u64)>>,
 }
 
 impl Default for Pulse {
     fn default() -> Self {
         let never = || AtomicU64::new(0);
-        Self(Arc::new(Beats { start: Instant::now(), last: never(), pause_began: never(), pause_ended: never() }))
+        Self(Arc::new(Beats { start: Instant::now(), last: never(), caught_up: never(), pauses: Mutex::default() }))
     }
 }
 
@@ -67,13 +73,25 @@ impl Pulse {
         self.instant(self.unread_since(seen).unwrap_or(seen))
     }
 
-    /// Since when requests may wait in sockets, if the last pause is not caught up with at that moment.
+    /// Since when requests may wait in sockets, if some pause is not caught up with at that moment.
     fn unread_since(&self, at: u64) -> Option<u64> {
-        let began = self.0.pause_began.load(Ordering::Relaxed);
-        let ended = self.0.pause_ended.load(Ordering::Relaxed);
+        if at >= self.0.caught_up.load(Ordering::Relaxed) {
+            return None;
+        }
         let (least, most) = CATCHING_UP;
-        let window = ended.saturating_sub(began).clamp(micros(least), micros(most));
-        (ended != 0 && at.saturating_sub(ended) < window).then_some(began)
+        let (mut ran, mut until, mut since) = (0, at, None);
+        for (began, ended) in self.pauses().iter().rev() {
+            ran += until.saturating_sub(*ended);
+            until = *began;
+            if ran < ended.saturating_sub(*began).clamp(micros(least), micros(most)) {
+                since = Some(*began);
+            }
+        }
+        since
+    }
+
+    fn pauses(&self) -> MutexGuard<'_, VecDeque<(u64, u64)>> {
+        self.0.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn beat(&self, now: Instant) {
@@ -83,9 +101,12 @@ impl Pulse {
             if at - last > micros(LONG) {
                 tracing::warn!(paused_ms = (at - last) / 1_000, "this process did not run for a while");
             }
-            let began = self.unread_since(last).unwrap_or(last);
-            self.0.pause_began.store(began, Ordering::Relaxed);
-            self.0.pause_ended.store(at, Ordering::Relaxed);
+            let mut pauses = self.pauses();
+            pauses.push_back((last, at));
+            if pauses.len() > REMEMBERED {
+                pauses.pop_front();
+            }
+            self.0.caught_up.store(at.saturating_add(micros(CATCHING_UP.1)), Ordering::Relaxed);
         }
     }
 
@@ -145,5 +166,25 @@ mod tests {
         // A short one is caught up with soon.
         (1..8).for_each(|n| pulse.beat(start + (4_300 + n * 20) * MS));
         assert!(near(pulse.arrival(start + 4_445 * MS), start + 4_445 * MS));
+    }
+
+    /// Stopped for most of the time, as under a quota of CPU: what has just come is not taken for old.
+    #[test]
+    fn pauses_that_go_on_and_on_are_caught_up_with_one_by_one() {
+        let pulse = Pulse::default();
+        let start = pulse.0.start;
+        let mut now = start + 1_000 * MS;
+        pulse.beat(now);
+        pulse.beat(now + 600 * MS);
+        now += 600 * MS;
+        for _ in 0..100 {
+            pulse.beat(now + 20 * MS);
+            pulse.beat(now + 40 * MS);
+            assert!(now + 40 * MS - pulse.arrival(now + 40 * MS) < 1_900 * MS);
+            pulse.beat(now + 100 * MS);
+            now += 100 * MS;
+        }
+        let waited = now - pulse.arrival(now);
+        assert!((60 * MS..200 * MS).contains(&waited), "{waited:?}");
     }
 }

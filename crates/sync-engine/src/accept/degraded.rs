@@ -37,14 +37,6 @@ impl Acceptor {
     }
 
     async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
-        let Ok(_permit) = self.direct_writes.try_acquire() else {
-            return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
-        };
-        let _open = self.stores.direct_gate.read().await;
-        if self.stores.database_circuit.is_open() {
-            let reason = "cache and database are unreachable".to_owned();
-            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
-        }
         let now = time_of(self.stores.now());
         // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
         // this user's next word a smaller one.
@@ -56,6 +48,14 @@ impl Acceptor {
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         tokio::time::sleep_until(passed).await;
+        let Ok(_permit) = self.direct_writes.try_acquire() else {
+            return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
+        };
+        let _open = self.stores.direct_gate.read().await;
+        if self.stores.database_circuit.is_open() {
+            let reason = "cache and database are unreachable".to_owned();
+            return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
+        }
         // Ends before the gate is free again.
         let untold = self.stores.untold.begin();
         match self.stores.likes.apply_direct(intents, now, call.until).await {
