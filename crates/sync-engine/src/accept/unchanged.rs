@@ -43,8 +43,10 @@ impl Acceptor {
                 Some(FreeState::Missing) if self.stores.now().since(answer.version) < ON_ITS_WAY => continue,
                 Some(FreeState::Row(row)) if row.version <= answer.version => continue,
                 Some(FreeState::Row(row)) if row.liked == requests[*index].intent.action.liked() => {
-                    // As wanted, by a newer word: whoever reads this answer has seen that one.
+                    // As wanted, by a newer word: whoever reads this answer has seen that one, and must not read an older one
+                    // from the cache after it.
                     outcomes[*index] = Ok(AcceptOutcome::Unchanged(Answer { version: row.version, ..answer }));
+                    newer.push((pairs[position], row));
                     continue;
                 }
                 Some(FreeState::Row(row)) => newer.push((pairs[position], row)),
@@ -54,17 +56,17 @@ impl Acceptor {
         }
         let confirmed: Vec<usize> = unchanged.iter().copied().filter(|i| !moved_on.contains(i)).collect();
         self.remember_unchanged(requests, outcomes, &confirmed).await;
-        if moved_on.is_empty() {
-            return true;
-        }
         if !newer.is_empty() {
-            // Raises the clock above these rows, or the event would lose against them.
+            // Raises the clock above these rows, or an event that is written again would lose against them.
             let told = self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer }).await;
             if let Err(error) = told {
                 // Nothing is decided: as if the call had not reached the cache.
                 moved_on.into_iter().for_each(|i| outcomes[i] = Err(error.clone()));
                 return true;
             }
+        }
+        if moved_on.is_empty() {
+            return true;
         }
         // Its token is taken: this is still the same attempt.
         metrics::confirm_rewrites(moved_on.len());
