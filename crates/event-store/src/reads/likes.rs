@@ -94,21 +94,25 @@ impl EventStore {
         reading.read_states_with(&mut script, pairs, skip_locked);
         let free = reading.snapshot(&self.read(&script).await?)?;
         let absent: Vec<Pair> = pairs.iter().copied().filter(|pair| free.known_state(*pair).is_none()).collect();
-        // Held by somebody, or not there at all: only a look that does not skip tells.
-        let missing = match absent.is_empty() {
-            true => true,
-            false => {
-                let mut script = self.script();
-                Reading::default().read_states_with(&mut script, &absent, no_wait);
-                match self.read(&script).await {
-                    Ok(_) => true,
-                    Err(StoreError::Conflict(_)) => false,
-                    Err(error) => return Err(error),
-                }
-            }
+        if absent.is_empty() {
+            return Ok(pairs.iter().map(|pair| FreeState::Row(free.state(*pair))).collect());
+        }
+        // Held by somebody, or not there at all: only a look that does not skip tells. What was held before may be free by
+        // then: this look shows it.
+        let mut script = self.script();
+        let mut reading = Reading::default();
+        reading.read_states_with(&mut script, &absent, no_wait);
+        let looked = match self.read(&script).await {
+            Ok(results) => Some(reading.snapshot(&results)?),
+            Err(StoreError::Conflict(_)) => None,
+            Err(error) => return Err(error),
         };
-        let absent = if missing { FreeState::Missing } else { FreeState::Held };
-        Ok(pairs.iter().map(|pair| free.known_state(*pair).map_or(absent, FreeState::Row)).collect())
+        let state = |pair: &Pair| match (free.known_state(*pair), &looked) {
+            (Some(row), _) => FreeState::Row(row),
+            (None, None) => FreeState::Held,
+            (None, Some(looked)) => looked.known_state(*pair).map_or(FreeState::Missing, FreeState::Row),
+        };
+        Ok(pairs.iter().map(state).collect())
     }
 
     /// What a user likes, latest first.

@@ -1,9 +1,10 @@
 //! A server that is unreachable, comes back, hangs or only reads.
 
-use crate::support::{at, like};
-use event_store::{DatabaseConfig, EventStore};
+use crate::support::{TestDb, at, like, video_pair};
+use event_store::{DatabaseConfig, EventStore, FreeState};
+use secrecy::ExposeSecret;
 use std::time::Duration;
-use test_support::{MariaDb, MariaDbOptions, eventually};
+use test_support::{MariaDb, MariaDbOptions, Proxy, eventually, execute_sql, expect_eq};
 use tokio::time::Instant;
 
 async fn private() -> (MariaDb, EventStore) {
@@ -71,4 +72,29 @@ async fn a_read_only_server_is_unavailable() {
     test_support::execute_sql(server.url(), "SET GLOBAL read_only = 1").await.unwrap();
     let error = store.apply(&[like(2, 7, 2)], at(1_000)).await.unwrap_err();
     assert!(error.is_unavailable(), "{error}");
+}
+
+/// The row is held at the first look, and free at the second one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_row_that_is_let_go_between_two_looks_is_not_missing() {
+    let db = TestDb::mysql().await;
+    db.store.apply(&[like(1, 7, 5)], at(1_000)).await.unwrap();
+    let url = db.config.url.expose_secret().to_owned();
+    let link = Proxy::start(url.rsplit_once('@').unwrap().1.split('/').next().unwrap()).await.unwrap();
+    let far =
+        EventStore::connect(&DatabaseConfig { url: link.url_of(&url).into(), ..db.config.clone() }).await.unwrap();
+    far.load_free_states(&[video_pair(1, 7)]).await.unwrap();
+
+    let hold = "BEGIN; SELECT version FROM video_likes WHERE user_id = 1 FOR UPDATE; SELECT SLEEP(1.0625)";
+    let holder = tokio::spawn({
+        let url = url.clone();
+        async move { execute_sql(&url, hold).await }
+    });
+    let asleep = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(1.0625)%' \
+                  AND db = DATABASE()";
+    eventually(Duration::from_secs(20), "a row that is held", async || expect_eq(db.number(asleep).await, 1)).await;
+    link.delay(Duration::from_millis(600));
+    let state = far.load_free_states(&[video_pair(1, 7)]).await.unwrap()[0];
+    assert_ne!(state, FreeState::Missing);
+    holder.await.unwrap().unwrap();
 }
