@@ -64,7 +64,7 @@ impl Pulse {
     /// A request that is seen at `now` arrived then or later.
     pub fn arrival(&self, now: Instant) -> Instant {
         let at = self.micros(now);
-        let last = self.0.last.load(Ordering::Relaxed);
+        let last = self.0.last.load(Ordering::Acquire);
         if last == 0 {
             return now;
         }
@@ -96,17 +96,20 @@ impl Pulse {
 
     fn beat(&self, now: Instant) {
         let at = self.micros(now).max(1);
-        let last = self.0.last.swap(at, Ordering::Relaxed);
-        if last != 0 && at.saturating_sub(last) > micros(PAUSE) {
-            if at - last > micros(LONG) {
-                tracing::warn!(paused_ms = (at - last) / 1_000, "this process did not run for a while");
-            }
+        let last = self.0.last.load(Ordering::Relaxed);
+        let paused = if last == 0 { 0 } else { at.saturating_sub(last) };
+        if paused > micros(PAUSE) {
             let mut pauses = self.pauses();
             pauses.push_back((last, at));
             if pauses.len() > REMEMBERED {
                 pauses.pop_front();
             }
             self.0.caught_up.store(at.saturating_add(micros(CATCHING_UP.1)), Ordering::Relaxed);
+        }
+        // Only now: another thread that sees this beat must see the pause before it, too.
+        self.0.last.store(at, Ordering::Release);
+        if paused > micros(LONG) {
+            tracing::warn!(paused_ms = paused / 1_000, "this process did not run for a while");
         }
     }
 
