@@ -123,10 +123,11 @@ async fn a_redis_that_dies_while_its_disk_is_slow_costs_nothing_while_servers_li
         expect_eq(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, user)
     })
     .await;
-    server.settled().await;
+    // Asked by a process that has no connection of before.
+    consumer.settled().await;
     rig.assert_counts_are_live_rows().await;
     eventually(PATIENCE, "a served count that is the stored one", async || {
-        let cached = server.cached(video(1)).await.map(|count| (count.served, count.pending));
+        let cached = consumer.cached(video(1)).await.map(|count| (count.served, count.pending));
         expect_eq(cached.unwrap_or((user, 0)), (user, 0))
     })
     .await;

@@ -28,7 +28,7 @@ async fn bad_usage_ends_with_64_and_names_the_reason() {
         (&["load", "--generate", "--likes", "1", "--batch", "501"], "501"),
         (&["load", "--generate", "--likes", "1", "--addr", "http://"], "--addr"),
         (&["load", "--trace", "x"], "--format"),
-        (&["verify"], "--oplog"),
+        (&["verify"], "--history <HISTORY>"),
         (&["like", "1", "film:2"], "expected video or comment"),
         (&["events", "replay"], "--status dead"),
         (&["events", "discard", "--status", "dead"], "--reason"),
