@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Most that is remembered; what differs more often than this is not worth a line each.
+#[cfg(feature = "amqp")]
 const CAPACITY: usize = 64;
 
 /// Warnings that were given, so that each is given once however often one connects. Clones are the same memory.
