@@ -113,6 +113,7 @@ impl StoreError {
 pub(crate) struct TimedOut(pub(crate) std::time::Duration);
 
 /// A script is longer than the server said it takes; it was not sent.
+#[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "only MySQL says so"))]
 #[derive(Debug, thiserror::Error)]
 #[error("{length} bytes, at most {limit}")]
 pub(crate) struct TooLong {
@@ -152,6 +153,7 @@ impl From<DbErr> for StoreError {
 }
 
 /// See the head of the module.
+#[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "only MySQL says so"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     Conflict,
