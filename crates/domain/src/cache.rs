@@ -9,6 +9,8 @@
 //! - **While a counter has pending entries its served count is never overwritten**, and it does not expire.
 
 mod journal_pages;
+mod repairs;
+mod status;
 
 use crate::codec::EncodedEvent;
 use crate::{LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
@@ -16,6 +18,8 @@ use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 pub use journal_pages::JournalPages;
+pub use repairs::{CountRepair, PairRepair, RepairOutcome, Unsupported};
+pub use status::{Durability, ShardStatus};
 
 /// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die before
 /// reading the database again; then it is wrong for this long at most.
@@ -202,98 +206,6 @@ impl std::ops::AddAssign for SettleReport {
         self.removed += other.removed;
         self.corrections += other.corrections;
         self.refreshed += other.refreshed;
-    }
-}
-
-/// A cached counter to repair, as it was seen, and what the database said afterwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CountRepair {
-    /// Which one.
-    pub resource: Resource,
-    /// The counter as it was seen *before* the database was read.
-    pub seen: CachedCount,
-    /// What the database said.
-    pub stored: StoredCount,
-    /// The counter has pending entries, but none of them is in the journal: it was searched after `seen`.
-    pub abandoned: bool,
-}
-
-/// A cached pair to repair, as it was seen, and its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PairRepair {
-    /// Which one.
-    pub pair: Pair,
-    /// The pair as it was seen *before* its row was read.
-    pub seen: PairState,
-    /// What the row says.
-    pub row: PairState,
-}
-
-/// What became of a repair.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RepairOutcome {
-    /// Written.
-    Repaired,
-    /// It is not as it was seen any more: look again.
-    Changed,
-    /// Somebody with a larger fencing token repairs now.
-    Fenced,
-}
-
-/// This cache does not do what was asked.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("this cache does not support that")]
-pub struct Unsupported;
-
-impl From<Unsupported> for CacheError {
-    fn from(error: Unsupported) -> Self {
-        Self::Rejected(std::sync::Arc::new(error))
-    }
-}
-
-/// A shard's accounting. Conservation: `accepted - settled = journal_len`, always.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct ShardStatus {
-    /// Which shard.
-    pub shard: ShardId,
-    /// Entries ever appended to the journal.
-    pub accepted: u64,
-    /// Entries ever removed by settling.
-    pub settled: u64,
-    /// Entries in the journal now.
-    pub journal_len: u64,
-    /// Oldest unsettled entry.
-    pub oldest: Option<Version>,
-    /// Highest version that was ever settled: what the consumers have reached.
-    pub settled_up_to: Version,
-    /// The cache's own clock, same unit as versions: ages are differences to this one, never to another clock.
-    pub now: Version,
-}
-
-/// What a cache says of its disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Durability {
-    /// It writes a file at all.
-    pub persistent: bool,
-    /// The last write to it went well.
-    pub writable: bool,
-    /// How often writing waited for a sync before it since the start of the cache; until a delayed write is made, a kill of
-    /// the process takes it.
-    pub delayed_syncs: u64,
-}
-
-impl ShardStatus {
-    /// Age of the oldest unsettled entry.
-    pub fn oldest_age(&self) -> Option<Duration> {
-        self.oldest.map(|oldest| self.now.since(oldest))
-    }
-}
-
-impl Version {
-    /// Time between two versions, zero if `earlier` is the later one.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 }
 

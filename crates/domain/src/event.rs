@@ -2,6 +2,7 @@
 
 use crate::{Invalid, Pair, ResourceType};
 use std::fmt;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// Orders the changes of one pair: microseconds since 1970, strictly increasing within a shard.
@@ -16,6 +17,11 @@ impl Version {
 
     /// Largest version that every store keeps exactly.
     pub const MAX: Self = Self((1 << 52) - 1);
+
+    /// Time between two versions, zero if `earlier` is the later one.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
 }
 
 impl fmt::Display for Version {

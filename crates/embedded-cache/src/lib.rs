@@ -35,6 +35,7 @@ mod record;
 mod recovery;
 mod segment;
 mod shard;
+mod shards;
 mod users;
 mod wal;
 mod writer;

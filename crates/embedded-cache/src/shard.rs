@@ -15,10 +15,9 @@ use domain::cache::{
     SettledResource, UNCONFIRMED_TTL,
 };
 use domain::codec::decode_payload;
-use domain::{Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
+use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
 use planted_bugs::is_planted;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The time, read once per call.
@@ -114,7 +113,7 @@ pub(crate) struct Shard {
 pub(crate) type Accepted = Result<(AcceptOutcome, Option<GroupCommit>), WalError>;
 
 impl Shard {
-    fn new(id: u16, config: &EmbeddedConfig, rules: &CacheRules, accounting: Accounting) -> Self {
+    pub(crate) fn new(id: u16, config: &EmbeddedConfig, rules: &CacheRules, accounting: Accounting) -> Self {
         let shards = usize::from(rules.shards.get());
         Self {
             id,
@@ -130,7 +129,7 @@ impl Shard {
 
     /// Takes back an unsettled entry. Its counter is not cached, so it is in no pending number; it is the newest state of
     /// its pair that this cache knows of, but perhaps not the newest there is.
-    fn take_back(&mut self, version: i64, kept: KeptEntry, rules: &CacheRules) {
+    pub(crate) fn take_back(&mut self, version: i64, kept: KeptEntry, rules: &CacheRules) {
         let now = Now { wall: Version::ZERO, us: 0 };
         match decode_payload(&kept.payload) {
             Ok(intent) => {
@@ -406,51 +405,9 @@ impl Shard {
         let later = self.journal.range(after.0.saturating_add(1)..);
         later.take(limit).map(|(version, entry)| (Version(*version), entry.payload.clone())).collect()
     }
-}
 
-/// All shards; each has its own lock.
-pub(crate) struct Shards {
-    count: ShardCount,
-    list: Vec<Mutex<Shard>>,
-}
-
-impl Shards {
-    pub(crate) fn new(
-        config: &EmbeddedConfig,
-        rules: &CacheRules,
-        accounting: &[Accounting],
-        journals: Vec<BTreeMap<i64, KeptEntry>>,
-    ) -> Self {
-        let list = rules.shards.all().zip(accounting).zip(journals).map(|((id, accounting), journal)| {
-            let mut shard = Shard::new(id.0, config, rules, *accounting);
-            for (version, kept) in journal {
-                shard.take_back(version, kept, rules);
-            }
-            Mutex::new(shard)
-        });
-        Self { count: rules.shards, list: list.collect() }
+    /// Whether no unsettled entry is as old as that clock.
+    pub(crate) fn is_settled_up_to(&self, clock: i64) -> bool {
+        self.journal.first_key_value().is_none_or(|(oldest, _)| *oldest > clock)
     }
-
-    pub(crate) fn of(&self, resource: Resource) -> MutexGuard<'_, Shard> {
-        self.get(self.count.of(resource))
-    }
-
-    pub(crate) fn get(&self, shard: ShardId) -> MutexGuard<'_, Shard> {
-        lock(&self.list[usize::from(shard.0) % self.list.len()])
-    }
-
-    pub(crate) fn each(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
-        self.list.iter().map(lock)
-    }
-
-    /// Whether no unsettled entry is as old as its shard's clock in `clocks`.
-    pub(crate) fn settled_up_to(&self, clocks: &[i64]) -> bool {
-        self.each()
-            .zip(clocks)
-            .all(|(shard, clock)| shard.journal.first_key_value().is_none_or(|(oldest, _)| oldest > clock))
-    }
-}
-
-fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,7 +7,7 @@ use crate::EmbeddedConfig;
 use crate::error::WalError;
 use crate::record;
 use crate::segment::{Accounting, ClosedSegment, OpenSegment};
-use crate::shard::Shards;
+use crate::shards::Shards;
 use crate::writer::Writer;
 use std::io;
 use std::path::Path;

@@ -1,7 +1,7 @@
 //! The thread that writes the journal: one write (and one sync) for everything that was appended meanwhile.
 
 use crate::segment::{Accounting, ClosedSegment, OpenSegment};
-use crate::shard::Shards;
+use crate::shards::Shards;
 use crate::wal::{GroupCommit, Pending, Progress, WalShared};
 use crate::{Durability, EmbeddedConfig};
 use std::collections::VecDeque;

@@ -1,6 +1,7 @@
 //! A word that is repeated while its row is held.
 
-use crate::rig::{PATIENCE, Rig, like, video};
+use crate::rig::{PATIENCE, Process, Rig, like, video};
+use sync_engine::accept::LikeAnswer;
 use test_support::{eventually, expect_eq};
 
 const ROW: &str = "SELECT version FROM video_likes WHERE user_id = 1 AND video_id = 1 FOR UPDATE";
@@ -19,16 +20,22 @@ async fn while_held<T>(rig: &Rig, seconds: f64, during: impl Future<Output = T>)
     tokio::join!(rig.sql(&statements), rest).1
 }
 
-/// Two taps, and the second one comes while the first one's row is committed.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_word_repeated_while_its_row_is_held_for_a_moment_is_one_change() {
+/// A like that is settled, and the same again while its row is held for `seconds`.
+async fn liked_twice(seconds: f64) -> (Rig, Process, LikeAnswer, LikeAnswer) {
     let rig = Rig::new().await;
     let process = rig.process().await;
     let accept = process.server();
     process.consume();
     let first = accept.accept_one(like(1, 1)).await.unwrap();
     process.settled().await;
-    let repeated = while_held(&rig, 0.4, accept.accept_one(like(1, 1))).await.unwrap();
+    let repeated = while_held(&rig, seconds, accept.accept_one(like(1, 1))).await.unwrap();
+    (rig, process, first, repeated)
+}
+
+/// Two taps, and the second one comes while the first one's row is committed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_repeated_while_its_row_is_held_for_a_moment_is_one_change() {
+    let (rig, process, first, repeated) = liked_twice(0.4).await;
     assert!(!repeated.changed, "{repeated:?}");
     assert_eq!(repeated.version, first.version);
     assert_eq!(rig.number("SELECT COUNT(*) FROM sync_events").await, 1);
@@ -39,13 +46,7 @@ async fn a_word_repeated_while_its_row_is_held_for_a_moment_is_one_change() {
 /// Nobody can say what the holder is about to write: the word is written again, as the newest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_word_repeated_while_its_row_is_held_for_long_is_written_again() {
-    let rig = Rig::new().await;
-    let process = rig.process().await;
-    let accept = process.server();
-    process.consume();
-    let first = accept.accept_one(like(1, 1)).await.unwrap();
-    process.settled().await;
-    let repeated = while_held(&rig, 6.0, accept.accept_one(like(1, 1))).await.unwrap();
+    let (rig, process, first, repeated) = liked_twice(6.0).await;
     assert!(repeated.changed && repeated.version > first.version, "{first:?}, {repeated:?}");
     process.settled().await;
     assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 1);

@@ -98,13 +98,13 @@ impl Recorder {
         Ok(attempt)
     }
 
-    /// States that are asked for now.
+    /// An attempt to read states begins.
     pub(super) fn begin_states(&self, caller: Caller, pairs: &[Pair]) -> Attempt {
         let items = pairs.iter().map(|pair| Item::read(Kind::State, Some(*pair), pair.resource));
         self.attempt(caller, items)
     }
 
-    /// Counts that are asked for now.
+    /// An attempt to read counts begins.
     pub(super) fn begin_counts(&self, caller: Caller, resources: &[Resource]) -> Attempt {
         self.attempt(caller, resources.iter().map(|resource| Item::read(Kind::Count, None, *resource)))
     }

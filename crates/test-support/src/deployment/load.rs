@@ -86,15 +86,10 @@ impl Deployment {
         args: &[&str],
         limit: Duration,
     ) -> Result<Verified> {
-        let mut syncctl = self.syncctl().args(["verify", "--json"]).args(args.iter().copied());
-        for history in histories {
-            syncctl = syncctl.arg("--history").arg(history);
-        }
-        let process = syncctl.start()?;
-        let status = process.wait_exit(limit).await.context("verify does not end")?;
-        let report = last_json(&process.log()).with_context(|| format!("verify printed: {}", process.log()))?;
+        let verified = self.verified_by("--history", histories, args, limit).await?;
+        let report = &verified.report;
         ensure!(report["coverage"]["words"].as_u64() > Some(0), "nothing was judged: {report}");
-        Ok(Verified { good: status.success(), report })
+        Ok(verified)
     }
 
     /// Compares every store with logs. `args` name stores that are not those of this deployment.
@@ -104,14 +99,26 @@ impl Deployment {
         args: &[&str],
         limit: Duration,
     ) -> Result<Verified> {
+        let verified = self.verified_by("--oplog", oplogs, args, limit).await?;
+        let report = &verified.report;
+        ensure!(report["operations"].as_u64() > Some(0), "nothing was verified: {report}");
+        Ok(verified)
+    }
+
+    async fn verified_by<'a>(
+        &self,
+        option: &str,
+        files: impl IntoIterator<Item = &'a Path>,
+        args: &[&str],
+        limit: Duration,
+    ) -> Result<Verified> {
         let mut syncctl = self.syncctl().args(["verify", "--json"]).args(args.iter().copied());
-        for oplog in oplogs {
-            syncctl = syncctl.arg("--oplog").arg(oplog);
+        for file in files {
+            syncctl = syncctl.arg(option).arg(file);
         }
         let process = syncctl.start()?;
         let status = process.wait_exit(limit).await.context("verify does not end")?;
         let report = last_json(&process.log()).with_context(|| format!("verify printed: {}", process.log()))?;
-        ensure!(report["operations"].as_u64() > Some(0), "nothing was verified: {report}");
         Ok(Verified { good: status.success(), report })
     }
 }

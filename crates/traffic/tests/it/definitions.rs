@@ -33,12 +33,20 @@ pub(crate) fn wrong_counts(records: &[Record], stores: &Stores) -> u64 {
         };
         Some((begin, record.end, count))
     });
-    let mut pairs: Vec<Pair> = stores.ledger.iter().flatten().map(|entry| entry.pair).collect();
+    let in_ledger = stores.ledger.iter().flatten().map(|entry| entry.pair);
+    let mut pairs: Vec<Pair> = in_ledger.chain(records.iter().filter_map(Record::pair)).collect();
     pairs.sort_unstable();
     pairs.dedup();
+    // What is told of a pair whose readers go back is not believed: it may be liked at any time, or not.
+    let goes_back = |pair: &Pair| {
+        let of_pair: Vec<Record> = records.iter().filter(|record| record.pair() == Some(*pair)).cloned().collect();
+        reader_goes_back(&of_pair)
+    };
+    let (spoiled, pairs): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(goes_back);
+    let possible = i64::try_from(spoiled.len()).unwrap_or(i64::MAX);
     let pairs: Vec<Vec<Change>> = pairs.iter().map(|pair| changes(*pair, records, stores)).collect();
     let is_wrong = |(begin, end, count): &(u64, u64, i64)| {
-        let (mut least, mut most) = (0, 0);
+        let (mut least, mut most) = (0, possible);
         for changes in &pairs {
             let states: Vec<bool> = (*begin..=*end).flat_map(|moment| states_at(changes, moment)).collect();
             least += i64::from(states.iter().all(|liked| *liked));

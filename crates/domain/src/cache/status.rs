@@ -1,0 +1,42 @@
+//! What a cache says of itself.
+
+use crate::{ShardId, Version};
+use std::time::Duration;
+
+/// A shard's accounting. Conservation: `accepted - settled = journal_len`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct ShardStatus {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Entries ever appended to the journal.
+    pub accepted: u64,
+    /// Entries ever removed by settling.
+    pub settled: u64,
+    /// Entries in the journal now.
+    pub journal_len: u64,
+    /// Oldest unsettled entry.
+    pub oldest: Option<Version>,
+    /// Highest version that was ever settled: what the consumers have reached.
+    pub settled_up_to: Version,
+    /// The cache's own clock, same unit as versions: ages are differences to this one, never to another clock.
+    pub now: Version,
+}
+
+/// What a cache says of its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durability {
+    /// It writes a file at all.
+    pub persistent: bool,
+    /// The last write to it went well.
+    pub writable: bool,
+    /// How often writing waited for a sync before it since the start of the cache; until a delayed write is made, a kill of
+    /// the process takes it.
+    pub delayed_syncs: u64,
+}
+
+impl ShardStatus {
+    /// Age of the oldest unsettled entry.
+    pub fn oldest_age(&self) -> Option<Duration> {
+        self.oldest.map(|oldest| self.now.since(oldest))
+    }
+}
