@@ -13,8 +13,9 @@
 use crate::Operation;
 use domain::{Action, Pair, ResourceType, Version};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
+use traffic::lines::read_line;
 
 const HEADER: &str = "#syncctl-oplog 1";
 
@@ -122,13 +123,13 @@ pub fn read(path: &Path, mut each: impl FnMut(Entry)) -> Result<(), OplogError> 
     let io = |source| OplogError::Io { path: path.to_owned(), source };
     let wrong = |line, reason: String| OplogError::Line { path: path.to_owned(), line, reason };
     let mut input = BufReader::with_capacity(1 << 20, File::open(path).map_err(io)?);
-    let mut text = String::new();
+    let mut text = Vec::new();
     for line in 1.. {
-        text.clear();
-        if input.read_line(&mut text).map_err(io)? == 0 {
+        if !read_line(&mut input, &mut text).map_err(io)? {
             return if line == 1 { Err(wrong(1, "empty file".into())) } else { Ok(()) };
         }
-        let Some(text) = text.strip_suffix('\n') else { return Ok(()) };
+        let Some(text) = text.strip_suffix(b"\n") else { return Ok(()) };
+        let text = std::str::from_utf8(text).map_err(|error| wrong(line, error.to_string()))?;
         if line == 1 {
             if text != HEADER {
                 return Err(wrong(line, format!("expected {HEADER:?}, got {text:?}")));

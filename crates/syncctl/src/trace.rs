@@ -34,7 +34,7 @@ pub enum TraceError {
 pub fn read(format: TraceFormat, input: impl BufRead) -> Result<Vec<Operation>, TraceError> {
     let TraceFormat::Movielens = format;
     let mut events = Vec::new();
-    for (index, text) in input.lines().enumerate() {
+    for (index, text) in traffic::lines::lines(input).enumerate() {
         let line = index + 1;
         let text = text?;
         let text = text.trim_end();

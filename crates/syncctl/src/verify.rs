@@ -1,7 +1,8 @@
 //! Compares every store with what the logs or histories of `load` say must be there.
 //!
 //! Each store is read once, row by row, and leaves marks on the operations (`oracle`); afterwards the marks are judged
-//! pair by pair (`check`). A history is judged by the rules of [`mod@traffic::check`] instead ([`judge`]). Nothing here is shared with the code that writes the stores, but the types of `domain`.
+//! pair by pair (`check`). A history is judged by the rules of [`mod@traffic::check`] instead ([`judge`]). Nothing here
+//! is shared with the code that writes the stores, but the types of `domain`.
 
 #[cfg(feature = "distributed")]
 mod cache;
@@ -28,8 +29,11 @@ use oracle::Oracle;
 use served::{Cached, Served};
 use sql::Sql;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::time::Duration;
+use traffic::lines::lines;
 
 /// Cached pairs asked for at a time.
 const CACHED_PAIRS: usize = 20_000;
@@ -83,10 +87,12 @@ impl AllowedLoss {
         if let Ok(number) = text.parse() {
             return Ok(Self { number, pairs: IdSet::default() });
         }
-        let lines = std::fs::read_to_string(text).with_context(|| format!("--allow-loss: could not read {text}"))?;
+        let unread = || format!("--allow-loss: could not read {text}");
+        let file = File::open(text).with_context(unread)?;
         let mut pairs = IdSet::default();
-        for (number, line) in lines.lines().enumerate() {
-            let pair = parse_loss_line(line).ok_or_else(|| {
+        for (number, line) in lines(BufReader::new(file)).enumerate() {
+            let line = line.with_context(unread)?;
+            let pair = parse_loss_line(&line).ok_or_else(|| {
                 UsageError(format!("{text}, line {}: expected user,v|c,id, got {line:?}", number + 1))
             })?;
             pairs.insert(pair);

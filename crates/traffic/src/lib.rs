@@ -7,6 +7,7 @@
 pub mod check;
 pub mod generate;
 pub mod history;
+pub mod lines;
 
 /// One user and resource, and what the user wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

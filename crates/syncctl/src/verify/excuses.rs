@@ -10,12 +10,15 @@ use crate::UsageError;
 use crate::oplog::kind_of_letter;
 use anyhow::Context;
 use domain::Pair;
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 use traffic::check::Excuse;
+use traffic::lines::lines;
 
 pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Excuse>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("--excuses: could not read {}", path.display()))?;
+    let unread = || format!("--excuses: could not read {}", path.display());
+    let file = File::open(path).with_context(unread)?;
     let wrong = |number: usize, line: &str| {
         UsageError(format!(
             "{}, line {}: expected user,v|c,id,begin,end,reason, got {line:?}",
@@ -23,7 +26,10 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Excuse>> {
             number + 1
         ))
     };
-    let excuses = text.lines().enumerate().map(|(number, line)| parse(line).ok_or_else(|| wrong(number, line).into()));
+    let excuses = lines(BufReader::new(file)).enumerate().map(|(number, line)| {
+        let line = line.with_context(unread)?;
+        parse(&line).ok_or_else(|| wrong(number, &line).into())
+    });
     excuses.collect()
 }
 

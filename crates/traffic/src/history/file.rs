@@ -12,9 +12,10 @@
 
 use super::line::{Line, parse, write_fault, write_record};
 use super::{Fault, History, Record};
+use crate::lines::read_line;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "{\"history\":1}";
@@ -123,8 +124,7 @@ impl History {
         let mut reading = Reading::default();
         let mut text = Vec::new();
         for line in 1.. {
-            text.clear();
-            if input.read_until(b'\n', &mut text).map_err(io)? == 0 {
+            if !read_line(&mut input, &mut text).map_err(io)? {
                 let empty = HistoryError::Line { path: path.to_owned(), line, reason: "empty file".to_owned() };
                 return if line == 1 { Err(empty) } else { Ok(reading.history) };
             }
