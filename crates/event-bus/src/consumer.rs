@@ -1,7 +1,7 @@
 //! Consuming with explicit acknowledgement.
 
 use crate::connection::{Link, within};
-use crate::headers::{delivery_count, from_table};
+use crate::headers::{delivery_count, from_table, moved};
 use crate::topology::Names;
 use crate::{BusConfig, BusError, Delivery, QueueDepth};
 use bytes::Bytes;
@@ -170,6 +170,7 @@ impl Consumer {
         Ok(Delivery {
             redelivered: delivery.redelivered,
             delivery_count: headers.and_then(delivery_count),
+            moved: headers.and_then(moved),
             message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
             headers: headers.map(from_table).unwrap_or_default(),
             tag: (self.session, delivery.delivery_tag),

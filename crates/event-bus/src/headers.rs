@@ -40,6 +40,13 @@ pub(crate) fn delivery_count(table: &FieldTable) -> Option<u64> {
     u64::try_from(value).ok()
 }
 
+/// Why the broker moved the message the last time, if it did.
+pub(crate) fn moved(table: &FieldTable) -> Option<String> {
+    let AMQPValue::FieldArray(deaths) = table.inner().get("x-death")? else { return None };
+    let AMQPValue::FieldTable(last) = deaths.as_slice().first()? else { return None };
+    from_table(last).remove("reason")
+}
+
 /// Cuts a text to what a header may hold, on a character boundary.
 pub(crate) fn clipped(text: &str) -> String {
     let end = (0..=text.len().min(1024)).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);

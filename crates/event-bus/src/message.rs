@@ -22,6 +22,9 @@ pub struct Delivery {
     pub delivery_count: Option<u64>,
     /// The publisher's id of the message.
     pub message_id: Option<String>,
+    /// Why the broker itself moved it to the dead letters, in its word: `expired`, `maxlen`, `delivery_limit`, `rejected`. None
+    /// if nobody but a publisher put it here.
+    pub moved: Option<String>,
     /// Its textual headers.
     pub headers: Headers,
     /// Connection that it came by, and its number there.

@@ -30,6 +30,7 @@ const LIKE_SECONDS: Series = Series::Histogram("like_seconds");
 const COMMIT_LAG: Series = Series::Histogram("commit_lag_seconds");
 const OLDEST_ENTRY: Series = Series::Max("journal_oldest_age_seconds");
 const DEAD: Series = Series::Sum("dead_events_total");
+const MOVED: Series = Series::Sum("moved_events_total");
 const COMPARED: Series = Series::Sum("consistency_checked_total");
 const FOUND: Series = Series::Sum("consistency_found_total");
 
@@ -39,6 +40,7 @@ pub(crate) const RULES: &[AlertRule] = &[
     AlertRule { name: "commit_lag", series: &[COMMIT_LAG], judge: commit_lag },
     AlertRule { name: "journal_age", series: &[OLDEST_ENTRY], judge: journal_age },
     AlertRule { name: "dead_events", series: &[DEAD], judge: dead_events },
+    AlertRule { name: "moved_events", series: &[MOVED], judge: moved_events },
     AlertRule { name: "consistency_rate", series: &[COMPARED, FOUND], judge: consistency_rate },
 ];
 
@@ -74,6 +76,13 @@ fn dead_events(history: &History) -> Option<Judged> {
     let ever = history.last(DEAD)? > 0.0;
     let dead = history.growth(DEAD, 30 * MINUTE)?;
     ever.then(|| Judged { firing: dead > 0.0, detail: format!("{dead} events dead within 30 minutes") })
+}
+
+fn moved_events(history: &History) -> Option<Judged> {
+    let ever = history.last(MOVED)? > 0.0;
+    let moved = history.growth(MOVED, 30 * MINUTE)?;
+    let detail = format!("{moved} events moved to the dead letters by the broker within 30 minutes");
+    ever.then(|| Judged { firing: moved > 0.0, detail })
 }
 
 fn consistency_rate(history: &History) -> Option<Judged> {
@@ -156,6 +165,10 @@ mod tests {
         assert_eq!(fires("dead_events", &[(0, "dead_events_total{kind=\"undecodable\"} 0")]), None);
         assert_eq!(fires("dead_events", &[(0, ""), (1, dead)]), Some(true));
         assert_eq!(fires("dead_events", &[(0, ""), (1, dead), (32, dead)]), Some(false));
+        let moved = "moved_events_total{reason=\"expired\"} 1";
+        assert_eq!(fires("moved_events", &[(0, "moved_events_total{reason=\"expired\"} 0")]), None);
+        assert_eq!(fires("moved_events", &[(0, ""), (1, moved)]), Some(true));
+        assert_eq!(fires("moved_events", &[(0, ""), (1, moved), (32, moved)]), Some(false));
         let (compared, found) = ("consistency_checked_total{run=\"full\"} 200\n", "consistency_found_total{} 11\n");
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, &format!("{compared}{found}"))]), Some(true));
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, compared)]), Some(false));
@@ -186,6 +199,7 @@ mod tests {
             format!("commit_lag_seconds:p99_5m > {COMMIT_LAG_P99}"),
             format!("max(journal_oldest_age_seconds) > {JOURNAL_AGE}"),
             "(increase(dead_events_total[30m])) > 0".to_owned(),
+            "(increase(moved_events_total[30m])) > 0".to_owned(),
             format!(
                 "ratio1h < {CONSISTENCY_RATE} and sum(increase(consistency_checked_total[1h])) >= {FEWEST_COMPARED}"
             ),

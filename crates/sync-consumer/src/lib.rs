@@ -14,6 +14,7 @@ use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
+use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::operate::retention::Retention;
 use sync_engine::recover::probe;
 use sync_engine::recover::redeliver::Rescuer;
@@ -38,6 +39,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let owner = context.instance.to_string();
     let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner.clone(), sync);
     let retention = Retention::new(stores.clone(), owner, sync);
+    let dead_letters = DeadLetters::new(stores.clone(), applier.clone(), settings.rabbitmq.clone());
     let consumer = ConsumerLoop::new(stores.clone(), applier, settings.rabbitmq.clone(), sync.batch_size);
 
     let helpers = context.hard.child_token();
@@ -48,6 +50,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
+    context.tracker.spawn(dead_letters.run(context.soft.clone()));
     startup.ok();
     let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
     tokio::select! {

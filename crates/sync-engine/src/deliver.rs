@@ -1,5 +1,6 @@
 //! Deliver: accepted events leave the outbox for the broker, and the consumer turns what the broker brings into rows.
 
 pub mod consumer;
+pub mod dead_letters;
 mod fate;
 pub mod relay;

@@ -26,6 +26,7 @@ pub(crate) fn register() {
         ("rescued_events_total", "how", &["republished", "applied"]),
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
+        ("moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
         ("purged_rows_total", "what", &["completed_events", "operator_actions", "idempotency_keys", "tombstones"]),
     ];
     for (name, label, values) in labelled {
@@ -60,6 +61,7 @@ pub(crate) fn register() {
     live(0, 0);
     ["cache", "database"].into_iter().for_each(|clock| clock_ahead(clock, 0));
     queue(0, 0);
+    dead_letters(0);
 }
 
 /// `likes_total{outcome}`: answers to likes and unlikes; `like_seconds{outcome}`: until the answer.
@@ -128,6 +130,16 @@ pub(crate) fn retried(outcome: &'static str, events: usize) {
 /// See [`parked`].
 pub(crate) fn dead(kind: &'static str, events: usize) {
     counter!("dead_events_total", "kind" => kind).increment(events as u64);
+}
+
+/// `moved_events_total{reason}`: events that the broker moved to the dead letters, applied from there.
+pub(crate) fn moved(reason: &'static str, events: usize) {
+    counter!("moved_events_total", "reason" => reason).increment(events as u64);
+}
+
+/// `dead_letters`: letters that wait.
+pub(crate) fn dead_letters(letters: u32) {
+    gauge!("dead_letters").set(f64::from(letters));
 }
 
 /// `purged_rows_total`: rows deleted for their age; `tombstones`: moved to their archive.

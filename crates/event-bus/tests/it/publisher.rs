@@ -1,6 +1,7 @@
-use crate::support::{Intruder, event, next, publish_until_taken, shared_config, versions};
+use crate::support::{Intruder, config, event, next, publish_until_taken, shared_config, versions};
 use domain::codec::MAX_BATCH;
 use event_bus::{BusConfig, BusError, Consumer, Headers, NotConfirmed, Publisher, REASON_HEADER};
+use test_support::RabbitMq;
 
 #[tokio::test]
 async fn what_is_published_arrives_once_with_headers_and_id() {
@@ -89,7 +90,27 @@ async fn dead_letters_keep_their_bytes_and_their_reason() {
     let delivery = next(&mut consumer).await;
     assert_eq!(&delivery.body[..], b"\x00garbage\xff");
     assert!(reason.starts_with(&delivery.headers[REASON_HEADER]));
+    assert_eq!(delivery.moved, None, "nobody moved it");
     Intruder::new(&config).await.clean_up().await;
+}
+
+/// What a policy or an older declaration moves says that it was moved, and why.
+#[tokio::test]
+async fn what_a_policy_moves_says_why() {
+    let broker = RabbitMq::start().await.unwrap();
+    for (policy, reason) in [(r#"{"max-length":1}"#, "maxlen"), (r#"{"message-ttl":10}"#, "expired")] {
+        let config = config(broker.url());
+        let pattern = format!("^{}\\.likes$", config.prefix);
+        broker.ctl(&["set_policy", &config.prefix, &pattern, policy, "--apply-to", "queues"]).await.unwrap();
+        Intruder::new(&config).await.declare_dropping_queue().await;
+        let mut publisher = Publisher::new(config.clone());
+        // The first one gives way to the second, or goes by itself.
+        publisher.publish(&[event(1)], &Headers::new()).await.unwrap();
+        publisher.publish(&[event(2)], &Headers::new()).await.unwrap();
+        let mut dead = Consumer::connect_dead(&config).await.unwrap();
+        let letter = next(&mut dead).await;
+        assert_eq!((versions(&letter), letter.moved.as_deref()), (vec![1], Some(reason)));
+    }
 }
 
 #[tokio::test]

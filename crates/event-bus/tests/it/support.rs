@@ -3,7 +3,8 @@
 use domain::codec::{EncodedEvent, encode_payload};
 use domain::{Action, LikeIntent, Origin, Pair, ResourceType, Version};
 use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
-use lapin::options::{BasicPublishOptions, QueueDeleteOptions};
+use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use std::time::{Duration, Instant};
 use test_support::unique_name;
@@ -67,6 +68,17 @@ impl Intruder {
         let exchange = format!("{}.events", self.prefix);
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         channel.basic_publish(exchange.into(), "likes".into(), options, body, properties).await.unwrap();
+    }
+
+    /// The likes queue as somebody declared it who did not ask for refusals: the oldest gives way.
+    pub(crate) async fn declare_dropping_queue(&self) {
+        let channel = self.connection.create_channel().await.unwrap();
+        let text = |text: String| AMQPValue::LongString(text.into());
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text("quorum".to_owned()));
+        arguments.insert("x-dead-letter-exchange".into(), text(format!("{}.dead", self.prefix)));
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(format!("{}.likes", self.prefix).into(), options, arguments).await.unwrap();
     }
 
     pub(crate) async fn delete_queue(&self) {

@@ -34,6 +34,11 @@ pub fn tell(doing: &str, error: &dyn Display) -> String {
     format_id(id)
 }
 
+/// Whether a line that is no error of a store is to be said now, and how often it came since it was said.
+pub fn again(text: &str) -> Option<u64> {
+    due(id_of(text), Instant::now())
+}
+
 /// What a caller is told instead of the store's words.
 pub fn for_caller(doing: &str, error: &dyn Display) -> String {
     format!("{doing} failed, see the server's log (id {})", tell(doing, error))

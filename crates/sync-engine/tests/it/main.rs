@@ -4,6 +4,7 @@
 
 mod apply;
 mod consume;
+mod dead_letters;
 mod degraded;
 mod errors;
 mod flood;

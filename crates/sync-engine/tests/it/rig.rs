@@ -11,6 +11,7 @@ use sync_engine::accept::Acceptor;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
+use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::relay::Relay;
 use sync_engine::recover::probe;
 use sync_engine::recover::recheck::Recheck;
@@ -253,6 +254,12 @@ impl Process {
             self.rig.sync.batch_size,
         );
         self.spawn(consumer.run(self.soft.clone()));
+    }
+
+    /// Goes through the dead letters all the time.
+    pub(crate) fn drain_dead_letters(&self) {
+        let drain = DeadLetters::new(self.stores.clone(), self.applier.clone(), self.rig.bus.clone());
+        self.spawn(drain.with_interval(Duration::from_millis(100)).run(self.soft.clone()));
     }
 
     pub(crate) fn rescue(&self) {

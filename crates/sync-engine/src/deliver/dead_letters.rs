@@ -1,0 +1,168 @@
+//! Likes among the dead letters: what the broker moved there by itself is applied.
+//!
+//! A policy (`message-ttl`, `max-length` with `drop-head`, a low `delivery-limit`) moves good messages where nobody
+//! consumes. Nobody is told, so the letters are looked at: whatever the broker moved and can be decoded is applied like
+//! any batch. That is safe whatever became of the events meanwhile, since the version of the row decides.
+//!
+//! Letters that were published as such (undecodable messages, events whose retries are exhausted) stay: they go to the end
+//! of the queue with their reason, and are acknowledged after that. So a letter may be there twice, and none is missing.
+//! Letters are gone through only when more of them wait than stayed the last time, by one consumer at a time.
+
+use crate::apply::Applier;
+use crate::metrics;
+use crate::stores::{Stores, faults};
+use domain::LikeEvent;
+use domain::codec::decode_batch;
+use event_bus::{BusConfig, BusError, Consumer, Delivery, Publisher, REASON_HEADER};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// How often the broker is asked how many there are.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Going through many letters that stay is work for nothing: it may take one part in so many of the time.
+const SHARE: u32 = 4;
+
+/// Another consumer may have taken the rest.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Goes through the dead letters.
+pub struct DeadLetters {
+    stores: Stores,
+    applier: Applier,
+    bus: BusConfig,
+    publisher: Publisher,
+
+    every: Duration,
+    /// Letters that are there for good, as far as is known.
+    stayed: u32,
+}
+
+/// What a letter is.
+enum Letter {
+    /// The broker moved it: good events, and why.
+    Moved(Vec<LikeEvent>, String),
+    /// It stays, for this reason.
+    Stays(String),
+}
+
+impl DeadLetters {
+    /// Applies what the broker moved.
+    pub fn new(stores: Stores, applier: Applier, bus: BusConfig) -> Self {
+        let publisher = Publisher::new(bus.clone());
+        Self { stores, applier, bus, publisher, every: LOOK, stayed: 0 }
+    }
+
+    /// Looks more or less often.
+    #[must_use]
+    pub fn with_interval(self, every: Duration) -> Self {
+        Self { every, ..self }
+    }
+
+    /// Runs until `soft`: a letter in hand then is finished, or goes back.
+    pub fn run(self, soft: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(soft).boxed()
+    }
+
+    async fn run_inner(mut self, soft: CancellationToken) {
+        let mut pause = self.every;
+        loop {
+            tokio::select! {
+                () = soft.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = self.every;
+            if self.stores.database_circuit.is_open() || self.stores.broker_circuit.is_open() {
+                continue;
+            }
+            let started = Instant::now();
+            if let Err(error) = self.look(&soft).await {
+                faults::tell("going through the dead letters", &error);
+            }
+            pause = pause.max(started.elapsed() * SHARE);
+        }
+        self.publisher.close().await;
+    }
+
+    async fn look(&mut self, soft: &CancellationToken) -> Result<(), BusError> {
+        let depth = self.publisher.dead_depth().await?;
+        metrics::dead_letters(depth.ready);
+        // Somebody goes through them now.
+        if depth.consumers > 0 {
+            return Ok(());
+        }
+        self.stayed = self.stayed.min(depth.ready);
+        if depth.ready <= self.stayed {
+            return Ok(());
+        }
+        let mut consumer = Consumer::connect_dead(&self.bus).await?;
+        let stayed = self.go_through(&mut consumer, depth.ready, soft).await;
+        // What was not handled goes back to the queue.
+        consumer.close().await;
+        if let Some(stayed) = stayed? {
+            self.stayed = stayed;
+        }
+        Ok(())
+    }
+
+    /// How many of so many letters stay; none if they were not gone through to the end.
+    async fn go_through(
+        &mut self,
+        consumer: &mut Consumer,
+        letters: u32,
+        soft: &CancellationToken,
+    ) -> Result<Option<u32>, BusError> {
+        let mut stayed = 0;
+        for _ in 0..letters {
+            let delivery = tokio::select! {
+                () = soft.cancelled() => return Ok(None),
+                delivery = consumer.next() => delivery?,
+                () = tokio::time::sleep(IDLE) => return Ok(None),
+            };
+            match read(&delivery) {
+                Letter::Moved(events, reason) => {
+                    // The circuit tells; the letters wait for it.
+                    if let Err(error) = self.applier.apply(&events).await {
+                        faults::tell("applying dead letters", &error);
+                        return Ok(None);
+                    }
+                    tell(&reason, events.len());
+                }
+                Letter::Stays(reason) => {
+                    self.publisher.publish_dead(&delivery.body, &reason, &delivery.headers).await?;
+                    stayed += 1;
+                }
+            }
+            consumer.ack([&delivery]).await?;
+        }
+        Ok(Some(stayed))
+    }
+}
+
+fn read(delivery: &Delivery) -> Letter {
+    let said = || delivery.headers.get(REASON_HEADER).cloned();
+    let Some(moved) = &delivery.moved else { return Letter::Stays(said().unwrap_or_default()) };
+    match decode_batch(&delivery.body) {
+        Ok(events) => Letter::Moved(events, moved.clone()),
+        Err(error) => Letter::Stays(said().unwrap_or_else(|| format!("{error} (the broker moved it: {moved})"))),
+    }
+}
+
+fn tell(reason: &str, events: usize) {
+    let (reason, cause) = match reason {
+        "expired" => ("expired", "a policy sets message-ttl"),
+        "maxlen" => ("maxlen", "the queue drops its oldest: overflow must be reject-publish"),
+        "delivery_limit" => {
+            ("delivery_limit", "they were delivered too often: consumers die, or a policy sets delivery-limit")
+        }
+        "rejected" => ("rejected", "somebody rejected them"),
+        _ => ("other", "for a reason that only the broker knows"),
+    };
+    metrics::moved(reason, events);
+    if let Some(times) = faults::again(&format!("moved letters: {reason}")) {
+        tracing::warn!(reason, cause, times, "the broker moved likes to the dead letters, they are applied from there");
+    }
+}

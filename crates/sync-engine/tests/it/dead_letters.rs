@@ -1,0 +1,74 @@
+//! What the broker moves to the dead letters by itself: applied if it is good, kept if it is not.
+
+use crate::rig::{PATIENCE, Rig, event, like, video};
+use domain::Action;
+use domain::codec::{EncodedEvent, encode_batch};
+use event_bus::Headers;
+use std::time::Duration;
+use test_support::{Deployment, eventually, expect_eq};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn likes_that_a_policy_moves_to_the_dead_letters_are_applied_from_there() {
+    let rig = Rig::on(Deployment::build("engine").own_rabbitmq()).await;
+    let (queue, dead) = (rig.deployment.queue(), format!("{}.dead", rig.deployment.queue()));
+    // Letters that are there for good: an event that was given up, and bytes that are none.
+    let mut publisher = rig.publisher();
+    let given_up = encode_batch(&[EncodedEvent::from_event(&event(99, 1, Action::Like, 1000))]);
+    publisher.publish_dead(&given_up, "retries exhausted", &Headers::new()).await.unwrap();
+
+    let broker = rig.deployment.rabbitmq();
+    let pattern = format!("^{}$", queue.replace('.', "\\."));
+    broker.ctl(&["set_policy", "ttl", &pattern, r#"{"message-ttl":100}"#, "--apply-to", "queues"]).await.unwrap();
+    let wire = tokio::sync::Mutex::new(rig.wire().await);
+    // The queue learns of it a moment later.
+    eventually(PATIENCE, "a message that expires", async || {
+        let mut wire = wire.lock().await;
+        wire.publish(&rig.deployment.exchange(), b"garbage").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        if wire.depth(&queue).await.unwrap() == 0 {
+            return Ok(());
+        }
+        wire.take(&queue).await.unwrap();
+        Err("it waits")
+    })
+    .await;
+    // Nobody consumes: all of it expires.
+    let server = rig.process().await;
+    let accept = server.server();
+    for user in 1..=20 {
+        accept.accept_one(like(user, 1)).await.unwrap();
+    }
+    eventually(PATIENCE, "all messages among the dead letters", async || {
+        let mut wire = wire.lock().await;
+        let (waiting, dead) = (wire.depth(&queue).await.unwrap(), wire.depth(&dead).await.unwrap());
+        if waiting == 0 && dead >= 3 { Ok(()) } else { Err(format!("{waiting} wait, {dead} dead")) }
+    })
+    .await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes").await, 0);
+
+    server.drain_dead_letters();
+    server.settled().await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, 20);
+    rig.assert_counts_are_live_rows().await;
+    server.assert_cache_agrees(&[video(1)]).await;
+
+    // Later likes, too, although other letters stay.
+    for user in 21..=30 {
+        accept.accept_one(like(user, 1)).await.unwrap();
+    }
+    server.settled().await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, 30);
+    eventually(PATIENCE, "the letters that stay", async || expect_eq(wire.lock().await.depth(&dead).await.unwrap(), 2))
+        .await;
+    server.stop().await;
+    let mut bodies = Vec::new();
+    let mut wire = wire.into_inner();
+    while let Some(body) = wire.take(&dead).await.unwrap() {
+        bodies.push(body);
+    }
+    bodies.sort();
+    let mut expected = vec![given_up.to_vec(), b"garbage".to_vec()];
+    expected.sort();
+    assert_eq!(bodies, expected);
+    rig.end().await;
+}
