@@ -1,6 +1,6 @@
 //! Names of keys. The hash tag `{s<N>}` keeps all keys of a shard together.
 
-use domain::{Pair, Resource, ShardCount, ShardId, UserId};
+use domain::{Pair, Resource, ResourceType, ShardCount, ShardId, UserId};
 use std::fmt::Write;
 
 /// Builds key names.
@@ -40,6 +40,28 @@ impl Keys {
         key
     }
 
+    /// Pattern of all [pairs](Self::pair).
+    pub(crate) fn any_pair(&self) -> String {
+        let mut pattern = String::with_capacity(self.prefix.len() + 16);
+        for c in self.prefix.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+                pattern.push('\\');
+            }
+            pattern.push(c);
+        }
+        pattern + "{s*}:p:*"
+    }
+
+    /// Whose key this is; none if it is not the key of a pair.
+    pub(crate) fn pair_of(&self, key: &str) -> Option<Pair> {
+        let (_, name) = key.strip_prefix(&self.prefix)?.split_once(":p:")?;
+        let kind = ResourceType::ALL.into_iter().find(|kind| name.starts_with(kind.letter()))?;
+        let (user, id) = name[1..].split_once(':')?;
+        let pair = Pair::new(user.parse().ok()?, kind, id.parse().ok()?).ok()?;
+        // Whatever else looks like one, such as a key of data with more shards.
+        (self.pair(pair) == key).then_some(pair)
+    }
+
     pub(crate) fn idempotency(&self, pair: Pair, key_of_caller: &str) -> String {
         let mut key = self.start(self.shards.of(pair.resource), 64 + key_of_caller.len());
         let _ = write!(key, "i:{}{}:{}:{key_of_caller}", pair.resource.kind.letter(), pair.user, pair.resource.id);
@@ -67,5 +89,26 @@ impl Keys {
         let mut key = String::with_capacity(self.prefix.len() + capacity);
         let _ = write!(key, "{}{{s{shard}}}:", self.prefix);
         key
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_names_its_pair_and_no_other_key_does() {
+        let keys = Keys::new("a*b:", ShardCount::new(16).unwrap());
+        for pair in
+            [Pair::new(1, ResourceType::Video, 2).unwrap(), Pair::new(i64::MAX, ResourceType::Comment, 9).unwrap()]
+        {
+            let key = keys.pair(pair);
+            assert_eq!(keys.pair_of(&key), Some(pair), "{key}");
+            assert_eq!(keys.pair_of(&keys.counter(pair.resource)), None);
+            assert_eq!(keys.pair_of(&keys.idempotency(pair, ":p:v1:2")), None);
+            assert_eq!(keys.pair_of(&key.replace("{s", "{s9")), None);
+            assert_eq!(keys.pair_of(&key[1..]), None);
+        }
+        assert_eq!(keys.any_pair(), r"a\*b:{s*}:p:*");
     }
 }

@@ -60,6 +60,19 @@ pub(crate) async fn states(
     Ok(values.into_iter().map(|value| value.as_deref().and_then(number).map(decode_state)).collect())
 }
 
+pub(crate) async fn cached_pairs(
+    connections: &Connections,
+    keys: &Keys,
+    cursor: u64,
+    about: u32,
+) -> CacheResult<(Vec<Pair>, u64)> {
+    let mut call = cmd("SCAN");
+    call.arg(cursor).arg("MATCH").arg(keys.any_pair()).arg("COUNT").arg(about);
+    let (next, names): (u64, Vec<Vec<u8>>) = connections.run(&call).await?;
+    let pair = |name: &Vec<u8>| keys.pair_of(std::str::from_utf8(name).ok()?);
+    Ok((names.iter().filter_map(pair).collect(), next))
+}
+
 /// None for what is no number: somebody else's value.
 fn number(value: &[u8]) -> Option<i64> {
     std::str::from_utf8(value).ok()?.parse().ok()

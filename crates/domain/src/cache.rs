@@ -306,6 +306,12 @@ pub trait LikeCache: Send + Sync + 'static {
     /// Pairs as cached.
     async fn states(&self, pairs: &[Pair]) -> CacheResult<Vec<Option<PairState>>>;
 
+    /// Some pairs that are cached, about so many, and where to go on: 0 is beginning and end. A pair that is cached all the
+    /// time comes at least once. A cache that does not list its pairs gives none.
+    async fn cached_pairs(&self, _cursor: u64, _about: u32) -> CacheResult<(Vec<Pair>, u64)> {
+        Ok((Vec::new(), 0))
+    }
+
     /// Caches pairs that are not cached, or cached in an older state.
     async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()>;
 

@@ -12,7 +12,7 @@ use test_support::cache_contract::{like, roomy_rules, unlike};
 use test_support::{Redis, RedisOptions, eventually};
 
 /// Likes, reads, settlements, background reads and the probe agree about the server.
-async fn of_no_use(cache: &RedisCache, says: &str) -> Result<()> {
+pub(crate) async fn of_no_use(cache: &RedisCache, says: &str) -> Result<()> {
     let like = cache.accept(&[like(video_pair(77, 1))]).await.remove(0).err().context("accepted")?;
     let probe = cache.ping().await.err().context("the probe passed")?;
     for error in [like, probe] {
@@ -22,7 +22,7 @@ async fn of_no_use(cache: &RedisCache, says: &str) -> Result<()> {
     Ok(())
 }
 
-async fn works_again(cache: &RedisCache) {
+pub(crate) async fn works_again(cache: &RedisCache) {
     eventually(PATIENCE, "the cache", async || {
         cache.ping().await.map_err(|error| error.to_string())?;
         cache.shard_status().await.map_err(|error| error.to_string())?;
@@ -137,12 +137,16 @@ async fn a_missing_right_is_named_with_the_statement_that_grants_it() -> Result<
     cache.counts(&[pair.resource]).await?;
     cache.states(&[pair]).await?;
     cache.fill_states(&[(video_pair(5, 5), PairState::default())]).await?;
+    ensure!(cache.cached_pairs(0, 1000).await?.0.contains(&pair), "it lists no pairs");
     cache.acquire_lease("l", "me", PATIENCE).await?.context("no lease")?;
     cache.release_lease("l", "me").await?;
     cache.journal_page(roomy_rules().shards.of(pair.resource), domain::Version::ZERO, 10).await?;
-    // Without the right to look at the settings, too.
-    raw.run::<()>("ACL SETUSER likes -info").await?;
-    config(&url, "app:").build(roomy_rules())?.prepare().await?;
+    // Without the right to look at the settings, or to list, too.
+    raw.run::<()>("ACL SETUSER likes -info -scan").await?;
+    let cache = config(&url, "app:").build(roomy_rules())?;
+    cache.prepare().await?;
+    ensure!(cache.cached_pairs(0, 1000).await? == (Vec::new(), 0), "it lists what it may not");
+    cache.accept(&[like(video_pair(7, 1))]).await.remove(0)?;
     Ok(())
 }
 

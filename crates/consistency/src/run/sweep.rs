@@ -1,4 +1,4 @@
-//! The full sweep: step by step through journals, ledger, history and counters, at a bounded rate. Its position is kept
+//! The full sweep: step by step through journals, ledger, history, cached pairs and counters, at a bounded rate. Its position is kept
 //! in the database after every step, so the next leader goes on where the last one stopped.
 
 use crate::error::CheckError;
@@ -7,7 +7,7 @@ use crate::metrics;
 use crate::run::checker::Checker;
 use crate::run::pass::Pass;
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, ShardId};
+use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, ResourceType, ShardId};
 use event_store::{Behavior, RunRecord, RunStatus};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -26,6 +26,7 @@ enum Phase {
     Pending,
     Ledger,
     History,
+    Cached,
     Videos,
     Comments,
 }
@@ -58,6 +59,7 @@ impl Position {
             Phase::Journals | Phase::Pending => "journals",
             Phase::Ledger => "ledger",
             Phase::History => "history",
+            Phase::Cached => "cached",
             Phase::Videos => "videos",
             Phase::Comments => "comments",
         }
@@ -157,6 +159,13 @@ impl Checker {
                 let since = self.inspector().wall_clock() - self.config().history;
                 position.after_event = self.history(position.after_event, since, pass).await?;
                 if position.after_event.is_none() {
+                    (position.phase, position.after_id) = (Phase::Cached, 0);
+                }
+            }
+            Phase::Cached => {
+                // Cursors are what the cache makes of them, bit by bit.
+                position.after_id = self.cached(position.after_id.cast_unsigned(), pass).await?.cast_signed();
+                if position.after_id == 0 {
                     position.phase = Phase::Videos;
                 }
             }
@@ -234,6 +243,19 @@ impl Checker {
         pairs.sort_unstable();
         pairs.dedup();
         let findings = inspector.pairs(&pairs).await?;
+        pass.take(findings).await?;
+        Ok(next)
+    }
+
+    /// Pairs of the cache: one whose row and history are gone is seen nowhere else.
+    async fn cached(&self, cursor: u64, pass: &mut Pass) -> Result<u64, CheckError> {
+        let inspector = self.inspector();
+        let (pairs, next) = inspector.stores.cache.cached_pairs(cursor, self.config().batch_size).await?;
+        pass.compared(pairs.len());
+        let mut findings = inspector.pairs(&pairs).await?;
+        // The history has shown the others.
+        let untouched = Some(PairState::UNTOUCHED.into());
+        findings.retain(|finding| finding.verdict != Verdict::Missing || finding.stored == untouched);
         pass.take(findings).await?;
         Ok(next)
     }

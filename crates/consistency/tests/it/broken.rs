@@ -187,6 +187,39 @@ async fn a_like_that_only_the_cache_has_is_never_erased() {
     assert_eq!(rig.found().await.len(), before, "{:#?}", rig.found().await);
 }
 
+/// Somebody deleted all that the database had of it. The cache alone knows: that may be all that is left of somebody's like, so
+/// it is never erased.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_that_was_deleted_by_hand_is_seen_in_the_cache() {
+    let rig = Rig::new().await;
+    likes(&rig).await;
+    rig.sql(
+        "DELETE FROM video_likes WHERE video_id = 10 AND user_id = 2; \
+         DELETE FROM user_behaviors WHERE video_id = 10 AND user_id = 2; \
+         DELETE FROM sync_events WHERE resource_type = 'video' AND resource_id = 10 AND user_id = 2; \
+         UPDATE like_counts SET like_count = like_count - 1, revision = revision + 1 \
+         WHERE resource_type = 'video' AND resource_id = 10",
+    )
+    .await;
+    let checker = rig.repairing(Strategy::DatabaseFirst).await;
+    checker.sweep(&CancellationToken::new()).await.unwrap().unwrap();
+    let found = rig.found().await;
+    let missing: Vec<_> = found.iter().filter(|one| is(one, Kind::CachedPair, Verdict::Missing, 10)).collect();
+    assert_eq!(missing.len(), 1, "{found:#?}");
+    assert_eq!(missing[0].repaired_at, None, "only reported: {missing:?}");
+    assert_eq!(state(&rig, 2, 10).await, PairState::UNTOUCHED);
+    assert!(rig.stores.cache.states(&[video_pair(2, 10)]).await.unwrap()[0].unwrap().liked);
+    drop(checker);
+
+    let checker = second_leader(&rig, Strategy::CacheFirst).await;
+    checker.sweep(&CancellationToken::new()).await.unwrap().unwrap();
+    assert!(state(&rig, 2, 10).await.liked);
+    rig.assert_agreement(1..=VIDEOS).await;
+    let before = rig.found().await.len();
+    checker.sweep(&CancellationToken::new()).await.unwrap().unwrap();
+    assert_eq!(rig.found().await.len(), before, "{:#?}", rig.found().await);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_that_still_shows_a_discarded_event_forgets_it_whoever_is_believed() {
     for strategy in [Strategy::DatabaseFirst, Strategy::CacheFirst] {

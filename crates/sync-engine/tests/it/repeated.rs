@@ -1,7 +1,9 @@
 //! A word that is repeated while its row is held.
 
-use crate::rig::{PATIENCE, Process, Rig, like, video};
+use crate::rig::{PATIENCE, Process, Rig, like, now_version, video};
+use domain::{PairState, Version};
 use sync_engine::accept::LikeAnswer;
+use test_support::build::video_pair;
 use test_support::{eventually, expect_eq};
 
 const ROW: &str = "SELECT version FROM video_likes WHERE user_id = 1 AND video_id = 1 FOR UPDATE";
@@ -51,6 +53,27 @@ async fn a_word_repeated_while_its_row_is_held_for_long_is_written_again() {
     process.settled().await;
     assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 1);
     process.assert_cache_agrees(&[video(1)]).await;
+    process.stop().await;
+    rig.end().await;
+}
+
+/// A like from a while ago whose row somebody deleted by hand, with all that the database knew of it: "unchanged" would be a lie
+/// for as long as the cache remembers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_whose_row_was_deleted_by_hand_is_written_again() {
+    let rig = Rig::new().await;
+    let process = rig.process().await;
+    let accept = process.server();
+    process.consume();
+    let old = PairState { liked: true, version: Version(now_version() - 120_000_000) };
+    process.stores.cache.fill_states(&[(video_pair(1, 1), old)]).await.unwrap();
+    let again = accept.accept_one(like(1, 1)).await.unwrap();
+    assert!(again.changed && again.version > old.version, "{again:?}");
+    process.settled().await;
+    assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 1);
+    // It is the row that counts from now on.
+    let third = accept.accept_one(like(1, 1)).await.unwrap();
+    assert!(!third.changed && third.version == again.version, "{third:?}");
     process.stop().await;
     rig.end().await;
 }
