@@ -5,6 +5,7 @@ mod contract;
 mod held;
 mod lifetimes;
 mod meanings;
+mod nodes;
 mod outages;
 mod repair;
 mod server;

@@ -1,7 +1,7 @@
 //! The table of errors, row by row, each produced by a real broker: of no use now, with what is missing, and when the cause is
 //! gone the same publisher works again.
 
-use crate::support::{PATIENCE, config, event, next, versions};
+use crate::support::{Intruder, PATIENCE, config, event, next, publish_until_taken, versions};
 use event_bus::{BusConfig, BusError, Consumer, Headers, Publisher};
 use std::time::{Duration, Instant};
 use test_support::{RabbitMq, eventually};
@@ -19,18 +19,17 @@ fn as_user(broker: &RabbitMq, login: &str) -> BusConfig {
 }
 
 /// An alarm holds back publishers and answers everything else: only a publish notices it, at once, and it passes.
-#[tokio::test]
-async fn an_alarm_blocks_publishing_and_is_noticed_at_once() {
+async fn blocked_by(alarm: &str, spoil: &[&str], mend: &[&str]) {
     let broker = RabbitMq::start().await.unwrap();
     let config = config(broker.url());
     let mut publisher = Publisher::new(config.clone());
     probed(&mut publisher).await;
     publisher.publish(&[event(1)], &Headers::new()).await.unwrap();
 
-    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await.unwrap();
+    broker.ctl(spoil).await.unwrap();
     eventually(PATIENCE, "an alarm", async || {
         let said = broker.ctl(&["eval", "rabbit_alarm:get_alarms()."]).await.map_err(|error| error.to_string())?;
-        if said.contains("memory") { Ok(()) } else { Err(said) }
+        if said.contains(alarm) { Ok(()) } else { Err(said) }
     })
     .await;
     let started = Instant::now();
@@ -51,7 +50,7 @@ async fn an_alarm_blocks_publishing_and_is_noticed_at_once() {
     assert_eq!(versions(&delivery), [1]);
     consumer.ack([&delivery]).await.unwrap();
 
-    broker.ctl(&["set_vm_memory_high_watermark", "absolute", "1GB"]).await.unwrap();
+    broker.ctl(mend).await.unwrap();
     probed(&mut publisher).await;
     publisher.publish(&[event(3)], &Headers::new()).await.unwrap();
     let mut seen = Vec::new();
@@ -59,6 +58,47 @@ async fn an_alarm_blocks_publishing_and_is_noticed_at_once() {
         seen.extend(versions(&next(&mut consumer).await));
     }
     assert!(seen.iter().all(|version| [2, 3].contains(version)), "{seen:?}");
+}
+
+#[tokio::test]
+async fn an_alarm_blocks_publishing_and_is_noticed_at_once() {
+    let watermark = |bytes| ["set_vm_memory_high_watermark", "absolute", bytes];
+    blocked_by("memory", &watermark("1MB"), &watermark("1GB")).await;
+}
+
+#[tokio::test]
+async fn a_disk_alarm_is_one_too() {
+    blocked_by("disk", &["set_disk_free_limit", "1000000GB"], &["set_disk_free_limit", "50MB"]).await;
+}
+
+/// An administrator closes all connections (320), and deletes what the connections use (404): both are new again with the next
+/// call, and nobody is blamed.
+#[tokio::test]
+async fn closed_connections_and_deleted_exchanges_are_replaced() {
+    let broker = RabbitMq::start().await.unwrap();
+    let config = config(broker.url());
+    let intruder = Intruder::new(&config).await;
+    let mut publisher = Publisher::new(config.clone());
+    publisher.publish(&[event(1)], &Headers::new()).await.unwrap();
+    let mut consumer = Consumer::connect(&config).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    consumer.ack([&delivery]).await.unwrap();
+
+    intruder.delete_exchange().await;
+    let error = publisher.publish(&[event(2)], &Headers::new()).await.unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("NOT_FOUND"), "{error}");
+    publish_until_taken(&mut publisher, 2, BusError::is_unavailable).await;
+    assert_eq!(versions(&next(&mut consumer).await), [2]);
+
+    broker.ctl(&["close_all_connections", "--global", "maintenance"]).await.unwrap();
+    let error = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("it waits").unwrap_err();
+    assert!(error.is_unavailable() && error.to_string().contains("CONNECTION_FORCED"), "{error}");
+    publish_until_taken(&mut publisher, 3, BusError::is_unavailable).await;
+    let mut consumer = Consumer::connect(&config).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.contains(&3) {
+        seen.extend(versions(&next(&mut consumer).await));
+    }
 }
 
 #[tokio::test]

@@ -81,6 +81,11 @@ impl Intruder {
         channel.queue_declare(format!("{}.likes", self.prefix).into(), options, arguments).await.unwrap();
     }
 
+    pub(crate) async fn delete_exchange(&self) {
+        let channel = self.connection.create_channel().await.unwrap();
+        channel.exchange_delete(format!("{}.events", self.prefix).into(), Default::default()).await.unwrap();
+    }
+
     pub(crate) async fn delete_queue(&self) {
         let channel = self.connection.create_channel().await.unwrap();
         let queue = format!("{}.likes", self.prefix);

@@ -11,10 +11,10 @@
 //! |---|---|---|
 //! | `Conflict` | repeated | 1205, 1213, 1020, 3101, 3572, SQLSTATE 40001 |
 //! | `Rejected` | somebody is to blame | 1364, 1366, 3819, 4025, SQLSTATE 22…, 23…, 45000 |
-//! | `TooLarge` | fewer at once | 1153 |
-//! | `Elsewhere`: not the one that writes, or not any more | wait; no connection of before is used again | 1290, 1792, 1836, 1047, 1053, 1927 |
+//! | `TooLarge` | fewer at once | 1153, 1197 |
+//! | `Elsewhere`: not the one that writes, or not any more | wait; no connection of before is used again | 1036, 1290, 1792, 1836, 1047, 1053, 1927 |
 //! | `Settings`: somebody must change something, which the error names | the same: settings and rights belong to connections | 1044, 1045, 1049, 1142, 1143, 1146, 1227, 1665 |
-//! | `Later` | wait | 1021, 1030, 1040, 1105, 1114, 1180, 1203, 1226, and all others |
+//! | `Later` | wait | 1021, 1026, 1030, 1040, 1105, 1114, 1180, 1203, 1226, and all others |
 
 #[cfg(feature = "mysql")]
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
@@ -37,7 +37,7 @@ pub enum StoreError {
     Conflict(#[source] Cause),
     /// More at once than the server takes: nothing is wrong with it, repeat with less. If it cannot be less, the server is of
     /// no use as it is.
-    #[error("database takes no statement of this length (max_allowed_packet): {0}")]
+    #[error("database does not take so much at once (max_allowed_packet, max_binlog_cache_size): {0}")]
     TooLarge(#[source] Cause),
     /// The call's own time was over before it could be committed; it was taken back.
     #[error("the call came too late")]
@@ -193,8 +193,10 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
         (1213 | 1205 | 3572 | 1020 | 3101, _) | (_, Some("40001")) => (Conflict, ""),
         // no default value; bad text; check constraint of MariaDB, of MySQL
         (1364 | 1366 | 4025 | 3819, _) => (Rejected, ""),
-        (1153, _) => (TooLarge, ""),
-        (1290 | 1792 | 1836, _) => (Elsewhere, "it only reads: database.url must lead to the server that writes"),
+        (1153 | 1197, _) => (TooLarge, ""),
+        (1036 | 1290 | 1792 | 1836, _) => {
+            (Elsewhere, "it only reads: database.url must lead to the server that writes")
+        }
         (1047, _) => (Elsewhere, "this node is not part of the cluster now"),
         // shutting down; killed
         (1053 | 1927, _) => (Elsewhere, ""),
@@ -204,6 +206,7 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
         (1049, _) => (Settings, "the database is created by: CREATE DATABASE"),
         (1146, _) => (Settings, "the tables are created by: syncctl migrate"),
         (1021 | 1114, _) => (Later, "its disk is full"),
+        (1026, _) => (Later, "its disk takes no writes"),
         (1040 | 1203 | 1226, _) => (Later, "more connections are needed than it allows (max_connections)"),
         // data exception; integrity constraint violation; SIGNAL of a trigger
         (_, Some(state)) if state.starts_with("22") || state.starts_with("23") || state == "45000" => (Rejected, ""),

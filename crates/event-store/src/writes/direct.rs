@@ -10,6 +10,7 @@ use crate::tables::ledger::{existing_ids, read_versions, record_behaviors, recor
 use crate::tables::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
 use crate::tables::refreshes::remember;
 use crate::writes::apply::check_size;
+use crate::writes::parts::Parts;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
 use planted_bugs::is_planted;
@@ -27,7 +28,7 @@ pub struct DirectOutcome {
     pub changed: bool,
     /// Version of the pair's state.
     pub version: Version,
-    /// The resource's count, as of the commit of the whole call.
+    /// The resource's count, as of the commit of the transaction that this intent was in.
     pub stored: StoredCount,
 }
 
@@ -41,7 +42,8 @@ pub enum DirectResult {
 }
 
 impl EventStore {
-    /// Applies intents that no cache has accepted, in order, in one transaction; answers in the same order.
+    /// Applies intents that no cache has accepted, in order, in one transaction; answers in the same order. What the server
+    /// does not take at once (`max_allowed_packet`) is written in several transactions, one after the other.
     ///
     /// Version: one more than the row's, or `now` if that is later, decided under the counter's lock. An intent is
     /// written also if the row is as wanted already: an older event that says otherwise may still be on its way, and must
@@ -66,8 +68,7 @@ impl EventStore {
             return Ok(Vec::new());
         }
         check_size(intents.len())?;
-        let write = Write { intents, reserved: None, now, until, remember_refresh };
-        self.transaction("apply_direct", || self.apply_direct_once(&write)).await
+        self.in_parts("apply_direct", Write { intents, reserved: None, now, until, remember_refresh }).await
     }
 
     /// Applies intents whose versions the cache's clock gave beforehand, in one transaction, and puts the pairs on the list
@@ -94,7 +95,26 @@ impl EventStore {
             return Err(StoreError::Rejected("one version for each intent is needed".into()));
         }
         let write = Write { intents, reserved: Some(versions), now, until, remember_refresh: true };
-        self.transaction("apply_synchronous", || self.apply_direct_once(&write)).await
+        self.in_parts("apply_synchronous", write).await
+    }
+
+    /// In one transaction, unless the server does not take so much at once. An error then leaves open which of them are written,
+    /// as it does after a commit whose answer is lost.
+    async fn in_parts(&self, name: &'static str, whole: Write<'_>) -> Result<Vec<DirectResult>, StoreError> {
+        let mut parts = Parts::of(whole.intents.len());
+        let mut results = Vec::with_capacity(whole.intents.len());
+        while let Some(part) = parts.next() {
+            let intents = &whole.intents[part.clone()];
+            let write = Write { intents, reserved: whole.reserved.map(|versions| &versions[part.clone()]), ..whole };
+            match self.transaction(name, || self.apply_direct_once(&write)).await {
+                Ok(decided) => {
+                    results.extend(decided);
+                    parts.written(&part);
+                }
+                Err(error) => parts.failed(&part, error)?,
+            }
+        }
+        Ok(results)
     }
 
     async fn apply_direct_once(&self, write: &Write<'_>) -> Result<Vec<DirectResult>, StoreError> {

@@ -11,6 +11,7 @@ use crate::tables::likes::{
 use crate::tables::meta::write_note;
 use crate::tables::refreshes::remember;
 use crate::writes::apply::{Applied, check_size};
+use crate::writes::parts::Parts;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, Pair, PairState, Version};
 use uuid::Uuid;
@@ -41,7 +42,8 @@ pub struct HistoryPage {
 
 impl EventStore {
     /// Folds a batch of past events into rows and counters, in one transaction with the job's progress. There are no
-    /// ledger entries: nothing of it is on its way. At most [`domain::codec::MAX_BATCH`] events.
+    /// ledger entries: nothing of it is on its way. At most [`domain::codec::MAX_BATCH`] events. What the server does not take
+    /// at once (`max_allowed_packet`) goes in several transactions, the progress in the last one.
     ///
     /// Versions decide, so live traffic before, between and after is never overwritten by what is older, and bringing in
     /// the same events again changes nothing. That holds for history of any age: retention archives tombstones and forgets
@@ -56,9 +58,37 @@ impl EventStore {
         now: DateTime<Utc>,
     ) -> Result<Applied, StoreError> {
         check_size(events.len())?;
+        let (mut parts, mut all) = (Parts::of(events.len()), Applied::default());
+        if events.is_empty() {
+            return self.import_part(events, options, true, now).await;
+        }
+        while let Some(part) = parts.next() {
+            match self.import_part(&events[part.clone()], options, parts.is_last(&part), now).await {
+                Ok(applied) => {
+                    // What a resource and a pair are after the last part that has them.
+                    all.counts.retain(|(resource, _)| applied.counts.iter().all(|(later, _)| later != resource));
+                    all.pairs.retain(|(pair, _)| applied.pairs.iter().all(|(later, _)| later != pair));
+                    all.counts.extend(applied.counts);
+                    all.pairs.extend(applied.pairs);
+                    all.changed_pairs += applied.changed_pairs;
+                    parts.written(&part);
+                }
+                Err(error) => parts.failed(&part, error)?,
+            }
+        }
+        Ok(all)
+    }
+
+    async fn import_part(
+        &self,
+        events: &[LikeEvent],
+        options: ImportOptions<'_>,
+        is_last: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Applied, StoreError> {
         let by_id = once_by_id(events);
         let pair_events = pair_events(events);
-        self.transaction("import", || self.import_once(&by_id, &pair_events, options, now)).await
+        self.transaction("import", || self.import_once(&by_id, &pair_events, options, is_last, now)).await
     }
 
     async fn import_once(
@@ -66,6 +96,7 @@ impl EventStore {
         by_id: &[&LikeEvent],
         events: &[PairEvent],
         options: ImportOptions<'_>,
+        is_last: bool,
         now: DateTime<Utc>,
     ) -> Result<Applied, StoreError> {
         let touched = Touched::by(events);
@@ -86,7 +117,9 @@ impl EventStore {
                 outcome.changed_pairs.iter().map(|change| (change.pair, change.state)).collect();
             remember(&mut script, &changed, now);
         }
-        write_note(&mut script, options.progress.0, options.progress.1);
+        if is_last {
+            write_note(&mut script, options.progress.0, options.progress.1);
+        }
         tx.run(&script).await?;
         tx.commit().await?;
         let changed_pairs = outcome.changed_pairs.len();

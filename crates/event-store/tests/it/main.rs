@@ -4,6 +4,7 @@
 
 mod apply;
 mod audit;
+mod codes;
 mod direct;
 mod failures;
 mod import;

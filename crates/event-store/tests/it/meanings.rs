@@ -7,15 +7,15 @@ use event_store::{DatabaseConfig, EventStore, StoreError};
 use std::time::Duration;
 use test_support::{MariaDb, MariaDbOptions, eventually, execute_sql};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What work needs, and no more.
 const RIGHTS: &str = "GRANT SELECT, INSERT, UPDATE, DELETE ON likes.* TO app@'%'";
 
 /// A server with a schema, and a store of a user who is no administrator.
-struct Server {
-    mariadb: MariaDb,
-    store: EventStore,
+pub(crate) struct Server {
+    pub(crate) mariadb: MariaDb,
+    pub(crate) store: EventStore,
 }
 
 impl Server {
@@ -31,7 +31,7 @@ impl Server {
         Self { mariadb, store }
     }
 
-    async fn with_rights(arguments: &[&str]) -> Self {
+    pub(crate) async fn with_rights(arguments: &[&str]) -> Self {
         let server = Self::start(arguments).await;
         server.admin(RIGHTS).await;
         server.store.bind_shards(ShardCount::default()).await.unwrap();
@@ -44,24 +44,24 @@ impl Server {
         EventStore::connect(&config).await.unwrap()
     }
 
-    async fn admin(&self, sql: &str) -> String {
+    pub(crate) async fn admin(&self, sql: &str) -> String {
         execute_sql(self.mariadb.url(), sql).await.unwrap()
     }
 
-    async fn newest_connection(&self) -> u64 {
+    pub(crate) async fn newest_connection(&self) -> u64 {
         let ids = "SELECT COALESCE(MAX(id), 0) FROM information_schema.processlist";
         self.admin(ids).await.trim().parse().unwrap()
     }
 
     /// Whoever writes, and the probe: both fail, say the same and blame nobody.
-    async fn of_no_use(&self, says: &str) {
+    pub(crate) async fn of_no_use(&self, says: &str) {
         for error in [self.store.apply(&[like(1, 7, 1)], at(1_000)).await.map(drop), self.store.probe().await] {
             let error = error.unwrap_err();
             assert!(error.is_unavailable() && error.to_string().contains(says), "{error} does not say {says}");
         }
     }
 
-    async fn works_again(&self) {
+    pub(crate) async fn works_again(&self) {
         eventually(PATIENCE, "the probe", || self.store.probe()).await;
         self.store.apply(&[like(1, 7, 1)], at(1_000)).await.unwrap();
     }
