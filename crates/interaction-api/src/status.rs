@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use service_runtime::listen::api_error::ApiError;
+use std::fmt::Display;
 use std::time::Duration;
 use sync_engine::accept::LikeError;
 use sync_engine::read::ReadError;
@@ -58,8 +59,9 @@ pub fn limited(what: &str, retry_after: Duration) -> Status {
     with_retry(Code::ResourceExhausted, format!("too many likes {what}"), Some(retry_after))
 }
 
-/// A call of an operator that found a store unreachable, or unhappy.
-pub fn operator(unavailable: bool, message: String) -> Status {
+/// A call that found a store unreachable, or unhappy. Operators, too, find its words in the log.
+pub fn stores(unavailable: bool, doing: &str, error: &dyn Display) -> Status {
+    let message = faults::for_caller(doing, error);
     if unavailable { with_retry(Code::Unavailable, message, Some(RETRY_AFTER)) } else { Status::internal(message) }
 }
 

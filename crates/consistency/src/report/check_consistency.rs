@@ -64,7 +64,7 @@ pub fn named_resource(kind: Option<ResourceType>, id: Option<Whole>) -> Result<R
     responses((status = 200, description = "The verdict.", body = CheckOutcome), (status = 400, description = "Names the field.")))]
 pub(crate) async fn http(State(checker): State<Checker>, body: Bytes) -> Result<Json<CheckOutcome>, ApiError> {
     let request = CheckConsistency::try_from(json::<CheckRequest>(&body)?).map_err(|invalid| bad(&invalid))?;
-    request.call(&checker).await.map(Json).map_err(|error| failed(&error))
+    request.call(&checker).await.map(Json).map_err(|error| failed("the check", &error))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(crate) async fn http(
 ) -> Result<Response, ApiError> {
     let ReportQuery { hours } = query(given.as_deref())?;
     let request = ConsistencyReport::new(hours).map_err(|invalid| bad(&invalid))?;
-    let report = request.call(&checker).await.map_err(|error| failed(&error))?;
+    let report = request.call(&checker).await.map_err(|error| failed("the report", &error))?;
     let answer = if prefers_html(&headers) {
         let page = page::page(&report).map_err(|error| {
             ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, format!("the page: {error}"))

@@ -10,6 +10,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use domain::Invalid;
 use service_runtime::listen::api_error::ApiError;
+use sync_engine::stores::faults;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -30,8 +31,9 @@ pub(super) fn bad(invalid: &Invalid) -> ApiError {
     ApiError::bad_request(format!("{}: {}", invalid.field, invalid.reason))
 }
 
-pub(super) fn failed(error: &CheckError) -> ApiError {
+/// The store's words are in the log.
+pub(super) fn failed(doing: &str, error: &CheckError) -> ApiError {
     let status =
         if error.is_unavailable() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
-    ApiError::new(status, error.to_string())
+    ApiError::new(status, faults::for_caller(doing, error))
 }

@@ -3,7 +3,7 @@
 use crate::rig::{Rig, video_of};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
-use consistency::{Strategy, routes};
+use consistency::{ConsistencyConfig, Strategy, routes};
 use serde_json::Value;
 use test_support::build::video_pair;
 use tower::ServiceExt;
@@ -78,4 +78,25 @@ async fn checks_and_reports_and_refuses_nonsense() {
     }
     let (status, _) = call(&router, "GET", "/consistency/check", "").await;
     assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED);
+}
+
+/// What a store says names tables, users and hosts: it goes to the log, and the caller gets an id that finds it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_never_reads_what_a_store_says() {
+    let rig = Rig::new().await;
+    rig.like(video_pair(1, 1)).await;
+    rig.settled().await;
+    let router = routes(rig.checker_with(ConsistencyConfig::default()).await);
+    rig.sql("RENAME TABLE video_likes TO secret_likes, data_consistency_checks TO secret_checks").await;
+    for (method, path, body) in [
+        ("POST", "/consistency/check", r#"{"resource_type":"video","resource_id":1}"#),
+        ("GET", "/consistency/report?hours=24", ""),
+    ] {
+        let (status, answer) = call(&router, method, path, body).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{answer}");
+        assert!(answer.contains("see the server's log (id "), "{answer}");
+        for word in ["likes", "checks", "exist", "1146", "migrate"] {
+            assert!(!answer.contains(word), "{answer} says {word}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! `GetCacheStats`, `GET /cache/stats`: every shard's accounting, and what reads of this process found.
 
 use super::Admin;
-use crate::status::HttpError;
+use crate::status::{self, HttpError};
 use axum::Json;
 use axum::extract::State;
 use domain::cache::ShardStatus;
@@ -56,7 +56,7 @@ pub(super) async fn call(admin: &Admin) -> Result<CacheStats, Status> {
         None => (false, Vec::new()),
         Some(Ok(shards)) => (true, shards),
         Some(Err(error)) if error.is_unavailable() => (false, Vec::new()),
-        Some(Err(error)) => return Err(Status::internal(error.to_string())),
+        Some(Err(error)) => return Err(status::stores(false, "the cache", &error)),
     };
     let reads = Reads::from(admin.reader.cache_use());
     let all = reads.hits + reads.misses + reads.without_cache;

@@ -18,7 +18,7 @@ pub(super) async fn grpc(
     let resource = convert::resource(&mut violations, "", resource);
     let request = CheckConsistency { resource: violations.given(resource)?, dry_run };
     let outcome = request.call(&admin.checker).await;
-    outcome.map(answer).map_err(|error| status::operator(error.is_unavailable(), error.to_string()))
+    outcome.map(answer).map_err(|error| status::stores(error.is_unavailable(), "the check", &error))
 }
 
 fn answer(outcome: CheckOutcome) -> v1::CheckConsistencyResponse {

@@ -18,7 +18,7 @@ pub(super) async fn grpc(
     let hours = Some(request.hours).filter(|hours| *hours != 0).map(i64::from);
     let request = violations.take("", ConsistencyReport::new(hours));
     let report = violations.given(request)?.call(&admin.checker).await;
-    report.map(answer).map_err(|error| status::operator(error.is_unavailable(), error.to_string()))
+    report.map(answer).map_err(|error| status::stores(error.is_unavailable(), "the report", &error))
 }
 
 fn answer(report: Report) -> v1::GetConsistencyReportResponse {

@@ -100,7 +100,7 @@ async fn call(admin: &Admin, plan: WarmupPlan) -> Result<WarmupReport, Status> {
     let plan = if plan == WarmupPlan::default() { admin.warmer.plan() } else { plan };
     Box::pin(admin.warmer.warm(&plan)).await.map_err(|error| match error {
         WarmupError::Busy => status::busy(error.to_string()),
-        other => status::operator(other.is_unavailable(), other.to_string()),
+        other => status::stores(other.is_unavailable(), "warming up", &other),
     })
 }
 

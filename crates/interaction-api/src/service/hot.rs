@@ -64,7 +64,7 @@ impl HotList {
             return Ok(Arc::clone(ranking));
         }
         let ranking = self.checker.hottest().await;
-        let ranking = Arc::new(ranking.map_err(|error| status::operator(error.is_unavailable(), error.to_string()))?);
+        let ranking = Arc::new(ranking.map_err(|error| status::stores(error.is_unavailable(), "ranking", &error))?);
         *latest = Some((Instant::now(), Arc::clone(&ranking)));
         Ok(ranking)
     }

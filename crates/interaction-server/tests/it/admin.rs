@@ -147,3 +147,38 @@ async fn a_server_with_an_empty_cache_is_warm_at_start_and_on_demand() {
     let stats = admin.get_cache_stats(v1::GetCacheStatsRequest {}).await.unwrap().into_inner();
     assert_eq!((stats.hits, stats.misses), (20, 0), "{stats:?}");
 }
+
+/// Operators read ids, too: what a store says is in the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_never_read_what_a_store_says() {
+    let deployment = deployed().await;
+    let (server, _consumer) = started(&deployment).await;
+    let mut client = server.client().await;
+    let mut admin = Admin::new(server.channel().await);
+    client.like(like(1, video(1))).await.unwrap();
+    settled(&server).await;
+    let rename = "RENAME TABLE video_likes TO secret_likes, sync_events TO secret_events, \
+                  data_consistency_checks TO secret_checks";
+    deployment.sql(rename).await.unwrap();
+    let hidden = |what: &str, text: &str| {
+        assert!(text.contains("see the server's log (id "), "{what}: {text}");
+        assert!(!["_likes", "_events", "_checks", "exist", "1146"].iter().any(|word| text.contains(word)), "{text}");
+    };
+    hidden("check", admin.check_consistency(check(1)).await.unwrap_err().message());
+    let report = v1::GetConsistencyReportRequest { hours: 24 };
+    hidden("report", admin.get_consistency_report(report).await.unwrap_err().message());
+    hidden("events", admin.list_events(v1::ListEventsRequest::default()).await.unwrap_err().message());
+    for (path, body) in [
+        ("/consistency/check", r#"{"resource_type":"video","resource_id":1}"#),
+        ("/events/replay", r#"{"filter":{"status":"dead"},"limit":1}"#),
+    ] {
+        let (code, answer) = post(&server, path, body).await;
+        assert!(code >= 500, "{answer}");
+        hidden(path, answer["error"].as_str().unwrap());
+    }
+    for path in ["/consistency/report?hours=24", "/events?status=dead"] {
+        let (code, answer) = get(&server, path).await;
+        assert!(code >= 500, "{answer}");
+        hidden(path, answer["error"].as_str().unwrap());
+    }
+}
