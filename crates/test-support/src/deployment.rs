@@ -55,6 +55,12 @@ impl DeploymentBuilder {
         self
     }
 
+    /// The same with more arguments, such as `--log-bin`.
+    pub fn own_mariadb_with(mut self, arguments: &'static [&'static str]) -> Self {
+        self.choices.mariadb_arguments = arguments;
+        self.own_mariadb()
+    }
+
     /// A rabbitmq that the test may kill.
     pub fn own_rabbitmq(mut self) -> Self {
         self.choices.rabbitmq = Source::Own;

@@ -1,9 +1,9 @@
 //! Starting, stopping, and being killed.
 
-use crate::client::{Grpc, PATIENCE, deployed, fresh_id, like, video};
+use crate::client::{Grpc, PATIENCE, deployed, fresh_id, like, started, video};
 use interaction_proto::v1;
 use std::time::{Duration, Instant};
-use test_support::{Binary, Links, eventually, expect_eq};
+use test_support::{Binary, Deployment, Links, eventually, expect_eq};
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -158,4 +158,47 @@ async fn started_before_its_stores_it_comes_up_by_itself() {
     })
     .await;
     drop((server, consumer));
+}
+
+/// MySQL cannot log what is written (1665). Whoever starts meanwhile serves, accepts and waits, and ends for nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_that_start_while_the_database_refuses_all_writes_serve_and_wait() {
+    let binary_log = &["--log-bin=log", "--binlog-format=ROW"];
+    let deployment = Deployment::build("moods").own_mariadb_with(binary_log).start().await.unwrap();
+    // As in any running installation, the tables are there, and what is written about the shards.
+    let (server, consumer) = started(&deployment).await;
+    server.client().await.like(like(1, video(1))).await.unwrap();
+    eventually(PATIENCE, "the first row", async || {
+        expect_eq(deployment.number("SELECT COUNT(*) FROM video_likes").await.map_err(|e| e.to_string())?, 1)
+    })
+    .await;
+    deployment.sql("SET GLOBAL binlog_format = 'STATEMENT'").await.unwrap();
+    drop((server, consumer));
+
+    let server = deployment.server().start().await.unwrap();
+    let consumer = deployment.consumer().start().await.unwrap();
+    let mut client = server.client().await;
+    for user in 2..=20 {
+        let said = client.like(like(user, video(1))).await.unwrap().into_inner();
+        assert!(said.liked && said.changed, "{said:?}");
+    }
+    for program in [&server, &consumer] {
+        eventually(PATIENCE, "health that says why", async || {
+            let (_, body) = program.health().await.map_err(|error| error.to_string())?;
+            let part = &body["parts"]["mysql"];
+            let says =
+                part["last_error"]["error"].as_str().is_some_and(|error| error.contains("binlog_format must be"));
+            if part["status"] == "down" && says { Ok(()) } else { Err(body.to_string()) }
+        })
+        .await;
+        assert!(program.is_running(), "{}", program.log());
+    }
+    assert_eq!(deployment.number("SELECT COUNT(*) FROM video_likes").await.unwrap(), 1);
+
+    deployment.sql("SET GLOBAL binlog_format = 'ROW'").await.unwrap();
+    eventually(PATIENCE, "all rows", async || {
+        expect_eq(deployment.number("SELECT COUNT(*) FROM video_likes").await.map_err(|e| e.to_string())?, 20)
+    })
+    .await;
+    assert_eq!(deployment.number("SELECT COUNT(*) FROM sync_events WHERE status <> 'completed'").await.unwrap(), 0);
 }

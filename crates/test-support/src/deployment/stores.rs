@@ -23,6 +23,8 @@ pub(super) struct Choices {
     /// Of a redis of its own.
     pub(super) redis_options: RedisOptions,
     pub(super) mariadb: Source,
+    /// More arguments of a mariadb of its own.
+    pub(super) mariadb_arguments: &'static [&'static str],
     pub(super) rabbitmq: Source,
     /// Disks and clocks of one's own stores can fail.
     pub(super) preload: bool,
@@ -71,9 +73,10 @@ impl Stores {
             Ok::<_, anyhow::Error>(match &choices.mariadb {
                 Source::Shared => Some(Held::Shared(shared::mariadb().await?)),
                 // Survives every kill of the process, and leaves the disk to others.
-                Source::Own => Some(Held::Own(
-                    MariaDb::start_with(MariaDbOptions { durable: false, preload: choices.preload }).await?,
-                )),
+                Source::Own => {
+                    let options = MariaDbOptions { durable: false, preload: choices.preload };
+                    Some(Held::Own(MariaDb::start_with_arguments(options, choices.mariadb_arguments).await?))
+                }
                 Source::At(url) => Some(Held::Own(MariaDb::external(url))),
                 Source::Absent => None,
             })
