@@ -282,6 +282,14 @@ CONF
   wait_for rabbitmq 120 rabbitmq_answers "$port"
 }
 
+# rabbitmq_ctl ARGUMENTS...: what an administrator of the broker does.
+rabbitmq_ctl() {
+  local dir=$RUN_DIR/rabbitmq program=/usr/lib/rabbitmq/bin/rabbitmqctl
+  [[ -x $program ]] || program=rabbitmqctl
+  env HOME="$dir" RABBITMQ_CONF_ENV_FILE="$dir/rabbitmq-env.conf" RABBITMQ_NODENAME=likes@localhost \
+    ERL_EPMD_PORT="$(sed -n 's/^rabbitmq_epmd=//p' "$RUN_DIR/ports")" "$program" "$@"
+}
+
 # The answer to a protocol header is a method frame, type 1.
 rabbitmq_answers() { [[ $(printf 'AMQP\x00\x00\x09\x01' | tcp_first_bytes "$1" 1) == $'\x01' ]]; }
 

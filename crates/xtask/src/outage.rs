@@ -1,9 +1,13 @@
-//! `scripts/outage_latency.sh`: likes while the broker or the database is unreachable.
+//! `scripts/outage_latency.sh`: likes while a store is unreachable, or answers with errors.
+
+mod moods;
 
 use crate::command::{Environment, output, start};
 use crate::installation::Installation;
+use crate::load::wanted;
 use crate::workspace::Profile;
 use anyhow::{Context, Result, ensure};
+use moods::Mood;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -15,6 +19,9 @@ use std::time::Duration;
 /// On private servers; everything acknowledged is verified at the end. Prints p50 and p99 in milliseconds and the ratio to
 /// the normal p99. Each outage begins while the load runs and lasts until it has ended, so the calls that meet it first are
 /// counted. PROFILE=debug uses debug programs. Exit code 1 if verify finds anything wrong.
+///
+/// With --moods the stores answer, with the errors that administrators, full disks and switchovers make: each one lasts for
+/// one load, right after a load while all is well that it is compared with. Exit code 1 also if a p99 is beyond --limit.
 #[derive(clap::Args)]
 pub(crate) struct OutageLatency {
     /// Of each load.
@@ -23,6 +30,15 @@ pub(crate) struct OutageLatency {
     /// Likes per second.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     rate: u32,
+    /// Errors of stores that answer, instead of stores that are gone.
+    #[arg(long)]
+    moods: bool,
+    /// Only the moods whose names contain this.
+    #[arg(long, requires = "moods")]
+    only: Option<String>,
+    /// Largest p99 during a mood, in calm ones.
+    #[arg(long, requires = "moods")]
+    limit: Option<f64>,
     /// Uses the programs as they are.
     #[arg(long)]
     no_build: bool,
@@ -43,21 +59,48 @@ pub(crate) fn measure(arguments: &OutageLatency) -> Result<bool> {
     installation.up(if arguments.no_build { &["--no-build"] } else { &[] })?;
     let syncctl = Profile::from_environment(Profile::Release)?.program("syncctl");
     let mut loads = Loads { arguments, installation, work, syncctl, oplogs: vec![] };
-    loads.run(None)?;
-    let mut rows = vec![("nothing", loads.run(None)?)];
-    for store in ["rabbitmq", "mariadb"] {
-        rows.push((store, loads.run(Some(store))?));
-        loads.recover(store)?;
-    }
-    print!("{}", table(&rows)?);
+    loads.run(|_| Ok(()))?;
+    let well = if arguments.moods {
+        loads.moods()?
+    } else {
+        let mut rows = vec![("nothing", loads.run(|_| Ok(()))?)];
+        for store in ["rabbitmq", "mariadb"] {
+            // It says that the store was killed, which is the point.
+            let gone =
+                |at: &Installation| output(&mut at.environment.shell_function("stop_part", &[store, "0"])).map(drop);
+            rows.push((store, loads.run(gone)?));
+            loads.recover(store)?;
+        }
+        print!("{}", table(&rows)?);
+        true
+    };
     let verified = loads.verify()?;
     println!("{}", verified.lines().last().unwrap_or_default());
-    Ok(true)
+    Ok(well)
 }
 
 impl Loads<'_> {
-    /// One load; a second after its beginning the store goes.
-    fn run(&mut self, store: Option<&str>) -> Result<Value> {
+    /// Each mood after a calm load; whether all of them kept the limit.
+    fn moods(&mut self) -> Result<bool> {
+        let only = self.arguments.only.as_deref().unwrap_or_default();
+        let chosen: Vec<&Mood> = moods::MOODS.iter().filter(|mood| mood.name.contains(only)).collect();
+        ensure!(!chosen.is_empty(), "no mood has {only} in its name");
+        println!("{}", headline("mood"));
+        let mut worst = 0.0_f64;
+        for mood in chosen {
+            let calm = self.run(|_| Ok(()))?;
+            let load = self.run(|at| mood.begin(at)).with_context(|| format!("beginning of {}", mood.name))?;
+            mood.end(&self.installation).with_context(|| format!("end of {}", mood.name))?;
+            self.wait_until_well()?;
+            let normal = wanted(&calm, "p99")?;
+            worst = worst.max(wanted(&load, "p99")? / normal);
+            println!("{}\n{}", line("  calm", &calm, normal)?, line(mood.name, &load, normal)?);
+        }
+        Ok(self.arguments.limit.is_none_or(|limit| worst <= limit))
+    }
+
+    /// One load; a second after its beginning something strikes.
+    fn run(&mut self, strike: impl FnOnce(&Installation) -> Result<()>) -> Result<Value> {
         let seed = self.oplogs.len() / 2 + 1;
         let oplog = self.work.join(format!("oplog-{seed}")).display().to_string();
         let mut load = self.installation.environment.command(&self.syncctl);
@@ -77,12 +120,9 @@ impl Loads<'_> {
         load.args(["--seed", &seed.to_string(), "--oplog", &oplog, "--json"]).stdout(Stdio::piped());
         self.oplogs.extend(["--oplog".to_owned(), oplog]);
         let load = start(&mut load)?;
-        if let Some(store) = store {
-            // When it strikes is part of the measurement.
-            sleep(Duration::from_secs(1));
-            // It says that the store was killed, which is the point.
-            output(&mut self.installation.environment.shell_function("stop_part", &[store, "0"]))?;
-        }
+        // When it strikes is part of the measurement.
+        sleep(Duration::from_secs(1));
+        strike(&self.installation)?;
         let output = load.wait_with_output()?;
         ensure!(output.status.success(), "the load failed: {}", output.status);
         serde_json::from_slice(&output.stdout).context("the load's report is no JSON")
@@ -90,10 +130,15 @@ impl Loads<'_> {
 
     fn recover(&self, store: &str) -> Result<()> {
         self.installation.shell_function(&format!("start_{store}"), &[])?;
+        self.wait_until_well()?;
+        self.verify().with_context(|| format!("after {store} was unreachable")).map(drop)
+    }
+
+    fn wait_until_well(&self) -> Result<()> {
         for service in ["HTTP_ADDR", "CONSUMER_HTTP_ADDR"] {
             self.installation.wait_until_well(&self.installation.address(service)?)?;
         }
-        self.verify().with_context(|| format!("after {store} was unreachable")).map(drop)
+        Ok(())
     }
 
     fn verify(&self) -> Result<String> {
@@ -103,22 +148,23 @@ impl Loads<'_> {
 
 /// A line for each load; the first one is the normal one.
 fn table(rows: &[(&str, Value)]) -> Result<String> {
-    use crate::load::wanted;
-    use std::fmt::Write;
-    let normal = rows.first().context("no load")?;
-    let normal = wanted(&normal.1, "p99")?;
-    let mut table = String::new();
-    writeln!(
-        table,
-        "{:<22} {:>10} {:>10} {:>10} {:>12}",
-        "unreachable", "likes/s", "p50 ms", "p99 ms", "p99 / normal"
-    )?;
+    let normal = wanted(&rows.first().context("no load")?.1, "p99")?;
+    let mut table = headline("unreachable");
     for (name, load) in rows {
-        let (rate, p50, p99) = (wanted(load, "likes_per_s")?, wanted(load, "p50")?, wanted(load, "p99")?);
-        let (p50_ms, p99_ms, ratio) = (p50 / 1000.0, p99 / 1000.0, p99 / normal);
-        writeln!(table, "{name:<22} {rate:>10.0} {p50_ms:>10.2} {p99_ms:>10.2} {ratio:>12.2}")?;
+        table += "\n";
+        table += &line(name, load, normal)?;
     }
-    Ok(table)
+    Ok(table + "\n")
+}
+
+fn headline(what: &str) -> String {
+    format!("{what:<22} {:>10} {:>10} {:>10} {:>12}", "likes/s", "p50 ms", "p99 ms", "p99 / normal")
+}
+
+fn line(name: &str, load: &Value, normal: f64) -> Result<String> {
+    let (rate, p50, p99) = (wanted(load, "likes_per_s")?, wanted(load, "p50")?, wanted(load, "p99")?);
+    let (p50_ms, p99_ms, ratio) = (p50 / 1000.0, p99 / 1000.0, p99 / normal);
+    Ok(format!("{name:<22} {rate:>10.0} {p50_ms:>10.2} {p99_ms:>10.2} {ratio:>12.2}"))
 }
 
 #[cfg(test)]
