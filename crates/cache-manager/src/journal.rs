@@ -8,7 +8,8 @@ use deadpool_redis::redis::{Value, cmd, pipe};
 use domain::cache::{CacheError, CacheResult, CacheRules, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Origin, ShardId, Version};
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// `XRANGE` of at most one entry, and of a page: `[(id, [field, value])]`.
 type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
@@ -71,7 +72,9 @@ pub(crate) async fn page(
         for (id, fields) in read {
             if !id.ends_with("-0") {
                 // Nobody can settle it, so handing it on would never end; the shard's accounting show that it is there.
-                tracing::warn!(%shard, id, "foreign entry in the journal");
+                if is_new_foreigner(shard, &id) {
+                    tracing::warn!(%shard, id, "foreign entry in the journal");
+                }
                 continue;
             }
             // An entry without a payload can only be foreign, too; it is handed on and parked with its reason.
@@ -99,4 +102,12 @@ fn parse_id(id: &str) -> CacheResult<Version> {
             "journal entry {id:?} has no version"
         ))))
     })
+}
+
+/// Journals are read all the time: each foreign entry is said once, as long as there are few.
+fn is_new_foreigner(shard: ShardId, id: &str) -> bool {
+    const CAPACITY: usize = 64;
+    static SAID: Mutex<BTreeSet<(ShardId, String)>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    said.len() < CAPACITY && said.insert((shard, id.to_owned()))
 }

@@ -143,9 +143,10 @@ impl LikeCache for RedisCache {
         // The mark of the data, too: an emptied Redis has lost it.
         let mut commands = pipe();
         commands.cmd("INFO").arg("persistence");
+        commands.cmd("INFO").arg("memory");
         commands.cmd("HSETNX").arg(self.keys.meta()).arg("shards").arg(self.rules.shards.get()).ignore();
-        let (info,): (String,) = self.connections.run_all(&commands).await?;
-        Ok(Some(durability_of(&info)))
+        let (disk, memory): (String, String) = self.connections.run_all(&commands).await?;
+        Ok(Some(durability_of(&(disk + &memory))))
     }
 
     fn clock_uncertainty(&self) -> Duration {
@@ -240,10 +241,14 @@ impl LikeCache for RedisCache {
 }
 
 fn durability_of(info: &str) -> Durability {
+    let number = |name| info_field(info, name)?.parse::<u64>().ok();
+    let limit = number("maxmemory").filter(|limit| *limit > 0);
+    let percent = |(used, limit): (u64, u64)| u8::try_from(used.saturating_mul(100) / limit).unwrap_or(u8::MAX);
     Durability {
         persistent: info_field(info, "aof_enabled") != Some("0"),
         writable: info_field(info, "aof_last_write_status").is_none_or(|status| status == "ok"),
-        delayed_syncs: info_field(info, "aof_delayed_fsync").and_then(|number| number.parse().ok()).unwrap_or(0),
+        delayed_syncs: number("aof_delayed_fsync").unwrap_or(0),
+        memory_percent: number("used_memory").zip(limit).map(percent),
     }
 }
 
@@ -258,8 +263,20 @@ mod tests {
     #[test]
     fn what_redis_says_of_its_disk() {
         let delayed = "# Persistence\r\naof_enabled:1\r\naof_last_write_status:ok\r\naof_delayed_fsync:7\r\n";
-        assert_eq!(durability_of(delayed), Durability { persistent: true, writable: true, delayed_syncs: 7 });
+        let of = |persistent, writable, delayed_syncs| Durability {
+            persistent,
+            writable,
+            delayed_syncs,
+            memory_percent: None,
+        };
+        assert_eq!(durability_of(delayed), of(true, true, 7));
         let off = "aof_enabled:0\r\naof_last_write_status:err\r\n";
-        assert_eq!(durability_of(off), Durability { persistent: false, writable: false, delayed_syncs: 0 });
+        assert_eq!(durability_of(off), of(false, false, 0));
+        let memory = |used: &str, limit: &str| {
+            durability_of(&format!("used_memory:{used}\r\nused_memory_peak:9\r\nmaxmemory:{limit}\r\n")).memory_percent
+        };
+        assert_eq!(memory("1000", "0"), None);
+        assert_eq!(memory("912", "1000"), Some(91));
+        assert_eq!(memory("90000", "1"), Some(255));
     }
 }

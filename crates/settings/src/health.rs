@@ -31,12 +31,17 @@ pub fn register<'a>(health: &HealthRegistry, parts: impl IntoIterator<Item = Sto
     }
 }
 
-/// Registers what the stores say of clocks and of the cache's disk: a process does its work with either one wrong.
+/// Registers what the stores say of clocks, and of the cache's disk and memory: a process does its work with any of them wrong.
 pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
     let clocks = Arc::clone(&stores.clocks);
     health.probe("clocks", Criticality::Optional, move || {
         let wrong = clocks.wrong();
         async move { warned(wrong) }
+    });
+    let memory = Arc::clone(&stores.cache_disk);
+    health.probe("redis_memory", Criticality::Optional, move || {
+        let full = memory.fullness();
+        async move { warned(full) }
     });
     let disk = Arc::clone(&stores.cache_disk);
     health.probe("redis_disk", Criticality::Optional, move || {

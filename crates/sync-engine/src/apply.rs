@@ -225,7 +225,11 @@ impl Applier {
             .collect();
         self.stores.database.park(&failed, self.retry.max_retries, now).await?;
         metrics::parked(refused.len());
-        tracing::warn!(events = refused.len(), first = %event.intent.id, pair = %event.pair(), %error, "refused, parked");
+        // The ledger has each one with its error.
+        if let Some(times) = faults::again("refused, parked") {
+            let (events, first) = (refused.len(), event.intent.id);
+            tracing::warn!(events, times, %first, pair = %event.pair(), %error, "refused, parked");
+        }
         let events: Vec<LikeEvent> = failed.into_iter().map(|failed| failed.event).collect();
         self.settle(&events, None).await;
         Ok(())

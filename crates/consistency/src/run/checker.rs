@@ -17,6 +17,7 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 use sync_engine::Stores;
+use sync_engine::stores::faults;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -170,7 +171,7 @@ impl Checker {
 
     fn conclude(&self, what: &str, result: Result<(), CheckError>) {
         let Err(error) = result else { return };
-        tracing::warn!(%error, "{what}: stopped");
+        faults::tell(what, &error);
         let stores = &self.inspector().stores;
         match &error {
             CheckError::Cache(error) if error.is_unavailable() => stores.cache_circuit.failure(error),

@@ -32,6 +32,8 @@ pub struct Durability {
     /// How often writing waited for a sync before it since the start of the cache; until a delayed write is made, a kill of
     /// the process takes it.
     pub delayed_syncs: u64,
+    /// How much of the memory that it may use is used, in percent; none if it has no limit, or does not say.
+    pub memory_percent: Option<u8>,
 }
 
 impl ShardStatus {

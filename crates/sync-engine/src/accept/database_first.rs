@@ -7,7 +7,7 @@
 use super::degraded::direct_result;
 use super::{Acceptor, Call, LikeAnswer, LikeError, LikeResult, RETRY_AFTER};
 use crate::metrics;
-use crate::stores::time_of;
+use crate::stores::{faults, time_of};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, FirstAnswer, MissingCount};
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
 use event_store::{DirectResult, FreeState};
@@ -173,7 +173,7 @@ impl Acceptor {
             }
             // It is on the list of what the cache must be told.
             Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(error),
-            Err(error) => tracing::warn!(%error, "the cache was not told of a synchronous write"),
+            Err(error) => drop(faults::tell("telling the cache of a synchronous write", error)),
         }
         for (i, outcome) in writes.positions.iter().zip(outcomes) {
             results[*i] = direct_result(outcome, told.is_err());

@@ -3,7 +3,7 @@
 use crate::apply::{Applier, DatabaseUnreachable, Refused, jitter};
 use crate::clock::wall_clock;
 use crate::metrics;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
 use domain::LikeEvent;
 use domain::codec::{EncodedEvent, encode_batch};
@@ -99,8 +99,10 @@ impl Retrier {
         metrics::retried("failed", failures.len() - dead);
         metrics::retried("dead", dead);
         metrics::dead("retries_exhausted", dead);
-        if let Some(first) = failures.iter().find(|failure| failure.next_retry_at.is_none()) {
-            tracing::warn!(events = dead, first = %first.id, reason = first.error, "retries exhausted, dead");
+        if let Some(first) = failures.iter().find(|failure| failure.next_retry_at.is_none())
+            && let Some(times) = faults::again("retries exhausted, dead")
+        {
+            tracing::warn!(events = dead, times, first = %first.id, reason = first.error, "retries exhausted, dead");
         }
         Ok(claimed.len())
     }
@@ -124,7 +126,7 @@ impl Retrier {
         match publisher.publish_dead(&body, reason, &Headers::new()).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, event = %claimed.event.intent.id, "dead letter not confirmed, will try again");
+                faults::tell("publishing a dead letter, which is tried again,", &error);
                 false
             }
         }

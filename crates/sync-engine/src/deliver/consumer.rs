@@ -128,7 +128,10 @@ impl ConsumerLoop {
                     if ignored < IGNORED {
                         continue;
                     }
-                    tracing::warn!(waiting = depth.ready, consumers = depth.consumers, "nothing is delivered, subscribing anew");
+                    if let Some(times) = faults::again("nothing is delivered") {
+                        let (waiting, consumers) = (depth.ready, depth.consumers);
+                        tracing::warn!(waiting, consumers, times, "nothing is delivered, subscribing anew");
+                    }
                     break;
                 }
             };
@@ -178,13 +181,16 @@ impl ConsumerLoop {
     /// Bytes that are no events go to the dead letters with their reason. Events that were in such a message are still
     /// in the journal and are published again from there.
     async fn dead_letter(&mut self, consumer: &mut Consumer, delivery: Delivery, reason: &str) -> Result<(), BusError> {
-        tracing::warn!(reason, bytes = delivery.body.len(), id = delivery.message_id, "message cannot be decoded");
+        if let Some(times) = faults::again("message cannot be decoded") {
+            let (bytes, id) = (delivery.body.len(), &delivery.message_id);
+            tracing::warn!(reason, times, bytes, id, "message cannot be decoded");
+        }
         metrics::dead("undecodable", 1);
         match self.dead_letters.publish_dead(&delivery.body, reason, &Headers::new()).await {
             Ok(()) => consumer.ack([&delivery]).await,
             // The broker's own dead-lettering takes it, without our reason.
             Err(error) => {
-                tracing::warn!(%error, "dead letter not confirmed, rejecting the message instead");
+                faults::tell("publishing a dead letter, which is rejected instead,", &error);
                 consumer.nack([&delivery], false).await
             }
         }

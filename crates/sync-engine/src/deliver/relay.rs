@@ -9,7 +9,7 @@ use super::fate;
 use crate::apply::Applier;
 use crate::metrics;
 use crate::planted;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use crate::trace::{Stage, Traces};
 use domain::codec::EncodedEvent;
 use event_bus::{BusError, Headers, Publisher};
@@ -165,7 +165,7 @@ async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEven
     for encoded in batch {
         match encoded.decode() {
             Ok(event) => events.push(event),
-            Err(error) => tracing::error!(%error, version = %encoded.version, "an accepted event cannot be decoded"),
+            Err(error) => drop(faults::tell("decoding an accepted event", &error)),
         }
     }
     match applier.apply(&events).await {

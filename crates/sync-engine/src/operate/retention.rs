@@ -10,7 +10,7 @@
 use crate::config::{RetentionConfig, SyncConfig};
 use crate::metrics;
 use crate::planted;
-use crate::stores::Stores;
+use crate::stores::{Stores, faults};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ResourceType;
 use domain::cache::CacheError;
@@ -94,7 +94,7 @@ impl Retention {
                 Err(RetentionError::Store(error)) if error.is_unavailable() => {
                     self.stores.database_circuit.failure(&error);
                 }
-                Err(error) => tracing::warn!(%error, "retention round ended early"),
+                Err(error) => drop(faults::tell("a round of retention", &error)),
             }
             self.give_back().await;
         }

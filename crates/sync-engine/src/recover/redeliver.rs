@@ -298,7 +298,9 @@ fn decoded(entry: &EncodedEvent) -> Option<LikeEvent> {
         Ok(event) => Some(event),
         Err(error) => {
             // Only a foreign writer can do this. It stays where it is, and the journal's age raises the alarm.
-            tracing::error!(%error, version = %entry.version, "journal entry cannot be decoded");
+            if let Some(times) = faults::again("journal entry cannot be decoded") {
+                tracing::error!(%error, times, version = %entry.version, "journal entry cannot be decoded");
+            }
             None
         }
     }

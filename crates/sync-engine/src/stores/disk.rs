@@ -1,4 +1,4 @@
-//! What the cache says of the disk that its journal is on.
+//! What the cache says of the disk that its journal is on, and of the room in its memory.
 
 use crate::metrics;
 use domain::cache::Durability;
@@ -8,12 +8,17 @@ use std::time::{Duration, Instant};
 /// A delayed sync is told for so long.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
+/// From here on its memory counts as nearly full: likes go on, and there is time to make room.
+const NEARLY_FULL_PERCENT: u8 = 90;
+
 #[derive(Debug, Default)]
 struct Seen {
     last: Option<Durability>,
     delayed_at: Option<Instant>,
     /// It was logged.
     troubled: bool,
+    /// Likewise.
+    full: bool,
 }
 
 /// What the probe saw last.
@@ -31,6 +36,14 @@ impl CacheDisk {
             metrics::cache_syncs_delayed(durability.delayed_syncs - before);
         }
         seen.last = Some(durability);
+        let fullness = fullness(&seen);
+        if seen.full != fullness.is_some() {
+            seen.full = fullness.is_some();
+            match fullness {
+                Some(fullness) => tracing::warn!("the memory of the cache: {fullness}"),
+                None => tracing::info!("the memory of the cache has room again"),
+            }
+        }
         let trouble = trouble(&seen, now);
         if seen.troubled != trouble.is_some() {
             seen.troubled = trouble.is_some();
@@ -45,6 +58,17 @@ impl CacheDisk {
     pub fn trouble(&self, now: Instant) -> Option<&'static str> {
         trouble(&self.0.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
+
+    /// How full the memory of the cache is, once it is nearly full.
+    pub fn fullness(&self) -> Option<String> {
+        fullness(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn fullness(seen: &Seen) -> Option<String> {
+    let percent = seen.last?.memory_percent.filter(|percent| *percent >= NEARLY_FULL_PERCENT)?;
+    let what = if percent < 100 { "then it refuses likes, and they" } else { "it refuses likes: they" };
+    Some(format!("{percent} % of maxmemory is used; {what} are written to the database"))
 }
 
 fn trouble(seen: &Seen, now: Instant) -> Option<&'static str> {
@@ -64,7 +88,21 @@ fn trouble(seen: &Seen, now: Instant) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const WELL: Durability = Durability { persistent: true, writable: true, delayed_syncs: 3 };
+    const WELL: Durability = Durability { persistent: true, writable: true, delayed_syncs: 3, memory_percent: None };
+
+    #[test]
+    fn a_memory_that_is_nearly_full_is_told_before_it_is_full() {
+        let (disk, now) = (CacheDisk::default(), Instant::now());
+        let full = |percent| {
+            disk.saw(now, Durability { memory_percent: percent, ..WELL });
+            disk.fullness()
+        };
+        assert_eq!((full(None), full(Some(89))), (None, None));
+        assert!(full(Some(90)).is_some_and(|told| told.starts_with("90 % of maxmemory") && told.contains("then")));
+        assert!(full(Some(120)).is_some_and(|told| told.contains("it refuses likes:")));
+        assert_eq!(disk.trouble(now), None, "its disk is well");
+        assert_eq!(full(Some(10)), None);
+    }
 
     #[test]
     fn a_delay_is_told_for_a_minute_and_no_start_of_a_cache_is_one() {

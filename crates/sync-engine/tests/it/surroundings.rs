@@ -135,3 +135,31 @@ async fn a_redis_that_dies_while_its_disk_is_slow_costs_nothing_while_servers_li
     drop(server);
     rig.end().await;
 }
+
+/// Before likes are refused there is time to make room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_that_is_nearly_full_says_so() {
+    let rig = rig().await;
+    let server = rig.process().await;
+    server.watch();
+    let redis = async |words: &[&str]| {
+        let mut command = tokio::process::Command::new("redis-cli");
+        let output = command.args(["-u", rig.deployment.redis().url()]).args(words).output().await.unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // So much that a few connections more or less make no difference.
+    redis(&["SETRANGE", "filler", "50000000", "x"]).await;
+    let info = redis(&["INFO", "memory"]).await;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap().trim().parse::<u64>().unwrap();
+    assert_eq!(server.stores.cache_disk.fullness(), None);
+    let limit = used + used / 20;
+    redis(&["CONFIG", "SET", "maxmemory", &limit.to_string()]).await;
+    eventually(PATIENCE, "a memory that is nearly full", async || {
+        server.stores.cache_disk.fullness().filter(|told| told.contains("% of maxmemory")).ok_or("none")
+    })
+    .await;
+    redis(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    eventually(PATIENCE, "room", async || expect_eq(server.stores.cache_disk.fullness(), None)).await;
+    server.stop().await;
+    rig.end().await;
+}
