@@ -82,7 +82,7 @@ fn moved_events(history: &History) -> Option<Judged> {
     let ever = history.last(MOVED)? > 0.0;
     let moved = history.growth(MOVED, 30 * MINUTE)?;
     let detail = format!("{moved} events moved to the dead letters by the broker within 30 minutes");
-    ever.then(|| Judged { firing: moved > 0.0, detail })
+    ever.then_some(Judged { firing: moved > 0.0, detail })
 }
 
 fn consistency_rate(history: &History) -> Option<Judged> {

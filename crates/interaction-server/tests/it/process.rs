@@ -175,8 +175,8 @@ async fn programs_that_start_while_the_database_refuses_all_writes_serve_and_wai
     deployment.sql("SET GLOBAL binlog_format = 'STATEMENT'").await.unwrap();
     drop((server, consumer));
 
-    let server = deployment.server().start().await.unwrap();
-    let consumer = deployment.consumer().start().await.unwrap();
+    let server = deployment.server().start().unwrap();
+    let consumer = deployment.consumer().start().unwrap();
     let mut client = server.client().await;
     for user in 2..=20 {
         let said = client.like(like(user, video(1))).await.unwrap().into_inner();
