@@ -27,7 +27,7 @@ const FIRST_HOLD: Duration = Duration::from_millis(500);
 const LONGEST_HOLD: Duration = Duration::from_secs(15);
 
 /// Longest text of an error that is kept.
-const TEXT: usize = 300;
+const TEXT: usize = 600;
 
 /// One part's breaker.
 #[derive(Debug)]
