@@ -37,7 +37,7 @@ async fn a_disk_that_takes_no_snapshot_refuses_writes() -> Result<()> {
         answer: Answer { count: None, version: domain::Version(1) },
         changed: true,
     };
-    let error = cache.remember(&[key.clone()]).await.err().context("remembered")?;
+    let error = cache.remember(std::slice::from_ref(&key)).await.err().context("remembered")?;
     ensure!(error.is_unavailable() && error.to_string().contains("its disk does not take"), "{error}");
     // Reads go on.
     cache.counts(&[video_pair(1, 1).resource]).await?;
