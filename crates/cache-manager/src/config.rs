@@ -1,5 +1,6 @@
 //! How to reach Redis.
 
+use domain::StoreUrl;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,15 +8,22 @@ use std::time::Duration;
 #[cfg(feature = "redis")]
 use {
     crate::RedisCache,
-    deadpool_redis::redis::{Client, RedisError, TlsCertificates},
+    deadpool_redis::redis::{
+        Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError,
+        TlsCertificates,
+    },
     domain::cache::{CacheError, CacheRules},
 };
+
+/// Where Redis listens if the url does not say it.
+#[cfg(feature = "redis")]
+const PORT: u16 = 6379;
 
 /// Section `redis` of the configuration.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisConfig {
-    /// `redis://[user:password@]host:port/db`, or `rediss://` for TLS.
+    /// `redis://user:password@host:port/number`, or `rediss://` for TLS.
     pub url: SecretString,
     /// Authority of the server's certificate, in PEM, for `rediss://`; if absent, the public ones.
     pub ca_file: Option<PathBuf>,
@@ -53,23 +61,132 @@ impl RedisConfig {
 
     /// Checks what deserializing cannot; the error names the key.
     pub fn validate(&self) -> Result<(), String> {
+        let place = self.place().map_err(|reason| format!("redis.url: {reason}"))?;
         let Some(file) = &self.ca_file else { return Ok(()) };
-        if !self.exposed_url().starts_with("rediss://") {
+        if !place.tls {
             return Err("redis.ca_file: is of use only with a rediss:// url".to_owned());
         }
         std::fs::File::open(file).map_err(|error| format!("redis.ca_file: {}: {error}", file.display()))?;
         Ok(())
     }
 
-    /// A client with the authority that is configured.
+    /// A client with the authority that is configured; it looks the host's name up whenever it connects.
     #[cfg(feature = "redis")]
-    pub(crate) fn client(&self) -> Result<Client, RedisError> {
-        let Some(file) = &self.ca_file else { return Client::open(self.exposed_url()) };
+    pub fn client(&self) -> Result<Client, RedisError> {
+        let unusable = |reason| RedisError::from((ErrorKind::InvalidClientConfig, "redis.url", reason));
+        let Place { url, tls, database, resp3 } = self.place().map_err(unusable)?;
+        let (host, port) = (url.host, url.port.unwrap_or(PORT));
+        let mut login = RedisConnectionInfo::default().set_db(database);
+        if let Some(user) = url.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = url.password {
+            login = login.set_password(password);
+        }
+        if resp3 {
+            login = login.set_protocol(ProtocolVersion::RESP3);
+        }
+        let address = if tls {
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, port)
+        };
+        let place = address.into_connection_info()?.set_redis_settings(login);
+        let Some(file) = &self.ca_file else { return Client::open(place) };
         let certificates = TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(file)?) };
-        Client::build_with_tls(self.exposed_url(), certificates)
+        Client::build_with_tls(place, certificates)
     }
 
-    fn exposed_url(&self) -> &str {
-        self.url.expose_secret()
+    fn place(&self) -> Result<Place, String> {
+        let url = StoreUrl::parse(self.url.expose_secret(), &["redis", "rediss", "valkey", "valkeys"])?;
+        let ssl = "TLS is the scheme rediss://, and its authority is redis.ca_file";
+        let elsewhere = [
+            ("db", "the database is the path, redis://host:6379/1"),
+            ("ssl", ssl),
+            ("tls", ssl),
+            ("ssl_cert_reqs", ssl),
+            ("ssl_ca_certs", ssl),
+            ("timeout", "see redis.connect_timeout and redis.response_timeout"),
+            ("socket_timeout", "see redis.response_timeout"),
+            ("password", "redis://user:password@host"),
+        ];
+        url.allow_options(&["protocol"], &elsewhere)?;
+        let resp3 = match url.option(&["protocol"]) {
+            None | Some("2" | "resp2") => false,
+            Some("3" | "resp3") => true,
+            Some(_) => return Err("option protocol: must be resp2 or resp3".to_owned()),
+        };
+        let database = match url.path.as_deref().map(|path| path.trim_end_matches('/')) {
+            None | Some("") => 0,
+            Some(number) => match number.parse::<u16>() {
+                Ok(number) => number.into(),
+                Err(_) => return Err("has a path that is no number of a database, such as /0".to_owned()),
+            },
+        };
+        if url.user.is_some() && url.password.is_none() {
+            return Err("has a user and no password: a password alone is written redis://:password@host".to_owned());
+        }
+        Ok(Place { tls: matches!(url.scheme.as_str(), "rediss" | "valkeys"), url, database, resp3 })
+    }
+}
+
+/// What a url says.
+#[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "without a client it is only checked"))]
+struct Place {
+    url: StoreUrl,
+    tls: bool,
+    database: i64,
+    resp3: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checked(url: &str) -> Result<(), String> {
+        RedisConfig { url: SecretString::from(url), ..RedisConfig::default() }.validate()
+    }
+
+    #[test]
+    fn addresses_of_redis_are_right_or_name_the_key() {
+        for url in [
+            "redis://127.0.0.1:6379",
+            "redis://h/",
+            "redis://h/15",
+            "rediss://me:p%40ss@[::1]:1/2?protocol=resp3",
+            "valkeys://:p%2Fw@h",
+        ] {
+            checked(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+        for (url, said) in [
+            ("127.0.0.1:6379", "must begin with redis://"),
+            ("redis:///0", "names no host"),
+            ("redis://sesame@h", "a user and no password"),
+            ("redis://:sesame@h/zero", "no number of a database"),
+            ("redis://:sesame@h/-1", "no number of a database"),
+            ("redis://:sesame@h/99999", "no number of a database"),
+            ("redis://:sesame@h/0?protocol=1", "option protocol: must be"),
+            ("redis://:sesame@h?db=1", "the database is the path"),
+            ("redis://:sesame@h?tls=true", "rediss://"),
+            ("redis://:sesame@h?retries=1", "has unknown option retries: there are protocol"),
+            ("rediss://:sesame@h/#insecure", "has a #"),
+            ("unix:///run/redis.sock", "must begin with"),
+        ] {
+            let error = checked(url).unwrap_err();
+            assert!(error.starts_with("redis.url: ") && error.contains(said), "{url}: {error}");
+            assert!(!error.contains("sesame"), "{error}");
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn the_client_is_given_what_the_url_says() {
+        let url = SecretString::from("rediss://me:p%40s:s@[::1]/3");
+        let client = RedisConfig { url, ..RedisConfig::default() }.client().unwrap();
+        let told = client.get_connection_info();
+        let ConnectionAddr::TcpTls { host, port, insecure, .. } = told.addr() else { panic!("no TLS") };
+        assert_eq!((host.as_str(), *port, *insecure), ("::1", 6379, false));
+        let login = told.redis_settings();
+        assert_eq!((login.username(), login.password(), login.db()), (Some("me"), Some("p@s:s"), 3));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Everything that must be true whatever the stores are is decided here: what an event is ([`event`]), how events
 //! fold into a row ([`fold()`]), where a resource lives ([`shard`]), when a failed event is tried again ([`retry`]),
-//! how an event is written to bytes ([`codec`]), and what a cache must be able to do ([`cache`]).
+//! how an event is written to bytes ([`codec`]), what a cache must be able to do ([`cache`]), and how the address of a store
+//! is read ([`store_url`]).
 //!
 //! Deliberately absent: clocks and randomness (both are arguments), and any knowledge of Redis, RabbitMQ or SQL.
 
@@ -13,12 +14,14 @@ pub mod fold;
 pub mod resource;
 pub mod retry;
 pub mod shard;
+pub mod store_url;
 pub mod write_path;
 
 pub use event::{Action, EventType, LikeEvent, LikeIntent, Origin, StoredCount, TraceContext, Version};
 pub use fold::{Folded, PairState, fold};
 pub use resource::{Pair, Resource, ResourceId, ResourceType, UserId};
 pub use shard::{ShardCount, ShardId};
+pub use store_url::StoreUrl;
 pub use write_path::WritePath;
 
 /// A value that breaks a rule of the domain; the message names the field.

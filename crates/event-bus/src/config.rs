@@ -1,7 +1,8 @@
 //! Section `rabbitmq` of the configuration.
 
 use crate::{BusError, Said};
-use amq_protocol_uri::{AMQPScheme, AMQPUri};
+use amq_protocol_uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
+use domain::StoreUrl;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -98,14 +99,56 @@ impl BusConfig {
         std::fs::read_to_string(file).map(Some).map_err(named)
     }
 
-    /// The parsed URL with the heartbeat in it. Parse errors do not repeat the URL, which holds a password.
+    /// What the URL says, with the heartbeat. Read here: the client library goes to localhost where it understands no host.
     pub(crate) fn uri(&self) -> Result<AMQPUri, BusError> {
-        let mut uri: AMQPUri = self.url.expose_secret().parse().map_err(|_| BusError::Config {
-            key: "url",
-            reason: "is not a valid amqp:// or amqps:// url".to_owned(),
-        })?;
-        uri.query.heartbeat = Some(u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX));
-        Ok(uri)
+        self.read_url().map_err(|reason| BusError::Config { key: "url", reason })
+    }
+
+    fn read_url(&self) -> Result<AMQPUri, String> {
+        let url = StoreUrl::parse(self.url.expose_secret(), &["amqp", "amqps"])?;
+        let authority = "the authority is rabbitmq.ca_file, and amqps:// always verifies";
+        let elsewhere = [
+            ("heartbeat", "see rabbitmq.heartbeat"),
+            ("connection_timeout", "see rabbitmq.connect_timeout"),
+            ("cacertfile", authority),
+            ("verify", authority),
+            ("certfile", "certificates of clients are not supported"),
+            ("keyfile", "certificates of clients are not supported"),
+        ];
+        url.allow_options(&["frame_max", "channel_max", "auth_mechanism"], &elsewhere)?;
+        let vhost = match url.path.as_deref() {
+            None => "/".to_owned(),
+            Some("") => return Err("ends in a slash, which names the empty vhost: did you mean /%2f?".to_owned()),
+            Some(vhost) => vhost.to_owned(),
+        };
+        let userinfo = match (url.user.clone(), url.password.clone()) {
+            (None, None) => AMQPUserInfo::default(),
+            (Some(username), Some(password)) => AMQPUserInfo { username, password },
+            (Some(_), None) => return Err("has a user and no password".to_owned()),
+            (None, Some(_)) => return Err("has a password and no user".to_owned()),
+        };
+        let scheme = if url.scheme == "amqps" { AMQPScheme::AMQPS } else { AMQPScheme::AMQP };
+        let mechanism = url.option(&["auth_mechanism"]).map(|name| {
+            name.parse().map_err(|_| "option auth_mechanism: must be plain, amqplain, external or anonymous".to_owned())
+        });
+        let query = AMQPQueryString {
+            frame_max: number(&url, "frame_max", 4_096)?,
+            channel_max: number(&url, "channel_max", 1)?.and_then(|most| u16::try_from(most).ok()),
+            heartbeat: Some(u16::try_from(self.heartbeat.as_secs()).unwrap_or(u16::MAX)),
+            connection_timeout: None,
+            auth_mechanism: mechanism.transpose()?,
+        };
+        let port = url.port.unwrap_or_else(|| scheme.default_port());
+        Ok(AMQPUri { authority: AMQPAuthority { userinfo, host: url.host, port }, scheme, vhost, query })
+    }
+}
+
+/// The number that an option says.
+fn number(url: &StoreUrl, name: &str, least: u32) -> Result<Option<u32>, String> {
+    let most = if name == "channel_max" { u16::MAX.into() } else { 1 << 20 };
+    match url.option(&[name]).map(|text| text.parse::<u32>().ok().filter(|n| (least..=most).contains(n))) {
+        Some(None) => Err(format!("option {name}: must be {least} to {most}")),
+        found => Ok(found.flatten()),
     }
 }
 
@@ -116,6 +159,53 @@ mod tests {
     #[test]
     fn defaults_are_valid() {
         BusConfig::default().validate().unwrap();
+    }
+
+    fn read(url: &str) -> Result<AMQPUri, String> {
+        let config = BusConfig { url: SecretString::from(url), ..BusConfig::default() };
+        config.uri().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn addresses_of_brokers_are_right_or_name_the_key() {
+        for (url, host, port, user, password, vhost) in [
+            ("amqp://h", "h", 5672, "guest", "guest", "/"),
+            ("amqp://h/%2f", "h", 5672, "guest", "guest", "/"),
+            ("amqp://h/%2F", "h", 5672, "guest", "guest", "/"),
+            ("amqp://h//", "h", 5672, "guest", "guest", "/"),
+            ("amqps://me:p%40s%2Fs@[::1]/likes", "::1", 5671, "me", "p@s/s", "likes"),
+            ("amqp://me:p@ss:word@[2001:db8::1]:1/a%2Fb", "2001:db8::1", 1, "me", "p@ss:word", "a/b"),
+            ("amqp://me:@h/x?frame_max=131072&channel_max=2047&auth_mechanism=amqplain", "h", 5672, "me", "", "x"),
+        ] {
+            let uri = read(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let AMQPAuthority { userinfo: AMQPUserInfo { username, password: secret }, host: at, port: number } =
+                uri.authority;
+            let found = (at.as_str(), number, username.as_str(), secret.as_str(), uri.vhost.as_str());
+            assert_eq!(found, (host, port, user, password, vhost), "{url}");
+            assert_eq!(uri.query.heartbeat, Some(10), "{url}");
+        }
+        for (url, said) in [
+            ("amqp://", "names no host"),
+            ("amqp:///%2f", "names no host"),
+            ("amqp://me:sesame@/%2f", "names no host"),
+            ("amqp://me:sesame@h/", "did you mean /%2f?"),
+            ("amqp://me:sesame@h/?frame_max=5000", "did you mean /%2f?"),
+            ("amqp://sesame@h/%2f", "a user and no password"),
+            ("amqp://:sesame@h/%2f", "a password and no user"),
+            ("h:5672", "must begin with amqp:// or amqps://"),
+            ("rabbitmq://h", "must begin with amqp:// or amqps://"),
+            ("amqp://me:sesame@h:5672000/%2f", "port: must be"),
+            ("amqp://me:sesame@h/%2f?heartbeat=5", "see rabbitmq.heartbeat"),
+            ("amqps://me:sesame@h/%2f?cacertfile=x", "rabbitmq.ca_file"),
+            ("amqp://me:sesame@h/%2f?frame=5", "has unknown option frame"),
+            ("amqp://me:sesame@h/%2f?frame_max=5", "option frame_max: must be 4096 to 1048576"),
+            ("amqp://me:sesame@h/%2f?channel_max=70000", "option channel_max: must be 1 to 65535"),
+            ("amqp://me:sesame@h/%2f?auth_mechanism=guess", "option auth_mechanism"),
+        ] {
+            let error = read(url).map(|uri| format!("accepted: {}", uri.authority.host)).unwrap_err();
+            assert!(error.starts_with("url: ") && error.contains(said), "{url}: {error}");
+            assert!(!error.contains("sesame"), "{error}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub use reads::history::{HistoryEntry, PairHistory, StoredRow};
 pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked};
 pub use sql::config::DatabaseConfig;
 pub use sql::error::StoreError;
+pub use sql::plain::{check_database_url, connect_plain};
 pub use sql::store::EventStore;
 pub use tables::check_runs::{FindingRecord, HourRecord, KindRecord, RunRecord, RunStatus};
 pub use tables::ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, StatusCount};

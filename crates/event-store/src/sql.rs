@@ -5,6 +5,8 @@ pub(crate) mod dialect;
 pub(crate) mod error;
 #[cfg(feature = "mysql")]
 mod mysql;
+pub(crate) mod place;
+pub(crate) mod plain;
 pub(crate) mod pool;
 pub(crate) mod script;
 pub(crate) mod store;

@@ -95,6 +95,7 @@ impl Configured for Settings {
         };
         self.bounds().into_iter().try_for_each(Bound::check).map_err(split)?;
         self.event_driven_sync.validate().map_err(split)?;
+        self.database.validate().map_err(split)?;
         self.redis.validate().map_err(split)?;
         self.rabbitmq.validate().map_err(|error| split(format!("rabbitmq.{error}")))?;
         self.embedded_cache.validate().map_err(split)?;

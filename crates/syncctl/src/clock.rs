@@ -31,6 +31,7 @@ impl ClockArgs {
         settings.database.url = self.database_url.into();
         settings.redis.url = self.redis_url.into();
         settings.redis.ca_file = self.redis_ca_file;
+        settings.database.validate().map_err(crate::UsageError)?;
         settings.redis.validate().map_err(crate::UsageError)?;
         let stores = settings.stores().await?;
         stores.cache.ping().await.context("cache")?;

@@ -168,8 +168,9 @@ impl Job {
 
 /// A store that has not connected yet.
 pub(crate) async fn open(database_url: &str) -> anyhow::Result<EventStore> {
-    crate::has_client_of(database_url)?;
+    crate::has_client_of("--database-url", database_url)?;
     let config = DatabaseConfig { url: database_url.into(), max_connections: 4, ..DatabaseConfig::default() };
+    config.validate().map_err(crate::UsageError)?;
     EventStore::connect(&config).await.context("could not connect to the database")
 }
 

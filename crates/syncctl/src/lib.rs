@@ -56,8 +56,9 @@ pub(crate) fn not_built_in(what: &str) -> anyhow::Error {
     UsageError(format!("{what}: this syncctl was built without clients of Redis and MySQL; {build}")).into()
 }
 
-/// Refuses a database whose client this program was built without.
-pub(crate) fn has_client_of(database_url: &str) -> anyhow::Result<()> {
+/// Refuses a url that cannot be used, and a database whose client this program was built without.
+pub(crate) fn has_client_of(option: &str, database_url: &str) -> anyhow::Result<()> {
+    event_store::check_database_url(database_url).map_err(|wrong| UsageError(format!("{option}: {wrong}")))?;
     if cfg!(feature = "distributed") || database_url.starts_with("sqlite:") {
         return Ok(());
     }

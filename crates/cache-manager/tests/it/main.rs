@@ -1,5 +1,6 @@
 //! The contract of a cache, and what is particular to Redis, on real servers.
 
+mod addresses;
 mod arity;
 mod contract;
 mod held;

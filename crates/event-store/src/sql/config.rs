@@ -1,6 +1,7 @@
 //! The `database` section of the configuration.
 
-use secrecy::SecretString;
+use crate::sql::place::Place;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseConfig {
-    /// `mysql://user:password@host:port/database` or `sqlite:path`.
+    /// `mysql://user:password@host:port/database` or `sqlite:path`. Without a user it is root.
     pub url: SecretString,
     /// Most connections, at least 1.
     pub max_connections: u32,
@@ -44,5 +45,13 @@ impl Default for DatabaseConfig {
             lock_timeout: Duration::from_secs(5),
             silence_limit: Duration::from_secs(30),
         }
+    }
+}
+
+impl DatabaseConfig {
+    /// Checks what deserializing cannot; the error names the key.
+    pub fn validate(&self) -> Result<(), String> {
+        let place = Place::read(self.url.expose_secret());
+        place.and_then(|place| place.is_written_to()).map_err(|reason| format!("database.url: {reason}"))
     }
 }

@@ -2,13 +2,13 @@
 
 use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TooLong};
+use crate::sql::place::{SSL_CA, SSL_CERT, SSL_KEY, SSL_MODE, TIME_ZONE};
 use crate::sql::pool::bounded;
+use domain::StoreUrl;
 use sea_orm::sqlx::Row;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
 use sea_orm::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, MySql, MySqlPool};
-use secrecy::ExposeSecret;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -72,13 +72,41 @@ impl Sessions {
     }
 }
 
-/// A pool that connects when it is used. Messages of url errors are left out: they may quote the url.
-pub(crate) fn pool(config: &DatabaseConfig) -> Result<(MySqlPool, Arc<Sessions>), StoreError> {
-    let connect = MySqlConnectOptions::from_str(config.url.expose_secret())
-        .map_err(|_| StoreError::Config("url: not a mysql url".into()))?
-        .disable_statement_logging();
+/// A pool that connects when it is used.
+pub(crate) fn pool(url: &StoreUrl, config: &DatabaseConfig) -> Result<(MySqlPool, Arc<Sessions>), StoreError> {
+    let connect = connect_options(url).map_err(StoreError::Config)?.disable_statement_logging();
     let sessions = Sessions::new(config.query_timeout);
     Ok((options(config, &sessions).connect_lazy_with(connect), sessions))
+}
+
+/// What the driver is told, which looks the host's name up whenever it connects.
+pub(crate) fn connect_options(url: &StoreUrl) -> Result<MySqlConnectOptions, String> {
+    let mut options = MySqlConnectOptions::new().host(&url.host).username(url.user.as_deref().unwrap_or("root"));
+    if let Some(port) = url.port {
+        options = options.port(port);
+    }
+    if let Some(password) = &url.password {
+        options = options.password(password);
+    }
+    if let Some(database) = &url.path {
+        options = options.database(database);
+    }
+    if let Some(mode) = url.option(SSL_MODE) {
+        options = options.ssl_mode(mode.parse().map_err(|_| "url: option ssl-mode: unknown".to_owned())?);
+    }
+    if let Some(file) = url.option(SSL_CA) {
+        options = options.ssl_ca(file);
+    }
+    if let Some((certificate, key)) = url.option(SSL_CERT).zip(url.option(SSL_KEY)) {
+        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    }
+    if let Some(collation) = url.option(&["collation"]) {
+        options = options.collation(collation);
+    }
+    if let Some(zone) = url.option(TIME_ZONE) {
+        options = options.timezone(Some(zone.to_owned()));
+    }
+    Ok(options)
 }
 
 fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MySql> {
@@ -124,9 +152,20 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sql::place::Place;
     use crate::sql::pool::Pool;
     use crate::sql::script::Script;
     use test_support::{Proxy, eventually, execute_sql, fresh_database, shared};
+
+    #[test]
+    fn the_driver_is_told_what_the_url_says() {
+        let url = "mysql://me:p@s%2Fs@[::1]:3307/likes?ssl-mode=disabled";
+        let Place::MySql(url) = Place::read(url).unwrap() else { panic!("another database") };
+        let told = connect_options(&url).unwrap();
+        let found = (told.get_host(), told.get_port(), told.get_username(), told.get_database());
+        assert_eq!(found, ("::1", 3307, "me", Some("likes")));
+        assert!(format!("{told:?}").contains("p@s/s"), "{told:?}");
+    }
 
     #[tokio::test]
     async fn a_transaction_that_says_nothing_loses_its_locks() {

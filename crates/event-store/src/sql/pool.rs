@@ -10,6 +10,7 @@ use crate::sql::dialect::Dialect;
 use crate::sql::error::StoreError;
 #[cfg(feature = "mysql")]
 use crate::sql::mysql::{self, Sessions};
+use crate::sql::place::Place;
 use crate::sql::script::Script;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -50,45 +51,48 @@ pub(crate) struct SqlitePools {
 impl Pool {
     /// Checks the configuration; connects when first used.
     pub(crate) fn new(config: &DatabaseConfig) -> Result<Self, StoreError> {
-        let url = config.url.expose_secret();
+        let url = config.url.expose_secret().trim();
         if config.max_connections == 0 {
             return Err(StoreError::Config("max_connections: must be at least 1".into()));
         }
-        // Messages of url errors are left out: they may quote the url.
-        if url.starts_with("mysql:") || url.starts_with("mariadb:") {
+        let unusable = |reason: String| StoreError::Config(format!("url: {reason}"));
+        let place = Place::read(url).map_err(unusable)?;
+        place.is_written_to().map_err(unusable)?;
+        match place {
             #[cfg(feature = "mysql")]
-            return mysql::pool(config).map(|(pool, sessions)| Self::MySql(pool, sessions));
+            Place::MySql(url) => mysql::pool(&url, config).map(|(pool, sessions)| Self::MySql(pool, sessions)),
             #[cfg(not(feature = "mysql"))]
-            Err(StoreError::Config(
+            Place::MySql(_) => Err(StoreError::Config(
                 "url: this program was built without the feature `mysql`; only sqlite: is there".into(),
-            ))
-        } else if url.starts_with("sqlite:") {
-            let options = SqliteConnectOptions::from_str(url)
-                .map_err(|_| StoreError::Config("url: not a sqlite url".into()))?
-                .create_if_missing(true)
-                .journal_mode(SqliteJournalMode::Wal)
-                // A commit that was answered survives power loss: after it the journal forgets the events.
-                .synchronous(SqliteSynchronous::Full)
-                .busy_timeout(config.lock_timeout)
-                .disable_statement_logging();
-            // After a full disk SQLite has rolled back by itself, which the driver takes for a transaction that is still open:
-            // such a connection would never begin another one.
-            let pool = || {
-                bounded::<Sqlite>(SqlitePoolOptions::new(), config).before_acquire(|connection, _| {
-                    let usable = !connection.is_in_transaction();
-                    Box::pin(async move { Ok(usable) })
-                })
-            };
-            Ok(Self::Sqlite(SqlitePools {
-                writer: pool().max_connections(1).connect_lazy_with(
-                    options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", "8192"),
-                ),
-                readers: pool().connect_lazy_with(options),
-                turn: Arc::new(Semaphore::new(1)),
-            }))
-        } else {
-            Err(StoreError::Config("url: must begin with mysql: or sqlite:".into()))
+            )),
+            Place::Sqlite => Self::sqlite(url, config),
         }
+    }
+
+    fn sqlite(url: &str, config: &DatabaseConfig) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|_| StoreError::Config("url: not a sqlite url".into()))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A commit that was answered survives power loss: after it the journal forgets the events.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(config.lock_timeout)
+            .disable_statement_logging();
+        // After a full disk SQLite has rolled back by itself, which the driver takes for a transaction that is still open:
+        // such a connection would never begin another one.
+        let pool = || {
+            bounded::<Sqlite>(SqlitePoolOptions::new(), config).before_acquire(|connection, _| {
+                let usable = !connection.is_in_transaction();
+                Box::pin(async move { Ok(usable) })
+            })
+        };
+        Ok(Self::Sqlite(SqlitePools {
+            writer: pool()
+                .max_connections(1)
+                .connect_lazy_with(options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", "8192")),
+            readers: pool().connect_lazy_with(options),
+            turn: Arc::new(Semaphore::new(1)),
+        }))
     }
 
     /// From now on no connection of before is used again.

@@ -19,12 +19,16 @@ async fn bad_configuration_is_one_line_that_names_the_key_and_exit_code_64() {
             ("INTERACTION__REDIS__ULR", "redis://x", "redis (from INTERACTION__REDIS__ULR): unknown key ulr"),
             ("INTERACTION__RABBITMQ__PREFETCH", "many", "rabbitmq.prefetch"),
             ("INTERACTION__EVENT_DRIVEN_SYNC__BATCH_SIZE", "0", "event_driven_sync.batch_size"),
+            ("INTERACTION__RABBITMQ__URL", "amqp://me:sesame@h/", "rabbitmq.url: ends in a slash"),
+            ("INTERACTION__REDIS__URL", "redis://me:ses/ame@h", "redis.url: has an @ behind"),
+            ("INTERACTION__DATABASE__URL", "mysql://me:sesame@/x", "database.url: names no host"),
         ] {
             let binary = Binary::build(program).env(variable, value).start().unwrap();
             let status = binary.wait_exit(PATIENCE).await.unwrap();
             assert_eq!(status.code(), Some(64), "{}", binary.log());
             let log = binary.log();
             assert!(log.contains(named) && log.trim().lines().count() == 1, "{named}: {log}");
+            assert!(!log.contains("same") && !log.contains("ame@"), "a password: {log}");
         }
     }
 }

@@ -18,6 +18,7 @@ pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Res
     settings.redis.url = args.redis_url.clone().into();
     settings.redis.key_prefix.clone_from(&args.redis_prefix);
     settings.redis.ca_file.clone_from(&args.redis_ca_file);
+    settings.database.validate().map_err(UsageError)?;
     settings.redis.validate().map_err(UsageError)?;
     let database = event_store::EventStore::connect(&settings.database).await?;
     let pending = database.pending_migrations().await.context("could not read the state of the schema")?;

@@ -2,10 +2,7 @@
 
 use super::table::{Column, Found};
 use anyhow::{Context, bail};
-use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, QueryResult, Statement, Value,
-};
-use std::time::Duration;
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, QueryResult, Statement, Value};
 
 /// The old database; only read.
 pub(super) struct Source {
@@ -20,10 +17,8 @@ pub(super) struct SourceRow {
 
 impl Source {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
-        crate::has_client_of(url)?;
-        let mut options = ConnectOptions::new(url);
-        options.max_connections(1).sqlx_logging(false).connect_timeout(Duration::from_secs(10));
-        let connection = Database::connect(options).await.context("could not connect to the old database")?;
+        crate::has_client_of("--from-url", url)?;
+        let connection = event_store::connect_plain(url, 1).await.context("could not connect to the old database")?;
         Ok(Self { connection })
     }
 

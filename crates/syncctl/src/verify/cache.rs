@@ -1,9 +1,11 @@
 //! Reads the cache's keys as they are.
 
 use super::served::Counter;
+use crate::UsageError;
 use anyhow::Context;
+use cache_manager::RedisConfig;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{AsyncConnectionConfig, Client, cmd, pipe};
+use deadpool_redis::redis::{AsyncConnectionConfig, cmd, pipe};
 use domain::{Pair, PairState, Resource, ShardCount, Version};
 use std::time::Duration;
 
@@ -23,7 +25,9 @@ impl Cache {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(Duration::from_secs(10)))
             .set_response_timeout(Some(Duration::from_secs(60)));
-        let client = Client::open(url).context("redis url")?;
+        let redis = RedisConfig { url: url.into(), ..RedisConfig::default() };
+        redis.validate().map_err(UsageError)?;
+        let client = redis.client().context("redis url")?;
         let mut connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await

@@ -3,8 +3,7 @@
 use anyhow::Context;
 use domain::{Action, Pair, Resource, ResourceType, Version};
 use futures::TryStreamExt;
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, QueryResult, Statement, StreamTrait};
-use std::time::Duration;
+use sea_orm::{DatabaseConnection, QueryResult, Statement, StreamTrait};
 
 /// The database, read only.
 pub(super) struct Sql {
@@ -46,10 +45,8 @@ pub(super) struct Activity {
 
 impl Sql {
     pub(super) async fn connect(url: &str) -> anyhow::Result<Self> {
-        crate::has_client_of(url)?;
-        let mut options = ConnectOptions::new(url);
-        options.max_connections(2).sqlx_logging(false).connect_timeout(Duration::from_secs(10));
-        let connection = Database::connect(options).await.context("could not connect to the database")?;
+        crate::has_client_of("--database-url", url)?;
+        let connection = event_store::connect_plain(url, 2).await.context("could not connect to the database")?;
         Ok(Self { connection })
     }
 
