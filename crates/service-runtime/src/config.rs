@@ -1,9 +1,14 @@
 //! Configuration: one YAML file plus the environment, and every mistake as one line that names the key.
 
+mod keys;
 mod load;
 pub(crate) mod reload;
+mod renamed;
 mod sections;
 mod value;
+mod yaml;
 
-pub use load::{ConfigError, ENV_PREFIX, load, parse};
+pub use keys::{given, keys};
+pub use load::{ConfigError, ENV_PREFIX, load, load_renamed, parse, parse_renamed};
+pub use renamed::Renamed;
 pub use sections::{AccessConfig, LogFormat, MonitoringConfig, ServiceConfig, TlsConfig, TracingConfig};

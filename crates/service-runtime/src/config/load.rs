@@ -5,8 +5,9 @@
 //! with `_file` appended to its key, both in YAML and in the environment.
 
 use super::reload::read_bounded;
+use super::renamed::{Renamed, rename};
 use super::value::{Node, NodeError};
-use config::{FileFormat, Source, Value, ValueKind};
+use super::yaml;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -57,11 +58,21 @@ pub fn load<T: DeserializeOwned>(
     path: Option<&Path>,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, ConfigError> {
+    load_renamed(path, environment, &[])
+}
+
+/// The same for a configuration some of whose keys have other names, too.
+pub fn load_renamed<T: DeserializeOwned>(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+    renamed: &[Renamed],
+) -> Result<T, ConfigError> {
     let text = match path {
         None => String::new(),
         Some(path) => read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
     };
-    parse(&path.map_or("configuration".to_owned(), |path| path.display().to_string()), &text, environment)
+    let name = path.map_or("configuration".to_owned(), |path| path.display().to_string());
+    parse_renamed(&name, &text, environment, renamed)
 }
 
 /// The same for a text; `name` is what errors call it.
@@ -70,12 +81,28 @@ pub fn parse<T: DeserializeOwned>(
     yaml: &str,
     environment: impl IntoIterator<Item = (String, String)>,
 ) -> Result<T, ConfigError> {
-    let variables = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
-    T::deserialize(tree(name, yaml, variables)?).map_err(|error| describe(&error))
+    parse_renamed(name, yaml, environment, &[])
 }
 
-fn tree(name: &str, yaml: &str, mut variables: Vec<(String, String)>) -> Result<Node, ConfigError> {
-    let mut root = Node::Map(if yaml.lines().all(is_blank) { BTreeMap::new() } else { from_yaml(name, yaml)? });
+/// Both.
+pub fn parse_renamed<T: DeserializeOwned>(
+    name: &str,
+    yaml: &str,
+    environment: impl IntoIterator<Item = (String, String)>,
+    renamed: &[Renamed],
+) -> Result<T, ConfigError> {
+    let variables = environment.into_iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).collect();
+    T::deserialize(tree(name, yaml, variables, renamed)?).map_err(|error| describe(&error))
+}
+
+fn tree(
+    name: &str,
+    yaml: &str,
+    mut variables: Vec<(String, String)>,
+    renamed: &[Renamed],
+) -> Result<Node, ConfigError> {
+    let mut root = Node::Map(yaml::read(name, yaml)?);
+    rename(&mut root, renamed)?;
     read_secrets(&mut root, &mut Vec::new())?;
 
     variables.sort();
@@ -83,42 +110,14 @@ fn tree(name: &str, yaml: &str, mut variables: Vec<(String, String)>) -> Result<
     for (variable, value) in variables {
         insert(&mut overrides, variable, value)?;
     }
+    rename(&mut overrides, renamed)?;
     read_secrets(&mut overrides, &mut Vec::new())?;
     merge(&mut root, overrides);
     Ok(root)
 }
 
-fn is_blank(line: &str) -> bool {
-    let line = line.trim();
-    line.is_empty() || line.starts_with('#')
-}
-
 fn read(path: &Path) -> std::io::Result<String> {
     String::from_utf8(read_bounded(path)?).map_err(|_| std::io::Error::other("not valid UTF-8"))
-}
-
-fn from_yaml(name: &str, yaml: &str) -> Result<BTreeMap<String, Node>, ConfigError> {
-    let parsed = config::File::from_str(yaml, FileFormat::Yaml).collect();
-    let entries =
-        parsed.map_err(|error| ConfigError::Syntax { file: name.to_owned(), reason: one_line(&error.to_string()) })?;
-    Ok(entries.into_iter().map(|(key, value)| (key, from_value(value))).collect())
-}
-
-fn from_value(value: Value) -> Node {
-    match value.kind {
-        ValueKind::Nil => Node::Null,
-        ValueKind::Boolean(value) => Node::Bool(value),
-        ValueKind::I64(value) => Node::Int(value),
-        ValueKind::U64(value) => Node::Unsigned(value),
-        ValueKind::I128(value) => Node::Text(value.to_string()),
-        ValueKind::U128(value) => Node::Text(value.to_string()),
-        ValueKind::Float(value) => Node::Float(value),
-        ValueKind::String(value) => Node::Text(value),
-        ValueKind::Array(items) => Node::List(items.into_iter().map(from_value).collect()),
-        ValueKind::Table(entries) => {
-            Node::Map(entries.into_iter().map(|(key, value)| (key, from_value(value))).collect())
-        }
-    }
 }
 
 /// Puts a variable at its place in the tree.
@@ -166,7 +165,7 @@ fn read_secrets(node: &mut Node, path: &mut Vec<String>) -> Result<(), ConfigErr
         path.push(name.clone());
         let secret = name.strip_suffix("_file").filter(|secret| is_secret(secret));
         match (entries.get_mut(&name), secret) {
-            (Some(Node::Text(file) | Node::Env { value: file, .. }), Some(secret)) => {
+            (Some(Node::Text(file) | Node::Plain(file) | Node::Env { value: file, .. }), Some(secret)) => {
                 let fail = |reason: String| ConfigError::Key { key: path.join("."), reason };
                 let content = read(Path::new(file.as_str())).map_err(|error| fail(format!("{file}: {error}")))?;
                 if entries.contains_key(secret) {

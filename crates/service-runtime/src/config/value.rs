@@ -1,22 +1,20 @@
 //! A configuration as a tree, and serde's way through it.
 //!
-//! Own, because it must do two things that no format does: every error carries the full key, and a text from the
-//! environment becomes whatever the field wants (number, boolean, list) while a text from the file stays a text.
+//! Own, because it must do two things that no format does: every error carries the full key, and a word of the file or a
+//! text from the environment becomes whatever the field wants (number, boolean, text), while a quoted text stays a text.
 
 use serde::de::value::{MapAccessDeserializer, StringDeserializer};
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use std::collections::{BTreeMap, btree_map};
 use std::fmt::Display;
-use std::str::FromStr;
 
 #[derive(Debug, Clone)]
 pub(crate) enum Node {
     Null,
-    Bool(bool),
-    Int(i64),
-    Unsigned(u64),
-    Float(f64),
+    /// Quoted.
     Text(String),
+    /// Not quoted: typed by the field that takes it.
+    Plain(String),
     /// From this variable: typed by the field that takes it.
     Env {
         variable: String,
@@ -32,6 +30,8 @@ pub(crate) struct NodeError {
     pub(crate) path: Vec<String>,
     pub(crate) variable: Option<String>,
     pub(crate) reason: String,
+    /// If a key is unknown: those that are known.
+    pub(crate) known: Option<&'static [&'static str]>,
 }
 
 impl NodeError {
@@ -56,7 +56,7 @@ impl std::error::Error for NodeError {}
 
 impl de::Error for NodeError {
     fn custom<T: Display>(message: T) -> Self {
-        Self { path: Vec::new(), variable: None, reason: message.to_string() }
+        Self { path: Vec::new(), variable: None, reason: message.to_string(), known: None }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -65,7 +65,7 @@ impl de::Error for NodeError {
             [only] => format!("unknown key {field}, expected {only}"),
             many => format!("unknown key {field}, expected one of {}", many.join(", ")),
         };
-        Self::custom(reason)
+        Self { known: Some(expected), ..Self::custom(reason) }
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
@@ -73,36 +73,84 @@ impl de::Error for NodeError {
     }
 }
 
-fn parsed<T: FromStr<Err: Display>>(value: &str, wanted: &str) -> Result<T, NodeError> {
-    let value = value.trim();
-    value.parse().map_err(|error| de::Error::custom(format!("invalid value {value:?}, expected {wanted}: {error}")))
+fn invalid(value: &str, wanted: &str) -> NodeError {
+    de::Error::custom(format!("invalid value {value:?}, expected {wanted}"))
 }
 
-/// A hint that only matters for texts from the environment: they are parsed, everything else says what it is.
-macro_rules! parse_env {
-    ($($method:ident $visit:ident $type:ty, $wanted:literal;)*) => {$(
+/// A boolean, as the versions of YAML write one.
+fn boolean(value: &str) -> Result<bool, NodeError> {
+    let value = value.trim();
+    let same = |words: [&str; 3]| words.iter().any(|word| value.eq_ignore_ascii_case(word));
+    if same(["true", "yes", "on"]) {
+        Ok(true)
+    } else if same(["false", "no", "off"]) {
+        Ok(false)
+    } else {
+        Err(invalid(value, "true or false"))
+    }
+}
+
+/// A whole number of any sign. Underscores may part its digits. What one version of YAML reads to base 8 and another to base
+/// 10 is refused.
+fn whole(value: &str, wanted: &str) -> Result<i128, NodeError> {
+    let text = value.trim();
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (base, digits) = match (digits.strip_prefix("0x"), digits.strip_prefix("0o")) {
+        (Some(rest), _) => (16, rest),
+        (_, Some(rest)) => (8, rest),
+        _ if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_') => {
+            let reason = "to some readers it is a number to base 8: write it without the 0 in front, or with 0o";
+            return Err(de::Error::custom(format!("ambiguous value {text:?}: {reason}")));
+        }
+        _ => (10, digits),
+    };
+    let parted = !digits.starts_with('_') && !digits.ends_with('_') && !digits.starts_with(['+', '-']);
+    let number = i128::from_str_radix(&digits.replace('_', ""), base).ok().filter(|_| parted);
+    number.map(|number| sign * number).ok_or_else(|| invalid(text, wanted))
+}
+
+fn signed(value: &str, wanted: &str) -> Result<i64, NodeError> {
+    whole(value, wanted).and_then(|number| i64::try_from(number).map_err(|_| invalid(value, wanted)))
+}
+
+fn unsigned(value: &str, wanted: &str) -> Result<u64, NodeError> {
+    whole(value, wanted).and_then(|number| u64::try_from(number).map_err(|_| invalid(value, wanted)))
+}
+
+fn float(value: &str, wanted: &str) -> Result<f64, NodeError> {
+    let text = value.trim();
+    let number = text.bytes().any(|byte| byte.is_ascii_digit());
+    text.replace('_', "").parse().ok().filter(|_| number).ok_or_else(|| invalid(text, wanted))
+}
+
+/// A hint matters for words alone: they are read, everything else says what it is.
+macro_rules! read_words {
+    ($($method:ident $visit:ident $read:expr;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
             match self {
-                Node::Env { variable, value } => parsed::<$type>(&value, $wanted)
-                    .and_then(|parsed| visitor.$visit(parsed))
-                    .map_err(|error| error.blame(variable)),
+                Node::Plain(value) => $read(&value).and_then(|read| visitor.$visit(read)),
+                Node::Env { variable, value } => {
+                    $read(&value).and_then(|read| visitor.$visit(read)).map_err(|error| error.blame(variable))
+                }
                 other => other.deserialize_any(visitor),
             }
         }
     )*};
 }
 
+const WHOLE: &str = "a whole number";
+const NOT_NEGATIVE: &str = "a whole number, 0 or more";
+
 impl<'de> de::Deserializer<'de> for Node {
     type Error = NodeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
         match self {
-            Self::Null => visitor.visit_unit(),
-            Self::Bool(value) => visitor.visit_bool(value),
-            Self::Int(value) => visitor.visit_i64(value),
-            Self::Unsigned(value) => visitor.visit_u64(value),
-            Self::Float(value) => visitor.visit_f64(value),
-            Self::Text(value) => visitor.visit_string(value),
+            Self::Null => visitor.visit_unit().map_err(|_: NodeError| de::Error::custom("has no value")),
+            Self::Text(value) | Self::Plain(value) => visitor.visit_string(value),
             Self::Env { variable, value } => {
                 visitor.visit_string(value).map_err(|error: NodeError| error.blame(variable))
             }
@@ -111,18 +159,18 @@ impl<'de> de::Deserializer<'de> for Node {
         }
     }
 
-    parse_env! {
-        deserialize_bool visit_bool bool, "true or false";
-        deserialize_i8 visit_i64 i64, "a whole number";
-        deserialize_i16 visit_i64 i64, "a whole number";
-        deserialize_i32 visit_i64 i64, "a whole number";
-        deserialize_i64 visit_i64 i64, "a whole number";
-        deserialize_u8 visit_u64 u64, "a whole number, 0 or more";
-        deserialize_u16 visit_u64 u64, "a whole number, 0 or more";
-        deserialize_u32 visit_u64 u64, "a whole number, 0 or more";
-        deserialize_u64 visit_u64 u64, "a whole number, 0 or more";
-        deserialize_f32 visit_f64 f64, "a number";
-        deserialize_f64 visit_f64 f64, "a number";
+    read_words! {
+        deserialize_bool visit_bool boolean;
+        deserialize_i8 visit_i64 |value: &str| signed(value, WHOLE);
+        deserialize_i16 visit_i64 |value: &str| signed(value, WHOLE);
+        deserialize_i32 visit_i64 |value: &str| signed(value, WHOLE);
+        deserialize_i64 visit_i64 |value: &str| signed(value, WHOLE);
+        deserialize_u8 visit_u64 |value: &str| unsigned(value, NOT_NEGATIVE);
+        deserialize_u16 visit_u64 |value: &str| unsigned(value, NOT_NEGATIVE);
+        deserialize_u32 visit_u64 |value: &str| unsigned(value, NOT_NEGATIVE);
+        deserialize_u64 visit_u64 |value: &str| unsigned(value, NOT_NEGATIVE);
+        deserialize_f32 visit_f64 |value: &str| float(value, "a number");
+        deserialize_f64 visit_f64 |value: &str| float(value, "a number");
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, NodeError> {
@@ -174,7 +222,7 @@ impl<'de> de::Deserializer<'de> for Node {
         visitor: V,
     ) -> Result<V::Value, NodeError> {
         match self {
-            Self::Text(value) => visitor.visit_enum(value.into_deserializer()),
+            Self::Text(value) | Self::Plain(value) => visitor.visit_enum(value.into_deserializer()),
             Self::Env { variable, value } => {
                 let value: StringDeserializer<NodeError> = value.trim().to_owned().into_deserializer();
                 visitor.visit_enum(value).map_err(|error| error.blame(variable))

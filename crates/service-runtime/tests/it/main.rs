@@ -8,3 +8,4 @@ mod guarded;
 mod ops;
 mod shutdown;
 mod tls;
+mod yaml;
