@@ -1,26 +1,23 @@
 //! The alerts of `deploy/prometheus/alerts.yml` that a process can raise about itself: over the same windows and with the
-//! same limits, but from its own metrics alone and without the time an alert waits.
+//! same limits (those of `monitoring.alerts` are exported for them), but from its own metrics alone and without the time an
+//! alert waits.
 //!
 //! They are here because the engine and the checker, whose metrics they read, do not know the runtime that judges them.
 //! An hour of these series takes less than 200 kB.
 
-use service_runtime::{AlertRule, History, Judged, Series};
+use service_runtime::{AlertRule, AlertsConfig, History, Judged, Series};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Share of likes answered with an error that is the system's, and the fewest calls that say something.
-const ERROR_RATE: f64 = 0.05;
+/// The fewest calls that say something.
 const FEWEST_CALLS: f64 = 20.0;
-/// Seconds until the answer to a like.
-const LIKE_P99: f64 = 1.0;
 /// Seconds from like to commit.
 const COMMIT_LAG_P99: f64 = 5.0;
 /// Seconds.
 const JOURNAL_AGE: f64 = 60.0;
-/// Share of comparisons that end well, and the fewest that say something.
-const CONSISTENCY_RATE: f64 = 0.95;
+/// The fewest comparisons that say something.
 const FEWEST_COMPARED: f64 = 100.0;
 
 const LIKES: Series = Series::Sum("likes_total");
@@ -44,10 +41,10 @@ pub(crate) const RULES: &[AlertRule] = &[
     AlertRule { name: "consistency_rate", series: &[COMPARED, FOUND], judge: consistency_rate },
 ];
 
-fn like_error_rate(history: &History) -> Option<Judged> {
+fn like_error_rate(history: &History, limits: &AlertsConfig) -> Option<Judged> {
     let (all, failed) = (history.growth(LIKES, 5 * MINUTE)?, history.growth(FAILED_LIKES, 5 * MINUTE)?);
     (all > 0.0).then(|| Judged {
-        firing: all >= FEWEST_CALLS && failed / all > ERROR_RATE,
+        firing: all >= FEWEST_CALLS && failed / all > limits.error_rate_threshold / 100.0,
         detail: if all < FEWEST_CALLS {
             format!("{failed} of {all} likes failed within 5 minutes: too few to judge")
         } else {
@@ -56,40 +53,43 @@ fn like_error_rate(history: &History) -> Option<Judged> {
     })
 }
 
-fn like_latency(history: &History) -> Option<Judged> {
+fn like_latency(history: &History, limits: &AlertsConfig) -> Option<Judged> {
     let p99 = history.quantile(LIKE_SECONDS, 5 * MINUTE, 0.99)?;
-    Some(Judged { firing: p99 > LIKE_P99, detail: format!("p99 of likes {} within 5 minutes", seconds(p99)) })
+    Some(Judged {
+        firing: p99 > limits.latency_threshold.as_secs_f64(),
+        detail: format!("p99 of likes {} within 5 minutes", seconds(p99)),
+    })
 }
 
-fn commit_lag(history: &History) -> Option<Judged> {
+fn commit_lag(history: &History, _: &AlertsConfig) -> Option<Judged> {
     let p99 = history.quantile(COMMIT_LAG, 5 * MINUTE, 0.99)?;
     let detail = format!("p99 from like to commit {} within 5 minutes", seconds(p99));
     Some(Judged { firing: p99 > COMMIT_LAG_P99, detail })
 }
 
-fn journal_age(history: &History) -> Option<Judged> {
+fn journal_age(history: &History, _: &AlertsConfig) -> Option<Judged> {
     let age = history.last(OLDEST_ENTRY)?;
     (age > 0.0).then(|| Judged { firing: age > JOURNAL_AGE, detail: format!("oldest unsettled like {}", seconds(age)) })
 }
 
-fn dead_events(history: &History) -> Option<Judged> {
+fn dead_events(history: &History, _: &AlertsConfig) -> Option<Judged> {
     let ever = history.last(DEAD)? > 0.0;
     let dead = history.growth(DEAD, 30 * MINUTE)?;
     ever.then(|| Judged { firing: dead > 0.0, detail: format!("{dead} events dead within 30 minutes") })
 }
 
-fn moved_events(history: &History) -> Option<Judged> {
+fn moved_events(history: &History, _: &AlertsConfig) -> Option<Judged> {
     let ever = history.last(MOVED)? > 0.0;
     let moved = history.growth(MOVED, 30 * MINUTE)?;
     let detail = format!("{moved} events moved to the dead letters by the broker within 30 minutes");
     ever.then_some(Judged { firing: moved > 0.0, detail })
 }
 
-fn consistency_rate(history: &History) -> Option<Judged> {
+fn consistency_rate(history: &History, limits: &AlertsConfig) -> Option<Judged> {
     let (compared, found) = (history.growth(COMPARED, HOUR)?, history.growth(FOUND, HOUR)?);
     let rate = 1.0 - found / compared;
     (compared > 0.0).then(|| Judged {
-        firing: compared >= FEWEST_COMPARED && rate < CONSISTENCY_RATE,
+        firing: compared >= FEWEST_COMPARED && rate < limits.consistency_rate_threshold / 100.0,
         detail: if compared < FEWEST_COMPARED {
             format!("{found} of {compared} comparisons within an hour found something: too few to judge")
         } else {
@@ -112,12 +112,16 @@ mod tests {
 
     /// What the rule of this name says after samples at these minutes.
     fn judged(name: &str, samples: &[(u64, &str)]) -> Option<Judged> {
+        judged_by(&AlertsConfig::default(), name, samples)
+    }
+
+    fn judged_by(limits: &AlertsConfig, name: &str, samples: &[(u64, &str)]) -> Option<Judged> {
         let start = std::time::Instant::now();
         let mut history = History::of(RULES);
         for (minute, text) in samples {
             history.add((start + MINUTE * u32::try_from(*minute).unwrap()).into(), text);
         }
-        (RULES.iter().find(|rule| rule.name == name).unwrap().judge)(&history)
+        (RULES.iter().find(|rule| rule.name == name).unwrap().judge)(&history, limits)
     }
 
     fn fires(name: &str, samples: &[(u64, &str)]) -> Option<bool> {
@@ -177,6 +181,24 @@ mod tests {
         assert!(!judged.firing && judged.detail.contains("too few"), "{judged:?}");
     }
 
+    #[test]
+    fn limits_are_those_of_the_configuration() {
+        let limits = AlertsConfig {
+            consistency_rate_threshold: 90.0,
+            error_rate_threshold: 20.0,
+            latency_threshold: Duration::from_secs(3),
+            ..AlertsConfig::default()
+        };
+        let failed = "likes_total{outcome=\"accepted\"} 85\nlikes_total{outcome=\"unavailable\"} 15\n";
+        let slow = "like_seconds_bucket{le=\"2.5\"} 100\nlike_seconds_bucket{le=\"+Inf\"} 100\n";
+        let found = "consistency_checked_total{run=\"full\"} 200\nconsistency_found_total{} 15\n";
+        for (name, sample) in [("like_error_rate", failed), ("like_latency", slow), ("consistency_rate", found)] {
+            let samples = [(0, ""), (1, sample)];
+            assert_eq!(fires(name, &samples), Some(true), "{name}");
+            assert!(!judged_by(&limits, name, &samples).unwrap().firing, "{name}");
+        }
+    }
+
     /// A metric that is renamed would silence its rule.
     #[test]
     fn every_series_is_one_that_is_counted() {
@@ -192,17 +214,23 @@ mod tests {
     #[test]
     fn limits_are_those_of_the_alerts() {
         let alerts = include_str!("../../../deploy/prometheus/alerts.yml");
+        let AlertsConfig { enabled: _, consistency_rate_threshold, error_rate_threshold, latency_threshold } =
+            AlertsConfig::default();
+        // What processes export, and without them the defaults.
+        let exported =
+            |alert: &str, limit: f64| format!("scalar(max(alert_threshold{{alert=\"{alert}\"}}) or vector({limit}))");
+        let errors = exported("like_error_rate", error_rate_threshold / 100.0);
+        let latency = exported("like_latency", latency_threshold.as_secs_f64());
+        let consistency = exported("consistency_rate", consistency_rate_threshold / 100.0);
         for expression in [
-            format!("ratio5m > {ERROR_RATE} and sum(increase(likes_total[5m])) >= {FEWEST_CALLS}"),
+            format!("ratio5m > {errors} and sum(increase(likes_total[5m])) >= {FEWEST_CALLS}"),
             "rate(likes_total{outcome=~\"overloaded|unavailable|refused\"}[5m])".to_owned(),
-            format!("like_seconds:p99_5m > {LIKE_P99}"),
+            format!("like_seconds:p99_5m > {latency}"),
             format!("commit_lag_seconds:p99_5m > {COMMIT_LAG_P99}"),
             format!("max(journal_oldest_age_seconds) > {JOURNAL_AGE}"),
             "(increase(dead_events_total[30m])) > 0".to_owned(),
             "(increase(moved_events_total[30m])) > 0".to_owned(),
-            format!(
-                "ratio1h < {CONSISTENCY_RATE} and sum(increase(consistency_checked_total[1h])) >= {FEWEST_COMPARED}"
-            ),
+            format!("ratio1h < {consistency} and sum(increase(consistency_checked_total[1h])) >= {FEWEST_COMPARED}"),
         ] {
             assert!(alerts.contains(&expression), "{expression}");
         }

@@ -75,6 +75,8 @@ const charts = {
   journal: chart("journal-chart", [["in the journal", "--accent"]], short),
 };
 let before = null;
+// What alerts compare with, by their names: the process's configuration.
+const limits = {};
 
 function metric(text, name) {
   let sum = null;
@@ -90,6 +92,7 @@ async function look() {
   for (const name of ["likes_total", "publish_batch_size_sum", "publish_batch_size_count", "apply_batch_size_sum", "apply_batch_size_count"]) {
     seen[name] = metric(metrics, name);
   }
+  for (const [, name, value] of metrics.matchAll(/^alert_threshold\{alert="(\w+)"\} (\S+)$/gm)) limits[name] = Number(value);
   const since = (key) => before && seen[key] !== null && before[key] !== null ? Math.max(0, seen[key] - before[key]) : null;
   const rate = (key) => since(key) === null ? null : since(key) / (seen.at - before.at) * 1000;
 
@@ -173,7 +176,10 @@ async function report() {
   // Cut off, not rounded: what is not all is not 100 %.
   put("consistency", rate === null ? "–" : (Math.floor(rate * 1e6) / 1e4).toFixed(rate === 1 ? 0 : 4) + " %");
   put("nines", said.nines === null ? "" : `${(Math.floor(said.nines * 10) / 10).toFixed(1)} nines`);
-  put("consistency-note", rate === null ? "nothing was compared yet" : (said.checked < FEWEST_COMPARED ? "too few to judge: " : "") + `${whole(said.checked)} compared, ${whole(said.inconsistent)} wrong, ${whole(said.open)} not repaired`);
+  const few = said.checked < FEWEST_COMPARED, low = !few && rate !== null && rate < limits.consistency_rate;
+  $("consistency").className = low ? "bad" : "";
+  const verdict = few ? "too few to judge: " : low ? `below the limit of ${limits.consistency_rate * 100} %: ` : "";
+  put("consistency-note", rate === null ? "nothing was compared yet" : verdict + `${whole(said.checked)} compared, ${whole(said.inconsistent)} wrong, ${whole(said.open)} not repaired`);
 }
 
 // ---- events ----

@@ -78,7 +78,7 @@ pub struct AccessConfig {
 }
 
 /// What the processes say about themselves.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MonitoringConfig {
     /// A level, or directives such as `info,sync_engine=debug`; `RUST_LOG` overrides it.
@@ -89,6 +89,8 @@ pub struct MonitoringConfig {
     pub metrics: bool,
     /// Traces of single likes.
     pub tracing: TracingConfig,
+    /// What is too much.
+    pub alerts: AlertsConfig,
 }
 
 impl Default for MonitoringConfig {
@@ -98,6 +100,33 @@ impl Default for MonitoringConfig {
             log_format: LogFormat::Human,
             metrics: true,
             tracing: TracingConfig::default(),
+            alerts: AlertsConfig::default(),
+        }
+    }
+}
+
+/// Section `monitoring.alerts`: limits that health, the page and the rules of Prometheus share.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertsConfig {
+    /// Whether the process judges itself.
+    pub enabled: bool,
+    /// Percent of comparisons that must end well.
+    pub consistency_rate_threshold: f64,
+    /// Percent of likes that may fail.
+    pub error_rate_threshold: f64,
+    /// What 99 of 100 likes take at most.
+    #[serde(with = "humantime_serde")]
+    pub latency_threshold: Duration,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            consistency_rate_threshold: 95.0,
+            error_rate_threshold: 5.0,
+            latency_threshold: Duration::from_secs(1),
         }
     }
 }

@@ -183,7 +183,10 @@ fn run_configured(
         context.watch_files();
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
-            tokio::spawn(alerts::watch(metrics, context.health.clone(), alert_rules));
+            alerts::publish(&monitoring.alerts);
+            if monitoring.alerts.enabled {
+                tokio::spawn(alerts::watch(metrics, context.health.clone(), alert_rules, monitoring.alerts));
+            }
         }
         tracing::info!(instance = &*context.instance, "{} {} starts", context.service, context.version);
         let ended = supervise(&context, service(context.clone())).await;

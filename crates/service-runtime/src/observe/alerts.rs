@@ -11,6 +11,7 @@ mod history;
 
 pub use history::History;
 
+use crate::config::AlertsConfig;
 use crate::observe::health::{Criticality, HealthRegistry, Part, Status};
 use crate::observe::telemetry::Metrics;
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ pub struct AlertRule {
     /// What `judge` looks at. Whatever is not declared here is not kept.
     pub series: &'static [Series],
     /// None as long as there is nothing to judge.
-    pub judge: fn(&History) -> Option<Judged>,
+    pub judge: fn(&History, &AlertsConfig) -> Option<Judged>,
 }
 
 /// What a rule says.
@@ -56,8 +57,15 @@ pub struct Judged {
     pub detail: String,
 }
 
+/// Tells the page and the rules of Prometheus what this process judges by, in the units of what they compare.
+pub(crate) fn publish(limits: &AlertsConfig) {
+    metrics::gauge!("alert_threshold", "alert" => "consistency_rate").set(limits.consistency_rate_threshold / 100.0);
+    metrics::gauge!("alert_threshold", "alert" => "like_error_rate").set(limits.error_rate_threshold / 100.0);
+    metrics::gauge!("alert_threshold", "alert" => "like_latency").set(limits.latency_threshold.as_secs_f64());
+}
+
 /// Judges again and again, and says so in `health`; never returns. A rule is shown once there is something to judge.
-pub(crate) async fn watch(metrics: Metrics, health: HealthRegistry, rules: &'static [AlertRule]) {
+pub(crate) async fn watch(metrics: Metrics, health: HealthRegistry, rules: &'static [AlertRule], limits: AlertsConfig) {
     let mut history = History::of(rules);
     let mut parts: BTreeMap<&'static str, Part> = BTreeMap::new();
     let mut steps = tokio::time::interval(STEP);
@@ -65,7 +73,7 @@ pub(crate) async fn watch(metrics: Metrics, health: HealthRegistry, rules: &'sta
         steps.tick().await;
         history.add(Instant::now(), &metrics.render());
         for rule in rules {
-            if let Some(Judged { firing, detail }) = (rule.judge)(&history) {
+            if let Some(Judged { firing, detail }) = (rule.judge)(&history, &limits) {
                 let part = parts.entry(rule.name).or_insert_with(|| health.part(rule.name, Criticality::Optional));
                 part.set(if firing { Status::Degraded } else { Status::Ok }, detail);
             }

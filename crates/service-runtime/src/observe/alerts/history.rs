@@ -160,6 +160,7 @@ impl Buckets {
 mod tests {
     use super::super::{Judged, STEP};
     use super::*;
+    use crate::config::AlertsConfig;
 
     const MINUTE: Duration = Duration::from_secs(60);
     const ALL: Series = Series::Sum("requests_total");
@@ -168,7 +169,7 @@ mod tests {
     const TOOK: Series = Series::Histogram("took_seconds");
     const RULE: AlertRule = AlertRule { name: "rule", series: &[ALL, FAILED, AGE, TOOK, ALL], judge: nothing };
 
-    fn nothing(_: &History) -> Option<Judged> {
+    fn nothing(_: &History, _: &AlertsConfig) -> Option<Judged> {
         None
     }
 
