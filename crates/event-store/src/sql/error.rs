@@ -164,13 +164,21 @@ enum Meaning {
     Later,
 }
 
+const TLS: &str = "this user logs in by caching_sha2_password or sha256_password, which needs TLS: use ssl-mode=REQUIRED in \
+                   database.url (PREFERRED, the default, also uses it where the server has it)";
+
 fn judge(error: &sqlx::Error) -> (Meaning, String) {
     let Some(database) = error.as_database_error() else {
-        let meaning = match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => Meaning::Rejected,
-            _ => Meaning::Later,
+        return match error {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::Encode(_) => {
+                (Meaning::Rejected, String::new())
+            }
+            // The driver would have to encrypt the password by itself, by a library that has a known weakness.
+            sqlx::Error::Configuration(cause) if cause.to_string().contains("RSA") => {
+                (Meaning::Settings, TLS.to_owned())
+            }
+            _ => (Meaning::Later, String::new()),
         };
-        return (meaning, String::new());
     };
     #[cfg(feature = "mysql")]
     if let Some(mysql) = database.try_downcast_ref::<MySqlDatabaseError>() {
@@ -257,6 +265,17 @@ mod tests {
             let (meaning, advice) = of_mysql(number, Some("HY000"));
             assert!(StoreError::of(meaning, "x".into(), advice.to_owned()).is_unavailable(), "{number}");
         }
+    }
+
+    /// As the driver says it, built without a library of its own.
+    #[test]
+    fn a_login_that_needs_tls_says_so() {
+        let driver =
+            "RSA auth backend disabled; enable feature `mysql-rsa` (or `rsa` if using sqlx-mysql directly) or use TLS.";
+        let error = StoreError::from(sqlx::Error::Configuration(driver.into()));
+        assert!(error.is_unavailable(), "{error}");
+        let StoreError::Unavailable(cause) = error else { panic!("sorted otherwise") };
+        assert!(cause.to_string().ends_with(TLS), "{cause}");
     }
 
     #[cfg(feature = "mysql")]

@@ -46,7 +46,6 @@ const ELSEWHERE: [(&str, &str); 11] = [
 #[derive(Debug)]
 pub(crate) enum Place {
     /// Its url has a database's name as its path.
-    #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "without a client it is only checked"))]
     MySql(StoreUrl),
     /// A file, or memory.
     Sqlite,
