@@ -40,7 +40,7 @@ pub struct ConsistencyConfig {
 impl Default for ConsistencyConfig {
     fn default() -> Self {
         Self {
-            check_interval: Duration::from_secs(3600),
+            check_interval: Duration::from_secs(300),
             hot_data_check: Duration::from_secs(60),
             hot_resources: 200,
             batch_size: 500,

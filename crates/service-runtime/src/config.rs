@@ -10,5 +10,5 @@ mod yaml;
 
 pub use keys::{given, keys};
 pub use load::{ConfigError, ENV_PREFIX, load, load_renamed, parse, parse_renamed};
-pub use renamed::Renamed;
-pub use sections::{AccessConfig, LogFormat, MonitoringConfig, ServiceConfig, TlsConfig, TracingConfig};
+pub use renamed::{Renamed, same_value};
+pub use sections::{AccessConfig, AlertsConfig, LogFormat, MonitoringConfig, ServiceConfig, TlsConfig, TracingConfig};

@@ -24,8 +24,8 @@ pub mod listen;
 mod observe;
 
 pub use config::{
-    AccessConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, Renamed, ServiceConfig, TlsConfig,
-    TracingConfig, given, keys, load, load_renamed, parse, parse_renamed,
+    AccessConfig, AlertsConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, Renamed, ServiceConfig,
+    TlsConfig, TracingConfig, given, keys, load, load_renamed, parse, parse_renamed, same_value,
 };
 pub use lifecycle::context::Context;
 pub use lifecycle::routes::router;

@@ -1,4 +1,4 @@
-//! The legal range of every number and every duration, in one table.
+//! The legal range of every number, duration and free text, in one table.
 //!
 //! The parts work with both ends of each range. Durations end where adding them to a clock, or handing them to a server, could
 //! fail; counts end where a server or an allocation would refuse them later, with an error that names no key.
@@ -14,15 +14,17 @@ pub enum Bound {
     Count(&'static str, u64, u64, u64),
     /// A duration.
     Time(&'static str, Duration, Duration, Duration),
-    /// A factor.
+    /// A factor, or percent.
     Factor(&'static str, f64, f64, f64),
+    /// The length of a text, in characters.
+    Text(&'static str, usize, usize, usize),
 }
 
 impl Bound {
     /// The key with its section.
     pub const fn key(self) -> &'static str {
         match self {
-            Self::Count(key, ..) | Self::Time(key, ..) | Self::Factor(key, ..) => key,
+            Self::Count(key, ..) | Self::Time(key, ..) | Self::Factor(key, ..) | Self::Text(key, ..) => key,
         }
     }
 
@@ -33,6 +35,7 @@ impl Bound {
             Self::Count(_, _, least, most) => (least.to_string(), most.to_string()),
             Self::Time(_, _, least, most) => (time(least), time(most)),
             Self::Factor(_, _, least, most) => (format!("{least:?}"), format!("{most:?}")),
+            Self::Text(_, _, least, most) => (least.to_string(), most.to_string()),
         }
     }
 
@@ -42,9 +45,11 @@ impl Bound {
             Self::Count(_, value, least, most) => ((least..=most).contains(&value), value.to_string()),
             Self::Time(_, value, least, most) => ((least..=most).contains(&value), format!("{value:?}")),
             Self::Factor(_, value, least, most) => ((least..=most).contains(&value), format!("{value:?}")),
+            Self::Text(_, length, least, most) => ((least..=most).contains(&length), length.to_string()),
         };
         let (least, most) = self.ends();
-        if inside { Ok(()) } else { Err(format!("{}: must be {least} to {most}, got {value}", self.key())) }
+        let unit = if matches!(self, Self::Text(..)) { " characters long" } else { "" };
+        if inside { Ok(()) } else { Err(format!("{}: must be {least} to {most}{unit}, got {value}", self.key())) }
     }
 }
 
@@ -60,7 +65,7 @@ const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
 const MANY: u64 = 1_000_000_000;
 
 impl Settings {
-    /// Every number and duration of the configuration.
+    /// Every number, duration and free text of the configuration.
     pub fn bounds(&self) -> Vec<Bound> {
         let count = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         let mut bounds = Vec::new();
@@ -71,6 +76,7 @@ impl Settings {
         let (cache, check, limits) = (&self.cache_management, &self.data_consistency, &self.rate_limiting);
         counts(&[
             ("service.max_connections", count(self.service.max_connections), 1, 1_000_000),
+            ("service.worker_threads", count(self.service.worker_threads.unwrap_or(1)), 1, 1_024),
             ("monitoring.tracing.one_in", self.monitoring.tracing.one_in.into(), 1, MANY),
             ("database.max_connections", self.database.max_connections.into(), 1, 10_000),
             ("database.min_connections", self.database.min_connections.into(), 0, 10_000),
@@ -145,7 +151,26 @@ impl Settings {
             ("rate_limiting.user_action.window", limits.user_action.window, MILLI, 365 * DAY),
         ];
         bounds.extend(times.map(|(key, value, least, most)| Bound::Time(key, value, least, most)));
-        bounds.push(Bound::Factor("event_driven_sync.retry.backoff_factor", sync.retry.backoff_factor, 1.0, 100.0));
+        let texts = [
+            ("service.instance", self.service.instance.as_deref().unwrap_or("?"), 1, 100),
+            ("monitoring.log_level", self.monitoring.log_level.as_str(), 1, 1_000),
+            ("monitoring.tracing.endpoint", self.monitoring.tracing.endpoint.as_str(), 0, 1_000),
+            ("redis.key_prefix", self.redis.key_prefix.as_str(), 0, 100),
+            ("rabbitmq.prefix", bus.prefix.as_str(), 1, 100),
+        ];
+        bounds.extend(texts.map(|(key, text, least, most)| Bound::Text(key, text.chars().count(), least, most)));
+        let alerts = &self.monitoring.alerts;
+        bounds.extend([
+            Bound::Factor("event_driven_sync.retry.backoff_factor", sync.retry.backoff_factor, 1.0, 100.0),
+            Bound::Factor(
+                "monitoring.alerts.consistency_rate_threshold",
+                alerts.consistency_rate_threshold,
+                0.0,
+                100.0,
+            ),
+            Bound::Factor("monitoring.alerts.error_rate_threshold", alerts.error_rate_threshold, 0.0, 100.0),
+            Bound::Time("monitoring.alerts.latency_threshold", alerts.latency_threshold, MILLI, HOUR),
+        ]);
         bounds
     }
 }

@@ -6,6 +6,7 @@
 mod alerts;
 mod bounds;
 pub mod health;
+pub mod old_system;
 mod sections;
 mod traces;
 
@@ -73,7 +74,7 @@ impl Settings {
 
 impl Configured for Settings {
     fn load(path: Option<&Path>, environment: Vec<(String, String)>) -> Result<Self, ConfigError> {
-        service_runtime::load(path, environment)
+        service_runtime::load_renamed(path, environment, old_system::RENAMED)
     }
 
     fn service(&self) -> &ServiceConfig {

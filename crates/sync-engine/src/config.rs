@@ -145,9 +145,9 @@ pub struct RetryConfig {
 impl Default for RetryConfig {
     fn default() -> Self {
         Self {
-            max_retries: 5,
+            max_retries: 3,
             base_delay: Duration::from_secs(1),
-            max_delay: Duration::from_secs(300),
+            max_delay: Duration::from_secs(60),
             backoff_factor: 2.0,
             claim_lease: Duration::from_secs(60),
         }

@@ -39,6 +39,11 @@ enum Command {
     Backfill(migration::BackfillArgs),
     /// Imports the old schema: user_behaviors, video_likes, comment_likes; may be repeated, also beside live traffic.
     ImportLegacy(migration::ImportLegacyArgs),
+    /// Says what a configuration means here, also one of the old system, or writes it in our keys.
+    Config {
+        #[command(subcommand)]
+        command: crate::configuration::ConfigCommand,
+    },
     /// Switches all servers between the synchronous and the event-driven way of writing likes, without a restart.
     WritePath(migration::WritePathArgs),
     /// Makes a user like a resource.
@@ -145,6 +150,7 @@ impl Command {
             Self::Migrate { database_url } => commands::migrate(&database_url).await,
             Self::Backfill(args) => args.run().await,
             Self::ImportLegacy(args) => args.run().await,
+            Self::Config { command } => command.run(),
             Self::WritePath(args) => args.run().await,
             Self::Like(args) => commands::like(&args.server, args.user, args.resource, Action::Like).await,
             Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike).await,

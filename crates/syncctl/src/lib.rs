@@ -7,6 +7,7 @@
 //! - `import-legacy` imports the old schema ([`legacy`]), `backfill` folds `user_behaviors` into rows ([`backfill`]); both
 //!   go on where they stopped ([`job`]).
 //! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
+//! - `config` answers for every key of a configuration, also of the old system's (`configuration`).
 //! - `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators (`consistency`).
 //! - `events`, `explain`: a server's ledger for operators (`events`).
 //! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod client;
 mod clock;
 pub mod commands;
+mod configuration;
 mod consistency;
 pub mod credentials;
 mod events;

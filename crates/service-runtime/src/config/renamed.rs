@@ -20,7 +20,7 @@ pub(super) fn rename(root: &mut Node, renamed: &[Renamed]) -> Result<(), ConfigE
         let place = place(root, to).ok_or_else(|| ConfigError::key(*from, format!("{to} lies below a value")))?;
         match place {
             Node::Null => *place = value,
-            there if same(there, &value) => {}
+            there if text(there).zip(text(&value)).is_some_and(|(one, other)| same_value(one, other)) => {}
             there => {
                 let said = (shown(&value), shown(there));
                 let reason = format!("says {}, and {to} says {}: leave one of them out", said.0, said.1);
@@ -71,8 +71,7 @@ fn shown(node: &Node) -> String {
 }
 
 /// Whether two values mean the same: `5m` is `300s`, and `1` is `1.0`.
-fn same(one: &Node, other: &Node) -> bool {
-    let Some((one, other)) = text(one).zip(text(other)) else { return false };
+pub fn same_value(one: &str, other: &str) -> bool {
     let times = || humantime::parse_duration(one).ok().zip(humantime::parse_duration(other).ok());
     let numbers = || one.parse::<f64>().ok().zip(other.parse::<f64>().ok());
     one.eq_ignore_ascii_case(other)

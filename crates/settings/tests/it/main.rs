@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking; helpers too")]
 
 mod bounds;
+mod old_system;
 
 use service_runtime::Configured;
 use settings::Settings;
@@ -13,7 +14,7 @@ pub(crate) const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../depl
 pub(crate) fn load(text: &str) -> Result<Settings, String> {
     let file = tempfile::Builder::new().suffix(".yml").tempfile().unwrap();
     std::fs::write(file.path(), text).unwrap();
-    let settings = service_runtime::load::<Settings>(Some(file.path()), std::iter::empty());
+    let settings = <Settings as Configured>::load(Some(file.path()), Vec::new());
     settings.and_then(|s| s.validate().map(|()| s)).map_err(|error| error.to_string())
 }
 

@@ -35,6 +35,11 @@ async fn bad_usage_ends_with_64_and_names_the_reason() {
         (&["events", "replay", "x", "--status", "dead"], "cannot be used with"),
         (&["events", "list", "--since", "now"], "2026-01-31T07:00:00Z"),
         (&["explain", "1", "film:2"], "expected video or comment"),
+        (&["migrate", "--database-url", "mysql://u:p@/x"], "names no host"),
+        (
+            &["import-legacy", "--from-url", "mysql://h", "--database-url", "mysql://h/x"],
+            "--from-url: names no database",
+        ),
         (&["frobnicate"], "frobnicate"),
     ] {
         let output = syncctl(args).await;
@@ -42,6 +47,32 @@ async fn bad_usage_ends_with_64_and_names_the_reason() {
         assert!(text(&output.stderr).contains(reason), "{args:?}: {}", text(&output.stderr));
     }
     assert_eq!(syncctl(&["--help"]).await.status.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_configuration_of_the_old_system_is_answered_for_and_converted() {
+    let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../settings/tests/it/data/old_system.yml");
+    let checked = syncctl(&["config", "check", old]).await;
+    let said = text(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(0), "{said}");
+    for line in ["database.password: taken over as database.url", "syncctl config convert", "no program starts"] {
+        assert!(said.contains(line) && !said.contains("example"), "{line}: {said}");
+    }
+    let converted = syncctl(&["config", "convert", old]).await;
+    assert_eq!(converted.status.code(), Some(0), "{}", text(&converted.stderr));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &converted.stdout).unwrap();
+    let path = file.path().to_str().unwrap();
+    let checked = syncctl(&["config", "check", path]).await;
+    assert!(text(&checked.stdout).contains("every program starts with this file"), "{}", text(&checked.stdout));
+
+    std::fs::write(file.path(), "redis: {ulr: x}\n").unwrap();
+    let unknown = syncctl(&["config", "check", path]).await;
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(text(&unknown.stdout).contains("redis.ulr: unknown: did you mean redis.url?"), "{}", text(&unknown.stdout));
+    let refused = syncctl(&["config", "convert", path]).await;
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(text(&refused.stderr).contains("did you mean redis.url?"), "{}", text(&refused.stderr));
 }
 
 #[tokio::test]

@@ -1,0 +1,204 @@
+//! The configuration that teams of the old system have: what each of its keys means here, and the same in our keys.
+//!
+//! Some of its keys are read by every program as they are ([`RENAMED`]); the others are answered for by [`check`] and
+//! [`convert`].
+
+mod table;
+
+use crate::Settings;
+use service_runtime::{ConfigError, Configured, Renamed, given, keys, same_value};
+use std::collections::BTreeMap;
+use table::{Means, TABLE, Take};
+
+/// Old keys that mean the same as one of ours.
+pub const RENAMED: &[Renamed] = &[
+    Renamed { from: "cache_management.consistency.check_interval", to: "data_consistency.check_interval" },
+    Renamed { from: "cache_management.consistency.auto_fix", to: "data_consistency.auto_fix.enabled" },
+    Renamed { from: "retry.max_retries", to: "event_driven_sync.retry.max_retries" },
+    Renamed { from: "retry.base_delay", to: "event_driven_sync.retry.base_delay" },
+    Renamed { from: "retry.max_delay", to: "event_driven_sync.retry.max_delay" },
+    Renamed { from: "retry.backoff_factor", to: "event_driven_sync.retry.backoff_factor" },
+];
+
+/// What a key of a file means here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Meaning {
+    /// It is one of ours.
+    Ours,
+    /// Its value is that of these keys of ours.
+    TakenOver(Vec<String>),
+    /// It changes nothing, and why.
+    NoEffect(&'static str),
+    /// Nobody knows it; perhaps this one is meant.
+    Unknown(Option<String>),
+    /// Its value cannot be used.
+    Unusable(String),
+}
+
+impl std::fmt::Display for Meaning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ours => f.write_str("is read as it is"),
+            Self::TakenOver(keys) => write!(f, "taken over as {}", keys.join(", ")),
+            Self::NoEffect(why) => write!(f, "has no effect here: {why}"),
+            Self::Unknown(None) => f.write_str("unknown"),
+            Self::Unknown(Some(other)) => write!(f, "unknown: did you mean {other}?"),
+            Self::Unusable(why) => write!(f, "cannot be used: {why}"),
+        }
+    }
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub struct Checked {
+    /// Every key that it gives, in the order of their names.
+    pub keys: Vec<(String, Meaning)>,
+    /// Why the programs do not start with it as it is; none if they do.
+    pub refused: Option<ConfigError>,
+}
+
+impl Checked {
+    /// Whether every key is answered for.
+    pub fn is_answered(&self) -> bool {
+        !self.keys.iter().any(|(_, meaning)| matches!(meaning, Meaning::Unknown(_) | Meaning::Unusable(_)))
+    }
+}
+
+/// Says of every key of a file what it means here.
+pub fn check(name: &str, text: &str) -> Result<Checked, ConfigError> {
+    let taken = take(name, text)?;
+    Ok(Checked { keys: taken.keys, refused: usable(name, text).err() })
+}
+
+/// The same configuration in our keys; the error names what cannot be said in them.
+pub fn convert(name: &str, text: &str) -> Result<String, ConfigError> {
+    let taken = take(name, text)?;
+    for (key, meaning) in &taken.keys {
+        if let Meaning::Unknown(_) | Meaning::Unusable(_) = meaning {
+            return Err(ConfigError::key(key.clone(), meaning));
+        }
+    }
+    let written = write(&taken.values);
+    usable(name, &written)?;
+    Ok(written)
+}
+
+fn usable(name: &str, text: &str) -> Result<(), ConfigError> {
+    service_runtime::parse_renamed::<Settings>(name, text, [], RENAMED)?.validate()
+}
+
+/// What a file says, in our keys.
+struct Taken {
+    keys: Vec<(String, Meaning)>,
+    values: BTreeMap<String, String>,
+}
+
+fn take(name: &str, text: &str) -> Result<Taken, ConfigError> {
+    let ours = keys::<Settings>();
+    let given = given(name, text)?;
+    let old = |wanted: &str| TABLE.iter().find(|(key, _)| *key == wanted).map(|(_, means)| means);
+    let value = |wanted: &str| given.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
+    let mut taken = Taken { keys: Vec::new(), values: BTreeMap::new() };
+    for (key, text) in &given {
+        let renamed = RENAMED.iter().find(|renamed| renamed.from == key).map(|renamed| renamed.to);
+        let meaning = match (renamed, old(key)) {
+            (Some(to), _) => taken.put(key, to, text.clone(), false)?,
+            (None, Some(Means::Nothing(why))) => Meaning::NoEffect(why),
+            (None, Some(Means::Url(to, build))) => match build(&value) {
+                Ok(url) => taken.put(key, to, url, false)?,
+                Err(why) => Meaning::Unusable(why),
+            },
+            (None, Some(Means::Taken(takes))) => {
+                let mut all = Meaning::TakenOver(Vec::new());
+                for Take { to, value, largest } in *takes {
+                    match (value(text), &mut all) {
+                        (Ok(value), Meaning::TakenOver(keys)) => {
+                            taken.put(key, to, value, *largest)?;
+                            keys.push((*to).to_owned());
+                        }
+                        (Err(why), _) => all = Meaning::Unusable(why),
+                        (Ok(_), _) => {}
+                    }
+                }
+                all
+            }
+            (None, None) if ours.contains(key) => {
+                taken.put(key, key, text.clone(), false)?;
+                Meaning::Ours
+            }
+            (None, None) => Meaning::Unknown(closest(key, &ours)),
+        };
+        taken.keys.push((key.clone(), meaning));
+    }
+    Ok(taken)
+}
+
+impl Taken {
+    fn put(&mut self, from: &str, to: &str, value: String, largest: bool) -> Result<Meaning, ConfigError> {
+        let number = |text: &str| text.parse::<u64>().unwrap_or_default();
+        match self.values.get(to) {
+            Some(there) if largest && number(there) > number(&value) => {}
+            Some(there) if !largest && !same_value(there, &value) => {
+                let hidden = is_secret(to);
+                let said = if hidden { "says something else".to_owned() } else { format!("says {value}, not {there}") };
+                return Err(ConfigError::key(from, format!("{said}, as another key for {to} does")));
+            }
+            _ => drop(self.values.insert(to.to_owned(), value)),
+        }
+        Ok(Meaning::TakenOver(vec![to.to_owned()]))
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    key.ends_with("url")
+}
+
+/// The key that was probably meant.
+fn closest(key: &str, ours: &[String]) -> Option<String> {
+    let all = ours.iter().map(String::as_str).chain(TABLE.iter().map(|(key, _)| *key));
+    let last = |key: &str| key.rsplit('.').next().unwrap_or_default().to_owned();
+    let distance = |other: &&str| {
+        // The same name in another section is near.
+        if last(other) == last(key) { 1 } else { edits(key, other) }
+    };
+    all.min_by_key(distance).filter(|other| distance(other) <= 2.max(key.len() / 6)).map(str::to_owned)
+}
+
+/// Letters to be changed, added or taken away.
+fn edits(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.bytes().enumerate() {
+        let mut before = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.bytes().enumerate() {
+            let changed = before + usize::from(a != b);
+            before = row[j + 1];
+            row[j + 1] = changed.min(before + 1).min(row[j] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+/// YAML, section by section.
+fn write(values: &BTreeMap<String, String>) -> String {
+    let mut text = "# Converted by syncctl config convert; every other key has its default.\n".to_owned();
+    let mut open: Vec<&str> = Vec::new();
+    for (key, value) in values {
+        let parts: Vec<_> = key.split('.').collect();
+        let (name, sections) = parts.split_last().map_or(("", &[][..]), |(name, sections)| (*name, sections));
+        let same = open.iter().zip(sections).take_while(|(one, other)| one == other).count();
+        for (depth, section) in sections.iter().enumerate().skip(same) {
+            text.push_str(&format!("{}{section}:\n", "  ".repeat(depth)));
+        }
+        open = sections.to_vec();
+        text.push_str(&format!("{}{name}: {}\n", "  ".repeat(sections.len()), quoted(value)));
+    }
+    text
+}
+
+/// As a word where that is the same.
+fn quoted(value: &str) -> String {
+    let word = value.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':'));
+    let plain = word && !value.is_empty() && !value.starts_with('-') && !value.ends_with(':');
+    if plain { value.to_owned() } else { format!("'{}'", value.replace('\'', "''")) }
+}
