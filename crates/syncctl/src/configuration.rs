@@ -1,10 +1,15 @@
 //! `config`: what a file means here, key by key, and the same in our keys.
 
 use crate::{UsageError, Verdict};
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Subcommand;
 use settings::old_system::{check, convert};
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
+
+/// Programs take no longer ones, either.
+const MAX_LEN: u64 = 1 << 20;
 
 /// What to do with a file.
 #[derive(Debug, Subcommand)]
@@ -52,7 +57,10 @@ impl ConfigCommand {
 
 fn read(file: &Path) -> anyhow::Result<(String, String)> {
     let name = file.display().to_string();
-    let text = std::fs::read_to_string(file).with_context(|| name.clone())?;
+    let mut text = String::new();
+    let opened = File::open(file).with_context(|| name.clone())?;
+    opened.take(MAX_LEN + 1).read_to_string(&mut text).with_context(|| name.clone())?;
+    ensure!(text.len() as u64 <= MAX_LEN, "{name}: longer than {MAX_LEN} bytes");
     Ok((name, text))
 }
 
