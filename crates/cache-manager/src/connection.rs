@@ -1,22 +1,34 @@
-//! Two ways to Redis: one shared connection for likes, a pool for background work.
+//! The ways to Redis: one shared connection for likes, two for reads, a pool for background work.
+//!
+//! Redis answers a connection's commands in their order, so whoever reads hundreds of keys would be in front of the likes
+//! that come after it. Reads of a few keys have a connection of their own, and those of many another one, on which only a
+//! few calls of bounded length are under way at a time ([`BULK_CALLS`], [`CHUNK`]): between two of them Redis serves likes.
+
+mod multiplexed;
+
+pub(crate) use multiplexed::Multiplexed;
 
 use crate::clock::ServerClock;
 use crate::config::RedisConfig;
 use crate::meaning::{Meaning, cache_error, meaning};
-use arc_swap::ArcSwapOption;
-use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, Pipeline, RedisError, cmd};
+use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, cmd};
 use deadpool_redis::{Pool, PoolError, Runtime};
 use domain::Version;
 use domain::cache::{CacheError, CacheResult};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
-use tokio::sync::Mutex;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
-/// After a failed attempt to connect, callers fail at once for this long instead of queueing behind each other.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// Most keys of one call of a bulk read: Redis does nothing else meanwhile, some tenths of a millisecond at this size.
+pub(crate) const CHUNK: usize = 100;
+
+/// Calls of bulk reads that are under way at a time; the others wait for their turn.
+const BULK_CALLS: usize = 2;
+
+/// A read of at most so many keys is no bulk read.
+const FEW: usize = 20;
 
 /// How far ahead of the other clocks Redis's may date a like: further ahead is a clock that was set wrongly.
 const MAX_AHEAD_US: i64 = 60_000_000;
@@ -24,17 +36,10 @@ const MAX_AHEAD_US: i64 = 60_000_000;
 /// No clock is so far behind ours.
 const UNKNOWN: i64 = i64::MIN;
 
-/// One connection that all callers share: their commands are pipelined without anybody waiting for a pool.
-///
-/// It is replaced after an I/O error or a timeout; commands already sent then have an unknown outcome.
+/// The connection of likes, and what it knows of Redis's clock.
 pub(crate) struct SharedConnection {
-    client: Client,
-    config: AsyncConnectionConfig,
-    current: ArcSwapOption<MultiplexedConnection>,
-    connecting: Mutex<Option<(Instant, RedisError)>>,
+    connection: Multiplexed,
     clock: ServerClock,
-    /// How often all connections were given up.
-    generation: AtomicU64,
     /// Highest version that an accept ever answered: a shard's clock can be ahead of Redis's.
     answered: AtomicI64,
     patience_us: i64,
@@ -44,17 +49,10 @@ pub(crate) struct SharedConnection {
 }
 
 impl SharedConnection {
-    fn new(client: Client, config: &RedisConfig) -> Self {
-        let timeouts = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(config.connect_timeout))
-            .set_response_timeout(Some(config.response_timeout));
+    fn new(connection: Multiplexed, config: &RedisConfig) -> Self {
         Self {
-            client,
-            config: timeouts,
-            current: ArcSwapOption::empty(),
-            connecting: Mutex::new(None),
+            connection,
             clock: ServerClock::new(),
-            generation: AtomicU64::new(0),
             answered: AtomicI64::new(0),
             patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
             other: AtomicI64::new(UNKNOWN),
@@ -144,58 +142,25 @@ impl SharedConnection {
         Ok(())
     }
 
-    async fn get(&self) -> Result<Arc<MultiplexedConnection>, RedisError> {
-        if let Some(connection) = self.current.load_full() {
-            return Ok(connection);
-        }
-        let mut last_failure = self.connecting.lock().await;
-        if let Some(connection) = self.current.load_full() {
-            return Ok(connection);
-        }
-        if let Some((at, error)) = &*last_failure
-            && at.elapsed() < RECONNECT_PAUSE
-        {
-            return Err(error.clone());
-        }
-        match self.client.get_multiplexed_async_connection_with_config(&self.config).await {
-            Ok(connection) => {
-                let connection = Arc::new(connection);
-                self.current.store(Some(Arc::clone(&connection)));
-                *last_failure = None;
-                Ok(connection)
-            }
-            Err(error) => {
-                *last_failure = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        self.connection.query(command).await
     }
 
-    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        let connection = self.get().await?;
-        let mut handle = MultiplexedConnection::clone(&connection);
-        let result = command.query_async(&mut handle).await;
-        if let Err(error) = &result {
-            if of_no_use(error) {
-                // Only the connection that failed is dropped: somebody may have replaced it already.
-                let _ = self.current.compare_and_swap(&connection, None);
-            }
-            self.note(error);
-        }
-        result
-    }
-
-    /// Connections to a server that is not the one that writes, or that was told other rights, are not used again.
-    fn note(&self, error: &RedisError) {
-        if matches!(meaning(error), Meaning::Elsewhere | Meaning::Misconfigured) {
-            self.generation.fetch_add(1, Ordering::Relaxed);
-        }
+    /// The connection itself.
+    pub(crate) const fn way(&self) -> &Multiplexed {
+        &self.connection
     }
 }
 
-/// Both ways.
+/// All ways.
 pub(crate) struct Connections {
     pub(crate) shared: SharedConnection,
+    /// For reads of a few keys.
+    reads: Multiplexed,
+    /// For those of many, and for what follows from reads.
+    pub(crate) bulk: Multiplexed,
+    turns: Semaphore,
+    generation: Arc<AtomicU64>,
     pool: Pool,
     /// What rests in the pool was opened in this generation.
     pooled_generation: AtomicU64,
@@ -213,7 +178,35 @@ impl Connections {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| CacheError::Unavailable(Arc::new(error)))?;
-        Ok(Self { shared: SharedConnection::new(client, config), pool, pooled_generation: AtomicU64::new(0) })
+        let timeouts = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(config.connect_timeout))
+            .set_response_timeout(Some(config.response_timeout));
+        let generation = Arc::<AtomicU64>::default();
+        let connection = || Multiplexed::new(client.clone(), timeouts.clone(), Arc::clone(&generation));
+        Ok(Self {
+            shared: SharedConnection::new(connection(), config),
+            reads: connection(),
+            bulk: connection(),
+            turns: Semaphore::new(BULK_CALLS),
+            pool,
+            pooled_generation: AtomicU64::new(0),
+            generation,
+        })
+    }
+
+    /// The way of a read of so many keys. Who reads many holds its turn until it has its answer; turns come in the order in
+    /// which they were asked for, so nobody's read waits for the whole of another one.
+    pub(crate) async fn way_of_read(&self, keys: usize) -> (&Multiplexed, Option<SemaphorePermit<'_>>) {
+        if keys <= FEW {
+            return (&self.reads, None);
+        }
+        (&self.bulk, self.turn().await)
+    }
+
+    /// A turn on [`bulk`](Self::bulk).
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.turns.acquire().await.ok()
     }
 
     /// Runs a command of background work.
@@ -235,29 +228,29 @@ impl Connections {
             PoolError::Backend(error) => self.failed(error),
             other => CacheError::Unavailable(Arc::new(other)),
         })?;
-        let generation = self.shared.generation.load(Ordering::Relaxed);
+        let generation = self.generation.load(Ordering::Relaxed);
         let result = call(&mut connection).await;
         let result = result.map_err(|error| {
             let kept = !of_no_use(&error);
             (self.failed(error), kept)
         });
         let kept = result.as_ref().err().is_none_or(|(_, kept)| *kept);
-        if !kept || self.shared.generation.load(Ordering::Relaxed) != generation {
+        if !kept || self.generation.load(Ordering::Relaxed) != generation {
             drop(deadpool_redis::Connection::take(connection));
         }
         result.map_err(|(error, _)| error)
     }
 
     fn failed(&self, error: RedisError) -> CacheError {
-        self.shared.note(&error);
+        self.bulk.note(&error);
         cache_error(error)
     }
 
     /// Lets go of connections that rest since before all were given up.
     fn drop_former(&self) {
-        let now = self.shared.generation.load(Ordering::Relaxed);
+        let now = self.generation.load(Ordering::Relaxed);
         if self.pooled_generation.swap(now, Ordering::Relaxed) != now {
-            self.shared.current.store(None);
+            [&self.shared.connection, &self.reads, &self.bulk].into_iter().for_each(Multiplexed::give_up);
             self.pool.retain(|_, _| false);
         }
     }

@@ -1,6 +1,6 @@
 //! `fill_counts.lua` and `fill_states.lua`: what the database said, for keys that are not cached.
 
-use crate::connection::Connections;
+use crate::connection::{CHUNK, Connections};
 use crate::keys::Keys;
 use crate::meaning::cache_error;
 use crate::script::Script;
@@ -32,17 +32,20 @@ impl Fill {
     ) -> CacheResult<()> {
         fail::fail_point!("cache.filling");
         let groups = by_shard(counts, |(resource, _)| rules.shards.of(*resource));
-        let calls = groups.iter().map(|(shard, group)| async move {
+        let pieces = groups.iter().flat_map(|(shard, group)| group.chunks(CHUNK).map(move |piece| (shard, piece)));
+        let calls = pieces.map(|(shard, group)| async move {
             let mut call = self.counts.call(1 + group.len());
             call.arg(keys.clock(*shard));
             for (resource, _) in group {
                 call.arg(keys.counter(*resource));
             }
-            call.arg(unconfirmed_secs(rules.counter_ttl));
+            call.arg(unconfirmed_secs(rules.counter_ttl))
+                .arg(unknown_secs(rules, rules.counter_ttl.min(UNCONFIRMED_TTL)));
             for (_, stored) in group {
                 call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
             }
-            self.counts.run::<i64>(connections, &call).await
+            let _turn = connections.turn().await;
+            self.counts.run_on::<i64>(&connections.bulk, &call).await
         });
         futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
     }
@@ -55,16 +58,17 @@ impl Fill {
         states: &[(Pair, PairState)],
     ) -> CacheResult<()> {
         let groups = by_shard(states, |(pair, _)| rules.shards.of(pair.resource));
-        let calls = groups.values().map(|group| async move {
+        let calls = groups.values().flat_map(|group| group.chunks(CHUNK)).map(|group| async move {
             let mut call = self.states.call(group.len());
             for (pair, _) in group {
                 call.arg(keys.pair(*pair));
             }
-            call.arg(unconfirmed_secs(rules.pair_ttl));
+            call.arg(unconfirmed_secs(rules.pair_ttl)).arg(unknown_secs(rules, rules.pair_ttl.min(UNCONFIRMED_TTL)));
             for (_, state) in group {
                 call.arg(encode_state(*state));
             }
-            self.states.run::<i64>(connections, &call).await
+            let _turn = connections.turn().await;
+            self.states.run_on::<i64>(&connections.bulk, &call).await
         });
         futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
     }
@@ -73,6 +77,11 @@ impl Fill {
 /// Lifetime in seconds of something unconfirmed that otherwise lives for `ttl`.
 pub(crate) fn unconfirmed_secs(ttl: Duration) -> u64 {
     ttl.min(UNCONFIRMED_TTL).as_secs().max(1)
+}
+
+/// Lifetime in seconds of something that the database does not know and that otherwise lives for `ttl`.
+pub(crate) fn unknown_secs(rules: &CacheRules, ttl: Duration) -> u64 {
+    ttl.min(rules.unknown_ttl).as_secs().max(1)
 }
 
 fn by_shard<T>(items: &[T], shard_of: impl Fn(&T) -> ShardId) -> BTreeMap<ShardId, Vec<&T>> {

@@ -3,8 +3,9 @@
 use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::meaning::cache_error;
+use crate::script::Script;
 use bytes::Bytes;
-use deadpool_redis::redis::{Value, cmd, pipe};
+use deadpool_redis::redis::{Value, cmd};
 use domain::cache::{CacheError, CacheResult, CacheRules, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Origin, ShardId, Version};
@@ -16,23 +17,24 @@ type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
 
 type Accounting = (Option<i64>, Option<u64>, Option<u64>, Option<i64>);
 
+pub(crate) fn status_script() -> Script {
+    Script::new(include_str!("scripts/shard_status.lua"))
+}
+
 pub(crate) async fn status(
+    script: &Script,
     connections: &Connections,
     keys: &Keys,
     rules: &CacheRules,
 ) -> CacheResult<Vec<ShardStatus>> {
     let (seconds, micros): (i64, i64) = connections.run(&cmd("TIME")).await?;
     let now = seconds * 1_000_000 + micros;
-    // Per shard one transaction: its accounting and its journal are of the same moment, so conservation can be checked.
-    let mut pipeline = pipe();
-    for shard in rules.shards.all() {
-        pipeline.cmd("MULTI").ignore();
-        pipeline.cmd("HMGET").arg(keys.clock(shard)).arg(&["v", "a", "s", "w"]).ignore();
-        pipeline.cmd("XLEN").arg(keys.journal(shard)).ignore();
-        pipeline.cmd("XRANGE").arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1).ignore();
-        pipeline.cmd("EXEC");
-    }
-    let replies: Vec<(Accounting, u64, Value)> = connections.run_all(&pipeline).await?;
+    let calls = rules.shards.all().map(|shard| async move {
+        let mut call = script.call(2);
+        call.arg(keys.journal(shard)).arg(keys.clock(shard));
+        script.run_on::<(Accounting, u64, Value)>(&connections.bulk, &call).await
+    });
+    let replies = futures::future::try_join_all(calls).await.map_err(cache_error)?;
     rules
         .shards
         .all()

@@ -13,7 +13,8 @@
 //! | `{s0}:h`, `{s0}:hj`, `{s0}:ht` | what a probe writes |
 //!
 //! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
-//! pipelined and likes of one shard that meet are combined; background work uses a small pool.
+//! pipelined and likes of one shard that meet are combined; reads have two of their own, so that no like waits behind
+//! them, and background work uses a small pool.
 //!
 //! Deliberately absent: Redis Cluster (the keys are laid out for it, but a batch of several shards is sent to one node)
 //! and any decision about what to do when Redis is unreachable: that is the engine's.

@@ -80,6 +80,11 @@ pub(crate) fn is_misconfigured(error: &CacheError) -> bool {
     cause.downcast_ref::<Fault>().is_some_and(|fault| meaning(&fault.error) == Meaning::Misconfigured)
 }
 
+/// Whether the server is full.
+pub(crate) fn has_no_room(error: &RedisError) -> bool {
+    error.code() == Some("OOM") || within_script(error.detail().unwrap_or_default()) == Some("OOM")
+}
+
 fn judge(error: &RedisError) -> (Meaning, String) {
     // Of a pipeline or a transaction the first command that failed says why.
     let failed = error.clone().into_server_errors();

@@ -1,10 +1,10 @@
-//! Plain reads: counters and pairs as cached.
+//! Plain reads: counters and pairs as cached. Many of them are asked for in pieces, between which others get their turn.
 
-use crate::connection::Connections;
+use crate::connection::{CHUNK, Connections};
 use crate::keys::Keys;
 use crate::meaning::{Meaning, cache_error, meaning};
 use crate::settle::decode_state;
-use deadpool_redis::redis::{ErrorKind, cmd};
+use deadpool_redis::redis::{ErrorKind, RedisResult, Value, cmd, from_redis_value, pipe};
 use domain::cache::{CacheResult, CachedCount};
 use domain::{Pair, PairState, Resource, Version};
 
@@ -15,22 +15,31 @@ pub(crate) async fn counts(
     keys: &Keys,
     resources: &[Resource],
 ) -> CacheResult<Vec<Option<CachedCount>>> {
-    let calls = resources.iter().map(|resource| async move {
-        let mut call = cmd("HMGET");
-        call.arg(keys.counter(*resource)).arg(&["n", "p", "v", "dn", "dr"]);
-        match connections.shared.query::<CounterFields>(&call).await {
-            Ok(fields) => Ok(cached(fields)),
-            // Somebody else's value under this key: as if it were not cached. Whoever fills it puts it right.
-            Err(error)
-                if meaning(&error) == Meaning::Key
-                    || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) =>
-            {
-                Ok(None)
-            }
-            Err(error) => Err(error),
+    let mut counts = Vec::with_capacity(resources.len());
+    for some in resources.chunks(CHUNK) {
+        let mut calls = pipe();
+        calls.ignore_errors();
+        for resource in some {
+            calls.cmd("HMGET").arg(keys.counter(*resource)).arg(&["n", "p", "v", "dn", "dr"]);
         }
-    });
-    futures::future::try_join_all(calls).await.map_err(cache_error)
+        let (way, _turn) = connections.way_of_read(resources.len()).await;
+        let answers: Vec<RedisResult<Value>> = way.query_all(&calls).await.map_err(cache_error)?;
+        for answer in answers {
+            let fields = answer.and_then(|value| from_redis_value::<CounterFields>(value).map_err(Into::into));
+            counts.push(match fields {
+                Ok(fields) => cached(fields),
+                // Somebody else's value under this key: as if it were not cached. Whoever fills it puts it right.
+                Err(error)
+                    if meaning(&error) == Meaning::Key
+                        || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) =>
+                {
+                    None
+                }
+                Err(error) => return Err(way.of_one_command(error)),
+            });
+        }
+    }
+    Ok(counts)
 }
 
 fn cached(fields: CounterFields) -> Option<CachedCount> {
@@ -49,15 +58,17 @@ pub(crate) async fn states(
     keys: &Keys,
     pairs: &[Pair],
 ) -> CacheResult<Vec<Option<PairState>>> {
-    if pairs.is_empty() {
-        return Ok(Vec::new());
+    let mut states = Vec::with_capacity(pairs.len());
+    for some in pairs.chunks(CHUNK) {
+        let mut call = cmd("MGET");
+        for pair in some {
+            call.arg(keys.pair(*pair));
+        }
+        let (way, _turn) = connections.way_of_read(pairs.len()).await;
+        let values: Vec<Option<Vec<u8>>> = way.query(&call).await.map_err(cache_error)?;
+        states.extend(values.into_iter().map(|value| value.as_deref().and_then(number).map(decode_state)));
     }
-    let mut call = cmd("MGET");
-    for pair in pairs {
-        call.arg(keys.pair(*pair));
-    }
-    let values: Vec<Option<Vec<u8>>> = connections.shared.query(&call).await.map_err(cache_error)?;
-    Ok(values.into_iter().map(|value| value.as_deref().and_then(number).map(decode_state)).collect())
+    Ok(states)
 }
 
 pub(crate) async fn cached_pairs(

@@ -7,7 +7,7 @@ use crate::connection::Connections;
 use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
-use crate::meaning::{cache_error, is_misconfigured};
+use crate::meaning::{cache_error, has_no_room, is_misconfigured};
 use crate::repair::Repair;
 use crate::script::Script;
 use crate::settle::Settle;
@@ -20,6 +20,7 @@ use domain::cache::{
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,9 @@ pub struct RedisCache {
     lease: Lease,
     repair: Repair,
     probe: Script,
+    status: Script,
+    /// What the last probe found.
+    full: AtomicBool,
     /// Warnings of this process that were given.
     said: Mutex<BTreeSet<&'static str>>,
 
@@ -57,6 +61,8 @@ impl RedisCache {
             lease: Lease::new(),
             repair: Repair::new(),
             probe: Script::new(include_str!("scripts/probe.lua")),
+            status: journal::status_script(),
+            full: AtomicBool::new(false),
             said: Mutex::default(),
             keys,
             rules,
@@ -123,8 +129,14 @@ impl LikeCache for RedisCache {
     async fn ping(&self) -> CacheResult<()> {
         let mut call = self.probe.call(3);
         call.arg(&self.keys.probe()).arg(PROBE_TTL_SECS);
-        self.probe.run::<i64>(&self.connections, &call).await.map_err(cache_error)?;
+        let probed = self.probe.run::<i64>(&self.connections, &call).await;
+        self.full.store(probed.as_ref().err().is_some_and(has_no_room), Ordering::Relaxed);
+        probed.map_err(cache_error)?;
         self.connections.shared.measure_clock().await.map_err(cache_error)
+    }
+
+    fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 
     fn clock(&self) -> Option<Version> {
@@ -212,7 +224,7 @@ impl LikeCache for RedisCache {
     }
 
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
-        journal::status(&self.connections, &self.keys, &self.rules).await
+        journal::status(&self.status, &self.connections, &self.keys, &self.rules).await
     }
 
     async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>> {

@@ -1,6 +1,6 @@
 //! Lua scripts by hash: sent as `EVALSHA`, loaded when Redis does not know them (after a restart or `SCRIPT FLUSH`).
 
-use crate::connection::Connections;
+use crate::connection::{Connections, Multiplexed};
 use crate::planted;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
 use std::borrow::Cow;
@@ -30,18 +30,23 @@ impl Script {
         command
     }
 
-    /// Runs a call on the shared connection.
+    /// Runs a call on the connection of likes.
     pub(crate) async fn run<T: FromRedisValue>(&self, connections: &Connections, call: &Cmd) -> Result<T, RedisError> {
+        self.run_on(connections.shared.way(), call).await
+    }
+
+    /// Runs a call on this connection.
+    pub(crate) async fn run_on<T: FromRedisValue>(&self, way: &Multiplexed, call: &Cmd) -> Result<T, RedisError> {
         for _ in 0..LOADS {
-            match connections.shared.query(call).await {
+            match way.query(call).await {
                 // An unknown script ran nothing, so running it now is the first time.
                 Err(error) if unknown_script(&error) => {
-                    connections.shared.query::<()>(cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
+                    way.query::<()>(cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
                 }
                 other => return other,
             }
         }
-        connections.shared.query(call).await
+        way.query(call).await
     }
 }
 

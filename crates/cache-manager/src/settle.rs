@@ -1,7 +1,7 @@
 //! `settle.lua`: one call per shard after each commit.
 
 use crate::connection::Connections;
-use crate::fill::unconfirmed_secs;
+use crate::fill::{unconfirmed_secs, unknown_secs};
 use crate::keys::Keys;
 use crate::meaning::cache_error;
 use crate::script::Script;
@@ -71,7 +71,8 @@ impl Settle {
             .arg(part.pairs.len())
             .arg(rules.counter_ttl.as_secs().max(1))
             .arg(unconfirmed_secs(rules.counter_ttl))
-            .arg(rules.pair_ttl.as_secs().max(1));
+            .arg(rules.pair_ttl.as_secs().max(1))
+            .arg(unknown_secs(rules, rules.counter_ttl.min(rules.pair_ttl)));
         for settled in &part.resources {
             let (revision, count, last_version) =
                 settled.stored.map_or((-1, 0, 0), |stored| (stored.revision, stored.count, stored.last_version.0));
@@ -86,7 +87,8 @@ impl Settle {
         // Shards are settled side by side: those before this one are on their way, those after it are not.
         fail::fail_point!("settle.shard");
         let (removed, corrections, refreshed): (u64, u64, u64) =
-            self.script.run(connections, &call).await.map_err(cache_error)?;
+            // Not on the connection of likes: they would wait behind it.
+            self.script.run_on(&connections.bulk, &call).await.map_err(cache_error)?;
         Ok(SettleReport { removed, corrections, refreshed })
     }
 }

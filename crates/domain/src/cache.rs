@@ -34,6 +34,9 @@ pub struct CacheRules {
     pub pair_ttl: Duration,
     /// Lifetime of a cached counter since it last had nothing pending.
     pub counter_ttl: Duration,
+    /// Lifetime of pairs and counters that the database does not know either: whoever asks for ids that do not exist must not
+    /// fill the cache. Their first like gives them the lifetimes above.
+    pub unknown_ttl: Duration,
     /// How long the first answer to an idempotency key is remembered.
     pub idempotency_ttl: Duration,
     /// Most unsettled entries per shard; beyond it likes are refused as overloaded.
@@ -252,6 +255,12 @@ pub trait LikeCache: Send + Sync + 'static {
 
     /// Answers if the cache does, and measures its clock.
     async fn ping(&self) -> CacheResult<()>;
+
+    /// Whether it answered the last [`ping`](Self::ping) and had no room for what a like needs: leases, reads and settlements go
+    /// on, and make room.
+    fn is_full(&self) -> bool {
+        false
+    }
 
     /// Not below the cache's clock, as far as it was measured, and above what this cache answered; `None` if it was never
     /// reached. Whoever writes around the cache takes versions from here, so that clocks of different machines cannot

@@ -37,6 +37,11 @@ impl Now {
     fn after_unconfirmed(self, ttl: Duration) -> u64 {
         self.after(ttl.min(UNCONFIRMED_TTL))
     }
+
+    /// Of what the database knows, or does not know either.
+    fn after_confirmed(self, known: bool, ttl: Duration, rules: &CacheRules) -> u64 {
+        self.after(if known { ttl } else { ttl.min(rules.unknown_ttl) })
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -311,8 +316,9 @@ impl Shard {
                 report.corrections = 1;
             }
             if count.pending == 0 && (confirmed || before > 0) {
-                let ttl = rules.counter_ttl;
-                counter.expires = if confirmed { now.after(ttl) } else { now.after_unconfirmed(ttl) };
+                let (known, ttl) = (counter.count.stored_revision > 0, rules.counter_ttl);
+                counter.expires =
+                    if confirmed { now.after_confirmed(known, ttl, rules) } else { now.after_unconfirmed(ttl) };
             }
         }
         report
@@ -324,7 +330,7 @@ impl Shard {
         let Some(held) = self.pairs.get(&pair).filter(|held| held.expires > now.us) else { return false };
         let (seen, older) = (!held.ours, held.state.order() < row.order());
         if seen && held.state.order() <= row.order() {
-            held.expires = now.after(rules.pair_ttl);
+            held.expires = now.after_confirmed(row.order() > PairState::UNTOUCHED.order(), rules.pair_ttl, rules);
         }
         if older {
             held.state = row;
@@ -357,7 +363,9 @@ impl Shard {
     pub(crate) fn fill_count(&mut self, resource: Resource, stored: StoredCount, rules: &CacheRules, now: Now) {
         self.accounting.clock = self.accounting.clock.max(stored.last_version.0);
         if self.counter(resource, now).is_none() {
-            self.counters.insert(resource, Counter::filled(stored, now.after_unconfirmed(rules.counter_ttl)));
+            let ttl = rules.counter_ttl.min(UNCONFIRMED_TTL);
+            let expires = now.after_confirmed(stored.revision > 0, ttl, rules);
+            self.counters.insert(resource, Counter::filled(stored, expires));
         }
     }
 
@@ -366,7 +374,8 @@ impl Shard {
             Some(held) if held.state.order() < row.order() => held.state = row,
             Some(_) => {}
             None => {
-                let expires = now.after_unconfirmed(rules.pair_ttl);
+                let ttl = rules.pair_ttl.min(UNCONFIRMED_TTL);
+                let expires = now.after_confirmed(row.order() > PairState::UNTOUCHED.order(), ttl, rules);
                 self.pairs.insert(pair, HeldPair { state: row, ours: false, expires });
             }
         }

@@ -106,6 +106,8 @@ impl Settings {
             ("cache_management.warmup.max_rate", cache.warmup.max_rate.into(), 100, 1_000_000),
             ("cache_management.live_counts.max_streams", count(cache.live_counts.max_streams), 1, 100_000),
             ("cache_management.live_counts.max_resources", count(cache.live_counts.max_resources), 1, 100_000),
+            ("cache_management.bulk_reads.at_once", count(cache.bulk_reads.at_once), 1, 1_000),
+            ("cache_management.bulk_reads.waiting", count(cache.bulk_reads.waiting), 0, 1_000_000),
             ("data_consistency.hot_resources", check.hot_resources.into(), 1, 10_000),
             ("data_consistency.batch_size", check.batch_size.into(), 1, 5_000),
             ("data_consistency.max_rate", check.max_rate.into(), 1, u32::MAX.into()),
@@ -115,6 +117,11 @@ impl Settings {
             ("rate_limiting.ip.burst", limits.ip.burst.into(), 1, MANY),
             ("rate_limiting.global.max_per_second", limits.global.max_per_second.into(), 1, MANY),
             ("rate_limiting.global.burst", limits.global.burst.into(), 1, MANY),
+            ("rate_limiting.token.likes_per_second", limits.token.likes_per_second.into(), 1, MANY),
+            ("rate_limiting.token.likes_burst", limits.token.likes_burst.into(), 1, MANY),
+            ("rate_limiting.token.reads_per_second", limits.token.reads_per_second.into(), 1, MANY),
+            ("rate_limiting.token.reads_burst", limits.token.reads_burst.into(), 1, MANY),
+            ("rate_limiting.token.max_streams", count(limits.token.max_streams), 0, 100_000),
         ]);
         let times = [
             ("service.max_connection_age", self.service.max_connection_age, SECOND, 365 * DAY),
@@ -140,6 +147,7 @@ impl Settings {
             ("event_driven_sync.retention.tombstones", sync.retention.tombstones, HOUR, TEN_YEARS),
             ("event_driven_sync.retention.interval", sync.retention.interval, 10 * MILLI, 30 * DAY),
             ("cache_management.default_expiry", cache.default_expiry, SECOND, TEN_YEARS),
+            ("cache_management.unknown_expiry", cache.unknown_expiry, SECOND, TEN_YEARS),
             ("cache_management.live_counts.interval", cache.live_counts.interval, 10 * MILLI, 60 * SECOND),
             ("data_consistency.check_interval", check.check_interval, 10 * MILLI, 365 * DAY),
             ("data_consistency.hot_data_check", check.hot_data_check, 10 * MILLI, 365 * DAY),

@@ -21,7 +21,7 @@ use std::path::Path;
 use sync_engine::SyncConfig;
 
 pub use bounds::Bound;
-pub use sections::{CacheManagement, GlobalLimit, IpLimit, RateLimiting, UserActionLimit};
+pub use sections::{BulkReads, CacheManagement, GlobalLimit, IpLimit, RateLimiting, TokenLimit, UserActionLimit};
 
 /// The whole configuration; every key has a default.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -65,6 +65,7 @@ impl Settings {
             shards: self.event_driven_sync.shards,
             pair_ttl: self.cache_management.default_expiry,
             counter_ttl: self.cache_management.default_expiry,
+            unknown_ttl: self.cache_management.unknown_expiry,
             idempotency_ttl: self.event_driven_sync.idempotency_ttl,
             journal_limit: self.event_driven_sync.journal_limit,
             user_limit: user.enabled.then_some(UserLimit { actions: user.max_actions, period: user.window }),

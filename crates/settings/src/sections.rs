@@ -12,18 +12,41 @@ pub struct CacheManagement {
     /// Lifetime of cached pairs and counters; whole seconds. A counter with unsettled likes does not expire.
     #[serde(with = "humantime_serde")]
     pub default_expiry: Duration,
+    /// Lifetime of cached pairs and counters that the database does not know either; whole seconds.
+    #[serde(with = "humantime_serde")]
+    pub unknown_expiry: Duration,
     /// What is cached before somebody asks.
     pub warmup: WarmupConfig,
     /// Counts that callers watch.
     pub live_counts: LiveConfig,
+    /// Calls that read much.
+    pub bulk_reads: BulkReads,
+}
+
+/// `cache_management.bulk_reads`: calls for more than a few counts or states, and lists; each server alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BulkReads {
+    /// So many are answered at a time; the others wait, callers in turn.
+    pub at_once: usize,
+    /// So many wait; more are refused.
+    pub waiting: usize,
+}
+
+impl Default for BulkReads {
+    fn default() -> Self {
+        Self { at_once: 4, waiting: 1_000 }
+    }
 }
 
 impl Default for CacheManagement {
     fn default() -> Self {
         Self {
             default_expiry: Duration::from_secs(24 * 3600),
+            unknown_expiry: Duration::from_secs(30),
             warmup: WarmupConfig::default(),
             live_counts: LiveConfig::default(),
+            bulk_reads: BulkReads::default(),
         }
     }
 }
@@ -48,6 +71,39 @@ pub struct RateLimiting {
     pub ip: IpLimit,
     /// Likes in all, counted by each server alone.
     pub global: GlobalLimit,
+    /// What each token may ask for, counted by each server alone.
+    pub token: TokenLimit,
+}
+
+/// `rate_limiting.token`: by the token's name; where nobody needs a token it limits nobody.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokenLimit {
+    /// Off where one token is everybody's.
+    pub enabled: bool,
+    /// Likes per second.
+    pub likes_per_second: u32,
+    /// Likes at once.
+    pub likes_burst: u32,
+    /// Counts, states and lines of lists per second.
+    pub reads_per_second: u32,
+    /// The same at once.
+    pub reads_burst: u32,
+    /// Streams of live counts at a time.
+    pub max_streams: usize,
+}
+
+impl Default for TokenLimit {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            likes_per_second: 20_000,
+            likes_burst: 40_000,
+            reads_per_second: 100_000,
+            reads_burst: 200_000,
+            max_streams: 500,
+        }
+    }
 }
 
 /// `rate_limiting.user_action`.
@@ -113,6 +169,10 @@ impl RateLimiting {
             ("ip.burst", self.ip.burst),
             ("global.max_per_second", self.global.max_per_second),
             ("global.burst", self.global.burst),
+            ("token.likes_per_second", self.token.likes_per_second),
+            ("token.likes_burst", self.token.likes_burst),
+            ("token.reads_per_second", self.token.reads_per_second),
+            ("token.reads_burst", self.token.reads_burst),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("rate_limiting.{key}: must be greater than 0"));

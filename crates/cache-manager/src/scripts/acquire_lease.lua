@@ -5,8 +5,10 @@
 if #KEYS ~= 2 or #ARGV ~= 2 then
   return redis.error_reply('ERR acquire_lease: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
+-- A full server lets a script write that has written something which needs no room: whoever holds the lease makes room.
 local owner = read('GET', KEYS[1])
 if not owner then
+  redis.call('DEL', KEYS[1])
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
   return redis.call('INCR', KEYS[2])
 elseif owner == ARGV[1] then

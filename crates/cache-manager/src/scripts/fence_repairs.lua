@@ -6,5 +6,7 @@ if #KEYS ~= 1 or #ARGV ~= 1 then
   return redis.error_reply('ERR fence_repairs: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
 local token = math.max(tonumber(ARGV[1]), tonumber(redis.call('HGET', KEYS[1], 'f')) or 0)
+-- Also on a full server: see acquire_lease.lua.
+redis.call('PERSIST', KEYS[1])
 redis.call('HSET', KEYS[1], 'f', token)
 return token

@@ -1,18 +1,18 @@
 -- Caches counters of one shard that are not cached; what is cached is left alone.
 -- What was loaded may be old already, so it lives briefly until a settle confirms it.
 -- KEYS   1 clock hash   then counters
--- ARGV   1 ttl s of a filled counter   per counter: count, revision, last version
+-- ARGV   1 ttl s of a filled counter   2 that of one which the database does not know   per counter: count, revision, last version
 -- Result: number of counters filled
-if #KEYS < 1 or #ARGV ~= 1 + 3 * (#KEYS - 1) then
+if #KEYS < 1 or #ARGV ~= 2 + 3 * (#KEYS - 1) then
   return redis.error_reply('ERR fill_counts: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
 local filled, highest = 0, 0
 for i = 2, #KEYS do
-  local a = 1 + 3 * (i - 2)
+  local a = 2 + 3 * (i - 2)
   highest = math.max(highest, tonumber(ARGV[a + 3]))
   if not tonumber(read('HGET', KEYS[i], 'n')) then
     redis.call('HSET', KEYS[i], 'n', ARGV[a + 1], 'p', 0, 'v', 0, 'dn', ARGV[a + 1], 'dr', ARGV[a + 2])
-    redis.call('EXPIRE', KEYS[i], ARGV[1])
+    redis.call('EXPIRE', KEYS[i], ARGV[tonumber(ARGV[a + 2]) > 0 and 1 or 2])
     filled = filled + 1
   end
 end

@@ -6,14 +6,16 @@
 --
 -- What was filled lives briefly until a settle confirms it, that is until the database was read again afterwards.
 --
+-- What the database does not know either (revision 0, version 0) lives briefly even then: anybody can ask for any id.
+--
 -- KEYS   1 journal stream   2 clock hash   then R counters, then P pairs
--- ARGV   1 R   2 P   3 counter ttl s   4 ttl s of an unconfirmed counter   5 pair ttl s
+-- ARGV   1 R   2 P   3 counter ttl s   4 ttl s of an unconfirmed counter   5 pair ttl s   6 ttl s of what is unknown
 --        per resource: number of entries, revision (-1: not known), count, last version, then the entries' versions
 --        per pair: version * 2 + liked, as the row says
 -- Result: entries removed, served counts corrected, pairs refreshed
 local call, max = redis.call, math.max
 local resources, pairs_ = tonumber(ARGV[1]), tonumber(ARGV[2])
-local a = 5
+local a = 6
 for _ = 1, resources or 0 do
   local entries = tonumber(ARGV[a + 1])
   if not entries then break end
@@ -25,7 +27,9 @@ end
 
 local journal, clock = KEYS[1], KEYS[2]
 local removed_total, corrections, refreshed, highest, settled_up_to = 0, 0, 0, 0, 0
-a = 5
+a = 6
+-- Removes nothing and needs no room: after it a full server lets the rest be written, too. What is settled makes room.
+call('XDEL', journal, '0-0')
 for r = 1, resources do
   local counter = KEYS[2 + r]
   local entries, revision, count = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
@@ -64,7 +68,9 @@ for r = 1, resources do
       if fresh or wrong or p ~= before then
         call('HSET', counter, 'n', n, 'p', p, 'dn', dn, 'dr', dr)
       end
-      if p == 0 and (confirmed or before > 0) then call('EXPIRE', counter, ARGV[confirmed and 3 or 4]) end
+      if p == 0 and (confirmed or before > 0) then
+        call('EXPIRE', counter, ARGV[not confirmed and 4 or dr > 0 and 3 or 6])
+      end
     end
   end
 end
@@ -81,7 +87,7 @@ if pairs_ > 0 then
         call('SET', pair, was > 0 and row or -row, 'KEEPTTL')
         refreshed = refreshed + 1
       end
-      if was and was <= 0 and -was <= row then call('EXPIRE', pair, ARGV[5]) end
+      if was and was <= 0 and -was <= row then call('EXPIRE', pair, ARGV[row > 0 and 5 or 6]) end
     end
     first = upto + 1
   end

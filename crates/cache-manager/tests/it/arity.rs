@@ -8,15 +8,15 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 10] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 11] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
         4,
-        &["1", "1", "60", "10", "60", "2", "1", "5", "7", "100", "101", "20"],
+        &["1", "1", "60", "10", "60", "30", "2", "1", "5", "7", "100", "101", "20"],
     ),
-    ("fill_counts", include_str!("../../src/scripts/fill_counts.lua"), 3, &["60", "5", "1", "7", "6", "1", "8"]),
-    ("fill_states", include_str!("../../src/scripts/fill_states.lua"), 2, &["60", "20", "30"]),
+    ("fill_counts", include_str!("../../src/scripts/fill_counts.lua"), 3, &["60", "30", "5", "1", "7", "6", "1", "8"]),
+    ("fill_states", include_str!("../../src/scripts/fill_states.lua"), 2, &["60", "30", "20", "30"]),
     ("acquire_lease", include_str!("../../src/scripts/acquire_lease.lua"), 2, &["me", "1000"]),
     ("release_lease", include_str!("../../src/scripts/release_lease.lua"), 1, &["me"]),
     ("fence_repairs", include_str!("../../src/scripts/fence_repairs.lua"), 1, &["1"]),
@@ -28,6 +28,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 10] = [
     ),
     ("forget_pair", include_str!("../../src/scripts/forget_pair.lua"), 1, &["10"]),
     ("probe", include_str!("../../src/scripts/probe.lua"), 3, &["60"]),
+    ("shard_status", include_str!("../../src/scripts/shard_status.lua"), 2, &[]),
     ("repair_pair", include_str!("../../src/scripts/repair_pair.lua"), 2, &["1", "20", "21"]),
 ];
 
@@ -61,14 +62,9 @@ async fn wrong_arity_writes_nothing() -> Result<()> {
     for (name, code, keys, arguments) in scripts() {
         let mut longer = arguments.to_vec();
         longer.push("1");
-        let wrong: [(usize, &[&str]); 6] = [
-            (0, &[]),
-            (keys - 1, arguments),
-            (keys + 1, arguments),
-            (keys, &arguments[..arguments.len() - 1]),
-            (keys, &longer),
-            (keys, &[]),
-        ];
+        let fewer = arguments.split_last().map_or(&longer[..], |(_, fewer)| fewer);
+        let wrong: [(usize, &[&str]); 6] =
+            [(0, arguments), (keys - 1, arguments), (keys + 1, arguments), (keys, fewer), (keys, &longer), (0, &[])];
         for (keys, arguments) in wrong {
             let error = eval(&raw, &code, &prefix, keys, arguments).await.expect_err(name).to_string();
             assert!(error.contains(name), "{name} with {keys} keys and {arguments:?}: {error}");

@@ -13,6 +13,8 @@ use test_support::cache_contract::{like, roomy_rules, unlike};
 
 /// Longest life of what was filled and not confirmed.
 const BRIEF: i64 = 10;
+/// What the database does not know either.
+const UNKNOWN: i64 = 40;
 const PAIR: i64 = 1000;
 const COUNTER: i64 = 2000;
 const KEY: i64 = 3000;
@@ -21,6 +23,7 @@ fn rules() -> CacheRules {
     CacheRules {
         pair_ttl: Duration::from_secs(PAIR as u64),
         counter_ttl: Duration::from_secs(COUNTER as u64),
+        unknown_ttl: Duration::from_secs(UNKNOWN as u64),
         idempotency_ttl: Duration::from_secs(KEY as u64),
         ..roomy_rules()
     }
@@ -126,6 +129,32 @@ async fn a_filled_pair_lives_briefly_until_it_is_confirmed() -> Result<()> {
         lives(&raw, &key, PAIR).await?;
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn what_nobody_knows_lives_briefly_until_it_is_liked() -> Result<()> {
+    let (cache, raw) = on_shared(rules()).await?;
+    let pair = video_pair(1, 1);
+    let (counter, state) = (cache.keys().counter(pair.resource), cache.keys().pair(pair));
+    let unknown = StoredCount::default();
+    cache.fill_counts(&[(pair.resource, unknown)]).await?;
+    cache.fill_states(&[(pair, PairState::UNTOUCHED)]).await?;
+    for key in [&counter, &state] {
+        lives(&raw, key, BRIEF).await?;
+    }
+    cache.settle(&Settlement::of_rows([(pair.resource, unknown)], [(pair, PairState::UNTOUCHED)])).await?;
+    for key in [&counter, &state] {
+        lives(&raw, key, UNKNOWN).await?;
+    }
+    let version = accept(&cache, like(pair)).await?;
+    lives(&raw, &state, PAIR).await?;
+    assert_eq!(raw.ttl(&counter).await?, -1, "a like is pending");
+    // Told once more what was true before: the like is still pending.
+    cache.settle(&Settlement::of_rows([(pair.resource, unknown)], [(pair, PairState::UNTOUCHED)])).await?;
+    assert_eq!(raw.ttl(&counter).await?, -1, "a like is pending");
+    lives(&raw, &state, PAIR).await?;
+    settle(&cache, pair, &[version], Some(1)).await?;
+    lives(&raw, &counter, COUNTER).await
 }
 
 #[tokio::test]

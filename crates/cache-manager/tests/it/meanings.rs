@@ -7,6 +7,7 @@ use cache_manager::RedisCache;
 use deadpool_redis::redis::cmd;
 use domain::cache::{AcceptOutcome, LikeCache, MissingCount, SettledResource, Settlement};
 use domain::{PairState, ShardCount, StoredCount};
+use std::time::Duration;
 use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules, unlike};
 use test_support::{Redis, RedisOptions, eventually};
@@ -54,6 +55,42 @@ async fn settings_that_refuse_writes_pass_when_they_are_changed() -> Result<()> 
         raw.run::<()>(mend).await?;
         works_again(&cache).await;
     }
+    Ok(())
+}
+
+/// Redis has no room: no like is taken, but leases go on, and what is settled makes room.
+#[tokio::test]
+async fn leases_and_settlements_go_on_without_room() -> Result<()> {
+    let (_redis, cache, raw) = private(roomy_rules()).await?;
+    let (pair, lease) = (video_pair(1, 1), Duration::from_secs(60));
+    let accepted = match cache.accept(&[like(pair)]).await.remove(0)? {
+        AcceptOutcome::Accepted(answer) => answer.version,
+        other => anyhow::bail!("{other:?}"),
+    };
+    let token = cache.acquire_lease("held", "one", lease).await?.context("free")?;
+    raw.run::<()>("CONFIG SET maxmemory 1").await?;
+    of_no_use(&cache, "maxmemory").await?;
+    assert!(cache.is_full());
+    assert_eq!(cache.acquire_lease("held", "one", lease).await?, Some(token), "renewed");
+    assert_eq!(cache.acquire_lease("held", "other", lease).await?, None, "somebody else's");
+    cache.release_lease("held", "one").await?;
+    assert_eq!(cache.acquire_lease("held", "other", lease).await?, Some(token + 1), "released, and taken");
+    cache.fence_repairs(7).await?;
+    // First a row alone: nothing of it makes room, and the rest is to be written all the same.
+    let stored = |revision| StoredCount { count: 1, revision, last_version: accepted };
+    let row = (pair, PairState { liked: true, version: accepted });
+    cache.settle(&Settlement::of_rows([(pair.resource, stored(1))], [row])).await?;
+    let settled = SettledResource { resource: pair.resource, entries: vec![accepted], stored: Some(stored(2)) };
+    let report = cache.settle(&Settlement { resources: vec![settled], pairs: Vec::new() }).await?;
+    assert_eq!(report.removed, 1);
+    let count = cache.counts(&[pair.resource]).await?[0].context("cached")?;
+    assert_eq!((count.served, count.pending, count.stored_revision), (1, 0, 2));
+    let accounts: Vec<_> =
+        cache.shard_status().await?.iter().map(|s| (s.accepted - s.settled, s.journal_len)).collect();
+    assert_eq!(accounts, vec![(0, 0); accounts.len()]);
+    raw.run::<()>("CONFIG SET maxmemory 0").await?;
+    works_again(&cache).await;
+    assert!(!cache.is_full());
     Ok(())
 }
 

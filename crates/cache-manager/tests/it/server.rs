@@ -25,6 +25,43 @@ async fn a_server_that_may_evict_the_journal_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// Redis answers a connection's commands in their order: a like must not come after somebody's read of hundreds of keys.
+#[tokio::test]
+async fn reads_go_another_way_than_likes() -> Result<()> {
+    let (_redis, cache, raw) = private(roomy_rules()).await?;
+    let pairs: Vec<_> = (1..=500).map(|id| video_pair(1, id)).collect();
+    let resources: Vec<_> = pairs.iter().map(|pair| pair.resource).collect();
+    for pair in &pairs[..2] {
+        cache.accept(&[like(*pair)]).await.remove(0)?;
+    }
+    let counts = cache.counts(&resources).await?;
+    let served: Vec<_> = counts.iter().map(|count| count.map(|count| count.served)).collect();
+    assert_eq!((served.len(), &served[..3]), (500, &[Some(1), Some(1), None][..]), "in the order of the question");
+    // By its last command each connection is known.
+    let clients: String = raw.run("CLIENT LIST").await?;
+    let field = |client: &str, name: &str| {
+        let value = client.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_default().to_owned()
+    };
+    let sent = |command: &str| -> Vec<String> {
+        let of_command = clients.lines().filter(|client| field(client, "cmd") == command);
+        of_command.map(|client| field(client, "id")).collect()
+    };
+    let (likes, reads) = (sent("evalsha"), sent("hmget"));
+    assert_eq!((likes.len(), reads.len()), (1, 1), "{clients}");
+    cache.states(&pairs).await?;
+    cache.counts(&resources[..3]).await?;
+    cache.fill_counts(&[(resources[9], StoredCount::default())]).await?;
+    cache.settle(&Settlement::of_rows([(resources[9], StoredCount::default())], [])).await?;
+    let clients: String = raw.run("CLIENT LIST").await?;
+    let of_likes = clients.lines().find(|client| field(client, "id") == likes[0]).expect("the connection of likes");
+    assert_eq!(field(of_likes, "cmd"), "evalsha", "{of_likes}");
+    let few = clients.lines().filter(|client| field(client, "cmd") == "hmget");
+    assert!(few.clone().all(|client| field(client, "id") != reads[0]), "few keys wait behind many: {clients}");
+    assert_eq!(few.count(), 1, "{clients}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn another_number_of_shards_is_refused() -> Result<()> {
     let (cache, raw) = on_shared(roomy_rules()).await?;

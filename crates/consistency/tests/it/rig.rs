@@ -138,6 +138,7 @@ async fn stores(redis: &RedisConfig, database_url: &str) -> Stores {
         shards,
         pair_ttl: Duration::from_secs(3600),
         counter_ttl: Duration::from_secs(3600),
+        unknown_ttl: Duration::from_secs(3600),
         idempotency_ttl: Duration::from_secs(60),
         journal_limit: 1_000_000,
         user_limit: None,

@@ -80,6 +80,7 @@ impl Rig {
             shards: self.sync.shards,
             pair_ttl: Duration::from_secs(3600),
             counter_ttl: Duration::from_secs(3600),
+            unknown_ttl: Duration::from_secs(3600),
             idempotency_ttl: Duration::from_secs(3600),
             journal_limit: 1000,
             user_limit: None,

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// Counters that are read at once; between two such reads likes get their turn on the connection that they share.
+/// Counters that are read at once; between two such reads what was read is told.
 const CHUNK: usize = 500;
 
 /// From round to round while the cache is unreachable.

@@ -89,7 +89,8 @@ impl Rescuer {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(self.interval) => {}
             }
-            if self.stores.cache_circuit.is_open() {
+            let open = self.stores.cache_circuit.is_open();
+            if open && !self.stores.cache.is_full() {
                 continue;
             }
             let round = tokio::select! {
@@ -98,6 +99,8 @@ impl Rescuer {
             };
             match round {
                 Ok(()) => {}
+                // Nothing new.
+                Err(_) if open => {}
                 Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(&error),
                 Err(error) => drop(faults::tell("looking at the journals", &error)),
             }

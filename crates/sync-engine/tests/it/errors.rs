@@ -66,6 +66,28 @@ async fn likes_go_on_while_the_cache_misses_a_right_has_no_room_or_only_reads() 
     rig.end().await;
 }
 
+/// Redis has no room, and the likes that fill it are in its journal alone: they are brought on, which makes room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_full_cache_alone_has_is_brought_on() {
+    let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions::default())).await;
+    let process = rig.process().await;
+    let nobody_relays = process.dying_server();
+    accepted(&nobody_relays, 1..=20).await;
+    drop(nobody_relays);
+    redis_cli(&rig, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    process.watch();
+    is_open(&process.stores.cache_circuit, true, "the circuit of the cache to open").await;
+    process.consume();
+    process.rescue();
+    eventually(PATIENCE, "an empty journal", async || expect_eq(process.journal_len().await, 0)).await;
+    assert!(process.stores.cache_circuit.is_open(), "there was no room all the time");
+    redis_cli(&rig, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    is_open(&process.stores.cache_circuit, false, "the circuit of the cache to close").await;
+    all_arrived(&rig, &process, 20).await;
+    process.stop().await;
+    rig.end().await;
+}
+
 /// Everybody waits, whoever starts meanwhile too, and one line says what is missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn likes_wait_while_the_database_gives_too_few_rights() {

@@ -77,6 +77,7 @@ impl Rig {
             shards: self.sync.shards,
             pair_ttl: Duration::from_secs(3600),
             counter_ttl: Duration::from_secs(3600),
+            unknown_ttl: Duration::from_secs(3600),
             idempotency_ttl: self.sync.idempotency_ttl,
             journal_limit: self.sync.journal_limit,
             user_limit: None,

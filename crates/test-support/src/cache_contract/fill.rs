@@ -4,7 +4,7 @@ use super::{MakeCache, Subject, like, missing, roomy_rules, row, settled, stored
 use crate::build::video_pair;
 use crate::eventually;
 use anyhow::Result;
-use domain::cache::{CacheRules, CachedCount, MissingCount};
+use domain::cache::{CacheRules, CachedCount, MissingCount, Settlement};
 use domain::{PairState, StoredCount, Version};
 use std::time::Duration;
 
@@ -119,6 +119,37 @@ pub async fn what_was_filled_expires(make: impl MakeCache) -> Result<()> {
         if gone { Ok(()) } else { Err(format!("{counts:?}, {states:?}")) }
     })
     .await;
+    Ok(())
+}
+
+/// Whoever asks for ids that do not exist must not fill the cache: what the database does not know either goes soon, also
+/// when that is confirmed. A like gives it the lifetime of any other, and what is on its way never goes.
+pub async fn what_the_database_does_not_know_is_forgotten_soon(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::with(make, CacheRules { unknown_ttl: Duration::from_secs(1), ..roomy_rules() }).await;
+    let (unknown, liked, settled_like, known) =
+        (video_pair(1, 1), video_pair(1, 2), video_pair(1, 3), video_pair(1, 4));
+    let pairs = [unknown, liked, settled_like, known];
+    for pair in [unknown, liked, settled_like] {
+        subject.fill_count(pair.resource, StoredCount::default()).await?;
+        subject.cache.fill_states(&[(pair, PairState::UNTOUCHED)]).await?;
+        subject.settle(&settled(pair.resource, &[], Some(StoredCount::default()))).await?;
+        subject.settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, PairState::UNTOUCHED)] }).await?;
+    }
+    subject.fill_count(known.resource, stored(0, 1)).await?;
+    subject.cache.fill_states(&[(known, PairState { liked: false, version: Version(10) })]).await?;
+    subject.accepted(like(liked)).await?;
+    let version = subject.accepted(like(settled_like)).await?.version;
+    subject.settle(&settled(settled_like.resource, &[version], Some(stored(1, 1)))).await?;
+    eventually(Duration::from_secs(60), "what is unknown expires", async || {
+        let counts = subject.cache.counts(&[unknown.resource]).await.map_err(|error| error.to_string())?;
+        let states = subject.cache.states(&[unknown]).await.map_err(|error| error.to_string())?;
+        if (counts[0], states[0]) == (None, None) { Ok(()) } else { Err(format!("{counts:?}, {states:?}")) }
+    })
+    .await;
+    for pair in &pairs[1..] {
+        assert!(subject.count(pair.resource).await?.is_some(), "the counter of {pair}");
+        assert!(subject.state(*pair).await?.is_some(), "the state of {pair}");
+    }
     Ok(())
 }
 
