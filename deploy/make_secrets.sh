@@ -28,13 +28,13 @@ put mysql_password "$(random)"
 put redis_password "$(random)"
 put rabbitmq_password "$(random)"
 put grafana_password "$(random)"
-# For Prometheus (read), services that like (write), and operators.
+# For Prometheus (metrics), services that like (write), and operators.
 put prometheus_token "$(random)"
 put client_token "$(random)"
 put operator_token "$(random)"
 
 mysql=$(cat secrets/mysql_password) redis=$(cat secrets/redis_password) rabbitmq=$(cat secrets/rabbitmq_password)
-put tokens "prometheus read $(cat secrets/prometheus_token)
+put tokens "prometheus metrics $(cat secrets/prometheus_token)
 client write $(cat secrets/client_token)
 operator operate $(cat secrets/operator_token)"
 put redis.conf "requirepass $redis"

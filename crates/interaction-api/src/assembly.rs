@@ -92,7 +92,11 @@ impl Assembly {
     /// The dashboard, operators' calls and likes by HTTP, for [`Context::serve_ops`]; likes once [`start`](Self::start)ed.
     pub fn routes(&self) -> OpsRoutes {
         let described = admin::routes(self.admin.clone()).merge(http::routes(self.likes.clone()));
-        OpsRoutes { router: dashboard::routes().merge(openapi::described(described)), writes: http::WRITES }
+        OpsRoutes {
+            router: dashboard::routes().merge(openapi::described(described)),
+            writes: http::WRITES,
+            scoped: http::SCOPED,
+        }
     }
 
     /// Starts what accepts likes and brings them on. The stores must be prepared.
@@ -138,7 +142,7 @@ impl Assembly {
             acceptor,
             reader.clone(),
             stores.database,
-            Limits::new(&settings.rate_limiting),
+            Limits::new(&settings.rate_limiting, settings.cache_management.bulk_reads),
             HotList::new(checker, reader),
             Watch::new(live.clone(), context.soft.clone()),
             context.pulse.clone(),

@@ -93,7 +93,7 @@ pub(crate) async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .layer(RequestIdLayer)
-        .layer(AccessLayer::new(context.gate.access.clone()))
+        .layer(AccessLayer::new(&context.gate))
         .add_service(health_service)
         .add_service(reflection)
         .add_service(service)

@@ -1,15 +1,19 @@
 //! `interaction.v1.InteractionService`: likes, counts, lists, live counts.
 
+mod caller;
 mod deadline;
 pub mod hot;
 pub(crate) mod http;
 pub mod limits;
+mod quota;
+mod turns;
 pub mod watch;
 
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS, wire_resource};
 use crate::request::page;
 use crate::status;
+use caller::Who;
 use domain::{Action, LikeIntent, Pair, Resource, Version};
 use event_store::EventStore;
 use hot::HotList;
@@ -53,7 +57,7 @@ impl Interactions {
 
     async fn one(
         &self,
-        (peer, call): (Option<std::net::SocketAddr>, Call),
+        (who, call): (Who, Call),
         user: i64,
         resource: Option<v1::Resource>,
         action: Action,
@@ -62,17 +66,13 @@ impl Interactions {
         let mut violations = Violations::default();
         let intent = convert::intent(&mut violations, "", user, resource, action, key);
         let intent = violations.given(intent)?;
-        self.accept_one(peer, intent, call).await.map(|answer| Response::new(response(&answer)))
+        self.accept_one(&who, intent, call).await.map(|answer| Response::new(response(&answer)))
     }
 
     /// One like, however it came.
-    async fn accept_one(
-        &self,
-        peer: Option<std::net::SocketAddr>,
-        intent: LikeIntent,
-        call: Call,
-    ) -> Result<LikeAnswer, Status> {
-        self.limits.check(peer, 1)?;
+    async fn accept_one(&self, who: &Who, intent: LikeIntent, call: Call) -> Result<LikeAnswer, Status> {
+        who.may_like(std::slice::from_ref(&intent))?;
+        self.limits.likes(who, 1)?;
         let result = self.acceptor.accept(vec![intent], call).await.pop();
         result.ok_or_else(|| Status::internal("no answer"))?.map_err(|error| status::like(&error))
     }
@@ -87,16 +87,16 @@ impl Interactions {
 impl InteractionService for Interactions {
     async fn like(&self, request: Request<v1::LikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
         let call = deadline::call(request.metadata(), &self.pulse);
-        let (peer, caller) = (request.remote_addr(), caller(&request));
+        let (who, caller) = (Who::calls(&request), caller(&request));
         let v1::LikeRequest { user_id, resource, idempotency_key } = request.into_inner();
-        on_behalf(caller, self.one((peer, call), user_id, resource, Action::Like, idempotency_key)).await
+        on_behalf(caller, self.one((who, call), user_id, resource, Action::Like, idempotency_key)).await
     }
 
     async fn unlike(&self, request: Request<v1::UnlikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
         let call = deadline::call(request.metadata(), &self.pulse);
-        let (peer, caller) = (request.remote_addr(), caller(&request));
+        let (who, caller) = (Who::calls(&request), caller(&request));
         let v1::UnlikeRequest { user_id, resource, idempotency_key } = request.into_inner();
-        on_behalf(caller, self.one((peer, call), user_id, resource, Action::Unlike, idempotency_key)).await
+        on_behalf(caller, self.one((who, call), user_id, resource, Action::Unlike, idempotency_key)).await
     }
 
     async fn apply_likes(
@@ -104,11 +104,12 @@ impl InteractionService for Interactions {
         request: Request<v1::ApplyLikesRequest>,
     ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
         let call = deadline::call(request.metadata(), &self.pulse);
-        let (peer, caller) = (request.remote_addr(), caller(&request));
+        let (who, caller) = (Who::calls(&request), caller(&request));
         let mut violations = Violations::default();
         let intents = convert::intents(&mut violations, request.into_inner().operations);
         violations.finish()?;
-        self.limits.check(peer, intents.len())?;
+        who.may_like(&intents)?;
+        self.limits.likes(&who, intents.len())?;
         let results = on_behalf(caller, self.acceptor.accept(intents, call)).await.iter().map(result).collect();
         Ok(Response::new(v1::ApplyLikesResponse { results }))
     }
@@ -117,10 +118,11 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::GetLikeCountsRequest>,
     ) -> Result<Response<v1::GetLikeCountsResponse>, Status> {
+        let who = Who::calls(&request);
         let mut violations = Violations::default();
         let resources = convert::resources(&mut violations, request.into_inner().resources, MAX_ITEMS);
         violations.finish()?;
-        let read = counts_of(self, &resources).await?;
+        let read = counts_of(self, &who, &resources).await?;
         let each = resources.into_iter().zip(read.values);
         let counts =
             each.map(|(resource, count)| v1::LikeCount { resource: Some(wire_resource(resource)), count }).collect();
@@ -131,13 +133,18 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::GetLikeStatesRequest>,
     ) -> Result<Response<v1::GetLikeStatesResponse>, Status> {
+        let who = Who::calls(&request);
         let v1::GetLikeStatesRequest { user_id, resources } = request.into_inner();
         let mut violations = Violations::default();
         let user = convert::user(&mut violations, user_id);
         let resources = convert::resources(&mut violations, resources, MAX_ITEMS);
         let user = violations.given(user)?;
         let pairs: Vec<Pair> = resources.into_iter().map(|resource| Pair { resource, user }).collect();
+        who.may_user(user)?;
+        who.may_types(pairs.iter().map(|pair| pair.resource.kind))?;
+        let turn = self.limits.reads(&who, pairs.len()).await?;
         let read = self.reader.states(&pairs).await.map_err(|error| status::read(&error))?;
+        drop(turn);
         let states = pairs
             .into_iter()
             .zip(read.values)
@@ -154,6 +161,7 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::ListLikedResourcesRequest>,
     ) -> Result<Response<v1::ListLikedResourcesResponse>, Status> {
+        let who = Who::calls(&request);
         let request = request.into_inner();
         let mut violations = Violations::default();
         let user = convert::user(&mut violations, request.user_id);
@@ -163,7 +171,11 @@ impl InteractionService for Interactions {
         let size = convert::page_size(&mut violations, "page_size", request.page_size);
         let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
         let ((user, kind), after) = violations.given(user.zip(kind).zip(after))?;
+        who.may_user(user)?;
+        who.may_types([kind])?;
+        let turn = self.limits.list(&who, size).await?;
         let page = self.database.list_liked(user, kind, size, after).await.map_err(|error| status::store(&error))?;
+        drop(turn);
         let resources = page
             .likes
             .iter()
@@ -179,13 +191,18 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::ListLikersRequest>,
     ) -> Result<Response<v1::ListLikersResponse>, Status> {
+        let who = Who::calls(&request);
         let request = request.into_inner();
         let mut violations = Violations::default();
         let resource = convert::resource(&mut violations, "", request.resource);
         let size = convert::page_size(&mut violations, "page_size", request.page_size);
         let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
         let (resource, after) = violations.given(resource.zip(after))?;
+        who.may_all_users()?;
+        who.may_resources(&[resource])?;
+        let turn = self.limits.list(&who, size).await?;
         let page = self.database.list_likers(resource, size, after).await.map_err(|error| status::store(&error))?;
+        drop(turn);
         let likers = page
             .likes
             .iter()
@@ -198,7 +215,8 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::ListHotResourcesRequest>,
     ) -> Result<Response<v1::ListHotResourcesResponse>, Status> {
-        self.hot.list(request.into_inner()).await.map(Response::new)
+        let who = Who::calls(&request);
+        self.hot.list(request.into_inner(), &who, &self.limits).await.map(Response::new)
     }
 
     type WatchLikeCountsStream = watch::Counts;
@@ -207,12 +225,15 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::WatchLikeCountsRequest>,
     ) -> Result<Response<watch::Counts>, Status> {
-        self.watch.begin(request.into_inner()).map(Response::new)
+        let who = Who::calls(&request);
+        self.watch.begin(request.into_inner(), &who, &self.limits).map(Response::new)
     }
 }
 
 /// Counts, however they were asked for.
-async fn counts_of(interactions: &Interactions, resources: &[Resource]) -> Result<Read<i64>, Status> {
+async fn counts_of(interactions: &Interactions, who: &Who, resources: &[Resource]) -> Result<Read<i64>, Status> {
+    who.may_resources(resources)?;
+    let _turn = interactions.limits.reads(who, resources.len()).await?;
     interactions.reader.counts(resources).await.map_err(|error| status::read(&error))
 }
 

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use metrics::counter;
 use service_runtime::listen::api_error::ApiError;
 use std::fmt::Display;
 use std::time::Duration;
@@ -54,15 +55,27 @@ pub fn store(error: &event_store::StoreError) -> Status {
     }
 }
 
-/// This server's own limits.
-pub fn limited(what: &str, retry_after: Duration) -> Status {
-    with_retry(Code::ResourceExhausted, format!("too many likes {what}"), Some(retry_after))
+/// This server's own limits: `what` is counted, `limit` is whose it is.
+pub fn limited(what: &'static str, limit: &'static str, retry_after: Duration) -> Status {
+    counter!("calls_limited_total", "limit" => limit, "what" => what).increment(1);
+    let whose = match limit {
+        "ip" => "from this address",
+        "token" => "with this token",
+        _ => "in all",
+    };
+    with_retry(Code::ResourceExhausted, format!("too many {what} {whose}"), Some(retry_after))
 }
 
 /// A call that found a store unreachable, or unhappy. Operators, too, find its words in the log.
 pub fn stores(unavailable: bool, doing: &str, error: &dyn Display) -> Status {
     let message = faults::for_caller(doing, error);
     if unavailable { with_retry(Code::Unavailable, message, Some(RETRY_AFTER)) } else { Status::internal(message) }
+}
+
+/// The token is for others.
+pub fn out_of_scope(what: &str) -> Status {
+    counter!("access_denied_total", "surface" => "grpc", "reason" => "scope").increment(1);
+    Status::permission_denied(format!("the token is limited to other {what}"))
 }
 
 /// One at a time, and somebody else came first.

@@ -2,6 +2,7 @@
 
 mod keys;
 mod load;
+mod networks;
 pub(crate) mod reload;
 mod renamed;
 mod sections;
@@ -10,5 +11,6 @@ mod yaml;
 
 pub use keys::{given, keys};
 pub use load::{ConfigError, ENV_PREFIX, load, load_renamed, parse, parse_renamed};
+pub use networks::TrustedProxies;
 pub use renamed::{Renamed, same_value};
 pub use sections::{AccessConfig, AlertsConfig, LogFormat, MonitoringConfig, ServiceConfig, TlsConfig, TracingConfig};

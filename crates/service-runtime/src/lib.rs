@@ -25,7 +25,7 @@ mod observe;
 
 pub use config::{
     AccessConfig, AlertsConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, Renamed, ServiceConfig,
-    TlsConfig, TracingConfig, given, keys, load, load_renamed, parse, parse_renamed, same_value,
+    TlsConfig, TracingConfig, TrustedProxies, given, keys, load, load_renamed, parse, parse_renamed, same_value,
 };
 pub use lifecycle::context::Context;
 pub use lifecycle::routes::router;

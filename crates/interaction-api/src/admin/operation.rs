@@ -5,17 +5,18 @@ use super::filter;
 use super::filter::Filter;
 use crate::request::{Violations, page};
 use crate::status::{self, HttpError};
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
+use axum::http::Extensions;
 use axum::http::request::Parts;
 use chrono::{DateTime, Utc};
 use event_store::{EventStatus, Operation};
 use interaction_proto::v1;
 use serde::{Deserialize, Serialize};
-use service_runtime::listen::access::Caller;
+use service_runtime::listen::access::{Caller, CallerAddress};
 use service_runtime::listen::request::json;
 use std::convert::Infallible;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use sync_engine::operate::events::{MAX_OPERATED, OperateError, Operated, Selection};
 use tonic::{Request, Status};
 use utoipa::ToSchema;
@@ -34,12 +35,17 @@ pub const MAX_REASON: usize = 500;
 #[derive(Debug, Default)]
 pub(super) struct Source {
     caller: Option<Caller>,
-    peer: Option<SocketAddr>,
+    address: Option<IpAddr>,
 }
 
 impl Source {
     pub(super) fn of<T>(request: &Request<T>) -> Self {
-        Self { caller: request.extensions().get().cloned(), peer: request.remote_addr() }
+        Self::from_extensions(request.extensions())
+    }
+
+    fn from_extensions(extensions: &Extensions) -> Self {
+        let address = extensions.get().and_then(|CallerAddress(address)| *address);
+        Self { caller: extensions.get().cloned(), address }
     }
 }
 
@@ -47,8 +53,7 @@ impl<S: Sync> FromRequestParts<S> for Source {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Infallible> {
-        let peer = parts.extensions.get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
-        Ok(Self { caller: parts.extensions.get().cloned(), peer })
+        Ok(Self::from_extensions(&parts.extensions))
     }
 }
 
@@ -57,8 +62,8 @@ impl fmt::Display for Source {
         if let Some(name) = self.caller.as_ref().and_then(Caller::token_name) {
             write!(f, "token {name}, ")?;
         }
-        match self.peer {
-            Some(peer) => write!(f, "{}", peer.ip()),
+        match self.address {
+            Some(address) => write!(f, "{address}"),
             None => f.write_str("unknown address"),
         }
     }

@@ -6,14 +6,19 @@
 
 use axum::http::{Request, Response};
 use futures::future::{Either, Ready, ready};
-use service_runtime::listen::access::{Access, Denied, Role};
+use service_runtime::listen::access::{Access, CallerAddress, Denied, Role, caller_address};
+use service_runtime::{Gate, TrustedProxies};
 use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
+use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
 /// Open to everybody: probes carry no token.
 const HEALTH: &str = "/grpc.health.v1.Health/";
+
+/// What looks at the limits of a token itself; other services refuse a limited one.
+const SCOPED: &str = "/interaction.v1.InteractionService/";
 
 /// Methods of `interaction.v1`, and what they need.
 const ROLES: &[(&str, Role)] = &[
@@ -48,12 +53,15 @@ fn needed(path: &str) -> Option<Role> {
 
 /// Puts [`AccessService`] in front of a service.
 #[derive(Debug, Clone)]
-pub(super) struct AccessLayer(Access);
+pub(super) struct AccessLayer {
+    access: Access,
+    proxies: TrustedProxies,
+}
 
 impl AccessLayer {
-    /// With these tokens.
-    pub(super) const fn new(access: Access) -> Self {
-        Self(access)
+    /// With the tokens and the proxies of this gate.
+    pub(super) fn new(gate: &Gate) -> Self {
+        Self { access: gate.access.clone(), proxies: gate.proxies.clone() }
     }
 }
 
@@ -61,7 +69,7 @@ impl<S> Layer<S> for AccessLayer {
     type Service = AccessService<S>;
 
     fn layer(&self, inner: S) -> AccessService<S> {
-        AccessService { inner, access: self.0.clone() }
+        AccessService { inner, layer: self.clone() }
     }
 }
 
@@ -69,7 +77,7 @@ impl<S> Layer<S> for AccessLayer {
 #[derive(Debug, Clone)]
 pub(super) struct AccessService<S> {
     inner: S,
-    access: Access,
+    layer: AccessLayer,
 }
 
 impl<S, B> Service<Request<B>> for AccessService<S>
@@ -85,14 +93,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if let Some(needed) = needed(request.uri().path()) {
-            match self.access.check(request.headers(), needed) {
+        let path = request.uri().path();
+        if let Some(needed) = needed(path) {
+            match self.layer.access.check(request.headers(), needed, path.starts_with(SCOPED)) {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                 }
                 Err(denied) => return Either::Right(ready(Ok(refusal(denied)))),
             }
         }
+        let peer = request.extensions().get().and_then(TcpConnectInfo::remote_addr);
+        let address = caller_address(&self.layer.proxies, peer, request.headers());
+        request.extensions_mut().insert(CallerAddress(address));
         Either::Left(self.inner.call(request))
     }
 }

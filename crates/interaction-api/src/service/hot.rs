@@ -1,10 +1,12 @@
 //! What is hot, for callers: the checker's ranking with the counts that readers are served.
 
+use super::caller::Who;
+use super::limits::Limits;
 use crate::request::Violations;
 use crate::request::convert::{self, wire_resource};
 use crate::status;
 use consistency::Checker;
-use domain::Resource;
+use domain::{Resource, ResourceType};
 use interaction_proto::v1;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +35,12 @@ impl HotList {
     }
 
     /// The hottest resources of a type, or of all.
-    pub async fn list(&self, request: v1::ListHotResourcesRequest) -> Result<v1::ListHotResourcesResponse, Status> {
+    pub(super) async fn list(
+        &self,
+        request: v1::ListHotResourcesRequest,
+        who: &Who,
+        limits: &Limits,
+    ) -> Result<v1::ListHotResourcesResponse, Status> {
         let mut violations = Violations::default();
         let kind = match request.r#type {
             0 => None,
@@ -43,6 +50,11 @@ impl HotList {
         };
         let limit = convert::page_size(&mut violations, "limit", request.limit);
         violations.finish()?;
+        match kind {
+            Some(kind) => who.may_types([kind])?,
+            None => who.may_types(ResourceType::ALL)?,
+        }
+        let _turn = limits.list(who, limit).await?;
         let ranking = self.ranking().await?;
         let of_kind = ranking.iter().filter(|(resource, _)| kind.is_none_or(|kind| resource.kind == kind));
         let (resources, changes): (Vec<Resource>, Vec<usize>) = of_kind.take(limit as usize).copied().unzip();

@@ -1,20 +1,19 @@
 //! A like, and counts, for whoever has no gRPC: `POST /v1/likes` and `GET /v1/counts`. The same checks, limits and errors as
 //! `Like`, `Unlike` and `GetLikeCounts`. Numbers of 64 bits are strings in answers; requests may have either.
 
-use super::{Interactions, counts_of};
+use super::{Interactions, Who, counts_of};
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS};
 use crate::status::{self, HttpError};
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Extension, RawQuery, State};
-use axum::http::HeaderMap;
+use axum::extract::{RawQuery, State};
+use axum::http::{Extensions, HeaderMap};
 use consistency::openapi::{ResourceTypeName, id, one_of};
 use domain::{Action, Invalid, LikeIntent, Resource, ResourceType, UserId};
 use serde::{Deserialize, Serialize};
 use service_runtime::listen::api_error::ApiError;
 use service_runtime::listen::request::{Whole, json};
-use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use sync_engine::accept::LikeAnswer;
 use sync_engine::trace::on_behalf;
@@ -27,6 +26,9 @@ use utoipa_axum::routes;
 
 /// Routes that need no more than the role `write`.
 pub(crate) const WRITES: &[&str] = &["/v1/likes"];
+
+/// Routes that look at the limits of a token.
+pub(crate) const SCOPED: &[&str] = &["/v1/likes", "/v1/counts"];
 
 /// The calls, from when the stores are prepared until gRPC has ended. Clones are the same.
 #[derive(Clone, Default)]
@@ -121,16 +123,16 @@ fn intent(body: &[u8]) -> Result<LikeIntent, HttpError> {
         (status = 429, description = "Too many likes; Retry-After says when to come back.")))]
 async fn like(
     State(opening): State<Opening>,
-    peer: Option<Extension<ConnectInfo<SocketAddr>>>,
+    extensions: Extensions,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<LikeResponse>, HttpError> {
     let interactions = opening.get()?;
-    let peer = peer.map(|Extension(ConnectInfo(peer))| peer);
+    let who = Who::of(&extensions);
     let caller = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(Arc::from);
     let call = interactions.arriving_now();
     let intent = intent(&body)?;
-    let answer = Box::pin(on_behalf(caller, interactions.accept_one(peer, intent, call))).await?;
+    let answer = Box::pin(on_behalf(caller, interactions.accept_one(&who, intent, call))).await?;
     Ok(Json(answer.into()))
 }
 
@@ -181,11 +183,16 @@ fn resources(query: Option<&str>) -> Result<Vec<Resource>, ApiError> {
 /// How many like these resources.
 #[utoipa::path(get, path = "/v1/counts", operation_id = "counts", params(Counted),
     responses((status = 200, description = "In the order of the question.", body = CountsResponse),
-        (status = 400, description = "Names the parameter.")))]
-async fn counts(State(opening): State<Opening>, RawQuery(given): RawQuery) -> Result<Json<CountsResponse>, HttpError> {
+        (status = 400, description = "Names the parameter."),
+        (status = 429, description = "Too many large reads; Retry-After says when to come back.")))]
+async fn counts(
+    State(opening): State<Opening>,
+    extensions: Extensions,
+    RawQuery(given): RawQuery,
+) -> Result<Json<CountsResponse>, HttpError> {
     let interactions = opening.get()?;
     let resources = resources(given.as_deref())?;
-    let read = counts_of(&interactions, &resources).await?;
+    let read = counts_of(&interactions, &Who::of(&extensions), &resources).await?;
     let counts = resources.iter().zip(read.values).map(|(resource, count)| Count {
         resource_type: resource.kind.name(),
         resource_id: resource.id.get().to_string(),

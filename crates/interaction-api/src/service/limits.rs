@@ -1,87 +1,166 @@
-//! Limits that each server keeps alone: likes per second from one address, and in all.
+//! Limits that each server keeps alone: likes per second from one address, and in all; likes, reads and streams of one
+//! token; turns of those who read much.
 
+use super::caller::Who;
+use super::quota::{self, Keyed, Streams, Watching};
+use super::turns::{Turn, Turns};
 use crate::status;
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
-use settings::RateLimiting;
-use std::net::{IpAddr, SocketAddr};
+use governor::{DefaultDirectRateLimiter, RateLimiter};
+use settings::{BulkReads, RateLimiting};
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use tonic::Status;
 
-/// Addresses remembered; those that are quiet are forgotten first.
-const MAX_ADDRESSES: usize = 100_000;
+/// Calls for at most so many counts or states wait for nobody's turn.
+const FEW: usize = 20;
 
-/// Both limits.
-#[derive(Debug)]
+/// All limits.
 pub struct Limits {
-    by_ip: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    by_ip: Option<Keyed<IpAddr>>,
     global: Option<DefaultDirectRateLimiter>,
     clock: DefaultClock,
+    token_likes: Option<Keyed<Arc<str>>>,
+    token_reads: Option<Keyed<Arc<str>>>,
+    token_streams: Option<Streams>,
+    /// Of those who read much from the cache.
+    cached: Turns,
+    /// Of those whom only the database can answer: a slow one must not hold up the others.
+    listed: Turns,
 }
 
 impl Limits {
     /// Those that are enabled.
-    pub fn new(config: &RateLimiting) -> Self {
-        let quota = |per_second, burst| {
-            Some(Quota::per_second(NonZeroU32::new(per_second)?).allow_burst(NonZeroU32::new(burst)?))
+    pub fn new(config: &RateLimiting, bulk: BulkReads) -> Self {
+        let (ip, global, token) = (&config.ip, &config.global, &config.token);
+        let of_token = |what, setting, per_second, burst| {
+            token.enabled.then(|| Keyed::new(what, "token", setting, per_second, burst)).flatten()
         };
-        let (ip, global) = (&config.ip, &config.global);
+        quota::register();
         Self {
-            by_ip: ip.enabled.then(|| quota(ip.max_per_second, ip.burst)).flatten().map(RateLimiter::keyed),
+            by_ip: ip.enabled.then(|| Keyed::new("likes", "ip", "ip.burst", ip.max_per_second, ip.burst)).flatten(),
             global: global
                 .enabled
-                .then(|| quota(global.max_per_second, global.burst))
+                .then(|| quota::quota(global.max_per_second, global.burst))
                 .flatten()
                 .map(RateLimiter::direct),
             clock: DefaultClock::default(),
+            token_likes: of_token("likes", "token.likes_burst", token.likes_per_second, token.likes_burst),
+            token_reads: of_token("reads", "token.reads_burst", token.reads_per_second, token.reads_burst),
+            token_streams: token.enabled.then(|| Streams::new(token.max_streams)),
+            cached: Turns::new("cached", bulk.at_once, bulk.waiting),
+            listed: Turns::new("listed", bulk.at_once, bulk.waiting),
         }
     }
 
-    /// Takes `likes` tokens of the caller's address and of all, or says when to come back.
-    pub fn check(&self, peer: Option<SocketAddr>, likes: usize) -> Result<(), Status> {
+    /// Takes so many likes of the caller's token, its address and all, or says when to come back.
+    pub(super) fn likes(&self, who: &Who, likes: usize) -> Result<(), Status> {
+        if let (Some(limit), Some(name)) = (&self.token_likes, who.token()) {
+            limit.take(name, likes)?;
+        }
+        if let (Some(by_ip), Some(address)) = (&self.by_ip, who.address) {
+            by_ip.take(&network(address), likes)?;
+        }
         let Some(cells) = u32::try_from(likes).ok().and_then(NonZeroU32::new) else { return Ok(()) };
-        if let (Some(by_ip), Some(peer)) = (&self.by_ip, peer) {
-            if by_ip.len() > MAX_ADDRESSES {
-                by_ip.retain_recent();
-            }
-            match by_ip.check_key_n(&peer.ip(), cells) {
-                Ok(Ok(())) => {}
-                Ok(Err(wait)) => {
-                    return Err(status::limited("from this address", wait.wait_time_from(self.clock.now())));
-                }
-                Err(_) => return Err(too_large("ip")),
-            }
+        match self.global.as_ref().map(|global| global.check_n(cells)) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(wait))) => Err(status::limited("likes", "global", wait.wait_time_from(self.clock.now()))),
+            Some(Err(_)) => Err(quota::too_large("global.burst")),
         }
-        if let Some(global) = &self.global {
-            match global.check_n(cells) {
-                Ok(Ok(())) => {}
-                Ok(Err(wait)) => return Err(status::limited("in all", wait.wait_time_from(self.clock.now()))),
-                Err(_) => return Err(too_large("global")),
-            }
+    }
+
+    fn read(&self, who: &Who, items: usize) -> Result<(), Status> {
+        match (&self.token_reads, who.token()) {
+            (Some(limit), Some(name)) => limit.take(name, items),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Takes so many counts or states of the caller's quota, and waits for its turn if they are many.
+    pub(super) async fn reads(&self, who: &Who, items: usize) -> Result<Option<Turn>, Status> {
+        self.read(who, items)?;
+        if items <= FEW { Ok(None) } else { self.cached.take(&who.key()).await.map(Some) }
+    }
+
+    /// The same of a list with so many lines.
+    pub(super) async fn list(&self, who: &Who, lines: u32) -> Result<Turn, Status> {
+        self.read(who, lines as usize)?;
+        self.listed.take(&who.key()).await
+    }
+
+    /// One more stream of the caller's token, until what this gives back is dropped; its counts are read again and again,
+    /// whoever watches them, so they count as read once.
+    pub(super) fn watch(&self, who: &Who, resources: usize) -> Result<Option<Watching>, Status> {
+        self.read(who, resources)?;
+        match (&self.token_streams, who.token()) {
+            (Some(streams), Some(name)) => streams.begin(name).map(Some),
+            _ => Ok(None),
+        }
     }
 }
 
-/// More operations in one call than the burst ever allows: waiting does not help.
-fn too_large(limit: &str) -> Status {
-    Status::invalid_argument(format!("operations: more than rate_limiting.{limit}.burst allows at once"))
+/// Who has one address of IPv6 has all of its network.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use settings::{GlobalLimit, IpLimit};
+    use settings::{GlobalLimit, IpLimit, TokenLimit};
+    use tonic::Code;
+
+    fn limits(ip: IpLimit, token: TokenLimit) -> Limits {
+        let global = GlobalLimit { enabled: false, ..GlobalLimit::default() };
+        Limits::new(&RateLimiting { ip, global, token, ..RateLimiting::default() }, BulkReads::default())
+    }
 
     #[test]
     fn each_address_has_its_own_limit() {
         let ip = IpLimit { enabled: true, max_per_second: 1, burst: 2 };
-        let global = GlobalLimit { enabled: false, ..GlobalLimit::default() };
-        let limits = Limits::new(&RateLimiting { ip, global, ..RateLimiting::default() });
-        let peer = |n| Some(SocketAddr::from(([127, 0, 0, n], 1)));
-        assert!(limits.check(peer(1), 2).is_ok());
-        assert_eq!(limits.check(peer(1), 1).unwrap_err().code(), tonic::Code::ResourceExhausted);
-        assert!(limits.check(peer(2), 1).is_ok());
-        assert_eq!(limits.check(peer(2), 3).unwrap_err().code(), tonic::Code::InvalidArgument);
+        let limits = limits(ip, TokenLimit::default());
+        let from = |address: &str| Who::from_address(address.parse().unwrap());
+        for [one, same, other] in
+            [["127.0.0.1", "127.0.0.1", "127.0.0.2"], ["2001:db8::1", "2001:db8::2:3:4", "2001:db8:0:1::1"]]
+        {
+            assert!(limits.likes(&from(one), 2).is_ok());
+            assert_eq!(limits.likes(&from(same), 1).unwrap_err().code(), Code::ResourceExhausted);
+            assert!(limits.likes(&from(other), 1).is_ok());
+            assert_eq!(limits.likes(&from(other), 3).unwrap_err().code(), Code::InvalidArgument);
+        }
+    }
+
+    #[tokio::test]
+    async fn each_token_has_its_own_quotas() {
+        let token = TokenLimit {
+            enabled: true,
+            likes_per_second: 1,
+            likes_burst: 2,
+            reads_per_second: 1,
+            reads_burst: 10,
+            max_streams: 1,
+        };
+        let limits = limits(IpLimit::default(), token);
+        let (one, other) = (Who::with_token("one"), Who::with_token("other"));
+        assert!(limits.likes(&one, 2).is_ok());
+        let refusal = limits.likes(&one, 1).unwrap_err();
+        assert_eq!(refusal.code(), Code::ResourceExhausted);
+        assert!(refusal.message().contains("too many likes with this token"), "{refusal}");
+        assert!(limits.likes(&other, 2).is_ok());
+        // Reads are counted apart from likes, by what they ask for.
+        assert!(limits.reads(&one, 9).await.is_ok());
+        assert_eq!(limits.reads(&one, 9).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        assert_eq!(limits.list(&one, 9).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        assert_eq!(limits.reads(&other, 11).await.err().map(|status| status.code()), Some(Code::InvalidArgument));
+        let first = limits.watch(&other, 1).unwrap();
+        assert_eq!(limits.watch(&other, 1).err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        drop(first);
+        assert!(limits.watch(&other, 1).is_ok(), "the stream has ended");
+        // Where nobody needs a token nobody has a quota.
+        assert!(limits.likes(&Who::default(), 500).is_ok() && limits.reads(&Who::default(), 500).await.is_ok());
     }
 }

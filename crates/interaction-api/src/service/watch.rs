@@ -1,5 +1,7 @@
 //! Streams of live counts.
 
+use super::caller::Who;
+use super::limits::Limits;
 use crate::request::Violations;
 use crate::request::convert::{self, wire_resource};
 use crate::status;
@@ -29,26 +31,33 @@ impl Watch {
     }
 
     /// A stream, unless the request is wrong or there are too many.
-    pub fn begin(&self, request: v1::WatchLikeCountsRequest) -> Result<Counts, Status> {
+    pub(super) fn begin(
+        &self,
+        request: v1::WatchLikeCountsRequest,
+        who: &Who,
+        limits: &Limits,
+    ) -> Result<Counts, Status> {
         let mut violations = Violations::default();
         let resources = convert::resources(&mut violations, request.resources, MAX_WATCHED);
         violations.finish()?;
+        who.may_resources(&resources)?;
+        let watching = limits.watch(who, resources.len())?;
         if self.stop.is_cancelled() {
             return Err(status::stopping());
         }
         let subscription = self.live.watch(&resources).map_err(|error| status::busy(error.to_string()))?;
         let stop = self.stop.clone();
-        let messages = unfold(Some(subscription), move |subscription| {
+        let messages = unfold(Some((subscription, watching)), move |watched| {
             let stop = stop.clone();
             async move {
-                let mut subscription = subscription?;
+                let (mut subscription, watching) = watched?;
                 let update = tokio::select! {
                     biased;
                     () = stop.cancelled() => Err(status::stopping()),
                     update = subscription.next() => update.map_err(|error| status::read(&error)),
                 };
                 Some(match update {
-                    Ok(update) => (Ok(message(update)), Some(subscription)),
+                    Ok(update) => (Ok(message(update)), Some((subscription, watching))),
                     Err(last) => (Err(last), None),
                 })
             }

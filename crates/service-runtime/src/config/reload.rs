@@ -13,17 +13,26 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const MAX_FILE_LEN: u64 = 1 << 20;
 
 /// Why files that changed are not what is valid; none if they are. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Refusal(Arc<Mutex<Option<String>>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    /// Of which files, to the metrics.
+    file: &'static str,
+    reason: Arc<Mutex<Option<String>>>,
+}
 
 impl Refusal {
+    pub(crate) fn of(file: &'static str) -> Self {
+        Self { file, reason: Arc::default() }
+    }
+
     pub(crate) fn reason(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was there before.
     fn set(&self, reason: Option<String>) -> Option<String> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), reason)
+        metrics::gauge!("file_refused", "file" => self.file).set(f64::from(u8::from(reason.is_some())));
+        std::mem::replace(&mut *self.reason.lock().unwrap_or_else(PoisonError::into_inner), reason)
     }
 }
 
@@ -71,6 +80,7 @@ pub(crate) async fn watch(
     refusal: Refusal,
     mut apply: impl FnMut() -> Result<(), ConfigError>,
 ) {
+    drop(refusal.set(None));
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {

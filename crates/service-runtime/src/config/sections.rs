@@ -1,5 +1,6 @@
 //! Sections `service` and `monitoring` of the configuration.
 
+use super::networks::TrustedProxies;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub struct ServiceConfig {
     pub tls: TlsConfig,
     /// Who may do what, at all listeners.
     pub access: AccessConfig,
+    /// Proxies whose word about a caller's address is believed, by `forwarded` or `x-forwarded-for`.
+    pub trusted_proxies: TrustedProxies,
     /// Most connections of one listener; more are refused.
     pub max_connections: usize,
     /// When a connection of gRPC is asked to come again, so that clients spread over new servers.
@@ -46,6 +49,7 @@ impl Default for ServiceConfig {
             checker_http_addr: local(8895),
             tls: TlsConfig::default(),
             access: AccessConfig::default(),
+            trusted_proxies: TrustedProxies::default(),
             max_connections: 4_096,
             max_connection_age: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(20),

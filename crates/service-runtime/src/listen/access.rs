@@ -1,7 +1,7 @@
 //! Who may do what: bearer tokens from a file, each with a role.
 //!
-//! The file holds one token a line, `name role token`; `#` begins a comment. Roles are `read`, `write` and `operate`,
-//! each of which includes the ones before. The file is read again when it changes; a file that makes no sense is
+//! The file holds one token a line, `name role token`, behind which may stand what it is limited to ([`Scope`]); `#` begins
+//! a comment. Roles are `metrics`, `read`, `write` and `operate`, each of which includes the ones before. The file is read again when it changes; a file that makes no sense is
 //! reported and the tokens before it stay. Without a file everybody may do everything, and [`Gate`](crate::Gate) serves
 //! this machine only.
 //!
@@ -10,7 +10,12 @@
 //! [`Access::check`] is the one decision; ops HTTP asks it in `guard`, gRPC in a layer of its own.
 
 pub(crate) mod guard;
+mod proxies;
+mod scope;
 mod tokens;
+
+pub use proxies::{CallerAddress, caller_address};
+pub use scope::Scope;
 
 use crate::config::{AccessConfig, ConfigError, reload};
 use arc_swap::ArcSwap;
@@ -25,6 +30,8 @@ const TOKENS_KEY: &str = "service.access.tokens_file";
 /// What a caller may do. Each role includes the ones before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// Scrape metrics, and nothing else: they name no user.
+    Metrics,
     /// Look at everything.
     Read,
     /// Like and unlike, too.
@@ -37,6 +44,7 @@ impl Role {
     /// As the file of tokens calls it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Metrics => "metrics",
             Self::Read => "read",
             Self::Write => "write",
             Self::Operate => "operate",
@@ -51,6 +59,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// What it may do.
     pub role: Role,
+    /// For whom, and about what.
+    pub scope: Arc<Scope>,
 }
 
 /// Name of callers where none needs a token.
@@ -83,12 +93,15 @@ pub enum Denied {
         /// The token's.
         has: Role,
     },
+    /// The call says things about users or types that the token is not for.
+    #[error("the token is limited to some users or types, and this call knows no limits")]
+    Scope,
 }
 
 impl Denied {
     /// Whether another token would be let in; otherwise the caller is not known at all.
     pub const fn is_known(self) -> bool {
-        matches!(self, Self::Role { .. })
+        matches!(self, Self::Role { .. } | Self::Scope)
     }
 
     /// A word for metrics.
@@ -98,6 +111,7 @@ impl Denied {
             Self::Malformed => "malformed",
             Self::Unknown => "unknown",
             Self::Role { .. } => "role",
+            Self::Scope => "scope",
         }
     }
 }
@@ -135,9 +149,12 @@ impl Access {
         self.0.is_some()
     }
 
-    /// Whether the caller may do what needs this role.
-    pub fn check(&self, headers: &HeaderMap, needed: Role) -> Result<Caller, Denied> {
-        let Some(file) = &self.0 else { return Ok(Caller { name: ANYONE.into(), role: Role::Operate }) };
+    /// Whether the caller may do what needs this role, and knows no limits of tokens unless it is `scoped`: then whoever
+    /// does it looks at the caller's [`Scope`].
+    pub fn check(&self, headers: &HeaderMap, needed: Role, scoped: bool) -> Result<Caller, Denied> {
+        let Some(file) = &self.0 else {
+            return Ok(Caller { name: ANYONE.into(), role: Role::Operate, scope: Arc::default() });
+        };
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let value = values.next().ok_or(Denied::Missing)?;
         if values.next().is_some() {
@@ -146,6 +163,10 @@ impl Access {
         let caller = file.tokens.load().find(bearer(value)?).ok_or(Denied::Unknown)?;
         if caller.role < needed {
             return Err(Denied::Role { needed, has: caller.role });
+        }
+        // What is measured names no user.
+        if needed > Role::Metrics && !scoped && caller.scope.is_limited() {
+            return Err(Denied::Scope);
         }
         Ok(caller)
     }
@@ -198,15 +219,17 @@ mod tests {
 
     #[test]
     fn roles_include_the_ones_before() {
-        let access =
-            access("look read looking-looking-1\nlike write liking-liking-lik\nrun operate running-running-1\n");
+        let access = access(
+            "scrape metrics scraping-scraping\nlook read looking-looking-1\nlike write liking-liking-lik\nrun operate running-running-1\n",
+        );
         for (token, highest) in [
+            ("scraping-scraping", Role::Metrics),
             ("looking-looking-1", Role::Read),
             ("liking-liking-lik", Role::Write),
             ("running-running-1", Role::Operate),
         ] {
-            for needed in [Role::Read, Role::Write, Role::Operate] {
-                let found = access.check(&headers(&[&format!("Bearer {token}")]), needed);
+            for needed in [Role::Metrics, Role::Read, Role::Write, Role::Operate] {
+                let found = access.check(&headers(&[&format!("Bearer {token}")]), needed, false);
                 if needed <= highest {
                     assert_eq!(found.unwrap().role, highest);
                 } else {
@@ -217,10 +240,24 @@ mod tests {
     }
 
     #[test]
+    fn a_limited_token_is_let_in_only_where_its_limits_are_known() {
+        let access = access("some write liking-liking-lik users=1-9\nall write liking-liking-all\n");
+        let asks = |token: &str, needed, scoped| {
+            access
+                .check(&headers(&[&format!("Bearer {token}")]), needed, scoped)
+                .map(|caller| caller.scope.has_user(10))
+        };
+        assert_eq!(asks("liking-liking-lik", Role::Write, true), Ok(false));
+        assert_eq!(asks("liking-liking-lik", Role::Read, false), Err(Denied::Scope));
+        assert_eq!(asks("liking-liking-lik", Role::Metrics, false), Ok(false));
+        assert_eq!(asks("liking-liking-all", Role::Read, false), Ok(true));
+    }
+
+    #[test]
     fn what_is_not_one_bearer_token_is_refused() {
         let access = access("look read looking-looking-1\n");
         let good = "Bearer looking-looking-1";
-        assert_eq!(&*access.check(&headers(&["bEaReR looking-looking-1"]), Role::Read).unwrap().name, "look");
+        assert_eq!(&*access.check(&headers(&["bEaReR looking-looking-1"]), Role::Read, false).unwrap().name, "look");
         for (values, reason) in [
             (&[][..], Denied::Missing),
             (&["looking-looking-1"], Denied::Malformed),
@@ -235,7 +272,7 @@ mod tests {
             (&["Bearer looking-looking-"], Denied::Unknown),
             (&["Bearer looking-looking-11"], Denied::Unknown),
         ] {
-            assert_eq!(access.check(&headers(values), Role::Read).unwrap_err(), reason, "{values:?}");
+            assert_eq!(access.check(&headers(values), Role::Read, false).unwrap_err(), reason, "{values:?}");
         }
     }
 
@@ -243,6 +280,6 @@ mod tests {
     fn without_a_file_everybody_may_do_everything() {
         let access = Access::open(&AccessConfig::default()).unwrap();
         assert!(!access.needs_token());
-        assert_eq!(&*access.check(&HeaderMap::new(), Role::Operate).unwrap().name, "anyone");
+        assert_eq!(&*access.check(&HeaderMap::new(), Role::Operate, false).unwrap().name, "anyone");
     }
 }

@@ -1,7 +1,7 @@
 //! What stands before every listener: tokens, TLS, bounds; and the refusal to be reached without tokens.
 
 use crate::config::reload::Refusal;
-use crate::config::{ConfigError, ServiceConfig};
+use crate::config::{ConfigError, ServiceConfig, TrustedProxies};
 use crate::listen::access::Access;
 use crate::listen::expiry::Validity;
 use crate::listen::incoming::{Connection, ConnectionAcceptor};
@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Gate {
     /// Who may do what.
     pub access: Access,
+    /// Whose word about a caller's address is believed.
+    pub proxies: TrustedProxies,
     insecure: bool,
     tls: Option<Tls>,
     tokens: Refusal,
@@ -31,10 +33,11 @@ impl Default for Gate {
         let config = ServiceConfig::default();
         Self {
             access: Access::default(),
+            proxies: TrustedProxies::default(),
             insecure: false,
             tls: None,
-            tokens: Refusal::default(),
-            certificates: Refusal::default(),
+            tokens: Refusal::of("tokens"),
+            certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
             max_connection_age: config.max_connection_age,
         }
@@ -55,10 +58,11 @@ impl Gate {
         }
         Ok(Self {
             access: Access::open(&config.access)?,
+            proxies: config.trusted_proxies.clone(),
             insecure: config.access.insecure,
             tls: Tls::open(&config.tls)?,
-            tokens: Refusal::default(),
-            certificates: Refusal::default(),
+            tokens: Refusal::of("tokens"),
+            certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
             max_connection_age: config.max_connection_age,
         })

@@ -3,8 +3,8 @@
 //! Every error is JSON, `{"status": 404, "error": "..."}`; so are those of routes that answer an error in plain text.
 //! Headers, bodies, times, connections and concurrent requests are bounded.
 //!
-//! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, everything else
-//! `operate`, or `write` where the routes say so ([`OpsRoutes`]); open are health, the page at `/`, and files below `/assets/`.
+//! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, or `metrics` for
+//! `/metrics`, everything else `operate`, or `write` where the routes say so ([`OpsRoutes`]); open are health, the page at `/`, and files below `/assets/`.
 
 use crate::listen::access::guard::{self, Guard};
 use crate::listen::api_error::ApiError;
@@ -57,17 +57,19 @@ pub struct OpsRoutes {
     pub router: Router,
     /// Paths where the role `write` is enough for more than to look.
     pub writes: &'static [&'static str],
+    /// Paths whose handlers look at the limits of a token; others refuse a limited one.
+    pub scoped: &'static [&'static str],
 }
 
 impl From<Router> for OpsRoutes {
     fn from(router: Router) -> Self {
-        Self { router, writes: &[] }
+        Self { router, writes: &[], scoped: &[] }
     }
 }
 
 /// What stands before every route: tokens, bounds, request ids, and errors of one shape.
 pub(crate) fn guarded(gate: &Gate, routes: OpsRoutes) -> Router {
-    let guard = Guard { gate: gate.clone(), writes: routes.writes };
+    let guard = Guard { gate: gate.clone(), writes: routes.writes, scoped: routes.scoped };
     routes
         .router
         .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))

@@ -15,12 +15,16 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const METRICS: &str = "Authorization: Bearer token-that-scrapes-1";
+const SOME: &str = "Authorization: Bearer token-of-some-users-1";
 const READ: &str = "Authorization: Bearer token-that-reads-1";
 const WRITE: &str = "Authorization: Bearer token-that-writes-1";
 const OPERATE: &str = "Authorization: Bearer token-that-operates-1";
 const JSON: &str = "Content-Type: application/json";
 const TOKENS: &str = "\
-prometheus read    token-that-reads-1
+prometheus metrics token-that-scrapes-1
+some       write   token-of-some-users-1 users=1-100
+page       read    token-that-reads-1
 service    write   token-that-writes-1
 alice      operate token-that-operates-1   # until she leaves
 ";
@@ -67,26 +71,30 @@ impl Guarded {
 #[tokio::test]
 async fn each_route_has_its_role() {
     let ops = Guarded::with_tokens().await;
-    for (line, nobody, read, write, operate) in [
-        ("GET /", 200, 200, 200, 200),
-        ("GET /assets/page.js", 200, 200, 200, 200),
-        ("GET /health/live", 200, 200, 200, 200),
-        ("GET /health", 200, 200, 200, 200),
-        ("GET /things", 401, 200, 200, 200),
+    for (line, nobody, metrics, some, read, write, operate) in [
+        ("GET /", 200, 200, 200, 200, 200, 200),
+        ("GET /assets/page.js", 200, 200, 200, 200, 200, 200),
+        ("GET /health/live", 200, 200, 200, 200, 200, 200),
+        ("GET /health", 200, 200, 200, 200, 200, 200),
+        // Whoever is limited to some users sees nothing that knows no limits.
+        ("GET /things", 401, 403, 403, 200, 200, 200),
         // Switched off in this context: let through, and then not found.
-        ("GET /metrics", 401, 404, 404, 404),
-        ("GET /nothing", 401, 404, 404, 404),
-        ("POST /change", 401, 403, 403, 200),
-        ("POST /nothing", 401, 403, 403, 404),
-        ("DELETE /things", 401, 403, 403, 405),
-        ("OPTIONS /change", 401, 403, 403, 405),
+        ("GET /metrics", 401, 404, 404, 404, 404, 404),
+        ("GET /nothing", 401, 403, 403, 404, 404, 404),
+        ("POST /change", 401, 403, 403, 403, 403, 200),
+        ("POST /nothing", 401, 403, 403, 403, 403, 404),
+        ("DELETE /things", 401, 403, 403, 403, 403, 405),
+        ("OPTIONS /change", 401, 403, 403, 403, 403, 405),
     ] {
-        for (token, expected) in [(None, nobody), (Some(READ), read), (Some(WRITE), write), (Some(OPERATE), operate)] {
+        let tokens = [(None, nobody), (Some(METRICS), metrics), (Some(SOME), some)];
+        for (token, expected) in
+            tokens.into_iter().chain([(Some(READ), read), (Some(WRITE), write), (Some(OPERATE), operate)])
+        {
             let headers: Vec<_> = token.into_iter().chain([JSON]).collect();
             assert_eq!(ops.status(line, &headers).await, expected, "{line} with {token:?}");
         }
     }
-    assert_eq!(ops.send("GET /things", &[READ]).await.body, "prometheus");
+    assert_eq!(ops.send("GET /things", &[READ]).await.body, "page");
     assert_eq!(http::send(&ops.addr, "POST /change", &[OPERATE, JSON], "{}").await.unwrap().body, "alice {}");
 }
 

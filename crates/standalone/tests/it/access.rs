@@ -13,6 +13,8 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Code, Request, Status};
 
 const TOKENS: &str = "\
+scraper metrics token-that-scrapes-1
+some    write   token-of-some-users-1 users=1-9 types=video
 reader  read    token-that-reads-1
 service write   token-that-writes-1
 alice   operate token-that-operates-1
@@ -89,7 +91,11 @@ async fn each_call_needs_its_role() {
     let counts = client.get_like_counts(as_caller(CALLERS[2].1, asked)).await.unwrap().into_inner();
     assert_eq!(counts.counts[0].count, 1);
 
-    for (header, expected) in [(None, 401), (Some("Authorization: Bearer token-that-reads-1"), 200)] {
+    for (header, expected) in [
+        (None, 401),
+        (Some("Authorization: Bearer token-that-scrapes-1"), 200),
+        (Some("Authorization: Bearer token-that-reads-1"), 200),
+    ] {
         let headers: Vec<_> = header.into_iter().collect();
         let answer = http::send(&standalone.http_addr(), "GET /metrics", &headers, "").await.unwrap();
         assert_eq!(answer.status, expected);
@@ -100,6 +106,62 @@ async fn each_call_needs_its_role() {
     }
     let log = server.log();
     assert!(!log.contains("token-that"), "a token is in the log:\n{log}");
+    server.end(PATIENCE).await.unwrap();
+}
+
+/// Who scrapes sees no likes, and whoever is limited acts for its own users, about its own types, and looks at nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_token_reaches_no_further() {
+    let standalone = with_tokens(Standalone::new().await);
+    let server = standalone.start_ready().await;
+    let channel = standalone.channel().await;
+    let (mut client, mut admin) = (Client::new(channel.clone()), SyncAdminServiceClient::new(channel));
+    let (denied, scrapes, some) =
+        (Code::PermissionDenied, Some("Bearer token-that-scrapes-1"), Some("Bearer token-of-some-users-1"));
+    let video = || crate::deployment::video(1);
+    let comment = || v1::Resource { r#type: v1::ResourceType::Comment.into(), id: 1 };
+    let counts = |resource| GetLikeCountsRequest { resources: vec![resource] };
+    assert_eq!(code(client.get_like_counts(as_caller(scrapes, counts(video()))).await), denied);
+    for (user, expected) in [(9, Code::Ok), (10, denied)] {
+        assert_eq!(code(client.like(as_caller(some, like(user, 1))).await), expected, "user {user}");
+        let operation = v1::LikeOperation {
+            user_id: user,
+            resource: Some(video()),
+            action: v1::Action::Like.into(),
+            ..v1::LikeOperation::default()
+        };
+        let apply = ApplyLikesRequest { operations: vec![operation] };
+        assert_eq!(code(client.apply_likes(as_caller(some, apply)).await), expected, "user {user}");
+        let states = v1::GetLikeStatesRequest { user_id: user, resources: vec![video()] };
+        assert_eq!(code(client.get_like_states(as_caller(some, states)).await), expected, "user {user}");
+        let list = v1::ListLikedResourcesRequest {
+            user_id: user,
+            r#type: v1::ResourceType::Video.into(),
+            ..v1::ListLikedResourcesRequest::default()
+        };
+        assert_eq!(code(client.list_liked_resources(as_caller(some, list)).await), expected, "user {user}");
+        let body = format!(r#"{{"user_id":{user},"resource_type":"video","resource_id":2,"action":"like"}}"#);
+        let headers = ["Authorization: Bearer token-of-some-users-1", "Content-Type: application/json"];
+        let answer = http::send(&standalone.http_addr(), "POST /v1/likes", &headers, &body).await.unwrap();
+        assert_eq!(answer.status == 200, expected == Code::Ok, "{}", answer.body);
+    }
+    for (resource, expected) in [(video(), Code::Ok), (comment(), denied)] {
+        let about = v1::LikeRequest { resource: Some(resource), ..like(1, 1) };
+        assert_eq!(code(client.like(as_caller(some, about)).await), expected);
+        assert_eq!(code(client.get_like_counts(as_caller(some, counts(resource))).await), expected);
+        let watch = v1::WatchLikeCountsRequest { resources: vec![resource] };
+        assert_eq!(code(client.watch_like_counts(as_caller(some, watch)).await), expected);
+        let hot = v1::ListHotResourcesRequest { r#type: resource.r#type, ..v1::ListHotResourcesRequest::default() };
+        assert_eq!(code(client.list_hot_resources(as_caller(some, hot)).await), expected);
+    }
+    // What tells of all users or types, and what knows no limits.
+    let likers = v1::ListLikersRequest { resource: Some(video()), ..v1::ListLikersRequest::default() };
+    assert_eq!(code(client.list_likers(as_caller(some, likers)).await), denied);
+    assert_eq!(code(client.list_hot_resources(as_caller(some, v1::ListHotResourcesRequest::default())).await), denied);
+    let explain = v1::ExplainLikeRequest { user_id: 1, resource: Some(video()), ..v1::ExplainLikeRequest::default() };
+    assert_eq!(code(admin.explain_like(as_caller(some, explain)).await), denied);
+    let only_by_nine = client.get_like_counts(as_caller(CALLERS[2].1, counts(video()))).await.unwrap().into_inner();
+    assert_eq!(only_by_nine.counts[0].count, 2, "users 1 and 9");
     server.end(PATIENCE).await.unwrap();
 }
 

@@ -5,15 +5,15 @@
 //! a request comes from, that must be here. Where nobody needs a token the host must be named by address or `localhost`:
 //! otherwise a foreign name that is made to point to this machine would be the same site.
 
-use super::{Caller, Denied, Role};
+use super::{Caller, CallerAddress, Denied, Role, caller_address};
 use crate::listen::api_error::ApiError;
 use crate::listen::gate::Gate;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Files of a page lie below; like the page itself they are open, because it asks for the token.
 pub(crate) const OPEN_FILES: &str = "/assets/";
@@ -32,6 +32,8 @@ pub(crate) struct Guard {
     pub(crate) gate: Gate,
     /// See [`OpsRoutes`](crate::listen::ops::OpsRoutes).
     pub(crate) writes: &'static [&'static str],
+    /// The same.
+    pub(crate) scoped: &'static [&'static str],
 }
 
 /// A middleware in front of all routes; who calls is an extension of the request.
@@ -41,6 +43,9 @@ pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
+            let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
+            let address = caller_address(&guard.gate.proxies, peer, request.headers());
+            request.extensions_mut().insert(CallerAddress(address));
             next.run(request).await
         }
         Err(refusal) => refusal.into_response(),
@@ -54,13 +59,13 @@ pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next
 
 /// The caller, unless anybody may do this.
 fn admit(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
-    let Guard { gate, writes } = guard;
+    let Guard { gate, writes, scoped } = guard;
     let Some(needed) = needed(method, uri.path(), writes) else { return Ok(None) };
     if gate.is_local() && !names_this_machine(uri, headers) {
         let message = "without tokens this is served as localhost or by address only (service.access.tokens_file)";
         return Err(ApiError::new(StatusCode::FORBIDDEN, message));
     }
-    let caller = gate.access.check(headers, needed).map_err(|denied| {
+    let caller = gate.access.check(headers, needed, scoped.contains(&uri.path())).map_err(|denied| {
         metrics::counter!("access_denied_total", "surface" => "http", "reason" => denied.reason()).increment(1);
         refusal(denied)
     })?;
@@ -80,6 +85,7 @@ fn needed(method: &Method, path: &str, writes: &[&str]) -> Option<Role> {
         _ if *method == Method::POST && writes.contains(&path) => Some(Role::Write),
         _ if !is_safe(method) => Some(Role::Operate),
         "/" | "/favicon.ico" | "/health" | "/health/live" => None,
+        "/metrics" => Some(Role::Metrics),
         path if path.starts_with(OPEN_FILES) => None,
         _ => Some(Role::Read),
     }
@@ -208,7 +214,8 @@ mod tests {
             (Method::GET, "/assets", Some(Role::Read)),
             (Method::GET, "/health/", Some(Role::Read)),
             (Method::GET, "//health", Some(Role::Read)),
-            (Method::GET, "/metrics", Some(Role::Read)),
+            (Method::GET, "/metrics", Some(Role::Metrics)),
+            (Method::GET, "/metrics/", Some(Role::Read)),
             (Method::OPTIONS, "/metrics", Some(Role::Operate)),
             (Method::POST, "/cache/warmup", Some(Role::Operate)),
             (Method::DELETE, "/nothing", Some(Role::Operate)),

@@ -1,6 +1,6 @@
 //! The file of tokens. What is wrong with it is said by line number: any word of a bad line may be the secret.
 
-use super::{Caller, Role};
+use super::{Caller, Role, Scope};
 use ring::digest::{SHA256, digest};
 use std::fmt;
 use subtle::ConstantTimeEq;
@@ -70,7 +70,7 @@ impl Tokens {
 
 impl Token {
     fn parse(words: &[&str]) -> Result<Self, String> {
-        let [name, role, token] = words else {
+        let [name, role, token, limits @ ..] = words else {
             return Err(format!("expected `name role token`, found {} words", words.len()));
         };
         let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
@@ -78,15 +78,24 @@ impl Token {
             return Err(format!("a name has 1 to {MAX_NAME_LEN} letters, digits and .-_@"));
         }
         let role = match *role {
+            "metrics" => Role::Metrics,
             "read" => Role::Read,
             "write" => Role::Write,
             "operate" => Role::Operate,
-            _ => return Err("the role is read, write or operate".to_owned()),
+            _ => return Err("the role is metrics, read, write or operate".to_owned()),
         };
         if !(MIN_LEN..=MAX_LEN).contains(&token.len()) || !token.bytes().all(is_allowed) {
             return Err(format!("a token has {MIN_LEN} to {MAX_LEN} letters, digits and -._~+/="));
         }
-        Ok(Self { digest: sha256(token.as_bytes()), caller: Caller { name: (*name).into(), role } })
+        let mut scope = Scope::default();
+        limits.iter().try_for_each(|limit| scope.add(limit))?;
+        if role == Role::Operate && scope.is_limited() {
+            return Err("who operates cannot be limited".to_owned());
+        }
+        Ok(Self {
+            digest: sha256(token.as_bytes()),
+            caller: Caller { name: (*name).into(), role, scope: scope.into() },
+        })
     }
 }
 
@@ -104,13 +113,24 @@ fn sha256(token: &[u8]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn limits_stand_behind_the_token() {
+        let tokens = Tokens::parse("a write 0123456789abcdef users=1-5 types=video  # app\n").unwrap();
+        let scope = tokens.find(b"0123456789abcdef").unwrap().scope;
+        assert!(scope.has_user(5) && !scope.has_user(6) && scope.has_type("video") && !scope.has_type("comment"));
+    }
 
     #[test]
     fn comments_and_blank_lines_are_nothing() {
         let tokens =
             Tokens::parse("# who\n\n  a read 0123456789abcdef  # old\r\nb operate fedcba9876543210\n").unwrap();
         assert_eq!(tokens.len(), 2);
-        assert_eq!(tokens.find(b"fedcba9876543210").unwrap(), Caller { name: "b".into(), role: Role::Operate });
+        assert_eq!(
+            tokens.find(b"fedcba9876543210").unwrap(),
+            Caller { name: "b".into(), role: Role::Operate, scope: Arc::default() }
+        );
         assert_eq!(tokens.find(b"fedcba987654321"), None);
         assert_eq!(tokens.find(b""), None);
         assert_eq!(format!("{tokens:?}"), "Tokens(2)");
@@ -127,6 +147,9 @@ mod tests {
             ("a read geheim\n".to_owned(), "line 1: a token has"),
             (format!("a read {secret}\"\n"), "line 1: a token has"),
             (format!("a read {secret}\nb write {secret}\n"), "line 2: the token of an earlier line"),
+            (format!("a read {secret} users=1\n"), "line 1: users are limited by FIRST-LAST"),
+            (format!("a read {secret} {secret}\n"), "line 1: behind a token stand"),
+            (format!("a operate {secret} types=video\n"), "line 1: who operates"),
             ("# nothing\n".to_owned(), "holds no token"),
         ] {
             let error = Tokens::parse(&text).unwrap_err();

@@ -1,0 +1,112 @@
+//! Quotas by name or address: so many per second with a burst, and so many at once. What is quiet is forgotten.
+
+use crate::status;
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use metrics::counter;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tonic::Status;
+
+/// Keys remembered; those that are quiet are forgotten first.
+const MAX_KEYS: usize = 100_000;
+
+/// How soon a stream may be free: nobody knows, so the caller asks again.
+const STREAM_RETRY: Duration = Duration::from_secs(1);
+
+/// Shows what is limited from the start.
+pub(super) fn register() {
+    for (limit, what) in
+        [("ip", "likes"), ("global", "likes"), ("token", "likes"), ("token", "reads"), ("token", "streams")]
+    {
+        counter!("calls_limited_total", "limit" => limit, "what" => what).increment(0);
+    }
+}
+
+pub(super) fn quota(per_second: u32, burst: u32) -> Option<Quota> {
+    Some(Quota::per_second(NonZeroU32::new(per_second)?).allow_burst(NonZeroU32::new(burst)?))
+}
+
+/// More in one call than the burst ever allows: waiting does not help.
+pub(super) fn too_large(setting: &str) -> Status {
+    Status::invalid_argument(format!("the call asks for more than rate_limiting.{setting} allows at once"))
+}
+
+/// So many per second for each key.
+pub(super) struct Keyed<K: Hash + Eq + Clone> {
+    limiter: DefaultKeyedRateLimiter<K>,
+    clock: DefaultClock,
+    what: &'static str,
+    limit: &'static str,
+    setting: &'static str,
+}
+
+impl<K: Hash + Eq + Clone> Keyed<K> {
+    pub(super) fn new(
+        what: &'static str,
+        limit: &'static str,
+        setting: &'static str,
+        per_second: u32,
+        burst: u32,
+    ) -> Option<Self> {
+        let limiter = RateLimiter::keyed(quota(per_second, burst)?);
+        Some(Self { limiter, clock: DefaultClock::default(), what, limit, setting })
+    }
+
+    pub(super) fn take(&self, key: &K, items: usize) -> Result<(), Status> {
+        let Some(cells) = u32::try_from(items).ok().and_then(NonZeroU32::new) else { return Ok(()) };
+        if self.limiter.len() > MAX_KEYS {
+            self.limiter.retain_recent();
+        }
+        match self.limiter.check_key_n(key, cells) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(wait)) => Err(status::limited(self.what, self.limit, wait.wait_time_from(self.clock.now()))),
+            Err(_) => Err(too_large(self.setting)),
+        }
+    }
+}
+
+type Running = Arc<Mutex<HashMap<Arc<str>, usize>>>;
+
+/// Streams of each token.
+pub(super) struct Streams {
+    most: usize,
+    running: Running,
+}
+
+impl Streams {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, running: Arc::default() }
+    }
+
+    pub(super) fn begin(&self, name: &Arc<str>) -> Result<Watching, Status> {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = running.entry(Arc::clone(name)).or_default();
+        if *count >= self.most {
+            return Err(status::limited("streams", "token", STREAM_RETRY));
+        }
+        *count += 1;
+        Ok(Watching { name: Arc::clone(name), running: Arc::clone(&self.running) })
+    }
+}
+
+/// A stream; it ends when this is dropped.
+pub(super) struct Watching {
+    name: Arc<str>,
+    running: Running,
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = running.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                running.remove(&self.name);
+            }
+        }
+    }
+}
