@@ -3,12 +3,14 @@
 //! Closed loop (no rate): each worker calls again as soon as it has its answer. Open loop: calls start when they are
 //! due, and their latency counts from then, so a stalled server cannot hide the calls that it kept from starting.
 
+mod bulk;
 mod pacer;
 mod queue;
 mod recorder;
 mod watch;
 mod worker;
 
+pub use bulk::{BulkOptions, BulkReport};
 pub use pacer::Pacer;
 pub use queue::{PairQueue, Source};
 pub use recorder::{Latency, Recorder, Totals};
@@ -20,6 +22,7 @@ use crate::credentials::Credentials;
 use crate::generate::Random;
 use crate::oplog::OplogWriter;
 use anyhow::Context;
+use bulk::BulkReads;
 use domain::Resource;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -57,6 +60,8 @@ pub struct LoadOptions {
     pub key_prefix: Option<String>,
     /// Resources whose counts must never fall during the run, the hottest first, and the pause between two reads.
     pub watch: Option<(Vec<Resource>, Duration)>,
+    /// Reads of many counts at the first server, beside the likes.
+    pub bulk: Option<BulkOptions>,
 }
 
 /// What came out.
@@ -80,6 +85,9 @@ pub struct LoadReport {
     /// What became of the watched counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watch: Option<WatchReport>,
+    /// What became of the reads beside the likes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bulk_reads: Option<BulkReport>,
 }
 
 impl LoadReport {
@@ -111,6 +119,9 @@ pub async fn run(
         }
         None => None,
     };
+    let bulk = options.bulk.clone();
+    let bulk = bulk.map(|bulk| BulkReads::start(bulk, options.addrs[0].clone(), options.credentials.clone()));
+    let bulk = bulk.transpose()?;
     let batch = options.batch.max(1);
     let pacer = options.rate.map(|rate| Pacer::start(rate / batch as f64)).transpose()?;
     let shared = Arc::new(Shared {
@@ -166,6 +177,10 @@ pub async fn run(
         }
         None => None,
     };
+    let bulk_reads = match bulk {
+        Some(bulk) => Some(bulk.finish().await?),
+        None => None,
+    };
     let mut recorder = shared.recorder();
     let (elapsed, latency_us, longest_gap) = recorder.finish().context("could not write the oplog")?;
     progress(&recorder.totals, elapsed);
@@ -182,6 +197,7 @@ pub async fn run(
         longest_gap_ms: u64::try_from(longest_gap.as_millis()).unwrap_or(u64::MAX),
         interrupted,
         watch,
+        bulk_reads,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod bulk_reads;
 mod cleanup;
 mod command;
 mod deny;
@@ -53,6 +54,7 @@ enum Task {
     Quickstart(quickstart::Quickstart),
     MigrationDrill(migration::MigrationDrill),
     OutageLatency(outage::OutageLatency),
+    BulkReads(bulk_reads::BulkReads),
     ConsistencyBench(audit::ConsistencyBench),
     Bench(bench::Bench),
     Fuzz(fuzz::Fuzz),
@@ -88,6 +90,7 @@ fn run(task: Task) -> Result<bool> {
         Task::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Task::MigrationDrill(arguments) => migration::drill(&arguments),
         Task::OutageLatency(arguments) => outage::measure(&arguments),
+        Task::BulkReads(arguments) => bulk_reads::measure(&arguments),
         Task::ConsistencyBench(arguments) => audit::measure(&arguments),
         Task::Bench(arguments) => bench::measure(&arguments),
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments),

@@ -4,7 +4,7 @@ use super::interrupt_on_signal;
 use super::people::PeopleArgs;
 use crate::credentials::CredentialArgs;
 use crate::generate::{Generator, Shape};
-use crate::load::{self, LoadOptions, LoadReport, Source, Totals};
+use crate::load::{self, BulkOptions, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
 use crate::people::{self, PeopleOptions};
 use crate::trace::{self, TraceFormat};
@@ -101,6 +101,9 @@ pub(super) struct LoadArgs {
     /// Milliseconds between two reads of counts.
     #[arg(long, default_value_t = 5)]
     watch_interval_ms: u64,
+    /// Beside the likes so many calls for 500 counts at once, again and again.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=65_536))]
+    bulk_reads: u32,
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     threads: u32,
@@ -212,6 +215,8 @@ impl LoadArgs {
             expected_interval: self.expected_interval_us.map(Duration::from_micros),
             key_prefix: self.idempotency_keys.then(|| format!("load-{started:x}")),
             watch: self.watch_counts.then(|| (self.watched(), Duration::from_millis(self.watch_interval_ms))),
+            bulk: (self.bulk_reads > 0)
+                .then(|| BulkOptions { calls: self.bulk_reads as usize, resources: self.watched().into() }),
         })
     }
 
@@ -267,6 +272,12 @@ fn print_load(report: &LoadReport) {
     }
     for (code, count) in &totals.failed {
         println!("FAILED with {code}: {count}");
+    }
+    if let Some(bulk) = &report.bulk_reads {
+        println!(
+            "reads of 500 counts beside the likes: {} answered, {} refused, {} failed; µs: p50 {}, p99 {}",
+            bulk.answered, bulk.refused, bulk.errors, bulk.bulk_latency_us.p50, bulk.bulk_latency_us.p99
+        );
     }
     if let Some(watch) = &report.watch {
         println!(

@@ -68,7 +68,7 @@ impl Recorder {
     pub fn new(oplog: Option<OplogWriter>, expected_interval: Option<Duration>) -> anyhow::Result<Self> {
         let now = Instant::now();
         Ok(Self {
-            latency: Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)?,
+            latency: histogram()?,
             expected_interval_us: expected_interval.map_or(0, micros),
             oplog,
             started: now,
@@ -123,21 +123,31 @@ impl Recorder {
         let now = Instant::now();
         self.note_gap(now);
         self.flush()?;
-        let at = |quantile| self.latency.value_at_quantile(quantile);
-        let latency = Latency {
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p999: at(0.999),
-            max: self.latency.max(),
-            mean: (self.latency.mean() * 10.0).round() / 10.0,
-        };
+        let latency = percentiles(&self.latency);
         Ok((now - self.started, latency, self.longest_gap))
     }
 
     fn note_gap(&mut self, now: Instant) {
         self.longest_gap = self.longest_gap.max(now.saturating_duration_since(self.last_acknowledged));
         self.last_acknowledged = now;
+    }
+}
+
+/// An empty histogram of latencies in microseconds.
+pub(super) fn histogram() -> anyhow::Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, MAX_LATENCY_US, 3)?)
+}
+
+/// What is reported of one.
+pub(super) fn percentiles(latency: &Histogram<u64>) -> Latency {
+    let at = |quantile| latency.value_at_quantile(quantile);
+    Latency {
+        p50: at(0.5),
+        p90: at(0.9),
+        p99: at(0.99),
+        p999: at(0.999),
+        max: latency.max(),
+        mean: (latency.mean() * 10.0).round() / 10.0,
     }
 }
 

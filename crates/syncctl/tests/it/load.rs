@@ -6,7 +6,7 @@ use std::time::Duration;
 use syncctl::Operation;
 use syncctl::credentials::Credentials;
 use syncctl::generate::{Generator, Shape};
-use syncctl::load::{self, LoadOptions, LoadReport};
+use syncctl::load::{self, BulkOptions, LoadOptions, LoadReport};
 use syncctl::oplog::{self, Entry, OplogWriter, Outcome};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -25,6 +25,7 @@ fn options(server: &FakeServer) -> LoadOptions {
         expected_interval: None,
         key_prefix: None,
         watch: None,
+        bulk: None,
     }
 }
 
@@ -200,6 +201,19 @@ async fn a_falling_count_is_reported() {
         assert_eq!(watch.flicker == 0, fine, "{watch:?}");
         assert_eq!(report.is_fine(), fine);
     }
+}
+
+#[tokio::test]
+async fn counts_are_read_beside_the_likes() {
+    let server = FakeServer::start(Behaviour::default()).await;
+    let resources: Vec<_> = (1..=4).map(|id| Resource::new(ResourceType::Video, id).unwrap()).collect();
+    let bulk = Some(BulkOptions { calls: 8, resources: resources.into() });
+    let options = LoadOptions { bulk, rate: Some(1_000.0), ..options(&server) };
+    let report = run(&options, operations(crowded(), 300), None).await;
+    assert!(report.is_fine());
+    let bulk = report.bulk_reads.unwrap();
+    assert!(bulk.answered > 8 && bulk.bulk_latency_us.p99 > 0, "{bulk:?}");
+    assert_eq!((bulk.refused, bulk.errors), (0, 0));
 }
 
 #[tokio::test]
