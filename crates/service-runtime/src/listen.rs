@@ -1,11 +1,24 @@
 //! Listeners: what stands before every request, and the HTTP that operators use.
 
 pub mod access;
+mod answer;
 pub mod api_error;
+mod bounds;
+mod connection;
 pub(crate) mod expiry;
 pub(crate) mod gate;
 pub(crate) mod incoming;
+mod link;
 pub mod ops;
+mod places;
 pub mod request;
 pub(crate) mod request_id;
 pub(crate) mod tls;
+mod unfinished;
+
+pub use answer::Answer;
+pub use connection::Connection;
+pub use link::{Call, Link};
+pub use places::{GREETING, SILENCE};
+pub(crate) use places::{Limits, Places, Pressure};
+pub use unfinished::{Bounded, RECEIVE_TIMEOUT, Refused, Unfinished, head_len};

@@ -93,9 +93,16 @@ impl Context {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// Follows the files of tokens and certificates, and says in the health whether what they hold is what is valid;
+    /// Says in the health whether listeners had no place for somebody, follows the files of tokens and certificates, and says in the health whether what they hold is what is valid;
     /// [`run`](crate::run()) does that for its service.
-    pub fn watch_files(&self) {
+    pub fn watch_gate(&self) {
+        let gate = self.gate.clone();
+        self.health.probe("connections", Criticality::Optional, move || {
+            let limited = gate.pressure();
+            async move {
+                limited.map_or_else(|| PartState::new(Status::Ok, ""), |what| PartState::new(Status::Degraded, what))
+            }
+        });
         self.gate.watch();
         for (name, refusal) in self.gate.files() {
             self.health.probe(name, Criticality::Optional, move || {

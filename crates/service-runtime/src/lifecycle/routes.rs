@@ -27,7 +27,7 @@ pub fn router(context: &Context, routes: impl Into<OpsRoutes>) -> Router {
         .route("/health/live", get(live))
         .route("/metrics", get(metrics))
         .with_state(context.clone());
-    ops::guarded(&context.gate, OpsRoutes { router: common.merge(routes.router), ..routes })
+    ops::guarded(&context.gate, common, routes)
 }
 
 /// Written in this order, the answer first.

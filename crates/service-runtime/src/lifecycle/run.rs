@@ -180,7 +180,7 @@ fn run_configured(
     let result = runtime.block_on(async {
         watch_signals(&context, section.drain_timeout).context("listening for signals")?;
         context.otlp = Otlp::start(&monitoring.tracing, context.service, context.version, &context.instance)?;
-        context.watch_files();
+        context.watch_gate();
         if let Some(metrics) = context.metrics.clone() {
             tokio::spawn(metrics.clone().upkeep());
             alerts::publish(&monitoring.alerts);

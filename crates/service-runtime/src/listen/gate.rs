@@ -4,8 +4,9 @@ use crate::config::reload::Refusal;
 use crate::config::{ConfigError, ServiceConfig, TrustedProxies};
 use crate::listen::access::Access;
 use crate::listen::expiry::Validity;
-use crate::listen::incoming::{Connection, ConnectionAcceptor};
+use crate::listen::incoming::ConnectionAcceptor;
 use crate::listen::tls::{Protocol, Tls};
+use crate::listen::{Connection, Limits, Places, Pressure, Unfinished};
 use anyhow::Context as _;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,7 +26,11 @@ pub struct Gate {
     tokens: Refusal,
     certificates: Refusal,
     max_connections: usize,
+    max_connections_per_address: usize,
+    max_calls_per_connection: u32,
     max_connection_age: Duration,
+    unfinished: Unfinished,
+    pressure: Pressure,
 }
 
 impl Default for Gate {
@@ -39,7 +44,11 @@ impl Default for Gate {
             tokens: Refusal::of("tokens"),
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
+            max_connections_per_address: config.max_connections_per_address,
+            max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
+            unfinished: Unfinished::new(config.max_unfinished_bytes),
+            pressure: Pressure::default(),
         }
     }
 }
@@ -50,8 +59,14 @@ impl Gate {
 
     /// As configured; reads the files that are named there.
     pub fn open(config: &ServiceConfig) -> Result<Self, ConfigError> {
-        if config.max_connections == 0 {
-            return Err(ConfigError::key("service.max_connections", "must be at least 1"));
+        for (key, value) in [
+            ("service.max_connections", config.max_connections),
+            ("service.max_connections_per_address", config.max_connections_per_address),
+            ("service.max_calls_per_connection", config.max_calls_per_connection as usize),
+        ] {
+            if value == 0 {
+                return Err(ConfigError::key(key, "must be at least 1"));
+            }
         }
         if config.max_connection_age < Duration::from_secs(1) {
             return Err(ConfigError::key("service.max_connection_age", "must be at least 1s"));
@@ -64,7 +79,11 @@ impl Gate {
             tokens: Refusal::of("tokens"),
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
+            max_connections_per_address: config.max_connections_per_address,
+            max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
+            unfinished: Unfinished::new(config.max_unfinished_bytes),
+            pressure: Pressure::default(),
         })
     }
 
@@ -81,6 +100,21 @@ impl Gate {
     /// When a connection of gRPC is asked to come again.
     pub const fn max_connection_age(&self) -> Duration {
         self.max_connection_age
+    }
+
+    /// Calls of one connection of gRPC at a time, streams included.
+    pub const fn max_calls_per_connection(&self) -> u32 {
+        self.max_calls_per_connection
+    }
+
+    /// Request bodies that are not yet complete, at all listeners.
+    pub const fn unfinished(&self) -> &Unfinished {
+        &self.unfinished
+    }
+
+    /// What of connections there was too much of within the last minute.
+    pub(crate) fn pressure(&self) -> Option<String> {
+        self.pressure.recent()
     }
 
     /// Takes the address that `key` names.
@@ -111,9 +145,10 @@ impl Gate {
     ) -> mpsc::Receiver<Connection> {
         // Ops HTTP ends its connections itself when they are idle.
         let lifetime = (protocol == Protocol::Http2).then(|| self.max_connection_age + Self::CONNECTION_GRACE);
-        let acceptor =
-            ConnectionAcceptor { tls: self.tls.clone(), protocol, max_connections: self.max_connections, lifetime };
-        acceptor.start(listener, stop)
+        let (connections, per_address) = (self.max_connections, self.max_connections_per_address);
+        let limits = Limits { connections, per_address, lifetime };
+        let places = Places::new(protocol.surface(), limits, self.pressure.clone());
+        ConnectionAcceptor { tls: self.tls.clone(), protocol, places }.start(listener, stop)
     }
 
     /// The files that are followed, by name, and whether what they hold is refused.

@@ -8,6 +8,7 @@
 
 use crate::listen::access::guard::{self, Guard};
 use crate::listen::api_error::ApiError;
+use crate::listen::bounds::bound;
 use crate::listen::gate::Gate;
 use crate::listen::request_id::RequestIdLayer;
 use crate::listen::tls::Protocol;
@@ -44,8 +45,8 @@ pub const MAX_CONCURRENT: usize = 64;
 pub const MAX_HEAD_LEN: usize = 16 << 10;
 /// Most headers of a request.
 pub const MAX_HEADERS: usize = 64;
-/// Longest time for the head of a request, and for a connection without any.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time for the head of a request, and between two of them.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_ERROR_LEN: usize = 4096;
 /// How long open connections may take to end after the shutdown.
 const GOODBYE: Duration = Duration::from_secs(5);
@@ -68,15 +69,20 @@ impl From<Router> for OpsRoutes {
 }
 
 /// What stands before every route: tokens, bounds, request ids, and errors of one shape.
-pub(crate) fn guarded(gate: &Gate, routes: OpsRoutes) -> Router {
+///
+/// `common` are the routes that every process has. They look at the process alone, so they take no place from the others, nor
+/// wait for one: a store that hangs must not make a process seem dead.
+pub(crate) fn guarded(gate: &Gate, common: Router, routes: OpsRoutes) -> Router {
     let guard = Guard { gate: gate.clone(), writes: routes.writes, scoped: routes.scoped };
     routes
         .router
         .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))
         .layer(GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT))
+        .merge(common)
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(guard, guard::guard))
+        .layer(from_fn_with_state(gate.unfinished().clone(), bound))
         .layer(map_response(errors_as_json))
         .layer(RequestIdLayer)
 }
@@ -94,10 +100,11 @@ pub async fn serve(gate: &Gate, listener: TcpListener, router: Router, shutdown:
     // Ends with the shutdown.
     while let Some(connection) = incoming.recv().await {
         while connections.try_join_next().is_some() {}
-        let peer = connection.peer();
+        let (peer, link) = (connection.peer(), connection.link());
         let service = router.clone().map_request(move |mut request: Request<hyper::body::Incoming>| {
             // Handlers may ask who called.
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(link.clone());
             request.map(Body::new)
         });
         let served = builder.serve_connection(TokioIo::new(connection), TowerToHyperService::new(service));

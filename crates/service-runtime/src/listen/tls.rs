@@ -30,6 +30,16 @@ pub enum Protocol {
     Http2,
 }
 
+impl Protocol {
+    /// The label of metrics.
+    pub(crate) const fn surface(self) -> &'static str {
+        match self {
+            Self::Http1 => "http",
+            Self::Http2 => "grpc",
+        }
+    }
+}
+
 /// The certificates that are valid now. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Tls(Arc<Files>);

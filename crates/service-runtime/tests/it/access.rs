@@ -11,8 +11,6 @@ use std::path::Path;
 use std::time::Duration;
 use test_support::http::{self, Answer};
 use test_support::{eventually, try_eventually};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const METRICS: &str = "Authorization: Bearer token-that-scrapes-1";
@@ -183,23 +181,6 @@ async fn heads_and_bodies_are_bounded() {
     let body = "x".repeat(MAX_BODY_LEN + 1);
     assert_eq!(http::send(&ops.addr, "POST /change", &[JSON], &body).await.unwrap().status, 413);
     assert_eq!(ops.status("GET /things", &[]).await, 200);
-}
-
-#[tokio::test]
-async fn connections_are_bounded() {
-    let config = ServiceConfig { max_connections: 2, ..ServiceConfig::default() };
-    let ops = Guarded::open(&config).await;
-    let (first, _second) = (TcpStream::connect(&ops.addr).await.unwrap(), TcpStream::connect(&ops.addr).await.unwrap());
-    eventually(PATIENCE, "a refusal", async || {
-        let mut third = TcpStream::connect(&ops.addr).await.map_err(|error| error.to_string())?;
-        match tokio::time::timeout(Duration::from_millis(200), third.read(&mut [0; 1])).await {
-            Ok(Ok(0) | Err(_)) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
-    drop(first);
-    eventually(PATIENCE, "a free place", async || http::get(&ops.addr, "/things").await.map(drop)).await;
 }
 
 #[tokio::test]

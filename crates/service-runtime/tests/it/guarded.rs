@@ -16,7 +16,7 @@ impl Guarded {
     pub(crate) async fn start(dir: TempDir, config: &ServiceConfig, routes: Router) -> Self {
         let mut context = Context::new("test", "1", "host-1");
         context.gate = Gate::open(config).unwrap();
-        context.watch_files();
+        context.watch_gate();
         let listener = context.gate.listen("service.http_addr", ([127, 0, 0, 1], 0).into()).await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         context.serve_ops(listener, routes);

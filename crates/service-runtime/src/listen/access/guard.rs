@@ -91,6 +91,11 @@ fn needed(method: &Method, path: &str, writes: &[&str]) -> Option<Role> {
     }
 }
 
+/// What is answered whoever else is connected: the questions of whoever restarts a process that does not live.
+pub(crate) fn is_probe(path: &str) -> bool {
+    matches!(path, "/health" | "/health/live")
+}
+
 fn refusal(denied: Denied) -> ApiError {
     let status = if denied.is_known() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
     ApiError::new(status, denied.to_string())

@@ -1,0 +1,62 @@
+//! Each call of ops HTTP within the bounds of its connection and of the process.
+
+use crate::listen::access::guard::is_probe;
+use crate::listen::answer::Answer;
+use crate::listen::api_error::ApiError;
+use crate::listen::link::Link;
+use crate::listen::ops::MAX_BODY_LEN;
+use crate::listen::unfinished::{Bounded, Refused, Unfinished, head_len};
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::sync::{Arc, OnceLock};
+
+/// A middleware in front of all routes.
+pub(crate) async fn bound(State(unfinished): State<Unfinished>, mut request: Request, next: Next) -> Response {
+    let link = request.extensions_mut().remove::<Link>();
+    let call = link.as_ref().map(|link| link.call(false));
+    let response = if link.is_some_and(|link| link.is_reserve()) && !is_probe(request.uri().path()) {
+        let message = "too many connections (service.max_connections): on this one only /health is answered";
+        closing(refusal("reserve", StatusCode::SERVICE_UNAVAILABLE, message))
+    } else {
+        run(request, next, unfinished).await
+    };
+    match call {
+        Some(call) => response.map(|body| Body::new(Answer::new(body, call))),
+        None => response,
+    }
+}
+
+/// What a handler says about a body that was refused is replaced by the reason.
+async fn run(request: Request, next: Next, unfinished: Unfinished) -> Response {
+    let refused = Arc::new(OnceLock::<Refused>::new());
+    let (fate, head) = (Arc::clone(&refused), head_len(request.headers()));
+    let request = request.map(|body| {
+        let refuse = move |why| {
+            let _ = fate.set(why);
+            why.into()
+        };
+        Body::new(Bounded::new(body, MAX_BODY_LEN, head, unfinished, refuse))
+    });
+    let response = next.run(request).await;
+    let Some(why) = refused.get() else { return response };
+    let status = match why {
+        Refused::Long(_) => StatusCode::PAYLOAD_TOO_LARGE,
+        Refused::Late => StatusCode::REQUEST_TIMEOUT,
+        Refused::Crowded => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    closing(refusal(why.reason(), status, &why.to_string()))
+}
+
+fn refusal(reason: &'static str, status: StatusCode, message: &str) -> Response {
+    metrics::counter!("calls_refused_total", "surface" => "http", "reason" => reason).increment(1);
+    ApiError::new(status, message).into_response()
+}
+
+/// The rest of the request is not waited for.
+fn closing(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}

@@ -1,0 +1,172 @@
+//! The bytes of a connection, plain or by TLS; and its end, when its [`Link`] is cut.
+
+use crate::listen::link::Link;
+use crate::listen::places::Place;
+use crate::listen::tls::Protocol;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+/// A connection; its place is free again when it is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    local: Option<SocketAddr>,
+    peer: SocketAddr,
+    /// What is not yet there of what precedes a call.
+    greeting: Option<Greeting>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    place: Place,
+}
+
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection {
+    pub(crate) fn new(
+        stream: Stream,
+        protocol: Protocol,
+        local: Option<SocketAddr>,
+        peer: SocketAddr,
+        place: Place,
+    ) -> Self {
+        let greeting = (protocol == Protocol::Http2).then(Greeting::default);
+        if greeting.is_none() {
+            // The head of the first request has a deadline of its own.
+            place.link().greets();
+        }
+        let cut = Box::pin(place.link().until_cut());
+        Self { stream, local, peer, greeting, cut, place }
+    }
+
+    /// The other side.
+    pub const fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// This side.
+    pub const fn local(&self) -> Option<SocketAddr> {
+        self.local
+    }
+
+    /// What its calls know of it.
+    pub fn link(&self) -> Link {
+        self.place.link().clone()
+    }
+
+    fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<&mut Stream> {
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "made room, or took too long"));
+        }
+        Ok(&mut self.stream)
+    }
+}
+
+/// The beginning of HTTP/2: the preface, and a frame with the client's settings.
+#[derive(Debug, Default)]
+struct Greeting {
+    seen: usize,
+    settings_len: [u8; 3],
+}
+
+impl Greeting {
+    const PREFACE: usize = 24;
+    const FRAME_HEAD: usize = 9;
+
+    /// Whether it is all there with these bytes. Whether they make sense is for HTTP/2 to say.
+    fn is_whole_with(&mut self, bytes: &[u8]) -> bool {
+        for (at, byte) in (self.seen..).zip(bytes) {
+            if let Some(digit) = at.checked_sub(Self::PREFACE).and_then(|at| self.settings_len.get_mut(at)) {
+                *digit = *byte;
+            }
+        }
+        self.seen += bytes.len();
+        let [high, middle, low] = self.settings_len.map(usize::from);
+        self.seen >= Self::PREFACE + Self::FRAME_HEAD + ((high << 16) | (middle << 8) | low)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = match self.stream(cx)? {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
+        };
+        if let Some(greeting) = &mut self.greeting
+            && greeting.is_whole_with(buffer.filled().get(before..).unwrap_or_default())
+        {
+            self.greeting = None;
+            self.place.link().greets();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.stream(cx)? {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.stream(cx)? {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.stream(cx)? {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.stream(cx)? {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http2_has_begun_when_preface_and_settings_are_there() {
+        let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x0c\x04\0\0\0\0\0".to_vec();
+        begin.extend([0; 12]);
+        for step in [1, 7, begin.len()] {
+            let mut greeting = Greeting::default();
+            let mut sent = 0;
+            for bytes in begin.chunks(step) {
+                sent += bytes.len();
+                assert_eq!(greeting.is_whole_with(bytes), sent == begin.len(), "after {sent} bytes");
+            }
+        }
+    }
+}

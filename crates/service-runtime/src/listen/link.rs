@@ -1,0 +1,144 @@
+//! What is known of one connection, and the end that others can give it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// One connection, as its calls see it: an extension of every request. Clones are the same connection.
+#[derive(Debug, Clone)]
+pub struct Link(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Let in although there was no place: only to be asked whether the process lives.
+    reserve: bool,
+    accepted: Instant,
+    /// Has sent a first byte.
+    spoke: AtomicBool,
+    /// Has said all that precedes a call.
+    greeted: AtomicBool,
+    calls: AtomicUsize,
+    open_calls: AtomicUsize,
+    /// When the last call ended, in milliseconds after `accepted`, and 1 more; 0: there was none.
+    last_call: AtomicU64,
+    cut: CancellationToken,
+}
+
+impl Default for Link {
+    /// Of no listener.
+    fn default() -> Self {
+        Self::new(false)
+    }
+}
+
+impl Link {
+    pub(crate) fn new(reserve: bool) -> Self {
+        Self(Arc::new(State {
+            reserve,
+            accepted: Instant::now(),
+            spoke: AtomicBool::new(false),
+            greeted: AtomicBool::new(false),
+            calls: AtomicUsize::new(0),
+            open_calls: AtomicUsize::new(0),
+            last_call: AtomicU64::new(0),
+            cut: CancellationToken::new(),
+        }))
+    }
+
+    /// Begins a call; it ends with the value. `open`: without a token.
+    pub fn call(&self, open: bool) -> Call {
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
+        let open_calls = if open { self.0.open_calls.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        Call { link: self.clone(), open, open_calls }
+    }
+
+    /// Whether the listener has no place for it: then it may ask for nothing but health.
+    pub fn is_reserve(&self) -> bool {
+        self.0.reserve
+    }
+
+    /// Without a call since when; whoever made none yet comes before all others. None: a call is in flight.
+    pub(crate) fn idle_since(&self) -> Option<(bool, Instant)> {
+        if self.0.calls.load(Ordering::Relaxed) > 0 {
+            return None;
+        }
+        let last = self.0.last_call.load(Ordering::Relaxed);
+        Some((last > 0, self.0.accepted + Duration::from_millis(last.saturating_sub(1))))
+    }
+
+    pub(crate) fn age(&self) -> Duration {
+        self.0.accepted.elapsed()
+    }
+
+    pub(crate) fn speaks(&self) {
+        self.0.spoke.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.0.spoke.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn greets(&self) {
+        self.0.greeted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn has_greeted(&self) -> bool {
+        self.0.greeted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn cut(&self) {
+        self.0.cut.cancel();
+    }
+
+    pub(crate) fn until_cut(&self) -> WaitForCancellationFutureOwned {
+        self.0.cut.clone().cancelled_owned()
+    }
+}
+
+/// A call from its head to the end of its answer.
+#[derive(Debug)]
+pub struct Call {
+    link: Link,
+    open: bool,
+    open_calls: usize,
+}
+
+impl Call {
+    /// Open calls of the connection when this one began, itself included; 0 if it is none.
+    pub const fn open_calls(&self) -> usize {
+        self.open_calls
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let state = &self.link.0;
+        // Before it counts as idle, so that it does not seem to have been so for long.
+        let now = u64::try_from(self.link.age().as_millis()).unwrap_or(u64::MAX - 1);
+        state.last_call.store(now + 1, Ordering::Relaxed);
+        if self.open {
+            state.open_calls.fetch_sub(1, Ordering::Relaxed);
+        }
+        state.calls.fetch_sub(1, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_between_its_calls() {
+        let (silent, link) = (Link::new(false), Link::new(false));
+        let (first, second) = (link.call(true), link.call(true));
+        assert_eq!((first.open_calls(), second.open_calls(), link.call(false).open_calls()), (1, 2, 0));
+        drop(first);
+        assert_eq!(link.idle_since(), None);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        drop(second);
+        assert!(link.idle_since() > silent.idle_since(), "{link:?}");
+        assert_eq!(link.call(true).open_calls(), 1);
+    }
+}

@@ -1,0 +1,332 @@
+//! Who may be connected to a listener, and who has to go.
+//!
+//! A listener has places, of which one client address may have a share. Where there is none, the connection gives way that
+//! has been without a call for longest, before all others one that made none yet. Where none is idle, the new one is let in on
+//! reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
+
+use crate::listen::link::Link;
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Longest time without a first byte.
+pub const SILENCE: Duration = Duration::from_secs(5);
+/// Longest time for all that precedes a call: TLS, and of HTTP/2 the preface and the client's settings.
+pub const GREETING: Duration = Duration::from_secs(10);
+/// How long a connection on reserve may stay.
+const RESERVE_AGE: Duration = Duration::from_secs(5);
+/// Connections on reserve; one more, and the oldest of them ends.
+const RESERVE: usize = 16;
+/// Between two looks at all connections.
+const STEP: Duration = Duration::from_millis(250);
+/// How long the health remembers that there was no place.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// Between two complaints about the same.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What a listener allows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) connections: usize,
+    pub(crate) per_address: usize,
+    /// After it a connection is cut, whatever it is doing.
+    pub(crate) lifetime: Option<Duration>,
+}
+
+/// One client, as far as its address tells: with IPv6 whoever has one address has all of its /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Address(IpAddr);
+
+impl Address {
+    fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.into()),
+            IpAddr::V6(address) => Self(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(address) = self;
+        if address.is_ipv6() { write!(f, "{address}/64") } else { address.fmt(f) }
+    }
+}
+
+/// When a listener of the process last had no place, for its health. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pressure(Arc<Mutex<Noted>>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    last: Option<(Instant, String)>,
+    said: Option<Instant>,
+}
+
+impl Pressure {
+    fn note(&self, what: impl FnOnce() -> String) {
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let what = what();
+        if noted.said.is_none_or(|said| said.elapsed() >= QUIET) {
+            noted.said = Some(Instant::now());
+            tracing::warn!("{what}");
+        }
+        noted.last = Some((Instant::now(), what));
+    }
+
+    /// What there was too much of, within the last minute.
+    pub(crate) fn recent(&self) -> Option<String> {
+        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.last.as_ref().filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, what)| what.clone())
+    }
+}
+
+/// The places of one listener.
+#[derive(Debug)]
+pub(crate) struct Places {
+    surface: &'static str,
+    limits: Limits,
+    pressure: Pressure,
+    taken: Mutex<Taken>,
+}
+
+/// Connections that were told to end are not among these, though some of them may not have done so yet.
+#[derive(Debug, Default)]
+struct Taken {
+    next: u64,
+    all: HashMap<u64, (Address, Link)>,
+    by_address: HashMap<Address, usize>,
+    /// How many of `all` are on reserve.
+    reserve: usize,
+}
+
+impl Taken {
+    fn insert(&mut self, address: Address, link: Link) -> u64 {
+        self.next += 1;
+        if link.is_reserve() {
+            self.reserve += 1;
+        } else {
+            *self.by_address.entry(address).or_default() += 1;
+        }
+        self.all.insert(self.next, (address, link));
+        self.next
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Link> {
+        let (address, link) = self.all.remove(&number)?;
+        if link.is_reserve() {
+            self.reserve -= 1;
+        } else if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+        Some(link)
+    }
+
+    fn regular(&self) -> usize {
+        self.all.len() - self.reserve
+    }
+
+    /// Looks at all of them: only where there is no place.
+    fn idlest(&self, of: Option<Address>) -> Option<u64> {
+        let regular = self.all.iter().filter(|(_, (_, link))| !link.is_reserve());
+        let asked = regular.filter(|(_, (address, _))| of.is_none_or(|of| of == *address));
+        let idle = asked.filter_map(|(number, (_, link))| Some((link.idle_since()?, *number)));
+        idle.min().map(|(_, number)| number)
+    }
+
+    fn oldest_reserve(&self) -> Option<u64> {
+        self.all.iter().filter(|(_, (_, link))| link.is_reserve()).map(|(number, _)| *number).min()
+    }
+}
+
+impl Places {
+    pub(crate) fn new(surface: &'static str, limits: Limits, pressure: Pressure) -> Arc<Self> {
+        Arc::new(Self { surface, limits, pressure, taken: Mutex::default() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, reason: &'static str) {
+        metrics::counter!("connections_limited_total", "surface" => self.surface, "reason" => reason).increment(1);
+    }
+
+    /// A place for whoever comes from there.
+    pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Place {
+        let (address, limits) = (Address::of(from), self.limits);
+        let mut taken = self.taken();
+        let share = taken.by_address.get(&address).copied().unwrap_or_default() >= limits.per_address;
+        let full = taken.regular() >= limits.connections;
+        let mut reserve = false;
+        if share || full {
+            let gives_way = taken.idlest(share.then_some(address)).and_then(|number| taken.remove(number));
+            self.note(if share { Some(address) } else { None }, gives_way.is_some());
+            match gives_way {
+                Some(link) => link.cut(),
+                None => reserve = true,
+            }
+        }
+        if reserve
+            && taken.reserve >= RESERVE
+            && let Some(link) = taken.oldest_reserve().and_then(|number| taken.remove(number))
+        {
+            link.cut();
+        }
+        let link = Link::new(reserve);
+        let number = taken.insert(address, link.clone());
+        self.show(&taken);
+        drop(taken);
+        Place { places: Arc::clone(self), number, link }
+    }
+
+    fn note(&self, share_of: Option<Address>, gives_way: bool) {
+        let (surface, Limits { connections, per_address, .. }) = (self.surface, self.limits);
+        self.count(match share_of {
+            _ if gives_way => "gave_way",
+            Some(_) => "address",
+            None => "full",
+        });
+        let happens = if gives_way { "idle ones give way" } else { "none is idle: new ones may ask for health only" };
+        self.pressure.note(|| match share_of {
+            Some(address) => format!(
+                "{surface}: service.max_connections_per_address: {per_address} are open from {address}, {happens}"
+            ),
+            None => format!("{surface}: service.max_connections: {connections} are open, {happens}"),
+        });
+    }
+
+    fn show(&self, taken: &Taken) {
+        metrics::gauge!("open_connections", "surface" => self.surface).set(taken.all.len() as f64);
+    }
+
+    /// Ends whoever takes too long; never returns.
+    pub(crate) async fn sweep(&self) {
+        let mut steps = tokio::time::interval(STEP);
+        loop {
+            steps.tick().await;
+            let mut taken = self.taken();
+            let all = taken.all.iter();
+            let over: Vec<_> = all.filter_map(|(number, (_, link))| Some((*number, self.is_over(link)?))).collect();
+            for (number, reason) in over {
+                if let Some(link) = taken.remove(number) {
+                    self.count(reason);
+                    link.cut();
+                }
+            }
+            self.show(&taken);
+        }
+    }
+
+    /// Why the time of a connection is over.
+    fn is_over(&self, link: &Link) -> Option<&'static str> {
+        let age = link.age();
+        if !link.has_spoken() && age > SILENCE {
+            Some("silent")
+        } else if !link.has_greeted() && age > GREETING {
+            Some("greeting")
+        } else if link.is_reserve() && age > RESERVE_AGE {
+            Some("reserve")
+        } else if self.limits.lifetime.is_some_and(|lifetime| age > lifetime) {
+            Some("age")
+        } else {
+            None
+        }
+    }
+}
+
+/// A place; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    places: Arc<Places>,
+    number: u64,
+    link: Link,
+}
+
+impl Place {
+    pub(crate) const fn link(&self) -> &Link {
+        &self.link
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.taken();
+        taken.remove(self.number);
+        self.places.show(&taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    fn places(connections: usize, per_address: usize) -> Arc<Places> {
+        Places::new("grpc", Limits { connections, per_address, lifetime: None }, Pressure::default())
+    }
+
+    fn is_cut(place: &Place) -> bool {
+        !place.places.taken().all.contains_key(&place.number)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_idle_one_gives_way_and_first_whoever_made_no_call() {
+        let places = places(3, 3);
+        let enter = async || {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            places.enter(HERE)
+        };
+        let (busy, served, silent) = (enter().await, enter().await, enter().await);
+        let _call = busy.link().call(false);
+        drop(served.link().call(false));
+        assert_eq!(places.pressure.recent(), None);
+        let fourth = enter().await;
+        assert!(is_cut(&silent) && !is_cut(&served) && !fourth.link().is_reserve());
+        assert!(places.pressure.recent().unwrap().contains("max_connections_per_address: 3 are open from 127.0.0.1"));
+        drop(fourth.link().call(false));
+        let fifth = enter().await;
+        assert!(is_cut(&served) && !is_cut(&fourth));
+        // Places are free with their values, and once only.
+        drop(fifth);
+        drop(served);
+        let _sixth = enter().await;
+        assert!(!is_cut(&fourth) && !is_cut(&busy));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_nobody_is_idle_the_newest_on_reserve_are_let_in() {
+        let places = places(1, 1);
+        let busy = places.enter(HERE);
+        let _call = busy.link().call(false);
+        let reserve: Vec<_> = (0..=RESERVE).map(|_| places.enter(HERE)).collect();
+        assert!(reserve.iter().all(|place| place.link().is_reserve()));
+        let cut: Vec<_> = reserve.iter().map(is_cut).collect();
+        assert!(cut[0] && !cut[1..].contains(&true), "{cut:?}");
+        assert!(!is_cut(&busy));
+    }
+
+    #[test]
+    fn a_share_is_of_an_ipv4_address_or_of_64_bits() {
+        let same = |one: &str, two: &str| Address::of(one.parse().unwrap()) == Address::of(two.parse().unwrap());
+        assert!(same("192.0.2.1", "::ffff:192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
+        assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::2") && !same("2001:db8:1:2::1", "2001:db8:1:3::1"));
+        assert_eq!(Address::of("2001:db8:1:2:3::4".parse().unwrap()).to_string(), "2001:db8:1:2::/64");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_address_has_its_own_share() {
+        let places = places(10, 2);
+        let theirs: Vec<_> = (0..2).map(|_| places.enter("192.0.2.1".parse().unwrap())).collect();
+        let _calls: Vec<_> = theirs.iter().map(|place| place.link().call(false)).collect();
+        assert!(places.enter("192.0.2.1".parse().unwrap()).link().is_reserve());
+        assert!(!places.enter("192.0.2.2".parse().unwrap()).link().is_reserve());
+    }
+}
