@@ -1,12 +1,14 @@
 //! The gRPC stack: limits of the protocol, reflection, health, request ids, roles; and how it ends.
 
 mod access;
+mod calls;
 mod connection;
 
 use crate::admin::Admin;
 use crate::service::Interactions;
 use access::AccessLayer;
 use anyhow::Context as _;
+use calls::{CallsLayer, LONGEST, SHORT};
 use connection::{GrpcConnection, cut_stalled};
 use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminServiceServer;
@@ -21,10 +23,10 @@ use tonic::transport::Server;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
-/// Largest gRPC message in bytes: a full batch with longest keys fits well.
-const MAX_MESSAGE: usize = 256 * 1024;
-
-const MAX_STREAMS: u32 = 1024;
+/// What a client may send before it is read, of one call and of all calls of a connection: requests are read at once, so a long
+/// one takes no longer for it.
+const STREAM_WINDOW: u32 = 64 << 10;
+const CONNECTION_WINDOW: u32 = 256 << 10;
 
 /// All headers of a call together, in bytes.
 const MAX_HEADERS: u32 = 16 * 1024;
@@ -79,25 +81,29 @@ pub(crate) async fn serve(
         .register_encoded_file_descriptor_set(interaction_proto::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()
-        .context("reflection")?;
+        .context("reflection")?
+        .max_decoding_message_size(SHORT);
     let service = InteractionServiceServer::new(interactions)
-        .max_decoding_message_size(MAX_MESSAGE)
+        .max_decoding_message_size(LONGEST)
         .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
     let cut = CancellationToken::new();
     // Ends when the server has stopped asking, and not before: tonic would take that for the end and skip the goodbye.
     let incoming = context.gate.accept(listener, Protocol::Http2, CancellationToken::new());
     let server = Server::builder()
-        .max_concurrent_streams(MAX_STREAMS)
+        .max_concurrent_streams(context.gate.max_calls_per_connection())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         // Its own grace would cut connections without having asked them to end: the gate does that.
         .max_connection_age(context.gate.max_connection_age())
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(CallsLayer::new(context.gate.unfinished().clone()))
         .layer(RequestIdLayer)
         .layer(AccessLayer::new(&context.gate))
-        .add_service(health_service)
+        .add_service(health_service.max_decoding_message_size(SHORT))
         .add_service(reflection)
         .add_service(service)
-        .add_service(SyncAdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(SyncAdminServiceServer::new(admin).max_decoding_message_size(LONGEST))
         .serve_with_incoming_shutdown(
             GrpcConnection::stream(incoming, cut.clone()),
             goodbye(context.soft.clone(), reporter),

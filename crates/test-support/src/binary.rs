@@ -82,6 +82,14 @@ impl Binary {
         self.process.pid()
     }
 
+    /// Bytes of memory that it holds now.
+    pub fn resident(&self) -> Result<u64> {
+        let pid = self.pid().context("it has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no resident memory")?;
+        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
+    }
+
     /// Everything written to standard output and error so far.
     pub fn log(&self) -> String {
         self.process.log()

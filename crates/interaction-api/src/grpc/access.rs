@@ -15,7 +15,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
 
 /// Open to everybody: probes carry no token.
-const HEALTH: &str = "/grpc.health.v1.Health/";
+pub(super) const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// What looks at the limits of a token itself; other services refuse a limited one.
 const SCOPED: &str = "/interaction.v1.InteractionService/";

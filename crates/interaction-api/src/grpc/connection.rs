@@ -4,6 +4,7 @@
 //! anything more for it, not even its end. Such a connection would hold up the drain until its deadline.
 
 use service_runtime::Connection;
+use service_runtime::listen::Link;
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,7 +21,7 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 /// How long streams may take to end after they were told to; those that read do so at once.
 const LAST_READ: Duration = Duration::from_secs(3);
 
-/// Handlers see the caller's address, whether there is TLS or not.
+/// A connection that can be cut.
 pub(crate) struct GrpcConnection {
     connection: Connection,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -49,11 +50,19 @@ pub(crate) async fn cut_stalled(soft: CancellationToken, live: LiveCounts, cut: 
     std::future::pending().await
 }
 
-impl Connected for GrpcConnection {
-    type ConnectInfo = TcpConnectInfo;
+/// Who is at the other end of a connection, for each of its calls.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(super) link: Link,
+    pub(super) address: TcpConnectInfo,
+}
 
-    fn connect_info(&self) -> TcpConnectInfo {
-        TcpConnectInfo { local_addr: self.connection.local(), remote_addr: Some(self.connection.peer()) }
+impl Connected for GrpcConnection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        let address = TcpConnectInfo { local_addr: self.connection.local(), remote_addr: Some(self.connection.peer()) };
+        Peer { link: self.connection.link(), address }
     }
 }
 

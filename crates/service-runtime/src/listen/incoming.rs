@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections accepted, and not yet taken by the server.
 const WAITING: usize = 16;
-/// After an error that another try would meet again: no descriptors left, for example.
-const PAUSE: Duration = Duration::from_millis(500);
+/// After an error that another try would meet again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Between two complaints about the same.
 const QUIET: Duration = Duration::from_secs(30);
 
@@ -41,6 +41,8 @@ impl ConnectionAcceptor {
                 () = places.sweep() => {}
                 () = self.accept(&listener, &sender) => {}
             }
+            drop(listener);
+            places.wind_up().await;
         });
         receiver
     }
@@ -58,6 +60,8 @@ impl ConnectionAcceptor {
                         complained = Some(Instant::now());
                         tracing::error!("cannot accept connections: {error}");
                     }
+                    // Most likely no descriptors are left.
+                    self.places.make_room();
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -91,7 +95,9 @@ async fn begin(
     // Answers are small, and waiting for more to send would only delay them.
     stream.set_nodelay(true)?;
     let local = stream.local_addr().ok();
-    stream.readable().await?;
+    if stream.peek(&mut [0]).await? == 0 {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
     place.link().speaks();
     let stream = match tls {
         None => Stream::Plain(stream),

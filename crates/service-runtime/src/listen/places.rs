@@ -8,7 +8,7 @@ use crate::listen::link::Link;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,6 +20,8 @@ pub const GREETING: Duration = Duration::from_secs(10);
 const RESERVE_AGE: Duration = Duration::from_secs(5);
 /// Connections on reserve; one more, and the oldest of them ends.
 const RESERVE: usize = 16;
+/// How long idle connections may take to end once they were asked to.
+const GOODBYE: Duration = Duration::from_secs(2);
 /// Between two looks at all connections.
 const STEP: Duration = Duration::from_millis(250);
 /// How long the health remembers that there was no place.
@@ -56,19 +58,24 @@ impl fmt::Display for Address {
     }
 }
 
-/// When a listener of the process last had no place, for its health. Clones are the same.
+/// The listeners of a process, and when one of them last had no place, for its health. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pressure(Arc<Mutex<Noted>>);
 
 #[derive(Debug, Default)]
 struct Noted {
+    listeners: Vec<Weak<Places>>,
     last: Option<(Instant, String)>,
     said: Option<Instant>,
 }
 
 impl Pressure {
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, what: impl FnOnce() -> String) {
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.noted();
         let what = what();
         if noted.said.is_none_or(|said| said.elapsed() >= QUIET) {
             noted.said = Some(Instant::now());
@@ -79,7 +86,7 @@ impl Pressure {
 
     /// What there was too much of, within the last minute.
     pub(crate) fn recent(&self) -> Option<String> {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = self.noted();
         noted.last.as_ref().filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, what)| what.clone())
     }
 }
@@ -147,7 +154,9 @@ impl Taken {
 
 impl Places {
     pub(crate) fn new(surface: &'static str, limits: Limits, pressure: Pressure) -> Arc<Self> {
-        Arc::new(Self { surface, limits, pressure, taken: Mutex::default() })
+        let places = Arc::new(Self { surface, limits, pressure, taken: Mutex::default() });
+        places.pressure.noted().listeners.push(Arc::downgrade(&places));
+        places
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -184,6 +193,47 @@ impl Places {
         self.show(&taken);
         drop(taken);
         Place { places: Arc::clone(self), number, link }
+    }
+
+    /// The process can have no more connections, whatever it is allowed: some that are idle end, at all listeners.
+    pub(crate) fn make_room(&self) {
+        let listeners = self.pressure.noted().listeners.clone();
+        for places in listeners.iter().filter_map(Weak::upgrade) {
+            places.end_idle(RESERVE);
+        }
+        let surface = self.surface;
+        self.pressure.note(|| format!("{surface}: no descriptors are left, idle connections give way"));
+    }
+
+    fn end_idle(&self, most: usize) {
+        let mut taken = self.taken();
+        for _ in 0..most {
+            let Some(link) = taken.idlest(None).and_then(|number| taken.remove(number)) else { break };
+            self.count("gave_way");
+            link.cut();
+        }
+        self.show(&taken);
+    }
+
+    /// Nobody is let in any more: ends whoever was told so and has no call in flight. Who does not read would hold up the end.
+    pub(crate) async fn wind_up(&self) {
+        tokio::time::sleep(GOODBYE).await;
+        while self.end_all_idle() > 0 {
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    /// How many are left.
+    fn end_all_idle(&self) -> usize {
+        let mut taken = self.taken();
+        let idle = taken.all.iter().filter(|(_, (_, link))| link.idle_since().is_some());
+        for number in idle.map(|(number, _)| *number).collect::<Vec<_>>() {
+            if let Some(link) = taken.remove(number) {
+                link.cut();
+            }
+        }
+        self.show(&taken);
+        taken.all.len()
     }
 
     fn note(&self, share_of: Option<Address>, gives_way: bool) {

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// Longest time from a request's head to the end of its body.
 pub const RECEIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a request costs besides the bytes of its body: head, stream, task.
-const OVERHEAD: usize = 4 << 10;
+const OVERHEAD: usize = 16 << 10;
 
 /// Why a body is not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

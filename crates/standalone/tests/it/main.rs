@@ -6,6 +6,7 @@ mod access;
 mod checked;
 mod deployment;
 mod first_minute;
+mod hostile;
 mod http;
 mod killed;
 mod refusals;
