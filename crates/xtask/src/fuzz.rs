@@ -7,7 +7,8 @@ use anyhow::Result;
 use std::fs;
 
 /// Bad inputs, many of them: schemathesis on the ops API by its own OpenAPI document, then random and malformed gRPC,
-/// HTTP/2, HTTP and AMQP from a seed (crates/interaction-server/tests/it/malformed.rs). Prints what became of them.
+/// HTTP/2, HTTP and AMQP from a seed, and beside them connections on which it comes slowly or never
+/// (crates/interaction-server/tests/it/malformed.rs). Prints what became of them, and memory before, meanwhile and after.
 ///
 /// Everything runs on private stores, with debug programs unless PROFILE=release. Installs python3-venv if missing and takes
 /// schemathesis from PyPI into a temporary directory; if PyPI cannot be reached that part is "not run". Exit code 1 if

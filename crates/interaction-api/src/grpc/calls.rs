@@ -30,9 +30,7 @@ const fn longest(method: &[u8]) -> usize {
     match method {
         b"InteractionService/ApplyLikes" | b"SyncAdminService/WarmUp" => LONGEST,
         b"SyncAdminService/ReplayEvents" | b"SyncAdminService/DiscardEvents" => 64 << 10,
-        b"InteractionService/GetLikeCounts"
-        | b"InteractionService/GetLikeStates"
-        | b"InteractionService/WatchLikeCounts" => 16 << 10,
+        b"InteractionService/GetLikeCounts" | b"InteractionService/GetLikeStates" => 16 << 10,
         _ => SHORT,
     }
 }

@@ -1,4 +1,5 @@
-//! Bad inputs, from a seed: protobuf, HTTP/2, HTTP and AMQP that is random, wrong, or nearly right.
+//! Bad inputs, from a seed: protobuf, HTTP/2, HTTP and AMQP that is random, wrong, or nearly right; and connections on which it
+//! comes slowly, or never completely.
 //!
 //! Every input that happens to be valid is known as such: in the end the ledger holds exactly the likes that were answered
 //! and the events that can be decoded, the dead letters every message that cannot, and the processes live, as small as
@@ -11,11 +12,12 @@ mod generate;
 mod grpc;
 mod http2;
 mod ops;
+mod slow;
 
 use crate::client::{Grpc, PATIENCE, deployed, like, started, video};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use test_support::{Binary, Random, eventually, expect_eq, try_eventually};
+use test_support::{Random, eventually, expect_eq, try_eventually};
 use tokio::sync::Mutex;
 
 /// What memory may grow by while nothing is to be remembered; a leaked connection would need far more.
@@ -30,12 +32,6 @@ fn count(tally: &mut Tally, what: impl Into<String>) {
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
-}
-
-fn resident(binary: &Binary) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", binary.pid().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -55,26 +51,29 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
     // A tenth first, so that what every process needs once is there when memory is measured.
     let mut written = grpc::Written::default();
     let (mut events, mut undecodable) = (amqp::Events::default(), amqp::Bodies::default());
-    let mut before = None;
+    let (mut before, mut most) = (None, 0);
     let began = Instant::now();
     let mut tally = Tally::new();
     for (round, share) in [inputs / 10, inputs - inputs / 10].into_iter().enumerate() {
         let random = |kind: u64| Random(seed ^ ((round as u64) << 40) ^ (kind << 32));
-        let (by_grpc, by_http2, by_http, by_amqp) = tokio::join!(
-            grpc::throw(server.channel().await, random(1), share * 4 / 10),
+        let places = slow::Places::of(&server, deployment.rabbitmq().url());
+        let (by_grpc, by_http2, by_http, by_amqp, slowly) = tokio::join!(
+            grpc::throw(server.channel().await, random(1), share * 4 / 10 - share / 20),
             http2::throw(server.grpc_url(), random(2), share * 2 / 10),
             ops::throw(server.http(), random(3), share * 2 / 10),
             amqp::throw(&mut wire, prefix, random(4), share * 2 / 10),
+            slow::throw(&places, random(5), share / 20, || server.resident().unwrap()),
         );
         written.extend(by_grpc.1);
         events.extend(by_amqp.1);
         for (body, number) in by_amqp.2 {
             *undecodable.entry(body).or_default() += number;
         }
-        for (what, number) in by_grpc.0.into_iter().chain(by_http2).chain(by_http).chain(by_amqp.0) {
+        for (what, number) in by_grpc.0.into_iter().chain(by_http2).chain(by_http).chain(by_amqp.0).chain(slowly.0) {
             *tally.entry(what).or_default() += number;
         }
-        before.get_or_insert((resident(&server), resident(&consumer)));
+        most = most.max(slowly.1);
+        before.get_or_insert((server.resident().unwrap(), consumer.resident().unwrap()));
     }
 
     // Everything arrives where it belongs.
@@ -120,18 +119,20 @@ async fn nothing_falls_over_and_nothing_is_written_that_was_not_liked() {
     let odd = "SELECT status, COUNT(*) FROM sync_events WHERE status <> 'completed' GROUP BY status";
     let odd = deployment.sql(odd).await.unwrap();
 
-    let after = (resident(&server), resident(&consumer));
+    let after = (server.resident().unwrap(), consumer.resident().unwrap());
     let before = before.unwrap();
     let mib = |bytes: u64| bytes >> 20;
     println!("{inputs} inputs of seed {seed} in {:.1} s: {tally:#?}", began.elapsed().as_secs_f64());
     println!(
-        "{accepted} valid likes written, {expected} dead letters, {twice} of them twice, not completed: {odd:?}; resident MiB: server {} then {}, consumer {} then {}",
+        "{accepted} valid likes written, {expected} dead letters, {twice} of them twice, not completed: {odd:?}; resident MiB: server {} then {}, beside slow ones at most {}, consumer {} then {}",
         mib(before.0),
         mib(after.0),
+        mib(most),
         mib(before.1),
         mib(after.1)
     );
     assert!(after.0 < before.0 + GROWTH && after.1 < before.1 + GROWTH, "{before:?} then {after:?}");
+    assert!(most < before.0 + GROWTH, "{before:?}, beside slow connections {most}");
     for (name, binary) in [("server", &server), ("consumer", &consumer)] {
         assert!(binary.is_running(), "{name}: {}", binary.log());
         let log = binary.log();

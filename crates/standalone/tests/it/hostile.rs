@@ -54,8 +54,8 @@ impl Unfinished {
         };
         let request = request.body(tonic::body::Body::new(body)).unwrap();
         poll_fn(|cx| GrpcService::<tonic::body::Body>::poll_ready(&mut channel, cx)).await.unwrap();
-        let answer = GrpcService::call(&mut channel, request).await.expect("the call broke instead of being refused");
-        let code = answer.headers().get("grpc-status").expect("answered, and not refused").to_str().unwrap().to_owned();
+        let answer = GrpcService::call(&mut channel, request).await.unwrap();
+        let code = answer.headers().get("grpc-status").unwrap().to_str().unwrap().to_owned();
         Code::from_i32(code.parse().unwrap())
     }
 
@@ -74,6 +74,7 @@ impl Unfinished {
 
 /// How many were refused with which code, and the most memory meanwhile.
 async fn refused(mut calls: JoinSet<Code>, server: &Program) -> (BTreeMap<String, usize>, u64) {
+    let before = server.resident().unwrap();
     let (mut codes, mut most) = (BTreeMap::<String, usize>::new(), 0);
     let mut looks = tokio::time::interval(Duration::from_millis(100));
     let began = Instant::now();
@@ -81,7 +82,10 @@ async fn refused(mut calls: JoinSet<Code>, server: &Program) -> (BTreeMap<String
         tokio::select! {
             code = calls.join_next() => match code {
                 Some(code) => *codes.entry(format!("{:?}", code.unwrap())).or_default() += 1,
-                None => return (codes, most),
+                None => {
+                    println!("{} MiB, meanwhile at most {} MiB: {codes:?}", before / MIB, most / MIB);
+                    return (codes, most);
+                }
             },
             _ = looks.tick() => {
                 most = most.max(server.resident().unwrap());

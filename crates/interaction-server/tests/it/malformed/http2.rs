@@ -10,14 +10,14 @@ use test_support::Random;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const CONTINUATION: u8 = 9;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// One connection per input; each must be answered or closed.
 pub(super) async fn throw(url: String, mut random: Random, inputs: u64) -> Tally {
@@ -99,7 +99,7 @@ fn body(random: &mut Random, method: &str) -> Vec<u8> {
     [&[compressed][..], &length.to_be_bytes(), message].concat()
 }
 
-fn head(path: &str) -> Vec<u8> {
+pub(super) fn head(path: &str) -> Vec<u8> {
     [
         header(":method", "POST"),
         header(":scheme", "http"),
@@ -113,10 +113,10 @@ fn head(path: &str) -> Vec<u8> {
 }
 
 /// Literal, never indexed, no Huffman; both shorter than 127 bytes.
-fn header(name: &str, value: &str) -> Vec<u8> {
+pub(super) fn header(name: &str, value: &str) -> Vec<u8> {
     [&[0x10, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u32).to_be_bytes()[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
