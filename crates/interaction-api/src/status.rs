@@ -83,6 +83,11 @@ pub fn busy(message: String) -> Status {
     with_retry(Code::ResourceExhausted, message, Some(RETRY_AFTER))
 }
 
+/// There is no place for this connection; another server may have one.
+pub fn no_place() -> Status {
+    with_retry(Code::Unavailable, "too many connections (service.max_connections)".to_owned(), Some(RETRY_AFTER))
+}
+
 /// This server stops; another one, or the same after its restart, may be asked at once.
 pub fn stopping() -> Status {
     with_retry(Code::Unavailable, "the server is stopping".to_owned(), Some(RETRY_AFTER))

@@ -99,7 +99,7 @@ where
         };
         let call = link.call(open);
         let refused = if link.is_reserve() && !open {
-            Some(("reserve", status::operator(true, "too many connections (service.max_connections)".to_owned())))
+            Some(("reserve", status::no_place()))
         } else if call.open_calls() > MAX_OPEN_CALLS {
             let message = format!("more than {MAX_OPEN_CALLS} calls at a time that need no token");
             Some(("open_calls", status::busy(message)))

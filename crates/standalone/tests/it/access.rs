@@ -158,7 +158,7 @@ async fn a_limited_token_reaches_no_further() {
     let likers = v1::ListLikersRequest { resource: Some(video()), ..v1::ListLikersRequest::default() };
     assert_eq!(code(client.list_likers(as_caller(some, likers)).await), denied);
     assert_eq!(code(client.list_hot_resources(as_caller(some, v1::ListHotResourcesRequest::default())).await), denied);
-    let explain = v1::ExplainLikeRequest { user_id: 1, resource: Some(video()), ..v1::ExplainLikeRequest::default() };
+    let explain = v1::ExplainLikeRequest { user_id: 1, resource: Some(video()) };
     assert_eq!(code(admin.explain_like(as_caller(some, explain)).await), denied);
     let only_by_nine = client.get_like_counts(as_caller(CALLERS[2].1, counts(video()))).await.unwrap().into_inner();
     assert_eq!(only_by_nine.counts[0].count, 2, "users 1 and 9");
