@@ -4,7 +4,8 @@
 //!   directory; it can be killed, stopped, paused, restarted and wiped ([`Server`]).
 //! - [`shared`]: one server of each kind per test process, or the ones named by `TEST_REDIS_URL`,
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
-//! - [`Proxy`]: a TCP link that can be cut, frozen (both ways or one) and slowed.
+//! - [`RedisGroup`], [`MariaDbGroup`]: a primary with replicas, whose roles can be changed.
+//! - [`Proxy`]: a TCP link that can be cut, frozen (both ways or one), slowed, and led to another server.
 //! - [`Preload`]: a slow disk and a wrong clock for one of them, while it runs.
 //! - [`Wire`]: a few words of AMQP, for what no part of the system may do.
 //! - [`Deployment`]: stores and programs as one installation, and ways around them.
@@ -35,6 +36,7 @@ pub mod http;
 mod ipv6;
 mod launch;
 mod mariadb;
+mod mariadb_group;
 mod names;
 mod ports;
 mod preload;
@@ -43,6 +45,7 @@ mod proxy;
 mod rabbitmq;
 mod random;
 mod redis;
+mod redis_group;
 mod server;
 pub mod shared;
 mod wire;
@@ -56,6 +59,7 @@ pub use deployment::{Deployment, DeploymentBuilder, Links, Load, Ports, Program,
 pub use eventually::{Observed, eventually, expect_eq, try_eventually};
 pub use ipv6::listen_by_ipv6;
 pub use mariadb::{MariaDb, MariaDbOptions};
+pub use mariadb_group::MariaDbGroup;
 pub use names::{unique_name, with_database};
 pub use ports::{PortLease, lease_port};
 pub use preload::Preload;
@@ -63,5 +67,6 @@ pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
 pub use random::Random;
 pub use redis::{Redis, RedisOptions};
+pub use redis_group::{RedisGroup, RedisGroupOptions};
 pub use server::Server;
 pub use wire::Wire;

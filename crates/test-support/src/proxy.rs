@@ -22,6 +22,8 @@ const CHUNK_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Proxy {
     addr: SocketAddr,
+    /// Where connections lead that are opened from now on.
+    upstream: watch::Sender<String>,
     commands: mpsc::Sender<Command>,
     state: Arc<watch::Sender<Link>>,
     /// Ends the tasks when the proxy is dropped.
@@ -64,15 +66,22 @@ impl Proxy {
         let addr = listener.local_addr().context("address of the proxy")?;
         let (commands, inbox) = mpsc::channel(8);
         let (state, link) = watch::channel(Link::default());
+        let (upstream, target) = watch::channel(upstream.into());
         let end = CancellationToken::new();
-        let acceptor = ProxyListener { addr, upstream: upstream.into(), link, end: end.clone(), _lease: lease };
+        let acceptor = ProxyListener { addr, upstream: target, link, end: end.clone(), _lease: lease };
         tokio::spawn(acceptor.run(listener, inbox));
-        Ok(Self { addr, commands, state: Arc::new(state), end })
+        Ok(Self { addr, upstream, commands, state: Arc::new(state), end })
     }
 
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// New connections lead to another `host:port`; those that are open stay where they are. So a virtual address moves, or
+    /// the record of a name.
+    pub fn retarget(&self, upstream: impl Into<String>) {
+        self.upstream.send_replace(upstream.into());
     }
 
     /// `url` with its host and port replaced by the proxy's.
@@ -129,7 +138,7 @@ impl Drop for Proxy {
 
 struct ProxyListener {
     addr: SocketAddr,
-    upstream: String,
+    upstream: watch::Receiver<String>,
     link: watch::Receiver<Link>,
     end: CancellationToken,
     _lease: crate::PortLease,
@@ -160,7 +169,7 @@ impl ProxyListener {
                     }
                 },
                 Some(client) = accept(listener.as_ref()) => {
-                    let connection = connect(client, self.upstream.clone(), self.link.clone());
+                    let connection = connect(client, self.upstream.borrow().clone(), self.link.clone());
                     let token = connections.clone();
                     tokio::spawn(async move { token.run_until_cancelled(connection).await });
                 }

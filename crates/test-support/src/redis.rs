@@ -4,8 +4,12 @@ use crate::Authority;
 use crate::launch::{Launch, WorkDir, find_program};
 use crate::lease_port;
 use crate::server::{Greeting, Plan, Server};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use std::ops::Deref;
+use std::path::Path;
+use std::time::Duration;
+use tokio::process::Command;
+use tokio::time::timeout;
 
 /// Settings of a private redis.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +30,15 @@ impl Default for RedisOptions {
 #[derive(Debug)]
 pub struct Redis(Server);
 
+/// How it shows that it answers.
+const GREETING: Greeting = Greeting { send: b"PING\r\n", accept: |answer| answer.starts_with(b"+PONG") };
+
+const CLIENT_LIMIT: Duration = Duration::from_secs(30);
+
 impl Redis {
+    /// What Sentinels call the primary that they watch.
+    pub const WATCHED: &str = "likes";
+
     /// Starts a private one, whatever the environment says.
     pub async fn start(options: RedisOptions) -> Result<Self> {
         Self::launch(options, None, &[]).await
@@ -68,9 +80,48 @@ impl Redis {
                 .arg(server.key);
             url = format!("rediss://127.0.0.1:{}/", tls_lease.port());
         }
-        let greeting = Greeting { send: b"PING\r\n", accept: |answer| answer.starts_with(b"+PONG") };
-        let preload = options.preload;
+        let (preload, greeting) = (options.preload, GREETING);
         Ok(Self(Server::start(Plan { url, launch, dir, lease, greeting, prepare: |_| Ok(()), preload }).await?))
+    }
+
+    /// One that watches the primary at this `host:port` under the name [`Redis::WATCHED`], and has another one elected when
+    /// this many of its like miss it.
+    pub(crate) async fn start_sentinel(primary: &str, quorum: usize) -> Result<Self> {
+        let dir = WorkDir::create("sentinel")?;
+        let lease = lease_port()?;
+        let port = lease.port();
+        let (host, primary_port) = primary.rsplit_once(':').with_context(|| format!("no port in {primary}"))?;
+        let name = Self::WATCHED;
+        // A sentinel writes what it learns into this file.
+        let file = dir.path().join("sentinel.conf");
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\ndaemonize no\nset-proc-title no\n\
+             sentinel monitor {name} {host} {primary_port} {quorum}\n\
+             sentinel down-after-milliseconds {name} 500\n\
+             sentinel failover-timeout {name} 3000\n"
+        );
+        std::fs::write(&file, settings).with_context(|| format!("write {}", file.display()))?;
+        let launch = Launch::new(find_program(&["redis-server"])?, dir.path()).arg(file).arg("--sentinel");
+        let url = format!("redis://127.0.0.1:{port}/");
+        let prepare = |_: &Path| Ok(());
+        Ok(Self(Server::start(Plan { url, launch, dir, lease, greeting: GREETING, prepare, preload: false }).await?))
+    }
+
+    /// Runs a command with `redis-cli`, and gives what it prints.
+    pub async fn cli(&self, words: &[&str]) -> Result<String> {
+        let client = find_program(&["redis-cli"])?;
+        let mut command = Command::new(client);
+        command.args(["-u", self.url()]).args(words).kill_on_drop(true);
+        let output = timeout(CLIENT_LIMIT, command.output()).await.context("redis-cli hangs")??;
+        let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        ensure!(output.status.success(), "{words:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(said)
+    }
+
+    /// The first word of `ROLE`: `master`, `slave` or `sentinel`.
+    pub async fn role(&self) -> Result<String> {
+        let said = self.cli(&["ROLE"]).await?;
+        Ok(said.lines().next().unwrap_or_default().to_owned())
     }
 
     /// Uses somebody else's server.

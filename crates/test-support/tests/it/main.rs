@@ -2,6 +2,7 @@
 
 mod binary;
 mod deployment;
+mod groups;
 mod leftovers;
 mod preload;
 mod proxy;

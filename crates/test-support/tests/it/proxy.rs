@@ -171,3 +171,22 @@ async fn addresses_are_rewritten() -> Result<()> {
     assert_eq!(proxy.url_of("mysql://root@h:1/db?a=b"), format!("mysql://root@{addr}/db?a=b"));
     Ok(())
 }
+
+#[tokio::test]
+async fn a_moved_address_leads_new_connections_elsewhere_and_old_ones_stay() -> Result<()> {
+    let (elsewhere, mut visitors) = mpsc::channel(1);
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let other = listener.local_addr()?.to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let _gone = elsewhere.send(stream).await;
+        }
+    });
+    let proxy = Proxy::start(echo().await?).await?;
+    let mut old = TcpStream::connect(proxy.addr()).await?;
+    round_trip(&mut old).await?;
+    proxy.retarget(other);
+    let _new = TcpStream::connect(proxy.addr()).await?;
+    timeout(QUICK, visitors.recv()).await?.context("nobody came")?;
+    round_trip(&mut old).await
+}
