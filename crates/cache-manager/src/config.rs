@@ -1,5 +1,6 @@
 //! How to reach Redis.
 
+use crate::addresses;
 use domain::StoreUrl;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
@@ -25,6 +26,13 @@ const PORT: u16 = 6379;
 pub struct RedisConfig {
     /// `redis://user:password@host:port/number`, or `rediss://` for TLS.
     pub url: SecretString,
+    /// `host:port` of every node, one of which is the primary; user, password, database and TLS are those of the url, whose own
+    /// address is not used.
+    pub nodes: Vec<String>,
+    /// Instead: Sentinels that know the primary, each as `host:port` or `user:password@host:port`.
+    pub sentinels: Vec<SecretString>,
+    /// What Sentinels call the primary.
+    pub master: String,
     /// Authority of the server's certificate, in PEM, for `rediss://`; if absent, the public ones.
     pub ca_file: Option<PathBuf>,
     /// Put before every key, so that several systems can share one Redis.
@@ -43,6 +51,9 @@ impl Default for RedisConfig {
     fn default() -> Self {
         Self {
             url: SecretString::from("redis://127.0.0.1:6379"),
+            nodes: Vec::new(),
+            sentinels: Vec::new(),
+            master: "mymaster".to_owned(),
             ca_file: None,
             key_prefix: String::new(),
             pool_size: 8,
@@ -61,6 +72,7 @@ impl RedisConfig {
 
     /// Checks what deserializing cannot; the error names the key.
     pub fn validate(&self) -> Result<(), String> {
+        addresses::validate(self)?;
         let place = self.place().map_err(|reason| format!("redis.url: {reason}"))?;
         let Some(file) = &self.ca_file else { return Ok(()) };
         if !place.tls {

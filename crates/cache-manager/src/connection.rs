@@ -11,8 +11,12 @@ pub(crate) use multiplexed::Multiplexed;
 use crate::clock::ServerClock;
 use crate::config::RedisConfig;
 use crate::meaning::{Meaning, cache_error, meaning};
-use deadpool_redis::redis::{AsyncConnectionConfig, Cmd, FromRedisValue, Pipeline, RedisError, cmd};
-use deadpool_redis::{Pool, PoolError, Runtime};
+use crate::pool::{Pool, Pooled};
+use crate::primary::Primary;
+use deadpool::managed::{Object, PoolError};
+use deadpool_redis::Runtime;
+use deadpool_redis::redis::aio::MultiplexedConnection;
+use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError, cmd};
 use domain::Version;
 use domain::cache::{CacheError, CacheResult};
 use std::sync::Arc;
@@ -160,7 +164,7 @@ pub(crate) struct Connections {
     /// For those of many, and for what follows from reads.
     pub(crate) bulk: Multiplexed,
     turns: Semaphore,
-    generation: Arc<AtomicU64>,
+    primary: Arc<Primary>,
     pool: Pool,
     /// What rests in the pool was opened in this generation.
     pooled_generation: AtomicU64,
@@ -168,9 +172,8 @@ pub(crate) struct Connections {
 
 impl Connections {
     pub(crate) fn new(config: &RedisConfig) -> CacheResult<Self> {
-        let client = config.client().map_err(cache_error)?;
-        let manager = deadpool_redis::Manager::new(client.get_connection_info().clone()).map_err(cache_error)?;
-        let pool = Pool::builder(manager)
+        let primary = Arc::new(Primary::new(config).map_err(cache_error)?);
+        let pool = Pool::builder(Pooled(Arc::clone(&primary)))
             .max_size(config.pool_size.max(1))
             .wait_timeout(Some(config.response_timeout))
             .create_timeout(Some(config.connect_timeout))
@@ -178,11 +181,7 @@ impl Connections {
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(|error| CacheError::Unavailable(Arc::new(error)))?;
-        let timeouts = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(config.connect_timeout))
-            .set_response_timeout(Some(config.response_timeout));
-        let generation = Arc::<AtomicU64>::default();
-        let connection = || Multiplexed::new(client.clone(), timeouts.clone(), Arc::clone(&generation));
+        let connection = || Multiplexed::new(Arc::clone(&primary));
         Ok(Self {
             shared: SharedConnection::new(connection(), config),
             reads: connection(),
@@ -190,8 +189,13 @@ impl Connections {
             turns: Semaphore::new(BULK_CALLS),
             pool,
             pooled_generation: AtomicU64::new(0),
-            generation,
+            primary,
         })
+    }
+
+    /// Whether no other node could be the primary.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.primary.is_alone()
     }
 
     /// The way of a read of so many keys. Who reads many holds its turn until it has its answer; turns come in the order in
@@ -221,37 +225,30 @@ impl Connections {
 
     async fn with_pooled<T>(
         &self,
-        call: impl AsyncFnOnce(&mut deadpool_redis::Connection) -> Result<T, RedisError>,
+        call: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
     ) -> CacheResult<T> {
         self.drop_former();
-        let mut connection = self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => self.failed(error),
+        let mut pooled = self.pool.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => cache_error(error),
             other => CacheError::Unavailable(Arc::new(other)),
         })?;
-        let generation = self.generation.load(Ordering::Relaxed);
-        let result = call(&mut connection).await;
-        let result = result.map_err(|error| {
-            let kept = !of_no_use(&error);
-            (self.failed(error), kept)
-        });
-        let kept = result.as_ref().err().is_none_or(|(_, kept)| *kept);
-        if !kept || self.generation.load(Ordering::Relaxed) != generation {
-            drop(deadpool_redis::Connection::take(connection));
+        let (connection, generation) = &mut *pooled;
+        let generation = *generation;
+        let result = call(connection).await;
+        if let Err(error) = &result {
+            self.primary.note(error, generation);
         }
-        result.map_err(|(error, _)| error)
-    }
-
-    fn failed(&self, error: RedisError) -> CacheError {
-        self.bulk.note(&error);
-        cache_error(error)
+        if result.as_ref().is_err_and(of_no_use) || self.primary.generation() != generation {
+            drop(Object::take(pooled));
+        }
+        result.map_err(cache_error)
     }
 
     /// Lets go of connections that rest since before all were given up.
     fn drop_former(&self) {
-        let now = self.generation.load(Ordering::Relaxed);
+        let now = self.primary.generation();
         if self.pooled_generation.swap(now, Ordering::Relaxed) != now {
-            [&self.shared.connection, &self.reads, &self.bulk].into_iter().for_each(Multiplexed::give_up);
-            self.pool.retain(|_, _| false);
+            self.pool.retain(|(_, generation), _| *generation == now);
         }
     }
 }

@@ -23,6 +23,7 @@
 
 #[cfg(feature = "redis")]
 mod accept;
+mod addresses;
 #[cfg(feature = "redis")]
 mod clock;
 #[cfg(feature = "redis")]
@@ -42,6 +43,10 @@ mod lease;
 mod meaning;
 #[cfg(feature = "redis")]
 mod planted;
+#[cfg(feature = "redis")]
+mod pool;
+#[cfg(feature = "redis")]
+mod primary;
 #[cfg(feature = "redis")]
 mod read;
 #[cfg(feature = "redis")]

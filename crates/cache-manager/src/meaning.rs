@@ -8,13 +8,13 @@
 //! | meaning | connections | errors |
 //! |---|---|---|
 //! | `Away`: no answer, or none that can be understood | this one goes | I/O, timeout, protocol |
-//! | `Elsewhere`: this server is not the one that writes, or not any more | all go, resting ones too | READONLY, MASTERDOWN, CLUSTERDOWN, MOVED, ASK |
-//! | `Later`: passes by itself, or when somebody makes room | stay | LOADING, BUSY, OOM, MISCONF, NOREPLICAS, TRYAGAIN |
+//! | `Elsewhere`: this server is not the one that writes, or not any more | all go, resting ones too | READONLY, MASTERDOWN, NOREPLICAS, CLUSTERDOWN, MOVED, ASK |
+//! | `Later`: passes by itself, or when somebody makes room | stay | LOADING, BUSY, OOM, MISCONF, TRYAGAIN |
 //! | `Misconfigured`: passes when somebody changes something, which the error names | all go: rights and passwords are read when connecting | NOPERM, NOAUTH, WRONGPASS, unknown command, CROSSSLOT |
 //! | `Key`: one key holds something else | stay | WRONGTYPE |
 //! | `Unknown` | stay | all others |
 
-use deadpool_redis::redis::{ErrorKind, RedisError};
+use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
 use domain::cache::CacheError;
 use std::sync::Arc;
 
@@ -31,7 +31,11 @@ pub(crate) enum Meaning {
 
 /// Code, meaning, and what to do about it.
 const TABLE: &[(&str, Meaning, &str)] = &[
-    ("READONLY", Meaning::Elsewhere, "it is a replica: redis.url must lead to the primary"),
+    (
+        "READONLY",
+        Meaning::Elsewhere,
+        "it is a replica: redis.url must lead to the primary, or redis.nodes name all nodes",
+    ),
     ("MASTERDOWN", Meaning::Elsewhere, "it is a replica without its primary"),
     ("CLUSTERDOWN", Meaning::Elsewhere, ""),
     ("MOVED", Meaning::Elsewhere, "redis.url is a node of a Redis Cluster, which is not supported"),
@@ -42,7 +46,7 @@ const TABLE: &[(&str, Meaning, &str)] = &[
     ("UNKILLABLE", Meaning::Later, "somebody's script runs and has written"),
     ("OOM", Meaning::Later, "raise maxmemory, or make room"),
     ("MISCONF", Meaning::Later, "its disk does not take what it writes"),
-    ("NOREPLICAS", Meaning::Later, "fewer replicas follow than min-replicas-to-write asks for"),
+    ("NOREPLICAS", Meaning::Elsewhere, "fewer replicas follow than min-replicas-to-write asks for"),
     ("NOAUTH", Meaning::Misconfigured, "redis.url needs user and password"),
     ("WRONGPASS", Meaning::Misconfigured, "user or password in redis.url is wrong"),
     ("CROSSSLOT", Meaning::Misconfigured, "redis.url is a node of a Redis Cluster, which is not supported"),
@@ -51,7 +55,7 @@ const TABLE: &[(&str, Meaning, &str)] = &[
 ];
 
 /// What scripts, reads and connections use; [`missing_right`] names them, and a test holds that they are enough.
-pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +info +ping +unwatch +multi +exec +get +set +mget +del +exists \
+pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +info +ping +role +multi +exec +get +set +mget +del +exists \
      +expire +pexpire +persist +incr +hget +hset +hsetnx +hmget +xadd +xdel +xlen +xrange +scan";
 
 /// An error with what to do about it.
@@ -85,6 +89,17 @@ pub(crate) fn has_no_room(error: &RedisError) -> bool {
     error.code() == Some("OOM") || within_script(error.detail().unwrap_or_default()) == Some("OOM")
 }
 
+/// Whether the server refuses this command to us for good, as opposed to now.
+pub(crate) fn is_denied(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM") || (error.code() == Some("ERR") && meaning(error) == Meaning::Misconfigured)
+}
+
+/// Whether the server said that it is not the one that writes.
+pub(crate) fn is_elsewhere(error: &CacheError) -> bool {
+    let CacheError::Unavailable(cause) = error else { return false };
+    cause.downcast_ref::<Fault>().is_some_and(|fault| meaning(&fault.error) == Meaning::Elsewhere)
+}
+
 fn judge(error: &RedisError) -> (Meaning, String) {
     // Of a pipeline or a transaction the first command that failed says why.
     let failed = error.clone().into_server_errors();
@@ -92,6 +107,8 @@ fn judge(error: &RedisError) -> (Meaning, String) {
         return match error.kind() {
             ErrorKind::AuthenticationFailed => (Meaning::Misconfigured, advice("WRONGPASS").to_owned()),
             ErrorKind::Io | ErrorKind::Parse => (Meaning::Away, String::new()),
+            // It said so when it was asked for its role.
+            ErrorKind::Server(ServerErrorKind::ReadOnly) => (Meaning::Elsewhere, advice("READONLY").to_owned()),
             _ => (Meaning::Unknown, String::new()),
         };
     };

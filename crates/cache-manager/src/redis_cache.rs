@@ -7,7 +7,7 @@ use crate::connection::Connections;
 use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
-use crate::meaning::{cache_error, has_no_room, is_misconfigured};
+use crate::meaning::{cache_error, has_no_room, is_elsewhere, is_misconfigured};
 use crate::repair::Repair;
 use crate::script::Script;
 use crate::settle::Settle;
@@ -69,21 +69,36 @@ impl RedisCache {
         })
     }
 
-    /// Refuses a server that may evict the journal. What a user may not ask, nobody can say.
+    /// Refuses a server that cannot be the one that writes, or that may evict the journal. What a user may not ask, nobody can say.
     async fn look_at_server(&self) -> CacheResult<()> {
         let info: String = match self.connections.run(&cmd("INFO")).await {
             Ok(info) => info,
+            Err(error) if self.connections.is_alone() && is_elsewhere(&error) => {
+                return Err(CacheError::Unsafe(error.to_string()));
+            }
             Err(error) if is_misconfigured(&error) => {
                 self.say_once("INFO", "redis does not let us look at its settings (+info): its maxmemory-policy must be noeviction or volatile-*");
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
+        if info_field(&info, "cluster_enabled") == Some("1") {
+            return Err(CacheError::Unsafe(
+                "redis.url is a node of a Redis Cluster, which is not supported; use one primary with replicas"
+                    .to_owned(),
+            ));
+        }
         let policy = info_field(&info, "maxmemory_policy").unwrap_or("unknown");
         if !(policy == "noeviction" || policy.starts_with("volatile-")) {
             return Err(CacheError::Unsafe(format!(
                 "maxmemory-policy is {policy}, which may evict the journal; use noeviction or volatile-*"
             )));
+        }
+        if policy.starts_with("volatile-") && info_field(&info, "maxmemory").is_some_and(|most| most != "0") {
+            self.say_once(
+                "EVICTION",
+                "redis may evict idempotency keys before their time: maxmemory-policy noeviction keeps them",
+            );
         }
         if info_field(&info, "aof_enabled") == Some("0") {
             self.say_once("AOF", "redis runs without AOF: likes that are not yet published are lost if it is killed");
@@ -132,6 +147,7 @@ impl LikeCache for RedisCache {
         let probed = self.probe.run::<i64>(&self.connections, &call).await;
         self.full.store(probed.as_ref().err().is_some_and(has_no_room), Ordering::Relaxed);
         probed.map_err(cache_error)?;
+        self.connections.shared.way().confirm().await.map_err(cache_error)?;
         self.connections.shared.measure_clock().await.map_err(cache_error)
     }
 

@@ -2,11 +2,12 @@
 //!
 //! Everything that must be true whatever the stores are is decided here: what an event is ([`event`]), how events
 //! fold into a row ([`fold()`]), where a resource lives ([`shard`]), when a failed event is tried again ([`retry`]),
-//! how an event is written to bytes ([`codec`]), what a cache must be able to do ([`cache`]), and how the address of a store
-//! is read ([`store_url`]).
+//! how an event is written to bytes ([`codec`]), what a cache must be able to do ([`cache`]), how the address of a store
+//! is read ([`store_url`]), and how those of several nodes are written ([`addresses`]).
 //!
 //! Deliberately absent: clocks and randomness (both are arguments), and any knowledge of Redis, RabbitMQ or SQL.
 
+pub mod addresses;
 pub mod cache;
 pub mod codec;
 pub mod event;

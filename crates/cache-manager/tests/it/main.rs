@@ -3,6 +3,7 @@
 mod addresses;
 mod arity;
 mod contract;
+mod following;
 mod held;
 mod lifetimes;
 mod meanings;
