@@ -4,6 +4,8 @@ pub(crate) mod config;
 pub(crate) mod dialect;
 pub(crate) mod error;
 #[cfg(feature = "mysql")]
+pub(crate) mod hosts;
+#[cfg(feature = "mysql")]
 mod mysql;
 pub(crate) mod place;
 pub(crate) mod plain;

@@ -99,6 +99,7 @@ impl Configured for Settings {
         self.event_driven_sync.validate().map_err(split)?;
         self.database.validate().map_err(split)?;
         self.redis.validate().map_err(split)?;
+        self.database.validate_hosts().map_err(split)?;
         self.rabbitmq.validate().map_err(|error| split(format!("rabbitmq.{error}")))?;
         self.embedded_cache.validate().map_err(split)?;
         self.cache_management.validate().map_err(split)?;

@@ -129,7 +129,7 @@ impl Stores {
     }
 
     /// Looks at both stores at start. One that is unreachable opens its circuit, and its prober goes on trying; one that holds
-    /// other data than ours, or could lose the journal, is a reason not to start at all.
+    /// other data than ours, could lose the journal, or is a replica and the only address, is a reason not to start at all.
     pub fn prepare(&self) -> BoxFuture<'_, Result<(), PrepareError>> {
         self.prepare_inner().boxed()
     }
@@ -145,6 +145,8 @@ impl Stores {
         }
         match self.prepare_database().await {
             Ok(()) => Ok(()),
+            // There is no other server to wait for.
+            Err(error) if error.only_reads_there() && self.database.is_alone() => Err(error.into()),
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(%error, "the database is unreachable, starting without it");
                 self.database_circuit.trip(&error);

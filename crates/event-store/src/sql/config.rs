@@ -11,6 +11,9 @@ use std::time::Duration;
 pub struct DatabaseConfig {
     /// `mysql://user:password@host:port/database` or `sqlite:path`. Without a user it is root.
     pub url: SecretString,
+    /// `host:port` of every server, one of which writes; user, password, database and TLS are those of the url, whose own address
+    /// is not used. MySQL and MariaDB only.
+    pub hosts: Vec<String>,
     /// Most connections, at least 1.
     pub max_connections: u32,
     /// Connections kept open when idle.
@@ -37,6 +40,7 @@ impl Default for DatabaseConfig {
     fn default() -> Self {
         Self {
             url: "mysql://root@127.0.0.1:3306/interaction".into(),
+            hosts: Vec::new(),
             max_connections: 16,
             min_connections: 0,
             connect_timeout: Duration::from_secs(3),
@@ -53,5 +57,33 @@ impl DatabaseConfig {
     pub fn validate(&self) -> Result<(), String> {
         let place = Place::read(self.url.expose_secret());
         place.and_then(|place| place.is_written_to()).map_err(|reason| format!("database.url: {reason}"))
+    }
+
+    /// Checks the list of servers; the error names the key.
+    pub fn validate_hosts(&self) -> Result<(), String> {
+        let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+        domain::addresses::check("database.hosts", &hosts)?;
+        if !hosts.is_empty() && self.url.expose_secret().starts_with("sqlite:") {
+            return Err("database.hosts: are of no use with a sqlite: url".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_right_or_name_their_key() {
+        let checked = |url: &str, hosts: &[&str]| {
+            let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
+            DatabaseConfig { url: url.into(), hosts, ..DatabaseConfig::default() }.validate_hosts()
+        };
+        checked("mysql://h/d", &["a:1", "[::1]:2"]).unwrap();
+        checked("sqlite:x", &[]).unwrap();
+        for (url, hosts) in [("mysql://h/d", &["a"][..]), ("sqlite:x", &["a:1"])] {
+            assert!(checked(url, hosts).unwrap_err().starts_with("database.hosts: "));
+        }
     }
 }

@@ -91,6 +91,25 @@ impl StoreError {
         }
     }
 
+    /// Whether the server only reads: it is a replica, or a primary that was demoted.
+    pub fn only_reads_there(&self) -> bool {
+        let Self::Unavailable(cause) = self else { return false };
+        cause.downcast_ref::<Fault>().is_some_and(|fault| fault.advice == ONLY_READS)
+    }
+
+    /// The server said so when it was asked.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn only_reads() -> Self {
+        Self::of(Meaning::Elsewhere, "read_only is set".into(), ONLY_READS.to_owned())
+    }
+
+    /// Two servers say that they write.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn two_write(first: &str, second: &str) -> Self {
+        let error = format!("{first} and {second} both say that they write");
+        Self::of(Meaning::Elsewhere, error.into(), "the one that is to be a replica needs read_only".to_owned())
+    }
+
     pub(crate) fn corrupt(table: &'static str, reason: impl ToString) -> Self {
         Self::Corrupt { table, reason: reason.to_string() }
     }
@@ -188,6 +207,9 @@ fn judge(error: &sqlx::Error) -> (Meaning, String) {
     (of_sqlite(database.code().as_deref()), String::new())
 }
 
+const ONLY_READS: &str =
+    "it only reads: database.url must lead to the server that writes, or database.hosts name all servers";
+
 /// Stands for the statement that grants what the message says is denied.
 #[cfg(feature = "mysql")]
 const GRANT: &str = "GRANT";
@@ -202,9 +224,7 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
         // no default value; bad text; check constraint of MariaDB, of MySQL
         (1364 | 1366 | 4025 | 3819, _) => (Rejected, ""),
         (1153 | 1197, _) => (TooLarge, ""),
-        (1036 | 1290 | 1792 | 1836, _) => {
-            (Elsewhere, "it only reads: database.url must lead to the server that writes")
-        }
+        (1036 | 1290 | 1792 | 1836, _) => (Elsewhere, ONLY_READS),
         (1047, _) => (Elsewhere, "this node is not part of the cluster now"),
         // shutting down; killed
         (1053 | 1927, _) => (Elsewhere, ""),

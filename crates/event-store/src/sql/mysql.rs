@@ -2,12 +2,13 @@
 
 use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TooLong};
+use crate::sql::hosts::{self, Hosts};
 use crate::sql::place::{SSL_CA, SSL_CERT, SSL_KEY, SSL_MODE, TIME_ZONE};
 use crate::sql::pool::bounded;
 use domain::StoreUrl;
 use sea_orm::sqlx::Row;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
-use sea_orm::sqlx::pool::{PoolConnectionMetadata, PoolOptions};
+use sea_orm::sqlx::pool::{PoolConnection, PoolConnectionMetadata, PoolOptions};
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, MySql, MySqlPool};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -28,6 +29,11 @@ pub(crate) struct Sessions {
     /// Connections were given up and nothing has gone well since: others may have been opened while it was wrong, and not have
     /// met it.
     suspect: AtomicBool,
+    /// How often a server said to a new connection that it only reads, and how often that was seen by who acquires one.
+    refusals: AtomicU64,
+    seen_refusals: AtomicU64,
+    /// Where there are several servers.
+    hosts: Option<Hosts>,
     /// Longest statement that the server takes, as it said to the connection that was opened last.
     max_packet: AtomicUsize,
     /// A transaction that has not begun by then never will.
@@ -35,9 +41,52 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    fn new(patience: Duration) -> Arc<Self> {
+    fn new(patience: Duration, hosts: Option<Hosts>) -> Arc<Self> {
         let (not_before, max_packet) = (AtomicU64::new(0), AtomicUsize::new(usize::MAX));
-        Arc::new(Self { start: Instant::now(), not_before, suspect: AtomicBool::new(false), max_packet, patience })
+        let (suspect, refusals, seen_refusals) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self {
+            start: Instant::now(),
+            not_before,
+            suspect,
+            refusals,
+            seen_refusals,
+            hosts,
+            max_packet,
+            patience,
+        })
+    }
+
+    /// A connection to a server that has said that it writes.
+    pub(crate) async fn acquire(&self, pool: &MySqlPool) -> Result<PoolConnection<MySql>, StoreError> {
+        if let Some(hosts) = &self.hosts
+            && hosts.lead(pool).await?
+        {
+            self.renounce();
+        }
+        let refusals = self.refusals.load(Ordering::Acquire);
+        if self.seen_refusals.swap(refusals, Ordering::AcqRel) != refusals {
+            self.renounce();
+        }
+        let connection = pool.acquire().await?;
+        // Another caller's may have been refused instead: that is the same server.
+        if self.refusals.load(Ordering::Acquire) == refusals { Ok(connection) } else { Err(StoreError::only_reads()) }
+    }
+
+    /// The server of a new connection only reads. The pool would try the same again and again if it were refused there, so it
+    /// is not: whoever asked for it gets an error, and nobody gets this one afterwards.
+    fn refuse(&self) {
+        self.refusals.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A call failed.
+    pub(crate) fn lost(&self) {
+        if let Some(hosts) = &self.hosts {
+            hosts.lost();
+        }
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        self.hosts.is_none()
     }
 
     /// From now on no connection of before is used again.
@@ -75,7 +124,7 @@ impl Sessions {
 /// A pool that connects when it is used.
 pub(crate) fn pool(url: &StoreUrl, config: &DatabaseConfig) -> Result<(MySqlPool, Arc<Sessions>), StoreError> {
     let connect = connect_options(url).map_err(StoreError::Config)?.disable_statement_logging();
-    let sessions = Sessions::new(config.query_timeout);
+    let sessions = Sessions::new(config.query_timeout, Hosts::of(config, &connect)?);
     Ok((options(config, &sessions).connect_lazy_with(connect), sessions))
 }
 
@@ -119,7 +168,8 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION innodb_lock_wait_timeout = {lock_seconds}, wait_timeout = {silent_seconds}, \
          sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'); \
-         SELECT CAST(@@max_allowed_packet AS CHAR)"
+         SELECT CAST(@@max_allowed_packet AS CHAR), {}",
+        hosts::ROLE
     );
     bounded::<MySql>(MySqlPoolOptions::new(), config)
         // Resting ones are closed by us, in good order.
@@ -130,6 +180,9 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
                 let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
                 let max_packet = row.try_get::<String, _>(0)?.parse().unwrap_or(usize::MAX);
                 told.max_packet.store(max_packet, Ordering::Relaxed);
+                if !hosts::writes(&row.try_get::<String, _>(1)?) {
+                    told.refuse();
+                }
                 Ok(())
             })
         })

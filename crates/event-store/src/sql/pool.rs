@@ -104,6 +104,24 @@ impl Pool {
         }
     }
 
+    /// A call failed: the server that writes may be another one now.
+    pub(crate) fn lost(&self) {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(_, sessions) => sessions.lost(),
+            Self::Sqlite(..) => {}
+        }
+    }
+
+    /// Whether no other server could be the one that writes.
+    pub(crate) fn is_alone(&self) -> bool {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(_, sessions) => sessions.is_alone(),
+            Self::Sqlite(..) => true,
+        }
+    }
+
     /// What was wrong with connections is over.
     pub(crate) fn proved(&self) {
         match self {
@@ -135,7 +153,7 @@ impl Pool {
         match self {
             #[cfg(feature = "mysql")]
             Self::MySql(pool, sessions) => async {
-                let mut connection = pool.acquire().await?;
+                let mut connection = sessions.acquire(pool).await?;
                 sessions.check_length(script.as_str())?;
                 run::<MySql, _>(&mut *connection, script.as_str()).await
             }
@@ -155,7 +173,7 @@ impl Pool {
         match self {
             #[cfg(feature = "mysql")]
             Self::MySql(pool, sessions) => {
-                let connection = pool.acquire().await?;
+                let connection = sessions.acquire(pool).await?;
                 // In a task of its own, because the caller may be dropped: of a BEGIN that was sent and not answered the
                 // driver knows nothing, and would give back a connection with an open transaction that nobody ends. What
                 // locks rows, or writes, on it afterwards would do so for good, or never.

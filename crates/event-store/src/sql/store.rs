@@ -2,6 +2,8 @@
 
 use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TimedOut};
+#[cfg(feature = "mysql")]
+use crate::sql::hosts;
 use crate::sql::pool::{Pool, Results, Tx};
 use crate::sql::script::{Script, utc};
 use backon::{ExponentialBuilder, Retryable};
@@ -70,7 +72,7 @@ impl EventStore {
         script.begin("SELECT 1");
         match tokio::time::timeout(self.ping_timeout, self.pool.read(&script)).await {
             Ok(answer) => self.noticed(answer).map(drop),
-            Err(_) => Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into())),
+            Err(_) => self.noticed(Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into()))),
         }
     }
 
@@ -83,6 +85,8 @@ impl EventStore {
             return self.ping().await;
         }
         let mut script = self.script();
+        #[cfg(feature = "mysql")]
+        script.begin("SELECT ").words(hosts::ROLE);
         script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(&format!("probe:{}", Uuid::now_v7()));
         script.words(", '')");
         for statement in PROBE {
@@ -90,14 +94,15 @@ impl EventStore {
         }
         let probe = async {
             let mut tx = self.begin().await?;
-            tx.run(&script).await?;
+            let results = tx.run(&script).await?;
             tx.roll_back().await?;
+            check_role(&results)?;
             self.pool.proved();
             Ok(())
         };
         match tokio::time::timeout(self.ping_timeout, probe).await {
             Ok(answer) => self.noticed(answer),
-            Err(_) => Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into())),
+            Err(_) => self.noticed(Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into()))),
         }
     }
 
@@ -127,6 +132,11 @@ impl EventStore {
         let results = self.write("bind_shards", &script).await?;
         let stored: String = get(row(&results, 1, "sync_meta")?, 0, "sync_meta")?;
         check_shards(&stored, shards)
+    }
+
+    /// Whether no other server could be the one that writes.
+    pub fn is_alone(&self) -> bool {
+        self.pool.is_alone()
     }
 
     /// Closes all connections.
@@ -190,15 +200,30 @@ impl EventStore {
         if result.as_ref().is_err_and(StoreError::ends_connections) {
             self.pool.renounce();
         }
+        if result.as_ref().is_err_and(StoreError::is_unavailable) {
+            self.pool.lost();
+        }
         result
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         match tokio::time::timeout(self.query_timeout, call).await {
             Ok(result) => self.noticed(result),
-            Err(_) => Err(StoreError::Unavailable(TimedOut(self.query_timeout).into())),
+            Err(_) => self.noticed(Err(StoreError::Unavailable(TimedOut(self.query_timeout).into()))),
         }
     }
+}
+
+/// The first statement of a probe has asked.
+#[cfg(feature = "mysql")]
+fn check_role(results: &Results) -> Result<(), StoreError> {
+    let role: String = get(row(results, 0, "variables")?, 0, "variables")?;
+    if hosts::writes(&role) { Ok(()) } else { Err(StoreError::only_reads()) }
+}
+
+#[cfg(not(feature = "mysql"))]
+fn check_role(_: &Results) -> Result<(), StoreError> {
+    Ok(())
 }
 
 fn check_shards(stored: &str, shards: ShardCount) -> Result<(), StoreError> {

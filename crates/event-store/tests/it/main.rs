@@ -8,6 +8,7 @@ mod audit;
 mod codes;
 mod direct;
 mod failures;
+mod following;
 mod import;
 mod ledger;
 mod lists;
