@@ -1,6 +1,6 @@
 //! Section `rabbitmq` of the configuration.
 
-use crate::{BusError, Said};
+use crate::{BusError, Said, Turn};
 use amq_protocol_uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use domain::StoreUrl;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,6 +14,9 @@ use std::time::Duration;
 pub struct BusConfig {
     /// `amqp://user:password@host:port/vhost` or `amqps://...`; `%2f` is the default vhost.
     pub url: SecretString,
+    /// `host:port` of the nodes of a cluster, in the order in which they are tried; user, password, virtual host and TLS are
+    /// those of the url, whose own address is not used.
+    pub hosts: Vec<String>,
     /// Authority of the broker's certificate, in PEM, for `amqps://`; beside the public ones.
     pub ca_file: Option<PathBuf>,
     /// All exchanges and queues are named from it, so that installations can share a broker.
@@ -37,12 +40,16 @@ pub struct BusConfig {
     /// No key: what was said to the log already, by all that connect with this configuration.
     #[serde(skip)]
     pub said: Said,
+    /// No key: which of `hosts` answered last.
+    #[serde(skip)]
+    pub turn: Turn,
 }
 
 impl Default for BusConfig {
     fn default() -> Self {
         Self {
             url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            hosts: Vec::new(),
             ca_file: None,
             prefix: "interaction".to_owned(),
             queue_max_length: 1_000_000,
@@ -52,6 +59,7 @@ impl Default for BusConfig {
             prefetch: 32,
             heartbeat: Duration::from_secs(10),
             said: Said::default(),
+            turn: Turn::default(),
         }
     }
 }
@@ -62,6 +70,11 @@ impl BusConfig {
     /// Checks what deserializing cannot; the error names the key below `rabbitmq`.
     pub fn validate(&self) -> Result<(), BusError> {
         let uri = self.uri()?;
+        let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
+        domain::addresses::check("hosts", &hosts).map_err(|error| BusError::Config {
+            key: "hosts",
+            reason: error.trim_start_matches("hosts: ").to_owned(),
+        })?;
         let wrong = |key, reason: &str| Err(BusError::Config { key, reason: reason.to_owned() });
         let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if self.ca_file.is_some() && uri.scheme != AMQPScheme::AMQPS {
@@ -90,6 +103,22 @@ impl BusConfig {
             return wrong("heartbeat", "must be at least 1s and at most 65535s");
         }
         Ok(())
+    }
+
+    /// Where to connect: what the URL says, at each of the hosts.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn uris(&self) -> Result<Vec<AMQPUri>, BusError> {
+        let uri = self.uri()?;
+        if self.hosts.is_empty() {
+            return Ok(vec![uri]);
+        }
+        let at = |address: &String| {
+            let (host, port) = domain::addresses::split(address)?;
+            let mut uri = uri.clone();
+            (uri.authority.host, uri.authority.port) = (host.to_owned(), port);
+            Some(uri)
+        };
+        Ok(self.hosts.iter().filter_map(at).collect())
     }
 
     /// The authority that is configured, in PEM.

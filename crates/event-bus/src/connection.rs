@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::lookup_host;
+use tokio::time::Instant;
 
 /// The broker says so when something is published to it, while the confirm is waited for: longer than nearly every one takes.
 const BLOCKED_POLL: Duration = Duration::from_millis(20);
@@ -34,17 +35,32 @@ impl Drop for SocketGuard {
 }
 
 impl Link {
-    /// Connects and declares the topology, all within `connect_timeout`.
+    /// Connects and declares the topology, all within `connect_timeout`: each host that is left has an equal share of what is
+    /// left of it.
     pub(crate) async fn open(config: &BusConfig, names: &Names, role: &str) -> Result<Self, BusError> {
         config.validate()?;
-        let uri = config.uri()?;
-        let tls = OwnedTLSConfig { cert_chain: config.authority()?, ..OwnedTLSConfig::default() };
-        within(config.connect_timeout, "connecting", async {
-            let link = Self::connect(uri, tls, &config.prefix, role).await?;
-            topology::declare(&link.connection, config, names).await?;
-            Ok(link)
-        })
-        .await
+        let uris = config.uris()?;
+        let limit = Instant::now() + config.connect_timeout;
+        let mut left = u32::try_from(uris.len()).unwrap_or(u32::MAX);
+        let mut failure = BusError::TimedOut { doing: "connecting", after: config.connect_timeout };
+        for host in config.turn.order(uris.len()) {
+            let tls = OwnedTLSConfig { cert_chain: config.authority()?, ..OwnedTLSConfig::default() };
+            let share = limit.saturating_duration_since(Instant::now()) / left.max(1);
+            left -= 1;
+            let opened = within(share, "connecting", async {
+                let link = Self::connect(uris[host].clone(), tls, &config.prefix, role).await?;
+                topology::declare(&link.connection, config, names).await?;
+                Ok(link)
+            });
+            match opened.await {
+                Ok(link) => {
+                    config.turn.answered(host);
+                    return Ok(link);
+                }
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
     async fn connect(uri: AMQPUri, tls: OwnedTLSConfig, prefix: &str, role: &str) -> Result<Self, BusError> {

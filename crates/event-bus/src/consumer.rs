@@ -96,7 +96,8 @@ impl Consumer {
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
             let queue = self.link.channel.queue_declare(self.queue.as_str().into(), options, FieldTable::default());
             let declared = queue.await.map_err(BusError::topology(&self.queue, "asking for the queue"))?;
-            Ok(QueueDepth { ready: declared.message_count(), consumers: declared.consumer_count() })
+            let (ready, consumers) = (declared.message_count(), declared.consumer_count());
+            Ok(QueueDepth { ready, consumers, known: ready > 0 || consumers > 0 })
         })
         .await
     }

@@ -26,6 +26,7 @@ mod config;
 mod error;
 mod message;
 mod said;
+mod turn;
 
 #[cfg(feature = "amqp")]
 mod connection;
@@ -53,3 +54,4 @@ pub use message::{Delivery, Headers, QueueDepth, REASON_HEADER};
 #[cfg(feature = "amqp")]
 pub use publisher::Publisher;
 pub use said::Said;
+pub use turn::Turn;

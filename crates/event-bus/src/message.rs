@@ -39,4 +39,7 @@ pub struct QueueDepth {
     pub ready: u32,
     /// Consumers now.
     pub consumers: u32,
+    /// Whether this is known. A queue whose leader nobody knows says that it is empty and has no consumer; only one that does
+    /// something on our behalf is believed.
+    pub known: bool,
 }

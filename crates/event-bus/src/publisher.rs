@@ -1,14 +1,17 @@
 //! Publishing with confirms: one message at a time, success only when the broker has it.
 
 use crate::connection::{Link, within};
+use crate::error::refusal;
 use crate::headers::{clipped, to_table};
 use crate::planted;
-use crate::topology::{self, Names, PROBE_KEY, ROUTING_KEY};
+use crate::topology::{self, ACCESS_REFUSED, Names, PROBE_KEY, ROUTING_KEY};
 use crate::{BusConfig, BusError, Headers, NotConfirmed, QueueDepth, REASON_HEADER};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Confirmation};
+use lapin::{BasicProperties, Channel, Confirmation};
 use uuid::Uuid;
 
 const CONTENT_TYPE: &str = "application/vnd.interaction.likes";
@@ -199,12 +202,37 @@ impl Publisher {
             let options = QueueDeclareOptions { passive: true, ..Default::default() };
             let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
             let declared = declared.map_err(BusError::topology(queue, "asking for a queue's depth"))?;
-            let depth = QueueDepth { ready: declared.message_count(), consumers: declared.consumer_count() };
+            let (ready, consumers) = (declared.message_count(), declared.consumer_count());
+            if ready == 0 && consumers == 0 {
+                return confirm_empty(&channel, queue).await;
+            }
             channel.close(200, "done".into()).await.map_err(&failed)?;
-            Ok(depth)
+            Ok(QueueDepth { ready, consumers, known: true })
         })
         .await?;
         self.link = Some(link);
         Ok(depth)
+    }
+}
+
+/// A queue says that it is empty and has no consumer, which it also says while its leader is unknown. Only the leader gives a
+/// message, or says that there is none.
+async fn confirm_empty(channel: &Channel, queue: &str) -> Result<QueueDepth, BusError> {
+    let depth = |ready, known| QueueDepth { ready, consumers: 0, known };
+    let failed = BusError::unavailable("asking the leader of a queue");
+    match channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await {
+        Ok(None) => {
+            channel.close(200, "done".into()).await.map_err(&failed)?;
+            Ok(depth(0, true))
+        }
+        Ok(Some(message)) => {
+            let back = BasicNackOptions { multiple: false, requeue: true };
+            channel.basic_nack(message.delivery_tag, back).await.map_err(&failed)?;
+            channel.close(200, "done".into()).await.map_err(&failed)?;
+            Ok(depth(message.message_count.saturating_add(1), true))
+        }
+        // The channel is gone, the connection is not: who may not read cannot know.
+        Err(error) if refusal(&error) == Some(ACCESS_REFUSED) => Ok(depth(0, false)),
+        Err(error) => Err(failed(error)),
     }
 }

@@ -24,7 +24,7 @@ pub(crate) const PROBE_KEY: &str = "probe";
 const DEAD_DELIVERY_LIMIT: u32 = 1_000_000;
 
 /// The broker's codes: the right is missing; it exists with other arguments.
-const ACCESS_REFUSED: u16 = 403;
+pub(crate) const ACCESS_REFUSED: u16 = 403;
 const PRECONDITION_FAILED: u16 = 406;
 
 #[derive(Debug, Clone)]

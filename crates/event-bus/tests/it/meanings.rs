@@ -143,10 +143,20 @@ async fn missing_rights_are_named_and_what_exists_is_used() {
         other => Err(format!("{other:?}")),
     })
     .await;
+    // Nor does who may not read know that a queue is empty.
+    drop(consumer);
+    eventually(PATIENCE, "a depth that is not known", async || {
+        match Publisher::new(config.clone()).queue_depth().await {
+            Ok(depth) if (depth.ready, depth.consumers, depth.known) == (0, 0, false) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
     // With what the advice says, all is well.
     let advised = format!("^{}\\.", config.prefix);
     broker.ctl(&["set_permissions", "-p", "/", "likes", &advised, &advised, &advised]).await.unwrap();
     probed(&mut publisher).await;
+    assert!(publisher.queue_depth().await.unwrap().known);
     Consumer::connect(&config).await.unwrap();
 }
 

@@ -159,3 +159,27 @@ async fn everything_confirmed_survives_a_killed_broker_and_both_sides_come_back(
     let mut consumer = Consumer::connect(&config).await.unwrap();
     assert_eq!(versions(&next(&mut consumer).await), [5]);
 }
+
+/// Nobody listens at the first one, the second one accepts connections and says nothing.
+#[tokio::test]
+async fn of_several_hosts_one_that_answers_is_enough() {
+    let (_proxy, _, direct) = through_proxy().await;
+    let addr = test_support::shared::rabbitmq().await.unwrap().addr().unwrap();
+    let (nobody, silent) = (test_support::lease_port().unwrap(), Proxy::start(addr.clone()).await.unwrap());
+    silent.freeze();
+    let link = Proxy::start(addr).await.unwrap();
+    let hosts = vec![nobody.addr(), silent.addr().to_string(), link.addr().to_string()];
+    let config = BusConfig { hosts, connect_timeout: Duration::from_secs(6), ..direct.clone() };
+    let mut publisher = Publisher::new(config.clone());
+    publisher.publish(&[event(1)], &Headers::new()).await.unwrap();
+    // Whoever connects next begins where somebody answered: there is not even the time to look elsewhere.
+    let mut consumer = Consumer::connect(&config).await.unwrap();
+    assert_eq!(versions(&next(&mut consumer).await), [1]);
+
+    // Lost, and one of the others is back.
+    link.cut().await;
+    silent.restore().await.unwrap();
+    publish_until_taken(&mut publisher, 2, BusError::is_unavailable).await;
+    assert!(publisher.queue_depth().await.unwrap().known);
+    Intruder::new(&direct).await.clean_up().await;
+}

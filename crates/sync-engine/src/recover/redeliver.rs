@@ -134,7 +134,8 @@ impl Rescuer {
                 Ok(depth) => {
                     metrics::queue(depth.ready, depth.consumers);
                     self.stores.flow.saw_consumers(Some(depth.consumers));
-                    queue_empty = depth.ready == 0;
+                    // One whose leader nobody knows looks empty, too: its backlog would be published once more.
+                    queue_empty = depth.ready == 0 && depth.known;
                 }
                 Err(error) => {
                     self.stores.broker_circuit.failure(&error);
