@@ -166,6 +166,7 @@ impl Settings {
             ("service.instance", self.service.instance.as_deref().unwrap_or("?"), 1, 100),
             ("monitoring.log_level", self.monitoring.log_level.as_str(), 1, 1_000),
             ("monitoring.tracing.endpoint", self.monitoring.tracing.endpoint.as_str(), 0, 1_000),
+            ("redis.master", self.redis.master.as_str(), 1, 100),
             ("redis.key_prefix", self.redis.key_prefix.as_str(), 0, 100),
             ("rabbitmq.prefix", bus.prefix.as_str(), 1, 100),
         ];

@@ -73,6 +73,18 @@ impl DeploymentBuilder {
         self
     }
 
+    /// The redis that this address leads to; it may lead to another one later.
+    pub fn redis_at(mut self, url: impl Into<String>) -> Self {
+        self.choices.redis = Source::At(url.into());
+        self
+    }
+
+    /// The mariadb that this address leads to (a schema is made there); it may lead to another one later.
+    pub fn mariadb_at(mut self, url: impl Into<String>) -> Self {
+        self.choices.mariadb = Source::At(url.into());
+        self
+    }
+
     /// Redis, MariaDB (without a schema) and RabbitMQ that somebody else runs.
     pub fn at(mut self, redis: &str, mariadb: &str, rabbitmq: &str) -> Self {
         let at = |url: &str| Source::At(url.to_owned());
