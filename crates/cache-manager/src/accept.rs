@@ -6,6 +6,7 @@ use crate::combine::AskShard;
 use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
+use crate::mark::Marks;
 use crate::meaning::cache_error;
 use crate::script::Script;
 use codec::*;
@@ -24,14 +25,15 @@ pub(crate) use codec::first_answer;
 pub(crate) struct Accept {
     connections: Arc<Connections>,
     script: Script,
+    marks: Arc<Marks>,
 
     keys: Keys,
     rules: CacheRules,
 }
 
 impl Accept {
-    pub(crate) fn new(connections: Arc<Connections>, keys: Keys, rules: CacheRules) -> Self {
-        Self { connections, script: Script::new(accept_code()), keys, rules }
+    pub(crate) fn new(connections: Arc<Connections>, marks: Arc<Marks>, keys: Keys, rules: CacheRules) -> Self {
+        Self { connections, script: Script::new(accept_code()), marks, keys, rules }
     }
 
     /// Accepts a batch: one call per shard it touches.
@@ -58,10 +60,17 @@ impl Accept {
     /// Asks once.
     async fn ask(&self, shard: ShardId, requests: &[&AcceptRequest], began: Instant) -> Vec<CacheResult<Reply>> {
         match self.send(shard, requests, began).await {
-            Ok((numbers, own)) if numbers.len() == requests.len() * 3 => {
-                let highest = numbers.chunks_exact(3).map(|item| item[2]).max().unwrap_or(0);
+            Ok((numbers, own)) if numbers.len() == 1 + requests.len() * 3 => {
+                let items = numbers[1..].chunks_exact(3);
+                let highest = items.clone().map(|item| item[2]).max().unwrap_or(0);
                 self.connections.shared.answered(Version(highest));
-                numbers.chunks_exact(3).zip(own).map(|(item, own)| reply(item[0], item[1], item[2], own)).collect()
+                // Only what the script gave to this call: other versions may be given to others.
+                let given = items.clone().filter(|item| matches!(item[0], ACCEPTED | RESERVED)).map(|item| item[2]);
+                self.marks.answered(shard, Version(given.max().unwrap_or(0)));
+                if numbers[0] != 0 {
+                    went_back(shard);
+                }
+                items.zip(own).map(|(item, own)| reply(item[0], item[1], item[2], own)).collect()
             }
             Ok(_) => vec![Err(wrong_reply()); requests.len()],
             Err(error) => vec![Err(cache_error(error)); requests.len()],
@@ -82,12 +91,20 @@ impl Accept {
             let until = shared.redis_time(request.until.into());
             own.push((!is_planted("expired_asked_afresh") && until < deadline).then_some(until));
         }
-        let call = self.build(shard, requests, deadline, &own);
-        let numbers = self.script.run(&self.connections, &call).await?;
+        let server = shared.server().await?;
+        let call = self.build(shard, requests, deadline, &own, &server.run);
+        let numbers = self.script.run_at(shared.way(), &server, &call).await?;
         Ok((numbers, own.into_iter().map(|own| own.is_some()).collect()))
     }
 
-    fn build(&self, shard: ShardId, requests: &[&AcceptRequest], deadline: Version, own: &[Option<Version>]) -> Cmd {
+    fn build(
+        &self,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+        deadline: Version,
+        own: &[Option<Version>],
+        run: &str,
+    ) -> Cmd {
         let Self { keys, rules, .. } = self;
         let options: Vec<u32> = requests
             .iter()
@@ -121,7 +138,11 @@ impl Accept {
             .arg(interval_us.to_string())
             .arg(period_us.to_string())
             .arg(deadline.0)
-            .arg(self.connections.shared.ceiling().0);
+            .arg(self.connections.shared.ceiling().0)
+            .arg(self.marks.field())
+            .arg(self.marks.floor(shard).0)
+            .arg(run)
+            .arg(self.connections.shared.carried().0);
         for ((request, options), own) in requests.iter().zip(&options).zip(own) {
             match request.reserve {
                 Some(above) => call.arg(*options).arg(above.0),
@@ -165,6 +186,12 @@ impl AskShard for Accept {
         }
         outcomes
     }
+}
+
+/// The script says so once: it has taken the caller's mark for its own then.
+fn went_back(shard: ShardId) {
+    metrics::counter!("cache_steps_back_total").increment(1);
+    tracing::warn!(%shard, "redis went back in time: it has forgotten what it answered");
 }
 
 fn options(request: &AcceptRequest, rules: &CacheRules) -> u32 {

@@ -7,9 +7,11 @@
 //! around Redis goes by the upper bound: it must be above all that Redis accepted before, for any server, or a user's last
 //! word would lose against the one before.
 
+use arc_swap::ArcSwapOption;
 use domain::Version;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 use tokio::time::Instant;
 
 /// Two clocks that are kept by NTP drift apart by less than a two-thousandth.
@@ -18,6 +20,10 @@ const DRIFT: i64 = 2_000;
 /// However long they were not compared, they are no further apart than they were by more than this: NTP corrects what it
 /// finds. Without this bound the wait for the clock would grow for as long as Redis is away.
 const MOST_DRIFT_US: i64 = 100_000;
+
+/// How long after a change of servers the clock of the one before is taken along: every shard is asked within that time, or
+/// had nothing given lately.
+const FORMER_US: i64 = 600_000_000;
 
 /// How far Redis's microseconds are ahead of ours, as of one moment of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +59,12 @@ pub(crate) struct ServerClock {
     highest: AtomicI64,
     /// When, by our steady clock.
     measured: AtomicI64,
+    /// Whose clock it is; a promoted server's may be behind the one before.
+    run: ArcSwapOption<String>,
+    /// The upper bound of the clock before, and until when it counts, by our steady clock; 0: none.
+    former: AtomicI64,
+    former_until: AtomicI64,
+    several: AtomicBool,
 }
 
 impl ServerClock {
@@ -63,6 +75,10 @@ impl ServerClock {
             lowest: AtomicI64::new(0),
             highest: AtomicI64::new(0),
             measured: AtomicI64::new(0),
+            run: ArcSwapOption::empty(),
+            former: AtomicI64::new(0),
+            former_until: AtomicI64::new(0),
+            several: AtomicBool::new(false),
         }
     }
 
@@ -78,6 +94,43 @@ impl ServerClock {
         let (now, drift) = self.since_measured();
         let ahead = self.highest.load(Ordering::Relaxed);
         (ahead != 0).then(|| Version(ahead + now + drift))
+    }
+
+    /// From now on this server answers.
+    pub(crate) fn meets(&self, run: &str) {
+        let known = |met: &Option<Arc<String>>| met.as_deref().is_some_and(|met| met == run);
+        if run.is_empty() || known(&self.run.load()) {
+            return;
+        }
+        let before = self.run.swap(Some(Arc::new(run.to_owned())));
+        if before.is_some() && !known(&before) {
+            let (now, drift) = self.since_measured();
+            match self.highest.load(Ordering::Relaxed) {
+                0 => {}
+                ahead => self.former.store(ahead + drift, Ordering::Relaxed),
+            }
+            self.former_until.store(now + FORMER_US, Ordering::Relaxed);
+            self.several.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// No clock of the server that answers, nor of one before it, says more than this. Who has met one server only cannot
+    /// know of another, and goes by its own wall clock, too.
+    #[expect(clippy::disallowed_methods, reason = "the only clock there is before any server was met")]
+    pub(crate) fn highest_ever(&self) -> Version {
+        let (now, drift) = self.since_measured();
+        let known = self.at_most().unwrap_or_default().0;
+        let former = match self.former.load(Ordering::Relaxed) {
+            0 => 0,
+            _ if now > self.former_until.load(Ordering::Relaxed) => 0,
+            ahead => ahead + now + drift,
+        };
+        let wall = if self.several.load(Ordering::Relaxed) {
+            0
+        } else {
+            micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
+        };
+        Version(known.max(former).max(wall))
     }
 
     /// Our steady clock, and how far the two may have drifted apart since they were compared.

@@ -6,7 +6,7 @@
 
 mod multiplexed;
 
-pub(crate) use multiplexed::Multiplexed;
+pub(crate) use multiplexed::{Multiplexed, Server};
 
 use crate::clock::ServerClock;
 use crate::config::RedisConfig;
@@ -138,16 +138,25 @@ impl SharedConnection {
         Version(latest.saturating_add(MAX_AHEAD_US))
     }
 
+    /// No version of a server before this one was above this: what a shard goes on from that has another server than before.
+    pub(crate) fn carried(&self) -> Version {
+        self.clock.highest_ever().min(self.ceiling())
+    }
+
     /// Asks Redis for its time.
     pub(crate) async fn measure_clock(&self) -> Result<(), RedisError> {
+        let server = self.server().await?;
         let asked = Instant::now();
-        let (seconds, micros): (i64, i64) = self.query(&cmd("TIME")).await?;
+        let (seconds, micros): (i64, i64) = self.connection.ask(&server, &cmd("TIME")).await?;
         self.clock.told(asked, seconds * 1_000_000 + micros);
         Ok(())
     }
 
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        self.connection.query(command).await
+    /// The connection as it is now, to somebody whose clock we know whose it is.
+    pub(crate) async fn server(&self) -> Result<Arc<Server>, RedisError> {
+        let server = self.connection.server().await?;
+        self.clock.meets(&server.run);
+        Ok(server)
     }
 
     /// The connection itself.

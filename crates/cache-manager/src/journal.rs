@@ -2,11 +2,12 @@
 
 use crate::connection::Connections;
 use crate::keys::Keys;
+use crate::mark::Marks;
 use crate::meaning::cache_error;
 use crate::script::Script;
 use bytes::Bytes;
-use deadpool_redis::redis::{Value, cmd};
-use domain::cache::{CacheError, CacheResult, CacheRules, ShardStatus};
+use deadpool_redis::redis::{Value, cmd, pipe};
+use domain::cache::{CacheError, CacheResult, CacheRules, ShardStanding, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Origin, ShardId, Version};
 use std::collections::BTreeSet;
@@ -54,6 +55,33 @@ pub(crate) async fn status(
             })
         })
         .collect()
+}
+
+/// What the shards know of what they answered this process: its mark, and how far the journal begins.
+pub(crate) async fn standings(
+    connections: &Connections,
+    keys: &Keys,
+    rules: &CacheRules,
+    marks: &Marks,
+) -> CacheResult<Vec<ShardStanding>> {
+    // Read before the marks in the shards: those can only have grown since.
+    let floors: Vec<Version> = rules.shards.all().map(|shard| marks.floor(shard)).collect();
+    let mut pipeline = pipe();
+    for shard in rules.shards.all() {
+        // In this order: if the shard is whole afterwards, it was when its journal was looked at.
+        pipeline.cmd("XRANGE").arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1);
+        pipeline.cmd("HMGET").arg(keys.clock(shard)).arg(&["b", marks.field()]);
+    }
+    let replies: Vec<Value> = connections.run_all(&pipeline).await?;
+    let shards = rules.shards.all().zip(floors).zip(replies.chunks_exact(2));
+    let standing = |((shard, floor), reply): ((ShardId, Version), &[Value])| {
+        let oldest = entries(reply[0].clone())?.first().map(|(id, _)| parse_id(id)).transpose()?;
+        let fields = deadpool_redis::redis::from_redis_value(reply[1].clone());
+        let (back, mark): (Option<i64>, Option<i64>) = fields.map_err(|error| cache_error(error.into()))?;
+        let whole = floor > Version::ZERO && mark.unwrap_or(0) >= floor.0;
+        Ok(ShardStanding { shard, whole, back: Version(back.unwrap_or(0)), oldest })
+    };
+    shards.map(standing).collect()
 }
 
 pub(crate) async fn page(

@@ -5,7 +5,7 @@
 //! | `{s<N>}:p:<v or c><user>:<id>` | pair: integer `version * 2 + liked`, negative if it was only seen in the database |
 //! | `{s<N>}:c:<v or c><id>` | counter hash: `n` served, `p` pending, `v` last accepted version, `dn`/`dr` stored count and its revision |
 //! | `{s<N>}:j` | journal stream; an entry's id is `<version>-0`, field `e` the encoded event |
-//! | `{s<N>}:t` | shard clock hash: `v` last version, `a` accepted, `s` settled, `w` settled up to, `f` largest token of a repairer |
+//! | `{s<N>}:t` | shard clock hash: `v` last version, `a` accepted, `s` settled, `w` settled up to, `f` largest token of a repairer; `r` the server it last met, `b` the version of that moment, `m:<process>` the last version given to each process |
 //! | `{s<N>}:i:<v or c><user>:<id>:<key>` | first answer to an idempotency key: `code:count:version:liked` |
 //! | `r:<user>` | the user's rate limit |
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
@@ -39,6 +39,8 @@ mod journal;
 mod keys;
 #[cfg(feature = "redis")]
 mod lease;
+#[cfg(feature = "redis")]
+mod mark;
 #[cfg(feature = "redis")]
 mod meaning;
 #[cfg(feature = "redis")]

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 /// `(bug, line of a script, what stands there instead)`. A line stands in one script only.
 const LINES: &[(&str, &str, &str)] = &[
     ("accept_without_journal", "call('XADD', journal, id, 'e', payload)", ""),
-    ("repeat_counted", "local unchanged = same and held > 0", "same = false; local unchanged = false"),
+    ("repeat_counted", "local unchanged = same and held > 0", "same = false; local unchanged = false and held > 0"),
     (
         "no_revision_guard",
         "local fresh, confirmed = revision > dr, revision >= dr",

@@ -7,6 +7,7 @@ use crate::connection::Connections;
 use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
+use crate::mark::Marks;
 use crate::meaning::{cache_error, has_no_room, is_elsewhere, is_misconfigured};
 use crate::repair::Repair;
 use crate::script::Script;
@@ -15,7 +16,7 @@ use crate::{journal, read};
 use deadpool_redis::redis::{cmd, pipe};
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, Durability,
-    FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
+    FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus,
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -31,6 +32,7 @@ const PROBE_TTL_SECS: u64 = 60;
 pub struct RedisCache {
     connections: Arc<Connections>,
     accept: Arc<Accept>,
+    marks: Arc<Marks>,
     combiner: Combiner,
     settle: Settle,
     fill: Fill,
@@ -51,11 +53,13 @@ impl RedisCache {
     pub(crate) fn new(config: &RedisConfig, rules: CacheRules) -> CacheResult<Self> {
         let connections = Arc::new(Connections::new(config)?);
         let keys = Keys::new(config.key_prefix.clone(), rules.shards);
-        let accept = Arc::new(Accept::new(Arc::clone(&connections), keys.clone(), rules.clone()));
+        let marks = Arc::new(Marks::new(rules.shards));
+        let accept = Arc::new(Accept::new(Arc::clone(&connections), Arc::clone(&marks), keys.clone(), rules.clone()));
         Ok(Self {
             connections,
             combiner: Combiner::new(Arc::clone(&accept), rules.shards.get()),
             accept,
+            marks,
             settle: Settle::new(),
             fill: Fill::new(),
             lease: Lease::new(),
@@ -241,6 +245,10 @@ impl LikeCache for RedisCache {
 
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
         journal::status(&self.status, &self.connections, &self.keys, &self.rules).await
+    }
+
+    async fn standings(&self) -> CacheResult<Vec<ShardStanding>> {
+        journal::standings(&self.connections, &self.keys, &self.rules, &self.marks).await
     }
 
     async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>> {

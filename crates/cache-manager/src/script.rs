@@ -1,9 +1,10 @@
 //! Lua scripts by hash: sent as `EVALSHA`, loaded when Redis does not know them (after a restart or `SCRIPT FLUSH`).
 
-use crate::connection::{Connections, Multiplexed};
+use crate::connection::{Connections, Multiplexed, Server};
 use crate::planted;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// What every script may use: see the file.
 pub(crate) const READS: &str = include_str!("scripts/reads.lua");
@@ -37,16 +38,26 @@ impl Script {
 
     /// Runs a call on this connection.
     pub(crate) async fn run_on<T: FromRedisValue>(&self, way: &Multiplexed, call: &Cmd) -> Result<T, RedisError> {
+        self.run_at(way, &way.server().await?, call).await
+    }
+
+    /// Runs a call that was made for this server.
+    pub(crate) async fn run_at<T: FromRedisValue>(
+        &self,
+        way: &Multiplexed,
+        server: &Arc<Server>,
+        call: &Cmd,
+    ) -> Result<T, RedisError> {
         for _ in 0..LOADS {
-            match way.query(call).await {
+            match way.ask(server, call).await {
                 // An unknown script ran nothing, so running it now is the first time.
                 Err(error) if unknown_script(&error) => {
-                    way.query::<()>(cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
+                    way.ask::<()>(server, cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
                 }
                 other => return other,
             }
         }
-        way.query(call).await
+        way.ask(server, call).await
     }
 }
 

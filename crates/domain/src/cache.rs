@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use journal_pages::JournalPages;
 pub use repairs::{CountRepair, PairRepair, RepairOutcome, Unsupported};
-pub use status::{Durability, ShardStatus};
+pub use status::{Durability, ShardStanding, ShardStatus};
 
 /// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die before
 /// reading the database again; then it is wrong for this long at most.
@@ -333,6 +333,12 @@ pub trait LikeCache: Send + Sync + 'static {
 
     /// Every shard's accounting.
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>>;
+
+    /// What every shard still knows of what it answered this process: a cache that lives elsewhere may have become what it
+    /// once was.
+    async fn standings(&self) -> CacheResult<Vec<ShardStanding>> {
+        Err(Unsupported.into())
+    }
 
     /// Unsettled entries of a shard after a version, oldest first.
     async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>>;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use sync_engine::Stores;
 use sync_engine::accept::Acceptor;
 use sync_engine::apply::Applier;
+use sync_engine::deliver::kept::{Keeper, Kept};
 use sync_engine::deliver::relay::{Relay, RelayHandle};
 use sync_engine::read::Reader;
 use sync_engine::read::live::LiveCounts;
@@ -118,8 +119,16 @@ impl Assembly {
         let sync = &settings.event_driven_sync;
         let publisher = || broker.clone().map(Publisher::new);
         let applier = Applier::new(stores.clone(), sync.retry.into());
-        let (relay_handle, relay): (RelayHandle, Relay) =
-            Relay::new(stores.clone(), applier.clone(), publisher(), sync.relay_capacity, sync.batch_size);
+        // A cache in this process cannot become what it once was.
+        let kept = broker.is_some().then(|| Kept::new(sync.shards, sync.kept_bytes));
+        let (relay_handle, relay): (RelayHandle, Relay) = Relay::new(
+            stores.clone(),
+            applier.clone(),
+            publisher(),
+            kept.clone(),
+            sync.relay_capacity,
+            sync.batch_size,
+        );
         let rescuer = Rescuer::new(stores.clone(), applier, publisher(), context.instance.to_string(), sync);
 
         // These serve the others until the last like is relayed.
@@ -127,6 +136,10 @@ impl Assembly {
         let interval = sync.circuit.probe_interval;
         let relaying = spawn(&context, Box::pin(relay.run(context.hard.clone())));
         spawn(&context, Box::pin(recheck_task.run(helpers.clone())));
+        if let Some(kept) = kept {
+            let keeper = Keeper::new(stores.clone(), kept, relay_handle.clone());
+            spawn(&context, Box::pin(keeper.run(context.soft.clone())));
+        }
         spawn(&context, Box::pin(rescuer.run(context.soft.clone())));
         spawn(&context, Box::pin(probe::watch_cache(stores.clone(), interval, helpers.clone())));
         spawn(&context, Box::pin(probe::watch_database(stores.clone(), interval, helpers.clone())));

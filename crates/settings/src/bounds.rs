@@ -98,6 +98,7 @@ impl Settings {
             ("event_driven_sync.shards", sync.shards.get().into(), 1, domain::ShardCount::MAX.into()),
             ("event_driven_sync.batch_size", count(sync.batch_size), 1, count(domain::codec::MAX_BATCH)),
             ("event_driven_sync.relay_capacity", count(sync.relay_capacity), 1, 10_000_000),
+            ("event_driven_sync.kept_bytes", count(sync.kept_bytes), 1 << 16, 1 << 40),
             ("event_driven_sync.journal_limit", sync.journal_limit, 1, MANY),
             ("event_driven_sync.direct_writes", count(sync.direct_writes), 1, 10_000_000),
             ("event_driven_sync.event_driven_percentage", sync.event_driven_percentage.into(), 0, 100),

@@ -15,6 +15,9 @@ pub struct SyncConfig {
     pub batch_size: usize,
     /// Accepted events that wait in memory to be published; beyond it they wait in the journal.
     pub relay_capacity: usize,
+    /// Bytes of events that could not be delivered and are kept in memory until they are settled; beyond it the oldest are in
+    /// the journal alone.
+    pub kept_bytes: usize,
     /// Most unsettled events per shard; beyond it likes are refused.
     pub journal_limit: u64,
     /// Age at which an unsettled event is taken to be stuck and published again.
@@ -46,6 +49,7 @@ impl Default for SyncConfig {
             shards: ShardCount::default(),
             batch_size: 500,
             relay_capacity: 65_536,
+            kept_bytes: 64 << 20,
             journal_limit: 250_000,
             republish_after: Duration::from_secs(5),
             rescue_interval: Duration::from_millis(500),

@@ -3,4 +3,5 @@
 pub mod consumer;
 pub mod dead_letters;
 mod fate;
+pub mod kept;
 pub mod relay;

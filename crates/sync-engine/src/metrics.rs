@@ -50,6 +50,9 @@ pub(crate) fn register() {
         "synchronous_writes_total",
         "confirm_rewrites_total",
         "cache_calls_repeated_total",
+        "cache_steps_back_total",
+        "relay_given_up_total",
+        "offered_again_total",
     ];
     counters.into_iter().for_each(|name| counter!(name).increment(0));
     let histograms =
@@ -85,6 +88,22 @@ pub(crate) fn published(events: usize, took: Duration) {
 /// `relay_spilled_total{reason}`: accepted events left to the rescuer.
 pub(crate) fn spilled(reason: &'static str, events: usize) {
     counter!("relay_spilled_total", "reason" => reason).increment(events as u64);
+}
+
+/// `relay_kept_events`, `relay_kept_bytes`: accepted events that this process could not deliver and still has.
+pub(crate) fn kept(events: usize, bytes: usize) {
+    gauge!("relay_kept_events").set(events as f64);
+    gauge!("relay_kept_bytes").set(bytes as f64);
+}
+
+/// `relay_given_up_total`: events that the memory had no room for.
+pub(crate) fn given_up(events: usize) {
+    counter!("relay_given_up_total").increment(events as u64);
+}
+
+/// `offered_again_total`: events that the journal had forgotten.
+pub(crate) fn offered_again(events: usize) {
+    counter!("offered_again_total").increment(events as u64);
 }
 
 /// `rescued_events_total{how}`: stuck events published again or applied directly.

@@ -4,11 +4,12 @@
 //!
 //! ```text
 //! KEYS  {s3}:j  {s3}:t  {s3}:p:v7:42  {s3}:c:v42  {s3}:i:v7:42:k
-//! ARGV  1 250000 86400 60 86400 0 0 1764115200400000 1764115260000000   11 <payload> 5 9 1764115100000000
+//! ARGV  1 250000 86400 60 86400 0 0 1764115200400000 1764115260000000 m:0f3a… 1764115199900000 5d1c… 1764115200000100
+//!       11 <payload> 5 9 1764115100000000
 //!       items, journal limit, pair ttl s, filled counter ttl s, key ttl s, user limit interval and period us,
-//!       deadline us, ceiling us; then the item: LIKE + IDEMPOTENCY_KEY + FILL, payload, count, revision, last version
-//! reply 0 6 1764115200000123
-//!       ACCEPTED, six likes, the version
+//!       deadline us, ceiling us, mark, floor, run, carried; then the item: LIKE + IDEMPOTENCY_KEY + FILL, payload, count, revision, last version
+//! reply 0 0 6 1764115200000123
+//!       nothing went back, ACCEPTED, six likes, the version
 //! ```
 
 use crate::script::READS;
@@ -65,7 +66,10 @@ table! {
 }
 
 /// Arguments before the first item.
-pub(crate) const HEAD: usize = 9;
+pub(crate) const HEAD: usize = 13;
+
+/// A process's mark goes when it was given nothing for so long, in microseconds.
+const MARK_TTL: i64 = 3_600_000_000;
 
 /// The table in Lua, to stand before the script.
 pub(crate) fn lua() -> String {
@@ -73,7 +77,7 @@ pub(crate) fn lua() -> String {
     let values =
         |table: &[(&str, i64)]| table.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(", ");
     let line = |table| format!("local {} = {}\n", names(table), values(table));
-    format!("{}{}local HEAD = {HEAD}\n", line(OPTIONS), line(CODES))
+    format!("{}{}local HEAD, MARK_TTL = {HEAD}, {MARK_TTL}\n", line(OPTIONS), line(CODES))
 }
 
 /// The whole script as Redis gets it.

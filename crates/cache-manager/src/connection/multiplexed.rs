@@ -3,11 +3,11 @@
 //! It is replaced after an I/O error or a timeout; commands already sent then have an unknown outcome.
 
 use super::of_no_use;
-use crate::meaning::cache_error;
+use crate::meaning::{Meaning, cache_error, meaning};
 use crate::primary::Primary;
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError};
+use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError, cmd};
 use domain::cache::CacheError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +25,11 @@ pub(crate) struct Multiplexed {
 }
 
 /// A connection, and to whom.
-struct Server {
+pub(crate) struct Server {
     connection: MultiplexedConnection,
     generation: u64,
+    /// The server's run; empty where we may not ask. Another primary, or another start of this one, has another.
+    pub(crate) run: String,
 }
 
 impl Multiplexed {
@@ -36,7 +38,7 @@ impl Multiplexed {
     }
 
     /// The connection, opened if there is none of this generation.
-    async fn server(&self) -> Result<Arc<Server>, RedisError> {
+    pub(crate) async fn server(&self) -> Result<Arc<Server>, RedisError> {
         if let Some(server) = self.current() {
             return Ok(server);
         }
@@ -49,9 +51,9 @@ impl Multiplexed {
         {
             return Err(error.clone());
         }
-        match self.primary.connect().await {
-            Ok((connection, generation)) => {
-                let server = Arc::new(Server { connection, generation });
+        match self.connect().await {
+            Ok(server) => {
+                let server = Arc::new(server);
                 self.current.store(Some(Arc::clone(&server)));
                 *last_failure = None;
                 Ok(server)
@@ -61,6 +63,19 @@ impl Multiplexed {
                 Err(error)
             }
         }
+    }
+
+    async fn connect(&self) -> Result<Server, RedisError> {
+        let (mut connection, generation) = self.primary.connect().await?;
+        let info: Result<String, _> = cmd("INFO").arg("server").query_async(&mut connection).await;
+        let run = match info {
+            Ok(info) => {
+                info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().trim().to_owned()
+            }
+            Err(error) if meaning(&error) == Meaning::Misconfigured => String::new(),
+            Err(error) => return Err(error),
+        };
+        Ok(Server { connection, generation, run })
     }
 
     fn current(&self) -> Option<Arc<Server>> {
@@ -75,9 +90,13 @@ impl Multiplexed {
     }
 
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        let server = self.server().await?;
+        self.ask(&self.server().await?, command).await
+    }
+
+    /// Asks over this connection, whatever the current one is.
+    pub(crate) async fn ask<T: FromRedisValue>(&self, server: &Arc<Server>, command: &Cmd) -> Result<T, RedisError> {
         let result = command.query_async(&mut server.connection.clone()).await;
-        self.look_at(&server, result)
+        self.look_at(server, result)
     }
 
     /// Several commands in one round trip.

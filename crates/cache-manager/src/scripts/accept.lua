@@ -10,8 +10,10 @@
 -- ARGV   1 number of items   2 journal limit   3 pair ttl s   4 ttl s of a filled counter   5 idempotency ttl s
 --        6 user limit interval us   7 user limit period us   8 deadline us by this server's clock (0: none)
 --        9 ceiling us: a version is not dated later, whatever this server's clock says (0: none)
+--        10 the field of the caller's mark: the last version it was given here   11 the highest version it was answered
+--        12 this server's run (empty: not known)   13 a version that no server before this one can have reached
 --        per item: options, payload [, count, revision, last version] [, own deadline us]
--- Result per item: code, count (-1: none), version
+-- Result: 1 if the shard is not what it was when it answered the caller, else 0; per item: code, count (-1: none), version
 local call, band, max, min = redis.call, bit.band, math.max, math.min
 local items = tonumber(ARGV[1])
 local keys, args = 2, HEAD
@@ -28,23 +30,35 @@ end
 local journal, clock = KEYS[1], KEYS[2]
 local limit, deadline, ceiling = tonumber(ARGV[2]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local interval, period = tonumber(ARGV[6]), tonumber(ARGV[7])
-local accounting = call('HMGET', clock, 'v', 'a')
+local floor, run = tonumber(ARGV[11]), ARGV[12]
+local accounting = call('HMGET', clock, 'v', 'a', 'b', 'r', ARGV[10])
 local last, accepted = tonumber(accounting[1]) or 0, tonumber(accounting[2]) or 0
 local last_before = last
+-- Pairs up to this version are older than the server that holds them, or than a step back of it: a newer word may be on its
+-- way that only the process knows that gave it. They are no reason to answer "unchanged".
+local back = tonumber(accounting[3]) or 0
+local went_back = (tonumber(accounting[5]) or 0) < floor
+local met = went_back or run ~= '' and accounting[4] ~= run
 local room = limit - call('XLEN', journal)
 local time = call('TIME')
 local now = time[1] * 1000000 + time[2]
 -- A clock that was set ahead must not date likes into the future: they would win against everything until then.
 local date = ceiling > 0 and min(now, ceiling) or now
 
-local result = {}
+local result = { went_back and 1 or 0 }
 -- A call that was stuck on its way (a paused server, a slow link) must not take effect after its caller gave up: the
 -- user may have done something else meanwhile, and this would undo it.
 if deadline > 0 and now > deadline then
-  for i = 1, items do result[3 * i - 2], result[3 * i - 1], result[3 * i] = EXPIRED, -1, 0 end
+  for i = 1, items do result[3 * i - 1], result[3 * i], result[3 * i + 1] = EXPIRED, -1, 0 end
   return result
 end
-local k, a, out = 2, HEAD, 0
+if met then
+  -- What was answered before came from a clock that may be ahead of this server's, and from a shard that had given more: the
+  -- next version is above all of that, or an older word that is still on its way would win against a newer one.
+  last = max(last, floor, tonumber(ARGV[13]))
+  back = last
+end
+local k, a, out = 2, HEAD, 1
 local function answer(code, count, version)
   result[out + 1], result[out + 2], result[out + 3] = code, count, version
   out = out + 3
@@ -99,7 +113,7 @@ local function accept_next()
     return answer(RESERVED, max(held or 0, 0), last)
   end
   local same = held and held % 2 == wanted
-  local unchanged = same and held > 0 and band(options, REWRITE) == 0
+  local unchanged = same and held > 0 and (held - wanted) / 2 > back and band(options, REWRITE) == 0
   if not unchanged and room <= 0 then return answer(OVERLOADED, -1, 0) end
   if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
 
@@ -145,5 +159,16 @@ end
 
 for _ = 1, items do accept_next() end
 
-if last ~= last_before then call('HSET', clock, 'v', last, 'a', accepted) end
+if met then call('HSET', clock, 'b', back, 'r', run ~= '' and run or accounting[4] or '') end
+if met or last ~= last_before then
+  if not accounting[5] then
+    -- A new process: marks of those that are gone go. Whoever had no answer for half as long begins anew.
+    local fields = call('HGETALL', clock)
+    for i = 1, #fields, 2 do
+      if string.sub(fields[i], 1, 2) == 'm:' and tonumber(fields[i + 1]) < last - MARK_TTL then call('HDEL', clock, fields[i]) end
+    end
+  end
+  local id = string.format('%.0f', last)
+  call('HSET', clock, 'v', id, 'a', accepted, ARGV[10], id)
+end
 return result

@@ -34,8 +34,27 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 11] = [
 
 /// The accept script stands behind its table of names; its item has every option that adds a key or an argument.
 fn scripts() -> Vec<(&'static str, String, usize, &'static [&'static str])> {
-    let accept: &[&str] =
-        &["1", "100", "60", "60", "60", "1", "1", "0", "0", "143", "payload", "5", "1", "7", "9000000000000000"];
+    let accept: &[&str] = &[
+        "1",
+        "100",
+        "60",
+        "60",
+        "60",
+        "1",
+        "1",
+        "0",
+        "0",
+        "m:1",
+        "0",
+        "run",
+        "0",
+        "143",
+        "payload",
+        "5",
+        "1",
+        "7",
+        "9000000000000000",
+    ];
     let mut all = vec![("accept", cache_manager::accept_script(), 6, accept)];
     let reads = include_str!("../../src/scripts/reads.lua");
     all.extend(SCRIPTS.map(|(name, code, keys, arguments)| (name, format!("{reads}{code}"), keys, arguments)));

@@ -40,7 +40,7 @@ impl Rig {
         stores.prepare().await.unwrap();
         let sync = SyncConfig::default();
         let applier = Applier::new(stores.clone(), sync.retry.into());
-        let (handle, relay) = Relay::new(stores.clone(), applier, None, 100_000, 500);
+        let (handle, relay) = Relay::new(stores.clone(), applier, None, None, 100_000, 500);
         let (recheck, task) = Recheck::new(stores.clone());
         let stop = CancellationToken::new();
         tokio::spawn(relay.run(stop.clone()));

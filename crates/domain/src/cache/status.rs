@@ -22,6 +22,26 @@ pub struct ShardStatus {
     pub now: Version,
 }
 
+/// What a shard still knows of what it answered this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardStanding {
+    /// Which shard.
+    pub shard: ShardId,
+    /// It has everything that it ever answered this process, as far as this process still knows what that was.
+    pub whole: bool,
+    /// Of what has this version or a smaller one it is not known whether a shard before this one had it.
+    pub back: Version,
+    /// Oldest unsettled entry.
+    pub oldest: Option<Version>,
+}
+
+impl ShardStanding {
+    /// Whether an entry of this version, which this process was answered, has left the journal because the database has it.
+    pub fn has_settled(&self, version: Version) -> bool {
+        self.whole && version > self.back && self.oldest.is_none_or(|oldest| version < oldest)
+    }
+}
+
 /// What a cache says of its disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Durability {

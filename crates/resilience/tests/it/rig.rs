@@ -14,7 +14,8 @@ use sync_engine::accept::{Acceptor, LikeAnswer};
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
-use sync_engine::deliver::relay::Relay;
+use sync_engine::deliver::kept::{Keeper, Kept};
+use sync_engine::deliver::relay::{Relay, RelayHandle};
 use sync_engine::recover::recheck::Recheck;
 use sync_engine::recover::redeliver::Rescuer;
 use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath};
@@ -125,6 +126,35 @@ impl Rig {
         }
     }
 
+    /// All that Redis has.
+    pub(crate) async fn copy_cache(&self) -> Vec<(String, Vec<u8>)> {
+        let client = redis::Client::open(self.deployment.redis().url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let pattern = format!("{}*", self.redis.key_prefix);
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.unwrap();
+        let mut copy = Vec::new();
+        for key in keys {
+            let dump = redis::cmd("DUMP").arg(&key).query_async(&mut connection).await.unwrap();
+            copy.push((key, dump));
+        }
+        copy
+    }
+
+    /// Redis has what it once had.
+    pub(crate) async fn restore_cache(&self, copy: &[(String, Vec<u8>)]) {
+        let client = redis::Client::open(self.deployment.redis().url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut commands = redis::pipe();
+        commands.atomic();
+        let pattern = format!("{}*", self.redis.key_prefix);
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut connection).await.unwrap();
+        commands.cmd("DEL").arg(keys).ignore();
+        for (key, dump) in copy {
+            commands.cmd("RESTORE").arg(key).arg(0).arg(dump).ignore();
+        }
+        commands.query_async::<()>(&mut connection).await.unwrap();
+    }
+
     /// Redis answers nobody for so long.
     pub(crate) async fn pause_cache(&self, pause: Duration) {
         self.redis_command(&["CLIENT", "PAUSE", &pause.as_millis().to_string()]).await;
@@ -199,21 +229,32 @@ impl Process<'_> {
 
     /// A server that relays what it accepts.
     pub(crate) fn server(&self) -> Acceptor {
-        let (acceptor, relay) = self.acceptor();
+        let (acceptor, relay, _) = self.acceptor(None);
         self.spawn(relay.run(CancellationToken::new()));
         acceptor
     }
 
-    /// A server that dies right after each answer: nothing is relayed.
-    pub(crate) fn dying_server(&self) -> Acceptor {
-        self.acceptor().0
+    /// A server that keeps what it cannot deliver.
+    pub(crate) fn keeping_server(&self) -> (Acceptor, Kept) {
+        let kept = Kept::new(self.rig.sync.shards, 1 << 20);
+        let (acceptor, relay, handle) = self.acceptor(Some(kept.clone()));
+        self.spawn(relay.run(CancellationToken::new()));
+        self.spawn(Keeper::new(self.stores.clone(), kept.clone(), handle).run(self.soft.clone()));
+        (acceptor, kept)
     }
 
-    fn acceptor(&self) -> (Acceptor, Relay) {
+    /// A server that dies right after each answer: nothing is relayed.
+    pub(crate) fn dying_server(&self) -> Acceptor {
+        self.acceptor(None).0
+    }
+
+    fn acceptor(&self, kept: Option<Kept>) -> (Acceptor, Relay, RelayHandle) {
         let sync = &self.rig.sync;
         let publisher = Some(self.rig.publisher());
-        let (handle, relay) = Relay::new(self.stores.clone(), self.applier.clone(), publisher, 1000, sync.batch_size);
-        (Acceptor::new(self.stores.clone(), handle, self.recheck(), 8, WritePath::EventDriven), relay)
+        let (handle, relay) =
+            Relay::new(self.stores.clone(), self.applier.clone(), publisher, kept, 1000, sync.batch_size);
+        let acceptor = Acceptor::new(self.stores.clone(), handle.clone(), self.recheck(), 8, WritePath::EventDriven);
+        (acceptor, relay, handle)
     }
 
     pub(crate) fn recheck(&self) -> Recheck {

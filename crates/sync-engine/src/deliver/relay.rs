@@ -6,6 +6,7 @@
 //! settled, so everything that is not confirmed is simply left to the rescuer.
 
 use super::fate;
+use super::kept::Kept;
 use crate::apply::Applier;
 use crate::metrics;
 use crate::planted;
@@ -32,6 +33,7 @@ const BUSY: f64 = 2_500.0;
 #[derive(Debug, Clone)]
 pub struct RelayHandle {
     sender: mpsc::Sender<EncodedEvent>,
+    kept: Option<Kept>,
 }
 
 impl RelayHandle {
@@ -39,7 +41,7 @@ impl RelayHandle {
     pub fn offer(&self, event: EncodedEvent) {
         fate::tell(fate::IN_MEMORY, std::slice::from_ref(&event));
         if let Err(TrySendError::Full(event) | TrySendError::Closed(event)) = self.sender.try_send(event) {
-            spilled("relay_full", &[event]);
+            spilled(self.kept.as_ref(), "relay_full", &[event]);
         }
     }
 }
@@ -50,21 +52,25 @@ pub struct Relay {
     applier: Applier,
     publisher: Option<Publisher>,
     receiver: mpsc::Receiver<EncodedEvent>,
+    kept: Option<Kept>,
 
     batch_size: usize,
 }
 
 impl Relay {
-    /// The relay and its handle. Without a publisher every batch is applied directly.
+    /// The relay and its handle. Without a publisher every batch is applied directly; without a memory the journal alone has
+    /// what cannot be delivered.
     pub fn new(
         stores: Stores,
         applier: Applier,
         publisher: Option<Publisher>,
+        kept: Option<Kept>,
         capacity: usize,
         batch_size: usize,
     ) -> (RelayHandle, Self) {
         let (sender, receiver) = mpsc::channel(capacity);
-        (RelayHandle { sender }, Self { stores, applier, publisher, receiver, batch_size })
+        let handle = RelayHandle { sender, kept: kept.clone() };
+        (handle, Self { stores, applier, publisher, receiver, kept, batch_size })
     }
 
     /// Runs until every handle is gone and all is relayed, or `hard` says to leave the rest to the journal.
@@ -89,7 +95,7 @@ impl Relay {
                     }
                 }
                 if count > 0 {
-                    relay_batch(&self.stores, &self.applier, self.publisher.as_mut(), &batch).await;
+                    self.relay_batch(&batch).await;
                 }
                 count
             };
@@ -109,24 +115,28 @@ impl Relay {
     }
 }
 
-async fn relay_batch(stores: &Stores, applier: &Applier, publisher: Option<&mut Publisher>, batch: &[EncodedEvent]) {
-    if let Some(publisher) = publisher
-        && !stores.broker_circuit.is_open()
-    {
-        match publish(&stores.traces, publisher, batch).await {
-            Ok(()) => {
-                planted::delete_at_publish(applier, batch).await;
-                return stores.broker_circuit.success();
-            }
-            Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),
-            Err(error) => {
-                tracing::debug!(%error, events = batch.len(), "batch refused, left in the journal");
-                spilled("refused", batch);
-                return tokio::time::sleep(REFUSED_PAUSE).await;
+impl Relay {
+    async fn relay_batch(&mut self, batch: &[EncodedEvent]) {
+        let Self { stores, applier, kept, .. } = self;
+        let kept = kept.as_ref();
+        if let Some(publisher) = self.publisher.as_mut()
+            && !stores.broker_circuit.is_open()
+        {
+            match publish(&stores.traces, publisher, batch).await {
+                Ok(()) => {
+                    planted::delete_at_publish(applier, batch).await;
+                    return stores.broker_circuit.success();
+                }
+                Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),
+                Err(error) => {
+                    tracing::debug!(%error, events = batch.len(), "batch refused, left in the journal");
+                    spilled(kept, "refused", batch);
+                    return tokio::time::sleep(REFUSED_PAUSE).await;
+                }
             }
         }
+        apply_directly(stores, applier, kept, batch).await;
     }
-    apply_directly(stores, applier, batch).await;
 }
 
 /// Publishes one batch; a broken connection gets one second chance, because it need not mean that the broker is unreachable.
@@ -157,9 +167,9 @@ pub(crate) async fn publish(
     result
 }
 
-async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEvent]) {
+async fn apply_directly(stores: &Stores, applier: &Applier, kept: Option<&Kept>, batch: &[EncodedEvent]) {
     if stores.database_circuit.is_open() {
-        return spilled("database_unreachable", batch);
+        return spilled(kept, "database_unreachable", batch);
     }
     let mut events = Vec::with_capacity(batch.len());
     for encoded in batch {
@@ -170,12 +180,15 @@ async fn apply_directly(stores: &Stores, applier: &Applier, batch: &[EncodedEven
     }
     match applier.apply(&events).await {
         Ok(_) => fate::tell(fate::APPLIED, batch),
-        Err(_) => spilled("database_unreachable", batch),
+        Err(_) => spilled(kept, "database_unreachable", batch),
     }
 }
 
-/// The journal keeps them.
-fn spilled(reason: &'static str, events: &[EncodedEvent]) {
-    fate::left(reason, events);
+/// The journal has them, and so has this process until they are settled, where it keeps such.
+fn spilled(kept: Option<&Kept>, reason: &'static str, events: &[EncodedEvent]) {
     metrics::spilled(reason, events.len());
+    match kept {
+        Some(kept) => kept.keep(reason, events),
+        None => fate::left(reason, events),
+    }
 }

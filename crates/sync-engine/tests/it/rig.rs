@@ -223,8 +223,14 @@ impl Process {
     fn relayed_acceptor(&self) -> (Acceptor, Relay) {
         let sync = &self.rig.sync;
         let publisher = Some(self.rig.publisher());
-        let (handle, relay) =
-            Relay::new(self.stores.clone(), self.applier.clone(), publisher, sync.relay_capacity, sync.batch_size);
+        let (handle, relay) = Relay::new(
+            self.stores.clone(),
+            self.applier.clone(),
+            publisher,
+            None,
+            sync.relay_capacity,
+            sync.batch_size,
+        );
         let recheck = self.recheck();
         (Acceptor::new(self.stores.clone(), handle, recheck, sync.direct_writes, WritePath::EventDriven), relay)
     }

@@ -2,8 +2,9 @@
 //!
 //! One shard, two servers, two consumers, four pairs of two resources. Both stores keep a snapshot per step; a step back takes
 //! one of them, as far back as the replicas are behind (`replicate` lets them catch up). What nobody in the world knows (who was
-//! answered what, which versions were given) checks it. [`TODAY`] is the protocol as the programs have it, which promises
-//! nothing when a store goes back; [`DESIGNED`] is the one that shall be built.
+//! answered what, which versions were given) checks it. [`TODAY`] promises nothing when a store goes back: so are the programs
+//! as to the database. As to the cache they have F1, F2 and F4, and F3 by the upper bound instead of a wait. [`DESIGNED`] is the
+//! whole.
 //!
 //! # Rules
 //!

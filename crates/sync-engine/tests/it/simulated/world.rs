@@ -155,7 +155,7 @@ async fn server(
     let link = Arc::clone(&likes.link);
     let stores = Stores::new(Arc::new(cache), unused, shards, circuit).with_likes(likes);
     let (relay, _) =
-        Relay::new(stores.clone(), Applier::new(stores.clone(), RetryConfig::default().into()), None, 1, 1);
+        Relay::new(stores.clone(), Applier::new(stores.clone(), RetryConfig::default().into()), None, None, 1, 1);
     let (recheck, rechecking) = Recheck::new(stores.clone());
     tokio::spawn(rechecking.run(stop.clone()));
     tokio::spawn(probe::watch_cache(stores.clone(), circuit.probe_interval, stop.clone()));
