@@ -2,15 +2,15 @@
 
 mod codec;
 
-use crate::combine::AskShard;
+use crate::combine::{AskShard, Reply, Waits, ask_shard};
 use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
 use crate::mark::Marks;
 use crate::meaning::cache_error;
-use crate::script::Script;
+use crate::script::{LOADS, Script};
 use codec::*;
-use deadpool_redis::redis::{Cmd, RedisError};
+use deadpool_redis::redis::{Cmd, ErrorKind, RedisError};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, MissingCount};
 use domain::{PairState, ShardId, Version};
 use planted_bugs::is_planted;
@@ -45,7 +45,8 @@ impl Accept {
         }
         let calls = by_shard.into_iter().map(|(shard, indexes)| async move {
             let group: Vec<&AcceptRequest> = indexes.iter().map(|index| &requests[*index]).collect();
-            (self.ask_shard(shard, &group, began).await, indexes)
+            // Its caller waits as long as this future is polled.
+            (ask_shard(self, shard, &group, began, &|_| true).await, indexes)
         });
         // Concurrent calls on the shared connection leave in one write: the batch is one round trip.
         let mut outcomes: Vec<Option<CacheResult<AcceptOutcome>>> = vec![None; requests.len()];
@@ -57,44 +58,41 @@ impl Accept {
         outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(wrong_reply()))).collect()
     }
 
-    /// Asks once.
-    async fn ask(&self, shard: ShardId, requests: &[&AcceptRequest], began: Instant) -> Vec<CacheResult<Reply>> {
-        match self.send(shard, requests, began).await {
-            Ok((numbers, own)) if numbers.len() == 1 + requests.len() * 3 => {
-                let items = numbers[1..].chunks_exact(3);
-                let highest = items.clone().map(|item| item[2]).max().unwrap_or(0);
-                self.connections.shared.answered(Version(highest));
-                // Only what the script gave to this call: other versions may be given to others.
-                let given = items.clone().filter(|item| matches!(item[0], ACCEPTED | RESERVED)).map(|item| item[2]);
-                self.marks.answered(shard, Version(given.max().unwrap_or(0)));
-                if numbers[0] != 0 {
-                    went_back(shard);
-                }
-                items.zip(own).map(|(item, own)| reply(item[0], item[1], item[2], own)).collect()
-            }
-            Ok(_) => vec![Err(wrong_reply()); requests.len()],
-            Err(error) => vec![Err(cache_error(error)); requests.len()],
-        }
-    }
-
-    /// The reply, and which of the items had a deadline of their own, earlier than that of the call.
+    /// The answer about those of these requests whose callers still wait. An unknown script ran nothing: it is loaded, and
+    /// they are asked about as if for the first time.
     async fn send(
         &self,
         shard: ShardId,
         requests: &[&AcceptRequest],
         began: Instant,
-    ) -> Result<(Vec<i64>, Vec<bool>), RedisError> {
+        waits: Waits<'_>,
+    ) -> Result<Sent, RedisError> {
         let shared = &self.connections.shared;
         let deadline = shared.deadline(began).await?;
-        let mut own = Vec::with_capacity(requests.len());
-        for request in requests {
-            let until = shared.redis_time(request.until.into());
-            own.push((!is_planted("expired_asked_afresh") && until < deadline).then_some(until));
-        }
+        // This may have to connect, so it is done before the look at the callers.
         let server = shared.server().await?;
-        let call = self.build(shard, requests, deadline, &own, &server.run);
-        let numbers = self.script.run_at(shared.way(), &server, &call).await?;
-        Ok((numbers, own.into_iter().map(|own| own.is_some()).collect()))
+        let mut loads = 0;
+        loop {
+            let asked: Vec<usize> = (0..requests.len()).filter(|i| waits(*i)).collect();
+            if asked.is_empty() {
+                return Ok(Sent::default());
+            }
+            let requests: Vec<&AcceptRequest> = asked.iter().map(|i| requests[*i]).collect();
+            let own: Vec<Option<Version>> = requests
+                .iter()
+                .map(|request| {
+                    let until = shared.redis_time(request.until.into());
+                    (!is_planted("expired_asked_afresh") && until < deadline).then_some(until)
+                })
+                .collect();
+            let call = self.build(shard, &requests, deadline, &own, &server.run);
+            match self.script.once(shared.way(), &server, &call).await? {
+                Some(numbers) => return Ok(Sent { asked, own, numbers }),
+                None if loads < LOADS => self.script.load(shared.way(), &server).await?,
+                None => return Err(RedisError::from((ErrorKind::Client, "accept.lua is flushed again and again"))),
+            }
+            loads += 1;
+        }
     }
 
     fn build(
@@ -159,32 +157,51 @@ impl Accept {
     }
 }
 
+/// What was asked, about which of the requests, and the reply.
+#[derive(Default)]
+struct Sent {
+    asked: Vec<usize>,
+    /// Deadlines of their own, where earlier than that of the call.
+    own: Vec<Option<Version>>,
+    numbers: Vec<i64>,
+}
+
 impl AskShard for Accept {
-    async fn ask_shard(
+    async fn ask(
         &self,
         shard: ShardId,
         requests: &[&AcceptRequest],
         began: Instant,
-    ) -> Vec<CacheResult<AcceptOutcome>> {
-        let outcomes = self.ask(shard, requests, began).await;
-        let asked_again: Vec<usize> =
-            (0..outcomes.len()).filter(|i| matches!(outcomes[*i], Ok(Reply::TooLate))).collect();
-        let mut outcomes: Vec<CacheResult<AcceptOutcome>> = outcomes.into_iter().map(conclude).collect();
-        if asked_again.is_empty() {
-            return outcomes;
-        }
-        // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old. Nothing was
-        // written. Measure the clock anew and ask once more, as far as the callers' own deadlines allow it.
-        metrics::counter!("cache_calls_repeated_total").increment(asked_again.len() as u64);
-        let again: Vec<&AcceptRequest> = asked_again.iter().map(|i| requests[*i]).collect();
-        let answers = match self.connections.shared.measure_clock().await {
-            Ok(()) => self.ask(shard, &again, Instant::now()).await,
-            Err(error) => vec![Err(cache_error(error)); again.len()],
+        waits: Waits<'_>,
+    ) -> Vec<CacheResult<Reply>> {
+        let Sent { asked, own, numbers } = match self.send(shard, requests, began, waits).await {
+            Ok(sent) => sent,
+            Err(error) => return vec![Err(cache_error(error)); requests.len()],
         };
-        for (i, answer) in asked_again.into_iter().zip(answers) {
-            outcomes[i] = conclude(answer);
+        let mut replies = vec![Ok(Reply::Outcome(AcceptOutcome::Expired)); requests.len()];
+        if asked.is_empty() {
+            return replies;
         }
-        outcomes
+        if numbers.len() != 1 + asked.len() * 3 {
+            return vec![Err(wrong_reply()); requests.len()];
+        }
+        let items = numbers[1..].chunks_exact(3);
+        let highest = items.clone().map(|item| item[2]).max().unwrap_or(0);
+        self.connections.shared.answered(Version(highest));
+        // Only what the script gave to this call: other versions may be given to others.
+        let given = items.clone().filter(|item| matches!(item[0], ACCEPTED | RESERVED)).map(|item| item[2]);
+        self.marks.answered(shard, Version(given.max().unwrap_or(0)));
+        if numbers[0] != 0 {
+            went_back(shard);
+        }
+        for ((i, item), own) in asked.into_iter().zip(items).zip(own) {
+            replies[i] = reply(item[0], item[1], item[2], own.is_some());
+        }
+        replies
+    }
+
+    async fn measure_clock(&self) -> CacheResult<()> {
+        self.connections.shared.measure_clock().await.map_err(cache_error)
     }
 }
 
@@ -216,14 +233,6 @@ fn options(request: &AcceptRequest, rules: &CacheRules) -> u32 {
         }
 }
 
-/// What one item came to.
-#[derive(Clone, Copy)]
-enum Reply {
-    Outcome(AcceptOutcome),
-    /// The call's patience was over, not the item's own time.
-    TooLate,
-}
-
 fn reply(code: i64, count: i64, version: i64, own_deadline: bool) -> CacheResult<Reply> {
     let answer = Answer { count: (count >= 0).then_some(count), version: Version(version) };
     Ok(Reply::Outcome(match code {
@@ -243,15 +252,6 @@ fn reply(code: i64, count: i64, version: i64, own_deadline: bool) -> CacheResult
         EXPIRED => return Ok(Reply::TooLate),
         _ => return Err(wrong_reply()),
     }))
-}
-
-fn conclude(reply: CacheResult<Reply>) -> CacheResult<AcceptOutcome> {
-    match reply? {
-        Reply::Outcome(outcome) => Ok(outcome),
-        Reply::TooLate => Err(CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(
-            "the call reached redis too late",
-        )))),
-    }
 }
 
 /// Something stands there that is no script of ours.

@@ -21,15 +21,70 @@ const BATCH: usize = 64;
 /// Most likes waiting for one shard.
 const WAITING: usize = 16_384;
 
+/// Whether the caller of the request at this position still waits.
+pub(crate) type Waits<'a> = &'a (dyn Fn(usize) -> bool + Sync);
+
 /// Who is asked about likes of one shard.
 pub(crate) trait AskShard: Send + Sync + 'static {
-    /// One call; the first of its callers has waited since `began`.
-    fn ask_shard(
+    /// One call about those whose callers wait when it is sent; the first of them has waited since `began`. What the others
+    /// are told nobody hears.
+    fn ask(
         &self,
         shard: ShardId,
         requests: &[&AcceptRequest],
         began: Instant,
-    ) -> impl Future<Output = Vec<CacheResult<AcceptOutcome>>> + Send;
+        waits: Waits<'_>,
+    ) -> impl Future<Output = Vec<CacheResult<Reply>>> + Send;
+
+    /// Compares clocks with who is asked.
+    fn measure_clock(&self) -> impl Future<Output = CacheResult<()>> + Send;
+}
+
+/// What one item of a call came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Reply {
+    Outcome(AcceptOutcome),
+    /// The call's patience was over, not the item's own time.
+    TooLate,
+}
+
+/// Asks, and once more about what came too late.
+pub(crate) async fn ask_shard(
+    shard: &impl AskShard,
+    id: ShardId,
+    requests: &[&AcceptRequest],
+    began: Instant,
+    waits: Waits<'_>,
+) -> Vec<CacheResult<AcceptOutcome>> {
+    let replies = shard.ask(id, requests, began, waits).await;
+    let too_late: Vec<usize> = (0..replies.len()).filter(|i| matches!(replies[*i], Ok(Reply::TooLate))).collect();
+    let mut outcomes: Vec<CacheResult<AcceptOutcome>> = replies.into_iter().map(conclude).collect();
+    if too_late.is_empty() {
+        return outcomes;
+    }
+    // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old. Nothing was
+    // written. Measure the clock anew and ask once more, as far as the callers' own deadlines allow it and for those that
+    // have not gone: who has may have said something else meanwhile, somewhere else.
+    metrics::counter!("cache_calls_repeated_total").increment(too_late.len() as u64);
+    let again: Vec<&AcceptRequest> = too_late.iter().map(|i| requests[*i]).collect();
+    let answers = match shard.measure_clock().await {
+        Ok(()) => {
+            let still = |i: usize| is_planted("gone_callers_asked_again") || waits(too_late[i]);
+            shard.ask(id, &again, Instant::now(), &still).await
+        }
+        Err(error) => vec![Err(error); again.len()],
+    };
+    for (i, answer) in too_late.into_iter().zip(answers) {
+        outcomes[i] = conclude(answer);
+    }
+    outcomes
+}
+
+fn conclude(reply: CacheResult<Reply>) -> CacheResult<AcceptOutcome> {
+    match reply? {
+        Reply::Outcome(outcome) => Ok(outcome),
+        Reply::TooLate => Err(unavailable("the call reached redis too late")),
+    }
 }
 
 struct Waiting {
@@ -91,7 +146,8 @@ async fn serve(accept: Arc<impl AskShard>, served: Served) {
         // A call must begin in time for the one that has waited longest.
         let Some(since) = batch.first().map(|oldest| oldest.since) else { continue };
         let requests: Vec<&AcceptRequest> = batch.iter().map(|waiting| &waiting.request).collect();
-        let outcomes = accept.ask_shard(served.shard, &requests, since).await;
+        let waits = |i: usize| is_planted("gone_callers_run") || !batch[i].answer.is_closed();
+        let outcomes = ask_shard(&*accept, served.shard, &requests, since, &waits).await;
         for (waiting, outcome) in batch.into_iter().zip(outcomes) {
             // A caller that has gone away needs no answer.
             let _ = waiting.answer.send(outcome);
@@ -134,5 +190,9 @@ fn lock(queues: &[Mutex<Queue>], shard: ShardId) -> MutexGuard<'_, Queue> {
 }
 
 fn interrupted() -> CacheError {
-    CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from("the call was interrupted")))
+    unavailable("the call was interrupted")
+}
+
+fn unavailable(why: &'static str) -> CacheError {
+    CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(why)))
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub(crate) const READS: &str = include_str!("scripts/reads.lua");
 
 /// How often a script is loaded for one call: somebody may flush it again before it runs.
-const LOADS: usize = 3;
+pub(crate) const LOADS: usize = 3;
 
 /// One script of `src/scripts`.
 pub(crate) struct Script {
@@ -38,26 +38,32 @@ impl Script {
 
     /// Runs a call on this connection.
     pub(crate) async fn run_on<T: FromRedisValue>(&self, way: &Multiplexed, call: &Cmd) -> Result<T, RedisError> {
-        self.run_at(way, &way.server().await?, call).await
+        let server = way.server().await?;
+        for _ in 0..LOADS {
+            match self.once(way, &server, call).await? {
+                Some(answer) => return Ok(answer),
+                None => self.load(way, &server).await?,
+            }
+        }
+        way.ask(&server, call).await
     }
 
-    /// Runs a call that was made for this server.
-    pub(crate) async fn run_at<T: FromRedisValue>(
+    /// Runs a call once on the connection that it was made for; nothing if Redis does not know the script, and so ran nothing.
+    pub(crate) async fn once<T: FromRedisValue>(
         &self,
         way: &Multiplexed,
         server: &Arc<Server>,
         call: &Cmd,
-    ) -> Result<T, RedisError> {
-        for _ in 0..LOADS {
-            match way.ask(server, call).await {
-                // An unknown script ran nothing, so running it now is the first time.
-                Err(error) if unknown_script(&error) => {
-                    way.ask::<()>(server, cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await?;
-                }
-                other => return other,
-            }
+    ) -> Result<Option<T>, RedisError> {
+        match way.ask(server, call).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if unknown_script(&error) => Ok(None),
+            Err(error) => Err(error),
         }
-        way.ask(server, call).await
+    }
+
+    pub(crate) async fn load(&self, way: &Multiplexed, server: &Arc<Server>) -> Result<(), RedisError> {
+        way.ask::<()>(server, cmd("SCRIPT").arg("LOAD").arg(self.code.as_ref())).await
     }
 }
 

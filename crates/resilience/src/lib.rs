@@ -45,7 +45,8 @@
 //! Each scenario passes as it is, and fails in the way it should with the bug `bug.<name>`. Test modules `planted` (the
 //! test has the bug's name), `last_word`, `aftermath` and `live`; the last three of those about the accept path (`doubt_denied`, `overtaken_remembered`,
 //! `undecided_row_believed`) need what real programs do once in a thousand runs, and are found by the simulation of the crate
-//! `sync-engine`, which finds others of that path as well. The crate `planted-bugs` says how to add one.
+//! `sync-engine`, which finds others of that path as well. `gone_callers_asked_again` is found in the crate `cache-manager`, by the
+//! simulation of its combiner and behind a link that holds requests. The crate `planted-bugs` says how to add one.
 //!
 //! | bug | wrong is | found by |
 //! |---|---|---|
@@ -73,6 +74,7 @@
 //! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |
 //! | `expired_asked_afresh` | what is asked for a call has no deadline but its own | a call whose time is over is asked about: it takes effect |
 //! | `gone_callers_run` | a call whose caller has gone is still made | it waits behind another one in a server, and takes effect |
+//! | `gone_callers_asked_again` | what came too late is asked about once more without a look at its caller | it is held on its way to Redis, its caller leaves, and it takes effect |
 //! | `direct_without_deadline` | a direct write waits for a lock as long as it likes | it is committed after its time |
 //! | `batch_in_one_round` | operations of one pair are asked about together | the first one is written again after the second: the wrong one is last |
 //! | `doubt_denied` | the database's refusal is passed on although the cache was asked, too, and did not answer | the like that was "refused" is there |

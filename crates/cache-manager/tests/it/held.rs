@@ -100,6 +100,36 @@ async fn asking_afresh_is_found() -> Result<()> {
     }
 }
 
+/// Entries of likes whose callers leave while the request is held: nobody has asked for more than this one.
+async fn held_and_left() -> Result<u64> {
+    let redis = Redis::start(RedisOptions::default()).await?;
+    let (cache, link) = linked(&redis, RESPONSE_TIMEOUT).await?;
+    link.requests.send_replace(true);
+    let left = tokio::time::timeout(RESPONSE_TIMEOUT / 10, one(&cache, like(video_pair(1, 1)))).await;
+    anyhow::ensure!(left.is_err(), "answered through a link that holds requests: {left:?}");
+    tokio::time::sleep(RESPONSE_TIMEOUT * 8 / 10).await;
+    link.requests.send_replace(false);
+    // The shard's next call: it leaves when the one before is concluded, asked again or not.
+    one(&cache, like(video_pair(2, 1))).await?;
+    Ok(cache.shard_status().await?.iter().map(|shard| shard.journal_len).sum())
+}
+
+/// Its caller may have said something else meanwhile, at another server.
+#[tokio::test]
+async fn a_request_that_was_held_is_not_asked_again_for_a_caller_that_has_gone() -> Result<()> {
+    let written = held_and_left().await?;
+    anyhow::ensure!(written == 2, "{written} entries");
+    Ok(())
+}
+
+#[tokio::test]
+async fn asking_again_for_a_caller_that_has_gone_is_found() -> Result<()> {
+    let _planted = plant_here("gone_callers_asked_again");
+    let written = held_and_left().await?;
+    anyhow::ensure!(written == 3, "the bug does not show: {written} entries");
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_answer_that_was_held_is_found_by_its_key() -> Result<()> {
     let redis = Redis::start(RedisOptions::default()).await?;
