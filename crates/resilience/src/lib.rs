@@ -46,7 +46,8 @@
 //! test has the bug's name), `last_word`, `aftermath` and `live`; the last three of those about the accept path (`doubt_denied`, `overtaken_remembered`,
 //! `undecided_row_believed`) need what real programs do once in a thousand runs, and are found by the simulation of the crate
 //! `sync-engine`, which finds others of that path as well. `gone_callers_asked_again` is found in the crate `cache-manager`, by the
-//! simulation of its combiner and behind a link that holds requests. The crate `planted-bugs` says how to add one.
+//! simulation of its combiner and behind a link that holds requests; `unremembered_acknowledged` in `sync-engine`, behind a link
+//! that breaks. The crate `planted-bugs` says how to add one.
 //!
 //! | bug | wrong is | found by |
 //! |---|---|---|
@@ -81,6 +82,7 @@
 //! | `overtaken_remembered` | a key remembers a word that another one overtook | the repetition names the other one's version as its own state |
 //! | `undecided_row_believed` | database first: a row that a write is about to change is taken for the last word | the write's like comes after the unlike that was "unchanged" |
 //! | `unconfirmed_remembered` | a key remembers an "unchanged" that nobody confirmed | the repetition is answered without a write: lost |
+//! | `unremembered_acknowledged` | an "unchanged" is answered although its key could not be kept | Redis's connection breaks just then, the word is taken back, and the repetition says it again |
 //! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
 //! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |

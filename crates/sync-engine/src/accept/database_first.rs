@@ -7,8 +7,9 @@
 use super::degraded::direct_result;
 use super::{Acceptor, Call, LikeAnswer, LikeError, LikeResult, RETRY_AFTER};
 use crate::metrics;
+use crate::recover::catch_up::tell_cache;
 use crate::stores::{faults, time_of};
-use domain::cache::{AcceptOutcome, AcceptRequest, Answer, FirstAnswer, MissingCount};
+use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnswer, MissingCount};
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
 use event_store::{DirectResult, FreeState};
 use futures::FutureExt;
@@ -165,13 +166,10 @@ impl Acceptor {
         self.stores.database_circuit.success();
         metrics::synchronous_writes(outcomes.len());
         fail::fail_point!("accept.synchronous_committed");
-        let told = crate::recover::catch_up::tell_cache(&self.stores, &writes.intents, &outcomes).await;
+        let told = self.tell_with_keys(&writes.intents, &outcomes).await;
         match &told {
-            Ok(()) => {
-                untold.told();
-                self.remember_answers(&writes.intents, &outcomes).await;
-            }
-            // It is on the list of what the cache must be told.
+            Ok(()) => untold.told(),
+            // It is on the list of what the cache must be told, keys included.
             Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(error),
             Err(error) => drop(faults::tell("telling the cache of a synchronous write", error)),
         }
@@ -181,8 +179,9 @@ impl Acceptor {
         Ok(())
     }
 
-    /// A repetition that goes the other way must get the first answer, too. What fails here is found in the database.
-    pub(super) async fn remember_answers(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) {
+    /// Tells the cache of what was committed. A repetition that goes the other way must get the first answer, too.
+    pub(super) async fn tell_with_keys(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) -> CacheResult<()> {
+        tell_cache(&self.stores, intents, outcomes).await?;
         let answers = intents.iter().zip(outcomes).filter_map(|(intent, outcome)| {
             let DirectResult::Decided(outcome) = outcome else { return None };
             // A word that another one overtook has no version of its own.
@@ -197,6 +196,6 @@ impl Acceptor {
                 changed: outcome.changed,
             })
         });
-        self.remember(answers.collect()).await;
+        self.remember(answers.collect()).await
     }
 }

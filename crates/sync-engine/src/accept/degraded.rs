@@ -6,7 +6,6 @@
 use super::call::{Call, LikeAnswer, LikeError, LikeResult};
 use super::{Acceptor, FILL_TIMEOUT, RETRY_AFTER};
 use crate::metrics;
-use crate::recover::catch_up::tell_cache;
 use crate::stores::{faults, time_of};
 use domain::LikeIntent;
 use event_store::{DirectResult, StoreError};
@@ -25,11 +24,8 @@ impl Acceptor {
 
     /// Whether it was told. If not, this process does not believe it until somebody has.
     async fn tell_serving_cache(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) -> bool {
-        match timeout(FILL_TIMEOUT, tell_cache(&self.stores, intents, outcomes)).await {
-            Ok(Ok(())) => {
-                self.remember_answers(intents, outcomes).await;
-                return true;
-            }
+        match timeout(FILL_TIMEOUT, self.tell_with_keys(intents, outcomes)).await {
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => self.stores.cache_circuit.trip(&error),
             Err(elapsed) => self.stores.cache_circuit.trip(&elapsed),
         }

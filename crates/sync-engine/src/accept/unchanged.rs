@@ -55,7 +55,11 @@ impl Acceptor {
             moved_on.push(*index);
         }
         let confirmed: Vec<usize> = unchanged.iter().copied().filter(|i| !moved_on.contains(i)).collect();
-        self.remember_unchanged(requests, outcomes, &confirmed).await;
+        if let Err(error) = self.remember_unchanged(requests, outcomes, &confirmed).await {
+            // An answer whose key is unknown would not be repeated: as if the call had not reached the cache.
+            let keyed = confirmed.into_iter().filter(|i| requests[*i].intent.idempotency_key.is_some());
+            keyed.for_each(|i| outcomes[i] = Err(error.clone()));
+        }
         if !newer.is_empty() {
             // Raises the clock above these rows, or an event that is written again would lose against them.
             let told = self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer }).await;
@@ -84,13 +88,13 @@ impl Acceptor {
         rows.is_some()
     }
 
-    /// From now on these keys answer "unchanged". What fails here is judged anew when it is repeated.
+    /// From now on these keys answer "unchanged".
     async fn remember_unchanged(
         &self,
         requests: &[AcceptRequest],
         outcomes: &[CacheResult<AcceptOutcome>],
         confirmed: &[usize],
-    ) {
+    ) -> CacheResult<()> {
         let answers: Vec<FirstAnswer> = confirmed
             .iter()
             .filter_map(|i| {
@@ -100,16 +104,22 @@ impl Acceptor {
                 Some(FirstAnswer { pair: *pair, key, liked: action.liked(), answer, changed: false })
             })
             .collect();
-        self.remember(answers).await;
+        let remembered = self.remember(answers).await;
+        planted!("unremembered_acknowledged" => Ok(()));
+        remembered
     }
 
-    pub(super) async fn remember(&self, answers: Vec<FirstAnswer>) {
-        if !answers.is_empty()
-            && let Err(error) = self.stores.cache.remember(&answers).await
+    pub(super) async fn remember(&self, answers: Vec<FirstAnswer>) -> CacheResult<()> {
+        if answers.is_empty() {
+            return Ok(());
+        }
+        let remembered = self.stores.cache.remember(&answers).await;
+        if let Err(error) = &remembered
             && error.is_unavailable()
         {
-            self.stores.cache_circuit.failure(&error);
+            self.stores.cache_circuit.failure(error);
         }
+        remembered
     }
 
     /// Rows that nobody holds; held ones are looked at again for a moment.

@@ -9,6 +9,7 @@ mod degraded;
 mod errors;
 mod flood;
 mod journal;
+mod keys;
 mod leases;
 mod operators;
 mod racing;
