@@ -48,7 +48,7 @@ impl Binary {
 
     /// SIGSTOP.
     pub fn pause(&self) -> Result<()> {
-        self.process.signal(Signal::SIGSTOP)
+        self.process.pause()
     }
 
     /// SIGCONT.

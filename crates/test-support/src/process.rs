@@ -1,7 +1,7 @@
 //! One process that is started, signalled and started again.
 
 use crate::launch::Launch;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::{Child, ExitStatus};
@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 const POLL: Duration = Duration::from_millis(10);
+
+const STOPS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A process and how to start it.
 #[derive(Debug)]
@@ -50,6 +52,18 @@ impl Process {
         let child = child.as_ref().with_context(|| format!("{} does not run", self.launch.program.display()))?;
         let pid = Pid::from_raw(i32::try_from(child.id()).context("process id out of range")?);
         kill(pid, signal).with_context(|| format!("send {signal} to {pid}"))
+    }
+
+    /// SIGSTOP, and waits until none of its threads runs any more: on a busy machine they may go on for a while.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        let pid = self.pid().context("it has ended")?;
+        let deadline = std::time::Instant::now() + STOPS_WITHIN;
+        while !all_stopped(pid)? {
+            ensure!(std::time::Instant::now() < deadline, "{pid} did not stop within {STOPS_WITHIN:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// SIGKILL, and waits until the process is gone. Nothing to do when none runs.
@@ -123,4 +137,17 @@ impl Drop for Process {
         // Nobody to tell; the directory's owner kills what carries its mark.
         let _killed = self.kill9();
     }
+}
+
+/// Whether every thread of the process is stopped; one that has just ended is.
+fn all_stopped(pid: u32) -> Result<bool> {
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("threads of {pid}"))? {
+        let Ok(stat) = std::fs::read_to_string(task?.path().join("stat")) else { continue };
+        // After the name, which is in parentheses and may contain anything.
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        if !matches!(state, Some('T' | 't' | 'Z' | 'X')) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -125,7 +125,7 @@ impl Server {
 
     /// SIGSTOP: connections stay open, nothing answers.
     pub fn pause(&self) -> Result<()> {
-        self.local()?.process.signal(Signal::SIGSTOP)
+        self.local()?.process.pause()
     }
 
     /// SIGCONT.
