@@ -12,6 +12,7 @@ use domain::ShardId;
 use domain::cache::{AcceptOutcome, AcceptRequest, CacheError, CacheResult};
 use planted_bugs::is_planted;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -23,6 +24,9 @@ const WAITING: usize = 16_384;
 
 /// Whether the caller of the request at this position still waits.
 pub(crate) type Waits<'a> = &'a (dyn Fn(usize) -> bool + Sync);
+
+/// Before a second question: the sockets of callers are read within this time.
+const CANCELLED_WITHIN: Duration = Duration::from_millis(5);
 
 /// Who is asked about likes of one shard.
 pub(crate) trait AskShard: Send + Sync + 'static {
@@ -69,6 +73,8 @@ pub(crate) async fn ask_shard(
     let again: Vec<&AcceptRequest> = too_late.iter().map(|i| requests[*i]).collect();
     let answers = match shard.measure_clock().await {
         Ok(()) => {
+            // What was stuck here, in a process that did not run, has its cancellation in a socket that nobody has read yet.
+            tokio::time::sleep(CANCELLED_WITHIN).await;
             let still = |i: usize| is_planted("gone_callers_asked_again") || waits(too_late[i]);
             shard.ask(id, &again, Instant::now(), &still).await
         }

@@ -22,7 +22,6 @@ use interaction_proto::v1::interaction_service_server::InteractionService;
 use limits::Limits;
 use service_runtime::Pulse;
 use std::sync::Arc;
-use std::time::Instant;
 use sync_engine::accept::{Acceptor, Call, LikeAnswer, LikeResult};
 use sync_engine::read::{Read, Reader};
 use sync_engine::trace::on_behalf;
@@ -78,22 +77,22 @@ impl Interactions {
     }
 
     /// A call by HTTP says nothing of how long its caller waits.
-    fn arriving_now(&self) -> Call {
-        Call::arrived(self.pulse.arrival(Instant::now()), None)
+    async fn arriving_now(&self) -> Call {
+        Call::arrived(self.pulse.arrived().await, None)
     }
 }
 
 #[tonic::async_trait]
 impl InteractionService for Interactions {
     async fn like(&self, request: Request<v1::LikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
-        let call = deadline::call(request.metadata(), &self.pulse);
+        let call = deadline::call(request.metadata(), &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
         let v1::LikeRequest { user_id, resource, idempotency_key } = request.into_inner();
         on_behalf(caller, self.one((who, call), user_id, resource, Action::Like, idempotency_key)).await
     }
 
     async fn unlike(&self, request: Request<v1::UnlikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
-        let call = deadline::call(request.metadata(), &self.pulse);
+        let call = deadline::call(request.metadata(), &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
         let v1::UnlikeRequest { user_id, resource, idempotency_key } = request.into_inner();
         on_behalf(caller, self.one((who, call), user_id, resource, Action::Unlike, idempotency_key)).await
@@ -103,7 +102,7 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::ApplyLikesRequest>,
     ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
-        let call = deadline::call(request.metadata(), &self.pulse);
+        let call = deadline::call(request.metadata(), &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
         let mut violations = Violations::default();
         let intents = convert::intents(&mut violations, request.into_inner().operations);

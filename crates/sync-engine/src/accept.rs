@@ -26,7 +26,7 @@ use crate::deliver::relay::RelayHandle;
 use crate::metrics;
 use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, faults};
-use call::no_answer;
+use call::{let_cancel, no_answer};
 use confirm_unchanged::Confirm;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount};
 use domain::codec::{EncodedEvent, encode_payload};
@@ -169,12 +169,14 @@ impl Acceptor {
                 until: call.until,
             })
             .collect();
+        let began = Instant::now();
         let mut outcomes = self.ask_cache(&requests).await;
         let mut degraded = false;
 
         let missing = positions(&outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::CountMissing)));
         if !missing.is_empty() {
             degraded = !self.say_counts(&mut requests, &missing).boxed().await;
+            let_cancel(began).await;
             let again: Vec<AcceptRequest> = missing.iter().map(|i| requests[*i].clone()).collect();
             for (i, outcome) in missing.iter().zip(self.ask_cache(&again).await) {
                 outcomes[*i] = outcome;
@@ -195,6 +197,7 @@ impl Acceptor {
         let mut results: Vec<LikeResult> =
             requests.iter().zip(outcomes).map(|(request, outcome)| self.conclude(request, outcome, degraded)).collect();
         if !unreachable.is_empty() {
+            let_cancel(began).await;
             let intents: Vec<LikeIntent> = unreachable.iter().map(|i| requests[*i].intent.clone()).collect();
             for (i, result) in unreachable.into_iter().zip(self.write_directly(&intents, call).boxed().await) {
                 results[i] = result.map_err(in_doubt);

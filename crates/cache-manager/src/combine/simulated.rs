@@ -8,7 +8,6 @@ use planted_bugs::plant_here;
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 use test_support::Random;
 use test_support::build::video_pair;
 use test_support::cache_contract::like;

@@ -1,14 +1,14 @@
 //! How long a call may take effect: from its arrival, for as long as its caller waits.
 
 use service_runtime::Pulse;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use sync_engine::accept::Call;
 use tonic::metadata::MetadataMap;
 
 /// The call with this metadata, seen now.
-pub(super) fn call(metadata: &MetadataMap, pulse: &Pulse) -> Call {
+pub(super) async fn call(metadata: &MetadataMap, pulse: &Pulse) -> Call {
     let patience = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
-    Call::arrived(pulse.arrival(Instant::now()), patience)
+    Call::arrived(pulse.arrived().await, patience)
 }
 
 /// `grpc-timeout`: at most eight digits and a unit. One that makes no sense is none, as for every gRPC server.

@@ -130,7 +130,7 @@ async fn like(
     let interactions = opening.get()?;
     let who = Who::of(&extensions);
     let caller = headers.get("traceparent").and_then(|value| value.to_str().ok()).map(Arc::from);
-    let call = interactions.arriving_now();
+    let call = interactions.arriving_now().await;
     let intent = intent(&body)?;
     let answer = Box::pin(on_behalf(caller, interactions.accept_one(&who, intent, call))).await?;
     Ok(Json(answer.into()))

@@ -43,6 +43,74 @@ async fn what_waited_in_a_stopped_server_is_dead() {
     .await;
 }
 
+/// Users who gave up while the server was stopped.
+const GAVE_UP: std::ops::RangeInclusive<i64> = 1..=24;
+
+/// What each of `callers` began is given up while the server is stopped, and its user goes on elsewhere.
+async fn given_up_while_stopped<C, F>(
+    mut caller: impl AsyncFnMut(&test_support::Program, i64) -> C,
+    call: impl Fn(C, i64) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let deployment = deployed().await;
+    let (stopped, other) =
+        tokio::try_join!(deployment.server().start_ready(), deployment.server().start_ready()).unwrap();
+    let mut second = other.client().await;
+    for round in 1..=3 {
+        let mut callers = Vec::new();
+        for user in GAVE_UP {
+            callers.push((user, caller(&stopped, user).await));
+        }
+        stopped.pause().unwrap();
+        let waiting: Vec<_> = callers.into_iter().map(|(user, caller)| tokio::spawn(call(caller, user))).collect();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        for call in waiting {
+            call.abort();
+            assert!(call.await.is_err_and(|end| end.is_cancelled()), "a stopped server answered");
+        }
+        let mut last = Vec::new();
+        for user in GAVE_UP {
+            second.like(like(user, video(1))).await.unwrap();
+            last.push((user, second.unlike(unlike(user, video(1))).await.unwrap().into_inner().version));
+        }
+        stopped.resume().unwrap();
+        // It has caught up when it answers what came after.
+        stopped.client().await.like(like(100 + round, video(1))).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for (user, version) in last {
+            assert_eq!(state(&mut second, user, video(1)).await, (false, version), "round {round}, user {user}");
+        }
+    }
+}
+
+/// It waits in the socket as long as the call, and behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancellation_that_waited_in_a_stopped_server_counts() {
+    let connected = async |server: &test_support::Program, user| {
+        let mut client = server.client().await;
+        client.get_like_states(v1::GetLikeStatesRequest { user_id: user, resources: vec![video(1)] }).await.unwrap();
+        client
+    };
+    given_up_while_stopped(connected, |mut client, user| async move {
+        let answer = client.like(like(user, video(1))).await;
+        panic!("{answer:?}");
+    })
+    .await;
+}
+
+/// Over HTTP/1 a caller gives up by closing its connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_was_closed_while_the_server_was_stopped_says_nothing() {
+    let addressed = async |server: &test_support::Program, _| server.http();
+    given_up_while_stopped(addressed, |addr, user| async move {
+        let body = format!(r#"{{"user_id":"{user}","resource_type":"video","resource_id":"1","action":"like"}}"#);
+        let answer = test_support::http::post_json(&addr, "/v1/likes", &body).await;
+        panic!("{answer:?}");
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_stops_in_a_row_are_one() {
     let deployment = deployed().await;

@@ -2,7 +2,8 @@
 //!
 //! A process that was stopped (SIGSTOP, a paused virtual machine, a starved scheduler) finds requests in its sockets that
 //! have waited there for as long. Their callers may have given up and gone on elsewhere, so such a request must count from
-//! the beginning of the pause and not from when it was read.
+//! the beginning of the pause and not from when it was read. A cancellation may wait in the same socket, behind the request:
+//! it must be read before the request takes effect.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,6 +23,15 @@ const CATCHING_UP: (Duration, Duration) = (PAUSE, Duration::from_millis(500));
 
 /// More pauses than can follow each other before the first of them is caught up with.
 const REMEMBERED: usize = 32;
+
+/// After a pause, the time in which what a socket holds behind a request is read; and how often. In each round the runtime
+/// asks the kernel for ready sockets and runs whoever waits for them, this one behind them at the latest in the second.
+const ROUND: Duration = Duration::from_millis(5);
+const ROUNDS: u32 = 2;
+
+/// Who comes back later than this has a runtime behind that does not keep up: one more round, but not for ever.
+const PUNCTUAL: Duration = Duration::from_millis(10);
+const MOST_ROUNDS: u32 = 40;
 
 /// A pause worth a line in the log.
 const LONG: Duration = Duration::from_secs(1);
@@ -63,14 +73,28 @@ impl Pulse {
 
     /// A request that is seen at `now` arrived then or later.
     pub fn arrival(&self, now: Instant) -> Instant {
+        self.waited_since(now).unwrap_or(now)
+    }
+
+    /// A request that is seen now arrived then or later. If it may have waited in its socket, this returns when what came
+    /// behind it was read, its cancellation for one: the caller of this is dropped then.
+    pub async fn arrived(&self) -> Instant {
+        let now = Instant::now();
+        let Some(since) = self.waited_since(now) else { return now };
+        sockets_are_read().await;
+        since
+    }
+
+    fn waited_since(&self, now: Instant) -> Option<Instant> {
         let at = self.micros(now);
         let last = self.0.last.load(Ordering::Acquire);
         if last == 0 {
-            return now;
+            return None;
         }
         // The pause has just ended and this runs before the next beat.
-        let seen = if at.saturating_sub(last) > micros(PAUSE) { last } else { at };
-        self.instant(self.unread_since(seen).unwrap_or(seen))
+        let just_ended = at.saturating_sub(last) > micros(PAUSE);
+        let seen = if just_ended { last } else { at };
+        self.unread_since(seen).or(just_ended.then_some(last)).map(|since| self.instant(since))
     }
 
     /// Since when requests may wait in sockets, if some pause is not caught up with at that moment.
@@ -119,6 +143,20 @@ impl Pulse {
 
     fn instant(&self, at: u64) -> Instant {
         self.0.start + Duration::from_micros(at)
+    }
+}
+
+async fn sockets_are_read() {
+    let mut rounds = 0;
+    for _ in 0..MOST_ROUNDS {
+        let began = Instant::now();
+        tokio::time::sleep(ROUND).await;
+        if began.elapsed() <= PUNCTUAL {
+            rounds += 1;
+        }
+        if rounds == ROUNDS {
+            return;
+        }
     }
 }
 

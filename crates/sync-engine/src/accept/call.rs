@@ -26,6 +26,20 @@ impl Call {
     }
 }
 
+/// A step of a call that took longer than this may have been a stop of this process.
+const STOPPED: Duration = Duration::from_millis(50);
+
+/// Within this time the runtime reads the sockets of callers.
+const CANCELLED_WITHIN: Duration = Duration::from_millis(5);
+
+/// Before the next step of a call takes effect, when the one before began at `since`: if that took long, the caller's
+/// cancellation may wait in its socket, and the call is dropped here.
+pub(super) async fn let_cancel(since: tokio::time::Instant) {
+    if since.elapsed() > STOPPED {
+        tokio::time::sleep(CANCELLED_WITHIN).await;
+    }
+}
+
 /// What the caller of a like is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LikeAnswer {

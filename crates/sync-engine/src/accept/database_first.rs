@@ -4,6 +4,7 @@
 //! The row is read, then a version above it and above everything the shard accepted is taken, then exactly that version is
 //! written. In this order: what the user was answered before this call is in that row or below that clock.
 
+use super::call::let_cancel;
 use super::degraded::direct_result;
 use super::{Acceptor, Call, LikeAnswer, LikeError, LikeResult, RETRY_AFTER};
 use crate::metrics;
@@ -15,7 +16,7 @@ use event_store::{DirectResult, FreeState};
 use futures::FutureExt;
 use planted_bugs::is_planted;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Longest wait for a turn at the database.
 const TURN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,11 +43,13 @@ impl Acceptor {
         if self.stores.cache_circuit.is_open() {
             return self.write_directly(intents, call).await;
         }
+        let began = Instant::now();
         let turn = timeout(TURN_TIMEOUT, self.synchronous_writes.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             let error = LikeError::Overloaded { what: "synchronous writing", retry_after: RETRY_AFTER };
             return vec![Err(error); intents.len()];
         };
+        let_cancel(began).await;
         let (mut results, unreachable) = match self.write_in_turn(intents, call).await {
             Ok(done) => done,
             Err(error) => return vec![Err(error); intents.len()],
@@ -66,6 +69,7 @@ impl Acceptor {
         intents: &[LikeIntent],
         call: Call,
     ) -> Result<(Vec<LikeResult>, Vec<usize>), LikeError> {
+        let began = Instant::now();
         let _open = self.stores.direct_gate.read().await;
         if self.stores.database_circuit.is_open() {
             let reason = "the database is unreachable".to_owned();
@@ -109,6 +113,7 @@ impl Acceptor {
             self.answer_unchanged(intents, &rows, &same, &mut results).await?;
         }
         if !writes.intents.is_empty() {
+            let_cancel(began).await;
             self.write_reserved(&writes, call, &mut results).await?;
         }
         Ok((results, unreachable))

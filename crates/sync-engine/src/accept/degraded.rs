@@ -3,7 +3,7 @@
 //! The cache may be serving again by then, or still: one call failed alone, or was stuck on its way from before. Then nobody
 //! tells the cache what it missed before the next read of this user, so this call does.
 
-use super::call::{Call, LikeAnswer, LikeError, LikeResult};
+use super::call::{Call, LikeAnswer, LikeError, LikeResult, let_cancel};
 use super::{Acceptor, FILL_TIMEOUT, RETRY_AFTER};
 use crate::metrics;
 use crate::stores::{faults, time_of};
@@ -33,6 +33,7 @@ impl Acceptor {
     }
 
     async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
+        let began = Instant::now();
         let now = time_of(self.stores.now());
         // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
         // this user's next word a smaller one.
@@ -52,6 +53,7 @@ impl Acceptor {
             let reason = "cache and database are unreachable".to_owned();
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
+        let_cancel(began).await;
         // Ends before the gate is free again.
         let untold = self.stores.untold.begin();
         match self.stores.likes.apply_direct(intents, now, call.until).await {

@@ -1,5 +1,6 @@
 //! What the cache takes for unchanged: confirmed by the row, or written again.
 
+use super::call::let_cancel;
 use super::{Acceptor, FILL_TIMEOUT};
 use crate::metrics;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnswer, Settlement};
@@ -31,6 +32,7 @@ impl Acceptor {
         unchanged: &[usize],
     ) -> bool {
         planted!("unchanged_unconfirmed" => true);
+        let began = tokio::time::Instant::now();
         let pairs: Vec<Pair> = unchanged.iter().map(|i| requests[*i].intent.pair).collect();
         let until = unchanged.iter().filter_map(|i| requests[*i].until.checked_sub(RESERVE)).min();
         let rows = self.free_rows(&pairs, until).await;
@@ -72,6 +74,7 @@ impl Acceptor {
         if moved_on.is_empty() {
             return true;
         }
+        let_cancel(began).await;
         // Its token is taken: this is still the same attempt.
         metrics::confirm_rewrites(moved_on.len());
         let again: Vec<AcceptRequest> = moved_on
