@@ -25,7 +25,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use table::{Column, Renamed, Table};
-use ticks::Ticks;
+use ticks::{Ticks, WINDOW};
 
 /// Rows read at once before an import goes on.
 const LOOK_BACK: u32 = 10_000;
@@ -170,12 +170,12 @@ impl Work<'_> {
 
     /// Reads again the rows up to the last one of the run before, as far as the order of later rows depends on them.
     async fn look_back(&self, after: i64) -> anyhow::Result<()> {
-        let mut from = Ticks::looks_back_to(after);
-        while from < after {
-            let page = self.source.page(&self.name, &self.columns, Some(from), LOOK_BACK).await?;
+        let mut from = self.source.before(&self.name, &self.columns, after, WINDOW).await?;
+        while from.is_none_or(|from| from < after) {
+            let page = self.source.page(&self.name, &self.columns, from, LOOK_BACK).await?;
             let Some(last) = page.last().map(|row| row.id) else { break };
             page.iter().filter(|row| row.id <= after).for_each(|row| drop(self.read(row)));
-            from = last;
+            from = Some(last);
         }
         Ok(())
     }
@@ -185,8 +185,13 @@ impl Work<'_> {
             let at = self.columns.iter().position(|(known, _)| *known == column)?;
             row.values.get(at)?.as_deref()
         };
-        let reading = Reading { zone: self.import.zone, now: now().timestamp_micros(), ticks: &self.ticks };
-        rows::read(self.table, &Row { id: row.id, values: &value }, reading)
+        let reading = Reading {
+            zone: self.import.zone,
+            now: now().timestamp_micros(),
+            steps: rows::steps(self.table),
+            ticks: &self.ticks,
+        };
+        rows::read(self.table, &Row { values: &value }, reading)
     }
 }
 

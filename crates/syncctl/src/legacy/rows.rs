@@ -1,7 +1,7 @@
 //! Rows of the old schema, and which likes and unlikes each of them says there were.
 //!
-//! Versions are times. Where a time is coarser than a microsecond, the surrogate id fills the rest ([`Ticks`]): of two actions
-//! in the same second the one that was written later is the later one.
+//! Versions are times. Where a time is coarser than a microsecond, the order of the rows fills the rest ([`Ticks`]): of two
+//! actions in the same second the one that was written later is the later one.
 
 use super::table::{Column, Table};
 use super::ticks::Ticks;
@@ -18,6 +18,8 @@ pub(super) struct Reading<'t> {
     pub(super) zone: FixedOffset,
     /// What is later than this has not happened yet, microseconds since 1970.
     pub(super) now: i64,
+    /// Versions that a row can take from one time.
+    pub(super) steps: i64,
     /// The table's times so far.
     pub(super) ticks: &'t RefCell<Ticks>,
 }
@@ -35,7 +37,6 @@ pub(super) enum Said {
 
 /// Values of a row, as text.
 pub(super) struct Row<'a> {
-    pub(super) id: i64,
     pub(super) values: &'a dyn Fn(Column) -> Option<&'a str>,
 }
 
@@ -54,14 +55,14 @@ impl Row<'_> {
     }
 
     /// None where there is no value, or MySQL's zero date, which old systems write for it.
-    fn time(&self, column: Column, reading: Reading<'_>) -> Result<Option<Version>, String> {
+    fn time(&self, column: Column, pair: Pair, reading: Reading<'_>) -> Result<Option<Version>, String> {
         let Some(text) = self.get(column).filter(|text| !text.starts_with("0000-00-00")) else { return Ok(None) };
         let named = |reason| format!("{}: {reason}", column.name());
         let time = time::parse(text, reading.zone).map_err(named)?;
         if time.micros > reading.now {
             return Err(format!("{}: {text:?} is in the future", column.name()));
         }
-        Ok(Some(Version(reading.ticks.borrow_mut().version(time.micros, time.resolution, self.id))))
+        Ok(Some(Version(reading.ticks.borrow_mut().version(pair, time, reading.steps))))
     }
 
     fn flag(&self, columns: &[Column]) -> Result<Option<bool>, String> {
@@ -81,6 +82,7 @@ impl Row<'_> {
 
 /// Reads one row.
 pub(super) fn read(table: Table, row: &Row<'_>, reading: Reading<'_>) -> Said {
+    reading.ticks.borrow_mut().next_row();
     let said = match table {
         Table::UserBehaviors => behavior(row, reading),
         Table::VideoLikes => like(row, ResourceType::Video, Column::VideoId, reading).map(Some),
@@ -90,6 +92,14 @@ pub(super) fn read(table: Table, row: &Row<'_>, reading: Reading<'_>) -> Said {
         Ok(Some(events)) => Said::Events(events),
         Ok(None) => Said::Other,
         Err(reason) => Said::Broken(reason),
+    }
+}
+
+/// A row of behaviours is one event, a row of likes up to three.
+pub(super) const fn steps(table: Table) -> i64 {
+    match table {
+        Table::UserBehaviors => 1,
+        Table::VideoLikes | Table::CommentLikes => 3,
     }
 }
 
@@ -103,7 +113,7 @@ fn behavior(row: &Row<'_>, reading: Reading<'_>) -> Result<Option<Vec<LikeEvent>
         _ => return Ok(None),
     };
     let pair = row.pair(kind, Column::VideoId)?;
-    let version = row.time(Column::BehaviorTime, reading)?.ok_or("behavior_time is null")?;
+    let version = row.time(Column::BehaviorTime, pair, reading)?.ok_or("behavior_time is null")?;
     Ok(Some(vec![event(pair, action, version)]))
 }
 
@@ -113,9 +123,9 @@ fn behavior(row: &Row<'_>, reading: Reading<'_>) -> Result<Option<Vec<LikeEvent>
 /// again, at `updated_at` if that is later.
 fn like(row: &Row<'_>, kind: ResourceType, resource: Column, reading: Reading<'_>) -> Result<Vec<LikeEvent>, String> {
     let pair = row.pair(kind, resource)?;
-    let created = row.time(Column::CreatedAt, reading)?.ok_or("created_at is null")?;
-    let updated = row.time(Column::UpdatedAt, reading)?;
-    let deleted = row.time(Column::DeletedAt, reading)?;
+    let created = row.time(Column::CreatedAt, pair, reading)?.ok_or("created_at is null")?;
+    let updated = row.time(Column::UpdatedAt, pair, reading)?;
+    let deleted = row.time(Column::DeletedAt, pair, reading)?;
     let gone = row.flag(&[Column::IsDeleted, Column::Deleted])?.unwrap_or(deleted.is_some());
     let after = |version: Version| Version(version.0 + 1);
     let mut events = vec![event(pair, Action::Like, created)];

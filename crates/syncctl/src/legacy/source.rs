@@ -99,6 +99,30 @@ impl Source {
             .collect()
     }
 
+    /// The id before the last `rows` rows up to this one; none if there are no more.
+    pub(super) async fn before(
+        &self,
+        table: &str,
+        columns: &[(Column, String)],
+        id: i64,
+        rows: u64,
+    ) -> anyhow::Result<Option<i64>> {
+        let (_, column) = columns.first().context("no columns")?;
+        let (column, table) = (quoted(column)?, quoted(table)?);
+        // As text, because the type may be without a sign.
+        let text = if self.is_mysql() {
+            format!("CONVERT({column} USING utf8mb4)")
+        } else {
+            format!("CAST({column} AS TEXT)")
+        };
+        let sql =
+            format!("SELECT {text} FROM {table} WHERE {column} <= ? ORDER BY {column} DESC LIMIT 1 OFFSET {rows}");
+        let found = self.query(sql, vec![id.into()]).await?;
+        let Some(row) = found.first() else { return Ok(None) };
+        let id: String = row.try_get_by_index(0)?;
+        Ok(Some(id.parse().with_context(|| format!("{table}: the id {id:?} is not a 64-bit number"))?))
+    }
+
     pub(super) async fn close(self) -> anyhow::Result<()> {
         self.connection.close().await.context("closing the old database")
     }

@@ -149,10 +149,10 @@ async fn nasty_data_is_imported_or_named() {
     let states =
         [(1, true), (4, true), (5, true), (6, true), (7, false), (8, false), (9, true), (10, false), (12, false)];
     assert_eq!(to.states().await, states);
-    // The id orders what happened in the same second.
+    // The id orders what one user did in the same second.
     let first = to.store.load_states(&[video_pair(1, 10), video_pair(5, 10)]).await.unwrap();
     assert_eq!(first[0], PairState { liked: true, version: Version(DAY + HOUR + 3) });
-    assert_eq!(first[1], PairState { liked: true, version: Version(DAY + HOUR + 15) });
+    assert_eq!(first[1], PairState { liked: true, version: Version(DAY + HOUR) });
     let comments = to.store.load_states(&[comment_pair(1, 20), comment_pair(2, 20)]).await.unwrap();
     assert_eq!((comments[0].liked, comments[1].liked), (true, false));
     to.assert_counts_are_live_rows().await;
@@ -189,7 +189,7 @@ async fn times_without_a_zone_are_in_the_one_given() {
         to.import(&["--tables", "video_likes", "--timezone", "-05:00", "--allow-rejects", "--offline"]).await;
     assert_eq!(code, Some(0), "{out}{error}");
     let state = to.store.load_states(&[video_pair(9, 10)]).await.unwrap()[0];
-    assert_eq!(state, PairState { liked: true, version: Version(DAY + 6 * HOUR + 7) });
+    assert_eq!(state, PairState { liked: true, version: Version(DAY + 6 * HOUR) });
     assert_eq!(to.number("SELECT COUNT(*) FROM cache_refreshes").await, 0, "told although nobody need be");
 }
 
@@ -299,7 +299,7 @@ async fn an_old_sqlite_file_is_read_too() {
         to.run(&["import-legacy", "--from-url", &url, "--tables", "comment_likes", "--rejects", &to.rejects()]).await;
     assert_eq!(code, Some(0), "{out}{error}");
     let states = to.store.load_states(&[comment_pair(1, 5), comment_pair(2, 5)]).await.unwrap();
-    assert_eq!(states[0], PairState { liked: true, version: Version(DAY + HOUR + 500_001) });
+    assert_eq!(states[0], PairState { liked: true, version: Version(DAY + HOUR + 500_000) });
     assert!(!states[1].liked);
 }
 
@@ -362,6 +362,46 @@ async fn the_write_path_is_ordered_and_taken_back() {
     let (code, _, error) = to.run(&["write-path", "set", "101%"]).await;
     assert_eq!(code, Some(64));
     assert!(error.contains("0 to 100"), "{error}");
+}
+
+/// The old system said only the second, so nobody knows what came last within it: the new system's word was promised to stay.
+#[tokio::test]
+async fn a_word_of_the_new_system_stays_whatever_the_old_one_says_of_that_second() {
+    let to = Migration::new().await;
+    to.sql(LEGACY).await;
+    to.sql("DELETE FROM old_user_behaviors; DELETE FROM old_video_likes").await;
+    let second = DAY + HOUR;
+    let (mut said, mut unlikes, mut tombstones) = (Vec::new(), Vec::new(), Vec::new());
+    for n in 0..40 {
+        let (user, id) = (1 + n, 999_990 + n * 25_641);
+        // Soon after the beginning of the second, as late in it as may be.
+        said.push(event(user, 10, Action::Like, second + 100 + n * 25_000));
+        unlikes.push(format!("({id}, {user}, 10, 'unlike', '2024-05-01 01:00:00')"));
+        tombstones.push(format!("({id}, {user}, 10, '2024-05-01 00:59:59', '2024-05-01 01:00:00', 1)"));
+    }
+    to.store.apply(&said, wall_clock().into()).await.unwrap();
+    to.sql(&format!("INSERT INTO old_user_behaviors VALUES {}", unlikes.join(", "))).await;
+    let columns = "id, user_id, video_id, created_at, deleted_at, is_deleted";
+    to.sql(&format!("INSERT INTO old_video_likes ({columns}) VALUES {}", tombstones.join(", "))).await;
+    let (code, out, error) = to.import(&["--tables", "user_behaviors,video_likes", "--offline"]).await;
+    assert_eq!(code, Some(0), "{out}{error}");
+    assert_eq!(to.states().await, (1..=40).map(|user| (user, true)).collect::<Vec<_>>());
+}
+
+/// Ids that say the time, not the place in the table, are far apart; the batch ends between them, and so does a run.
+#[tokio::test]
+async fn equal_seconds_are_in_the_order_of_ids_however_far_these_are_apart() {
+    let to = Migration::new().await;
+    to.sql(LEGACY).await;
+    to.sql("DELETE FROM old_user_behaviors").await;
+    let row = |id: i64, word: &str| format!("({id}, 1, 10, '{word}', '2024-05-01 01:00:00')");
+    let args = ["--tables", "user_behaviors", "--batch-size", "1", "--offline"];
+    for (n, word) in ["like", "unlike", "like", "unlike"].into_iter().enumerate() {
+        let id = (1 + i64::try_from(n).unwrap()) << 40;
+        to.sql(&format!("INSERT INTO old_user_behaviors VALUES {}", row(id, word))).await;
+        assert_eq!(to.import(&args).await.0, Some(0));
+        assert_eq!(to.states().await, [(1, word == "like")], "after row {n}");
+    }
 }
 
 /// Between the two ids of each pair lies a multiple of a million; the batch ends between them, too, and so does a run.
