@@ -143,11 +143,11 @@ impl Accept {
             .arg(self.connections.shared.carried().0);
         for ((request, options), own) in requests.iter().zip(&options).zip(own) {
             match request.reserve {
-                Some(above) => call.arg(*options).arg(above.0),
+                Some(above) => call.arg(*options).arg(above.if_possible().0),
                 None => call.arg(*options).arg(&request.payload[..]),
             };
             if let MissingCount::Fill(stored) = request.missing {
-                call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
+                call.arg(stored.count).arg(stored.revision).arg(stored.last_version.if_possible().0);
             }
             if let Some(own) = own {
                 call.arg(own.0);

@@ -42,7 +42,7 @@ impl Fill {
             call.arg(unconfirmed_secs(rules.counter_ttl))
                 .arg(unknown_secs(rules, rules.counter_ttl.min(UNCONFIRMED_TTL)));
             for (_, stored) in group {
-                call.arg(stored.count).arg(stored.revision).arg(stored.last_version.0);
+                call.arg(stored.count).arg(stored.revision).arg(stored.last_version.if_possible().0);
             }
             let _turn = connections.turn().await;
             self.counts.run_on::<i64>(&connections.bulk, &call).await

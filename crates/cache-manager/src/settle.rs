@@ -74,8 +74,9 @@ impl Settle {
             .arg(rules.pair_ttl.as_secs().max(1))
             .arg(unknown_secs(rules, rules.counter_ttl.min(rules.pair_ttl)));
         for settled in &part.resources {
-            let (revision, count, last_version) =
-                settled.stored.map_or((-1, 0, 0), |stored| (stored.revision, stored.count, stored.last_version.0));
+            let (revision, count, last_version) = settled
+                .stored
+                .map_or((-1, 0, 0), |stored| (stored.revision, stored.count, stored.last_version.if_possible().0));
             call.arg(settled.entries.len()).arg(revision).arg(count).arg(last_version);
             for version in &settled.entries {
                 call.arg(version.0);
@@ -93,9 +94,9 @@ impl Settle {
     }
 }
 
-/// A pair's state as one integer that orders like the state does.
+/// A pair's state as one integer that orders like the state does. A version that cannot be one is the oldest.
 pub(crate) fn encode_state(state: PairState) -> i64 {
-    state.version.0 * 2 + i64::from(state.liked)
+    state.version.if_possible().0 * 2 + i64::from(state.liked)
 }
 
 /// The state of a cached pair; the sign only tells whether it was accepted here or seen in the database.

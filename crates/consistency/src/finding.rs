@@ -242,6 +242,21 @@ pub(crate) fn late_finding(entry: &event_store::LedgerEntry) -> Finding {
     }
 }
 
+/// A row that somebody else dated too far ahead to be believed: a person's work, so it is only reported.
+pub(crate) fn foreign_finding((pair, row): (Pair, PairState)) -> Finding {
+    Finding {
+        kind: Kind::Row,
+        verdict: Verdict::Orphan,
+        subject: Subject::Pair(pair),
+        cache: None,
+        stored: Some(row.into()),
+        detail:
+            "dated more than a day ahead of every clock: it counts as the oldest, and its user's next word replaces it"
+                .to_owned(),
+        repair: None,
+    }
+}
+
 /// A completed event that the history lacks.
 pub(crate) fn history_finding(event: &domain::LikeEvent) -> Finding {
     let state = PairState { liked: event.intent.action.liked(), version: event.version };

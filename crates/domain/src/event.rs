@@ -18,6 +18,12 @@ impl Version {
     /// Largest version that every store keeps exactly.
     pub const MAX: Self = Self((1 << 52) - 1);
 
+    /// What a store says, as far as it can be a version: numbers beyond order nothing, and must move no clock.
+    #[must_use]
+    pub fn if_possible(self) -> Self {
+        if self > Self::MAX { Self::ZERO } else { self }
+    }
+
     /// Time between two versions, zero if `earlier` is the later one.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))

@@ -192,7 +192,7 @@ impl Shard {
 
         let held = self.pairs.get(&pair).filter(|held| held.expires > now.us).copied();
         if let Some(above) = request.reserve {
-            let version = (self.accounting.clock.max(above.0) + 1).max(now.wall.0);
+            let version = (self.accounting.clock.max(above.if_possible().0) + 1).max(now.wall.0);
             // The record keeps the clock from falling behind a row that is about to be written.
             self.hear(version, 0, &[], wal);
             if let Some(token) = token {
@@ -208,7 +208,7 @@ impl Shard {
         }
 
         // The clock must not fall behind what the database already holds, or this like would lose against an older row.
-        let heard = fill.map_or(0, |stored| stored.last_version.0);
+        let heard = fill.map_or(0, |stored| stored.last_version.if_possible().0);
         let before = served.or(fill.map(|stored| stored.count));
         let (answer, commit) = if let Some(version) = unchanged {
             self.accounting.clock = self.accounting.clock.max(heard);
@@ -290,7 +290,7 @@ impl Shard {
             }
         }
         let up_to = settled.entries.iter().map(|version| version.0).max().unwrap_or(0);
-        self.hear(settled.stored.map_or(0, |stored| stored.last_version.0), up_to, &removed, wal);
+        self.hear(settled.stored.map_or(0, |stored| stored.last_version.if_possible().0), up_to, &removed, wal);
 
         let mut report = SettleReport { removed: removed.len() as u64, ..SettleReport::default() };
         if removed.is_empty() && settled.stored.is_none() {
@@ -326,6 +326,7 @@ impl Shard {
 
     /// A pair's row: a cached pair that is older follows it. True if it did.
     pub(crate) fn refresh(&mut self, pair: Pair, row: PairState, rules: &CacheRules, now: Now, wal: &Wal) -> bool {
+        let row = PairState { version: row.version.if_possible(), ..row };
         self.hear(row.version.0, 0, &[], wal);
         let Some(held) = self.pairs.get(&pair).filter(|held| held.expires > now.us) else { return false };
         let (seen, older) = (!held.ours, held.state.order() < row.order());
@@ -361,7 +362,7 @@ impl Shard {
     }
 
     pub(crate) fn fill_count(&mut self, resource: Resource, stored: StoredCount, rules: &CacheRules, now: Now) {
-        self.accounting.clock = self.accounting.clock.max(stored.last_version.0);
+        self.accounting.clock = self.accounting.clock.max(stored.last_version.if_possible().0);
         if self.counter(resource, now).is_none() {
             let ttl = rules.counter_ttl.min(UNCONFIRMED_TTL);
             let expires = now.after_confirmed(stored.revision > 0, ttl, rules);
@@ -370,6 +371,7 @@ impl Shard {
     }
 
     pub(crate) fn fill_state(&mut self, pair: Pair, row: PairState, rules: &CacheRules, now: Now) {
+        let row = PairState { version: row.version.if_possible(), ..row };
         match self.pairs.get(&pair).filter(|held| held.expires > now.us) {
             Some(held) if held.state.order() < row.order() => held.state = row,
             Some(_) => {}

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod dialect;
 pub(crate) mod error;
+pub(crate) mod horizon;
 #[cfg(feature = "mysql")]
 pub(crate) mod hosts;
 #[cfg(feature = "mysql")]

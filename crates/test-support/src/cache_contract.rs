@@ -44,6 +44,7 @@ macro_rules! cache_contract {
             accept::the_count_is_never_below_zero,
             accept::versions_strictly_increase,
             accept::versions_stay_above_the_database,
+            accept::numbers_that_can_be_no_versions_move_no_clock,
             accept::items_of_a_batch_see_each_other,
             accept::a_batch_over_all_shards_answers_in_order,
             accept::items_of_a_batch_fail_alone,

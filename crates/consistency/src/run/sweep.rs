@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 const POSITION: &str = "consistency_sweep";
 const LATE_EVENTS: u32 = 500;
+const FOREIGN_ROWS: u32 = 500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
@@ -271,6 +272,9 @@ impl Checker {
         let step = database.audit_page(kind, position.after_id, self.config().batch_size).await?;
         pass.compared(step.resources.len());
         position.resources.0 += step.resources.len() as u64;
+        let upto = step.next.unwrap_or(i64::MAX);
+        let foreign = database.not_believed(kind, position.after_id, upto, FOREIGN_ROWS).await?;
+        pass.take(foreign.into_iter().map(crate::finding::foreign_finding).collect()).await?;
         let findings = inspector.counts_but(&step.resources, &step.suspects).await?;
         pass.take(findings).await?;
         Ok(step.next)

@@ -266,6 +266,8 @@ async fn what_is_late_or_foreign_is_reported() {
          AND resource_type = 'video'",
     )
     .await;
+    rig.sql("INSERT INTO video_likes VALUES (900, 77, '2150-01-01', '2150-01-01', NULL, 5700000000000000)").await;
+    rig.sql("INSERT INTO like_counts VALUES ('video', 77, 1, 1, 5700000000000000, '2026-01-01')").await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     let checker = rig.repairing(Strategy::DatabaseFirst).await;
     let run = checker.sweep(&CancellationToken::new()).await.unwrap().unwrap();
@@ -274,11 +276,12 @@ async fn what_is_late_or_foreign_is_reported() {
         (Kind::Accounting, Verdict::Drift, i64::from(shard.0)),
         (Kind::Journal, Verdict::Orphan, i64::from(shard.0)),
         (Kind::Ledger, Verdict::Stuck, 5),
+        (Kind::Row, Verdict::Orphan, 77),
     ] {
         let one = found.iter().find(|one| is(one, kind, verdict, id)).unwrap_or_else(|| panic!("{kind:?}: {found:#?}"));
         assert_eq!(one.repaired_at, None, "{one:?}");
     }
-    assert_eq!((run.inconsistent, run.repaired), (3, 0), "{found:#?}");
+    assert_eq!((run.inconsistent, run.repaired), (4, 0), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,7 @@
 use super::{Now, Shard};
 use crate::wal::Wal;
 use domain::cache::{CacheRules, CountRepair, PairRepair, RepairOutcome};
-use domain::{Pair, Version};
+use domain::{Pair, PairState, Version};
 
 impl Shard {
     /// From now on repairs with a smaller token are refused.
@@ -45,10 +45,11 @@ impl Shard {
         if held.state != repair.seen {
             return RepairOutcome::Changed;
         }
-        held.state = repair.row;
+        let row = PairState { version: repair.row.version.if_possible(), ..repair.row };
+        held.state = row;
         self.fence = token;
         // Later likes must win against the row.
-        self.hear(repair.row.version.0, 0, &[], wal);
+        self.hear(row.version.0, 0, &[], wal);
         RepairOutcome::Repaired
     }
 

@@ -7,7 +7,7 @@ use crate::tables::ledger::{entry_of, select_entries};
 use crate::tables::likes::{LikeTable, by_kind, table_of};
 use crate::{EventStatus, LedgerEntry};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use domain::{Action, Pair, Resource, ResourceType, StoredCount, Version};
+use domain::{Action, Pair, PairState, Resource, ResourceType, StoredCount, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
@@ -87,6 +87,7 @@ impl EventStore {
             }
         }
         let results = self.read(&script).await?;
+        let believed = self.horizon.for_reads();
         let mut found = BTreeMap::new();
         for (statement, kind, counted) in read {
             for row in rows(&results, statement) {
@@ -94,7 +95,8 @@ impl EventStore {
                 let live = get(row, 1, "like_counts")?;
                 let stored = if counted {
                     let (count, revision) = (get(row, 2, "like_counts")?, get(row, 3, "like_counts")?);
-                    Some(StoredCount { count, revision, last_version: Version(get(row, 4, "like_counts")?) })
+                    let last_version = believed.version(Version(get(row, 4, "like_counts")?));
+                    Some(StoredCount { count, revision, last_version })
                 } else {
                     None
                 };
@@ -124,6 +126,34 @@ impl EventStore {
             }
         }
         Ok(found)
+    }
+
+    /// Rows that are dated too far ahead of every clock to be believed, at most `limit`: somebody else wrote them, and the
+    /// next word of their pair replaces them. Looked for where the counter says so, among resources of a kind from `after` on
+    /// up to `upto`. None before the database's clock is known.
+    pub async fn not_believed(
+        &self,
+        kind: ResourceType,
+        after: i64,
+        upto: i64,
+        limit: u32,
+    ) -> Result<Vec<(Pair, PairState)>, StoreError> {
+        let last = self.horizon.for_writes().last().0;
+        let LikeTable { name, id } = table_of(kind);
+        let mut script = self.script();
+        script.begin("SELECT l.user_id, c.resource_id, l.deleted_at IS NULL, l.version FROM like_counts c JOIN ");
+        script.words(name).words(" l ON l.").words(id).words(" = c.resource_id WHERE c.resource_type = ");
+        script.name(kind.name()).words(" AND c.resource_id > ").int(after).words(" AND c.resource_id <= ").int(upto);
+        script.words(" AND c.last_version > ").int(last).words(" AND l.version > ").int(last);
+        script.words(" LIMIT ").int(i64::from(limit));
+        let results = self.read(&script).await?;
+        let row = |row| {
+            let pair = Pair::new(get(row, 0, name)?, kind, get(row, 1, name)?);
+            let pair = pair.map_err(|error| StoreError::corrupt(name, error))?;
+            let liked = get::<i64>(row, 2, name)? != 0;
+            Ok((pair, PairState { liked, version: Version(get(row, 3, name)?) }))
+        };
+        rows(&results, 0).iter().map(row).collect()
     }
 
     /// The next step through all resources of a kind, in order of id: at most `limit` counters and as many resources

@@ -49,7 +49,7 @@ impl EventStore {
         let mut script = self.script();
         let mut reading = Reading::default();
         reading.read_counts(&mut script, resources, "");
-        let snapshot = reading.snapshot(&self.read(&script).await?)?;
+        let snapshot = reading.snapshot(&self.read(&script).await?, self.horizon.for_reads())?;
         Ok(resources.iter().map(|resource| snapshot.count(*resource)).collect())
     }
 
@@ -79,7 +79,7 @@ impl EventStore {
         let mut script = self.script();
         let mut reading = Reading::default();
         reading.read_states(&mut script, pairs);
-        let snapshot = reading.snapshot(&self.read(&script).await?)?;
+        let snapshot = reading.snapshot(&self.read(&script).await?, self.horizon.for_reads())?;
         Ok(pairs.iter().map(|pair| snapshot.state(*pair)).collect())
     }
 
@@ -92,7 +92,7 @@ impl EventStore {
         let (skip_locked, no_wait) = (script.dialect().skip_locked(), script.dialect().no_wait());
         let mut reading = Reading::default();
         reading.read_states_with(&mut script, pairs, skip_locked);
-        let free = reading.snapshot(&self.read(&script).await?)?;
+        let free = reading.snapshot(&self.read(&script).await?, self.horizon.for_reads())?;
         let absent: Vec<Pair> = pairs.iter().copied().filter(|pair| free.known_state(*pair).is_none()).collect();
         if absent.is_empty() {
             return Ok(pairs.iter().map(|pair| FreeState::Row(free.state(*pair))).collect());
@@ -103,7 +103,7 @@ impl EventStore {
         let mut reading = Reading::default();
         reading.read_states_with(&mut script, &absent, no_wait);
         let looked = match self.read(&script).await {
-            Ok(results) => Some(reading.snapshot(&results)?),
+            Ok(results) => Some(reading.snapshot(&results, self.horizon.for_reads())?),
             Err(StoreError::Conflict(_)) => None,
             Err(error) => return Err(error),
         };

@@ -2,6 +2,7 @@
 
 use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TimedOut};
+use crate::sql::horizon::Horizon;
 #[cfg(feature = "mysql")]
 use crate::sql::hosts;
 use crate::sql::pool::{Pool, Results, Tx};
@@ -11,6 +12,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ShardCount;
 use sea_orm::QueryResult;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -37,6 +39,7 @@ const PROBE: &[&str] = &[
 #[derive(Debug, Clone)]
 pub struct EventStore {
     pub(crate) pool: Pool,
+    pub(crate) horizon: Arc<Horizon>,
     ping_timeout: Duration,
     query_timeout: Duration,
 }
@@ -48,7 +51,12 @@ impl EventStore {
     /// # Errors
     /// [`StoreError::Config`] only.
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, StoreError> {
-        Ok(Self { pool: Pool::new(config)?, ping_timeout: config.connect_timeout, query_timeout: config.query_timeout })
+        Ok(Self {
+            pool: Pool::new(config)?,
+            horizon: Arc::new(Horizon::new()),
+            ping_timeout: config.connect_timeout,
+            query_timeout: config.query_timeout,
+        })
     }
 
     /// Creates or updates the schema, under a lock that other processes wait for. Where nothing is to do nothing is asked for
@@ -112,7 +120,9 @@ impl EventStore {
         let now = script.dialect().now();
         script.begin("SELECT ").words(now);
         let results = self.read(&script).await?;
-        Ok(utc(get::<NaiveDateTime>(row(&results, 0, "clock")?, 0, "clock")?))
+        let now = utc(get::<NaiveDateTime>(row(&results, 0, "clock")?, 0, "clock")?);
+        self.horizon.learn(now);
+        Ok(now)
     }
 
     /// Stores the number of shards on first use, and checks it ever after.

@@ -8,6 +8,7 @@
 //! afterwards finds the row, or a note that sends it here.
 
 use crate::sql::error::StoreError;
+use crate::sql::horizon::Believed;
 use crate::sql::pool::Results;
 use crate::sql::script::{CHUNK, Script};
 use crate::sql::store::{get, rows};
@@ -72,7 +73,7 @@ pub(crate) fn recall(script: &mut Script, pairs: &[Pair]) {
 }
 
 /// What [`recall`] read.
-pub(crate) fn recalled(results: &Results) -> Result<Vec<(Pair, PairState)>, StoreError> {
+pub(crate) fn recalled(results: &Results, believed: Believed) -> Result<Vec<(Pair, PairState)>, StoreError> {
     let bad = |error| StoreError::corrupt(TABLE, error);
     results
         .iter()
@@ -81,7 +82,8 @@ pub(crate) fn recalled(results: &Results) -> Result<Vec<(Pair, PairState)>, Stor
             let kind: ResourceType = get::<String>(row, 0, TABLE)?.parse().map_err(bad)?;
             let user = UserId::new(get(row, 1, TABLE)?).map_err(bad)?;
             let id = ResourceId::new(get(row, 2, TABLE)?).map_err(bad)?;
-            let state = PairState { liked: false, version: Version(get(row, 3, TABLE)?) };
+            let version = believed.version(Version(get(row, 3, TABLE)?));
+            let state = PairState { liked: false, version };
             Ok((Pair { resource: Resource { kind, id }, user }, state))
         })
         .collect()

@@ -3,6 +3,7 @@
 use crate::planted;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::StoreError;
+use crate::sql::horizon::Believed;
 use crate::sql::pool::{Results, Tx};
 use crate::sql::script::{CHUNK, Script};
 use crate::sql::store::{get, rows};
@@ -53,6 +54,7 @@ pub(crate) struct Snapshot {
     pub(crate) states: HashMap<Pair, PairState>,
     /// Tombstones with lower versions may be in the archive instead of `states`.
     archived_before: Version,
+    believed: Believed,
 }
 
 impl Snapshot {
@@ -128,9 +130,9 @@ impl Reading {
         }
     }
 
-    /// Decodes what the statements read.
-    pub(crate) fn snapshot(&self, results: &Results) -> Result<Snapshot, StoreError> {
-        let mut snapshot = Snapshot::default();
+    /// Decodes what the statements read; versions that are not believed are the oldest of all.
+    pub(crate) fn snapshot(&self, results: &Results, believed: Believed) -> Result<Snapshot, StoreError> {
+        let mut snapshot = Snapshot { believed, ..Snapshot::default() };
         for &(statement, kind) in &self.counts {
             for row in rows(results, statement) {
                 let bad = |error| StoreError::corrupt("like_counts", error);
@@ -138,7 +140,7 @@ impl Reading {
                 let stored = StoredCount {
                     count: get(row, 1, "like_counts")?,
                     revision: get(row, 2, "like_counts")?,
-                    last_version: Version(get(row, 3, "like_counts")?),
+                    last_version: believed.version(Version(get(row, 3, "like_counts")?)),
                 };
                 snapshot.counts.insert(resource, stored);
             }
@@ -149,7 +151,7 @@ impl Reading {
                 let user = UserId::new(get(row, 0, table)?).map_err(|error| StoreError::corrupt(table, error))?;
                 let id = ResourceId::new(get(row, 1, table)?).map_err(|error| StoreError::corrupt(table, error))?;
                 let liked = get::<i64>(row, 2, table)? != 0;
-                let state = PairState { liked, version: Version(get(row, 3, table)?) };
+                let state = PairState { liked, version: believed.version(Version(get(row, 3, table)?)) };
                 snapshot.states.insert(Pair { resource: Resource { kind, id }, user }, state);
             }
         }
@@ -221,14 +223,14 @@ pub(crate) async fn create_missing(
             |dialect| dialect.keep_existing("resource_type, resource_id"),
         );
         let reading = Reading::lock_and_read(&mut script, &missing.resources, &missing.pairs);
-        let locked = reading.snapshot(&tx.run(&script).await?)?;
+        let locked = reading.snapshot(&tx.run(&script).await?, snapshot.believed)?;
         snapshot.counts.extend(locked.counts);
         snapshot.states.extend(locked.states);
         snapshot.archived_before = snapshot.archived_before.max(locked.archived_before);
     }
     planted!("tombstone_forgotten" => Ok(()));
     recall(&mut archive, &touched.perhaps_archived(snapshot));
-    snapshot.states.extend(recalled(&tx.run(&archive).await?)?);
+    snapshot.states.extend(recalled(&tx.run(&archive).await?, snapshot.believed)?);
     Ok(())
 }
 

@@ -123,7 +123,7 @@ impl EventStore {
                 return Ok(Attempt::Discarded(discarded));
             }
         }
-        let mut snapshot = batch.reading.snapshot(&results)?;
+        let mut snapshot = batch.reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
         // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
         fail::fail_point!("store.ledger_inserted");

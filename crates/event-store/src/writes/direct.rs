@@ -142,7 +142,7 @@ impl EventStore {
         let mut script = self.script();
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let results = tx.run(&script).await?;
-        let mut snapshot = reading.snapshot(&results)?;
+        let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
         // Only now, under the locks, is it final which events the ledger has.
         let mut script = self.script();

@@ -107,7 +107,7 @@ impl EventStore {
         }
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let results = tx.run(&script).await?;
-        let mut snapshot = reading.snapshot(&results)?;
+        let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
         let outcome = fold_events(&snapshot, events);
         let mut script = self.script();

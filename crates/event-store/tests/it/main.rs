@@ -9,6 +9,7 @@ mod codes;
 mod direct;
 mod failures;
 mod following;
+mod horizon;
 mod import;
 mod ledger;
 mod lists;

@@ -3,7 +3,7 @@
 use super::{MakeCache, Subject, like, missing, stored, unlike};
 use crate::build::{comment_pair, video_pair};
 use anyhow::{Result, ensure};
-use domain::cache::{AcceptOutcome, AcceptRequest, CachedCount, MissingCount};
+use domain::cache::{AcceptOutcome, AcceptRequest, CachedCount, MissingCount, SettledResource, Settlement};
 use domain::{Origin, PairState, StoredCount, Version};
 
 /// An accepted like changes pair, counter and journal, and the journal carries the payload.
@@ -27,6 +27,34 @@ pub async fn a_change_writes_pair_counter_and_journal(make: impl MakeCache) -> R
     assert_eq!(subject.state(pair).await?, Some(PairState { liked: false, version: unliked.version }));
     let count = subject.cached_count(pair.resource).await?;
     assert_eq!((count.served, count.pending, count.last_version), (7, 2, unliked.version));
+    Ok(())
+}
+
+/// Rows that somebody else wrote may hold any number, and one of them must not cost a shard all likes to come.
+pub async fn numbers_that_can_be_no_versions_move_no_clock(make: impl MakeCache) -> Result<()> {
+    for number in [Version(Version::MAX.0 + 1), Version(5_700_000_000_000_000), Version(i64::MAX / 4)] {
+        let subject = Subject::new(&make).await;
+        let (pair, row) = (video_pair(1, 1), PairState { liked: true, version: number });
+        let foreign = StoredCount { last_version: number, ..stored(7, 3) };
+        let fits = |version: Version| {
+            ensure!(version <= Version::MAX, "{version} after a row with {number}");
+            Ok(())
+        };
+        subject.cache.fill_counts(&[(video_pair(1, 2).resource, foreign)]).await?;
+        fits(subject.accepted(missing(like(video_pair(2, 2)), MissingCount::Report)).await?.version)?;
+        fits(subject.accepted(missing(like(pair), MissingCount::Fill(foreign))).await?.version)?;
+        let reserve = AcceptRequest { reserve: Some(number), missing: MissingCount::Report, ..unlike(pair) };
+        match subject.cache.accept(&[reserve]).await.remove(0)? {
+            AcceptOutcome::Reserved { version, .. } => fits(version)?,
+            other => anyhow::bail!("{other:?}"),
+        }
+        let settled = SettledResource { resource: pair.resource, entries: Vec::new(), stored: Some(foreign) };
+        subject.cache.settle(&Settlement { resources: vec![settled], pairs: vec![(pair, row)] }).await?;
+        subject.cache.fill_states(&[(pair, row), (video_pair(3, 1), row)]).await?;
+        let last = subject.accepted(unlike(pair)).await?;
+        fits(last.version)?;
+        assert_eq!(subject.state(pair).await?, Some(PairState { liked: false, version: last.version }));
+    }
     Ok(())
 }
 
