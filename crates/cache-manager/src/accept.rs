@@ -187,7 +187,7 @@ impl AskShard for Accept {
         }
         let items = numbers[1..].chunks_exact(3);
         let highest = items.clone().map(|item| item[2]).max().unwrap_or(0);
-        self.connections.shared.answered(Version(highest));
+        self.connections.shared.answered(shard, Version(highest));
         // Only what the script gave to this call: other versions may be given to others.
         let given = items.clone().filter(|item| matches!(item[0], ACCEPTED | RESERVED)).map(|item| item[2]);
         self.marks.answered(shard, Version(given.max().unwrap_or(0)));

@@ -17,8 +17,8 @@ use deadpool::managed::{Object, PoolError};
 use deadpool_redis::Runtime;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError, cmd};
-use domain::Version;
 use domain::cache::{CacheError, CacheResult};
+use domain::{ShardCount, ShardId, Version};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -44,8 +44,8 @@ const UNKNOWN: i64 = i64::MIN;
 pub(crate) struct SharedConnection {
     connection: Multiplexed,
     clock: ServerClock,
-    /// Highest version that an accept ever answered: a shard's clock can be ahead of Redis's.
-    answered: AtomicI64,
+    /// Highest version that each shard ever answered: its clock can be ahead of Redis's.
+    answered: Box<[AtomicI64]>,
     patience_us: i64,
     /// Another clock, as far as it is ahead of our steady one; [`UNKNOWN`] before it was learnt.
     other: AtomicI64,
@@ -53,11 +53,11 @@ pub(crate) struct SharedConnection {
 }
 
 impl SharedConnection {
-    fn new(connection: Multiplexed, config: &RedisConfig) -> Self {
+    fn new(connection: Multiplexed, config: &RedisConfig, shards: ShardCount) -> Self {
         Self {
             connection,
             clock: ServerClock::new(),
-            answered: AtomicI64::new(0),
+            answered: shards.all().map(|_| AtomicI64::new(0)).collect(),
             patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
             other: AtomicI64::new(UNKNOWN),
             started: Instant::now(),
@@ -66,8 +66,18 @@ impl SharedConnection {
 
     /// Not below Redis's clock, unless that was set ahead of all others, and above every version it answered.
     pub(crate) fn clock(&self) -> Option<Version> {
-        let answered = Version(self.answered.load(Ordering::Relaxed) + 1);
-        self.clock.at_most().map(|now| now.min(self.ceiling()).max(answered))
+        self.clock_above(self.answered.iter())
+    }
+
+    /// The same as far as these shards are concerned, and how far that may be ahead of Redis's clock.
+    pub(crate) fn clock_for(&self, shards: impl Iterator<Item = ShardId>) -> Option<(Version, Duration)> {
+        let most = self.clock_above(shards.map(|shard| &self.answered[usize::from(shard.0)]))?;
+        Some((most, most.since(self.clock.at_least()?)))
+    }
+
+    fn clock_above<'a>(&self, answered: impl Iterator<Item = &'a AtomicI64>) -> Option<Version> {
+        let highest = answered.map(|version| version.load(Ordering::Relaxed)).max().unwrap_or(0);
+        self.clock.at_most().map(|now| now.min(self.ceiling()).max(Version(highest + 1)))
     }
 
     /// Redis's clock now, between two bounds.
@@ -92,9 +102,9 @@ impl SharedConnection {
         }
     }
 
-    /// An accept answered this version.
-    pub(crate) fn answered(&self, version: Version) {
-        self.answered.fetch_max(version.0, Ordering::Relaxed);
+    /// This shard answered this version.
+    pub(crate) fn answered(&self, shard: ShardId, version: Version) {
+        self.answered[usize::from(shard.0)].fetch_max(version.0, Ordering::Relaxed);
     }
 
     /// By Redis's clock, when a call whose caller waits since `since` must have begun: well before the caller stops
@@ -180,7 +190,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(crate) fn new(config: &RedisConfig) -> CacheResult<Self> {
+    pub(crate) fn new(config: &RedisConfig, shards: ShardCount) -> CacheResult<Self> {
         let primary = Arc::new(Primary::new(config).map_err(cache_error)?);
         let pool = Pool::builder(Pooled(Arc::clone(&primary)))
             .max_size(config.pool_size.max(1))
@@ -192,7 +202,7 @@ impl Connections {
             .map_err(|error| CacheError::Unavailable(Arc::new(error)))?;
         let connection = || Multiplexed::new(Arc::clone(&primary));
         Ok(Self {
-            shared: SharedConnection::new(connection(), config),
+            shared: SharedConnection::new(connection(), config, shards),
             reads: connection(),
             bulk: connection(),
             turns: Semaphore::new(BULK_CALLS),

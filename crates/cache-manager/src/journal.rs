@@ -43,7 +43,7 @@ pub(crate) async fn status(
         .map(|(shard, ((last, accepted, settled, settled_up_to), journal_len, head))| {
             let head = entries(head)?;
             // Ahead of Redis's own clock after that was set back: who writes around Redis must come later all the same.
-            connections.shared.answered(Version(last.unwrap_or(0)));
+            connections.shared.answered(shard, Version(last.unwrap_or(0)));
             Ok(ShardStatus {
                 shard,
                 accepted: accepted.unwrap_or(0),

@@ -51,7 +51,7 @@ pub struct RedisCache {
 
 impl RedisCache {
     pub(crate) fn new(config: &RedisConfig, rules: CacheRules) -> CacheResult<Self> {
-        let connections = Arc::new(Connections::new(config)?);
+        let connections = Arc::new(Connections::new(config, rules.shards)?);
         let keys = Keys::new(config.key_prefix.clone(), rules.shards);
         let marks = Arc::new(Marks::new(rules.shards));
         let accept = Arc::new(Accept::new(Arc::clone(&connections), Arc::clone(&marks), keys.clone(), rules.clone()));
@@ -161,6 +161,10 @@ impl LikeCache for RedisCache {
 
     fn clock(&self) -> Option<Version> {
         self.connections.shared.clock()
+    }
+
+    fn clock_for(&self, resources: &[Resource]) -> Option<(Version, Duration)> {
+        self.connections.shared.clock_for(resources.iter().map(|resource| self.rules.shards.of(*resource)))
     }
 
     fn own_clock(&self) -> Option<(Version, Version)> {

@@ -273,6 +273,13 @@ pub trait LikeCache: Send + Sync + 'static {
         Duration::ZERO
     }
 
+    /// [`clock`](Self::clock) and [`clock_uncertainty`](Self::clock_uncertainty) as far as these resources are concerned: one
+    /// shard may be ahead of the others.
+    fn clock_for(&self, resources: &[Resource]) -> Option<(Version, Duration)> {
+        let _ = resources;
+        self.clock().map(|now| (now, self.clock_uncertainty()))
+    }
+
     /// The cache's own clock now, by what was measured: between these; `None` if it was never reached, or has no clock of its
     /// own.
     fn own_clock(&self) -> Option<(Version, Version)> {

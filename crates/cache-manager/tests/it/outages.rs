@@ -1,7 +1,7 @@
 //! Killed, wiped, cut off, frozen.
 
 use crate::support::{PATIENCE, config, private};
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use cache_manager::{RedisCache, RedisConfig};
 use domain::cache::{AcceptOutcome, AcceptRequest, LikeCache, SettledResource, Settlement};
 use domain::{StoredCount, Version};
@@ -180,5 +180,11 @@ async fn versions_from_a_clock_that_was_ahead_are_waited_for() -> Result<()> {
     ensure!(cache.clock().is_some_and(|clock| clock > ahead), "not above what was answered");
     let wait = cache.clock_uncertainty();
     ensure!(wait > Duration::from_secs(15), "a writer around the cache waits {wait:?} only");
+    // That shard alone is ahead.
+    let shard_of = |id| roomy_rules().shards.of(video_pair(1, id).resource);
+    let other = (2..100).find(|id| shard_of(*id) != shard_of(1)).context("one shard")?;
+    let wait = |id| cache.clock_for(&[video_pair(1, id).resource]).map(|(_, wait)| wait);
+    ensure!(wait(1) > Some(Duration::from_secs(15)), "in that shard {:?}", wait(1));
+    ensure!(wait(other) < Some(Duration::from_secs(5)), "in another shard {:?}", wait(other));
     Ok(())
 }

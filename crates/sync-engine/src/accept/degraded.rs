@@ -7,9 +7,10 @@ use super::call::{Call, LikeAnswer, LikeError, LikeResult, let_cancel};
 use super::{Acceptor, FILL_TIMEOUT, RETRY_AFTER};
 use crate::metrics;
 use crate::stores::{faults, time_of};
-use domain::LikeIntent;
+use domain::{LikeIntent, Resource};
 use event_store::{DirectResult, StoreError};
 use futures::FutureExt;
+use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 impl Acceptor {
@@ -34,10 +35,13 @@ impl Acceptor {
 
     async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
         let began = Instant::now();
-        let now = time_of(self.stores.now());
+        let resources: Vec<Resource> = intents.iter().map(|intent| intent.pair.resource).collect();
         // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
         // this user's next word a smaller one.
-        let ahead = self.stores.cache.clock_uncertainty();
+        let (now, ahead) = match self.stores.cache.clock_for(&resources) {
+            Some((now, ahead)) => (time_of(now), ahead),
+            None => (time_of(self.stores.now()), Duration::ZERO),
+        };
         let passed = Instant::now() + ahead;
         if passed > call.until.into() {
             // That clock was set back. Until it has caught up nobody but the cache can order what a user says.

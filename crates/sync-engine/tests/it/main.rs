@@ -8,6 +8,7 @@ mod dead_letters;
 mod degraded;
 mod errors;
 mod flood;
+mod future_rows;
 mod journal;
 mod keys;
 mod leases;
