@@ -32,7 +32,7 @@ pub use tables::ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, Statu
 pub use tables::refreshes::Refresh;
 pub use tables::repair_token::Fenced;
 pub use writes::apply::Applied;
-pub use writes::direct::{DirectOutcome, DirectResult};
+pub use writes::direct::{DirectOutcome, DirectResult, Reserved};
 pub use writes::import::{HistoryPage, ImportOptions};
 pub use writes::operate::{MAX_ACTOR_LEN, Operation, OperatorAction, Pace};
 pub use writes::repair::CountRepaired;

@@ -83,6 +83,7 @@
 //! | `undecided_row_believed` | database first: a row that a write is about to change is taken for the last word | the write's like comes after the unlike that was "unchanged" |
 //! | `unconfirmed_remembered` | a key remembers an "unchanged" that nobody confirmed | the repetition is answered without a write: lost |
 //! | `unremembered_acknowledged` | an "unchanged" is answered although its key could not be kept | Redis's connection breaks just then, the word is taken back, and the repetition says it again |
+//! | `unchanged_key_forgotten` | database first: the key of a confirmed "unchanged" is remembered nowhere | the repetition comes after an unlike and undoes it |
 //! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
 //! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |

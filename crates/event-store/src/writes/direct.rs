@@ -32,6 +32,22 @@ pub struct DirectOutcome {
     pub stored: StoredCount,
 }
 
+/// What was found out beforehand about one synchronous intent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reserved {
+    /// The version that the cache's clock gave.
+    pub version: Version,
+    /// The row that makes the intent no change, if the caller has seen it: as long as the row is that, the intent's key is
+    /// written, and nothing else.
+    pub unless: Option<PairState>,
+}
+
+impl From<Version> for Reserved {
+    fn from(version: Version) -> Self {
+        Self { version, unless: None }
+    }
+}
+
 /// What one intent came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DirectResult {
@@ -76,14 +92,15 @@ impl EventStore {
     ///
     /// The version stays as it was given, however late this comes: an event that was accepted after it wins, whether it is
     /// in the row already or not. An intent that comes too late writes nothing and is answered with the row as it is.
+    /// The key of an intent that changes nothing is kept all the same, and its pair listed, so that the cache hears of it.
     ///
     /// # Errors
-    /// [`StoreError::Rejected`] also if there is not one version for each intent; [`StoreError::TooLate`] as of
+    /// [`StoreError::Rejected`] also if there is not one reservation for each intent; [`StoreError::TooLate`] as of
     /// [`apply_direct`](Self::apply_direct).
     pub async fn apply_synchronous(
         &self,
         intents: &[LikeIntent],
-        versions: &[Version],
+        reserved: &[Reserved],
         now: DateTime<Utc>,
         until: Instant,
     ) -> Result<Vec<DirectResult>, StoreError> {
@@ -91,10 +108,10 @@ impl EventStore {
             return Ok(Vec::new());
         }
         check_size(intents.len())?;
-        if versions.len() != intents.len() {
+        if reserved.len() != intents.len() {
             return Err(StoreError::Rejected("one version for each intent is needed".into()));
         }
-        let write = Write { intents, reserved: Some(versions), now, until, remember_refresh: true };
+        let write = Write { intents, reserved: Some(reserved), now, until, remember_refresh: true };
         self.in_parts("apply_synchronous", write).await
     }
 
@@ -156,7 +173,7 @@ impl EventStore {
         let mut states: HashMap<Pair, PairState> = HashMap::new();
         let mut decided_here: HashSet<Pair> = HashSet::new();
         let mut events = Vec::new();
-        let mut new_keys = Vec::new();
+        let (mut new_keys, mut keys_alone) = (Vec::new(), Vec::new());
         let mut steps: Vec<Step> = Vec::with_capacity(intents.len());
         for (index, intent) in intents.iter().enumerate() {
             let key = intent.idempotency_key.clone().map(|key| (intent.pair, key));
@@ -167,9 +184,19 @@ impl EventStore {
             }
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
             let version = match reserved {
-                Some(versions) => versions[index],
+                Some(reserved) => reserved[index].version,
                 None => version_of(now).max(Version(state.version.0 + 1)),
             };
+            let seen = reserved.and_then(|reserved| reserved[index].unless);
+            if state.liked == intent.action.liked() && (version <= state.version || seen == Some(*state)) {
+                steps.push(Some((*state, false)));
+                if let (Some(key), Some(new)) = (key, NewKey::of(intent, state.version, false)) {
+                    known_keys.insert(key, new.known);
+                    new_keys.push(new);
+                    keys_alone.push((intent.pair, *state));
+                }
+                continue;
+            }
             if version <= state.version {
                 steps.push(Some((*state, false)));
                 continue;
@@ -198,7 +225,7 @@ impl EventStore {
             events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
         pair_events.sort_unstable();
         let outcome = fold_events(&snapshot, &pair_events);
-        if !events.is_empty() {
+        if !events.is_empty() || !new_keys.is_empty() {
             let mut by_id: Vec<&LikeEvent> = events.iter().collect();
             by_id.sort_unstable_by_key(|event| event.intent.id);
             let mut script = self.script();
@@ -206,6 +233,7 @@ impl EventStore {
             record_behaviors(&mut script, &by_id);
             if remember_refresh && !is_planted("direct_forgets_refresh") {
                 remember(&mut script, &outcome.pairs, now);
+                remember(&mut script, &keys_alone, now);
             }
             write_outcome(&mut script, &outcome, now);
             keys::record(&mut script, &new_keys, now);
@@ -234,8 +262,8 @@ type Step = Option<(PairState, bool)>;
 #[derive(Clone, Copy)]
 struct Write<'w> {
     intents: &'w [LikeIntent],
-    /// Versions taken beforehand, one each; without them the row decides.
-    reserved: Option<&'w [Version]>,
+    /// Taken beforehand, one each; without them the row decides.
+    reserved: Option<&'w [Reserved]>,
     now: DateTime<Utc>,
     until: Instant,
     remember_refresh: bool,

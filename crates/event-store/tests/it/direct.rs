@@ -1,8 +1,8 @@
 //! Degraded and synchronous writes.
 
 use crate::support::{TestDb, at, intent, like, on_both, video, video_pair};
-use domain::{Action, LikeIntent, Origin, StoredCount, Version};
-use event_store::{DirectOutcome, DirectResult, StoreError};
+use domain::{Action, LikeIntent, Origin, PairState, StoredCount, Version};
+use event_store::{DirectOutcome, DirectResult, Reserved, StoreError};
 use std::time::{Duration, Instant};
 
 on_both!(
@@ -16,6 +16,7 @@ on_both!(
     a_synchronous_write_keeps_its_version,
     a_synchronous_write_that_comes_too_late_writes_nothing,
     a_key_is_answered_around_the_cache,
+    the_key_of_a_word_that_changes_nothing_is_kept,
     a_direct_write_whose_time_is_over_writes_nothing,
 );
 
@@ -140,7 +141,7 @@ async fn a_synchronous_write_keeps_its_version(db: TestDb) {
     db.store.apply(&[like(1, 7, 4_000)], at(1_000)).await.unwrap();
     let unlike = intent(video_pair(1, 7), Action::Unlike);
     let outcome =
-        decided(db.store.apply_synchronous(&[unlike], &[Version(5_000)], at(900_000), soon()).await.unwrap())[0];
+        decided(db.store.apply_synchronous(&[unlike], &[Version(5_000).into()], at(900_000), soon()).await.unwrap())[0];
     assert_eq!((outcome.changed, outcome.liked, outcome.version), (true, false, Version(5_000)));
     assert_eq!(db.store.take_refreshes(10).await.unwrap().len(), 1);
     // What was accepted after the version was taken, and is applied only now, wins.
@@ -155,7 +156,7 @@ async fn a_synchronous_write_keeps_its_version(db: TestDb) {
 async fn a_synchronous_write_that_comes_too_late_writes_nothing(db: TestDb) {
     db.store.apply(&[like(1, 7, 6_000)], at(1_000)).await.unwrap();
     let intents = [intent(video_pair(1, 7), Action::Unlike), intent(video_pair(2, 7), Action::Like)];
-    let versions = [Version(5_000), Version(5_001)];
+    let versions = [Version(5_000).into(), Version(5_001).into()];
     let outcomes = decided(db.store.apply_synchronous(&intents, &versions, at(900_000), soon()).await.unwrap());
     assert_eq!((outcomes[0].changed, outcomes[0].liked, outcomes[0].version), (false, true, Version(6_000)));
     assert_eq!((outcomes[1].changed, outcomes[1].version, outcomes[1].stored.count), (true, Version(5_001), 2));
@@ -179,7 +180,7 @@ async fn a_key_is_answered_around_the_cache(db: TestDb) {
     let state = db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0];
     assert_eq!((state.liked, state.version), (false, Version(6_000)), "the later word stays");
     // The key of a like is no key of an unlike, on either path.
-    let versions = [Version(9_000)];
+    let versions = [Version(9_000).into()];
     let other = [with_key(1, Action::Unlike)];
     let refused = db.store.apply_direct(&other, at(8_000), soon(), true).await.unwrap();
     assert_eq!(refused, [DirectResult::KeyReused]);
@@ -204,12 +205,43 @@ async fn a_key_is_answered_around_the_cache(db: TestDb) {
     assert_eq!((anew.changed, anew.version), (true, Version(9_900)));
 }
 
+/// What the caller saw may be another row by the time of the locks: only then the word is written.
+async fn the_key_of_a_word_that_changes_nothing_is_kept(db: TestDb) {
+    db.store.apply(&[like(1, 7, 5_000), like(2, 7, 5_001)], at(1_000)).await.unwrap();
+    let seen = |version| Some(PairState { liked: true, version: Version(version) });
+    let reserved = [
+        Reserved { version: Version(6_000), unless: seen(5_000) },
+        Reserved { version: Version(6_001), unless: seen(4_000) },
+        // As wanted by a newer word.
+        Reserved { version: Version(4_999), unless: None },
+    ];
+    let other = LikeIntent { idempotency_key: Some("other".to_owned()), ..with_key(1, Action::Like) };
+    let intents = [with_key(1, Action::Like), with_key(2, Action::Like), other];
+    let outcomes = decided(db.store.apply_synchronous(&intents, &reserved, at(6_000), soon()).await.unwrap());
+    let told: Vec<_> = outcomes.iter().map(|outcome| (outcome.changed, outcome.liked, outcome.version.0)).collect();
+    assert_eq!(told, [(false, true, 5_000), (true, true, 6_001), (false, true, 5_000)]);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 3);
+    let mut listed: Vec<_> = db.store.take_refreshes(10).await.unwrap().iter().map(|one| one.version.0).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, [5_000, 5_000, 6_001], "the cache has to hear of every key");
+
+    // Later, and around the cache: the first answers, and the other action refused.
+    db.store.apply_direct(&[intent(video_pair(1, 7), Action::Unlike)], at(7_000), soon(), true).await.unwrap();
+    let again = decided(db.store.apply_direct(&intents, at(8_000), soon(), true).await.unwrap());
+    let told: Vec<_> = again.iter().map(|outcome| (outcome.changed, outcome.liked, outcome.version.0)).collect();
+    assert_eq!(told, [(false, true, 5_000), (true, true, 6_001), (false, true, 5_000)]);
+    let refused = db.store.apply_direct(&[with_key(1, Action::Unlike)], at(8_000), soon(), true).await.unwrap();
+    assert_eq!(refused, [DirectResult::KeyReused]);
+    assert_eq!(db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0].version, Version(7_000));
+    db.assert_counts_are_live_rows().await;
+}
+
 async fn a_direct_write_whose_time_is_over_writes_nothing(db: TestDb) {
     db.store.apply(&[like(1, 7, 5_000)], at(1_000)).await.unwrap();
     let unlike = [intent(video_pair(1, 7), Action::Unlike)];
     let late = db.store.apply_direct(&unlike, at(6_000), Instant::now(), true).await;
     assert!(matches!(late, Err(StoreError::TooLate)), "{late:?}");
-    let late = db.store.apply_synchronous(&unlike, &[Version(6_000)], at(6_000), Instant::now()).await;
+    let late = db.store.apply_synchronous(&unlike, &[Version(6_000).into()], at(6_000), Instant::now()).await;
     assert!(matches!(late, Err(StoreError::TooLate)), "{late:?}");
     assert_eq!(db.store.load_states(&[video_pair(1, 7)]).await.unwrap()[0].version, Version(5_000));
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 1);

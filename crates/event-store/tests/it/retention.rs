@@ -86,8 +86,9 @@ async fn an_archived_tombstone_beats_older_events_whatever_their_way(db: TestDb)
         panic!("fenced");
     };
     assert_eq!(restored.changed_pairs, 0);
-    let synchronous =
-        decided(db.store.apply_synchronous(&[late(3).intent], &[late(3).version], hour(900), soon()).await.unwrap());
+    let synchronous = decided(
+        db.store.apply_synchronous(&[late(3).intent], &[late(3).version.into()], hour(900), soon()).await.unwrap(),
+    );
     assert!(!synchronous[0].changed, "{synchronous:?}");
     // A direct write comes now, by a clock that is behind: it is newer than what it follows all the same.
     let direct = decided(db.store.apply_direct(&[late(4).intent], hour(0), soon(), false).await.unwrap());

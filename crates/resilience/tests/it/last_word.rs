@@ -5,7 +5,7 @@ use crate::rig::{Process, Rig, VIDEO};
 use domain::Action::{Like, Unlike};
 use domain::cache::{AcceptOutcome, AcceptRequest, MissingCount};
 use domain::codec::encode_payload;
-use domain::{Action, LikeIntent, PairState};
+use domain::{Action, LikeIntent, PairState, WritePath};
 use std::time::{Duration, Instant};
 use sync_engine::accept::{Acceptor, Call, LikeError};
 use test_support::build::{intent, video_pair};
@@ -139,6 +139,24 @@ async fn unconfirmed_remembered() {
         near.applier.apply(&near.journal().await).await.unwrap();
         let row = near.stores.database.load_states(&[video_pair(1, VIDEO)]).await.unwrap()[0];
         if row.liked { Ok(()) } else { Err(format!("acknowledged and not written: {answer:?}, row {row:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn unchanged_key_forgotten() {
+    finds("unchanged_key_forgotten", "undone", async |rig| {
+        let process = rig.process().await;
+        let server = process.dying_server();
+        process.accept(&server, 1, Like).await;
+        process.applier.apply(&process.journal().await).await.unwrap();
+        process.stores.write_path.configure(WritePath::Synchronous);
+        let first = server.accept_one(keyed(1, Like, "k")).await.unwrap();
+        assert!(!first.changed, "{first:?}");
+        process.accept(&server, 1, Unlike).await;
+        let again = server.accept_one(keyed(1, Like, "k")).await.unwrap();
+        let row = process.stores.database.load_states(&[video_pair(1, VIDEO)]).await.unwrap()[0];
+        if row.liked { Err(format!("the last word is undone by a repetition: {again:?}")) } else { Ok(()) }
     })
     .await;
 }

@@ -12,7 +12,7 @@ use crate::recover::catch_up::tell_cache;
 use crate::stores::{faults, time_of};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnswer, MissingCount};
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
-use event_store::{DirectResult, FreeState};
+use event_store::{DirectResult, FreeState, Reserved};
 use futures::FutureExt;
 use planted_bugs::is_planted;
 use std::time::Duration;
@@ -26,14 +26,14 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 struct Writes {
     positions: Vec<usize>,
     intents: Vec<LikeIntent>,
-    versions: Vec<Version>,
+    reserved: Vec<Reserved>,
 }
 
 impl Writes {
-    fn push(&mut self, position: usize, intent: &LikeIntent, version: Version) {
+    fn push(&mut self, position: usize, intent: &LikeIntent, reserved: impl Into<Reserved>) {
         self.positions.push(position);
         self.intents.push(intent.clone());
-        self.versions.push(version);
+        self.reserved.push(reserved.into());
     }
 }
 
@@ -101,7 +101,12 @@ impl Acceptor {
                         && held.version <= rows[i].version
                         && rows[i].liked == held.liked =>
                 {
-                    same.push((i, version));
+                    if request.intent.idempotency_key.is_none() || is_planted("unchanged_key_forgotten") {
+                        same.push((i, version));
+                    } else {
+                        // Confirmed under the locks, where its key is written.
+                        writes.push(i, &request.intent, Reserved { version, unless: Some(rows[i]) });
+                    }
                 }
                 Ok(AcceptOutcome::Reserved { version, .. }) => writes.push(i, &request.intent, version),
                 Err(error) if error.is_unavailable() => unreachable.push(i),
@@ -166,7 +171,7 @@ impl Acceptor {
         let untold = self.stores.untold.begin();
         let now = time_of(self.stores.now());
         fail::fail_point!("accept.reserved");
-        let written = self.stores.likes.apply_synchronous(&writes.intents, &writes.versions, now, call.until).await;
+        let written = self.stores.likes.apply_synchronous(&writes.intents, &writes.reserved, now, call.until).await;
         let outcomes = written.map_err(|error| self.database_failed(error))?;
         self.stores.database_circuit.success();
         metrics::synchronous_writes(outcomes.len());

@@ -8,8 +8,8 @@
 
 use chrono::{DateTime, Utc};
 use domain::cache::FirstAnswer;
-use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
-use event_store::{DirectResult, EventStore, FreeState, Refresh, StoreError};
+use domain::{LikeIntent, Pair, PairState, Resource, StoredCount};
+use event_store::{DirectResult, EventStore, FreeState, Refresh, Reserved, StoreError};
 use std::time::Instant;
 
 /// Result of a call.
@@ -39,7 +39,7 @@ pub trait LikeDatabase: Send + Sync + 'static {
     async fn apply_synchronous(
         &self,
         intents: &[LikeIntent],
-        versions: &[Version],
+        reserved: &[Reserved],
         now: DateTime<Utc>,
         until: Instant,
     ) -> StoreResult<Vec<DirectResult>>;
@@ -80,11 +80,11 @@ impl LikeDatabase for EventStore {
     async fn apply_synchronous(
         &self,
         intents: &[LikeIntent],
-        versions: &[Version],
+        reserved: &[Reserved],
         now: DateTime<Utc>,
         until: Instant,
     ) -> StoreResult<Vec<DirectResult>> {
-        Self::apply_synchronous(self, intents, versions, now, until).await
+        Self::apply_synchronous(self, intents, reserved, now, until).await
     }
 
     async fn take_refreshes(&self, limit: u32) -> StoreResult<Vec<Refresh>> {

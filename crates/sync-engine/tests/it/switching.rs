@@ -3,13 +3,15 @@
 use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
 use domain::cache::Settlement;
 use domain::{Action, LikeIntent, PairState, Version, WritePath};
+use event_store::{DirectResult, Reserved};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use sync_engine::accept::{Acceptor, Call, LikeAnswer, LikeError};
+use sync_engine::recover::catch_up::drain;
 use test_support::build::{intent, video_pair};
-use test_support::{Random, eventually, expect_eq};
+use test_support::{Links, Random, eventually, expect_eq};
 
 impl Process {
     /// Orders a path and lets this process follow at once; others follow when they look.
@@ -205,6 +207,89 @@ async fn a_repeated_key_gets_its_answer_on_either_way() {
     assert!(!idle.changed && idle.count == Some(0), "{idle:?}");
     assert_eq!(rig.number("SELECT COUNT(*) FROM user_behaviors").await, behaviours);
     consumer.stop().await;
+    drop(process);
+    rig.end().await;
+}
+
+/// A word that changed nothing has its key remembered as well: on either way, and where the cache is out of reach.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_whose_word_changed_nothing_is_remembered_on_every_way() {
+    let mut rig = Rig::new().await;
+    let links = Links::to(&rig.deployment).await.unwrap();
+    let consumer = rig.process().await;
+    consumer.consume();
+    rig.redis.url = links.redis.url_of(rig.deployment.redis().url()).into();
+    let process = rig.process().await;
+    let server = process.server();
+    let keyed = |intent: LikeIntent| LikeIntent { idempotency_key: Some("once".to_owned()), ..intent };
+    let users = 1..=4;
+    for user in users.clone() {
+        accepted(&server, like(user, 1)).await;
+    }
+    process.settled().await;
+
+    process.order(WritePath::Synchronous).await;
+    let mut first = Vec::new();
+    for user in users.clone() {
+        let answer = accepted(&server, keyed(like(user, 1))).await;
+        assert!(!answer.changed && answer.count == Some(4), "{answer:?}");
+        first.push(answer);
+    }
+    let mut last = Vec::new();
+    for user in users.clone() {
+        last.push(accepted(&server, unlike(user, 1)).await);
+    }
+    let repeated = async |user: i64, degraded| {
+        let (pair, at) = (video_pair(user, 1), usize::try_from(user - 1).unwrap());
+        let again = accepted(&server, keyed(like(user, 1))).await;
+        assert_eq!((again.changed, again.version, again.degraded), (false, first[at].version, degraded), "{pair}");
+        let other = server.accept_one(keyed(unlike(user, 1))).await;
+        assert!(matches!(other, Err(LikeError::KeyReused)), "{other:?}");
+    };
+    repeated(1, false).await;
+    process.order(WritePath::EventDriven).await;
+    repeated(2, false).await;
+    links.redis.cut().await;
+    repeated(3, true).await;
+    process.order(WritePath::Synchronous).await;
+    repeated(4, true).await;
+    consumer.settled().await;
+    let rows = consumer.stores.database.load_states(&users.map(|user| video_pair(user, 1)).collect::<Vec<_>>()).await;
+    let wanted: Vec<_> = last.iter().map(|last| PairState { liked: false, version: last.version }).collect();
+    assert_eq!(rows.unwrap(), wanted, "the last words stand");
+    consumer.stop().await;
+    drop(process);
+    rig.end().await;
+}
+
+/// The cache is not told of a key by the call that used it: the list brings it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cache_hears_of_a_key_whose_word_changed_nothing() {
+    let rig = Rig::new().await;
+    let process = rig.process().await;
+    let server = process.server();
+    let keyed = |intent: LikeIntent| LikeIntent { idempotency_key: Some("once".to_owned()), ..intent };
+    process.order(WritePath::Synchronous).await;
+    let first = accepted(&server, like(1, 1)).await;
+    // As if the answer of the cache, and all that follows, were lost.
+    let row = PairState { liked: true, version: first.version };
+    let reserved = Reserved { version: Version(first.version.0 + 1), unless: Some(row) };
+    let until = std::time::Instant::now() + PATIENCE;
+    let now = sync_engine::clock::wall_clock();
+    let kept = process
+        .stores
+        .database
+        .apply_synchronous(&[keyed(like(1, 1))], &[reserved], now, until)
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(matches!(kept, DirectResult::Decided(outcome) if !outcome.changed), "{kept:?}");
+    drain(&process.stores).await.unwrap();
+
+    process.order(WritePath::EventDriven).await;
+    accepted(&server, unlike(1, 1)).await;
+    let again = accepted(&server, keyed(like(1, 1))).await;
+    assert_eq!((again.changed, again.version), (false, first.version));
     drop(process);
     rig.end().await;
 }

@@ -6,7 +6,7 @@ use super::link::{Caller, Link};
 use chrono::{DateTime, Utc};
 use domain::cache::{Answer, FirstAnswer};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version, fold};
-use event_store::{DirectOutcome, DirectResult, FreeState, Refresh, StoreError};
+use event_store::{DirectOutcome, DirectResult, FreeState, Refresh, Reserved, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
@@ -86,7 +86,7 @@ impl Database {
     async fn write_around(
         &self,
         intents: &[LikeIntent],
-        reserved: Option<&[Version]>,
+        reserved: Option<&[Reserved]>,
         now: DateTime<Utc>,
         until: Instant,
         caller: Caller,
@@ -150,10 +150,16 @@ impl Tables {
         folded.changed
     }
 
+    /// The cache is to be told.
+    fn list(&mut self, pair: Pair, version: Version, listed_at: DateTime<Utc>) {
+        self.last_refresh += 1;
+        self.refreshes.push(Refresh { id: self.last_refresh, pair, version, listed_at });
+    }
+
     fn write_all_around(
         &mut self,
         intents: &[LikeIntent],
-        reserved: Option<&[Version]>,
+        reserved: Option<&[Reserved]>,
         now: DateTime<Utc>,
     ) -> Vec<DirectResult> {
         let mut decided = BTreeSet::new();
@@ -168,9 +174,17 @@ impl Tables {
                 }
                 let row = self.row(pair);
                 let version = match reserved {
-                    Some(versions) => versions[index],
+                    Some(reserved) => reserved[index].version,
                     None => Version(now.timestamp_micros()).max(Version(row.version.0 + 1)),
                 };
+                let seen = reserved.and_then(|reserved| reserved[index].unless);
+                if row.liked == liked && (version <= row.version || seen == Some(row)) {
+                    if let Some(key) = key {
+                        self.keys.insert(key, (row, false));
+                        self.list(pair, row.version, now);
+                    }
+                    return Some((row, false));
+                }
                 if version <= row.version {
                     return Some((row, false));
                 }
@@ -178,8 +192,7 @@ impl Tables {
                 if !repeats && !self.knows(intent.id) {
                     self.write(LikeEvent { intent: intent.clone(), version, origin: Origin::Direct });
                     decided.insert(pair);
-                    self.last_refresh += 1;
-                    self.refreshes.push(Refresh { id: self.last_refresh, pair, version, listed_at: now });
+                    self.list(pair, version, now);
                 }
                 let state = self.row(pair);
                 let changed = !repeats && state.liked == liked;
@@ -252,13 +265,13 @@ impl LikeDatabase for LinkedDatabase {
     async fn apply_synchronous(
         &self,
         intents: &[LikeIntent],
-        versions: &[Version],
+        reserved: &[Reserved],
         now: DateTime<Utc>,
         until: StdInstant,
     ) -> StoreResult<Vec<DirectResult>> {
-        let (intents, versions) = (intents.to_vec(), versions.to_vec());
+        let (intents, reserved) = (intents.to_vec(), reserved.to_vec());
         self.ask(move |database, caller| async move {
-            database.write_around(&intents, Some(&versions), now, until.into(), caller).await
+            database.write_around(&intents, Some(&reserved), now, until.into(), caller).await
         })
         .await
     }
