@@ -73,6 +73,7 @@
 //! | `any_clock_believed` | no other clock bounds the versions of a Redis clock that was set ahead | a clock a day ahead: likes are dated into the future |
 //! | `untold_forever` | a write around the cache is never taken off the account of what the cache was not told | the cache comes back while the database is away: likes stay UNAVAILABLE |
 //! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |
+//! | `pair_believed` | "unchanged" relies on the cached pair: whether its event is on its way is not asked | the event is dead and discarded: the like after that is lost |
 //! | `expired_asked_afresh` | what is asked for a call has no deadline but its own | a call whose time is over is asked about: it takes effect |
 //! | `gone_callers_run` | a call whose caller has gone is still made | it waits behind another one in a server, and takes effect |
 //! | `gone_callers_asked_again` | what came too late is asked about once more without a look at its caller | it is held on its way to Redis, its caller leaves, and it takes effect |

@@ -21,16 +21,18 @@ mod degraded;
 mod missing_count;
 mod rounds;
 mod unchanged;
+mod under_way;
 
 use crate::deliver::relay::RelayHandle;
 use crate::metrics;
 use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, faults};
-use call::{let_cancel, no_answer};
+use call::no_answer;
 use confirm_unchanged::Confirm;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount};
 use domain::codec::{EncodedEvent, encode_payload};
-use domain::{LikeIntent, Origin, Resource, StoredCount, WritePath};
+use domain::{LikeIntent, Origin, Pair, Resource, StoredCount, WritePath};
+use event_store::FreeState;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use moka::future::Cache;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 pub use call::{CALL_LIMIT, Call, LikeAnswer, LikeError, LikeResult};
 
@@ -54,7 +57,8 @@ pub struct Acceptor {
     relay: RelayHandle,
     recheck: Recheck,
     loads: Cache<Resource, StoredCount>,
-    confirm: Confirm,
+    confirm: Confirm<Pair, FreeState>,
+    in_ledger: Confirm<Uuid, bool>,
     direct_writes: Arc<Semaphore>,
     synchronous_writes: Arc<Semaphore>,
 }
@@ -72,10 +76,19 @@ impl Acceptor {
     ) -> Self {
         let loads = missing_count::single_flight();
         stores.write_path.configure(write_path);
-        let confirm = Confirm::new(Arc::clone(&stores.likes));
+        let likes = Arc::clone(&stores.likes);
+        let confirm = Confirm::new(move |pairs: Vec<Pair>| {
+            let likes = Arc::clone(&likes);
+            async move { likes.load_free_states(&pairs).await }.boxed()
+        });
+        let likes = Arc::clone(&stores.likes);
+        let in_ledger = Confirm::new(move |events: Vec<Uuid>| {
+            let likes = Arc::clone(&likes);
+            async move { likes.in_ledger(&events).await }.boxed()
+        });
         let synchronous_writes = Arc::new(Semaphore::new(direct_writes));
         let direct_writes = Arc::new(Semaphore::new(direct_writes));
-        Self { stores, relay, recheck, loads, confirm, direct_writes, synchronous_writes }
+        Self { stores, relay, recheck, loads, confirm, in_ledger, direct_writes, synchronous_writes }
     }
 
     /// Accepts one like that arrives now, within [`CALL_LIMIT`].
@@ -171,20 +184,7 @@ impl Acceptor {
             .collect();
         let began = Instant::now();
         let mut outcomes = self.ask_cache(&requests).await;
-        let mut degraded = false;
-
-        let missing = positions(&outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::CountMissing)));
-        if !missing.is_empty() {
-            degraded = !self.say_counts(&mut requests, &missing).boxed().await;
-            let_cancel(began).await;
-            let again: Vec<AcceptRequest> = missing.iter().map(|i| requests[*i].clone()).collect();
-            for (i, outcome) in missing.iter().zip(self.ask_cache(&again).await) {
-                outcomes[*i] = outcome;
-            }
-            if !degraded {
-                self.recheck.resources(again.iter().map(|request| request.intent.pair.resource).collect()).await;
-            }
-        }
+        let mut degraded = !self.ask_with_counts(&mut requests, &mut outcomes, began).await;
         fail::fail_point!("accept.accepted");
 
         let unchanged = positions(&outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::Unchanged(_))));

@@ -150,6 +150,16 @@ impl EventStore {
         self.read(&script).await?.iter().flatten().map(entry_of).collect()
     }
 
+    /// Whether the ledger has these events, in any status; in their order.
+    pub async fn in_ledger(&self, ids: &[Uuid]) -> Result<Vec<bool>, StoreError> {
+        let mut script = self.script();
+        for chunk in ids.chunks(CHUNK) {
+            id_in(script.begin("SELECT id FROM sync_events WHERE "), chunk);
+        }
+        let known = read_existing(&self.read(&script).await?, 0..script.statements())?;
+        Ok(ids.iter().map(|id| known.contains(id)).collect())
+    }
+
     /// Lists events, newest id first (ids carry the time they were made). `after` is the last page's `next`.
     ///
     /// A page looks at a bounded number of rows, so with a rare resource or user it may be short or empty and still

@@ -6,6 +6,7 @@ use domain::Action::{Like, Unlike};
 use domain::cache::{AcceptOutcome, AcceptRequest, MissingCount};
 use domain::codec::encode_payload;
 use domain::{Action, LikeIntent, PairState, WritePath};
+use event_store::{FailedEvent, Operation};
 use std::time::{Duration, Instant};
 use sync_engine::accept::{Acceptor, Call, LikeError};
 use test_support::build::{intent, video_pair};
@@ -34,6 +35,27 @@ async fn taken_back_around_the_cache<'r>(rig: &'r Rig) -> (Process<'r>, Acceptor
     cut_off.stores.cache_circuit.trip(&"unplugged");
     cut_off.accept(&cut_off.dying_server(), 1, Unlike).await;
     (near, server)
+}
+
+#[tokio::test]
+async fn pair_believed() {
+    finds("pair_believed", "not written", async |rig| {
+        let process = rig.process().await;
+        let server = process.dying_server();
+        process.accept(&server, 1, Like).await;
+        let events = process.journal().await;
+        let now = sync_engine::clock::wall_clock();
+        let failed = FailedEvent { event: events[0].clone(), error: "no".to_owned(), next_retry_at: None };
+        process.stores.database.park(&[failed], 1, now).await.unwrap();
+        // Discarded; the cache, which was told nothing, has the pair still.
+        let ids = [events[0].intent.id];
+        process.stores.database.discard(&ids, &Operation::default(), now).await.unwrap();
+        let answer = server.accept_one(intent(video_pair(1, VIDEO), Like)).await.unwrap();
+        process.applier.apply(&process.journal().await).await.unwrap();
+        let row = process.stores.database.load_states(&[video_pair(1, VIDEO)]).await.unwrap()[0];
+        if row.liked { Ok(()) } else { Err(format!("acknowledged and not written: {answer:?}, row {row:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -150,7 +172,8 @@ async fn unchanged_key_forgotten() {
         let server = process.dying_server();
         process.accept(&server, 1, Like).await;
         process.applier.apply(&process.journal().await).await.unwrap();
-        process.stores.write_path.configure(WritePath::Synchronous);
+        process.stores.database.set_write_path(Some(WritePath::Synchronous)).await.unwrap();
+        process.stores.prepare_database().await.unwrap();
         let first = server.accept_one(keyed(1, Like, "k")).await.unwrap();
         assert!(!first.changed, "{first:?}");
         process.accept(&server, 1, Unlike).await;

@@ -6,58 +6,70 @@
 //! write that is decided but not committed is an older word whose caller may have given up on it: it holds the row, and
 //! "unchanged" is then not confirmed but written, so that it comes later.
 //!
+//! A pair whose row is older than its word has an event on its way. That is as good as the row as long as the journal holds
+//! the event and the ledger does not: one that failed may be discarded at any moment, and the cache hears of that later.
+//!
 //! Callers that arrive while a query runs share the next one: repeated likes cost the database one query per round trip,
 //! however many there are.
 
-use crate::stores::like_database::LikeDatabase;
-use domain::Pair;
-use event_store::{FreeState, StoreError};
+use event_store::StoreError;
+use futures::future::BoxFuture;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
-/// Most pairs in one query.
+/// Most keys in one query.
 const BATCH: usize = 500;
 
-type Rows = Result<Vec<FreeState>, Arc<StoreError>>;
+type Answers<V> = Result<Vec<V>, Arc<StoreError>>;
 
-struct Waiting {
-    pairs: Vec<Pair>,
-    answer: oneshot::Sender<Rows>,
+/// The query: one value for each key, in their order.
+type Query<K, V> = dyn Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<V>, StoreError>> + Send + Sync;
+
+struct Waiting<K, V> {
+    keys: Vec<K>,
+    answer: oneshot::Sender<Answers<V>>,
 }
 
-/// Reads rows for many callers at once. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct Confirm {
-    likes: Arc<dyn LikeDatabase>,
+/// Asks the database for many callers at once. Cheap to clone.
+pub(crate) struct Confirm<K, V> {
+    query: Arc<Query<K, V>>,
     /// Bounded by the calls under way.
-    waiting: Arc<Mutex<Vec<Waiting>>>,
+    waiting: Arc<Mutex<Vec<Waiting<K, V>>>>,
     /// Held by the caller that asks for all.
     asking: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl Confirm {
-    pub(crate) fn new(likes: Arc<dyn LikeDatabase>) -> Self {
-        Self { likes, waiting: Arc::default(), asking: Arc::default() }
+impl<K, V> Clone for Confirm<K, V> {
+    fn clone(&self) -> Self {
+        Self { query: Arc::clone(&self.query), waiting: Arc::clone(&self.waiting), asking: Arc::clone(&self.asking) }
+    }
+}
+
+impl<K: Copy, V> Confirm<K, V> {
+    pub(crate) fn new(
+        query: impl Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<V>, StoreError>> + Send + Sync + 'static,
+    ) -> Self {
+        Self { query: Arc::new(query), waiting: Arc::default(), asking: Arc::default() }
     }
 
-    /// The rows of these pairs, read after this call began.
-    pub(crate) async fn rows(&self, pairs: Vec<Pair>) -> Rows {
+    /// What the database says of these keys, read after this call began.
+    pub(crate) async fn ask(&self, keys: Vec<K>) -> Answers<V> {
         let (answer, mut answered) = oneshot::channel();
-        self.waiting().push(Waiting { pairs: pairs.clone(), answer });
+        self.waiting().push(Waiting { keys: keys.clone(), answer });
         let _asking = tokio::select! {
             biased;
-            rows = &mut answered => {
+            answers = &mut answered => {
                 // The one that asked for us was cancelled before it had the answer.
-                return match rows {
-                    Ok(rows) => rows,
-                    Err(_) => self.likes.load_free_states(&pairs).await.map_err(Arc::new),
+                return match answers {
+                    Ok(answers) => answers,
+                    Err(_) => (self.query)(keys).await.map_err(Arc::new),
                 };
             }
             asking = self.asking.lock() => asking,
         };
         // It may have come with the lock.
-        if let Ok(rows) = answered.try_recv() {
-            return rows;
+        if let Ok(answers) = answered.try_recv() {
+            return answers;
         }
         let mut mine = None;
         while mine.is_none() {
@@ -65,42 +77,42 @@ impl Confirm {
             if batch.is_empty() {
                 break;
             }
-            self.ask(batch).await;
+            self.ask_for(batch).await;
             mine = answered.try_recv().ok();
         }
         match mine {
-            Some(rows) => rows,
-            None => self.likes.load_free_states(&pairs).await.map_err(Arc::new),
+            Some(answers) => answers,
+            None => (self.query)(keys).await.map_err(Arc::new),
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Waiting>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<Waiting<K, V>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_batch(&self) -> Vec<Waiting> {
+    fn next_batch(&self) -> Vec<Waiting<K, V>> {
         let mut waiting = self.waiting();
-        let mut pairs = 0;
+        let mut keys = 0;
         let fit = waiting
             .iter()
             .take_while(|one| {
-                pairs += one.pairs.len();
-                pairs <= BATCH
+                keys += one.keys.len();
+                keys <= BATCH
             })
             .count();
         let count = fit.max(1).min(waiting.len());
         waiting.drain(..count).collect()
     }
 
-    async fn ask(&self, batch: Vec<Waiting>) {
-        let pairs: Vec<Pair> = batch.iter().flat_map(|one| one.pairs.iter().copied()).collect();
-        let mut rows = match self.likes.load_free_states(&pairs).await {
-            Ok(rows) => Ok(rows.into_iter()),
+    async fn ask_for(&self, batch: Vec<Waiting<K, V>>) {
+        let keys: Vec<K> = batch.iter().flat_map(|one| one.keys.iter().copied()).collect();
+        let mut answers = match (self.query)(keys).await {
+            Ok(answers) => Ok(answers.into_iter()),
             Err(error) => Err(Arc::new(error)),
         };
         for one in batch {
-            let answer = match &mut rows {
-                Ok(rows) => Ok(rows.take(one.pairs.len()).collect()),
+            let answer = match &mut answers {
+                Ok(answers) => Ok(answers.take(one.keys.len()).collect()),
                 Err(error) => Err(Arc::clone(error)),
             };
             // A caller that has gone away needs no answer.

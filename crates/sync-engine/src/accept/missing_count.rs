@@ -1,7 +1,8 @@
 //! Counters that the cache does not know are loaded once, for all that ask at the same time.
 
-use super::{Acceptor, FILL_TIMEOUT};
-use domain::cache::{AcceptRequest, MissingCount};
+use super::call::let_cancel;
+use super::{Acceptor, FILL_TIMEOUT, positions};
+use domain::cache::{AcceptOutcome, AcceptRequest, CacheResult, MissingCount};
 use domain::{Resource, StoredCount};
 use futures::FutureExt;
 use moka::future::Cache;
@@ -20,8 +21,31 @@ pub(super) fn single_flight() -> Cache<Resource, StoredCount> {
 }
 
 impl Acceptor {
+    /// Asks again about those whose counters the cache did not know; false if nobody can say the counts.
+    pub(super) async fn ask_with_counts(
+        &self,
+        requests: &mut [AcceptRequest],
+        outcomes: &mut [CacheResult<AcceptOutcome>],
+        began: tokio::time::Instant,
+    ) -> bool {
+        let missing = positions(outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::CountMissing)));
+        if missing.is_empty() {
+            return true;
+        }
+        let said = self.say_counts(requests, &missing).boxed().await;
+        let_cancel(began).await;
+        let again: Vec<AcceptRequest> = missing.iter().map(|i| requests[*i].clone()).collect();
+        for (i, outcome) in missing.iter().zip(self.ask_cache(&again).await) {
+            outcomes[*i] = outcome;
+        }
+        if said {
+            self.recheck.resources(again.iter().map(|request| request.intent.pair.resource).collect()).await;
+        }
+        said
+    }
+
     /// Puts what the database says into requests whose counter is unknown; false if the database cannot say.
-    pub(super) async fn say_counts(&self, requests: &mut [AcceptRequest], missing: &[usize]) -> bool {
+    async fn say_counts(&self, requests: &mut [AcceptRequest], missing: &[usize]) -> bool {
         let counts = if self.stores.database_circuit.is_open() {
             None
         } else {

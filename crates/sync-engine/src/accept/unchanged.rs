@@ -1,16 +1,15 @@
 //! What the cache takes for unchanged: confirmed by the row, or written again.
 
 use super::call::let_cancel;
+use super::under_way::Word;
 use super::{Acceptor, FILL_TIMEOUT};
 use crate::metrics;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnswer, Settlement};
 use domain::{LikeIntent, Pair};
 use event_store::FreeState;
 use planted_bugs::planted;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
-
-/// A cached like without a row is on its way for no longer than this; then somebody deleted the row.
-const ON_ITS_WAY: Duration = Duration::from_secs(60);
 
 /// Most often a row is held by the commit of this very pair's event, a moment long: it is looked at again this long before
 /// the word is written a second time. Only the history of the pair gains by the wait, the last word is kept either way.
@@ -35,24 +34,27 @@ impl Acceptor {
         let began = tokio::time::Instant::now();
         let pairs: Vec<Pair> = unchanged.iter().map(|i| requests[*i].intent.pair).collect();
         let until = unchanged.iter().filter_map(|i| requests[*i].until.checked_sub(RESERVE)).min();
-        let rows = self.free_rows(&pairs, until).await;
+        let mut rows = self.free_rows(&pairs, until).await;
+        let words: Vec<Word> = unchanged.iter().map(|i| Word::of(&requests[*i], &outcomes[*i])).collect();
+        let under_way = match &mut rows {
+            Some(rows) => self.under_way(&words, rows, until).await,
+            None => HashSet::new(),
+        };
         let mut moved_on = Vec::new();
         let mut newer = Vec::new();
         for (position, index) in unchanged.iter().enumerate() {
             let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*index] else { continue };
             match rows.as_ref().map(|rows| rows[position]) {
-                // Its event is on its way. One that has been for so long is gone, and its row with it.
-                Some(FreeState::Missing) if self.stores.now().since(answer.version) < ON_ITS_WAY => continue,
-                Some(FreeState::Row(row)) if row.version <= answer.version => continue,
-                Some(FreeState::Row(row)) if row.liked == requests[*index].intent.action.liked() => {
+                Some(row) if words[position].is_in(row) || under_way.contains(&position) => continue,
+                Some(FreeState::Row(row)) if words[position].is_fulfilled_by(row) => {
                     // As wanted, by a newer word: whoever reads this answer has seen that one, and must not read an older one
                     // from the cache after it.
                     outcomes[*index] = Ok(AcceptOutcome::Unchanged(Answer { version: row.version, ..answer }));
                     newer.push((pairs[position], row));
                     continue;
                 }
-                Some(FreeState::Row(row)) => newer.push((pairs[position], row)),
-                Some(FreeState::Missing | FreeState::Held) | None => {}
+                Some(FreeState::Row(row)) if row.version > answer.version => newer.push((pairs[position], row)),
+                Some(_) | None => {}
             }
             moved_on.push(*index);
         }
@@ -77,7 +79,7 @@ impl Acceptor {
         let_cancel(began).await;
         // Its token is taken: this is still the same attempt.
         metrics::confirm_rewrites(moved_on.len());
-        let again: Vec<AcceptRequest> = moved_on
+        let mut again: Vec<AcceptRequest> = moved_on
             .iter()
             .map(|i| {
                 let mut request = requests[*i].clone();
@@ -85,10 +87,14 @@ impl Acceptor {
                 request
             })
             .collect();
-        for (i, outcome) in moved_on.into_iter().zip(self.ask_cache(&again).await) {
+        let began = tokio::time::Instant::now();
+        let mut asked = self.ask_cache(&again).await;
+        // The cache may have lost the counter since, and everything else with it.
+        let said = self.ask_with_counts(&mut again, &mut asked, began).await;
+        for (i, outcome) in moved_on.into_iter().zip(asked) {
             outcomes[i] = outcome;
         }
-        rows.is_some()
+        rows.is_some() && said
     }
 
     /// From now on these keys answer "unchanged".
@@ -126,7 +132,7 @@ impl Acceptor {
     }
 
     /// Rows that nobody holds; held ones are looked at again for a moment.
-    async fn free_rows(&self, pairs: &[Pair], until: Option<Instant>) -> Option<Vec<FreeState>> {
+    pub(super) async fn free_rows(&self, pairs: &[Pair], until: Option<Instant>) -> Option<Vec<FreeState>> {
         let mut rows = self.rows(pairs.to_vec()).await?;
         let patience = Instant::now() + HELD_FOR;
         let patience = until.map_or(patience, |until| until.min(patience));
@@ -149,7 +155,7 @@ impl Acceptor {
         if self.stores.database_circuit.is_open() {
             return None;
         }
-        match tokio::time::timeout(FILL_TIMEOUT, self.confirm.rows(pairs)).await {
+        match tokio::time::timeout(FILL_TIMEOUT, self.confirm.ask(pairs)).await {
             Ok(Ok(rows)) => {
                 self.stores.database_circuit.success();
                 Some(rows)

@@ -11,6 +11,7 @@ use domain::cache::FirstAnswer;
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount};
 use event_store::{DirectResult, EventStore, FreeState, Refresh, Reserved, StoreError};
 use std::time::Instant;
+use uuid::Uuid;
 
 /// Result of a call.
 pub type StoreResult<T> = Result<T, StoreError>;
@@ -26,6 +27,9 @@ pub trait LikeDatabase: Send + Sync + 'static {
 
     /// See [`EventStore::load_free_states`].
     async fn load_free_states(&self, pairs: &[Pair]) -> StoreResult<Vec<FreeState>>;
+
+    /// See [`EventStore::in_ledger`].
+    async fn in_ledger(&self, events: &[Uuid]) -> StoreResult<Vec<bool>>;
 
     /// See [`EventStore::apply_direct`]; the cache is to be told of what changed.
     async fn apply_direct(
@@ -66,6 +70,10 @@ impl LikeDatabase for EventStore {
 
     async fn load_free_states(&self, pairs: &[Pair]) -> StoreResult<Vec<FreeState>> {
         Self::load_free_states(self, pairs).await
+    }
+
+    async fn in_ledger(&self, events: &[Uuid]) -> StoreResult<Vec<bool>> {
+        Self::in_ledger(self, events).await
     }
 
     async fn apply_direct(

@@ -1,8 +1,8 @@
 //! Operators beside everything else: a replay counts once, a discarded event never, and the cache agrees afterwards.
 
 use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
-use domain::{LikeEvent, Origin};
-use event_store::{EventFilter, EventStatus, Operation};
+use domain::{LikeEvent, Origin, Version};
+use event_store::{EventFilter, EventStatus, FailedEvent, Operation};
 use std::time::Duration;
 use sync_engine::accept::{Acceptor, Call};
 use sync_engine::operate::events::{Operator, Selection};
@@ -208,6 +208,116 @@ async fn what_is_discarded_is_given_back_to_the_database_and_never_applied() {
     eventually(PATIENCE, "the like in the database", async || expect_eq(incident.rig.number(&count).await, 1)).await;
     assert_eq!(incident.cached_pair(1).await, Some(true));
     incident.end().await;
+}
+
+/// The cached pair alone is no reason to say "unchanged": its event may be gone for good, and the cache not know it yet.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_after_the_discard_is_written_although_the_cache_was_not_told() {
+    let incident = Box::pin(Incident::new(2)).await;
+    incident.rig.deployment.cure().await.unwrap();
+    // The operator's server has lost the cache, and nobody else drains the list.
+    incident.rig.stores().await.database.discard(&incident.ids(), &who(), chrono::DateTime::UNIX_EPOCH).await.unwrap();
+    assert_eq!(incident.cached_pair(1).await, Some(true), "the cache was told");
+    let again = incident.accept.accept_one(like(1, VIDEO)).await.unwrap();
+    assert!(again.changed && again.liked, "{again:?}");
+    catch_up::drain(&incident.server.stores).await.unwrap();
+    assert_eq!((incident.cached_pair(1).await, incident.cached_pair(2).await), (Some(true), None));
+    let version = format!("SELECT COALESCE(MAX(version), 0) FROM video_likes WHERE video_id = {VIDEO}");
+    eventually(PATIENCE, "the like", async || expect_eq(incident.rig.number(&version).await, again.version.0)).await;
+    incident.server.settled().await;
+    assert_eq!(
+        incident.rig.number(&format!("SELECT like_count FROM like_counts WHERE resource_id = {VIDEO}")).await,
+        1
+    );
+    incident.end().await;
+}
+
+/// An older row is as good as none: the event that would change it is dead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_whose_event_is_dead_is_written_again_over_an_older_row() {
+    let mut rig = Rig::new().await;
+    rig.sync.retry.max_retries = 1;
+    rig.sync.retry.base_delay = Duration::from_millis(40);
+    let (server, consumer) = (rig.process().await, rig.process().await);
+    let accept = server.server();
+    consumer.consume();
+    consumer.retry();
+    accept.accept_one(like(1, VIDEO)).await.unwrap();
+    accept.accept_one(unlike(1, VIDEO)).await.unwrap();
+    server.settled().await;
+    rig.sql(
+        "DELIMITER //\nCREATE TRIGGER refuses BEFORE UPDATE ON video_likes FOR EACH ROW IF NEW.deleted_at IS NULL THEN \
+         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no'; END IF//",
+    )
+    .await;
+    let lost = accept.accept_one(like(1, VIDEO)).await.unwrap();
+    let dead = "SELECT COUNT(*) FROM sync_events WHERE status = 'dead'";
+    eventually(PATIENCE, "a dead event", async || expect_eq(rig.number(dead).await, 1)).await;
+    server.settled().await;
+    rig.sql("DROP TRIGGER refuses").await;
+
+    let again = accept.accept_one(like(1, VIDEO)).await.unwrap();
+    assert!(again.changed && again.version > lost.version, "{again:?} after {lost:?}");
+    server.settled().await;
+    let row = server.stores.database.load_states(&[video_pair(1, VIDEO)]).await.unwrap()[0];
+    assert_eq!((row.liked, row.version), (true, again.version));
+    let repeated = accept.accept_one(like(1, VIDEO)).await.unwrap();
+    assert_eq!((repeated.changed, repeated.version), (false, again.version), "the row confirms it");
+
+    // The dead one may be discarded now, or come back: nobody notices.
+    let ids = Selection::Filter {
+        filter: EventFilter { status: Some(EventStatus::Dead), ..EventFilter::default() },
+        after: None,
+        limit: 10,
+    };
+    assert_eq!(Operator::new(server.stores.clone()).discard(ids, who(), false).await.unwrap().events.len(), 1);
+    let told = async || expect_eq(rig.number("SELECT COUNT(*) FROM cache_refreshes").await, 0);
+    catch_up::drain(&server.stores).await.unwrap();
+    eventually(PATIENCE, "a cache that was told", told).await;
+    assert!(!accept.accept_one(like(1, VIDEO)).await.unwrap().changed);
+    rig.assert_counts_are_live_rows().await;
+    server.assert_cache_agrees(&[video(VIDEO)]).await;
+    consumer.stop().await;
+    drop((accept, server));
+    rig.end().await;
+}
+
+/// While the event is in the journal, and nothing has failed, a repetition is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_word_that_is_on_its_way_is_not_written_again() {
+    let rig = Rig::new().await;
+    let server = rig.process().await;
+    let accept = server.dying_server();
+    let first = accept.accept_one(like(1, VIDEO)).await.unwrap();
+    for _ in 0..3 {
+        let again = accept.accept_one(like(1, VIDEO)).await.unwrap();
+        assert_eq!((again.changed, again.version), (false, first.version));
+    }
+    // The same over an older row.
+    server.applier.apply(&journal(&server).await).await.unwrap();
+    let unliked = accept.accept_one(unlike(1, VIDEO)).await.unwrap();
+    let again = accept.accept_one(unlike(1, VIDEO)).await.unwrap();
+    assert_eq!((again.changed, again.version), (false, unliked.version));
+    assert_eq!(server.journal_len().await, 1);
+    // It fails, and the journal has it still: discarded the next moment, it would be lost.
+    let events = journal(&server).await;
+    let failed = FailedEvent { event: events[0].clone(), error: "no".to_owned(), next_retry_at: None };
+    server.stores.database.park(&[failed], 1, chrono::DateTime::UNIX_EPOCH).await.unwrap();
+    let again = accept.accept_one(unlike(1, VIDEO)).await.unwrap();
+    assert!(again.changed && again.version > unliked.version, "{again:?}");
+    server.applier.apply(&journal(&server).await).await.unwrap();
+    rig.assert_counts_are_live_rows().await;
+    drop((accept, server));
+    rig.end().await;
+}
+
+async fn journal(server: &Process) -> Vec<LikeEvent> {
+    let mut events = Vec::new();
+    for shard in server.stores.shards().all() {
+        let page = server.stores.cache.journal_page(shard, Version::ZERO, 100).await.unwrap();
+        events.extend(page.iter().map(|entry| entry.decode().unwrap()));
+    }
+    events
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -249,6 +249,11 @@ impl LikeDatabase for LinkedDatabase {
         self.read(move |tables| pairs.iter().map(|pair| tables.free(*pair)).collect()).await
     }
 
+    async fn in_ledger(&self, events: &[uuid::Uuid]) -> StoreResult<Vec<bool>> {
+        let events = events.to_vec();
+        self.read(move |tables| events.iter().map(|event| tables.knows(*event)).collect()).await
+    }
+
     async fn apply_direct(
         &self,
         intents: &[LikeIntent],

@@ -1,0 +1,120 @@
+//! Whether a word that no row has yet is certainly on its way there.
+//!
+//! The cached pair does not say: it stays after its event has failed, and after an operator has discarded that. The journal
+//! gives an event up when the ledger has it, so an event that the journal has and the ledger has not is neither. Where this
+//! cannot be shown the word is written again, which is always right.
+
+use super::{Acceptor, FILL_TIMEOUT};
+use domain::cache::{AcceptOutcome, AcceptRequest, CacheResult};
+use domain::{LikeIntent, Pair, PairState, Version};
+use event_store::FreeState;
+use futures::future::join_all;
+use planted_bugs::is_planted;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// A word whose row does not have it for so long is written again, wherever its event may be.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+/// What the cache holds of a pair, and so did not write again.
+#[derive(Clone, Copy)]
+pub(super) struct Word {
+    pair: Pair,
+    state: PairState,
+}
+
+impl Word {
+    /// Of a request that the cache took for unchanged.
+    pub(super) fn of(request: &AcceptRequest, outcome: &CacheResult<AcceptOutcome>) -> Self {
+        let LikeIntent { pair, action, .. } = request.intent;
+        let version = match outcome {
+            Ok(AcceptOutcome::Unchanged(answer)) => answer.version,
+            _ => Version::ZERO,
+        };
+        Self { pair, state: PairState { liked: action.liked(), version } }
+    }
+
+    /// Whether this row is what the word made of it.
+    pub(super) fn is_in(self, row: FreeState) -> bool {
+        row == FreeState::Row(self.state)
+    }
+
+    /// Whether this row is as wanted, by a newer word.
+    pub(super) fn is_fulfilled_by(self, row: PairState) -> bool {
+        row.liked == self.state.liked && row.version > self.state.version
+    }
+
+    /// Whether this row has not seen the word.
+    fn is_missing_in(self, row: FreeState) -> bool {
+        match row {
+            FreeState::Missing => true,
+            FreeState::Row(row) => row.version < self.state.version,
+            FreeState::Held => false,
+        }
+    }
+}
+
+impl Acceptor {
+    /// Positions of the words that are missing in their rows and on their way there. The rows of the others that were
+    /// missing are read once more: they may have come meanwhile.
+    pub(super) async fn under_way(
+        &self,
+        words: &[Word],
+        rows: &mut [FreeState],
+        until: Option<Instant>,
+    ) -> HashSet<usize> {
+        let missing: Vec<usize> = (0..words.len()).filter(|i| words[*i].is_missing_in(rows[*i])).collect();
+        if missing.is_empty() {
+            return HashSet::new();
+        }
+        if is_planted("pair_believed") {
+            return missing.into_iter().collect();
+        }
+        let now = self.stores.now();
+        let young: Vec<usize> =
+            missing.iter().copied().filter(|i| now.since(words[*i].state.version) < ON_ITS_WAY).collect();
+        let under_way = self.unfailed(words, &young).await;
+        let again: Vec<usize> = young.into_iter().filter(|i| !under_way.contains(i)).collect();
+        if !again.is_empty() {
+            let pairs: Vec<Pair> = again.iter().map(|i| words[*i].pair).collect();
+            if let Some(read) = self.free_rows(&pairs, until).await {
+                for (i, row) in again.into_iter().zip(read) {
+                    rows[i] = row;
+                }
+            }
+        }
+        under_way
+    }
+
+    /// Those whose events the journal has and the ledger has not.
+    async fn unfailed(&self, words: &[Word], young: &[usize]) -> HashSet<usize> {
+        let events = join_all(young.iter().map(|i| self.journal_entry(words[*i]))).await;
+        let (positions, events): (Vec<usize>, Vec<Uuid>) =
+            young.iter().zip(events).filter_map(|(i, event)| Some((*i, event?))).unzip();
+        if events.is_empty() || self.stores.database_circuit.is_open() {
+            return HashSet::new();
+        }
+        match timeout(FILL_TIMEOUT, self.in_ledger.ask(events)).await {
+            Ok(Ok(known)) => positions.into_iter().zip(known).filter(|(_, known)| !known).map(|(i, _)| i).collect(),
+            Ok(Err(error)) => {
+                self.stores.database_circuit.failure(&error);
+                HashSet::new()
+            }
+            Err(elapsed) => {
+                self.stores.database_circuit.failure(&elapsed);
+                HashSet::new()
+            }
+        }
+    }
+
+    /// The event of a word, if it is in the journal.
+    async fn journal_entry(&self, word: Word) -> Option<Uuid> {
+        let shard = self.stores.shards().of(word.pair.resource);
+        let before = Version(word.state.version.0 - 1);
+        let page = timeout(FILL_TIMEOUT, self.stores.cache.journal_page(shard, before, 1)).await;
+        let entry = page.ok()?.ok()?.into_iter().next().filter(|entry| entry.version == word.state.version)?;
+        Some(entry.decode().ok()?.intent.id)
+    }
+}
