@@ -100,7 +100,7 @@ const PLANTED: [(&str, &[Rule], u64); 8] = [
     ("accept_without_journal", &[Rule::R5], 1),
     ("unconfirmed_remembered", &[Rule::R1, Rule::R2], 1),
     ("key_of_any_action", &[Rule::R3], 1),
-    ("doubt_denied", &[Rule::R4], 360),
+    ("doubt_denied", &[Rule::R4], 1_970),
     ("overtaken_remembered", &[Rule::R3], 1_995),
     ("undecided_row_believed", &[Rule::R2], 866),
 ];
