@@ -101,7 +101,8 @@ impl Acceptor {
                         && held.version <= rows[i].version
                         && rows[i].liked == held.liked =>
                 {
-                    if request.intent.idempotency_key.is_none() || is_planted("unchanged_key_forgotten") {
+                    let keyed = request.intent.idempotency_key.is_some() && !is_planted("unchanged_key_forgotten");
+                    if !keyed || is_planted("undecided_row_believed") {
                         same.push((i, version));
                     } else {
                         // Confirmed under the locks, where its key is written.
