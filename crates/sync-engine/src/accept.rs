@@ -27,7 +27,7 @@ use crate::deliver::relay::RelayHandle;
 use crate::metrics;
 use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, faults};
-use call::no_answer;
+use call::{let_cancel, no_answer};
 use confirm_unchanged::Confirm;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount};
 use domain::codec::{EncodedEvent, encode_payload};
