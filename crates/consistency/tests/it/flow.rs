@@ -33,7 +33,8 @@ impl Flow {
                         break;
                     }
                     let pair = video_pair(1 + worker * 1_000 + n % 40, 1 + n * 7 % VIDEOS);
-                    let action = Action::from_liked(n % 5 != 0);
+                    // Each pair comes again after 120 words, now and then with another one.
+                    let action = Action::from_liked((n + n / 120) % 5 != 0);
                     acceptor.accept_one(intent(pair, action)).await.unwrap();
                     last.insert(pair, action);
                     sent.fetch_add(1, Ordering::Relaxed);

@@ -38,8 +38,8 @@ async fn a_sweep_that_was_stopped_goes_on_in_another_process() {
     let run = two.sweep(&CancellationToken::new()).await.unwrap().unwrap();
     assert_eq!(rig.sql("SELECT COUNT(*) FROM consistency_runs").await.trim(), "1", "one run");
     assert_eq!((run.coverage, run.inconsistent, run.status.as_str()), (Some(1.0), 1, "finished"));
-    // Ledger, history, counters; each thing once, and the shards' accounting.
-    assert_eq!(run.checked, 3 * VIDEOS + 4);
+    // Ledger, history, counters, cached pairs; each thing once, and the shards' accounting.
+    assert_eq!(run.checked, 4 * VIDEOS + 4);
     assert_ne!(rig.stores.database.load_counts(&[video_pair(1, 1).resource]).await.unwrap()[0], StoredCount::default());
     let next = two.sweep(&CancellationToken::new()).await.unwrap().unwrap();
     assert_ne!(next.id, run.id, "a new sweep begins at the beginning");
