@@ -64,6 +64,7 @@ pub(crate) fn register() {
     live(0, 0);
     ["cache", "database"].into_iter().for_each(|clock| clock_ahead(clock, 0));
     queue(0, 0);
+    kept(0, 0);
     dead_letters(0);
 }
 

@@ -54,7 +54,6 @@ pub struct Kept {
 impl Kept {
     /// For events of data with so many shards, at most so many bytes.
     pub fn new(shards: ShardCount, limit: usize) -> Self {
-        metrics::kept(0, 0);
         Self { shards, limit, memory: Arc::default() }
     }
 
