@@ -42,6 +42,8 @@ impl ConnectionAcceptor {
                 () = self.accept(&listener, &sender) => {}
             }
             drop(listener);
+            // The server ends when nobody can bring it a connection any more, whatever those that it has still do.
+            drop(sender);
             places.wind_up().await;
         });
         receiver

@@ -2,11 +2,13 @@
 
 use crate::guarded::Guarded;
 use axum::Router;
+use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
 use service_runtime::listen::ops::{HEAD_TIMEOUT, MAX_CONCURRENT};
 use service_runtime::listen::{GREETING, RECEIVE_TIMEOUT, SILENCE};
 use service_runtime::{ServiceConfig, Status, TlsConfig};
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use test_support::http::{self, Answer};
 use test_support::{Authority, eventually};
@@ -20,9 +22,17 @@ const HANG: &str = "GET /hang HTTP/1.1\r\nHost: localhost\r\n\r\n";
 async fn started(config: &ServiceConfig) -> Guarded {
     let routes = Router::new()
         .route("/things", get(async || "things"))
-        .route("/hang", get(async || std::future::pending::<()>().await))
+        .route("/hang", get(hang))
         .route("/change", post(async |body: String| body));
     Guarded::start(tempfile::tempdir().unwrap(), config, routes).await
+}
+
+/// Whose requests hang.
+static HANGING: Mutex<Vec<SocketAddr>> = Mutex::new(Vec::new());
+
+async fn hang(ConnectInfo(peer): ConnectInfo<SocketAddr>) {
+    HANGING.lock().unwrap().push(peer);
+    std::future::pending::<()>().await;
 }
 
 impl Guarded {
@@ -36,18 +46,19 @@ impl Guarded {
         http::send(&self.addr, &format!("GET {path}"), &[], "").await
     }
 
-    /// So many requests that hang, each on a connection of its own, all of them known to the server: those who come after them
-    /// are told so.
+    /// So many requests that hang, each on a connection of its own. The server knows each of them before somebody else comes,
+    /// for whom a connection without a call would give way.
     async fn hanging(&self, number: usize) -> Vec<TcpStream> {
         let mut all = Vec::new();
         for _ in 0..number {
-            all.push(self.connect(HANG).await);
+            let stream = self.connect(HANG).await;
+            let from = stream.local_addr().unwrap();
+            let known = async || if HANGING.lock().unwrap().contains(&from) { Ok(()) } else { Err(from) };
+            eventually(PATIENCE, "a request that hangs", known).await;
+            all.push(stream);
         }
-        eventually(PATIENCE, "requests to hang", async || {
-            let answer = self.ask("/things").await?;
-            if answer.status == 503 { Ok(()) } else { Err(anyhow::anyhow!("{answer:?}")) }
-        })
-        .await;
+        let answer = self.ask("/things").await.unwrap();
+        assert_eq!(answer.status, 503, "{answer:?}");
         all
     }
 }

@@ -37,6 +37,8 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("rate_limiting.user_action.enabled", SWITCH, "maybe"),
     ("rate_limiting.ip.enabled", SWITCH, "maybe"),
     ("rate_limiting.global.enabled", SWITCH, "maybe"),
+    ("rate_limiting.token.enabled", SWITCH, "maybe"),
+    ("service.trusted_proxies", &["[]", "['10.0.0.0/8', '::1/128']"], "['10.0.0.0/33']"),
 ];
 
 const ADDRESSES: &[&str] = &["'127.0.0.1:0'", "'0.0.0.0:65535'", "'[::1]:1'"];

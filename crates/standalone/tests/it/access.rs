@@ -379,7 +379,7 @@ async fn calls_are_bounded() {
         said.drain(..9 + length);
     }
     assert!(frames.contains(&7), "no GOAWAY among the frames {frames:?}");
-    assert_eq!(streams, Some(1024), "SETTINGS_MAX_CONCURRENT_STREAMS");
+    assert_eq!(streams, Some(256), "SETTINGS_MAX_CONCURRENT_STREAMS");
     client.like(like(6, 5)).await.unwrap();
     server.end(PATIENCE).await.unwrap();
 }

@@ -25,7 +25,14 @@ impl Acceptor {
 
     /// Whether it was told. If not, this process does not believe it until somebody has.
     async fn tell_serving_cache(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) -> bool {
-        match timeout(FILL_TIMEOUT, self.tell_with_keys(intents, outcomes)).await {
+        let told = async {
+            match self.tell_with_keys(intents, outcomes).await {
+                // A connection that broke while nobody used it says nothing of the cache, and telling it twice is harmless.
+                Err(error) if error.is_unavailable() => self.tell_with_keys(intents, outcomes).await,
+                told => told,
+            }
+        };
+        match timeout(FILL_TIMEOUT, told).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => self.stores.cache_circuit.trip(&error),
             Err(elapsed) => self.stores.cache_circuit.trip(&elapsed),
