@@ -54,6 +54,8 @@ fn arguments(digest: &str) -> Vec<&str> {
     let mut arguments = vec!["EVALSHA", digest, "4", "{s1}:j", "{s1}:t", "{s1}:p:v__rand_int__:1", "{s1}:c:v1"];
     // Items, journal limit, lifetimes of a pair, of a filled counter and of a key, no user limit, a far deadline, no ceiling.
     arguments.extend(["1", "1000000000", "86400", "60", "86400", "0", "0", "4000000000000000", "0"]);
+    // Whose mark, the highest version that it was answered, the server's run, and a version that none before it had.
+    arguments.extend(["m:0f3a5c7e91bd", "1", "5d1c8a0f3b7e2946c1d05a8f7b3e92460c1d5a8f", "0"]);
     // Of the one item: it is a like.
     arguments.extend(["1", PAYLOAD]);
     arguments
@@ -87,7 +89,7 @@ mod tests {
         let pair = test_support::build::video_pair(1, 1);
         let payload = domain::codec::encode_payload(&test_support::build::intent(pair, Action::Like));
         assert_eq!(PAYLOAD.len(), payload.len());
-        // Script, digest, number of keys, 4 keys, 9 arguments of the call and 2 of the item.
-        assert_eq!(arguments("digest").len(), 3 + 4 + 9 + 2);
+        // Script, digest, number of keys, 4 keys, 13 arguments of the call and 2 of the item.
+        assert_eq!(arguments("digest").len(), 3 + 4 + 13 + 2);
     }
 }
