@@ -10,8 +10,10 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-/// As many as the load generator has.
+/// At least as many as the load generator has.
 const CONNECTIONS: u32 = 2;
+/// A server answers so many calls without a token at a time on one connection.
+const PER_CONNECTION: u32 = 8;
 
 /// What came of it.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +25,7 @@ pub(crate) struct Called {
 /// Asks the standard health service, `concurrency` calls in flight, each again as soon as it is answered.
 pub(crate) async fn call(addr: &str, concurrency: u32, seconds: f64) -> Result<Called> {
     let mut channels = Vec::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..CONNECTIONS.max(concurrency.div_ceil(PER_CONNECTION)) {
         let endpoint = Endpoint::from_shared(format!("http://{addr}"))?;
         channels.push(endpoint.connect().await.with_context(|| format!("connect to {addr}"))?);
     }
