@@ -15,13 +15,18 @@
 --        per item: options, payload [, count, revision, last version] [, own deadline us]
 -- Result: 1 if the shard is not what it was when it answered the caller, else 0; per item: code, count (-1: none), version
 local call, band, max, min = redis.call, bit.band, math.max, math.min
+-- Numbers go into commands as integers written here: what Redis does with a number of Lua costs three times as much.
+local format = string.format
 local items = tonumber(ARGV[1])
 local keys, args = 2, HEAD
 for _ = 1, items or 0 do
   local options = tonumber(ARGV[args + 1])
   if not options then break end
-  keys = keys + 2 + band(options, IDEMPOTENCY_KEY) / IDEMPOTENCY_KEY + band(options, USER_LIMIT) / USER_LIMIT
-  args = args + 2 + band(options, FILL) / FILL * 3 + band(options, OWN_DEADLINE) / OWN_DEADLINE
+  keys, args = keys + 2, args + 2
+  if options > LIKE then
+    keys = keys + band(options, IDEMPOTENCY_KEY) / IDEMPOTENCY_KEY + band(options, USER_LIMIT) / USER_LIMIT
+    args = args + band(options, FILL) / FILL * 3 + band(options, OWN_DEADLINE) / OWN_DEADLINE
+  end
 end
 if not items or keys ~= #KEYS or args ~= #ARGV then
   return redis.error_reply('ERR accept: expected ' .. keys .. ' keys and ' .. args .. ' arguments, got ' .. #KEYS .. ' and ' .. #ARGV)
@@ -33,7 +38,7 @@ local interval, period = tonumber(ARGV[6]), tonumber(ARGV[7])
 local floor, run = tonumber(ARGV[11]), ARGV[12]
 local accounting = call('HMGET', clock, 'v', 'a', 'b', 'r', ARGV[10])
 local last, accepted = tonumber(accounting[1]) or 0, tonumber(accounting[2]) or 0
-local last_before = last
+local last_before, last_id = last, nil -- last_id: `last` as written in the journal, nil if it moved on without an entry
 -- Pairs up to this version are older than the server that holds them, or than a step back of it: a newer word may be on its
 -- way that only the process knows that gave it. They are no reason to answer "unchanged".
 local back = tonumber(accounting[3]) or 0
@@ -69,16 +74,19 @@ local function accept_next()
   local options, payload = tonumber(ARGV[a + 1]), ARGV[a + 2]
   local pair, counter = KEYS[k + 1], KEYS[k + 2]
   k, a = k + 2, a + 2
-  local wanted = band(options, LIKE)
-  local idempotency, user, fill
-  if band(options, IDEMPOTENCY_KEY) ~= 0 then k = k + 1; idempotency = KEYS[k] end
-  if band(options, USER_LIMIT) ~= 0 then k = k + 1; user = KEYS[k] end
-  if band(options, FILL) ~= 0 then fill = { ARGV[a + 1], ARGV[a + 2], ARGV[a + 3] }; a = a + 3 end
-  if band(options, OWN_DEADLINE) ~= 0 then
-    a = a + 1
-    if now > tonumber(ARGV[a]) then return answer(EXPIRED, -1, 0) end
+  local wanted = options % 2
+  local idempotency, user, fill, without_count, rewrite, reserve
+  if options > LIKE then
+    without_count, rewrite = band(options, WITHOUT_COUNT) ~= 0, band(options, REWRITE) ~= 0
+    reserve = band(options, RESERVE) ~= 0
+    if band(options, IDEMPOTENCY_KEY) ~= 0 then k = k + 1; idempotency = KEYS[k] end
+    if band(options, USER_LIMIT) ~= 0 then k = k + 1; user = KEYS[k] end
+    if band(options, FILL) ~= 0 then fill = { ARGV[a + 1], ARGV[a + 2], ARGV[a + 3] }; a = a + 3 end
+    if band(options, OWN_DEADLINE) ~= 0 then
+      a = a + 1
+      if now > tonumber(ARGV[a]) then return answer(EXPIRED, -1, 0) end
+    end
   end
-  local reserve = band(options, RESERVE) ~= 0
 
   if idempotency then
     local first = read('GET', idempotency)
@@ -92,7 +100,7 @@ local function accept_next()
   local seen = read('HMGET', counter, 'n', 'p')
   local n, p = tonumber(seen[1]), tonumber(seen[2])
   if not p then n = nil end
-  if not n and not fill and not reserve and band(options, WITHOUT_COUNT) == 0 then return answer(COUNT_MISSING, -1, 0) end
+  if not n and not fill and not reserve and not without_count then return answer(COUNT_MISSING, -1, 0) end
 
   -- Over the limit costs nothing; a token is taken only when the item is answered.
   local tat
@@ -108,12 +116,12 @@ local function accept_next()
   local held = tonumber(read('GET', pair))
   if reserve then
     if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
-    last = max(last + 1, date, tonumber(payload) + 1)
+    last, last_id = max(last + 1, date, tonumber(payload) + 1), nil
     -- What was only seen in the database is no news to whoever is about to write there.
     return answer(RESERVED, max(held or 0, 0), last)
   end
   local same = held and held % 2 == wanted
-  local unchanged = same and held > 0 and (held - wanted) / 2 > back and band(options, REWRITE) == 0
+  local unchanged = same and held > 0 and (held - wanted) / 2 > back and not rewrite
   if not unchanged and room <= 0 then return answer(OVERLOADED, -1, 0) end
   if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
 
@@ -121,7 +129,7 @@ local function accept_next()
   if not n and fill then
     -- The clock must not fall behind what the database already holds, or this like would lose against an older row.
     n, p, stored, revision = tonumber(fill[1]), 0, fill[1], fill[2]
-    last = max(last, tonumber(fill[3]))
+    last, last_id = max(last, tonumber(fill[3])), nil
   end
 
   if unchanged then
@@ -134,25 +142,24 @@ local function accept_next()
   end
   -- Strictly increasing even if the clock stands still or goes back.
   local version = max(last + 1, date)
-  last = version
-  -- Written once: every number that goes into a command is formatted anew, and that is what this script spends most on.
-  local id = string.format('%.0f', version)
+  local id = format('%d', version)
+  last, last_id = version, id
   call('XADD', journal, id, 'e', payload)
   room = room - 1
   accepted = accepted + 1
-  call('SET', pair, version * 2 + wanted, 'EX', ARGV[3])
+  call('SET', pair, format('%d', version * 2 + wanted), 'EX', ARGV[3])
   if n then
     if not same then n = max(0, n + wanted * 2 - 1) end
     if stored then
-      call('HSET', counter, 'n', n, 'p', 1, 'v', id, 'dn', stored, 'dr', revision)
+      call('HSET', counter, 'n', format('%d', n), 'p', 1, 'v', id, 'dn', stored, 'dr', revision)
     else
-      call('HSET', counter, 'n', n, 'p', p + 1, 'v', id)
+      call('HSET', counter, 'n', format('%d', n), 'p', format('%d', p + 1), 'v', id)
       -- A counter with pending entries must not expire: its pending number would be lost.
       if p == 0 then call('PERSIST', counter) end
     end
   end
   if idempotency then
-    call('SET', idempotency, string.format('%d:%.0f:%.0f:%d', ACCEPTED, n or -1, version, wanted), 'EX', ARGV[5])
+    call('SET', idempotency, format('%d:%d:%s:%d', ACCEPTED, n or -1, id, wanted), 'EX', ARGV[5])
   end
   return answer(ACCEPTED, n or -1, version)
 end
@@ -168,7 +175,7 @@ if met or last ~= last_before then
       if string.sub(fields[i], 1, 2) == 'm:' and tonumber(fields[i + 1]) < last - MARK_TTL then call('HDEL', clock, fields[i]) end
     end
   end
-  local id = string.format('%.0f', last)
-  call('HSET', clock, 'v', id, 'a', accepted, ARGV[10], id)
+  local id = last_id or format('%d', last)
+  call('HSET', clock, 'v', id, 'a', format('%d', accepted), ARGV[10], id)
 end
 return result
