@@ -1,6 +1,6 @@
 //! In place of the client, where it is not built in: the same calls, all refused, so that callers need not care.
 
-use crate::{BusConfig, BusError, Delivery, Headers, QueueDepth};
+use crate::{BusConfig, BusError, Delivery, Headers, LogMessage, LogStart, LogState, QueueDepth};
 use domain::codec::EncodedEvent;
 
 fn refused<T>() -> Result<T, BusError> {
@@ -53,8 +53,49 @@ impl Publisher {
         refused()
     }
 
+    /// Refused.
+    pub async fn check_log(&mut self) -> Result<LogState, BusError> {
+        refused()
+    }
+
+    /// Refused.
+    pub async fn append(&mut self, _: &[EncodedEvent]) -> Result<(), BusError> {
+        refused()
+    }
+
     /// Nothing is open.
     pub async fn close(self) {}
+}
+
+/// Cannot be had: opening is refused.
+#[derive(Debug)]
+pub struct LogReader(std::convert::Infallible);
+
+impl LogReader {
+    /// Refused.
+    pub async fn open(_: &BusConfig, _: LogStart) -> Result<Self, BusError> {
+        refused()
+    }
+
+    /// Never called.
+    pub async fn next(&mut self) -> Result<Option<LogMessage>, BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub fn end(&self) -> Option<u64> {
+        match self.0 {}
+    }
+
+    /// Refused.
+    pub async fn newest(_: &BusConfig, _: u64) -> Result<Option<LogMessage>, BusError> {
+        refused()
+    }
+
+    /// Never called.
+    pub async fn close(self) {
+        match self.0 {}
+    }
 }
 
 /// Cannot be had: connecting is refused.

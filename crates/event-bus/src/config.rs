@@ -1,6 +1,6 @@
 //! Section `rabbitmq` of the configuration.
 
-use crate::{BusError, Said, Turn};
+use crate::{BusError, LogConfig, LogState, LogStatus, Said, Turn};
 use amq_protocol_uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use domain::StoreUrl;
 use secrecy::{ExposeSecret, SecretString};
@@ -37,6 +37,11 @@ pub struct BusConfig {
     /// The connection counts as dead after two of these without a sign of life; whole seconds.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
+    /// The redo log.
+    pub log: LogConfig,
+    /// No key: what this process knows of the log.
+    #[serde(skip)]
+    pub log_status: LogStatus,
     /// No key: what was said to the log already, by all that connect with this configuration.
     #[serde(skip)]
     pub said: Said,
@@ -58,6 +63,8 @@ impl Default for BusConfig {
             connect_timeout: Duration::from_secs(5),
             prefetch: 32,
             heartbeat: Duration::from_secs(10),
+            log: LogConfig::default(),
+            log_status: LogStatus::default(),
             said: Said::default(),
             turn: Turn::default(),
         }
@@ -102,7 +109,12 @@ impl BusConfig {
         if !(1..=u64::from(u16::MAX)).contains(&self.heartbeat.as_secs()) {
             return wrong("heartbeat", "must be at least 1s and at most 65535s");
         }
-        Ok(())
+        self.log.check().map_err(|(key, reason)| BusError::Config { key, reason })
+    }
+
+    /// How the redo log is, as far as this process knows.
+    pub fn log_state(&self) -> LogState {
+        if self.log.enabled { self.log_status.get() } else { LogState::Off }
     }
 
     /// Where to connect: what the URL says, at each of the hosts.

@@ -2,7 +2,7 @@
 
 use crate::connection::{Link, within};
 use crate::headers::{delivery_count, from_table, moved};
-use crate::topology::Names;
+use crate::topology::{LOGGED_KEY, Names};
 use crate::{BusConfig, BusError, Delivery, QueueDepth};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -172,6 +172,7 @@ impl Consumer {
             redelivered: delivery.redelivered,
             delivery_count: headers.and_then(delivery_count),
             moved: headers.and_then(moved),
+            logged: delivery.routing_key.as_str() == LOGGED_KEY,
             message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
             headers: headers.map(from_table).unwrap_or_default(),
             tag: (self.session, delivery.delivery_tag),

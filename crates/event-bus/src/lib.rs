@@ -7,11 +7,14 @@
 //! exchange <prefix>.events (direct)  --likes-->  queue <prefix>.likes       quorum, bounded, reject-publish
 //!                                                   | more than delivery_limit deliveries
 //! exchange <prefix>.dead   (direct)  --likes-->  queue <prefix>.likes.dead  quorum, bounded, reject-publish
+//! exchange <prefix>.events (direct)  --likes.logged-->  both queue <prefix>.likes and
+//!                                    --log-->    stream <prefix>.log        redo log, bounded in age and bytes
 //! exchange <prefix>.events (direct)  --probe-->  queue <prefix>.probe       holds the last probe, expires
 //! ```
 //!
 //! - [`Publisher`] says a batch is published only when the broker confirmed exactly that message and did not
 //!   return it. Everything else is an error: the journal still holds the events, and publishing twice is harmless.
+//! - The redo log ([`LogConfig`], [`Publisher::check_log`], [`LogReader`]) keeps what was published, also after it was consumed.
 //! - [`Consumer`] hands out bodies as they came. Undecodable ones are for the caller to judge.
 //!
 //! Reconnecting is the caller's loop: an object that met an error drops its connection; the publisher opens a new one
@@ -24,6 +27,7 @@
 
 mod config;
 mod error;
+mod log;
 mod message;
 mod said;
 mod turn;
@@ -35,6 +39,10 @@ mod consumer;
 #[cfg(feature = "amqp")]
 mod headers;
 #[cfg(feature = "amqp")]
+mod log_reader;
+#[cfg(feature = "amqp")]
+mod log_writer;
+#[cfg(feature = "amqp")]
 mod planted;
 #[cfg(feature = "amqp")]
 mod publisher;
@@ -45,11 +53,14 @@ mod topology;
 mod absent;
 
 #[cfg(not(feature = "amqp"))]
-pub use absent::{Consumer, Publisher};
+pub use absent::{Consumer, LogReader, Publisher};
 pub use config::BusConfig;
 #[cfg(feature = "amqp")]
 pub use consumer::Consumer;
 pub use error::{BusError, NotConfirmed};
+pub use log::{LogConfig, LogMessage, LogStart, LogState, LogStatus};
+#[cfg(feature = "amqp")]
+pub use log_reader::LogReader;
 pub use message::{Delivery, Headers, QueueDepth, REASON_HEADER};
 #[cfg(feature = "amqp")]
 pub use publisher::Publisher;

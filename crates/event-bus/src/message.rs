@@ -25,6 +25,8 @@ pub struct Delivery {
     /// Why the broker itself moved it to the dead letters, in its word: `expired`, `maxlen`, `delivery_limit`, `rejected`. None
     /// if nobody but a publisher put it here.
     pub moved: Option<String>,
+    /// Whether the redo log has a copy, or had one.
+    pub logged: bool,
     /// Its textual headers.
     pub headers: Headers,
     /// Connection that it came by, and its number there.

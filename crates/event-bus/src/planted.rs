@@ -8,3 +8,9 @@ pub(crate) fn ignore_nack(confirmation: Confirmation) -> Confirmation {
     planted!("ignore_nack" => Confirmation::Ack(None));
     confirmation
 }
+
+/// The redo log gets no copy of what goes to the queue.
+pub(crate) fn log_skipped() -> bool {
+    planted!("log_skipped" => true);
+    false
+}

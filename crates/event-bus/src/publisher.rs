@@ -4,8 +4,8 @@ use crate::connection::{Link, within};
 use crate::error::refusal;
 use crate::headers::{clipped, to_table};
 use crate::planted;
-use crate::topology::{self, ACCESS_REFUSED, Names, PROBE_KEY, ROUTING_KEY};
-use crate::{BusConfig, BusError, Headers, NotConfirmed, QueueDepth, REASON_HEADER};
+use crate::topology::{self, ACCESS_REFUSED, LOGGED_KEY, Names, PROBE_KEY, ROUTING_KEY};
+use crate::{BusConfig, BusError, Headers, LogState, NotConfirmed, QueueDepth, REASON_HEADER};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
 use lapin::options::{
     BasicGetOptions, BasicNackOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
@@ -23,9 +23,9 @@ const PERSISTENT: u8 = 2;
 /// another message's. Connects with the first call and again after an error; a call makes one attempt and returns.
 /// Cancelling a call (dropping its future) leaves the outcome open and drops the connection.
 pub struct Publisher {
-    config: BusConfig,
-    names: Names,
-    link: Option<Link>,
+    pub(crate) config: BusConfig,
+    pub(crate) names: Names,
+    pub(crate) link: Option<Link>,
     probe_declared: bool,
 }
 
@@ -55,7 +55,9 @@ impl Publisher {
 
     /// Publishes 1 to [`MAX_BATCH`] events as one persistent message; an empty slice is done already.
     ///
-    /// `Ok` means that the broker has it. Any error means that it may or may not have it.
+    /// `Ok` means that the broker has it: the queue, and the redo log where it is up, because a confirm waits for all that a
+    /// message is routed to. Any error means that it may or may not have it. A log that confirms nothing costs one deadline: what
+    /// comes next goes without it.
     pub async fn publish(&mut self, events: &[EncodedEvent], headers: &Headers) -> Result<(), BusError> {
         if events.is_empty() {
             return Ok(());
@@ -64,7 +66,17 @@ impl Publisher {
             return Err(BusError::BatchTooLarge { len: events.len(), max: MAX_BATCH });
         }
         let exchange = self.names.events.clone();
-        self.send(&exchange, ROUTING_KEY, &codec::encode_batch(events), to_table(headers)).await
+        // Looked at once for the process; from then on by whoever looks after the log.
+        if self.config.log_state() == LogState::Unknown {
+            self.check_log().await?;
+        }
+        let logged = self.config.log_state() == LogState::Up;
+        let key = if logged { LOGGED_KEY } else { ROUTING_KEY };
+        let sent = self.send(&exchange, key, &codec::encode_batch(events), to_table(headers)).await;
+        if logged && matches!(sent, Err(BusError::NotConfirmed(NotConfirmed::Timeout(_)))) {
+            self.log_is_down("a message that went there too was not confirmed in time");
+        }
+        sent
     }
 
     /// Publishes any body to the dead-letter exchange, with the reason in the header [`REASON_HEADER`].
@@ -117,7 +129,7 @@ impl Publisher {
     }
 
     /// Takes the link out of `self`, so that a call that fails or is cancelled leaves none behind.
-    async fn open(&mut self) -> Result<Link, BusError> {
+    pub(crate) async fn open(&mut self) -> Result<Link, BusError> {
         if let Some(link) = self.link.take().filter(Link::is_open) {
             return Ok(link);
         }
@@ -130,7 +142,13 @@ impl Publisher {
         Ok(link)
     }
 
-    async fn send(&mut self, exchange: &str, key: &str, body: &[u8], headers: FieldTable) -> Result<(), BusError> {
+    pub(crate) async fn send(
+        &mut self,
+        exchange: &str,
+        key: &str,
+        body: &[u8],
+        headers: FieldTable,
+    ) -> Result<(), BusError> {
         let link = self.open().await?;
         if link.is_blocked() {
             self.link = Some(link);
@@ -144,7 +162,7 @@ impl Publisher {
                 .with_content_type(CONTENT_TYPE.into())
                 .with_headers(headers);
             // Nobody need take a probe.
-            let options = BasicPublishOptions { mandatory: key == ROUTING_KEY, immediate: false };
+            let options = BasicPublishOptions { mandatory: key != PROBE_KEY, immediate: false };
             let failed = BusError::unavailable("publishing");
             let sent = link.channel.basic_publish(exchange.into(), key.into(), options, body, properties);
             let confirmation = sent.await.map_err(&failed)?;

@@ -9,8 +9,12 @@
 //! and are applied directly; deleting the queue by hand heals it. Deleting it from here is deliberately absent.
 
 use crate::error::refusal;
+use crate::planted;
 use crate::{BusConfig, BusError};
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::{
+    BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, LongString};
 use lapin::{Channel, Connection, ExchangeKind};
 
@@ -19,6 +23,13 @@ pub(crate) const ROUTING_KEY: &str = "likes";
 
 /// What a probe publishes goes by this one.
 pub(crate) const PROBE_KEY: &str = "probe";
+
+/// What goes into the redo log beside the queue goes by this one. Who publishes chooses: what went by the other key is known
+/// to lack in the log, to whoever consumes it, and no binding has to be taken away while the log does not answer.
+pub(crate) const LOGGED_KEY: &str = "likes.logged";
+
+/// What goes into the redo log alone.
+pub(crate) const LOG_KEY: &str = "log";
 
 /// Dead letters wait for an operator; RabbitMQ 4 would drop them after 20 returned deliveries without this.
 const DEAD_DELIVERY_LIMIT: u32 = 1_000_000;
@@ -34,6 +45,7 @@ pub(crate) struct Names {
     pub(crate) dead: String,
     pub(crate) likes_dead: String,
     pub(crate) probe: String,
+    pub(crate) log: String,
 }
 
 impl Names {
@@ -45,6 +57,7 @@ impl Names {
             dead: format!("{prefix}.dead"),
             likes_dead: format!("{prefix}.likes.dead"),
             probe: format!("{prefix}.probe"),
+            log: format!("{prefix}.log"),
         }
     }
 }
@@ -56,6 +69,8 @@ pub(crate) async fn declare(connection: &Connection, config: &BusConfig, names: 
     declaring.exchange(&names.dead).await?;
     declaring.queue(&names.likes_dead, dead).await?;
     declaring.bind(&names.likes_dead, &names.dead, ROUTING_KEY).await?;
+    // A queue that somebody else declared may keep the key with which a message came.
+    declaring.bind(&names.likes_dead, &names.dead, LOGGED_KEY).await?;
 
     let mut likes = queue_arguments(config.queue_max_length, config.delivery_limit);
     likes.insert("x-dead-letter-exchange".into(), text(&names.dead));
@@ -65,6 +80,32 @@ pub(crate) async fn declare(connection: &Connection, config: &BusConfig, names: 
     declaring.exchange(&names.events).await?;
     declaring.queue(&names.likes, likes).await?;
     declaring.bind(&names.likes, &names.events, ROUTING_KEY).await?;
+    // With or without a log here: another process may have one.
+    declaring.bind(&names.likes, &names.events, LOGGED_KEY).await?;
+    declaring.end().await
+}
+
+/// Declares the redo log, and binds it beside the queue.
+///
+/// # Errors
+/// [`BusError::Topology`]: this broker has none for us.
+pub(crate) async fn declare_log(connection: &Connection, config: &BusConfig, names: &Names) -> Result<(), BusError> {
+    let mut declaring = Declaring::new(connection, config).await?;
+    let number = |bytes: u64| AMQPValue::LongLongInt(i64::try_from(bytes).unwrap_or(i64::MAX));
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("stream"));
+    arguments.insert("x-max-age".into(), text(&format!("{}s", config.log.max_age.as_secs())));
+    arguments.insert("x-max-length-bytes".into(), number(config.log.max_bytes));
+    arguments.insert("x-stream-max-segment-size-bytes".into(), number(config.log.segment_bytes));
+    declaring.queue(&names.log, arguments).await?;
+    // Something else of this name would take messages for good, and nobody would consume them: it says so only now.
+    declaring.is_stream(&names.log).await?;
+    // The queue first: what went into the log alone would be delivered by nobody.
+    declaring.bind_surely(&names.likes, &names.events, LOGGED_KEY).await?;
+    if !planted::log_skipped() {
+        declaring.bind_surely(&names.log, &names.events, LOGGED_KEY).await?;
+    }
+    declaring.bind_surely(&names.log, &names.events, LOG_KEY).await?;
     declaring.end().await
 }
 
@@ -127,13 +168,32 @@ impl<'c> Declaring<'c> {
         Err(BusError::topology(name, "declaring a queue")(error))
     }
 
+    /// Only a stream lets somebody consume from its beginning.
+    async fn is_stream(&mut self, name: &str) -> Result<(), BusError> {
+        let failed = BusError::unavailable("asking for the kind of a queue");
+        let refused = BusError::topology(name, "asking for the kind of a queue");
+        self.channel.basic_qos(1, BasicQosOptions::default()).await.map_err(&failed)?;
+        let mut start = FieldTable::default();
+        start.insert("x-stream-offset".into(), text("next"));
+        let options = BasicConsumeOptions::default();
+        let consumer = self.channel.basic_consume(name.into(), "".into(), options, start).await.map_err(&refused)?;
+        self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(&failed)
+    }
+
+    /// Without relying on a binding that may be there.
+    async fn bind_surely(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BusError> {
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none).await;
+        bound.map_err(BusError::topology(queue, "binding a queue"))
+    }
+
     /// Who may not bind relies on the binding that is there: a message that nobody takes comes back.
     async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BusError> {
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
         match self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none).await {
             Err(error) if refusal(&error) == Some(ACCESS_REFUSED) => {
                 self.may_exist(&error).await?;
-                self.use_as_it_is(&format!("binding of {queue}"), &error);
+                self.use_as_it_is(&format!("binding of {queue} to {key}"), &error);
                 Ok(())
             }
             other => other.map_err(BusError::topology(queue, "binding a queue")),

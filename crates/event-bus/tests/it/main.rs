@@ -4,6 +4,7 @@
 
 mod addresses;
 mod consumer;
+mod log;
 mod meanings;
 mod outages;
 mod publisher;

@@ -1,4 +1,4 @@
-use crate::support::{Intruder, config, event, next, publish_until_taken, shared_config, versions};
+use crate::support::{Intruder, config, event, next, publish_until_taken, shared_config, versions, without_log};
 use domain::codec::MAX_BATCH;
 use event_bus::{BusConfig, BusError, Consumer, Headers, NotConfirmed, Publisher, REASON_HEADER};
 use test_support::RabbitMq;
@@ -61,7 +61,7 @@ async fn a_full_queue_refuses_and_takes_again_when_drained() {
 
 #[tokio::test]
 async fn a_message_without_a_queue_is_an_error_and_the_queue_is_declared_again() {
-    let config = shared_config().await;
+    let config = without_log(shared_config().await);
     let mut publisher = Publisher::new(config.clone());
     publisher.connect().await.unwrap();
     let intruder = Intruder::new(&config).await;

@@ -2,7 +2,7 @@
 
 use domain::codec::{EncodedEvent, encode_payload};
 use domain::{Action, LikeIntent, Origin, Pair, ResourceType, Version};
-use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
+use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, LogConfig, Publisher};
 use lapin::options::{BasicPublishOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
@@ -17,6 +17,11 @@ pub(crate) fn config(url: &str) -> BusConfig {
 
 pub(crate) async fn shared_config() -> BusConfig {
     config(test_support::shared::rabbitmq().await.unwrap().url())
+}
+
+pub(crate) fn without_log(config: BusConfig) -> BusConfig {
+    let log = LogConfig { enabled: false, ..config.log };
+    BusConfig { log, ..config }
 }
 
 pub(crate) fn event(version: i64) -> EncodedEvent {
@@ -81,20 +86,37 @@ impl Intruder {
         channel.queue_declare(format!("{}.likes", self.prefix).into(), options, arguments).await.unwrap();
     }
 
+    /// The log as somebody else declared it, or something else in its place.
+    pub(crate) async fn declare_log(&self, kind: &str, max_age: Option<&str>) {
+        let channel = self.connection.create_channel().await.unwrap();
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), text(kind));
+        if let Some(max_age) = max_age {
+            arguments.insert("x-max-age".into(), text(max_age));
+        }
+        let options = QueueDeclareOptions { durable: true, ..Default::default() };
+        channel.queue_declare(format!("{}.log", self.prefix).into(), options, arguments).await.unwrap();
+    }
+
     pub(crate) async fn delete_exchange(&self) {
         let channel = self.connection.create_channel().await.unwrap();
         channel.exchange_delete(format!("{}.events", self.prefix).into(), Default::default()).await.unwrap();
     }
 
     pub(crate) async fn delete_queue(&self) {
+        self.delete("likes").await;
+    }
+
+    pub(crate) async fn delete(&self, queue: &str) {
         let channel = self.connection.create_channel().await.unwrap();
-        let queue = format!("{}.likes", self.prefix);
+        let queue = format!("{}.{queue}", self.prefix);
         channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await.unwrap();
     }
 
     /// Removes what the test declared: the broker may outlive it.
     pub(crate) async fn clean_up(self) {
-        for queue in ["likes", "likes.dead"] {
+        for queue in ["likes", "likes.dead", "log"] {
             let channel = self.connection.create_channel().await.unwrap();
             let queue = format!("{}.{queue}", self.prefix);
             let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;

@@ -1,0 +1,110 @@
+//! The redo log's settings, and what is known of it: the same with and without the client.
+
+use serde::Deserialize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// `rabbitmq.log`: a stream beside the likes queue that keeps what was published, also after it was consumed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Whether there is to be one; a broker without streams goes on without.
+    pub enabled: bool,
+    /// What is older is dropped; whole seconds.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// Most bytes on each node that has a replica; the oldest are dropped.
+    pub max_bytes: u64,
+    /// Bytes of one file. Only whole files are dropped, so the log is larger than its bounds by up to one.
+    pub segment_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { enabled: true, max_age: Duration::from_secs(24 * 3_600), max_bytes: 4 << 30, segment_bytes: 64 << 20 }
+    }
+}
+
+impl LogConfig {
+    /// The least that a segment may be: RabbitMQ writes an index beside each.
+    const LEAST_SEGMENT: u64 = 1 << 20;
+    /// RabbitMQ takes no more.
+    const MOST_SEGMENT: u64 = 3_000_000_000;
+
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        if self.max_age < Duration::from_secs(60) || self.max_age > Duration::from_secs(10 * 365 * 24 * 3_600) {
+            return Err(("log.max_age", "must be at least 1m and at most 10 years".to_owned()));
+        }
+        if !(Self::LEAST_SEGMENT..=Self::MOST_SEGMENT).contains(&self.segment_bytes) {
+            let (least, most) = (Self::LEAST_SEGMENT, Self::MOST_SEGMENT);
+            return Err(("log.segment_bytes", format!("must be {least} to {most}")));
+        }
+        if self.max_bytes < self.segment_bytes || self.max_bytes > i64::MAX as u64 {
+            return Err(("log.max_bytes", "must be at least log.segment_bytes".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the log takes what is published.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LogState {
+    /// Nobody has looked yet.
+    #[default]
+    Unknown,
+    /// It is bound beside the queue.
+    Up,
+    /// It is there and does not answer, or the broker does not; likes go on without it, and it is looked at again.
+    Down(String),
+    /// This broker has none for us, in its words; likes go on without it.
+    Absent(String),
+    /// Nobody wants it.
+    Off,
+}
+
+/// What this process knows of the log. Clones are the same knowledge.
+#[derive(Debug, Clone, Default)]
+pub struct LogStatus(Arc<Mutex<LogState>>);
+
+impl LogStatus {
+    /// As it was last seen.
+    pub fn get(&self) -> LogState {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[cfg(feature = "amqp")]
+    pub(crate) fn is_up(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == LogState::Up
+    }
+
+    /// Says how it is from here on; whether that is news.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn set(&self, state: LogState) -> bool {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *known != state;
+        *known = state;
+        news
+    }
+}
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStart {
+    /// At the oldest message.
+    First,
+    /// At what was published at this time (milliseconds since 1970), or a little before: clocks differ.
+    At(i64),
+    /// At the message with this number.
+    Offset(u64),
+}
+
+/// One message of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogMessage {
+    /// Its number; they are in order of publication, and some are left out.
+    pub offset: u64,
+    /// When it was published, by the publisher's clock (milliseconds since 1970); what somebody else put there has none.
+    pub at: Option<i64>,
+    /// As published; may be anything.
+    pub body: bytes::Bytes,
+}
