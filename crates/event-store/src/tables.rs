@@ -8,3 +8,4 @@ pub(crate) mod likes;
 pub(crate) mod meta;
 pub(crate) mod refreshes;
 pub(crate) mod repair_token;
+pub(crate) mod unlogged;

@@ -51,12 +51,20 @@ pub(crate) struct Refused {
 pub struct Applier {
     stores: Stores,
     retry: RetryPolicy,
+    /// The redo log has what is applied; else the ledger marks it as lacking there.
+    logged: bool,
 }
 
 impl Applier {
     /// Failed events are retried by `retry`.
     pub fn new(stores: Stores, retry: RetryPolicy) -> Self {
-        Self { stores, retry }
+        Self { stores, retry, logged: false }
+    }
+
+    /// One for events that the redo log has.
+    #[must_use]
+    pub fn of_logged(&self) -> Self {
+        Self { logged: true, ..self.clone() }
     }
 
     /// Commits and settles all that the database takes; what it refuses is parked. After an error any part may be
@@ -187,7 +195,9 @@ impl Applier {
     async fn commit(&self, batch: &[LikeEvent]) -> Result<Applied, StoreError> {
         planted::settle_before_commit(self, batch).await;
         let started = Instant::now();
-        let applied = self.stores.database.apply(batch, wall_clock()).await;
+        let (database, now) = (&self.stores.database, wall_clock());
+        let applied =
+            if self.logged { database.apply(batch, now).await } else { database.apply_unlogged(batch, now).await };
         let error = applied.as_ref().err().map(ToString::to_string);
         self.stores.traces.stage(Stage::Apply, started, batch.iter(), error.as_deref());
         let applied = applied?;

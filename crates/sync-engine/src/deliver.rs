@@ -4,4 +4,5 @@ pub mod consumer;
 pub mod dead_letters;
 mod fate;
 pub mod kept;
+pub mod redo_log;
 pub mod relay;

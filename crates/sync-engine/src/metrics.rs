@@ -53,6 +53,7 @@ pub(crate) fn register() {
         "cache_steps_back_total",
         "relay_given_up_total",
         "offered_again_total",
+        "redo_log_joined_total",
     ];
     counters.into_iter().for_each(|name| counter!(name).increment(0));
     let histograms =
@@ -216,4 +217,19 @@ pub(crate) fn queue(ready: u32, consumers: u32) {
 pub(crate) fn live(streams: usize, resources: usize) {
     gauge!("live_streams").set(streams as f64);
     gauge!("live_resources").set(resources as f64);
+}
+
+/// `redo_log_up`: what is published goes into the redo log, too.
+pub(crate) fn redo_log_up(up: bool) {
+    gauge!("redo_log_up").set(if up { 1.0 } else { 0.0 });
+}
+
+/// `redo_log_waiting_events`: applied, and not in the redo log yet.
+pub(crate) fn redo_log_waiting(events: u64) {
+    gauge!("redo_log_waiting_events").set(events as f64);
+}
+
+/// `redo_log_joined_total`: events that went around the broker and were brought to the redo log.
+pub(crate) fn redo_log_joined(events: usize) {
+    counter!("redo_log_joined_total").increment(events as u64);
 }

@@ -42,6 +42,20 @@ impl Dialect {
         }
     }
 
+    /// Has an [`Self::overwrite`] that keeps final rows set `next_retry_at` of completed ones first. On SQLite it does not, where
+    /// there is no broker.
+    pub(crate) fn mark_completed(self, overwrite: &str) -> String {
+        match self {
+            Self::MySql => {
+                let update = "ON DUPLICATE KEY UPDATE ";
+                let (mark, new) = ("next_retry_at", self.new_value("next_retry_at"));
+                let marked = format!("{update}{mark} = IF(status = 'discarded', {mark}, {new}), ");
+                overwrite.replacen(update, &marked, 1)
+            }
+            Self::Sqlite => overwrite.to_owned(),
+        }
+    }
+
     /// In [`Self::overwrite`]: the value that the insert brings.
     pub(crate) fn new_value(self, column: &str) -> String {
         match self {

@@ -13,6 +13,7 @@ use domain::ShardCount;
 use sea_orm::QueryResult;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -40,6 +41,8 @@ const PROBE: &[&str] = &[
 pub struct EventStore {
     pub(crate) pool: Pool,
     pub(crate) horizon: Arc<Horizon>,
+    /// Whether what the redo log lacks is marked.
+    unlogged: Arc<AtomicBool>,
     ping_timeout: Duration,
     query_timeout: Duration,
 }
@@ -54,9 +57,19 @@ impl EventStore {
         Ok(Self {
             pool: Pool::new(config)?,
             horizon: Arc::new(Horizon::new()),
+            unlogged: Arc::default(),
             ping_timeout: config.connect_timeout,
             query_timeout: config.query_timeout,
         })
+    }
+
+    /// Whether events that the redo log lacks are to be found again: not where there is none. At first they are not.
+    pub fn keep_unlogged(&self, wanted: bool) {
+        self.unlogged.store(wanted, Ordering::Relaxed);
+    }
+
+    pub(crate) fn marks_unlogged(&self) -> bool {
+        self.unlogged.load(Ordering::Relaxed)
     }
 
     /// Creates or updates the schema, under a lock that other processes wait for. Where nothing is to do nothing is asked for

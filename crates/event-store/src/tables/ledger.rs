@@ -217,14 +217,24 @@ pub(crate) const FINAL: &str = "status IN ('completed', 'discarded')";
 
 /// Ledger rows of applied events, sorted by id. A row of a failed event becomes completed, a completed or discarded one
 /// stays.
-pub(crate) fn record_completed(script: &mut Script, events: &[&LikeEvent], now: DateTime<Utc>) {
-    let upsert =
+///
+/// An `unlogged` one lacks in the redo log: it gets a time at `next_retry_at`, where completed rows have none, and so has its
+/// place in an index that every row pays for already. A mark that is there stays, and a completed row gets one.
+pub(crate) fn record_completed(script: &mut Script, events: &[&LikeEvent], unlogged: bool, now: DateTime<Utc>) {
+    let mut upsert =
         script.dialect().overwrite("id", &["next_retry_at", "processed_at", "updated_at", "status"], Some(FINAL));
+    if unlogged {
+        upsert = script.dialect().mark_completed(&upsert);
+    }
     for chunk in events.chunks(CHUNK) {
         script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
+        script.words(if unlogged { ", next_retry_at" } else { "" });
         script.words(", status, processed_at, updated_at) VALUES ");
         script.list(chunk, |script, event| {
             event_values(script.words("("), event);
+            if unlogged {
+                script.words(",").time(now);
+            }
             script.words(",'completed',").time(now).words(",").time(now).words(")");
         });
         script.words(&upsert);
@@ -353,7 +363,8 @@ pub(crate) fn entry_of(row: &QueryResult) -> Result<LedgerEntry, StoreError> {
         status: word(8)?.parse().map_err(bad)?,
         retry_count: count(9)?,
         max_retries: count(10)?,
-        next_retry_at: time(11)?,
+        // Of a completed one it is a mark.
+        next_retry_at: time(11)?.filter(|_| !matches!(word(8).as_deref(), Ok("completed"))),
         error: get(row, 12, TABLE)?,
         created_at: utc(get(row, 13, TABLE)?),
         processed_at: time(14)?,

@@ -56,13 +56,22 @@ impl EventStore {
         }
     }
 
+    /// As [`apply`](Self::apply), of events that the redo log may lack: they are found by [`unlogged`](Self::unlogged) until it
+    /// has them, if that is [wanted](Self::keep_unlogged).
+    pub async fn apply_unlogged(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<Applied, StoreError> {
+        match self.attempt(events, None, End::Commit, self.marks_unlogged(), now).await? {
+            Fenced::Done(applied) => Ok(applied),
+            Fenced::Refused => Ok(Applied::default()),
+        }
+    }
+
     /// Does all that [`apply`](Self::apply) does and takes it back: says whether the events can be written, for the price
     /// of no commit.
     ///
     /// # Errors
     /// As of [`apply`](Self::apply).
     pub async fn dry_run(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<(), StoreError> {
-        self.attempt(events, None, End::TakeBack, now).await.map(drop)
+        self.attempt(events, None, End::TakeBack, false, now).await.map(drop)
     }
 
     /// As [`apply`](Self::apply); with a token only while nobody has a larger one.
@@ -72,7 +81,7 @@ impl EventStore {
         token: Option<u64>,
         now: DateTime<Utc>,
     ) -> Result<Fenced<Applied>, StoreError> {
-        self.attempt(events, token, End::Commit, now).await
+        self.attempt(events, token, End::Commit, false, now).await
     }
 
     async fn attempt(
@@ -80,13 +89,14 @@ impl EventStore {
         events: &[LikeEvent],
         token: Option<u64>,
         end: End,
+        unlogged: bool,
         now: DateTime<Utc>,
     ) -> Result<Fenced<Applied>, StoreError> {
         if events.is_empty() {
             return Ok(Fenced::Done(Applied::default()));
         }
         check_size(events.len())?;
-        let mut batch = self.prepare(events, now);
+        let mut batch = self.prepare(events, unlogged, now);
         let mut kept: Vec<LikeEvent>;
         // Whoever is found discarded stays so, and is not asked about again: this ends.
         loop {
@@ -101,7 +111,7 @@ impl EventStore {
                     if kept.is_empty() {
                         return Ok(Fenced::Done(Applied::default()));
                     }
-                    batch = self.prepare(&kept, now);
+                    batch = self.prepare(&kept, unlogged, now);
                 }
             }
         }
@@ -143,7 +153,7 @@ impl EventStore {
         Ok(Attempt::Done(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs })))
     }
 
-    fn prepare(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Batch {
+    fn prepare(&self, events: &[LikeEvent], unlogged: bool, now: DateTime<Utc>) -> Batch {
         let by_id = once_by_id(events);
         let pair_events = pair_events(events);
         let touched = Touched::by(&pair_events);
@@ -152,7 +162,7 @@ impl EventStore {
         let mut script = self.script();
         // Recording locks the ledger's rows, those of discarded events too: who discards one of these now waits, and finds
         // it completed. So what this statement does not see is discarded by nobody before the commit.
-        record_completed(&mut script, &by_id, now);
+        record_completed(&mut script, &by_id, unlogged, now);
         let any_discarded = any_discarded(&mut script, &ids);
         record_behaviors(&mut script, &by_id);
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);

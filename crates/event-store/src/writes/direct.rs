@@ -229,7 +229,7 @@ impl EventStore {
             let mut by_id: Vec<&LikeEvent> = events.iter().collect();
             by_id.sort_unstable_by_key(|event| event.intent.id);
             let mut script = self.script();
-            record_completed(&mut script, &by_id, now);
+            record_completed(&mut script, &by_id, self.marks_unlogged(), now);
             record_behaviors(&mut script, &by_id);
             if remember_refresh && !is_planted("direct_forgets_refresh") {
                 remember(&mut script, &outcome.pairs, now);

@@ -33,13 +33,18 @@ pub struct ArchivedTombstones {
 }
 
 impl EventStore {
-    /// Deletes up to `limit` completed ledger rows whose events were made before `before`; gives how many.
+    /// Deletes up to `limit` completed ledger rows whose events were made before `before`, or, if they wait for the redo log,
+    /// completed before it; gives how many.
     pub async fn purge_completed(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
         let mut script = self.script();
         script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at IS NULL AND id < ");
         script.uuid(first_id_of(before)).words(" ORDER BY id LIMIT ").int(i64::from(limit));
+        script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at < ").time(before);
+        script.words(" ORDER BY next_retry_at LIMIT ").int(i64::from(limit));
         let results = self.read(&script).await?;
-        let ids = ids_of(rows(&results, 0), "sync_events")?;
+        let mut ids = ids_of(rows(&results, 0), "sync_events")?;
+        ids.extend(ids_of(rows(&results, 1), "sync_events")?);
+        ids.truncate(limit as usize);
         for chunk in ids.chunks(CHUNK) {
             let mut script = self.script();
             script.begin("DELETE FROM sync_events WHERE status = 'completed' AND ");

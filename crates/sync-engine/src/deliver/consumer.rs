@@ -44,6 +44,7 @@ const DATABASE_PAUSE: Duration = Duration::from_millis(50);
 pub struct ConsumerLoop {
     stores: Stores,
     applier: Applier,
+    applier_of_logged: Applier,
     bus: BusConfig,
     dead_letters: Publisher,
 
@@ -54,7 +55,8 @@ impl ConsumerLoop {
     /// Applies up to `batch_size` events per transaction (more only if one message carries more).
     pub fn new(stores: Stores, applier: Applier, bus: BusConfig, batch_size: usize) -> Self {
         let dead_letters = Publisher::new(bus.clone());
-        Self { stores, applier, bus, dead_letters, batch_size }
+        let applier_of_logged = applier.of_logged();
+        Self { stores, applier, applier_of_logged, bus, dead_letters, batch_size }
     }
 
     /// Runs until `soft`: then finishes and acknowledges what is in hand and gives the rest back.
@@ -149,7 +151,9 @@ impl ConsumerLoop {
             }
             planted::ack_before_commit(&mut consumer, &gathered.deliveries).await?;
             let Gathered { deliveries, events, .. } = gathered;
-            let (applied, ()) = tokio::join!(self.apply(&events, soft), settled(&mut committed));
+            // Twice in the log is harmless: one that lacks there is enough.
+            let logged = deliveries.iter().all(|delivery| delivery.logged);
+            let (applied, ()) = tokio::join!(self.apply(&events, logged, soft), settled(&mut committed));
             acknowledge(&mut consumer, &mut committed).await?;
             let Some(applied) = applied else { break };
             committed = Some(Settling::new(self.applier.clone(), events, applied, deliveries));
@@ -163,9 +167,10 @@ impl ConsumerLoop {
 
     /// Applies, waiting for the database as long as it takes; none if the process is to end first. What is left to settle
     /// is the answer.
-    async fn apply(&self, events: &[LikeEvent], soft: &CancellationToken) -> Option<Option<Applied>> {
+    async fn apply(&self, events: &[LikeEvent], logged: bool, soft: &CancellationToken) -> Option<Option<Applied>> {
+        let applier = if logged { &self.applier_of_logged } else { &self.applier };
         loop {
-            match self.applier.apply_unsettled(events).await {
+            match applier.apply_unsettled(events).await {
                 Ok(applied) => return Some(applied),
                 Err(error) => self.stores.database_circuit.trip(&error),
             }

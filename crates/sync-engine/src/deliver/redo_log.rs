@@ -1,0 +1,150 @@
+//! The redo log beside the queue: looked after, and told of what went around the broker.
+//!
+//! What is published goes there with the same message. What was applied directly, by whatever way, is marked in its row of the
+//! ledger, in its own transaction ([`EventStore::unlogged`](event_store::EventStore::unlogged)); from there one process at a
+//! time brings it to the log, and takes the mark away after the log has confirmed it. So a process that dies anywhere loses
+//! none, and the worst is that the log has one twice.
+//!
+//! Bounds: a batch in memory; what waits in the ledger is deleted with the ledger's other completed events
+//! (`retention.completed_events`). Until it is in the log, the database has the only copy of it.
+
+use crate::metrics;
+use crate::stores::{Stores, faults};
+use domain::cache::CacheError;
+use domain::codec::EncodedEvent;
+use event_bus::{BusConfig, BusError, LogState, Publisher};
+use event_store::StoreError;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const LEASE: &str = "redo_log";
+const LEASE_TTL: Duration = Duration::from_secs(10);
+
+/// How often the log is looked at.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// And a broker that has none: it may be another one by then.
+const ABSENT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Events told at once.
+const BATCH: usize = 500;
+
+/// Most batches between two looks at the lease's other conditions.
+const BATCHES: usize = 100;
+
+/// What waits is counted up to this.
+const COUNTED: u32 = 100_000;
+
+/// Looks after the log.
+pub struct RedoLog {
+    stores: Stores,
+    bus: BusConfig,
+    publisher: Publisher,
+    owner: String,
+    interval: Duration,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum JoinError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl RedoLog {
+    /// `owner` must differ between processes. From here on what goes around the broker is marked, if there is to be a log:
+    /// before anything is applied.
+    pub fn new(stores: Stores, bus: BusConfig, owner: String) -> Self {
+        stores.database.keep_unlogged(bus.log.enabled);
+        let publisher = Publisher::new(bus.clone());
+        Self { stores, bus, publisher, owner, interval: INTERVAL }
+    }
+
+    /// Looks more or less often.
+    #[must_use]
+    pub fn with_interval(self, interval: Duration) -> Self {
+        Self { interval, ..self }
+    }
+
+    /// Runs until `stop`.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(stop).boxed()
+    }
+
+    async fn run_inner(mut self, stop: CancellationToken) {
+        if !self.bus.log.enabled {
+            return;
+        }
+        loop {
+            let pause =
+                if matches!(self.bus.log_state(), LogState::Absent(_)) { ABSENT_INTERVAL } else { self.interval };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause.max(self.interval)) => {}
+            }
+            let round = tokio::select! {
+                () = stop.cancelled() => break,
+                round = self.round() => round,
+            };
+            match round {
+                Ok(()) => {}
+                Err(JoinError::Cache(error)) if error.is_unavailable() => self.stores.cache_circuit.failure(&error),
+                Err(JoinError::Store(error)) if error.is_unavailable() => self.stores.database_circuit.failure(&error),
+                Err(error) => drop(faults::tell("looking after the redo log", &error)),
+            }
+        }
+        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        self.publisher.close().await;
+    }
+
+    async fn round(&mut self) -> Result<(), JoinError> {
+        if self.stores.broker_circuit.is_open() {
+            return Ok(());
+        }
+        let state = self.publisher.check_log().await?;
+        // Where there is none, marks would only pile up.
+        self.stores.database.keep_unlogged(!matches!(state, LogState::Absent(_) | LogState::Off));
+        metrics::redo_log_up(state == LogState::Up);
+        if self.stores.cache_circuit.is_open() || self.stores.database_circuit.is_open() {
+            return Ok(());
+        }
+        if !self.owns().await? {
+            // Its holder shows them.
+            metrics::redo_log_waiting(0);
+            return Ok(());
+        }
+        if state == LogState::Up {
+            for _ in 0..BATCHES {
+                if self.join_batch().await? < BATCH || !self.owns().await? {
+                    break;
+                }
+            }
+        }
+        metrics::redo_log_waiting(self.stores.database.unlogged_backlog(COUNTED).await?);
+        Ok(())
+    }
+
+    async fn join_batch(&mut self) -> Result<usize, JoinError> {
+        let events = self.stores.database.unlogged(BATCH as u32).await?;
+        if events.is_empty() {
+            return Ok(0);
+        }
+        let encoded: Vec<EncodedEvent> = events.iter().map(EncodedEvent::from_event).collect();
+        self.publisher.append(&encoded).await?;
+        fail::fail_point!("log.joined");
+        let ids: Vec<Uuid> = events.iter().map(|event| event.intent.id).collect();
+        self.stores.database.logged(&ids).await?;
+        metrics::redo_log_joined(ids.len());
+        Ok(ids.len())
+    }
+
+    async fn owns(&self) -> Result<bool, CacheError> {
+        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_some())
+    }
+}
