@@ -109,7 +109,7 @@ impl BusConfig {
         if !(1..=u64::from(u16::MAX)).contains(&self.heartbeat.as_secs()) {
             return wrong("heartbeat", "must be at least 1s and at most 65535s");
         }
-        self.log.check().map_err(|(key, reason)| BusError::Config { key, reason })
+        self.log.check().map_err(|(key, reason)| BusError::Config { key, reason: reason.to_owned() })
     }
 
     /// How the redo log is, as far as this process knows.

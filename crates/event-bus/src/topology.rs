@@ -96,7 +96,7 @@ pub(crate) async fn declare_log(connection: &Connection, config: &BusConfig, nam
     arguments.insert("x-queue-type".into(), text("stream"));
     arguments.insert("x-max-age".into(), text(&format!("{}s", config.log.max_age.as_secs())));
     arguments.insert("x-max-length-bytes".into(), number(config.log.max_bytes));
-    arguments.insert("x-stream-max-segment-size-bytes".into(), number(config.log.segment_bytes));
+    arguments.insert("x-stream-max-segment-size-bytes".into(), number(config.log.segment_bytes()));
     declaring.queue(&names.log, arguments).await?;
     // Something else of this name would take messages for good, and nobody would consume them: it says so only now.
     declaring.is_stream(&names.log).await?;

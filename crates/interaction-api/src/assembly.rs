@@ -21,6 +21,7 @@ use sync_engine::Stores;
 use sync_engine::accept::Acceptor;
 use sync_engine::apply::Applier;
 use sync_engine::deliver::kept::{Keeper, Kept};
+use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::deliver::relay::{Relay, RelayHandle};
 use sync_engine::read::Reader;
 use sync_engine::read::live::LiveCounts;
@@ -119,6 +120,8 @@ impl Assembly {
         let sync = &settings.event_driven_sync;
         let publisher = || broker.clone().map(Publisher::new);
         let applier = Applier::new(stores.clone(), sync.retry.into());
+        // Before anything is applied.
+        let redo_log = broker.clone().map(|broker| RedoLog::new(stores.clone(), broker, context.instance.to_string()));
         // A cache in this process cannot become what it once was.
         let kept = broker.is_some().then(|| Kept::new(sync.shards, sync.kept_bytes));
         let (relay_handle, relay): (RelayHandle, Relay) = Relay::new(
@@ -141,6 +144,9 @@ impl Assembly {
             spawn(&context, Box::pin(keeper.run(context.soft.clone())));
         }
         spawn(&context, Box::pin(rescuer.run(context.soft.clone())));
+        if let Some(redo_log) = redo_log {
+            spawn(&context, Box::pin(redo_log.run(context.soft.clone())));
+        }
         spawn(&context, Box::pin(probe::watch_cache(stores.clone(), interval, helpers.clone())));
         spawn(&context, Box::pin(probe::watch_database(stores.clone(), interval, helpers.clone())));
         if let Some(publisher) = publisher() {

@@ -2,10 +2,13 @@
 
 use interaction_api::assembly::register_likes;
 use service_runtime::{Criticality, HealthRegistry};
-use settings::health::{StorePart, register as register_stores, register_flow, register_surroundings};
+use settings::Settings;
+use settings::health::{
+    StorePart, register as register_stores, register_flow, register_redo_log, register_surroundings,
+};
 use sync_engine::Stores;
 
-pub(crate) fn register(health: &HealthRegistry, stores: &Stores) {
+pub(crate) fn register(health: &HealthRegistry, stores: &Stores, settings: &Settings) {
     let part = |name, circuit, meanwhile| StorePart { name, criticality: Criticality::Optional, circuit, meanwhile };
     register_stores(
         health,
@@ -18,4 +21,5 @@ pub(crate) fn register(health: &HealthRegistry, stores: &Stores) {
     register_surroundings(health, stores);
     register_likes(health, stores);
     register_flow(health, stores);
+    register_redo_log(health, &settings.rabbitmq);
 }

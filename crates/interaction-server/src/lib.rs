@@ -12,7 +12,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&context.gate, &settings.service).await?;
     let mut stores = settings.stores().await?;
     stores.traces = settings.traces(&context);
-    health::register(&context.health, &stores);
+    health::register(&context.health, &stores, &settings);
     let startup = context.health.startup();
 
     let assembly = Assembly::new(&context, &settings, &stores, Some(settings.rabbitmq.clone()));

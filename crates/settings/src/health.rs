@@ -1,5 +1,6 @@
 //! Stores as parts of a process's health: what their circuits say, and how likes get on.
 
+use event_bus::{BusConfig, LogState};
 use service_runtime::{Criticality, HealthRegistry, LastError, PartState, Status};
 use std::sync::Arc;
 use std::time::Instant;
@@ -64,6 +65,30 @@ pub fn register_flow(health: &HealthRegistry, stores: &Stores) {
     });
 }
 
+/// Registers the redo log, where there is to be one: likes do not need it, and without it a database that comes back from a copy
+/// lacks what came after.
+pub fn register_redo_log(health: &HealthRegistry, bus: &BusConfig) {
+    if !bus.log.enabled {
+        return;
+    }
+    let bus = bus.clone();
+    health.probe("redo_log", Criticality::Optional, move || {
+        let state = redo_log_state(bus.log_state());
+        async move { state }
+    });
+}
+
+fn redo_log_state(state: LogState) -> PartState {
+    match state {
+        LogState::Up | LogState::Off | LogState::Unknown => PartState::new(Status::Ok, ""),
+        LogState::Down(reason) => PartState::new(Status::Degraded, format!("likes go on without it: {reason}")),
+        LogState::Absent(reason) => PartState::new(
+            Status::Degraded,
+            format!("this broker has none for us ({reason}); who needs none sets rabbitmq.log.enabled: false"),
+        ),
+    }
+}
+
 fn flow_state(flow: &Flow) -> PartState {
     match flow.trouble() {
         None => PartState::new(Status::Ok, ""),
@@ -98,6 +123,17 @@ mod tests {
         circuit.close();
         let well = state(&circuit, "");
         assert_eq!((well.status, well.last_error.is_some()), (Status::Ok, true));
+    }
+
+    #[test]
+    fn a_log_that_is_not_there_is_no_reason_to_be_down() {
+        assert_eq!(redo_log_state(LogState::Up), PartState::new(Status::Ok, ""));
+        for (state, says) in
+            [(LogState::Down("silent".into()), "silent"), (LogState::Absent("no".into()), "log.enabled")]
+        {
+            let part = redo_log_state(state);
+            assert!(part.status == Status::Degraded && part.detail.contains(says), "{part:?}");
+        }
     }
 
     #[test]

@@ -6,15 +6,18 @@
 
 use anyhow::Context as _;
 use axum::Router;
-use event_bus::Publisher;
+use event_bus::{BusConfig, Publisher};
 use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
-use settings::health::{StorePart, register as register_stores, register_flow, register_surroundings};
+use settings::health::{
+    StorePart, register as register_stores, register_flow, register_redo_log, register_surroundings,
+};
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
+use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::operate::retention::Retention;
 use sync_engine::recover::probe;
 use sync_engine::recover::redeliver::Rescuer;
@@ -27,11 +30,13 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sync = &settings.event_driven_sync;
     let mut stores = settings.stores().await?;
     stores.traces = settings.traces(&context);
-    register_health(&context.health, &stores);
+    register_health(&context.health, &stores, &settings.rabbitmq);
     let startup = context.health.startup();
     context.serve_ops(http, Router::new());
     stores.prepare().await?;
 
+    // Before anything is applied.
+    let redo_log = RedoLog::new(stores.clone(), settings.rabbitmq.clone(), context.instance.to_string());
     let publisher = || Publisher::new(settings.rabbitmq.clone());
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let retrier = Retrier::new(stores.clone(), applier.clone(), Some(publisher()), sync.retry.into())
@@ -51,6 +56,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
     context.tracker.spawn(dead_letters.run(context.soft.clone()));
+    context.tracker.spawn(redo_log.run(context.soft.clone()));
     startup.ok();
     let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
     tokio::select! {
@@ -64,7 +70,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 
 /// The consumer works only with what it can consume, and with the database; without the cache it applies and lets others
 /// settle, and where it cannot publish it applies what is stuck.
-fn register_health(health: &HealthRegistry, stores: &Stores) {
+fn register_health(health: &HealthRegistry, stores: &Stores, bus: &BusConfig) {
     let part = |name, criticality, circuit| StorePart { name, criticality, circuit, meanwhile: "" };
     register_stores(
         health,
@@ -77,4 +83,5 @@ fn register_health(health: &HealthRegistry, stores: &Stores) {
     );
     register_surroundings(health, stores);
     register_flow(health, stores);
+    register_redo_log(health, bus);
 }

@@ -67,6 +67,7 @@ pub(crate) fn register() {
     queue(0, 0);
     kept(0, 0);
     dead_letters(0);
+    redo_log_waiting(0);
 }
 
 /// `likes_total{outcome}`: answers to likes and unlikes; `like_seconds{outcome}`: until the answer.

@@ -291,7 +291,7 @@ impl Deployment {
     /// Deletes what was declared at the broker: a shared one outlives the test.
     pub async fn delete_topology(&self) -> Result<()> {
         let mut wire = self.wire().await?;
-        for queue in [self.queue(), format!("{}.likes.dead", self.prefix)] {
+        for queue in [self.queue(), format!("{}.likes.dead", self.prefix), format!("{}.log", self.prefix)] {
             wire.delete_queue(&queue).await?;
         }
         for exchange in [self.exchange(), format!("{}.dead", self.prefix)] {

@@ -54,7 +54,7 @@ pub use authority::{Authority, Credential};
 pub use binary::{Binary, BinaryBuilder};
 pub use browser::Browser;
 pub use clock::wall_clock;
-pub use database::{execute_sql, fresh_database};
+pub use database::{dump_schema, execute_sql, fresh_database, restore_schema};
 pub use deployment::{Deployment, DeploymentBuilder, Links, Load, Ports, Program, ProgramBuilder, Verified, last_json};
 pub use eventually::{Observed, eventually, expect_eq, try_eventually};
 pub use ipv6::listen_by_ipv6;

@@ -28,6 +28,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("redis.ca_file", &[], "/nowhere"),
     ("rabbitmq.url", &["amqp://h:1", "amqps://h:65535"], "amqp://h:65536"),
     ("rabbitmq.ca_file", &[], "/nowhere"),
+    ("rabbitmq.log.enabled", SWITCH, "maybe"),
     ("embedded_cache.durability", &["host", "process"], "none"),
     ("event_driven_sync.write_path", &["event_driven", "synchronous", "percentage"], "other"),
     ("cache_management.warmup.enabled", SWITCH, "maybe"),

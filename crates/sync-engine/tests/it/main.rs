@@ -14,6 +14,7 @@ mod keys;
 mod leases;
 mod operators;
 mod racing;
+mod redo_log;
 mod relay;
 mod repeated;
 mod rig;

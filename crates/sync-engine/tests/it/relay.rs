@@ -32,7 +32,9 @@ async fn what_a_full_queue_refuses_comes_later() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_returned_because_the_queue_is_gone_is_published_again() {
-    let rig = Rig::new().await;
+    let mut rig = Rig::new().await;
+    // With a log nothing is returned: it takes the message.
+    rig.bus.log.enabled = false;
     let server = rig.process().await;
     let accept = server.server();
     accept.accept_one(like(1, 1)).await.unwrap();

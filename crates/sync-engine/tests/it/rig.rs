@@ -3,7 +3,7 @@
 use cache_manager::RedisConfig;
 use domain::cache::{CacheRules, CachedCount, LikeCache};
 use domain::{Action, LikeEvent, LikeIntent, Resource, ShardCount};
-use event_bus::{BusConfig, Consumer, Delivery, Publisher};
+use event_bus::{BusConfig, Consumer, Delivery, LogReader, LogStart, Publisher};
 use event_store::{DatabaseConfig, EventStore};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
+use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::deliver::relay::Relay;
 use sync_engine::recover::probe;
 use sync_engine::recover::recheck::Recheck;
@@ -132,6 +133,17 @@ impl Rig {
         tokio::time::timeout(PATIENCE, consumer.next()).await.expect("no dead letter").unwrap()
     }
 
+    /// Every event in the redo log, in order; some may be there twice.
+    pub(crate) async fn logged(&self) -> Vec<LikeEvent> {
+        let mut reader = LogReader::open(&self.bus, LogStart::First).await.unwrap();
+        let mut events = Vec::new();
+        while let Some(message) = reader.next().await.unwrap() {
+            events.extend(domain::codec::decode_batch(&message.body).unwrap());
+        }
+        reader.close().await;
+        events
+    }
+
     /// Runs statements in the test's schema, around the store.
     pub(crate) async fn sql(&self, statements: &str) -> String {
         self.deployment.sql(statements).await.unwrap()
@@ -221,6 +233,10 @@ impl Process {
     }
 
     fn relayed_acceptor(&self) -> (Acceptor, Relay) {
+        self.relayed_acceptor_on(WritePath::EventDriven)
+    }
+
+    fn relayed_acceptor_on(&self, path: WritePath) -> (Acceptor, Relay) {
         let sync = &self.rig.sync;
         let publisher = Some(self.rig.publisher());
         let (handle, relay) = Relay::new(
@@ -232,12 +248,19 @@ impl Process {
             sync.batch_size,
         );
         let recheck = self.recheck();
-        (Acceptor::new(self.stores.clone(), handle, recheck, sync.direct_writes, WritePath::EventDriven), relay)
+        (Acceptor::new(self.stores.clone(), handle, recheck, sync.direct_writes, path), relay)
     }
 
     /// A server.
     pub(crate) fn server(&self) -> Acceptor {
         let (acceptor, relay) = self.relayed_acceptor();
+        self.spawn(relay.run(self.soft.clone()));
+        acceptor
+    }
+
+    /// A server whose likes go this way.
+    pub(crate) fn server_on(&self, path: WritePath) -> Acceptor {
+        let (acceptor, relay) = self.relayed_acceptor_on(path);
         self.spawn(relay.run(self.soft.clone()));
         acceptor
     }
@@ -274,6 +297,12 @@ impl Process {
         let publisher = Some(self.rig.publisher());
         let rescuer = Rescuer::new(self.stores.clone(), self.applier.clone(), publisher, owner, &self.rig.sync);
         self.spawn(rescuer.run(self.soft.clone()));
+    }
+
+    /// Looks after the redo log, and tells it what went around it.
+    pub(crate) fn keep_log(&self) {
+        let log = RedoLog::new(self.stores.clone(), self.rig.bus.clone(), unique_name("owner"));
+        self.spawn(log.with_interval(Duration::from_millis(40)).run(self.soft.clone()));
     }
 
     pub(crate) fn retry(&self) {

@@ -1,0 +1,222 @@
+//! Replay: a database that came back from a copy is told again what the redo log has.
+//!
+//! Everything that was published since a time is read in order; what the database does not know, by ledger or history, is
+//! applied by the way that all events go: the version of the row decides, retained rows and discarded events count, and the
+//! cache is told. What it knows is left alone. Any part of that may happen twice; where it stands is noted, so that another
+//! run goes on from there.
+//!
+//! A rehearsal reads and asks the same and writes nothing, so it says the same number. An event may be in the log more than
+//! once: whoever counts remembers which were missing, up to a bound, beyond which a rehearsal says too many rather than too few.
+
+use crate::apply::{Applier, DatabaseUnreachable};
+use crate::stores::Stores;
+use chrono::{DateTime, Utc};
+use domain::LikeEvent;
+use domain::codec::decode_batch;
+use event_bus::{BusConfig, BusError, LogMessage, LogReader, LogStart};
+use event_store::StoreError;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Name of the note that says where it stands.
+const NOTE: &str = "replay";
+
+/// Most missing events that are remembered: about 100 MB.
+const REMEMBERED: usize = 4_000_000;
+
+/// A connection that breaks is opened again so often in a row.
+const ATTEMPTS: u32 = 10;
+const ATTEMPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// What is replayed, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplayOptions {
+    /// Published at or after; reading begins a little before, because clocks differ.
+    pub since: DateTime<Utc>,
+    /// Only says what would be done.
+    pub dry_run: bool,
+    /// Begins again, whatever an earlier run has done.
+    pub restart: bool,
+    /// Most events asked for, and applied, at once.
+    pub batch_size: usize,
+}
+
+/// What a replay found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ReplayReport {
+    /// Messages read.
+    pub messages: u64,
+    /// Events in them; one may be there more than once.
+    pub events: u64,
+    /// Events that the database did not know, each counted once.
+    pub missing: u64,
+    /// Whether `missing` may be too many.
+    pub at_most: bool,
+    /// Of those, events that the database refused and that wait in its ledger.
+    pub parked: u64,
+    /// Messages that are no events.
+    pub unreadable: u64,
+    /// An earlier run had come so far: what it read is not counted here.
+    pub resumed_at: Option<u64>,
+    /// Number of the last message read.
+    pub last_offset: Option<u64>,
+    /// Somebody stopped it; another run goes on.
+    pub stopped: bool,
+}
+
+/// Why a replay did not end; it may be run again.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// The log.
+    #[error("the redo log cannot be read: {0}")]
+    Log(#[from] BusError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database, while events were applied.
+    #[error(transparent)]
+    Apply(#[from] DatabaseUnreachable),
+}
+
+/// Hears of every batch.
+pub type Progress<'a> = &'a (dyn Fn(&ReplayReport) + Sync);
+
+/// Tells the database again.
+pub struct Replay {
+    stores: Stores,
+    applier: Applier,
+    bus: BusConfig,
+    options: ReplayOptions,
+
+    report: ReplayReport,
+    /// Of events that were missing; ids of version 7 end in random bits.
+    remembered: HashSet<u64>,
+    gathered: Vec<LikeEvent>,
+}
+
+impl Replay {
+    /// Of the log that `bus` leads to.
+    pub fn new(stores: Stores, applier: &Applier, bus: BusConfig, options: ReplayOptions) -> Self {
+        let (report, remembered, gathered) = Default::default();
+        Self { stores, applier: applier.of_logged(), bus, options, report, remembered, gathered }
+    }
+
+    /// Runs to what was the end of the log when it began, or until `stop`.
+    pub fn run<'a>(
+        mut self,
+        stop: &'a CancellationToken,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<ReplayReport, ReplayError>> {
+        async move {
+            let done = self.run_inner(stop, progress).await?;
+            if done && !self.options.dry_run {
+                self.stores.database.set_note(NOTE, None).await?;
+            }
+            self.report.stopped = !done;
+            Ok(self.report)
+        }
+        .boxed()
+    }
+
+    /// Whether it came to the end.
+    async fn run_inner(&mut self, stop: &CancellationToken, progress: Progress<'_>) -> Result<bool, ReplayError> {
+        let start = self.start().await?;
+        let mut reader = LogReader::open(&self.bus, start).await?;
+        loop {
+            if stop.is_cancelled() {
+                return Ok(false);
+            }
+            let message = match reader.next().await {
+                Ok(message) => message,
+                Err(error) => {
+                    let next = self.report.last_offset.map(|last| LogStart::Offset(last + 1));
+                    reader = self.open_again(next.unwrap_or(start), error).await?;
+                    continue;
+                }
+            };
+            let ended = message.is_none();
+            if let Some(message) = message {
+                self.gather(&message);
+            }
+            if self.gathered.len() >= self.options.batch_size || ended {
+                self.tell_gathered().await?;
+                progress(&self.report);
+            }
+            if ended {
+                reader.close().await;
+                return Ok(true);
+            }
+        }
+    }
+
+    async fn start(&mut self) -> Result<LogStart, ReplayError> {
+        if !self.options.restart && !self.options.dry_run {
+            let note = self.stores.database.note(NOTE).await?;
+            self.report.resumed_at = note.and_then(|note| self.noted(&note));
+        }
+        let begin = LogStart::At(self.options.since.timestamp_millis());
+        Ok(self.report.resumed_at.map_or(begin, LogStart::Offset))
+    }
+
+    async fn open_again(&self, start: LogStart, mut error: BusError) -> Result<LogReader, ReplayError> {
+        for _ in 0..ATTEMPTS {
+            tokio::time::sleep(ATTEMPT_PAUSE).await;
+            match LogReader::open(&self.bus, start).await {
+                Ok(reader) => return Ok(reader),
+                Err(again) => error = again,
+            }
+        }
+        Err(error.into())
+    }
+
+    fn gather(&mut self, message: &LogMessage) {
+        self.report.messages += 1;
+        self.report.last_offset = Some(message.offset);
+        match decode_batch(&message.body) {
+            Ok(events) => {
+                self.report.events += events.len() as u64;
+                self.gathered.extend(events);
+            }
+            Err(_) => self.report.unreadable += 1,
+        }
+    }
+
+    async fn tell_gathered(&mut self) -> Result<(), ReplayError> {
+        let gathered = std::mem::take(&mut self.gathered);
+        for batch in gathered.chunks(self.options.batch_size.max(1)) {
+            let ids: Vec<Uuid> = batch.iter().map(|event| event.intent.id).collect();
+            let known = self.stores.database.known_events(&ids).await?;
+            let unknown = batch.iter().filter(|event| !known.contains(&event.intent.id));
+            let missing: Vec<LikeEvent> = unknown.filter(|event| self.is_new(event.intent.id)).cloned().collect();
+            self.report.missing += missing.len() as u64;
+            if !self.options.dry_run && !missing.is_empty() {
+                self.report.parked += self.applier.apply(&missing).await?.parked as u64;
+                fail::fail_point!("replay.applied");
+            }
+        }
+        let Some(last) = self.report.last_offset.filter(|_| !self.options.dry_run) else { return Ok(()) };
+        let note = format!("{} {}", self.options.since.timestamp_micros(), last + 1);
+        Ok(self.stores.database.set_note(NOTE, Some(&note)).await?)
+    }
+
+    /// Whether it was not counted before.
+    fn is_new(&mut self, id: Uuid) -> bool {
+        let bits = id.as_u64_pair().1;
+        if self.remembered.len() < REMEMBERED {
+            return self.remembered.insert(bits);
+        }
+        // From here on only the database knows, and in a rehearsal nobody.
+        self.report.at_most = self.options.dry_run;
+        !self.remembered.contains(&bits)
+    }
+
+    /// Where an earlier run of the same replay stopped.
+    fn noted(&self, note: &str) -> Option<u64> {
+        let (since, next) = note.split_once(' ')?;
+        (since.parse::<i64>().ok()? == self.options.since.timestamp_micros()).then(|| next.parse().ok()).flatten()
+    }
+}
