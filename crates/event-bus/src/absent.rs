@@ -88,7 +88,7 @@ impl LogReader {
     }
 
     /// Refused.
-    pub async fn newest(_: &BusConfig, _: u64) -> Result<Option<LogMessage>, BusError> {
+    pub async fn newest(_: &BusConfig) -> Result<Option<LogMessage>, BusError> {
         refused()
     }
 

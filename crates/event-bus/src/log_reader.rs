@@ -45,6 +45,10 @@ impl LogReader {
     /// # Errors
     /// [`BusError::Topology`] also if there is no log.
     pub async fn open(config: &BusConfig, start: LogStart) -> Result<Self, BusError> {
+        Self::open_at(config, offset_of(start)).await
+    }
+
+    async fn open_at(config: &BusConfig, start: AMQPValue) -> Result<Self, BusError> {
         let names = Names::of(config);
         let link = Box::pin(Link::open(config, &names, "log reader")).await?;
         let mark = Uuid::now_v7().to_string();
@@ -52,7 +56,7 @@ impl LogReader {
             let qos = link.channel.basic_qos(config.prefetch, BasicQosOptions::default());
             qos.await.map_err(BusError::unavailable("setting the prefetch"))?;
             let mut arguments = FieldTable::default();
-            arguments.insert("x-stream-offset".into(), offset_of(start));
+            arguments.insert("x-stream-offset".into(), start);
             let options = BasicConsumeOptions::default();
             let consume = link.channel.basic_consume(names.log.as_str().into(), "".into(), options, arguments);
             let stream = consume.await.map_err(BusError::topology(&names.log, "opening the redo log"))?;
@@ -94,20 +98,23 @@ impl LogReader {
         self.end
     }
 
-    /// The newest message, if it is not far behind the end.
-    pub async fn newest(config: &BusConfig, end: u64) -> Result<Option<LogMessage>, BusError> {
-        let mut back = 1;
+    /// The newest message; none if there is none close to the end.
+    pub async fn newest(config: &BusConfig) -> Result<Option<LogMessage>, BusError> {
+        // What was written last, with what was written together with it.
+        let (mut start, mut back) = (AMQPValue::LongString("last".into()), 1);
         loop {
-            let mut reader = Self::open(config, LogStart::Offset(end.saturating_sub(back))).await?;
+            let mut reader = Self::open_at(config, start).await?;
             let mut newest = None;
             while let Some(message) = reader.next().await? {
                 newest = Some(message);
             }
+            let end = reader.end.unwrap_or(0);
             reader.close().await;
-            if newest.is_some() || back >= FAR_BACK.min(end) {
+            if newest.is_some() || back > FAR_BACK.min(end) {
                 return Ok(newest);
             }
-            back = back.saturating_mul(16).min(FAR_BACK);
+            start = offset_of(LogStart::Offset(end.saturating_sub(back)));
+            back *= 16;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::clock::ClockArgs;
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
 use crate::events::{EventsArgs, ExplainArgs};
+use crate::redo::{RecoverArgs, RedoLogArgs};
 use clap::{Args, Parser, Subcommand};
 use domain::{Action, Resource, ResourceType};
 use tokio_util::sync::CancellationToken;
@@ -98,6 +99,10 @@ enum Command {
     Reconcile(Box<ReconcileArgs>),
     /// Shows how far the clocks of the stores are apart, and what is dated later than now; changes nothing.
     Clock(ClockArgs),
+    /// Shows how far the redo log reaches, and counts or lists what was published since a time.
+    RedoLog(RedoLogArgs),
+    /// Tells a database that came back from a copy what the redo log has and it has not; may be repeated, beside live traffic.
+    Recover(Box<RecoverArgs>),
     /// Has a server cache counters before somebody asks for them.
     Warmup(WarmupArgs),
     /// Lists a server's events, and replays or discards those that failed.
@@ -166,6 +171,8 @@ impl Command {
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
             Self::Clock(args) => args.run().await,
+            Self::RedoLog(args) => args.run().await,
+            Self::Recover(args) => args.run().await,
             Self::Warmup(args) => args.run().await,
             Self::Events(args) => args.run().await,
             Self::Explain(args) => args.run().await,

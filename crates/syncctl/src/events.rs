@@ -102,7 +102,7 @@ fn parse_status() -> impl TypedValueParser<Value = v1::EventStatus> {
     })
 }
 
-fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+pub(crate) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
     let time = DateTime::parse_from_rfc3339(text);
     time.map(|time| time.to_utc()).map_err(|_| "expected a time such as 2026-01-31T07:00:00Z".to_owned())
 }

@@ -9,6 +9,7 @@
 //! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
 //! - `config` answers for every key of a configuration, also of the old system's (`configuration`).
 //! - `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators (`consistency`).
+//! - `redo-log`, `recover`: what the redo log has, and telling it to a database from a copy (`redo`).
 //! - `events`, `explain`: a server's ledger for operators (`events`).
 //! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
 //!
@@ -30,8 +31,11 @@ pub mod hash;
 pub mod job;
 pub mod legacy;
 pub mod load;
+#[cfg(feature = "distributed")]
+mod open;
 pub mod oplog;
 pub mod people;
+mod redo;
 pub mod trace;
 pub mod verify;
 

@@ -335,6 +335,10 @@ impl Deployment {
         if let Some(url) = &self.stores.database_url {
             syncctl = syncctl.env("DATABASE_URL", url);
         }
+        if let Some(rabbitmq) = &self.stores.rabbitmq {
+            syncctl = syncctl.env("AMQP_URL", rabbitmq.url());
+            syncctl = syncctl.env("AMQP_PREFIX", self.setting("RABBITMQ__PREFIX").unwrap_or_default());
+        }
         syncctl
     }
 

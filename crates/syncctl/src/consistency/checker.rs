@@ -1,10 +1,7 @@
 //! The checker's own code on the stores, without a server.
 
 use super::StoreArgs;
-use crate::UsageError;
-use anyhow::{Context, bail, ensure};
 use consistency::{AutoFix, Checker, ConsistencyConfig, Strategy};
-use domain::ShardCount;
 use settings::Settings;
 use std::time::Duration;
 
@@ -18,19 +15,7 @@ pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Res
     settings.redis.url = args.redis_url.clone().into();
     settings.redis.key_prefix.clone_from(&args.redis_prefix);
     settings.redis.ca_file.clone_from(&args.redis_ca_file);
-    settings.database.validate().map_err(UsageError)?;
-    settings.redis.validate().map_err(UsageError)?;
-    let database = event_store::EventStore::connect(&settings.database).await?;
-    let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
-    ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");
-    let shards = database.remembered("shards").await?;
-    database.close().await;
-    let Some(shards) = shards else { bail!("the database has no number of shards: no service has ever used it") };
-    let shards: u16 = shards.parse().with_context(|| format!("number of shards, {shards:?}"))?;
-    settings.event_driven_sync.shards = ShardCount::new(shards)?;
-    let stores = settings.stores().await?;
-    stores.cache.prepare().await.context("cache")?;
-    stores.cache.ping().await.context("cache")?;
+    let stores = crate::open::stores(&mut settings).await?;
     let config = ConsistencyConfig {
         max_rate: args.max_rate,
         history: Duration::from_secs(u64::from(args.history_days) * 86_400),

@@ -1,0 +1,25 @@
+//! The stores themselves, for commands that need no server.
+
+use crate::UsageError;
+use anyhow::{Context, bail, ensure};
+use domain::ShardCount;
+use settings::Settings;
+use sync_engine::Stores;
+
+/// Of these addresses. The database's schema must be current, and the cache must hold the database's number of shards.
+pub(crate) async fn stores(settings: &mut Settings) -> anyhow::Result<Stores> {
+    settings.database.validate().map_err(UsageError)?;
+    settings.redis.validate().map_err(UsageError)?;
+    let database = event_store::EventStore::connect(&settings.database).await?;
+    let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
+    ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");
+    let shards = database.remembered("shards").await?;
+    database.close().await;
+    let Some(shards) = shards else { bail!("the database has no number of shards: no service has ever used it") };
+    let shards: u16 = shards.parse().with_context(|| format!("number of shards, {shards:?}"))?;
+    settings.event_driven_sync.shards = ShardCount::new(shards)?;
+    let stores = settings.stores().await?;
+    stores.cache.prepare().await.context("cache")?;
+    stores.cache.ping().await.context("cache")?;
+    Ok(stores)
+}

@@ -1,0 +1,225 @@
+//! The work of both commands, with the clients of the stores.
+
+use super::{BrokerArgs, RecoverArgs, RedoLogArgs};
+use crate::cli::interrupt_on_signal;
+use crate::{UsageError, Verdict, open};
+use anyhow::Context;
+use chrono::{DateTime, Utc};
+use domain::LikeEvent;
+use domain::codec::decode_batch;
+use event_bus::{BusConfig, LogMessage, LogReader, LogStart};
+use serde::Serialize;
+use settings::Settings;
+use sync_engine::apply::Applier;
+use sync_engine::recover::replay::{Replay, ReplayOptions, ReplayReport};
+use tokio_util::sync::CancellationToken;
+
+impl BrokerArgs {
+    fn config(&self) -> anyhow::Result<BusConfig> {
+        let (url, ca_file) = (self.amqp_url.clone().into(), self.amqp_ca_file.clone());
+        let bus = BusConfig { url, ca_file, prefix: self.amqp_prefix.clone(), ..BusConfig::default() };
+        bus.validate().map_err(|error| UsageError(format!("--amqp-url or --amqp-prefix: {error}")))?;
+        Ok(bus)
+    }
+}
+
+/// One end of the log.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct End {
+    offset: u64,
+    at: Option<DateTime<Utc>>,
+}
+
+impl End {
+    fn of(message: &LogMessage) -> Self {
+        Self { offset: message.offset, at: message.at.and_then(DateTime::from_timestamp_millis) }
+    }
+}
+
+/// What the log has.
+#[derive(Debug, Serialize)]
+struct Range {
+    oldest: Option<End>,
+    newest: Option<End>,
+    /// Messages between both, those included; a few of them are marks of readers.
+    messages: u64,
+}
+
+async fn range(bus: &BusConfig) -> anyhow::Result<Range> {
+    let mut reader = LogReader::open(bus, LogStart::First).await.context("the redo log cannot be read")?;
+    let oldest = reader.next().await.context("the redo log cannot be read")?;
+    reader.close().await;
+    let Some(oldest) = oldest else { return Ok(Range { oldest: None, newest: None, messages: 0 }) };
+    let newest = LogReader::newest(bus).await.context("the redo log cannot be read")?;
+    let newest = newest.unwrap_or_else(|| oldest.clone());
+    let messages = newest.offset.saturating_sub(oldest.offset) + 1;
+    Ok(Range { oldest: Some(End::of(&oldest)), newest: Some(End::of(&newest)), messages })
+}
+
+/// What was published since a time.
+#[derive(Debug, Default, Serialize)]
+struct Since {
+    messages: u64,
+    events: u64,
+    bytes: u64,
+    unreadable: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    #[serde(flatten)]
+    range: Range,
+    since: Option<Since>,
+}
+
+#[derive(Serialize)]
+struct Line<'e> {
+    published_at: Option<DateTime<Utc>>,
+    version: i64,
+    id: uuid::Uuid,
+    user: i64,
+    resource: String,
+    action: &'e str,
+}
+
+impl RedoLogArgs {
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let bus = self.broker.config()?;
+        let range = range(&bus).await?;
+        let since = match self.since {
+            Some(since) => Some(self.count(&bus, since).await?),
+            None => None,
+        };
+        if self.json {
+            println!("{}", serde_json::to_string(&Summary { range, since })?);
+            return Ok(Verdict::Fine);
+        }
+        match (range.oldest, range.newest) {
+            (Some(oldest), Some(newest)) => {
+                println!("{} to {}: {} messages", place(oldest), place(newest), range.messages);
+            }
+            _ => println!("the redo log is empty"),
+        }
+        if let Some(Since { messages, events, bytes, unreadable }) = since {
+            println!(
+                "since then: {events} events in {messages} messages, {bytes} bytes, {unreadable} messages are no events"
+            );
+        }
+        Ok(Verdict::Fine)
+    }
+
+    async fn count(&self, bus: &BusConfig, since: DateTime<Utc>) -> anyhow::Result<Since> {
+        let start = LogStart::At(since.timestamp_millis());
+        let mut reader = LogReader::open(bus, start).await.context("the redo log cannot be read")?;
+        let mut counted = Since::default();
+        while let Some(message) = reader.next().await.context("the redo log cannot be read")? {
+            // Reading begins a little before.
+            if message.at.is_some_and(|at| at < since.timestamp_millis()) {
+                continue;
+            }
+            counted.messages += 1;
+            counted.bytes += message.body.len() as u64;
+            let Ok(events) = decode_batch(&message.body) else {
+                counted.unreadable += 1;
+                continue;
+            };
+            counted.events += events.len() as u64;
+            if self.list {
+                for event in &events {
+                    println!("{}", self.line(End::of(&message).at, event)?);
+                }
+            }
+        }
+        reader.close().await;
+        Ok(counted)
+    }
+
+    fn line(&self, published_at: Option<DateTime<Utc>>, event: &LikeEvent) -> anyhow::Result<String> {
+        let pair = event.pair();
+        let (version, id, user) = (event.version.0, event.intent.id, pair.user.get());
+        let (resource, action) = (pair.resource.to_string(), event.intent.action.name());
+        if self.json {
+            return Ok(serde_json::to_string(&Line { published_at, version, id, user, resource, action })?);
+        }
+        let published_at = published_at.map_or_else(|| "?".to_owned(), |at| at.to_rfc3339());
+        Ok(format!("{published_at}\t{version}\t{id}\t{user}\t{resource}\t{action}"))
+    }
+}
+
+fn place(end: End) -> String {
+    let at = end.at.map_or_else(|| "an unknown time".to_owned(), |at| at.to_rfc3339());
+    format!("{at} (offset {})", end.offset)
+}
+
+/// What a recovery came to.
+#[derive(Debug, Serialize)]
+struct Recovered {
+    dry_run: bool,
+    #[serde(flatten)]
+    report: ReplayReport,
+    /// The oldest message of the log, where it is younger than `--since`: what came between is not in it.
+    log_begins: Option<DateTime<Utc>>,
+}
+
+impl RecoverArgs {
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let bus = self.broker.config()?;
+        let mut settings = Settings::default();
+        settings.database.url = self.database_url.clone().into();
+        settings.redis.url = self.redis_url.clone().into();
+        settings.redis.key_prefix.clone_from(&self.redis_prefix);
+        settings.redis.ca_file.clone_from(&self.redis_ca_file);
+        let stores = open::stores(&mut settings).await?;
+        let log_begins = range(&bus).await?.oldest.and_then(|oldest| oldest.at).filter(|at| *at > self.since);
+
+        let interrupt = CancellationToken::new();
+        tokio::spawn(interrupt_on_signal(interrupt.clone()));
+        let bar = if self.json { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new_spinner() };
+        let progress = |report: &ReplayReport| {
+            bar.tick();
+            bar.set_message(format!("{} events read, {} missing", report.events, report.missing));
+        };
+        let options = ReplayOptions {
+            since: self.since,
+            dry_run: self.dry_run,
+            restart: self.restart,
+            batch_size: self.batch_size.into(),
+        };
+        let applier = Applier::new(stores.clone(), settings.event_driven_sync.retry.into());
+        let replay = Replay::new(stores, &applier, bus, options).run(&interrupt, &progress);
+        let report = replay.await.context("not done; run it again to go on from there")?;
+        bar.finish_and_clear();
+        let recovered = Recovered { dry_run: self.dry_run, report, log_begins };
+        if self.json {
+            println!("{}", serde_json::to_string(&recovered)?);
+        } else {
+            print(&recovered);
+        }
+        let report = &recovered.report;
+        Ok(Verdict::from_fine(!report.stopped && report.parked == 0 && recovered.log_begins.is_none()))
+    }
+}
+
+fn print(recovered: &Recovered) {
+    let Recovered { dry_run, report, log_begins } = recovered;
+    if let Some(offset) = report.resumed_at {
+        println!("went on at offset {offset}, where the last run stopped");
+    }
+    let (at_most, done) = (if report.at_most { "at most " } else { "" }, if *dry_run { "would be" } else { "were" });
+    println!(
+        "{} events in {} messages of the log; {at_most}{} were missing in the database and {done} applied",
+        report.events, report.messages, report.missing
+    );
+    if report.parked > 0 {
+        println!("{} of them the database refuses: they are among the failed events", report.parked);
+    }
+    if report.unreadable > 0 {
+        println!("{} messages are no events", report.unreadable);
+    }
+    if let Some(begins) = log_begins {
+        println!("the log begins at {}: what was published before is not in it", begins.to_rfc3339());
+    }
+    if report.stopped {
+        println!("interrupted: run it again to go on from there");
+    }
+}
