@@ -39,6 +39,7 @@
 //! | `refresh.told` | consumer | cache told of degraded writes, list not shortened | `in_a_degraded_refresh` |
 //! | `retention.purged` | consumer | some batches deleted, others not | `in_a_purge` |
 //! | `store.requeued` | replayer | some dead events replayed, others not | `in_a_replay` |
+//! | `log.joined` | consumer | the redo log has what went around the broker, the ledger still marks it | `in_a_join_of_the_log` |
 //!
 //! # Planted bugs
 //!
@@ -64,6 +65,7 @@
 //! | `no_revision_guard` | any stored count is taken for the newest | late settle: wrong cached count |
 //! | `settle_counts_absent` | entries that were not there lower the pending number | settled twice: the served count falls |
 //! | `settle_overwrites_pending` | the stored count is served while likes are pending | the served count falls; also seen live by `load --watch-counts` (`a_count_that_settling_overwrites_is_seen`) |
+//! | `log_skipped` | the redo log gets no copy of what goes to the queue | consumed: not in the redo log |
 //! | `ignore_nack` | a returned or refused message counts as published | queue deleted: published, but nobody has it |
 //! | `repeat_counted` | a repeated like counts again | liked twice: counted again |
 //! | `fill_without_recheck` | a fill is believed | change between load and fill: stale count |

@@ -75,6 +75,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "interaction-proto",
             "traffic",
             "cache-manager",
+            "event-bus",
             "event-store",
             "sync-engine",
             "consistency",

@@ -55,9 +55,13 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         let server = (rig.cpu()? - before).server * 1e6 / calls;
 
         let messages = (sizes.seconds * 250.0) as u32;
-        let before = rig.cpu()?;
-        broker::pass(&rig.amqp_url, messages, i64::from(MESSAGE)).await?;
-        let rabbitmq = (rig.cpu()? - before).rabbitmq * 1e6 / f64::from(messages * MESSAGE);
+        let mut rabbitmq = 0.0;
+        for (logged, what) in [(false, "without the redo log"), (true, "with it")] {
+            let before = rig.cpu()?;
+            broker::pass(&rig.amqp_url, messages, i64::from(MESSAGE), logged).await?;
+            rabbitmq = (rig.cpu()? - before).rabbitmq * 1e6 / f64::from(messages * MESSAGE);
+            figures.note(format!("own cost: rabbitmq {what}"), "us/like", rabbitmq);
+        }
 
         let before = rig.cpu()?;
         let took = raw_sql::write(rig.database_url(), rows, BATCH, 1).await?;

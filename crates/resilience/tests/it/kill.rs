@@ -5,7 +5,7 @@ use Role::{Consumer, Server};
 use std::path::Path;
 use test_support::{Load, Program};
 
-const OPERATIONS: u32 = 3_000;
+pub(crate) const OPERATIONS: u32 = 3_000;
 
 const fn other(role: Role) -> Role {
     match role {
@@ -186,4 +186,23 @@ async fn in_a_replay() {
     let status = again.wait_exit(crate::system::PATIENCE).await.unwrap();
     assert!(status.success(), "{}", again.log());
     finish(system, load, [server, consumer]).await;
+}
+
+/// The process that brings to the log what went around it dies between log and ledger: the next one brings it again.
+#[tokio::test]
+async fn in_a_join_of_the_log() {
+    let mut system = System::new(&[]).await;
+    // It comes first, so it has the lease.
+    let victim = system.start_ready(Consumer, "log.joined").await;
+    let server = system.start_ready(Server, "").await;
+    let load = system.load(OPERATIONS);
+    system.under_way().await;
+    system.links.rabbitmq.cut().await;
+    dies_at(&victim, "log.joined").await;
+    let restarted = system.start(Consumer, "").await;
+    system.links.rabbitmq.restore().await.unwrap();
+    finished(&load).await;
+    system.expect_number("SELECT COUNT(*) FROM sync_events WHERE next_retry_at IS NOT NULL", 0).await;
+    assert_eq!(system.not_in_the_log().await, [""; 0]);
+    finish(system, load, [server, restarted]).await;
 }

@@ -9,5 +9,6 @@ mod last_word;
 mod live;
 mod people;
 mod planted;
+mod redo;
 mod rig;
 mod system;

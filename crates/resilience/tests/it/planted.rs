@@ -279,7 +279,8 @@ async fn repeat_counted() {
 #[tokio::test]
 async fn ignore_nack() {
     finds("ignore_nack", "nobody has it", async |rig| {
-        let mut publisher = rig.publisher();
+        // A redo log would take it.
+        let mut publisher = rig.publisher_without_log();
         publisher.connect().await.unwrap();
         // Nobody takes the message now: the broker returns it.
         rig.wipe_queue().await;
@@ -290,6 +291,20 @@ async fn ignore_nack() {
             Ok(()) if rig.queue().await.ready == 0 => Err("published, but nobody has it".to_owned()),
             Ok(()) | Err(_) => Ok(()),
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn log_skipped() {
+    finds("log_skipped", "not in the redo log", async |rig| {
+        published(rig).await;
+        let consumer = rig.process().await;
+        consumer.consume();
+        consumer.settled().await;
+        consumer.stop().await;
+        let logged = rig.logged().await;
+        if logged == 5 { Ok(()) } else { Err(format!("consumed and {} of 5 not in the redo log", 5 - logged)) }
     })
     .await;
 }

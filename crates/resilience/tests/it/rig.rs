@@ -5,7 +5,7 @@ use cache_manager::RedisConfig;
 use deadpool_redis::redis;
 use domain::cache::{CacheRules, SettledResource, Settlement};
 use domain::{Action, LikeEvent, Origin, ShardCount, Version};
-use event_bus::{BusConfig, Publisher, QueueDepth};
+use event_bus::{BusConfig, LogConfig, LogReader, LogStart, Publisher, QueueDepth};
 use event_store::{Applied, DatabaseConfig, EventStore};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
@@ -96,6 +96,22 @@ impl Rig {
 
     pub(crate) fn publisher(&self) -> Publisher {
         Publisher::new(self.bus.clone())
+    }
+
+    pub(crate) fn publisher_without_log(&self) -> Publisher {
+        let log = LogConfig { enabled: false, ..self.bus.log };
+        Publisher::new(BusConfig { log, ..self.bus.clone() })
+    }
+
+    /// Events in the redo log.
+    pub(crate) async fn logged(&self) -> usize {
+        let mut reader = LogReader::open(&self.bus, LogStart::First).await.unwrap();
+        let mut events = 0;
+        while let Some(message) = reader.next().await.unwrap() {
+            events += domain::codec::decode_batch(&message.body).unwrap().len();
+        }
+        reader.close().await;
+        events
     }
 
     pub(crate) async fn queue(&self) -> QueueDepth {

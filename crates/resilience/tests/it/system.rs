@@ -1,5 +1,8 @@
 //! One deployment of real processes on the shared servers; the server reaches its stores over links of its own.
 
+use event_bus::{BusConfig, LogReader, LogStart};
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -117,6 +120,38 @@ impl System {
     /// Every store must hold exactly what was acknowledged.
     pub(crate) async fn verify(&self) {
         verify(&self.deployment, &self.oplogs, Duration::from_secs(30)).await.expect("verify found problems");
+    }
+
+    pub(crate) fn database_url(&self) -> &str {
+        self.deployment.database_url()
+    }
+
+    /// A command of the client, told where the stores are.
+    pub(crate) fn start_syncctl(&self, args: &[&str]) -> Binary {
+        self.deployment.syncctl().args(args.iter().copied()).start().unwrap()
+    }
+
+    /// What a command prints as JSON.
+    pub(crate) async fn syncctl(&self, args: &[&str]) -> Value {
+        let process = self.start_syncctl(args);
+        process.wait_exit(PATIENCE).await.unwrap();
+        let log = process.log();
+        let json = log.lines().rev().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{args:?}: {log}"));
+        serde_json::from_str(json).unwrap()
+    }
+
+    /// Ids in the ledger that the redo log has not.
+    pub(crate) async fn not_in_the_log(&self) -> Vec<String> {
+        let url = self.deployment.rabbitmq().url().to_owned().into();
+        let bus = BusConfig { url, prefix: self.deployment.prefix().to_owned(), ..BusConfig::default() };
+        let mut reader = LogReader::open(&bus, LogStart::First).await.unwrap();
+        let mut logged = BTreeSet::new();
+        while let Some(message) = reader.next().await.unwrap() {
+            let events = domain::codec::decode_batch(&message.body).unwrap();
+            logged.extend(events.iter().map(|event| event.intent.id.simple().to_string()));
+        }
+        let ledger = self.sql("SELECT LOWER(HEX(id)) FROM sync_events").await;
+        ledger.lines().filter(|id| !logged.contains(*id)).map(str::to_owned).collect()
     }
 
     /// Runs statements in the schema of the deployment.

@@ -195,7 +195,6 @@ impl Replay {
             self.report.missing += missing.len() as u64;
             if !self.options.dry_run && !missing.is_empty() {
                 self.report.parked += self.applier.apply(&missing).await?.parked as u64;
-                fail::fail_point!("replay.applied");
             }
         }
         let Some(last) = self.report.last_offset.filter(|_| !self.options.dry_run) else { return Ok(()) };
