@@ -72,6 +72,14 @@ impl Publisher {
         let declaring = topology::declare_log(&link.connection, &self.config, &self.names);
         match within(deadline, "declaring the redo log", declaring).await {
             Ok(()) => self.link = Some(link),
+            // The queue has been deleted just now: that says nothing of the log.
+            Err(BusError::Topology { name, reason }) if name == self.names.likes && reason.starts_with("NOT_FOUND") => {
+                link.close(deadline).await;
+                let link = self.open().await?;
+                self.link = Some(link);
+                self.log_is_down(&reason);
+                return Ok(self.config.log_state());
+            }
             Err(BusError::Topology { reason, .. }) => {
                 self.link = Some(link);
                 self.config.log_is(LogState::Absent(reason));

@@ -181,3 +181,22 @@ async fn what_is_deleted_is_declared_again_by_the_next_look() {
     assert_eq!(versions_in(&read(&config, LogStart::First).await), [3]);
     intruder.clean_up().await;
 }
+
+/// Somebody deletes the queue between connecting and the first look at the log: that is no reason to give up the log.
+#[tokio::test]
+async fn a_queue_that_is_gone_at_the_first_look_is_declared_again() {
+    let config = shared_config().await;
+    let mut publisher = Publisher::new(config.clone());
+    publisher.connect().await.unwrap();
+    let intruder = Intruder::new(&config).await;
+    intruder.delete("likes").await;
+    publisher.publish(&[event(1)], &Headers::new()).await.unwrap();
+    assert!(matches!(config.log_state(), LogState::Down(_)), "{:?}", config.log_state());
+    let mut consumer = Consumer::connect(&config).await.unwrap();
+    let delivery = next(&mut consumer).await;
+    assert_eq!((versions(&delivery), delivery.logged), (vec![1], false));
+    consumer.ack([&delivery]).await.unwrap();
+    assert_eq!(publisher.check_log().await.unwrap(), LogState::Up);
+    assert!(go_through(&mut publisher, &mut consumer, 2).await);
+    intruder.clean_up().await;
+}
