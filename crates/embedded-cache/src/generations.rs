@@ -1,7 +1,7 @@
 //! A bounded map that forgets what was not used for longest, in two generations.
 //!
 //! Whatever is used moves to the young generation; after `half` arrivals there the old one is dropped and the young one
-//! becomes old. So at least the last `half` used entries are held, at most twice as many, at constant cost.
+//! becomes old. A key is in one generation only, or a former value would be found. So at least the last `half` used entries are held, at most twice as many, at constant cost.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -51,6 +51,8 @@ impl<K: Hash + Eq, V: Forgettable> Generations<K, V> {
             let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));
             self.young.extend(forgotten.into_iter().filter(|(_, value)| value.is_pinned()));
             self.arrivals = 0;
+            // Its former value has just become old, and must not be found before this one.
+            self.old.remove(&key);
         }
         self.arrivals += 1;
         self.young.entry(key).insert_entry(value).into_mut()
@@ -111,5 +113,18 @@ mod tests {
         map.insert(1, Value(true));
         assert!(map.get(&1).is_some_and(|value| value.0));
         assert_eq!(map.len(), 2);
+    }
+
+    #[test]
+    fn an_entry_lives_once_when_the_generations_change() {
+        for capacity in 2..12 {
+            let mut map = Generations::new(capacity);
+            for round in 0..100 {
+                // The same key, written anew each time: one of these writes meets the change.
+                map.insert(1, Value(round % 2 == 0));
+                assert!(map.get(&1).is_some_and(|value| value.0 == (round % 2 == 0)), "{capacity}, round {round}");
+                assert!(map.len() <= 2, "{capacity}, round {round}: {} entries", map.len());
+            }
+        }
     }
 }

@@ -118,7 +118,8 @@ local function accept_next()
     if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
     last, last_id = max(last + 1, date, tonumber(payload) + 1), nil
     -- What was only seen in the database is no news to whoever is about to write there.
-    return answer(RESERVED, max(held or 0, 0), last)
+    -- Nor is a pair of before `back`: see there.
+    return answer(RESERVED, held and held > 0 and (held - held % 2) / 2 > back and held or 0, last)
   end
   local same = held and held % 2 == wanted
   local unchanged = same and held > 0 and (held - wanted) / 2 > back and not rewrite
