@@ -117,6 +117,18 @@ impl Rig {
         Ok(())
     }
 
+    /// One more server beside the one that loads are sent to, with settings in addition to that one's.
+    pub(crate) async fn another_server(&self, settings: Settings) -> Result<Program> {
+        self.deployment.clone().with_all(settings).server().start_connected().await
+    }
+
+    /// Loads are sent to the other one from now on.
+    pub(crate) fn swap_server(&mut self, other: &mut Program) {
+        if let Some(server) = &mut self.server {
+            std::mem::swap(server, other);
+        }
+    }
+
     /// One more consumer; returns when it is at work.
     pub(crate) async fn add_consumer(&mut self) -> Result<()> {
         self.consumers.push(self.deployment.consumer().start_connected().await?);

@@ -3,12 +3,13 @@
 mod codec;
 
 use crate::combine::{AskShard, Reply, Waits, ask_shard};
+use crate::confirm::Confirm;
 use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
 use crate::mark::Marks;
 use crate::meaning::cache_error;
-use crate::script::{LOADS, Script};
+use crate::script::{LOADS, Script, if_known};
 use codec::*;
 use deadpool_redis::redis::{Cmd, ErrorKind, RedisError};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, CacheRules, MissingCount};
@@ -26,14 +27,21 @@ pub(crate) struct Accept {
     connections: Arc<Connections>,
     script: Script,
     marks: Arc<Marks>,
+    confirm: Option<Arc<Confirm>>,
 
     keys: Keys,
     rules: CacheRules,
 }
 
 impl Accept {
-    pub(crate) fn new(connections: Arc<Connections>, marks: Arc<Marks>, keys: Keys, rules: CacheRules) -> Self {
-        Self { connections, script: Script::new(accept_code()), marks, keys, rules }
+    pub(crate) fn new(
+        connections: Arc<Connections>,
+        marks: Arc<Marks>,
+        confirm: Option<Arc<Confirm>>,
+        keys: Keys,
+        rules: CacheRules,
+    ) -> Self {
+        Self { connections, script: Script::new(accept_code()), marks, confirm, keys, rules }
     }
 
     /// Accepts a batch: one call per shard it touches.
@@ -69,10 +77,19 @@ impl Accept {
     ) -> Result<Sent, RedisError> {
         let shared = &self.connections.shared;
         let deadline = shared.deadline(began).await?;
-        // This may have to connect, so it is done before the look at the callers.
-        let server = shared.server().await?;
+        // Who only takes a version writes its word to the database, and is answered from there.
+        let confirm = self.confirm.as_ref().filter(|_| requests.iter().any(|request| request.reserve.is_none()));
         let mut loads = 0;
         loop {
+            // This may have to connect, or wait for a turn, so it is done before the look at the callers.
+            let (server, seat) = match confirm {
+                Some(confirm) => {
+                    let seat = confirm.seat().await?;
+                    shared.met(&seat.server);
+                    (Arc::clone(&seat.server), Some(seat))
+                }
+                None => (shared.server().await?, None),
+            };
             let asked: Vec<usize> = (0..requests.len()).filter(|i| waits(*i)).collect();
             if asked.is_empty() {
                 return Ok(Sent::default());
@@ -86,13 +103,54 @@ impl Accept {
                 })
                 .collect();
             let call = self.build(shard, &requests, deadline, &own, &server.run);
-            match self.script.once(shared.way(), &server, &call).await? {
-                Some(numbers) => return Ok(Sent { asked, own, numbers }),
+            let (reply, confirmed) = match seat {
+                Some(seat) => {
+                    let until = requests.iter().map(|request| request.until.into()).max().unwrap_or(began);
+                    let Some(told) = seat.ask(call, until).await? else { continue };
+                    (told.reply, told.confirmed)
+                }
+                None => (shared.way().ask(&server, &call).await, true),
+            };
+            match if_known(reply)? {
+                Some(numbers) => return Ok(Sent { asked, own, numbers, confirmed }),
                 None if loads < LOADS => self.script.load(shared.way(), &server).await?,
                 None => return Err(RedisError::from((ErrorKind::Client, "accept.lua is flushed again and again"))),
             }
             loads += 1;
         }
+    }
+
+    /// What was answered to callers goes on only if replicas have it, or the configuration says so.
+    ///
+    /// An "unchanged" and the answer of a key write nothing, and rely on a word of before, which may be as unconfirmed as this
+    /// one: they wait as well. The others promise nothing that Redis could lose.
+    fn look_at_replicas(&self, replies: &mut [CacheResult<Reply>], confirmed: bool) {
+        if self.confirm.is_none() {
+            return;
+        }
+        let mut promises: Vec<(&mut CacheResult<Reply>, Option<Version>)> = Vec::new();
+        for reply in replies {
+            let written = match reply {
+                Ok(Reply::Outcome(AcceptOutcome::Accepted(answer))) => Some(answer.version),
+                Ok(Reply::Outcome(AcceptOutcome::Unchanged(_) | AcceptOutcome::Repeated { .. })) => None,
+                _ => continue,
+            };
+            promises.push((reply, written));
+        }
+        if confirmed {
+            metrics::counter!("cache_confirmations_total", "outcome" => "confirmed").increment(promises.len() as u64);
+        } else if !promises.is_empty() && !self.not_confirmed(promises.len()) {
+            fail::fail_point!("accept.unconfirmed");
+            for (reply, written) in promises {
+                *reply = Ok(Reply::Outcome(AcceptOutcome::Unconfirmed { written }));
+            }
+        }
+    }
+
+    /// Whether they may be answered all the same.
+    fn not_confirmed(&self, answers: usize) -> bool {
+        metrics::counter!("cache_confirmations_total", "outcome" => "unconfirmed").increment(answers as u64);
+        self.confirm.as_ref().is_none_or(|confirm| confirm.not_confirmed(answers))
     }
 
     fn build(
@@ -164,6 +222,8 @@ struct Sent {
     /// Deadlines of their own, where earlier than that of the call.
     own: Vec<Option<Version>>,
     numbers: Vec<i64>,
+    /// As many replicas as are asked for have all that this says.
+    confirmed: bool,
 }
 
 impl AskShard for Accept {
@@ -174,7 +234,14 @@ impl AskShard for Accept {
         began: Instant,
         waits: Waits<'_>,
     ) -> Vec<CacheResult<Reply>> {
-        let Sent { asked, own, numbers } = match self.send(shard, requests, began, waits).await {
+        if self.confirm.as_ref().is_some_and(|confirm| confirm.refuses()) {
+            // Nobody is there to confirm it: better not to begin.
+            if requests.iter().all(|request| request.reserve.is_none()) {
+                self.not_confirmed(requests.len());
+                return vec![Ok(Reply::Outcome(AcceptOutcome::Unconfirmed { written: None })); requests.len()];
+            }
+        }
+        let Sent { asked, own, numbers, confirmed } = match self.send(shard, requests, began, waits).await {
             Ok(sent) => sent,
             Err(error) => return vec![Err(cache_error(error)); requests.len()],
         };
@@ -197,6 +264,7 @@ impl AskShard for Accept {
         for ((i, item), own) in asked.into_iter().zip(items).zip(own) {
             replies[i] = reply(item[0], item[1], item[2], own.is_some());
         }
+        self.look_at_replicas(&mut replies, confirmed);
         replies
     }
 

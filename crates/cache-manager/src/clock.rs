@@ -107,7 +107,11 @@ impl ServerClock {
             let (now, drift) = self.since_measured();
             match self.highest.load(Ordering::Relaxed) {
                 0 => {}
-                ahead => self.former.store(ahead + drift, Ordering::Relaxed),
+                // Two connections may meet the two in turns for a moment: the later clock counts.
+                ahead if now > self.former_until.load(Ordering::Relaxed) => {
+                    self.former.store(ahead + drift, Ordering::Relaxed);
+                }
+                ahead => drop(self.former.fetch_max(ahead + drift, Ordering::Relaxed)),
             }
             self.former_until.store(now + FORMER_US, Ordering::Relaxed);
             self.several.store(true, Ordering::Relaxed);

@@ -45,6 +45,23 @@ pub struct RedisConfig {
     /// Longest wait for an answer.
     #[serde(with = "humantime_serde")]
     pub response_timeout: Duration,
+    /// A like is answered when so many replicas have it, too.
+    pub confirm_replicas: u32,
+    /// Longest wait for them; a call whose time is over earlier waits no longer.
+    #[serde(with = "humantime_serde")]
+    pub confirm_timeout: Duration,
+    /// What becomes of an answer that they did not confirm in time.
+    pub unconfirmed: Unconfirmed,
+}
+
+/// See [`RedisConfig::unconfirmed`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unconfirmed {
+    /// The caller is told to repeat the call; the like may take effect.
+    Refuse,
+    /// It is given, and counted.
+    Answer,
 }
 
 impl Default for RedisConfig {
@@ -59,6 +76,9 @@ impl Default for RedisConfig {
             pool_size: 8,
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(2),
+            confirm_replicas: 0,
+            confirm_timeout: Duration::from_millis(500),
+            unconfirmed: Unconfirmed::Refuse,
         }
     }
 }
@@ -74,6 +94,10 @@ impl RedisConfig {
     pub fn validate(&self) -> Result<(), String> {
         addresses::validate(self)?;
         let place = self.place().map_err(|reason| format!("redis.url: {reason}"))?;
+        if self.confirm_replicas > 0 && self.confirm_timeout > self.response_timeout / 2 {
+            // What waits behind it on the same connection has an answer in time, too.
+            return Err("redis.confirm_timeout: must not be longer than half of redis.response_timeout".to_owned());
+        }
         let Some(file) = &self.ca_file else { return Ok(()) };
         if !place.tls {
             return Err("redis.ca_file: is of use only with a rediss:// url".to_owned());
@@ -188,6 +212,17 @@ mod tests {
             assert!(error.starts_with("redis.url: ") && error.contains(said), "{url}: {error}");
             assert!(!error.contains("sesame"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_wait_for_replicas_leaves_time_for_the_answer() {
+        let of = |confirm_replicas, millis| {
+            let confirm_timeout = Duration::from_millis(millis);
+            RedisConfig { confirm_replicas, confirm_timeout, ..RedisConfig::default() }.validate()
+        };
+        of(1, 1_000).unwrap();
+        of(0, 1_001).unwrap();
+        assert!(of(1, 1_001).unwrap_err().starts_with("redis.confirm_timeout: "));
     }
 
     #[cfg(feature = "redis")]

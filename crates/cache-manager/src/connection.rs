@@ -165,8 +165,13 @@ impl SharedConnection {
     /// The connection as it is now, to somebody whose clock we know whose it is.
     pub(crate) async fn server(&self) -> Result<Arc<Server>, RedisError> {
         let server = self.connection.server().await?;
-        self.clock.meets(&server.run);
+        self.met(&server);
         Ok(server)
+    }
+
+    /// Who answers likes, whatever connection leads there.
+    pub(crate) fn met(&self, server: &Server) {
+        self.clock.meets(&server.run);
     }
 
     /// The connection itself.
@@ -210,6 +215,11 @@ impl Connections {
             pooled_generation: AtomicU64::new(0),
             primary,
         })
+    }
+
+    /// One more way.
+    pub(crate) fn another(&self) -> Multiplexed {
+        Multiplexed::new(Arc::clone(&self.primary))
     }
 
     /// Whether no other node could be the primary.

@@ -81,6 +81,11 @@ impl Keys {
         ["hj", "ht", "h"].map(|name| format!("{}{{s0}}:{name}", self.prefix))
     }
 
+    /// Written before replicas are asked what they have.
+    pub(crate) fn touched(&self) -> String {
+        format!("{}{{s0}}:w", self.prefix)
+    }
+
     pub(crate) fn meta(&self) -> String {
         format!("{}meta", self.prefix)
     }

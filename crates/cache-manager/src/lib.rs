@@ -11,10 +11,11 @@
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
 //! | `meta` | hash: `shards` |
 //! | `{s0}:h`, `{s0}:hj`, `{s0}:ht` | what a probe writes |
+//! | `{s0}:w` | what is written before replicas are asked what they have |
 //!
 //! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
 //! pipelined and likes of one shard that meet are combined; reads have two of their own, so that no like waits behind
-//! them, and background work uses a small pool.
+//! them, and background work uses a small pool. Where [replicas confirm](RedisConfig::confirm_replicas), likes have two more.
 //!
 //! Deliberately absent: Redis Cluster (the keys are laid out for it, but a batch of several shards is sent to one node)
 //! and any decision about what to do when Redis is unreachable: that is the engine's.
@@ -29,6 +30,8 @@ mod clock;
 #[cfg(feature = "redis")]
 mod combine;
 mod config;
+#[cfg(feature = "redis")]
+mod confirm;
 #[cfg(feature = "redis")]
 mod connection;
 #[cfg(feature = "redis")]
@@ -63,7 +66,7 @@ mod settle;
 #[cfg(feature = "redis")]
 #[doc(hidden)]
 pub use accept::accept_script;
-pub use config::RedisConfig;
+pub use config::{RedisConfig, Unconfirmed};
 #[cfg(feature = "redis")]
 pub use keys::Keys;
 #[cfg(feature = "redis")]

@@ -3,6 +3,7 @@
 use crate::accept::{Accept, first_answer};
 use crate::combine::Combiner;
 use crate::config::RedisConfig;
+use crate::confirm::Confirm;
 use crate::connection::Connections;
 use crate::fill::Fill;
 use crate::keys::Keys;
@@ -33,6 +34,7 @@ pub struct RedisCache {
     connections: Arc<Connections>,
     accept: Arc<Accept>,
     marks: Arc<Marks>,
+    confirm: Option<Arc<Confirm>>,
     combiner: Combiner,
     settle: Settle,
     fill: Fill,
@@ -54,12 +56,20 @@ impl RedisCache {
         let connections = Arc::new(Connections::new(config, rules.shards)?);
         let keys = Keys::new(config.key_prefix.clone(), rules.shards);
         let marks = Arc::new(Marks::new(rules.shards));
-        let accept = Arc::new(Accept::new(Arc::clone(&connections), Arc::clone(&marks), keys.clone(), rules.clone()));
+        let confirm = Confirm::new(config, &keys, || connections.another());
+        let accept = Arc::new(Accept::new(
+            Arc::clone(&connections),
+            Arc::clone(&marks),
+            confirm.clone(),
+            keys.clone(),
+            rules.clone(),
+        ));
         Ok(Self {
             connections,
             combiner: Combiner::new(Arc::clone(&accept), rules.shards.get()),
             accept,
             marks,
+            confirm,
             settle: Settle::new(),
             fill: Fill::new(),
             lease: Lease::new(),
@@ -106,6 +116,20 @@ impl RedisCache {
         }
         if info_field(&info, "aof_enabled") == Some("0") {
             self.say_once("AOF", "redis runs without AOF: likes that are not yet published are lost if it is killed");
+        }
+        if let Some(confirm) = &self.confirm {
+            let attached = attached(&info);
+            confirm.saw_replicas(attached);
+            if attached < confirm.replicas() {
+                self.say_once(
+                    "REPLICAS",
+                    &format!("redis.confirm_replicas asks for {}, and {attached} follow", confirm.replicas()),
+                );
+            }
+            // Changes nothing; says whether we may wait.
+            if let Err(error) = self.connections.run::<u32>(cmd("WAIT").arg(0).arg(1)).await {
+                self.say_once("WAIT", &format!("redis.confirm_replicas: replicas cannot be asked: {error}"));
+            }
         }
         Ok(())
     }
@@ -180,9 +204,15 @@ impl LikeCache for RedisCache {
         let mut commands = pipe();
         commands.cmd("INFO").arg("persistence");
         commands.cmd("INFO").arg("memory");
+        commands.cmd("INFO").arg("replication");
         commands.cmd("HSETNX").arg(self.keys.meta()).arg("shards").arg(self.rules.shards.get()).ignore();
-        let (disk, memory): (String, String) = self.connections.run_all(&commands).await?;
-        Ok(Some(durability_of(&(disk + &memory))))
+        let (disk, memory, replication): (String, String, String) = self.connections.run_all(&commands).await?;
+        let replicas = self.confirm.as_ref().map(|confirm| {
+            let attached = attached(&replication);
+            confirm.saw_replicas(attached);
+            confirm.standing(attached)
+        });
+        Ok(Some(Durability { replicas, ..durability_of(&(disk + &memory)) }))
     }
 
     fn clock_uncertainty(&self) -> Duration {
@@ -289,7 +319,14 @@ fn durability_of(info: &str) -> Durability {
         writable: info_field(info, "aof_last_write_status").is_none_or(|status| status == "ok"),
         delayed_syncs: number("aof_delayed_fsync").unwrap_or(0),
         memory_percent: number("used_memory").zip(limit).map(percent),
+        replicas: None,
     }
+}
+
+/// Replicas that have a copy and follow it.
+fn attached(info: &str) -> u32 {
+    let follows = |line: &&str| line.starts_with("slave") && line.contains("state=online");
+    u32::try_from(info.lines().filter(follows).count()).unwrap_or(u32::MAX)
 }
 
 fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
@@ -308,6 +345,7 @@ mod tests {
             writable,
             delayed_syncs,
             memory_percent: None,
+            replicas: None,
         };
         assert_eq!(durability_of(delayed), of(true, true, 7));
         let off = "aof_enabled:0\r\naof_last_write_status:err\r\n";
@@ -318,5 +356,12 @@ mod tests {
         assert_eq!(memory("1000", "0"), None);
         assert_eq!(memory("912", "1000"), Some(91));
         assert_eq!(memory("90000", "1"), Some(255));
+    }
+
+    #[test]
+    fn a_replica_follows_when_it_has_its_copy() {
+        let info = "role:master\r\nconnected_slaves:2\r\nslave0:ip=::1,port=1,state=online,offset=4,lag=0\r\n\
+                    slave1:ip=::1,port=2,state=send_bulk,offset=0,lag=0\r\nmaster_replid:0\r\n";
+        assert_eq!((attached(info), attached("role:master\r\nconnected_slaves:0\r\n")), (1, 0));
     }
 }

@@ -55,11 +55,7 @@ impl Script {
         server: &Arc<Server>,
         call: &Cmd,
     ) -> Result<Option<T>, RedisError> {
-        match way.ask(server, call).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) if unknown_script(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        if_known(way.ask(server, call).await)
     }
 
     pub(crate) async fn load(&self, way: &Multiplexed, server: &Arc<Server>) -> Result<(), RedisError> {
@@ -67,6 +63,11 @@ impl Script {
     }
 }
 
-fn unknown_script(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+/// The answer of a script; nothing if Redis does not know it, and so ran nothing.
+pub(crate) fn if_known<T>(answer: Result<T, RedisError>) -> Result<Option<T>, RedisError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => Ok(None),
+        Err(error) => Err(error),
+    }
 }

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 pub use journal_pages::JournalPages;
 pub use repairs::{CountRepair, PairRepair, RepairOutcome, Unsupported};
-pub use status::{Durability, ShardStanding, ShardStatus};
+pub use status::{Durability, Replicas, ShardStanding, ShardStatus};
 
 /// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die before
 /// reading the database again; then it is wrong for this long at most.
@@ -100,6 +100,12 @@ pub enum AcceptOutcome {
         answer: Answer,
         /// Whether the first call changed something.
         changed: bool,
+    },
+    /// Not as many copies of the cache as were asked for are known to have what the answer says. It may be lost with this one,
+    /// or take effect.
+    Unconfirmed {
+        /// The version of the journal entry, if this call has written one.
+        written: Option<Version>,
     },
     /// The idempotency key belongs to the other action on this pair; nothing was written.
     KeyReused,

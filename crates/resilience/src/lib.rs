@@ -20,11 +20,12 @@
 //! # Kill matrix
 //!
 //! Real processes under load; the one named aborts at the point (the test checks SIGABRT and the point's name), is started
-//! again, and `verify` must find nothing lost, nothing doubled and no wrong counter. Test module `kill`.
+//! again, and `verify` must find nothing lost, nothing doubled and no wrong counter. Test modules `kill` and `failover`.
 //!
 //! | point | process | where it dies | test |
 //! |---|---|---|---|
 //! | `accept.accepted` | server | in the journal, not answered, not relayed | `accepted_and_not_answered` |
+//! | `accept.unconfirmed` | server | written, and no replica has confirmed it; not answered, not relayed | `written_and_not_confirmed` |
 //! | `rescue.read` | server | the rescuer has read a journal page | `journal_read_by_the_rescuer` |
 //! | `bus.sent` | server | message written to the connection, not confirmed | `sent_and_not_confirmed` |
 //! | `relay.confirmed` | server | confirmed; entries stay in the journal | `confirmed_and_in_the_journal` |
@@ -44,7 +45,7 @@
 //! # Planted bugs
 //!
 //! Each scenario passes as it is, and fails in the way it should with the bug `bug.<name>`. Test modules `planted` (the
-//! test has the bug's name), `last_word`, `aftermath` and `live`; the last three of those about the accept path (`doubt_denied`, `overtaken_remembered`,
+//! test has the bug's name), `last_word`, `aftermath`, `failover` and `live`; the last three of those about the accept path (`doubt_denied`, `overtaken_remembered`,
 //! `undecided_row_believed`) need what real programs do once in a thousand runs, and are found by the simulation of the crate
 //! `sync-engine`, which finds others of that path as well. `gone_callers_asked_again` is found in the crate `cache-manager`, by the
 //! simulation of its combiner and behind a link that holds requests; `unremembered_acknowledged` in `sync-engine`, behind a link
@@ -70,6 +71,7 @@
 //! | `repeat_counted` | a repeated like counts again | liked twice: counted again |
 //! | `fill_without_recheck` | a fill is believed | change between load and fill: stale count |
 //! | `direct_forgets_refresh` | a degraded write is not noted for the cache | cache comes back: wrong cached pair |
+//! | `answer_before_wait` | a like is answered before a replica has it | server and primary die together: lost |
 //! | `floor_ignored` | a process does not compare a shard with what it was answered | Redis becomes what it once was: "unchanged" by an old pair, then the word in the queue |
 //! | `reoffer_forgotten` | what the journal has forgotten is not offered again | broker and database away, then Redis is emptied: lost |
 //! | `any_clock_believed` | no other clock bounds the versions of a Redis clock that was set ahead | a clock a day ahead: likes are dated into the future |

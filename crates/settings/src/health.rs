@@ -32,7 +32,7 @@ pub fn register<'a>(health: &HealthRegistry, parts: impl IntoIterator<Item = Sto
     }
 }
 
-/// Registers what the stores say of clocks, and of the cache's disk and memory: a process does its work with any of them wrong.
+/// Registers what the stores say of clocks, and of the cache's disk, memory and replicas: a process does its work with any of them wrong.
 pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
     let clocks = Arc::clone(&stores.clocks);
     health.probe("clocks", Criticality::Optional, move || {
@@ -43,6 +43,11 @@ pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
     health.probe("redis_memory", Criticality::Optional, move || {
         let full = memory.fullness();
         async move { warned(full) }
+    });
+    let replicas = Arc::clone(&stores.cache_disk);
+    health.probe("redis_replicas", Criticality::Optional, move || {
+        let alone = replicas.alone(Instant::now());
+        async move { warned(alone) }
     });
     let disk = Arc::clone(&stores.cache_disk);
     health.probe("redis_disk", Criticality::Optional, move || {

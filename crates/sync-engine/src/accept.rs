@@ -31,7 +31,7 @@ use call::{let_cancel, no_answer};
 use confirm_unchanged::Confirm;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheError, CacheResult, MissingCount};
 use domain::codec::{EncodedEvent, encode_payload};
-use domain::{LikeIntent, Origin, Pair, Resource, StoredCount, WritePath};
+use domain::{LikeIntent, Origin, Pair, Resource, StoredCount, Version, WritePath};
 use event_store::FreeState;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -215,6 +215,11 @@ impl Acceptor {
         outcomes
     }
 
+    /// From here on the journal holds it; the relay is only the fast way.
+    fn offer(&self, request: &AcceptRequest, version: Version) {
+        self.relay.offer(EncodedEvent { version, origin: Origin::Journal, payload: request.payload.clone() });
+    }
+
     fn conclude(&self, request: &AcceptRequest, outcome: CacheResult<AcceptOutcome>, degraded: bool) -> LikeResult {
         let tell = |answer: Answer, changed| {
             Ok(LikeAnswer {
@@ -227,13 +232,18 @@ impl Acceptor {
         };
         match outcome {
             Ok(AcceptOutcome::Accepted(answer)) => {
-                // From here on the journal holds it; the relay is only the fast way.
-                self.relay.offer(EncodedEvent {
-                    version: answer.version,
-                    origin: Origin::Journal,
-                    payload: request.payload.clone(),
-                });
+                self.offer(request, answer.version);
                 tell(answer, true)
+            }
+            Ok(AcceptOutcome::Unconfirmed { written }) => {
+                // An unanswered word, whose version is of this call: it may take effect, or go with the cache. If it is written,
+                // it is delivered like any other, so that it does the one or the other soon. Its key is written with it: a
+                // repetition waits for the replicas again, and is a new call where both are lost.
+                if let Some(version) = written {
+                    self.offer(request, version);
+                }
+                let reason = "the replicas of the cache have not confirmed it: it may take effect, repeat the call";
+                Err(LikeError::Unavailable { reason: reason.to_owned(), retry_after: RETRY_AFTER })
             }
             Ok(AcceptOutcome::Unchanged(answer)) => tell(answer, false),
             Ok(AcceptOutcome::Repeated { answer, changed }) => tell(answer, changed),

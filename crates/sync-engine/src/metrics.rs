@@ -26,6 +26,7 @@ pub(crate) fn register() {
         ("rescued_events_total", "how", &["republished", "applied"]),
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
+        ("cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
         ("moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
         ("purged_rows_total", "what", &["completed_events", "operator_actions", "idempotency_keys", "tombstones"]),
     ];
@@ -56,8 +57,14 @@ pub(crate) fn register() {
         "redo_log_joined_total",
     ];
     counters.into_iter().for_each(|name| counter!(name).increment(0));
-    let histograms =
-        ["publish_batch_size", "publish_seconds", "apply_batch_size", "apply_seconds", "commit_lag_seconds"];
+    let histograms = [
+        "publish_batch_size",
+        "publish_seconds",
+        "apply_batch_size",
+        "apply_seconds",
+        "commit_lag_seconds",
+        "cache_confirm_seconds",
+    ];
     for name in histograms {
         let _registered = histogram!(name);
     }
@@ -68,6 +75,7 @@ pub(crate) fn register() {
     kept(0, 0);
     dead_letters(0);
     redo_log_waiting(0);
+    cache_replicas(0);
 }
 
 /// `likes_total{outcome}`: answers to likes and unlikes; `like_seconds{outcome}`: until the answer.
@@ -182,6 +190,11 @@ pub(crate) fn clock_ahead(clock: &'static str, ahead_us: i64) {
 /// `cache_delayed_syncs_total`: writes of the cache that waited for its disk.
 pub(crate) fn cache_syncs_delayed(syncs: u64) {
     counter!("cache_delayed_syncs_total").increment(syncs);
+}
+
+/// `cache_replicas`: replicas of the cache that follow, where answers wait for them.
+pub(crate) fn cache_replicas(attached: u32) {
+    gauge!("cache_replicas").set(f64::from(attached));
 }
 
 /// `synchronous_writes_total`: likes written to the database first because the write path says so.

@@ -1,4 +1,5 @@
-//! a: accepting likes, one per call, against `redis-benchmark` with the same script and against a call that does nothing.
+//! a: accepting likes, one per call, against `redis-benchmark` with the same script and against a call that does
+//! nothing; and with answers that a replica confirms.
 
 use super::{Bench, Figures};
 use crate::load::{Amount, Load, start_warm, warm_up};
@@ -6,7 +7,9 @@ use crate::numbers::ratios;
 use crate::report::Target;
 use crate::rig::PATIENT;
 use crate::{evalsha, noop};
-use anyhow::Result;
+use anyhow::{Context, Result};
+use std::time::Duration;
+use test_support::{Redis, RedisOptions};
 
 const CONCURRENCIES: [u32; 4] = [1, 16, 64, 256];
 
@@ -20,7 +23,59 @@ fn expected_rate(concurrency: u32) -> f64 {
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     behind_it(bench).await?;
-    relay_paused(bench).await
+    relay_paused(bench).await?;
+    confirmed(bench).await
+}
+
+/// With a replica that confirms every answer, in turn with a server that does not ask it.
+async fn confirmed(bench: &mut Bench) -> Result<()> {
+    let Bench { rig, sizes, report, .. } = bench;
+    start_warm(rig, sizes.warm_up, sizes.resources).await?;
+    let (host, port) = rig.redis_addr.rsplit_once(':').context("redis: no port")?;
+    let follow = ["--replicaof", host, port, "--repl-diskless-sync-delay", "0"];
+    let options = RedisOptions { appendonly: false, preload: false };
+    let replica = Redis::start_with_arguments(options, &follow).await?;
+    while !replica.cli(&["INFO", "replication"]).await?.contains("master_link_status:up") {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut other = rig.another_server(&[("REDIS__CONFIRM_REPLICAS", "1")]).await?;
+    let mut figures = Figures::default();
+    for _ in 0..sizes.runs {
+        for concurrency in [1, JUDGED] {
+            for what in ["without a replica", "confirmed"] {
+                let load = Load::unary(concurrency, Amount::Seconds(sizes.seconds), sizes.resources);
+                let before = rig.cpu()?;
+                let sent = load.send(rig).await?;
+                let used = rig.cpu()?;
+                let at = |what: &str| format!("{what} at {concurrency}");
+                figures.note(at(&format!("likes {what}")), "1/s", sent.likes_per_s);
+                figures.note(at(&format!("p50 {what}")), "ms", sent.latencies_ms()[0]);
+                let cpu = (used.redis - before.redis) + (used.server - before.server);
+                figures.note(
+                    at(&format!("CPU of Redis and server {what}")),
+                    "us/like",
+                    cpu * 1e6 / sent.acknowledged.max(1) as f64,
+                );
+                rig.all_settled().await?;
+                rig.swap_server(&mut other);
+            }
+        }
+    }
+    rig.stop();
+    figures.add_to(report, "a")?;
+    for concurrency in [1, JUDGED] {
+        let of = |what: &str| figures.of(&format!("{what} at {concurrency}"));
+        let rate = ratios(of("likes confirmed"), of("likes without a replica"));
+        let what = format!("likes confirmed by a replica / not at {concurrency}");
+        if concurrency == JUDGED {
+            report.judge("a", what, "", &rate, Target::AtLeast(0.85))?;
+        } else {
+            report.add("a", what, "", &rate)?;
+        }
+        let cpu = ratios(of("CPU of Redis and server confirmed"), of("CPU of Redis and server without a replica"));
+        report.add("a", format!("CPU of Redis and server confirmed / not at {concurrency}"), "", &cpu)?;
+    }
+    Ok(())
 }
 
 /// With the whole pipeline at work behind the answers.

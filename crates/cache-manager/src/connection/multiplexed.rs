@@ -101,12 +101,21 @@ impl Multiplexed {
 
     /// Several commands in one round trip.
     pub(crate) async fn query_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisError> {
-        let server = self.server().await?;
-        let result = commands.query_async(&mut server.connection.clone()).await;
-        self.look_at(&server, result)
+        self.ask_all(&self.server().await?, commands).await
     }
 
-    fn look_at<T>(&self, server: &Arc<Server>, result: Result<T, RedisError>) -> Result<T, RedisError> {
+    /// Several commands over this connection.
+    pub(crate) async fn ask_all<T: FromRedisValue>(
+        &self,
+        server: &Arc<Server>,
+        commands: &Pipeline,
+    ) -> Result<T, RedisError> {
+        let result = commands.query_async(&mut server.connection.clone()).await;
+        self.look_at(server, result)
+    }
+
+    /// Draws the consequences of an answer.
+    pub(crate) fn look_at<T>(&self, server: &Arc<Server>, result: Result<T, RedisError>) -> Result<T, RedisError> {
         if let Err(error) = &result {
             if of_no_use(error) {
                 // Only the connection that failed is dropped: somebody may have replaced it already.

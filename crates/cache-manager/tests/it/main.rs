@@ -2,6 +2,7 @@
 
 mod addresses;
 mod arity;
+mod confirmed;
 mod contract;
 mod following;
 mod held;
@@ -9,6 +10,7 @@ mod lifetimes;
 mod meanings;
 mod nodes;
 mod outages;
+mod promoted;
 mod repair;
 mod server;
 mod support;

@@ -54,6 +54,21 @@ pub struct Durability {
     pub delayed_syncs: u64,
     /// How much of the memory that it may use is used, in percent; none if it has no limit, or does not say.
     pub memory_percent: Option<u8>,
+    /// Its replicas, where answers wait for them.
+    pub replicas: Option<Replicas>,
+}
+
+/// What a cache says of its replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replicas {
+    /// So many confirm every answer.
+    pub wanted: u32,
+    /// So many follow.
+    pub attached: u32,
+    /// Answers of this process that were not confirmed in time, so far.
+    pub unconfirmed: u64,
+    /// Such answers are refused; else they are given.
+    pub refused: bool,
 }
 
 impl ShardStatus {

@@ -3,6 +3,7 @@
 
 mod aftermath;
 mod backwards;
+mod failover;
 mod follow;
 mod kill;
 mod last_word;

@@ -43,6 +43,10 @@ pub(crate) struct System {
 impl System {
     /// Settings beyond those of all tests, as `SECTION__KEY`.
     pub(crate) async fn new(settings: &[(&str, &str)]) -> Self {
+        Self::of(Deployment::build("kill").start().await.unwrap(), settings).await
+    }
+
+    pub(crate) async fn of(deployment: Deployment, settings: &[(&str, &str)]) -> Self {
         let quick = [
             ("SERVICE__WORKER_THREADS", "2"),
             ("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "500ms"),
@@ -57,7 +61,7 @@ impl System {
             ("REDIS__CONNECT_TIMEOUT", "300ms"),
             ("RABBITMQ__CONFIRM_TIMEOUT", "3s"),
         ];
-        let deployment = Deployment::build("kill").start().await.unwrap().with_all(&quick).with_all(settings);
+        let deployment = deployment.with_all(&quick).with_all(settings);
         Self {
             links: Links::to(&deployment).await.unwrap(),
             deployment,
@@ -119,7 +123,18 @@ impl System {
 
     /// Every store must hold exactly what was acknowledged.
     pub(crate) async fn verify(&self) {
-        verify(&self.deployment, &self.oplogs, Duration::from_secs(30)).await.expect("verify found problems");
+        self.verified().await.expect("verify found problems");
+    }
+
+    pub(crate) async fn verified(&self) -> Result<(), String> {
+        verify(&self.deployment, &self.oplogs, Duration::from_secs(30)).await
+    }
+
+    /// Lets the checker's code put everything right once.
+    pub(crate) async fn repair(&self) {
+        let repair = self.deployment.syncctl().args(["repair", "--all", "--apply"]).start().unwrap();
+        let status = repair.wait_exit(VERIFY_LIMIT).await.unwrap();
+        assert!(status.success(), "{}", repair.log());
     }
 
     pub(crate) fn database_url(&self) -> &str {

@@ -26,6 +26,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("redis.sentinels", &["[]", "['h:1', 'me:pw@h:65535']"], "['h:0']"),
     ("rabbitmq.hosts", &["[]", "['h:1', '[::1]:65535']"], "['h:65536']"),
     ("redis.ca_file", &[], "/nowhere"),
+    ("redis.unconfirmed", &["refuse", "answer"], "wait"),
     ("rabbitmq.url", &["amqp://h:1", "amqps://h:65535"], "amqp://h:65536"),
     ("rabbitmq.ca_file", &[], "/nowhere"),
     ("rabbitmq.log.enabled", SWITCH, "maybe"),

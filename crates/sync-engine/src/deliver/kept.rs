@@ -124,28 +124,23 @@ impl Kept {
         fate::left("settled", &settled);
     }
 
-    /// The journal has these of the doubtful ones; the others are handed out.
-    fn separate(
-        &self,
-        standing: &ShardStanding,
-        doubtful: &BTreeSet<Version>,
-        there: &BTreeSet<Version>,
-    ) -> Vec<EncodedEvent> {
+    /// The journal has these.
+    fn seen(&self, standing: &ShardStanding, there: &BTreeSet<Version>) {
         let mut memory = self.lock();
-        let mut forgotten = Vec::new();
-        for version in doubtful {
-            let key = (*version, standing.shard);
-            if there.contains(version) {
-                if let Some(entry) = memory.entries.get_mut(&key) {
-                    entry.seen_since = standing.back;
-                }
-            } else if let Some(entry) = memory.entries.remove(&key) {
-                memory.bytes -= size(&entry.event);
-                forgotten.push(entry.event);
+        for version in there {
+            if let Some(entry) = memory.entries.get_mut(&(*version, standing.shard)) {
+                entry.seen_since = standing.back;
             }
         }
+    }
+
+    /// Hands an event out, if it is still kept.
+    fn take(&self, version: Version, shard: ShardId) -> Option<EncodedEvent> {
+        let mut memory = self.lock();
+        let entry = memory.entries.remove(&(version, shard))?;
+        memory.bytes -= size(&entry.event);
         metrics::kept(memory.entries.len(), memory.bytes);
-        forgotten
+        Some(entry.event)
     }
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
@@ -217,11 +212,21 @@ impl Keeper {
             after = end.version;
             there.extend(page.iter().map(|event| event.version).filter(|version| doubtful.contains(version)));
         }
-        let forgotten = self.kept.separate(standing, doubtful, &there);
-        if !forgotten.is_empty() && !planted_bugs::is_planted("reoffer_forgotten") {
-            tracing::warn!(shard = %standing.shard, events = forgotten.len(), "the journal has forgotten them: offered again");
-            metrics::offered_again(forgotten.len());
-            forgotten.into_iter().for_each(|event| self.relay.offer(event));
+        self.kept.seen(standing, &there);
+        let shard = standing.shard;
+        let forgotten = doubtful.difference(&there).count();
+        if forgotten > 0 && !planted_bugs::is_planted("reoffer_forgotten") {
+            tracing::warn!(%shard, events = forgotten, "the journal has forgotten them: offered again");
+            metrics::offered_again(forgotten);
+        }
+        for version in doubtful.difference(&there) {
+            // It is kept until there is room: a relay that is behind would only give it back.
+            let Some(room) = self.relay.room().await else { break };
+            if let Some(event) = self.kept.take(*version, shard)
+                && !planted_bugs::is_planted("reoffer_forgotten")
+            {
+                room.take(event);
+            }
         }
         Ok(())
     }

@@ -44,6 +44,21 @@ impl RelayHandle {
             spilled(self.kept.as_ref(), "relay_full", &[event]);
         }
     }
+
+    /// Waits until the relay has room for an event; nothing if it has ended.
+    pub(super) async fn room(&self) -> Option<Room<'_>> {
+        self.sender.reserve().await.ok().map(Room)
+    }
+}
+
+/// Room for one event.
+pub(super) struct Room<'a>(mpsc::Permit<'a, EncodedEvent>);
+
+impl Room<'_> {
+    pub(super) fn take(self, event: EncodedEvent) {
+        fate::tell(fate::IN_MEMORY, std::slice::from_ref(&event));
+        self.0.send(event);
+    }
 }
 
 /// Moves events from memory to RabbitMQ, or to the applier while the broker is unreachable.

@@ -1,7 +1,7 @@
-//! What the cache says of the disk that its journal is on, and of the room in its memory.
+//! What the cache says of the disk that its journal is on, of the room in its memory, and of its replicas.
 
 use crate::metrics;
-use domain::cache::Durability;
+use domain::cache::{Durability, Replicas};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,10 @@ struct Seen {
     troubled: bool,
     /// Likewise.
     full: bool,
+    /// Answers were last not confirmed by replicas.
+    unconfirmed_at: Option<Instant>,
+    /// It was logged.
+    alone: bool,
 }
 
 /// What the probe saw last.
@@ -35,7 +39,22 @@ impl CacheDisk {
             seen.delayed_at = Some(now);
             metrics::cache_syncs_delayed(durability.delayed_syncs - before);
         }
+        let answers = |durability: Durability| durability.replicas.map_or(0, |replicas| replicas.unconfirmed);
+        if answers(durability) > seen.last.map_or(0, answers) {
+            seen.unconfirmed_at = Some(now);
+        }
+        if let Some(replicas) = durability.replicas {
+            metrics::cache_replicas(replicas.attached);
+        }
         seen.last = Some(durability);
+        let alone = alone(&seen, now);
+        if seen.alone != alone.is_some() {
+            seen.alone = alone.is_some();
+            match alone {
+                Some(alone) => tracing::warn!("the replicas of the cache: {alone}"),
+                None => tracing::info!("the replicas of the cache confirm again"),
+            }
+        }
         let fullness = fullness(&seen);
         if seen.full != fullness.is_some() {
             seen.full = fullness.is_some();
@@ -59,6 +78,11 @@ impl CacheDisk {
         trouble(&self.0.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
+    /// Why answers are not confirmed by as many replicas as they should be.
+    pub fn alone(&self, now: Instant) -> Option<String> {
+        alone(&self.0.lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+
     /// How full the memory of the cache is, once it is nearly full.
     pub fn fullness(&self) -> Option<String> {
         fullness(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -69,6 +93,18 @@ fn fullness(seen: &Seen) -> Option<String> {
     let percent = seen.last?.memory_percent.filter(|percent| *percent >= NEARLY_FULL_PERCENT)?;
     let what = if percent < 100 { "then it refuses likes, and they" } else { "it refuses likes: they" };
     Some(format!("{percent} % of maxmemory is used; {what} are written to the database"))
+}
+
+fn alone(seen: &Seen, now: Instant) -> Option<String> {
+    let Replicas { wanted, attached, refused, .. } = seen.last?.replicas?;
+    let what = if refused { "likes are refused" } else { "likes are answered without their copies" };
+    if attached < wanted {
+        Some(format!("{attached} of {wanted} follow; {what}"))
+    } else if seen.unconfirmed_at.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED) {
+        Some(format!("too slow: within the last minute they did not confirm in time; then {what}"))
+    } else {
+        None
+    }
 }
 
 fn trouble(seen: &Seen, now: Instant) -> Option<&'static str> {
@@ -88,7 +124,8 @@ fn trouble(seen: &Seen, now: Instant) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const WELL: Durability = Durability { persistent: true, writable: true, delayed_syncs: 3, memory_percent: None };
+    const WELL: Durability =
+        Durability { persistent: true, writable: true, delayed_syncs: 3, memory_percent: None, replicas: None };
 
     #[test]
     fn a_memory_that_is_nearly_full_is_told_before_it_is_full() {
@@ -126,5 +163,19 @@ mod tests {
         assert!(disk.trouble(now).is_some_and(|trouble| trouble.contains("failed")));
         disk.saw(now, WELL);
         assert_eq!(disk.trouble(now), None);
+    }
+    #[test]
+    fn replicas_that_are_missing_or_late_are_told() {
+        let (disk, start) = (CacheDisk::default(), Instant::now());
+        let saw = |at, attached, unconfirmed, refused| {
+            let replicas = Some(Replicas { wanted: 2, attached, unconfirmed, refused });
+            disk.saw(at, Durability { replicas, ..WELL });
+            disk.alone(at)
+        };
+        assert_eq!((disk.alone(start), saw(start, 2, 0, true)), (None, None));
+        assert_eq!(saw(start, 1, 0, true).as_deref(), Some("1 of 2 follow; likes are refused"));
+        assert!(saw(start, 0, 0, false).is_some_and(|told| told.contains("answered without")));
+        assert!(saw(start, 2, 7, true).is_some_and(|told| told.starts_with("too slow")));
+        assert_eq!(saw(start + REMEMBERED, 2, 7, true), None);
     }
 }

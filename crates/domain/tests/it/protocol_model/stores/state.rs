@@ -1,5 +1,6 @@
 //! What the stores and the processes hold.
 
+use super::world::How;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(super) const PAIRS: usize = 4;
@@ -108,12 +109,13 @@ pub(super) struct Writer {
     pub(super) latched: bool,
 }
 
-/// A like that was accepted and waits for the replicas.
+/// A word that was accepted, or found, and waits for the replicas.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
     pub(super) event: Event,
     /// Where it was accepted: what another primary's replicas have says nothing.
     pub(super) primary: u32,
+    pub(super) how: How,
 }
 
 #[derive(Debug, Clone)]

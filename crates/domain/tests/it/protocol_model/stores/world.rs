@@ -222,7 +222,13 @@ impl World {
         {
             self.note(|| format!("server {server}: pair {pair} is {liked} already, {held:?}"));
             let version = held.version.max(self.mysql.rows[pair].version);
-            self.acknowledge(server, Event { pair, state: State { version, liked } }, How::Found);
+            let event = Event { pair, state: State { version, liked } };
+            // Replicas have what the question wrote after they have the word that it found.
+            if self.rules.confirm && !self.has(Bug::UnchangedUnconfirmed) {
+                self.servers[server].waiting.push(Waiting { event, primary: self.primary, how: How::Found });
+            } else {
+                self.acknowledge(server, event, How::Found);
+            }
             return version;
         }
         // The rewrite must not lose against the row that contradicted.
@@ -256,7 +262,7 @@ impl World {
         }
         one.kept.push(event);
         if self.rules.confirm {
-            self.servers[server].waiting.push(Waiting { event, primary: self.primary });
+            self.servers[server].waiting.push(Waiting { event, primary: self.primary, how: How::Accepted });
         }
         if !self.rules.confirm || self.has(Bug::AnswerBeforeWait) {
             self.acknowledge(server, event, How::Accepted);
@@ -302,9 +308,7 @@ impl World {
         let row = self.mysql.rows[pair];
         let locked = self.direct.is_some_and(|direct| resource_of(direct.event.pair) == resource_of(pair));
         let contradicts = row.version > held.version && row.liked != held.liked;
-        // WAIT speaks of what its own connection wrote: somebody else's entry may not be confirmed.
-        let confirmed = !self.rules.confirm || self.has(Bug::UnchangedUnconfirmed);
-        let on_its_way = confirmed && self.redis.journal.contains_key(&held.version);
+        let on_its_way = self.redis.journal.contains_key(&held.version);
         let reached = row.version >= held.version;
         // What was said since may be in some server's memory alone.
         let older = self.rules.floor && held.version <= self.redis.since && !self.has(Bug::OldPairsBelieved);
@@ -344,14 +348,14 @@ impl World {
         let server = self.dice.below(SERVERS);
         let replicated = self.redis_past.front().map_or(0, |replica| replica.last);
         for one in std::mem::take(&mut self.servers[server].waiting) {
-            let Waiting { event, primary } = one;
+            let Waiting { event, primary, how } = one;
             let older = self.words[event.pair].is_some_and(|word| word.state.version > event.state.version);
             if primary != self.primary {
                 continue;
             } else if replicated < event.state.version {
                 self.servers[server].waiting.push(one);
             } else if !older {
-                self.acknowledge(server, event, How::Accepted);
+                self.acknowledge(server, event, how);
             }
         }
     }
