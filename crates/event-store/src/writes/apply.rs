@@ -127,7 +127,7 @@ impl EventStore {
         create_missing(&mut tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
         // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
         fail::fail_point!("store.ledger_inserted");
-        let outcome = fold_events(&snapshot, &batch.events);
+        let outcome = fold_events(&snapshot, &batch.events, self.horizon.revision());
         let mut script = self.script();
         write_outcome(&mut script, &outcome, batch.now);
         keys::record(&mut script, &batch.keys, batch.now);

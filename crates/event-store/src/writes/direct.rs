@@ -224,7 +224,7 @@ impl EventStore {
         let mut pair_events: Vec<PairEvent> =
             events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
         pair_events.sort_unstable();
-        let outcome = fold_events(&snapshot, &pair_events);
+        let outcome = fold_events(&snapshot, &pair_events, self.horizon.revision());
         if !events.is_empty() || !new_keys.is_empty() {
             let mut by_id: Vec<&LikeEvent> = events.iter().collect();
             by_id.sort_unstable_by_key(|event| event.intent.id);

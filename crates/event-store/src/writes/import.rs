@@ -109,7 +109,7 @@ impl EventStore {
         let results = tx.run(&script).await?;
         let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
-        let outcome = fold_events(&snapshot, events);
+        let outcome = fold_events(&snapshot, events, self.horizon.revision());
         let mut script = self.script();
         write_outcome(&mut script, &outcome, now);
         if options.tell_cache {

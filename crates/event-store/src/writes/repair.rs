@@ -91,7 +91,7 @@ impl EventStore {
         }
         let after = StoredCount {
             count: live,
-            revision: stored.revision.max(above) + 1,
+            revision: self.horizon.revision().max(stored.revision.max(above) + 1),
             last_version: stored.last_version.max(Version(newest.unwrap_or(0))),
         };
         let mut script = self.script();
