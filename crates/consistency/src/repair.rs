@@ -211,7 +211,7 @@ impl Repairer {
         };
         let (stored, row) = (self.stored(pair.resource).await?, self.row_of(pair).await?);
         let settled = SettledResource { resource: pair.resource, entries: vec![version], stored: Some(stored) };
-        let settlement = Settlement { resources: vec![settled], pairs: vec![(pair, row)] };
+        let settlement = Settlement { resources: vec![settled], pairs: vec![(pair, row)], commit: None };
         let report = self.inspector.stores.cache.settle(&settlement).await?;
         let outcome = if report.removed > 0 { RepairResult::Repaired } else { RepairResult::Changed };
         Ok(note(RepairAction::SettleEntry, outcome, finding.cache, None))

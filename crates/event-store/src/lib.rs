@@ -31,6 +31,7 @@ pub use tables::check_runs::{FindingRecord, HourRecord, KindRecord, RunRecord, R
 pub use tables::ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, StatusCount};
 pub use tables::refreshes::Refresh;
 pub use tables::repair_token::Fenced;
+pub use tables::went_back::WentBack;
 pub use writes::apply::Applied;
 pub use writes::direct::{DirectOutcome, DirectResult, Reserved};
 pub use writes::import::{HistoryPage, ImportOptions};

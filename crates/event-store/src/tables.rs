@@ -8,3 +8,5 @@ pub(crate) mod likes;
 pub(crate) mod meta;
 pub(crate) mod refreshes;
 pub(crate) mod repair_token;
+pub(crate) mod went_back;
+pub(crate) mod writers;

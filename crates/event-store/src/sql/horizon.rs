@@ -80,7 +80,8 @@ impl Horizon {
     }
 
     #[expect(clippy::disallowed_methods, reason = "a second clock is what tells that the database's was set back")]
-    fn latest(&self) -> i64 {
+    /// The later one of the known clocks, in microseconds.
+    pub(crate) fn latest(&self) -> i64 {
         let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let ours = i64::try_from(ours.as_micros()).unwrap_or(i64::MAX / 4);
         match self.database.load(Ordering::Relaxed) {

@@ -7,9 +7,12 @@ use crate::sql::horizon::Horizon;
 use crate::sql::hosts;
 use crate::sql::pool::{Pool, Results, Tx};
 use crate::sql::script::{Script, utc};
+use crate::tables::went_back::History;
+use crate::tables::writers::Writer;
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ShardCount;
+use domain::cache::CommitNumber;
 use sea_orm::QueryResult;
 use std::future::Future;
 use std::sync::Arc;
@@ -31,6 +34,8 @@ const PROBE: &[&str] = &[
     "UPDATE like_counts SET revision = revision WHERE 1 = 0",
     "INSERT INTO like_counts SELECT * FROM like_counts WHERE 1 = 0",
     "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys WHERE 1 = 0",
+    "UPDATE sync_writers SET seq = seq WHERE 1 = 0",
+    "INSERT INTO sync_writers SELECT * FROM sync_writers WHERE 1 = 0",
     "INSERT INTO cache_refreshes SELECT * FROM cache_refreshes WHERE 1 = 0",
     "DELETE FROM cache_refreshes WHERE 1 = 0",
 ];
@@ -40,6 +45,8 @@ const PROBE: &[&str] = &[
 pub struct EventStore {
     pub(crate) pool: Pool,
     pub(crate) horizon: Arc<Horizon>,
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) history: Arc<History>,
     ping_timeout: Duration,
     query_timeout: Duration,
 }
@@ -54,6 +61,8 @@ impl EventStore {
         Ok(Self {
             pool: Pool::new(config)?,
             horizon: Arc::new(Horizon::new()),
+            writer: Arc::new(Writer::new()),
+            history: Arc::default(),
             ping_timeout: config.connect_timeout,
             query_timeout: config.query_timeout,
         })
@@ -161,7 +170,7 @@ impl EventStore {
     /// Runs a script that only reads.
     pub(crate) async fn read(&self, script: &Script) -> Result<Results, StoreError> {
         if script.is_empty() {
-            return Ok(Results::new());
+            return Ok(Results::default());
         }
         self.bounded(self.pool.read(script)).await
     }
@@ -169,13 +178,31 @@ impl EventStore {
     /// Runs a script in a transaction of its own.
     pub(crate) async fn write(&self, name: &'static str, script: &Script) -> Result<Results, StoreError> {
         if script.is_empty() {
-            return Ok(Results::new());
+            return Ok(Results::default());
         }
         self.transaction(name, || async {
             let mut tx = self.begin().await?;
             let results = tx.run(script).await?;
             tx.commit().await?;
             Ok(results)
+        })
+        .await
+    }
+
+    /// The same, with the next number of a lane.
+    pub(crate) async fn write_numbered(
+        &self,
+        name: &'static str,
+        script: &Script,
+    ) -> Result<Option<CommitNumber>, StoreError> {
+        if script.is_empty() {
+            return Ok(None);
+        }
+        self.transaction(name, || async {
+            let mut tx = self.begin().await?;
+            let turn = self.numbered(&mut tx, script.clone()).await?;
+            tx.commit().await?;
+            Ok(Some(turn.committed(self.latest_clock())))
         })
         .await
     }

@@ -123,7 +123,7 @@ impl EventStore {
         tx.run(&script).await?;
         tx.commit().await?;
         let changed_pairs = outcome.changed_pairs.len();
-        Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs })
+        Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit: None })
     }
 
     /// The next step through the history, at most `limit` rows, whatever they hold.

@@ -324,7 +324,7 @@ impl Process<'_> {
         assert_eq!(event.origin, Origin::Journal);
         let (resource, stored) = applied.counts[0];
         let resources = vec![SettledResource { resource, entries: vec![event.version], stored: Some(stored) }];
-        let settlement = Settlement { resources, pairs: applied.pairs.clone() };
+        let settlement = Settlement { resources, pairs: applied.pairs.clone(), commit: None };
         self.stores.cache.settle(&settlement).await.unwrap();
     }
 

@@ -66,7 +66,8 @@ impl Acceptor {
         }
         if !newer.is_empty() {
             // Raises the clock above these rows, or an event that is written again would lose against them.
-            let told = self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer }).await;
+            let told =
+                self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer, commit: None }).await;
             if let Err(error) = told {
                 // Nothing is decided: as if the call had not reached the cache.
                 moved_on.into_iter().for_each(|i| outcomes[i] = Err(error.clone()));
