@@ -2,6 +2,7 @@
 
 mod addresses;
 mod arity;
+mod commits;
 mod contract;
 mod following;
 mod held;
