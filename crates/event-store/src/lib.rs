@@ -32,6 +32,7 @@ pub use tables::ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, Statu
 pub use tables::refreshes::Refresh;
 pub use tables::repair_token::Fenced;
 pub use tables::went_back::WentBack;
+pub use tables::writers::WRITERS_KEPT;
 pub use writes::apply::Applied;
 pub use writes::direct::{DirectOutcome, DirectResult, Reserved};
 pub use writes::import::{HistoryPage, ImportOptions};

@@ -27,7 +27,11 @@ pub(crate) fn register() {
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
         ("moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
-        ("purged_rows_total", "what", &["completed_events", "operator_actions", "idempotency_keys", "tombstones"]),
+        (
+            "purged_rows_total",
+            "what",
+            &["completed_events", "operator_actions", "idempotency_keys", "writers", "tombstones"],
+        ),
     ];
     for (name, label, values) in labelled {
         for value in values {
@@ -66,6 +70,12 @@ pub(crate) fn register() {
     queue(0, 0);
     kept(0, 0);
     dead_letters(0);
+    database_went_back(false);
+}
+
+/// `database_went_back`: 1 while the database lacks commits that it had confirmed.
+pub(crate) fn database_went_back(went_back: bool) {
+    gauge!("database_went_back").set(if went_back { 1.0 } else { 0.0 });
 }
 
 /// `likes_total{outcome}`: answers to likes and unlikes; `like_seconds{outcome}`: until the answer.

@@ -123,6 +123,17 @@ impl EventStore {
         }
     }
 
+    /// Which server answers, in its own words; none if there is only one.
+    pub async fn server(&self) -> Result<Option<String>, StoreError> {
+        if self.script().dialect().is_sqlite() {
+            return Ok(None);
+        }
+        let mut script = self.script();
+        script.begin("SELECT CONCAT(@@hostname, ':', @@port, ':', @@server_id)");
+        let results = self.read(&script).await?;
+        get(row(&results, 0, "variables")?, 0, "variables").map(Some)
+    }
+
     /// The database's clock. By it all processes agree on how old something is, whatever their own clocks say.
     pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
         let mut script = self.script();

@@ -6,7 +6,7 @@
 use crate::sql::error::StoreError;
 use crate::sql::script::{CHUNK, Script, time_of};
 use crate::sql::store::{EventStore, get, rows};
-use crate::tables::writers::{Expected, KEPT, found, select};
+use crate::tables::writers::{Expected, WRITERS_KEPT, found, select};
 use chrono::{DateTime, Utc};
 use domain::Version;
 use domain::cache::{CommitNumber, ToldCommit};
@@ -102,7 +102,7 @@ impl EventStore {
     pub async fn look_back(&self, told: &[ToldCommit]) -> Result<Option<WentBack>, StoreError> {
         planted!("went_back_ignored" => Ok(None));
         let mut expected = self.writer.expected();
-        let recent = self.latest_clock() - KEPT / 2;
+        let recent = self.latest_clock() - WRITERS_KEPT / 2;
         expected.extend(told.iter().map(expected_by).filter(|told| told.at > recent));
         let mut lacking = self.lacking(&expected).await?;
         if !lacking.is_empty() {

@@ -13,7 +13,7 @@ use crate::sql::pool::{Results, Tx};
 use crate::sql::script::{Script, time_of, utc};
 use crate::sql::store::{EventStore, get};
 use crate::tables::went_back::WentBack;
-use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::Version;
 use domain::cache::CommitNumber;
 use planted_bugs::is_planted;
@@ -27,8 +27,9 @@ pub(crate) const TABLE: &str = "sync_writers";
 /// A lane that rested for so long begins anew, under another number.
 const RESTED: Duration = Duration::from_secs(1800);
 
-/// Rows older than this are deleted; longer than any copy of the events is kept that could be applied again.
-pub(crate) const KEPT: TimeDelta = TimeDelta::days(7);
+/// Rows of lanes that nobody has used for so long may be deleted: longer than any copy of the events is kept that could be
+/// applied again.
+pub const WRITERS_KEPT: Duration = Duration::from_secs(7 * 86_400);
 
 /// One lane, as its writer knows it.
 #[derive(Debug, Clone, Copy)]
@@ -205,9 +206,8 @@ impl EventStore {
         time_of(Version(self.horizon.latest()))
     }
 
-    /// Deletes up to `limit` rows of lanes that nobody has used for a week, by the database's clock; gives how many.
-    pub async fn purge_writers(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
-        let before = now - KEPT;
+    /// Deletes up to `limit` rows of lanes that nobody has used since `before`, at least [`WRITERS_KEPT`] ago; gives how many.
+    pub async fn purge_writers(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
         let mut script = self.script();
         script.begin("SELECT writer, lane, seq, at FROM sync_writers WHERE at < ").time(before);
         script.words(" LIMIT ").int(i64::from(limit));
