@@ -9,7 +9,7 @@ use crate::Verdict;
 use crate::client::{ServerArgs, parse_resource};
 use crate::clock::ClockArgs;
 use crate::commands;
-use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
+use crate::consistency::{CheckArgs, ReconcileArgs, RecoverArgs, RepairArgs, WarmupArgs};
 use crate::events::{EventsArgs, ExplainArgs};
 use clap::{Args, Parser, Subcommand};
 use domain::{Action, Resource, ResourceType};
@@ -96,6 +96,8 @@ enum Command {
     Repair(Box<RepairArgs>),
     /// Compares everything: cache with database, and the database's tables with each other; repairs nothing.
     Reconcile(Box<ReconcileArgs>),
+    /// Brings back from cached pairs what a database has lost that became what it once was; then it is believed again.
+    Recover(Box<RecoverArgs>),
     /// Shows how far the clocks of the stores are apart, and what is dated later than now; changes nothing.
     Clock(ClockArgs),
     /// Has a server cache counters before somebody asks for them.
@@ -165,6 +167,7 @@ impl Command {
             Self::Check(args) => args.run().await,
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
+            Self::Recover(args) => args.run().await,
             Self::Clock(args) => args.run().await,
             Self::Warmup(args) => args.run().await,
             Self::Events(args) => args.run().await,

@@ -3,6 +3,7 @@
 
 mod aftermath;
 mod backwards;
+mod database_back;
 mod follow;
 mod kill;
 mod last_word;

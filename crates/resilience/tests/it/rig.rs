@@ -155,6 +155,16 @@ impl Rig {
         commands.query_async::<()>(&mut connection).await.unwrap();
     }
 
+    /// MariaDB will have this again.
+    pub(crate) async fn copy_database(&self) {
+        self.deployment.copy_database().await.unwrap();
+    }
+
+    /// MariaDB has what it once had.
+    pub(crate) async fn restore_database(&self) {
+        self.deployment.restore_database().await.unwrap();
+    }
+
     /// Redis answers nobody for so long.
     pub(crate) async fn pause_cache(&self, pause: Duration) {
         self.redis_command(&["CLIENT", "PAUSE", &pause.as_millis().to_string()]).await;
