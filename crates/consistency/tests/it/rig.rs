@@ -112,6 +112,10 @@ impl Rig {
         self.deployment.sql(statements).await.unwrap()
     }
 
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        self.deployment.number(query).await.unwrap()
+    }
+
     /// Owner of the checkers' lease.
     pub(crate) fn lease_key(&self) -> String {
         format!("{}{{l:consistency}}:o", self.redis.key_prefix)

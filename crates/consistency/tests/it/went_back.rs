@@ -2,10 +2,14 @@
 
 use crate::rig::{Rig, quick};
 use consistency::{Kind, Strategy, Verdict};
-use domain::Action;
 use domain::cache::CachedCount;
+use domain::{Action, LikeEvent, Origin, Pair, PairState};
+use event_store::FailedEvent;
 use std::collections::BTreeSet;
-use test_support::build::video_pair;
+use sync_engine::SyncConfig;
+use sync_engine::apply::Applier;
+use sync_engine::recover::lost_pairs::LostPairs;
+use test_support::build::{intent, video_pair};
 use tokio_util::sync::CancellationToken;
 
 const VIDEOS: i64 = 4;
@@ -93,4 +97,51 @@ async fn what_is_missing_is_lost_once_the_database_is_known_to_have_gone_back() 
     let liked: Vec<_> =
         rig.stores.cache.states(&pairs).await.unwrap().into_iter().flatten().map(|pair| pair.liked).collect();
     assert_eq!(liked, [true, false]);
+}
+
+/// What only cached pairs have comes back by version, as often as one likes; counts follow; and the verdict goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_lost_comes_back_from_cached_pairs() {
+    let rig = Rig::new().await;
+    went_back(&rig).await;
+    // One waits in the ledger, and so is nobody's to decide here.
+    let waits = rig.stores.cache.states(&[video_pair(4, 1)]).await.unwrap()[0].unwrap();
+    let failed = FailedEvent { event: event(&video_pair(4, 1), waits), error: "x".into(), next_retry_at: None };
+    let now = chrono::DateTime::from(test_support::wall_clock());
+    rig.stores.database.park(&[failed], 1, now).await.unwrap();
+    // It has noticed, and tells the others.
+    assert!(rig.stores.history.went_back().is_some());
+    rig.stores.prepare_database().await.unwrap();
+    let stores = rig.other_stores().await;
+    stores.prepare().await.unwrap();
+    assert!(stores.history.went_back().is_some());
+    let recover = async |dry_run| {
+        let applier = Applier::new(stores.clone(), SyncConfig::default().retry.into());
+        let pairs = LostPairs::new(stores.clone(), applier, 1_000_000, dry_run);
+        pairs.run(&CancellationToken::new(), |_| {}).await.unwrap()
+    };
+    let lost = VIDEOS.unsigned_abs() * 3 - 1;
+    let said = recover(true).await;
+    assert_eq!((said.lost, said.applied, said.in_ledger, said.finished), (lost, 0, 1, true), "{said:?}");
+    assert!(stores.history.went_back().is_some(), "a dry run takes nothing away");
+
+    let done = recover(false).await;
+    assert_eq!((done.lost, done.applied, done.finished), (lost, lost, true), "{done:?}");
+    stores.prepare_database().await.unwrap();
+    assert_eq!(stores.history.went_back(), None);
+    // The process whose commits were lost has given up their lanes.
+    rig.stores.prepare_database().await.unwrap();
+    assert_eq!(rig.stores.history.went_back(), None);
+    let count = rig.number("SELECT COUNT(*) FROM user_behaviors").await;
+    let again = recover(false).await;
+    assert_eq!((again.lost, again.recounted), (0, 0), "{again:?}");
+    assert_eq!(rig.number("SELECT COUNT(*) FROM user_behaviors").await, count);
+    rig.assert_agreement(1..=VIDEOS).await;
+    let live = "SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL";
+    assert_eq!(rig.number(live).await, VIDEOS * 3 - 1);
+}
+
+fn event(pair: &Pair, state: PairState) -> LikeEvent {
+    let intent = intent(*pair, Action::from_liked(state.liked));
+    LikeEvent { intent, version: state.version, origin: Origin::Journal }
 }

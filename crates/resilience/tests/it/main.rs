@@ -4,6 +4,7 @@
 mod aftermath;
 mod backwards;
 mod database_back;
+mod failover;
 mod follow;
 mod kill;
 mod last_word;
