@@ -5,10 +5,10 @@ use crate::sql::error::{StoreError, TimedOut};
 use crate::sql::horizon::Horizon;
 #[cfg(feature = "mysql")]
 use crate::sql::hosts;
+use crate::sql::lanes::Writer;
 use crate::sql::pool::{Pool, Results, Tx};
 use crate::sql::script::{Script, utc};
-use crate::tables::went_back::History;
-use crate::tables::writers::Writer;
+use crate::sql::verdict::History;
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ShardCount;

@@ -2,6 +2,7 @@
 //! Synchronous ones: the cache gave it beforehand.
 
 use crate::sql::error::StoreError;
+use crate::sql::lanes::Turn;
 use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
@@ -9,7 +10,6 @@ use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{existing_ids, read_versions, record_behaviors, record_completed};
 use crate::tables::likes::{PairEvent, Reading, Touched, create_missing, fold_events, write_outcome};
 use crate::tables::refreshes::remember;
-use crate::tables::writers::Turn;
 use crate::writes::apply::check_size;
 use crate::writes::parts::Parts;
 use chrono::{DateTime, Utc};
