@@ -7,6 +7,7 @@ mod m20260101_000001_create_tables;
 mod m20260201_000001_operators;
 mod m20260301_000001_archive;
 mod m20261126_000001_idempotency_keys;
+mod m20261127_000001_writers;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260201_000001_operators::MIGRATION),
             Box::new(m20260301_000001_archive::MIGRATION),
             Box::new(m20261126_000001_idempotency_keys::MIGRATION),
+            Box::new(m20261127_000001_writers::MIGRATION),
         ]
     }
 }

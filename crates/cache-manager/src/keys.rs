@@ -26,6 +26,11 @@ impl Keys {
         format!("{}{{s{shard}}}:t", self.prefix)
     }
 
+    /// What writers had committed last, as settlements told a shard.
+    pub(crate) fn writers(&self, shard: ShardId) -> String {
+        format!("{}{{s{shard}}}:w", self.prefix)
+    }
+
     /// Counter of a resource.
     pub fn counter(&self, resource: Resource) -> String {
         let mut key = self.start(self.shards.of(resource), 48);

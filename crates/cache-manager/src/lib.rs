@@ -6,6 +6,7 @@
 //! | `{s<N>}:c:<v or c><id>` | counter hash: `n` served, `p` pending, `v` last accepted version, `dn`/`dr` stored count and its revision |
 //! | `{s<N>}:j` | journal stream; an entry's id is `<version>-0`, field `e` the encoded event |
 //! | `{s<N>}:t` | shard clock hash: `v` last version, `a` accepted, `s` settled, `w` settled up to, `f` largest token of a repairer; `r` the server it last met, `b` the version of that moment, `m:<process>` the last version given to each process |
+//! | `{s<N>}:w` | hash: `<writer>:<lane>` of the database's commits that were settled here last, `number:seconds` |
 //! | `{s<N>}:i:<v or c><user>:<id>:<key>` | first answer to an idempotency key: `code:count:version:liked` |
 //! | `r:<user>` | the user's rate limit |
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |

@@ -56,7 +56,7 @@ const TABLE: &[(&str, Meaning, &str)] = &[
 
 /// What scripts, reads and connections use; [`missing_right`] names them, and a test holds that they are enough.
 pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +wait +info +ping +role +multi +exec +get +set +mget +del +exists \
-     +expire +pexpire +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +xadd +xdel +xlen +xrange +scan";
+     +expire +pexpire +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +scan";
 
 /// An error with what to do about it.
 #[derive(Debug, thiserror::Error)]

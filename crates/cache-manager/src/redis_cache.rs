@@ -12,12 +12,13 @@ use crate::mark::Marks;
 use crate::meaning::{cache_error, has_no_room, is_elsewhere, is_misconfigured};
 use crate::repair::Repair;
 use crate::script::Script;
-use crate::settle::Settle;
+use crate::settle::{self, Settle};
 use crate::{journal, read};
 use deadpool_redis::redis::{cmd, pipe};
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, Durability,
     FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus,
+    ToldCommit,
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -283,6 +284,10 @@ impl LikeCache for RedisCache {
 
     async fn standings(&self) -> CacheResult<Vec<ShardStanding>> {
         journal::standings(&self.connections, &self.keys, &self.rules, &self.marks).await
+    }
+
+    async fn commits(&self) -> CacheResult<Vec<ToldCommit>> {
+        settle::commits(&self.connections, &self.keys, &self.rules).await
     }
 
     async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>> {

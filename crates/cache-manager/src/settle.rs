@@ -5,9 +5,11 @@ use crate::fill::{unconfirmed_secs, unknown_secs};
 use crate::keys::Keys;
 use crate::meaning::cache_error;
 use crate::script::Script;
-use domain::cache::{CacheResult, CacheRules, SettleReport, SettledResource, Settlement};
-use domain::{Pair, PairState, ShardId};
+use deadpool_redis::redis::pipe;
+use domain::cache::{CacheResult, CacheRules, CommitNumber, SettleReport, SettledResource, Settlement, ToldCommit};
+use domain::{Pair, PairState, ShardId, Version};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 pub(crate) struct Settle {
     script: Script,
@@ -38,7 +40,10 @@ impl Settle {
         for (pair, state) in &settlement.pairs {
             parts.entry(rules.shards.of(pair.resource)).or_default().pairs.push((*pair, *state));
         }
-        let calls = parts.iter().map(|(shard, part)| self.run_shard(connections, keys, rules, *shard, part));
+        // One shard that knows the commit is enough.
+        let mut commit = settlement.commit;
+        let calls =
+            parts.iter().map(|(shard, part)| self.run_shard(connections, keys, rules, *shard, part, commit.take()));
         let mut total = SettleReport::default();
         let mut failure = None;
         // Every shard is tried, whatever became of the others: settling is harmless to repeat.
@@ -58,9 +63,10 @@ impl Settle {
         rules: &CacheRules,
         shard: ShardId,
         part: &Part<'_>,
+        commit: Option<CommitNumber>,
     ) -> CacheResult<SettleReport> {
-        let mut call = self.script.call(2 + part.resources.len() + part.pairs.len());
-        call.arg(keys.journal(shard)).arg(keys.clock(shard));
+        let mut call = self.script.call(3 + part.resources.len() + part.pairs.len());
+        call.arg(keys.journal(shard)).arg(keys.clock(shard)).arg(keys.writers(shard));
         for settled in &part.resources {
             call.arg(keys.counter(settled.resource));
         }
@@ -73,6 +79,10 @@ impl Settle {
             .arg(unconfirmed_secs(rules.counter_ttl))
             .arg(rules.pair_ttl.as_secs().max(1))
             .arg(unknown_secs(rules, rules.counter_ttl.min(rules.pair_ttl)));
+        let (lane, number) = commit.map_or((String::new(), 0), |commit| {
+            (format!("{}:{}", commit.writer.simple(), commit.lane), commit.number)
+        });
+        call.arg(lane).arg(number);
         for settled in &part.resources {
             let (revision, count, last_version) = settled
                 .stored
@@ -92,6 +102,36 @@ impl Settle {
             self.script.run_on(&connections.bulk, &call).await.map_err(cache_error)?;
         Ok(SettleReport { removed, corrections, refreshed })
     }
+}
+
+/// The last commit of every lane that the shards remember.
+pub(crate) async fn commits(
+    connections: &Connections,
+    keys: &Keys,
+    rules: &CacheRules,
+) -> CacheResult<Vec<ToldCommit>> {
+    let mut pipeline = pipe();
+    for shard in rules.shards.all() {
+        pipeline.cmd("HGETALL").arg(keys.writers(shard));
+    }
+    let replies: Vec<BTreeMap<String, String>> = connections.run_all(&pipeline).await?;
+    let mut newest: BTreeMap<(Uuid, u32), ToldCommit> = BTreeMap::new();
+    // What somebody else wrote there is none.
+    for told in replies.iter().flatten().filter_map(|(lane, last)| told(lane, last)) {
+        let held = newest.entry((told.commit.writer, told.commit.lane)).or_insert(told);
+        if held.commit.number < told.commit.number {
+            *held = told;
+        }
+    }
+    Ok(newest.into_values().collect())
+}
+
+fn told(lane: &str, last: &str) -> Option<ToldCommit> {
+    let (writer, lane) = lane.split_once(':')?;
+    let (number, seconds) = last.split_once(':')?;
+    let commit =
+        CommitNumber { writer: Uuid::try_parse(writer).ok()?, lane: lane.parse().ok()?, number: number.parse().ok()? };
+    Some(ToldCommit { commit, at: Version(seconds.parse::<i64>().ok()?.checked_mul(1_000_000)?) })
 }
 
 /// A pair's state as one integer that orders like the state does. A version that cannot be one is the oldest.

@@ -4,10 +4,13 @@ mod repair_note;
 
 use domain::cache::CachedCount;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
+use planted_bugs::planted;
 use serde::Serialize;
 use std::time::Duration;
 
 pub use repair_note::{RepairAction, RepairNote, RepairResult};
+
+const DAY_US: i64 = 86_400_000_000;
 
 /// What was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -77,12 +80,22 @@ pub enum Verdict {
     Missing,
     /// Something that stands for nothing any more.
     Orphan,
+    /// The cache has heard from the database what the database does not have: evidence that it went back in time.
+    WentBack,
 }
 
 impl Verdict {
     /// Every verdict.
-    pub const ALL: [Self; 7] =
-        [Self::Consistent, Self::InFlight, Self::Stuck, Self::Stale, Self::Drift, Self::Missing, Self::Orphan];
+    pub const ALL: [Self; 8] = [
+        Self::Consistent,
+        Self::InFlight,
+        Self::Stuck,
+        Self::Stale,
+        Self::Drift,
+        Self::Missing,
+        Self::Orphan,
+        Self::WentBack,
+    ];
 
     /// As stored.
     pub const fn name(self) -> &'static str {
@@ -94,6 +107,7 @@ impl Verdict {
             Self::Drift => "drift",
             Self::Missing => "missing",
             Self::Orphan => "orphan",
+            Self::WentBack => "went_back",
         }
     }
 
@@ -182,9 +196,14 @@ pub struct Finding {
     pub repair: Option<RepairNote>,
 }
 
+/// Whether a cached counter, read before the stored one, is evidence that the database went back in time: a newer revision is
+/// impossible in that order otherwise. Revisions are times, so what is a day ahead of every clock is nobody's.
+pub(crate) fn is_evidence(cached: CachedCount, stored: StoredCount, now: Version) -> bool {
+    planted!("repairs_cache_backwards" => false);
+    cached.stored_revision > stored.revision && cached.stored_revision < now.0.saturating_add(DAY_US)
+}
+
 /// A cached counter, read before the stored one.
-///
-/// `dr > revision` is impossible in that order but for a database that went back.
 pub(crate) fn judge_cached(
     cached: Option<CachedCount>,
     stored: StoredCount,
@@ -198,6 +217,7 @@ pub(crate) fn judge_cached(
     }
     match cached.stored_revision.cmp(&stored.revision) {
         std::cmp::Ordering::Less => Verdict::Stale,
+        std::cmp::Ordering::Greater if is_evidence(cached, stored, now) => Verdict::WentBack,
         std::cmp::Ordering::Greater => Verdict::Drift,
         std::cmp::Ordering::Equal if cached.served != stored.count || cached.stored != stored.count => Verdict::Drift,
         std::cmp::Ordering::Equal => Verdict::Consistent,
@@ -294,7 +314,9 @@ mod tests {
             (cached(4, 0, 4, 6), Verdict::Stale),
             (cached(6, 0, 5, 7), Verdict::Drift),
             (cached(5, 0, 4, 7), Verdict::Drift),
-            (cached(5, 0, 5, 8), Verdict::Drift),
+            (cached(9, 0, 9, 8), Verdict::WentBack),
+            (cached(9, 1, 9, 8), Verdict::InFlight),
+            (cached(5, 0, 5, NOW.0 + DAY_US), Verdict::Drift),
         ] {
             assert_eq!(judge(seen), verdict, "{seen:?}");
         }

@@ -38,7 +38,9 @@ impl Repairer {
             (Kind::CachedPair, Verdict::Drift) if self.fix.strategy == Strategy::DatabaseFirst => {
                 RepairAction::CachedPair
             }
-            (Kind::CachedPair, Verdict::Drift | Verdict::Missing) if self.fix.strategy == Strategy::CacheFirst => {
+            (Kind::CachedPair, Verdict::Drift | Verdict::Missing | Verdict::WentBack)
+                if self.fix.strategy == Strategy::CacheFirst =>
+            {
                 RepairAction::Row
             }
             (Kind::Row | Kind::History, Verdict::Missing | Verdict::Drift) => RepairAction::Restore,
@@ -90,6 +92,10 @@ impl Repairer {
 
     async fn recount(&self, resource: Resource, token: u64) -> Repaired {
         let seen = self.inspector.look(resource).await?;
+        // A count above what the cache was told would lower it, and the evidence would be gone.
+        if self.inspector.is_evidence(&seen) {
+            return Ok(note(RepairAction::Recount, RepairResult::Reported, None, None));
+        }
         let above = seen.cached.map_or(0, |cached| cached.stored_revision);
         let now = self.inspector.wall_clock();
         match self.inspector.stores.database.repair_count(resource, above, token, now).await? {
@@ -115,7 +121,8 @@ impl Repairer {
         let Some(cached) = seen.cached else {
             return Ok(note(RepairAction::CachedCount, RepairResult::Changed, None, None));
         };
-        if judge_stored(seen.audit.stored, seen.audit.live) != Verdict::Consistent {
+        if self.inspector.is_evidence(&seen) || judge_stored(seen.audit.stored, seen.audit.live) != Verdict::Consistent
+        {
             return Ok(note(RepairAction::CachedCount, RepairResult::Changed, None, None));
         }
         let before = Some(cached.into());
@@ -211,7 +218,7 @@ impl Repairer {
         };
         let (stored, row) = (self.stored(pair.resource).await?, self.row_of(pair).await?);
         let settled = SettledResource { resource: pair.resource, entries: vec![version], stored: Some(stored) };
-        let settlement = Settlement { resources: vec![settled], pairs: vec![(pair, row)] };
+        let settlement = Settlement { resources: vec![settled], pairs: vec![(pair, row)], commit: None };
         let report = self.inspector.stores.cache.settle(&settlement).await?;
         let outcome = if report.removed > 0 { RepairResult::Repaired } else { RepairResult::Changed };
         Ok(note(RepairAction::SettleEntry, outcome, finding.cache, None))

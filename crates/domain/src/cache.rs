@@ -8,6 +8,7 @@
 //! - **Versions are strictly increasing per shard**, and a journal entry's id *is* its version.
 //! - **While a counter has pending entries its served count is never overwritten**, and it does not expire.
 
+mod commits;
 mod journal_pages;
 mod repairs;
 mod status;
@@ -17,6 +18,7 @@ use crate::{LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCo
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
+pub use commits::{CommitNumber, ToldCommit};
 pub use journal_pages::JournalPages;
 pub use repairs::{CountRepair, PairRepair, RepairOutcome, Unsupported};
 pub use status::{Durability, Replicas, ShardStanding, ShardStatus};
@@ -186,6 +188,8 @@ pub struct Settlement {
     pub resources: Vec<SettledResource>,
     /// Rows of the pairs concerned: a cached pair that is older is refreshed, an uncached one is left alone.
     pub pairs: Vec<(Pair, PairState)>,
+    /// The commit that is settled, if it has a number.
+    pub commit: Option<CommitNumber>,
 }
 
 impl Settlement {
@@ -195,7 +199,8 @@ impl Settlement {
         pairs: impl IntoIterator<Item = (Pair, PairState)>,
     ) -> Self {
         let of_count = |(resource, stored)| SettledResource { resource, entries: Vec::new(), stored: Some(stored) };
-        Self { resources: counts.into_iter().map(of_count).collect(), pairs: pairs.into_iter().collect() }
+        let resources = counts.into_iter().map(of_count).collect();
+        Self { resources, pairs: pairs.into_iter().collect(), commit: None }
     }
 }
 
@@ -351,6 +356,11 @@ pub trait LikeCache: Send + Sync + 'static {
     /// once was.
     async fn standings(&self) -> CacheResult<Vec<ShardStanding>> {
         Err(Unsupported.into())
+    }
+
+    /// The last commit of each lane that was settled, as far as that is remembered: the newest ones are.
+    async fn commits(&self) -> CacheResult<Vec<ToldCommit>> {
+        Ok(Vec::new())
     }
 
     /// Unsettled entries of a shard after a version, oldest first.

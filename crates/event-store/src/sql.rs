@@ -6,6 +6,7 @@ pub(crate) mod error;
 pub(crate) mod horizon;
 #[cfg(feature = "mysql")]
 pub(crate) mod hosts;
+pub(crate) mod lanes;
 #[cfg(feature = "mysql")]
 mod mysql;
 pub(crate) mod place;
@@ -13,3 +14,4 @@ pub(crate) mod plain;
 pub(crate) mod pool;
 pub(crate) mod script;
 pub(crate) mod store;
+pub(crate) mod verdict;

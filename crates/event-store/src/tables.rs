@@ -9,3 +9,5 @@ pub(crate) mod meta;
 pub(crate) mod refreshes;
 pub(crate) mod repair_token;
 pub(crate) mod unlogged;
+pub(crate) mod went_back;
+pub(crate) mod writers;

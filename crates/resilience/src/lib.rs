@@ -74,6 +74,9 @@
 //! | `answer_before_wait` | a like is answered before a replica has it | server and primary die together: lost |
 //! | `floor_ignored` | a process does not compare a shard with what it was answered | Redis becomes what it once was: "unchanged" by an old pair, then the word in the queue |
 //! | `reoffer_forgotten` | what the journal has forgotten is not offered again | broker and database away, then Redis is emptied: lost |
+//! | `revision_plus_one` | the revision of a counter is one more than before, not the time | the database becomes what it once was and is written again: the cache does not believe it |
+//! | `went_back_ignored` | nobody compares the database with what it had confirmed | the database becomes what it once was: nobody noticed |
+//! | `repairs_cache_backwards` | a cached counter that is newer than its row is repaired | the database becomes what it once was: the cached count is lowered |
 //! | `any_clock_believed` | no other clock bounds the versions of a Redis clock that was set ahead | a clock a day ahead: likes are dated into the future |
 //! | `untold_forever` | a write around the cache is never taken off the account of what the cache was not told | the cache comes back while the database is away: likes stay UNAVAILABLE |
 //! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |

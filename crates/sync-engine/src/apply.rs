@@ -233,7 +233,7 @@ impl Applier {
                 FailedEvent { event: event.clone(), error: error.to_string(), next_retry_at: Some(now + first_delay) }
             })
             .collect();
-        self.stores.database.park(&failed, self.retry.max_retries, now).await?;
+        let commit = self.stores.database.park(&failed, self.retry.max_retries, now).await?;
         metrics::parked(refused.len());
         // The ledger has each one with its error.
         if let Some(times) = faults::again("refused, parked") {
@@ -241,7 +241,7 @@ impl Applier {
             tracing::warn!(events, times, %first, pair = %event.pair(), %error, "refused, parked");
         }
         let events: Vec<LikeEvent> = failed.into_iter().map(|failed| failed.event).collect();
-        self.settle(&events, None).await;
+        self.settle(&events, Some(&Applied { commit, ..Applied::default() })).await;
         Ok(())
     }
 
@@ -292,7 +292,7 @@ fn settlement(batch: &[LikeEvent], applied: Option<&Applied>) -> Settlement {
         }
         pairs.clone_from(&applied.pairs);
     }
-    Settlement { resources, pairs }
+    Settlement { resources, pairs, commit: applied.and_then(|applied| applied.commit) }
 }
 
 /// A number in `0.0..1.0` that differs between events that fail together.

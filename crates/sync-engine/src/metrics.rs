@@ -28,7 +28,11 @@ pub(crate) fn register() {
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
         ("cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
         ("moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
-        ("purged_rows_total", "what", &["completed_events", "operator_actions", "idempotency_keys", "tombstones"]),
+        (
+            "purged_rows_total",
+            "what",
+            &["completed_events", "operator_actions", "idempotency_keys", "writers", "tombstones"],
+        ),
     ];
     for (name, label, values) in labelled {
         for value in values {
@@ -76,6 +80,12 @@ pub(crate) fn register() {
     dead_letters(0);
     redo_log_waiting(0);
     cache_replicas(0);
+    database_went_back(false);
+}
+
+/// `database_went_back`: 1 while the database lacks commits that it had confirmed.
+pub(crate) fn database_went_back(went_back: bool) {
+    gauge!("database_went_back").set(if went_back { 1.0 } else { 0.0 });
 }
 
 /// `likes_total{outcome}`: answers to likes and unlikes; `like_seconds{outcome}`: until the answer.

@@ -4,6 +4,7 @@
 
 pub mod catch_up;
 mod entry_age;
+pub mod lost_pairs;
 pub mod probe;
 pub mod recheck;
 pub mod redeliver;

@@ -2,6 +2,7 @@
 
 pub mod circuit_breaker;
 pub mod clocks;
+pub mod database_history;
 pub mod disk;
 pub mod faults;
 pub mod flow;
@@ -15,6 +16,7 @@ use crate::trace::Traces;
 use chrono::{DateTime, Utc};
 use circuit_breaker::Circuit;
 use clocks::{Clocks, our_clock};
+use database_history::DatabaseHistory;
 use disk::CacheDisk;
 use domain::cache::{CacheError, LikeCache};
 use domain::{ShardCount, Version};
@@ -57,6 +59,8 @@ pub struct Stores {
     pub(crate) untold: Arc<UntoldWrites>,
     /// How far the clocks of this process and of its stores are apart.
     pub clocks: Arc<Clocks>,
+    /// Whether the database still has what it had confirmed.
+    pub history: Arc<DatabaseHistory>,
     /// What the cache says of its disk.
     pub cache_disk: Arc<CacheDisk>,
     /// Which way likes go.
@@ -73,6 +77,7 @@ impl Stores {
         Self {
             cache,
             likes: Arc::new(database.clone()),
+            history: Arc::new(DatabaseHistory::new(database.clone())),
             database,
             cache_circuit: circuit("cache"),
             broker_circuit: circuit("broker"),
@@ -111,6 +116,7 @@ impl Stores {
             self.schema_ready.store(true, Ordering::Release);
         }
         self.database.probe().await?;
+        self.history.look(&*self.cache, self.database_circuit.is_open()).await?;
         self.write_path.follow(&self.database).await
     }
 

@@ -9,9 +9,9 @@ use crate::Verdict;
 use crate::client::{ServerArgs, parse_resource};
 use crate::clock::ClockArgs;
 use crate::commands;
-use crate::consistency::{CheckArgs, ReconcileArgs, RepairArgs, WarmupArgs};
+use crate::consistency::{CheckArgs, ReconcileArgs, RecoverArgs, RepairArgs, WarmupArgs};
 use crate::events::{EventsArgs, ExplainArgs};
-use crate::redo::{RecoverArgs, RedoLogArgs};
+use crate::redo::RedoLogArgs;
 use clap::{Args, Parser, Subcommand};
 use domain::{Action, Resource, ResourceType};
 use tokio_util::sync::CancellationToken;
@@ -97,12 +97,13 @@ enum Command {
     Repair(Box<RepairArgs>),
     /// Compares everything: cache with database, and the database's tables with each other; repairs nothing.
     Reconcile(Box<ReconcileArgs>),
+    /// Brings back what a database has lost that became what it once was: from the redo log (--since), or from cached pairs,
+    /// after which it is believed again.
+    Recover(Box<RecoverArgs>),
     /// Shows how far the clocks of the stores are apart, and what is dated later than now; changes nothing.
     Clock(ClockArgs),
     /// Shows how far the redo log reaches, and counts or lists what was published since a time.
     RedoLog(RedoLogArgs),
-    /// Tells a database that came back from a copy what the redo log has and it has not; may be repeated, beside live traffic.
-    Recover(Box<RecoverArgs>),
     /// Has a server cache counters before somebody asks for them.
     Warmup(WarmupArgs),
     /// Lists a server's events, and replays or discards those that failed.
@@ -170,9 +171,9 @@ impl Command {
             Self::Check(args) => args.run().await,
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
+            Self::Recover(args) => args.run().await,
             Self::Clock(args) => args.run().await,
             Self::RedoLog(args) => args.run().await,
-            Self::Recover(args) => args.run().await,
             Self::Warmup(args) => args.run().await,
             Self::Events(args) => args.run().await,
             Self::Explain(args) => args.run().await,

@@ -1,10 +1,11 @@
-//! `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators.
+//! `check`, `repair`, `reconcile`, `recover`, `warmup`: the consistency service for operators.
 //!
 //! `check` and `warmup` ask a server. `repair` and `reconcile` work on the stores themselves, with the checker's own
 //! code, and need no server: a repair takes a newer fencing token than whoever has the leader.
 
 #[cfg(feature = "distributed")]
 mod checker;
+mod recover;
 mod stores;
 
 use crate::client::{ServerArgs, parse_resource, to_proto};
@@ -16,6 +17,7 @@ use clap::{Args, ValueEnum};
 use consistency::{CheckOutcome, Finding, RepairNote, Strategy};
 use domain::Resource;
 use interaction_proto::v1;
+pub(crate) use recover::RecoverArgs;
 use std::path::PathBuf;
 
 /// Arguments of `check`.
@@ -220,6 +222,14 @@ fn line_of_wire(finding: &v1::ConsistencyFinding) -> String {
         side(&finding.cache),
         side(&finding.stored)
     )
+}
+
+#[cfg(feature = "distributed")]
+use checker::stores as open_stores;
+
+#[cfg(not(feature = "distributed"))]
+async fn open_stores(_: &StoreArgs) -> anyhow::Result<sync_engine::Stores> {
+    Err(crate::not_built_in("--redis-url"))
 }
 
 #[cfg(not(feature = "distributed"))]

@@ -8,8 +8,8 @@
 //!   go on where they stopped ([`job`]).
 //! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
 //! - `config` answers for every key of a configuration, also of the old system's (`configuration`).
-//! - `check`, `repair`, `reconcile`, `warmup`: the consistency service for operators (`consistency`).
-//! - `redo-log`, `recover`: what the redo log has, and telling it to a database from a copy (`redo`).
+//! - `check`, `repair`, `reconcile`, `recover`, `warmup`: the consistency service for operators (`consistency`).
+//! - `redo-log`: what the redo log has (`redo`).
 //! - `events`, `explain`: a server's ledger for operators (`events`).
 //! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
 //!

@@ -164,11 +164,15 @@ fn stored(count: i64, revision: i64) -> StoredCount {
 
 fn settled(resource: Resource, entries: &[Version], stored: Option<StoredCount>) -> Settlement {
     let resource = SettledResource { resource, entries: entries.to_vec(), stored };
-    Settlement { resources: vec![resource], pairs: Vec::new() }
+    Settlement { resources: vec![resource], pairs: Vec::new(), commit: None }
 }
 
 fn row(pair: Pair, liked: bool, version: i64) -> Settlement {
-    Settlement { resources: Vec::new(), pairs: vec![(pair, PairState { liked, version: Version(version) })] }
+    Settlement {
+        resources: Vec::new(),
+        pairs: vec![(pair, PairState { liked, version: Version(version) })],
+        commit: None,
+    }
 }
 
 /// The cache of one test.

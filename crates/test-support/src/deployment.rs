@@ -11,6 +11,7 @@
 //! Deployments on shared stores keep apart by a schema and a prefix of their own. Programs are processes: they die with
 //! their value. Deliberately absent: typed clients of gRPC, Redis and SQL, which belong to the tests that need them.
 
+mod copies;
 mod links;
 mod load;
 mod program;

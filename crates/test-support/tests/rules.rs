@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Services. A repair settles with the engine's own code.
     ("sync-engine", &["domain", "cache-manager", "event-bus", "event-store", "planted-bugs"]),
     // Its HTTP is served by server and checker alike.
-    ("consistency", &["domain", "cache-manager", "event-store", "sync-engine", "service-runtime"]),
+    ("consistency", &["domain", "cache-manager", "event-store", "sync-engine", "service-runtime", "planted-bugs"]),
     // The configuration file is composed of every part's own section.
     (
         "settings",

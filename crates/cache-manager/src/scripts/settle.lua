@@ -8,30 +8,33 @@
 --
 -- What the database does not know either (revision 0, version 0) lives briefly even then: anybody can ask for any id.
 --
--- KEYS   1 journal stream   2 clock hash   then R counters, then P pairs
+-- KEYS   1 journal stream   2 clock hash   3 hash of writers   then R counters, then P pairs
 -- ARGV   1 R   2 P   3 counter ttl s   4 ttl s of an unconfirmed counter   5 pair ttl s   6 ttl s of what is unknown
+--        7 writer and lane of the commit (empty: not told here)   8 its number
 --        per resource: number of entries, revision (-1: not known), count, last version, then the entries' versions
 --        per pair: version * 2 + liked, as the row says
 -- Result: entries removed, served counts corrected, pairs refreshed
 local call, max = redis.call, math.max
+-- Lanes of writers that a shard remembers at most.
+local MOST_WRITERS = 512
 local resources, pairs_ = tonumber(ARGV[1]), tonumber(ARGV[2])
-local a = 6
+local a = 8
 for _ = 1, resources or 0 do
   local entries = tonumber(ARGV[a + 1])
   if not entries then break end
   a = a + 4 + entries
 end
-if not resources or not pairs_ or #KEYS ~= 2 + resources + pairs_ or #ARGV ~= a + pairs_ then
+if not resources or not pairs_ or #KEYS ~= 3 + resources + pairs_ or #ARGV ~= a + pairs_ then
   return redis.error_reply('ERR settle: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
 
 local journal, clock = KEYS[1], KEYS[2]
 local removed_total, corrections, refreshed, highest, settled_up_to = 0, 0, 0, 0, 0
-a = 6
+a = 8
 -- Removes nothing and needs no room: after it a full server lets the rest be written, too. What is settled makes room.
 call('XDEL', journal, '0-0')
 for r = 1, resources do
-  local counter = KEYS[2 + r]
+  local counter = KEYS[3 + r]
   local entries, revision, count = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), ARGV[a + 3]
   highest = max(highest, tonumber(ARGV[a + 4]))
   a = a + 4
@@ -79,9 +82,9 @@ if pairs_ > 0 then
   local first = 1
   while first <= pairs_ do
     local upto = math.min(first + 499, pairs_)
-    local held = call('MGET', unpack(KEYS, 2 + resources + first, 2 + resources + upto))
+    local held = call('MGET', unpack(KEYS, 3 + resources + first, 3 + resources + upto))
     for i = first, upto do
-      local pair, was, row = KEYS[2 + resources + i], tonumber(held[i - first + 1]), tonumber(ARGV[a + i])
+      local pair, was, row = KEYS[3 + resources + i], tonumber(held[i - first + 1]), tonumber(ARGV[a + i])
       highest = max(highest, math.floor(row / 2))
       if was and math.abs(was) < row then
         call('SET', pair, was > 0 and row or -row, 'KEEPTTL')
@@ -98,5 +101,22 @@ local v, s, w = tonumber(accounting[1]) or 0, tonumber(accounting[2]) or 0, tonu
 -- Rows written around the cache may be ahead of its clock; later likes must still win against them.
 if highest > v or removed_total > 0 or settled_up_to > w then
   call('HSET', clock, 'v', max(v, highest), 's', s + removed_total, 'w', max(w, settled_up_to))
+end
+
+-- What a database that goes back has lost is known here, also when the process is gone that had committed it.
+if ARGV[7] ~= '' then
+  local writers = KEYS[3]
+  local told = string.match(read('HGET', writers, ARGV[7]) or '', '^(%d+):')
+  if not told or tonumber(told) < tonumber(ARGV[8]) then
+    local time = call('TIME')
+    call('HSET', writers, ARGV[7], ARGV[8] .. ':' .. time[1])
+    if not told and call('HLEN', writers) > MOST_WRITERS then
+      -- A new one: half of them go, those that were not heard of for the longest time.
+      local fields, ages = call('HGETALL', writers), {}
+      for i = 1, #fields, 2 do ages[#ages + 1] = { tonumber(string.match(fields[i + 1], ':(%d+)$')) or 0, fields[i] } end
+      table.sort(ages, function(x, y) return x[1] < y[1] end)
+      for i = 1, MOST_WRITERS / 2 do call('HDEL', writers, ages[i][2]) end
+    end
+  end
 end
 return { removed_total, corrections, refreshed }

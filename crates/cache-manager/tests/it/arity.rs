@@ -12,8 +12,8 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 11] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
-        4,
-        &["1", "1", "60", "10", "60", "30", "2", "1", "5", "7", "100", "101", "20"],
+        5,
+        &["1", "1", "60", "10", "60", "30", "w:0", "1", "2", "1", "5", "7", "100", "101", "20"],
     ),
     ("fill_counts", include_str!("../../src/scripts/fill_counts.lua"), 3, &["60", "30", "5", "1", "7", "6", "1", "8"]),
     ("fill_states", include_str!("../../src/scripts/fill_states.lua"), 2, &["60", "30", "20", "30"]),

@@ -46,7 +46,7 @@ async fn accept(cache: &RedisCache, request: AcceptRequest) -> Result<Version> {
 async fn settle(cache: &RedisCache, pair: Pair, entries: &[Version], revision: Option<i64>) -> Result<()> {
     let stored = revision.map(|revision| StoredCount { count: 1, revision, last_version: Version::ZERO });
     let resource = SettledResource { resource: pair.resource, entries: entries.to_vec(), stored };
-    cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new() }).await?;
+    cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new(), commit: None }).await?;
     Ok(())
 }
 
@@ -99,7 +99,7 @@ async fn a_pair_keeps_its_lifetime_when_it_is_refreshed() -> Result<()> {
     lives(&raw, &key, PAIR).await?;
     raw.run::<()>(&format!("EXPIRE {key} 500")).await?;
     let newer = |by| PairState { liked: false, version: Version(version + by) };
-    let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, newer(1))] };
+    let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, newer(1))], commit: None };
     assert_eq!(cache.settle(&settlement).await?.refreshed, 1);
     lives(&raw, &key, 500).await?;
     cache.fill_states(&[(pair, newer(2))]).await?;
@@ -118,9 +118,9 @@ async fn a_filled_pair_lives_briefly_until_it_is_confirmed() -> Result<()> {
         cache.fill_states(&[(pair, filled)]).await?;
         lives(&raw, &key, BRIEF).await?;
         let older = PairState { liked: false, version: filled.version };
-        cache.settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, older)] }).await?;
+        cache.settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, older)], commit: None }).await?;
         lives(&raw, &key, BRIEF).await?;
-        cache.settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, confirmed)] }).await?;
+        cache.settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, confirmed)], commit: None }).await?;
         lives(&raw, &key, PAIR).await?;
         assert_eq!(cache.states(&[pair]).await?, [Some(confirmed)]);
         // Accepted here, it lives as long as any.

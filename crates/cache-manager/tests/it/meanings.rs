@@ -81,7 +81,7 @@ async fn leases_and_settlements_go_on_without_room() -> Result<()> {
     let row = (pair, PairState { liked: true, version: accepted });
     cache.settle(&Settlement::of_rows([(pair.resource, stored(1))], [row])).await?;
     let settled = SettledResource { resource: pair.resource, entries: vec![accepted], stored: Some(stored(2)) };
-    let report = cache.settle(&Settlement { resources: vec![settled], pairs: Vec::new() }).await?;
+    let report = cache.settle(&Settlement { resources: vec![settled], pairs: Vec::new(), commit: None }).await?;
     assert_eq!(report.removed, 1);
     let count = cache.counts(&[pair.resource]).await?[0].context("cached")?;
     assert_eq!((count.served, count.pending, count.stored_revision), (1, 0, 2));
@@ -262,7 +262,7 @@ async fn a_key_of_the_wrong_type_stays_narrow() -> Result<()> {
                 entries: Vec::new(),
                 stored: Some(StoredCount { count: 4, revision: 9, last_version: after.now }),
             };
-            cache.settle(&Settlement { resources: vec![part], pairs: Vec::new() }).await?;
+            cache.settle(&Settlement { resources: vec![part], pairs: Vec::new(), commit: None }).await?;
             raw.run::<()>(&other).await?;
             cache.fill_counts(&[(pair.resource, StoredCount { count: 4, ..StoredCount::default() })]).await?;
             assert_eq!(cache.counts(&[pair.resource]).await?[0].map(|count| count.served), Some(4));

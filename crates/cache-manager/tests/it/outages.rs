@@ -62,6 +62,7 @@ async fn settling_after_a_flush_is_harmless() -> Result<()> {
             stored: Some(StoredCount { count, revision, last_version }),
         }],
         pairs: vec![(pair, domain::PairState { liked: true, version: lost })],
+        commit: None,
     };
     // Nothing is cached: nothing is created but the shard's clock.
     let report = cache.settle(&settlement(vec![lost], 1, 1, lost)).await?;
@@ -111,7 +112,7 @@ async fn a_cut_link_is_unavailable_and_comes_back_by_itself() -> Result<()> {
 
 fn settled_nothing() -> Settlement {
     let part = SettledResource { resource: video_pair(1, 1).resource, entries: Vec::new(), stored: None };
-    Settlement { resources: vec![part], pairs: Vec::new() }
+    Settlement { resources: vec![part], pairs: Vec::new(), commit: None }
 }
 
 /// A call that Redis sees after its caller gave up does nothing: the user may have acted otherwise meanwhile.

@@ -18,7 +18,7 @@ async fn seen(cache: &impl LikeCache, resource: Resource) -> Result<domain::cach
 
 async fn settle(cache: &impl LikeCache, resource: Resource, entries: Vec<Version>, is: StoredCount) -> Result<()> {
     let resource = SettledResource { resource, entries, stored: Some(is) };
-    cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new() }).await?;
+    cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new(), commit: None }).await?;
     Ok(())
 }
 

@@ -92,7 +92,7 @@ async fn without_memory_likes_wait_and_settling_goes_on() -> Result<()> {
     assert_eq!(raw.everything().await?, before);
     let stored = Some(StoredCount { count: 1, revision: 1, last_version: answer.version });
     let resource = SettledResource { resource: pair.resource, entries: vec![answer.version], stored };
-    let report = cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new() }).await?;
+    let report = cache.settle(&Settlement { resources: vec![resource], pairs: Vec::new(), commit: None }).await?;
     assert_eq!(report.removed, 1);
     raw.run::<()>("CONFIG SET maxmemory 0").await?;
     cache.accept(&[unlike(pair)]).await.remove(0)?;
@@ -126,7 +126,7 @@ async fn foreign_entries_do_not_hide_the_journal() -> Result<()> {
     // What has a version can be settled away.
     let resource = video_pair(1, 1).resource;
     let part = SettledResource { resource, entries: vec![Version(5), Version(6)], stored: None };
-    assert_eq!(cache.settle(&Settlement { resources: vec![part], pairs: Vec::new() }).await?.removed, 2);
+    assert_eq!(cache.settle(&Settlement { resources: vec![part], pairs: Vec::new(), commit: None }).await?.removed, 2);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Counters: cached against stored, stored against live rows.
 
 use crate::error::CheckError;
-use crate::finding::{Finding, Kind, Side, Subject, Verdict, judge_cached, judge_stored};
+use crate::finding::{Finding, Kind, Side, Subject, Verdict, is_evidence, judge_cached, judge_stored};
 use crate::inspect::pending_refreshes::PendingRefreshes;
 use crate::inspect::{Inspector, PAGE};
 use domain::cache::{CachedCount, JournalPages};
@@ -30,8 +30,9 @@ impl CountObservation {
     fn finding(&self) -> Finding {
         let detail = match (self.verdict, self.cached) {
             (Verdict::Drift, Some(cached)) if cached.stored_revision > self.truth().revision => {
-                "the cache has heard of a revision that the database does not have".to_owned()
+                "the cache has heard of a revision that the database does not have, and cannot have had".to_owned()
             }
+            (Verdict::WentBack, _) => "the cache has heard of a revision that the database does not have".to_owned(),
             (Verdict::Orphan, _) => "pending entries that no journal has".to_owned(),
             _ => String::new(),
         };
@@ -121,7 +122,7 @@ impl Inspector {
             let mut observation =
                 if same { second } else { CountObservation { verdict: settled_or_moving(second.verdict), ..second } };
             if observation.verdict == Verdict::Stuck && !self.has_entries(observation.resource).await? {
-                observation.verdict = Verdict::Orphan;
+                observation.verdict = if self.is_evidence(&observation) { Verdict::WentBack } else { Verdict::Orphan };
             }
             if observation.verdict == Verdict::Stale && pending_refreshes.has(observation.resource) {
                 observation.verdict = Verdict::InFlight;
@@ -131,6 +132,16 @@ impl Inspector {
             }
         }
         Ok(findings)
+    }
+
+    /// Whether the cache knows of something newer than the database has: it is no reason to lower the cache. A stored count that
+    /// is wrong says nothing of that, as long as nothing else says that the database lacks something: whoever broke it
+    /// may have broken its revision.
+    pub(crate) fn is_evidence(&self, seen: &CountObservation) -> bool {
+        let stored = seen.audit.stored.unwrap_or_default();
+        let believed = judge_stored(seen.audit.stored, seen.audit.live) == Verdict::Consistent
+            || self.stores.history.went_back().is_some();
+        believed && seen.cached.is_some_and(|cached| is_evidence(cached, stored, self.stores.now()))
     }
 
     /// One resource, now.
@@ -150,7 +161,7 @@ impl Inspector {
     ) -> CountObservation {
         let mut observation = CountObservation { resource, cached, audit, verdict: Verdict::Consistent };
         let mut truth = observation.truth();
-        if judge_stored(audit.stored, audit.live) != Verdict::Consistent {
+        if judge_stored(audit.stored, audit.live) != Verdict::Consistent && !self.is_evidence(&observation) {
             // Its revision says nothing either, but live rows do.
             truth.revision = cached.map_or(0, |cached| cached.stored_revision);
         }

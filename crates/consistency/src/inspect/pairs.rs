@@ -20,6 +20,7 @@ impl PairObservation {
     fn finding(&self) -> Finding {
         let detail = match self.verdict {
             Verdict::Missing => "the cache accepted what neither row, journal nor ledger has",
+            Verdict::WentBack => "the cache has what the database has lost: neither row, journal nor ledger has it",
             Verdict::Stuck => "the event waits in the journal for too long, or failed and waits in the ledger",
             Verdict::Drift if self.cached.is_some_and(|cached| cached.version > self.row.version) => {
                 "the cache still shows an event that was discarded"
@@ -138,7 +139,11 @@ impl Inspector {
         }
         // Between the looks at row and journal it may have been committed and settled.
         let now = self.look_at_pairs(&[observation.pair]).await?;
-        Ok(if now.first() == Some(observation) { Verdict::Missing } else { Verdict::InFlight })
+        Ok(match self.stores.history.went_back() {
+            _ if now.first() != Some(observation) => Verdict::InFlight,
+            Some(_) => Verdict::WentBack,
+            None => Verdict::Missing,
+        })
     }
 
     pub(crate) async fn ledger_has(

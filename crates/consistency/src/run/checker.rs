@@ -226,6 +226,7 @@ impl Checker {
             Verdict::Orphan => 4,
             Verdict::Missing => 5,
             Verdict::Drift => 6,
+            Verdict::WentBack => 7,
         };
         let verdict = findings.iter().max_by_key(|one| worst(one)).map_or(Verdict::Consistent, |one| one.verdict);
         let leader = self.0.leader.token().is_some();

@@ -68,7 +68,7 @@ async fn break_everything(rig: &Rig) -> Vec<(Kind, Verdict, i64)> {
         (Kind::CachedCount, Verdict::Drift, 1),
         (Kind::CachedCount, Verdict::Drift, 2),
         (Kind::CachedCount, Verdict::Drift, 3),
-        (Kind::CachedCount, Verdict::Drift, 4),
+        (Kind::CachedCount, Verdict::WentBack, 4),
         (Kind::CachedCount, Verdict::Orphan, 5),
         (Kind::CachedPair, Verdict::Drift, 6),
         (Kind::CachedPair, Verdict::Stale, 7),
@@ -101,12 +101,20 @@ async fn everything_broken_is_found_by_one_sweep_and_repaired() {
     for one in &found {
         let known = expected.iter().any(|(kind, verdict, id)| is(one, *kind, *verdict, *id));
         assert!(known, "false alarm: {one:?}");
+        if is(one, Kind::CachedCount, Verdict::WentBack, 4) {
+            assert!(one.repaired_at.is_none(), "evidence is gone: {one:?}");
+            continue;
+        }
         assert!(one.repaired_at.is_some(), "not repaired: {one:?}");
         assert!(one.details.contains("\"outcome\":\"repaired\""), "{one:?}");
     }
-    assert_eq!((run.inconsistent, run.repaired), (expected.len() as i64, expected.len() as i64));
+    assert_eq!((run.inconsistent, run.repaired), (expected.len() as i64, expected.len() as i64 - 1));
     assert_eq!(run.coverage, Some(1.0));
-    rig.assert_agreement((1..=VIDEOS).filter(|id| *id != 13)).await;
+    rig.assert_agreement((1..=VIDEOS).filter(|id| ![4, 13].contains(id))).await;
+    // The next commit has a newer revision than anybody can have heard of.
+    rig.like(video_pair(USERS + 1, 4)).await;
+    rig.settled().await;
+    rig.assert_agreement(4..=4).await;
     // Nobody's like is lost.
     for video in 1..=VIDEOS {
         for user in 1..=USERS {

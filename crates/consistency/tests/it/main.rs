@@ -8,3 +8,4 @@ mod leader;
 mod rig;
 mod sweep;
 mod web;
+mod went_back;

@@ -25,7 +25,7 @@ pub(crate) struct Rig {
     pub(crate) keys: Keys,
     _stop: tokio_util::sync::DropGuard,
     raw: MultiplexedConnection,
-    deployment: Deployment,
+    pub(crate) deployment: Deployment,
     redis: RedisConfig,
 }
 
@@ -54,6 +54,16 @@ impl Rig {
     /// A checker of its own process: nothing shared but the stores.
     pub(crate) async fn checker_with(&self, config: ConsistencyConfig) -> Checker {
         Checker::new(stores(&self.redis, self.deployment.database_url()).await, config, unique_name("owner"))
+    }
+
+    /// Stores of one more process.
+    pub(crate) async fn other_stores(&self) -> Stores {
+        stores(&self.redis, self.deployment.database_url()).await
+    }
+
+    /// A checker in a process that knows of the stores what these do.
+    pub(crate) fn checker_of(&self, stores: Stores, config: ConsistencyConfig) -> Checker {
+        Checker::new(stores, config, unique_name("owner"))
     }
 
     /// The same, with its own connections to the database.
@@ -100,6 +110,10 @@ impl Rig {
 
     pub(crate) async fn sql(&self, statements: &str) -> String {
         self.deployment.sql(statements).await.unwrap()
+    }
+
+    pub(crate) async fn number(&self, query: &str) -> i64 {
+        self.deployment.number(query).await.unwrap()
     }
 
     /// Owner of the checkers' lease.

@@ -12,7 +12,11 @@ use test_support::eventually;
 
 fn settled(user: i64, version: Version) -> Settlement {
     let resource = video_pair(user, 1).resource;
-    Settlement { resources: vec![SettledResource { resource, entries: vec![version], stored: None }], pairs: vec![] }
+    Settlement {
+        resources: vec![SettledResource { resource, entries: vec![version], stored: None }],
+        pairs: vec![],
+        commit: None,
+    }
 }
 
 #[tokio::test]

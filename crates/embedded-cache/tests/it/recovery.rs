@@ -20,7 +20,7 @@ const SHARDS_HEADER: u64 = 8 + 8 + 2 + 4 * 32 + 4;
 
 fn settle_one(pair: domain::Pair, version: Version, stored: Option<StoredCount>) -> Settlement {
     let resource = SettledResource { resource: pair.resource, entries: vec![version], stored };
-    Settlement { resources: vec![resource], pairs: Vec::new() }
+    Settlement { resources: vec![resource], pairs: Vec::new(), commit: None }
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -6,13 +6,13 @@
 
 use crate::reads::audit::behavior_of;
 use crate::sql::error::StoreError;
-use crate::sql::script::{Script, first_id_of, time_of, utc};
+use crate::sql::script::{CHUNK, Script, first_id_of, time_of, utc};
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::ledger::{EventFilter, EventStatus, LedgerEntry, entry_of, select_entries, uuid_of};
 use crate::tables::likes::table_of;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use domain::{Action, Pair, ResourceType, Version};
-use std::collections::BTreeMap;
+use domain::{Action, Pair, PairState, ResourceType, Version};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// How far a server's clock, which makes ids, is usually from the one that makes versions, and how long an accept takes.
@@ -129,6 +129,28 @@ impl EventStore {
         story.history.sort_by_key(|entry| std::cmp::Reverse((entry.version, entry.action)));
         story.history.truncate(limit as usize);
         Ok(story)
+    }
+
+    /// Whether the ledger has an event of a pair with that version which it has not completed: one that waits, is dead, or was
+    /// discarded. In the order of the question.
+    pub async fn in_ledger_unfinished(&self, states: &[(Pair, PairState)]) -> Result<Vec<bool>, StoreError> {
+        let mut script = self.script();
+        for chunk in states.chunks(CHUNK) {
+            let unfinished = EventStatus::ALL.into_iter().filter(|status| *status != EventStatus::Completed);
+            select_entries(&mut script).words(" WHERE status IN (").list(unfinished, |script, status| {
+                script.name(status.name());
+            });
+            script.words(") AND version IN (").list(chunk, |script, (_, state)| {
+                script.int(state.version.0);
+            });
+            script.words(")");
+        }
+        let mut held = BTreeSet::new();
+        for row in self.read(&script).await?.iter().flatten() {
+            let entry = entry_of(row)?;
+            held.insert((entry.event.pair(), entry.event.version));
+        }
+        Ok(states.iter().map(|(pair, state)| held.contains(&(*pair, state.version))).collect())
     }
 
     async fn stored_row(&self, pair: Pair) -> Result<Option<StoredRow>, StoreError> {

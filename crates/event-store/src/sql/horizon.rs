@@ -10,6 +10,7 @@
 
 use chrono::{DateTime, Utc};
 use domain::Version;
+use planted_bugs::planted;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime};
 
@@ -64,16 +65,29 @@ impl Horizon {
     }
 
     /// One clock alone may be the wrong one: before the database's is known, rows are believed as far as versions go.
-    #[expect(clippy::disallowed_methods, reason = "a second clock is what tells that the database's was set back")]
     fn ahead_by(&self, micros: i64) -> Believed {
-        let database = self.database.load(Ordering::Relaxed);
-        if database == UNKNOWN {
+        if self.database.load(Ordering::Relaxed) == UNKNOWN {
             return Believed(Version::MAX);
         }
+        Believed(Version(self.latest().saturating_add(micros)).min(Version::MAX))
+    }
+
+    /// Now, for the revision of a counter: by the later one of the clocks that are known. The database's own would not do: the
+    /// server that is promoted may be behind the one that died, as its rows are.
+    pub(crate) fn revision(&self) -> i64 {
+        planted!("revision_plus_one" => 0);
+        self.latest().clamp(0, Version::MAX.0)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a second clock is what tells that the database's was set back")]
+    /// The later one of the known clocks, in microseconds.
+    pub(crate) fn latest(&self) -> i64 {
         let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let ours = i64::try_from(ours.as_micros()).unwrap_or(i64::MAX / 4);
-        let latest = ours.max(database.saturating_add(self.steady_us()));
-        Believed(Version(latest.saturating_add(micros)).min(Version::MAX))
+        match self.database.load(Ordering::Relaxed) {
+            UNKNOWN => ours,
+            database => ours.max(database.saturating_add(self.steady_us())),
+        }
     }
 
     fn steady_us(&self) -> i64 {

@@ -28,8 +28,27 @@ use std::str::FromStr;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Rows of each statement of a script, in order.
-pub(crate) type Results = Vec<Vec<QueryResult>>;
+/// Rows of each statement of a script, in order, and how many each of them wrote.
+#[derive(Default)]
+pub(crate) struct Results {
+    rows: Vec<Vec<QueryResult>>,
+    changed: Vec<u64>,
+}
+
+impl Results {
+    /// Rows that a statement wrote.
+    pub(crate) fn changed(&self, statement: usize) -> u64 {
+        self.changed.get(statement).copied().unwrap_or(0)
+    }
+}
+
+impl std::ops::Deref for Results {
+    type Target = [Vec<QueryResult>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
+}
 
 /// A pool that has not connected yet, or has.
 #[derive(Debug, Clone)]
@@ -155,12 +174,14 @@ impl Pool {
             Self::MySql(pool, sessions) => async {
                 let mut connection = sessions.acquire(pool).await?;
                 sessions.check_length(script.as_str())?;
-                run::<MySql, _>(&mut *connection, script.as_str()).await
+                run::<MySql, _>(&mut *connection, script.as_str(), |done| done.rows_affected()).await
             }
             .boxed(),
-            Self::Sqlite(pools) => {
-                async { run::<Sqlite, _>(&mut *pools.readers.acquire().await?, script.as_str()).await }.boxed()
+            Self::Sqlite(pools) => async {
+                run::<Sqlite, _>(&mut *pools.readers.acquire().await?, script.as_str(), |done| done.rows_affected())
+                    .await
             }
+            .boxed(),
         }
     }
 
@@ -218,16 +239,16 @@ impl Tx {
     /// Runs statements in one round trip; the first that fails ends it.
     pub(crate) fn run<'a>(&'a mut self, script: &'a Script) -> BoxFuture<'a, Result<Results, StoreError>> {
         if script.is_empty() {
-            return std::future::ready(Ok(Results::new())).boxed();
+            return std::future::ready(Ok(Results::default())).boxed();
         }
         match self {
             #[cfg(feature = "mysql")]
             Self::MySql(tx, sessions) => async {
                 sessions.check_length(script.as_str())?;
-                run::<MySql, _>(&mut **tx, script.as_str()).await
+                run::<MySql, _>(&mut **tx, script.as_str(), |done| done.rows_affected()).await
             }
             .boxed(),
-            Self::Sqlite(tx, _) => run::<Sqlite, _>(&mut **tx, script.as_str()).boxed(),
+            Self::Sqlite(tx, _) => run::<Sqlite, _>(&mut **tx, script.as_str(), |done| done.rows_affected()).boxed(),
         }
     }
 
@@ -265,19 +286,22 @@ impl Tx {
     }
 }
 
-async fn run<'c, DB, E>(executor: E, sql: &str) -> Result<Results, StoreError>
+async fn run<'c, DB, E>(executor: E, sql: &str, changed: fn(&DB::QueryResult) -> u64) -> Result<Results, StoreError>
 where
     DB: sqlx::Database,
     E: Executor<'c, Database = DB>,
     QueryResult: From<DB::Row>,
 {
-    let mut results = Results::new();
+    let mut results = Results::default();
     let mut rows = Vec::new();
     let mut stream = executor.fetch_many(sqlx::raw_sql(sqlx::AssertSqlSafe(sql)));
     while let Some(next) = stream.next().await {
         match next? {
             Either::Right(row) => rows.push(row.into()),
-            Either::Left(_) => results.push(std::mem::take(&mut rows)),
+            Either::Left(done) => {
+                results.rows.push(std::mem::take(&mut rows));
+                results.changed.push(changed(&done));
+            }
         }
     }
     Ok(results)

@@ -5,11 +5,14 @@ use crate::sql::error::{StoreError, TimedOut};
 use crate::sql::horizon::Horizon;
 #[cfg(feature = "mysql")]
 use crate::sql::hosts;
+use crate::sql::lanes::Writer;
 use crate::sql::pool::{Pool, Results, Tx};
 use crate::sql::script::{Script, utc};
+use crate::sql::verdict::History;
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::ShardCount;
+use domain::cache::CommitNumber;
 use sea_orm::QueryResult;
 use std::future::Future;
 use std::sync::Arc;
@@ -32,6 +35,8 @@ const PROBE: &[&str] = &[
     "UPDATE like_counts SET revision = revision WHERE 1 = 0",
     "INSERT INTO like_counts SELECT * FROM like_counts WHERE 1 = 0",
     "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys WHERE 1 = 0",
+    "UPDATE sync_writers SET seq = seq WHERE 1 = 0",
+    "INSERT INTO sync_writers SELECT * FROM sync_writers WHERE 1 = 0",
     "INSERT INTO cache_refreshes SELECT * FROM cache_refreshes WHERE 1 = 0",
     "DELETE FROM cache_refreshes WHERE 1 = 0",
 ];
@@ -43,6 +48,8 @@ pub struct EventStore {
     pub(crate) horizon: Arc<Horizon>,
     /// Whether what the redo log lacks is marked.
     unlogged: Arc<AtomicBool>,
+    pub(crate) writer: Arc<Writer>,
+    pub(crate) history: Arc<History>,
     ping_timeout: Duration,
     query_timeout: Duration,
 }
@@ -58,6 +65,8 @@ impl EventStore {
             pool: Pool::new(config)?,
             horizon: Arc::new(Horizon::new()),
             unlogged: Arc::default(),
+            writer: Arc::new(Writer::new()),
+            history: Arc::default(),
             ping_timeout: config.connect_timeout,
             query_timeout: config.query_timeout,
         })
@@ -127,6 +136,17 @@ impl EventStore {
         }
     }
 
+    /// Which server answers, in its own words; none if there is only one.
+    pub async fn server(&self) -> Result<Option<String>, StoreError> {
+        if self.script().dialect().is_sqlite() {
+            return Ok(None);
+        }
+        let mut script = self.script();
+        script.begin("SELECT CONCAT(@@hostname, ':', @@port, ':', @@server_id)");
+        let results = self.read(&script).await?;
+        get(row(&results, 0, "variables")?, 0, "variables").map(Some)
+    }
+
     /// The database's clock. By it all processes agree on how old something is, whatever their own clocks say.
     pub async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
         let mut script = self.script();
@@ -174,7 +194,7 @@ impl EventStore {
     /// Runs a script that only reads.
     pub(crate) async fn read(&self, script: &Script) -> Result<Results, StoreError> {
         if script.is_empty() {
-            return Ok(Results::new());
+            return Ok(Results::default());
         }
         self.bounded(self.pool.read(script)).await
     }
@@ -182,13 +202,31 @@ impl EventStore {
     /// Runs a script in a transaction of its own.
     pub(crate) async fn write(&self, name: &'static str, script: &Script) -> Result<Results, StoreError> {
         if script.is_empty() {
-            return Ok(Results::new());
+            return Ok(Results::default());
         }
         self.transaction(name, || async {
             let mut tx = self.begin().await?;
             let results = tx.run(script).await?;
             tx.commit().await?;
             Ok(results)
+        })
+        .await
+    }
+
+    /// The same, with the next number of a lane.
+    pub(crate) async fn write_numbered(
+        &self,
+        name: &'static str,
+        script: &Script,
+    ) -> Result<Option<CommitNumber>, StoreError> {
+        if script.is_empty() {
+            return Ok(None);
+        }
+        self.transaction(name, || async {
+            let mut tx = self.begin().await?;
+            let turn = self.numbered(&mut tx, script.clone()).await?;
+            tx.commit().await?;
+            Ok(Some(turn.committed(self.latest_clock())))
         })
         .await
     }

@@ -264,8 +264,11 @@ fn fold_pair(row: PairState, events: &[PairEvent]) -> Folded {
     planted::folded(row, events.clone()).unwrap_or_else(|| fold(row, events))
 }
 
-/// Folds events, sorted by pair, into a snapshot.
-pub(crate) fn fold_events(snapshot: &Snapshot, events: &[PairEvent]) -> Outcome {
+/// Folds events, sorted by pair, into a snapshot, at a time in microseconds.
+///
+/// The revision of a counter is that time, or one more than before: so a database that has become what it once was, and is
+/// written again, is believed by caches that had heard of the revisions which it has lost.
+pub(crate) fn fold_events(snapshot: &Snapshot, events: &[PairEvent], now: i64) -> Outcome {
     debug_assert!(events.is_sorted_by_key(|(pair, ..)| *pair));
     let mut outcome = Outcome::default();
     for of_resource in events.chunk_by(|(a, ..), (b, ..)| a.resource == b.resource) {
@@ -286,7 +289,7 @@ pub(crate) fn fold_events(snapshot: &Snapshot, events: &[PairEvent]) -> Outcome 
             }
         }
         if changed {
-            after.revision += 1;
+            after.revision = now.max(after.revision + 1);
             outcome.changed_counts.push((resource, after));
         }
         outcome.counts.push((resource, after));
@@ -398,6 +401,7 @@ mod tests {
                 (pair(3, 7), Version(61), Action::Like),
                 (pair(1, 8), Version(3), Action::Like),
             ],
+            0,
         );
         let after = StoredCount { count: 2, revision: 5, last_version: Version(61) };
         assert_eq!(outcome.changed_counts, [(pair(1, 7).resource, after)]);

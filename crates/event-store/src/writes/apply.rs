@@ -10,6 +10,7 @@ use crate::tables::likes::{
 };
 use crate::tables::repair_token::Fenced;
 use chrono::{DateTime, Utc};
+use domain::cache::CommitNumber;
 use domain::codec::MAX_BATCH;
 use domain::{LikeEvent, Pair, PairState, Resource, StoredCount};
 use std::collections::HashSet;
@@ -24,6 +25,8 @@ pub struct Applied {
     pub pairs: Vec<(Pair, PairState)>,
     /// Rows of pairs that changed; the others had seen these events, or newer ones.
     pub changed_pairs: usize,
+    /// The number of the commit.
+    pub commit: Option<CommitNumber>,
 }
 
 /// A batch, prepared once and used by every attempt.
@@ -137,20 +140,25 @@ impl EventStore {
         create_missing(&mut tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
         // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
         fail::fail_point!("store.ledger_inserted");
-        let outcome = fold_events(&snapshot, &batch.events);
+        let outcome = fold_events(&snapshot, &batch.events, self.horizon.revision());
         let mut script = self.script();
         write_outcome(&mut script, &outcome, batch.now);
         keys::record(&mut script, &batch.keys, batch.now);
-        tx.run(&script).await?;
-        match end {
+        let commit = match end {
             End::Commit => {
+                let turn = self.numbered(&mut tx, script).await?;
                 fail::fail_point!("store.before_commit", |_| Err(StoreError::Unavailable("failpoint".into())));
                 tx.commit().await?;
+                Some(turn.committed(self.latest_clock()))
             }
-            End::TakeBack => tx.roll_back().await?,
-        }
+            End::TakeBack => {
+                tx.run(&script).await?;
+                tx.roll_back().await?;
+                None
+            }
+        };
         let changed_pairs = outcome.changed_pairs.len();
-        Ok(Attempt::Done(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs })))
+        Ok(Attempt::Done(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit })))
     }
 
     fn prepare(&self, events: &[LikeEvent], unlogged: bool, now: DateTime<Utc>) -> Batch {

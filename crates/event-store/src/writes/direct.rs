@@ -2,6 +2,7 @@
 //! Synchronous ones: the cache gave it beforehand.
 
 use crate::sql::error::StoreError;
+use crate::sql::lanes::Turn;
 use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
@@ -137,18 +138,19 @@ impl EventStore {
     async fn apply_direct_once(&self, write: &Write<'_>) -> Result<Vec<DirectResult>, StoreError> {
         // A transaction that is not ready to commit by then is dropped, and so rolled back.
         let ready = self.ready_to_commit(write);
-        let (tx, results) = if is_planted("direct_without_deadline") {
+        let (tx, turn, results) = if is_planted("direct_without_deadline") {
             ready.await?
         } else {
             tokio::time::timeout_at(write.until.into(), ready).await.unwrap_or(Err(StoreError::TooLate))?
         };
         fail::fail_point!("store.direct_before_commit");
         tx.commit().await?;
+        turn.map(|turn| turn.committed(self.latest_clock()));
         Ok(results)
     }
 
     /// Everything but the commit.
-    async fn ready_to_commit(&self, write: &Write<'_>) -> Result<(Tx, Vec<DirectResult>), StoreError> {
+    async fn ready_to_commit(&self, write: &Write<'_>) -> Result<(Tx, Option<Turn>, Vec<DirectResult>), StoreError> {
         let Write { intents, reserved, now, until, remember_refresh } = *write;
         let mut pairs: Vec<PairEvent> =
             intents.iter().map(|intent| (intent.pair, Version::ZERO, intent.action)).collect();
@@ -224,7 +226,8 @@ impl EventStore {
         let mut pair_events: Vec<PairEvent> =
             events.iter().map(|event| (event.pair(), event.version, event.intent.action)).collect();
         pair_events.sort_unstable();
-        let outcome = fold_events(&snapshot, &pair_events);
+        let outcome = fold_events(&snapshot, &pair_events, self.horizon.revision());
+        let mut turn = None;
         if !events.is_empty() || !new_keys.is_empty() {
             let mut by_id: Vec<&LikeEvent> = events.iter().collect();
             by_id.sort_unstable_by_key(|event| event.intent.id);
@@ -237,7 +240,7 @@ impl EventStore {
             }
             write_outcome(&mut script, &outcome, now);
             keys::record(&mut script, &new_keys, now);
-            tx.run(&script).await?;
+            turn = Some(self.numbered(&mut tx, script).await?);
         }
 
         let counts: HashMap<_, _> = outcome.counts.into_iter().collect();
@@ -251,7 +254,7 @@ impl EventStore {
         if Instant::now() >= until && !is_planted("direct_without_deadline") {
             return Err(StoreError::TooLate);
         }
-        Ok((tx, results))
+        Ok((tx, turn, results))
     }
 }
 

@@ -109,7 +109,7 @@ impl EventStore {
         let results = tx.run(&script).await?;
         let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
-        let outcome = fold_events(&snapshot, events);
+        let outcome = fold_events(&snapshot, events, self.horizon.revision());
         let mut script = self.script();
         write_outcome(&mut script, &outcome, now);
         if options.tell_cache {
@@ -123,7 +123,7 @@ impl EventStore {
         tx.run(&script).await?;
         tx.commit().await?;
         let changed_pairs = outcome.changed_pairs.len();
-        Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs })
+        Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit: None })
     }
 
     /// The next step through the history, at most `limit` rows, whatever they hold.

@@ -27,8 +27,8 @@ impl CountRepaired {
 impl EventStore {
     /// Makes a counter the number of its live rows, under its lock: every writer of the resource waits or has committed.
     ///
-    /// Its revision grows, beyond `above` too (a cache may have heard of a larger one). A counter that is right is left alone,
-    /// one that nobody has is created.
+    /// Its revision grows, beyond `above` too (a cache may have heard of a larger one). A counter that is right, with a revision
+    /// not below `above`, is left alone; one that nobody has is created.
     pub async fn repair_count(
         &self,
         resource: Resource,
@@ -86,12 +86,12 @@ impl EventStore {
         let (live, newest): (i64, Option<i64>) = (get(rows, 0, name)?, get(rows, 1, name)?);
         let created = stored.revision == 0;
         let before = (!created).then_some(stored);
-        if stored.count == live && !created {
+        if stored.count == live && !created && stored.revision >= above {
             return Ok(Fenced::Done(CountRepaired { before, after: stored }));
         }
         let after = StoredCount {
             count: live,
-            revision: stored.revision.max(above) + 1,
+            revision: self.horizon.revision().max(stored.revision.max(above) + 1),
             last_version: stored.last_version.max(Version(newest.unwrap_or(0))),
         };
         let mut script = self.script();

@@ -9,6 +9,7 @@ use crate::tables::ledger::{EVENT_COLUMNS, EventStatus, FINAL, entry_of, event_v
 use crate::writes::apply::check_size;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::LikeEvent;
+use domain::cache::CommitNumber;
 use planted_bugs::planted;
 use std::time::Duration;
 use uuid::Uuid;
@@ -54,8 +55,14 @@ pub struct RetryFailure {
 impl EventStore {
     /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error, if it is
     /// another one; a completed or discarded one stays as it is.
-    pub async fn park(&self, failed: &[FailedEvent], max_retries: u32, now: DateTime<Utc>) -> Result<(), StoreError> {
-        planted!("park_forgets" => Ok(()));
+    /// Gives the number of the commit.
+    pub async fn park(
+        &self,
+        failed: &[FailedEvent],
+        max_retries: u32,
+        now: DateTime<Utc>,
+    ) -> Result<Option<CommitNumber>, StoreError> {
+        planted!("park_forgets" => Ok(None));
         check_size(failed.len())?;
         let mut script = self.script();
         // A redelivery that fails in the same way changes nothing, not even the time of the last change.
@@ -76,7 +83,7 @@ impl EventStore {
             });
             script.words(&upsert);
         }
-        self.write("park", &script).await.map(drop)
+        self.write_numbered("park", &script).await
     }
 
     /// Takes up to `limit` due events for this worker alone, for as long as `lease`; claimed ones whose lease ended

@@ -1,8 +1,8 @@
 //! Batches: duplicates, order, concurrency, tombstones.
 
 use crate::support::{TestDb, at, comment_event, event_of, like, on_both, unlike, video, video_pair};
-use domain::{Action, LikeEvent, PairState, StoredCount, Version};
-use event_store::{EventStatus, EventStore};
+use domain::{Action, LikeEvent, PairState, Resource, StoredCount, Version};
+use event_store::{Applied, EventStatus, EventStore};
 use test_support::Random;
 
 on_both!(
@@ -15,6 +15,7 @@ on_both!(
     concurrent_appliers_on_hot_resources_stay_exact,
     a_batch_larger_than_one_statement,
     too_large_a_batch_is_refused,
+    revisions_are_beyond_those_of_a_database_that_was_thrown_away,
 );
 
 async fn a_like_reaches_every_table(db: TestDb) {
@@ -24,9 +25,9 @@ async fn a_like_reaches_every_table(db: TestDb) {
     let now = at(1_700_000_005_000_000);
     let applied = db.store.apply(&[first.clone(), comment.clone()], now).await.unwrap();
 
-    let one = |version| StoredCount { count: 1, revision: 1, last_version: Version(version) };
+    let one = |version| (1, Version(version));
     assert_eq!(
-        applied.counts,
+        counted(&applied),
         [(video(7), one(1_700_000_000_000_001)), (comment.pair().resource, one(1_700_000_000_000_002))]
     );
     assert_eq!(applied.pairs.len(), 2);
@@ -40,10 +41,30 @@ async fn a_like_reaches_every_table(db: TestDb) {
     assert_eq!(db.words("SELECT behavior_type FROM user_behaviors ORDER BY version").await, ["like", "comment_like"]);
     assert_eq!(db.number("SELECT COUNT(*) FROM video_likes WHERE user_id = 1 AND video_id = 7").await, 1);
     assert_eq!(db.number("SELECT COUNT(*) FROM comment_likes WHERE user_id = 2 AND comment_id = 7").await, 1);
-    assert_eq!(
-        db.store.load_counts(&[video(7), video(8)]).await.unwrap(),
-        [one(1_700_000_000_000_001), StoredCount::default()]
-    );
+    let stored = applied.counts.first().unwrap().1;
+    assert_eq!(db.store.load_counts(&[video(7), video(8)]).await.unwrap(), [stored, StoredCount::default()]);
+}
+
+/// Counts and last versions; revisions are times.
+fn counted(applied: &Applied) -> Vec<(Resource, (i64, Version))> {
+    let of = |(resource, stored): &(Resource, StoredCount)| (*resource, (stored.count, stored.last_version));
+    applied.counts.iter().map(of).collect()
+}
+
+async fn revisions_are_beyond_those_of_a_database_that_was_thrown_away(db: TestDb) {
+    let first = db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap().counts.first().unwrap().1;
+    let lost = db.store.apply(&[like(2, 7, 200), like(3, 7, 201)], at(1_000)).await.unwrap().counts.first().unwrap().1;
+    assert!(lost.revision > first.revision, "{lost:?} after {first:?}");
+    db.execute("DELETE FROM video_likes WHERE user_id > 1").await;
+    db.execute(&format!("UPDATE like_counts SET like_count = 1, revision = {}", first.revision)).await;
+    let again = db.store.apply(&[like(4, 7, 300)], at(1_000)).await.unwrap().counts.first().unwrap().1;
+    assert_eq!(again.count, 2);
+    assert!(again.revision > lost.revision, "{again:?} after {lost:?}");
+    // A clock that stands still, or is behind, makes no two states equal.
+    let ahead = again.revision + 3_600_000_000;
+    db.execute(&format!("UPDATE like_counts SET revision = {ahead}")).await;
+    let behind = db.store.apply(&[like(5, 7, 400)], at(1_000)).await.unwrap().counts.first().unwrap().1;
+    assert_eq!(behind.revision, ahead + 1);
 }
 
 async fn duplicates_in_a_batch_and_across_batches_change_nothing(db: TestDb) {
@@ -51,7 +72,7 @@ async fn duplicates_in_a_batch_and_across_batches_change_nothing(db: TestDb) {
     let first = db.store.apply(&[event.clone(), event.clone(), event.clone()], at(1_000)).await.unwrap();
     let again = db.store.apply(&[event.clone(), event], at(2_000)).await.unwrap();
     assert_eq!((first.changed_pairs, again.changed_pairs), (1, 0));
-    assert_eq!(again.counts, [(video(7), StoredCount { count: 1, revision: 1, last_version: Version(100) })]);
+    assert_eq!(counted(&again), [(video(7), (1, Version(100)))]);
     assert_eq!(again.counts, first.counts);
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 1);
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 1);
@@ -83,15 +104,15 @@ async fn an_unlike_keeps_a_tombstone(db: TestDb) {
 
     db.store.apply(&[like(1, 7, third)], at(third)).await.unwrap();
     assert_eq!(db.words(times).await, [format!("{base}1 {base}3 -")]);
-    let stored = StoredCount { count: 1, revision: 3, last_version: Version(third) };
-    assert_eq!(db.store.load_counts(&[video(7)]).await.unwrap(), [stored]);
+    let stored = db.store.load_counts(&[video(7)]).await.unwrap()[0];
+    assert_eq!((stored.count, stored.last_version), (1, Version(third)));
 }
 
 async fn old_events_are_recorded_and_change_no_row(db: TestDb) {
     db.store.apply(&[like(1, 7, 900)], at(1_000)).await.unwrap();
     let applied = db.store.apply(&[unlike(1, 7, 800)], at(1_000)).await.unwrap();
     assert_eq!(applied.changed_pairs, 0);
-    assert_eq!(applied.counts, [(video(7), StoredCount { count: 1, revision: 1, last_version: Version(900) })]);
+    assert_eq!(counted(&applied), [(video(7), (1, Version(900)))]);
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events WHERE status = 'completed'").await, 2);
 }

@@ -40,6 +40,7 @@ const fn verdict(verdict: Verdict) -> v1::ConsistencyVerdict {
         Verdict::Drift => v1::ConsistencyVerdict::Drift,
         Verdict::Missing => v1::ConsistencyVerdict::Missing,
         Verdict::Orphan => v1::ConsistencyVerdict::Orphan,
+        Verdict::WentBack => v1::ConsistencyVerdict::WentBack,
     }
 }
 

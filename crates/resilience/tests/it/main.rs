@@ -3,6 +3,8 @@
 
 mod aftermath;
 mod backwards;
+mod database_back;
+mod database_failover;
 mod failover;
 mod follow;
 mod kill;

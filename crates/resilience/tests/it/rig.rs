@@ -171,6 +171,16 @@ impl Rig {
         commands.query_async::<()>(&mut connection).await.unwrap();
     }
 
+    /// MariaDB will have this again.
+    pub(crate) async fn copy_database(&self) {
+        self.deployment.copy_database().await.unwrap();
+    }
+
+    /// MariaDB has what it once had.
+    pub(crate) async fn restore_database(&self) {
+        self.deployment.restore_database().await.unwrap();
+    }
+
     /// Redis answers nobody for so long.
     pub(crate) async fn pause_cache(&self, pause: Duration) {
         self.redis_command(&["CLIENT", "PAUSE", &pause.as_millis().to_string()]).await;
@@ -340,7 +350,7 @@ impl Process<'_> {
         assert_eq!(event.origin, Origin::Journal);
         let (resource, stored) = applied.counts[0];
         let resources = vec![SettledResource { resource, entries: vec![event.version], stored: Some(stored) }];
-        let settlement = Settlement { resources, pairs: applied.pairs.clone() };
+        let settlement = Settlement { resources, pairs: applied.pairs.clone(), commit: None };
         self.stores.cache.settle(&settlement).await.unwrap();
     }
 

@@ -90,6 +90,8 @@ impl Acceptor {
                 until: call.until,
             })
             .collect();
+        // Then a row may be older than a word that the user said elsewhere.
+        let lost = self.stores.history.went_back().is_some();
         let unknown = || Err(LikeError::Refused("no answer".to_owned()));
         let mut results: Vec<LikeResult> = intents.iter().map(|_| unknown()).collect();
         let (mut writes, mut same, mut unreachable) = (Writes::default(), Vec::new(), Vec::new());
@@ -97,7 +99,8 @@ impl Acceptor {
             match outcome {
                 // Accepted here before, in the row since, and as wanted: nothing is on its way from the cache that says otherwise.
                 Ok(AcceptOutcome::Reserved { version, held: Some(held) })
-                    if held.liked == request.intent.action.liked()
+                    if !lost
+                        && held.liked == request.intent.action.liked()
                         && held.version <= rows[i].version
                         && rows[i].liked == held.liked =>
                 {

@@ -40,13 +40,15 @@ impl Acceptor {
             Some(rows) => self.under_way(&words, rows, until).await,
             None => HashSet::new(),
         };
+        // Then a row may be older than a word that the user said elsewhere.
+        let lost = self.stores.history.went_back().is_some();
         let mut moved_on = Vec::new();
         let mut newer = Vec::new();
         for (position, index) in unchanged.iter().enumerate() {
             let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*index] else { continue };
             match rows.as_ref().map(|rows| rows[position]) {
-                Some(row) if words[position].is_in(row) || under_way.contains(&position) => continue,
-                Some(FreeState::Row(row)) if words[position].is_fulfilled_by(row) => {
+                Some(row) if !lost && (words[position].is_in(row) || under_way.contains(&position)) => continue,
+                Some(FreeState::Row(row)) if !lost && words[position].is_fulfilled_by(row) => {
                     // As wanted, by a newer word: whoever reads this answer has seen that one, and must not read an older one
                     // from the cache after it.
                     outcomes[*index] = Ok(AcceptOutcome::Unchanged(Answer { version: row.version, ..answer }));
@@ -66,7 +68,8 @@ impl Acceptor {
         }
         if !newer.is_empty() {
             // Raises the clock above these rows, or an event that is written again would lose against them.
-            let told = self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer }).await;
+            let told =
+                self.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: newer, commit: None }).await;
             if let Err(error) = told {
                 // Nothing is decided: as if the call had not reached the cache.
                 moved_on.into_iter().for_each(|i| outcomes[i] = Err(error.clone()));

@@ -1,7 +1,7 @@
 //! Retention: what is done and old is deleted, in bounded batches, by one process at a time.
 //!
-//! Deleted are completed events of the ledger, what operators did, and idempotency keys. Rows of likes that were taken back (tombstones) move
-//! to an archive without indexes, where an older event still finds them, whenever and by whatever way it comes. Failed, dead
+//! Deleted are completed events of the ledger, what operators did, idempotency keys, and numbers of dead writers. Rows of likes
+//! that were taken back (tombstones) move to an archive without indexes, where an older event still finds them, whenever and by whatever way it comes. Failed, dead
 //! and discarded events stay. Ages are those of the database's clock, so a process whose own clock is wrong deletes nothing
 //! early. Two owners at once (a lease that ran out) would only delete the same rows twice.
 //!
@@ -14,7 +14,7 @@ use crate::stores::{Stores, faults};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ResourceType;
 use domain::cache::CacheError;
-use event_store::{PairCursor, StoreError};
+use event_store::{PairCursor, StoreError, WRITERS_KEPT};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -48,6 +48,7 @@ enum Old {
     Completed,
     OperatorActions,
     IdempotencyKeys,
+    Writers,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +113,7 @@ impl Retention {
             (Old::Completed, earlier(now, self.config.completed_events)),
             (Old::OperatorActions, long_ago),
             (Old::IdempotencyKeys, earlier(now, self.idempotency_ttl)),
+            (Old::Writers, earlier(now, WRITERS_KEPT)),
         ] {
             for _ in 0..BATCHES {
                 if !self.owns().await? {
@@ -150,6 +152,7 @@ impl Retention {
             Old::Completed => ("completed_events", database.purge_completed(before, limit).await?),
             Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
             Old::IdempotencyKeys => ("idempotency_keys", database.purge_keys(before, limit).await?),
+            Old::Writers => ("writers", database.purge_writers(before, limit).await?),
         };
         fail::fail_point!("retention.purged");
         metrics::purged(name, purged);

@@ -40,7 +40,7 @@ async fn what_got_lost_is_rescued_while_the_clock_stands_still() {
     let server = rig.process().await;
     let ahead = Version(server.stores.now().0 + 3_600_000_000);
     let row = PairState { liked: true, version: ahead };
-    let told = Settlement { resources: Vec::new(), pairs: vec![(video_pair(9, 1), row)] };
+    let told = Settlement { resources: Vec::new(), pairs: vec![(video_pair(9, 1), row)], commit: None };
     server.stores.cache.settle(&told).await.unwrap();
     let accept = server.dying_server();
     for user in 1..=3 {

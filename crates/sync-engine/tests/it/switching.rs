@@ -143,7 +143,12 @@ async fn a_synchronous_write_is_not_overtaken_by_what_waits() {
     // The shard's clock is ahead of the other server's idea of it.
     let ahead = Version(process.stores.now().0 + 3_000_000);
     let row = PairState { liked: true, version: ahead };
-    process.stores.cache.settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, row)] }).await.unwrap();
+    process
+        .stores
+        .cache
+        .settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, row)], commit: None })
+        .await
+        .unwrap();
     let first = accepted(&server, like(1, 1)).await;
     assert!(first.changed && first.version > ahead, "{first:?}");
 

@@ -4,18 +4,24 @@ use super::StoreArgs;
 use consistency::{AutoFix, Checker, ConsistencyConfig, Strategy};
 use settings::Settings;
 use std::time::Duration;
+use sync_engine::Stores;
 
 /// Time that a checker looks at what seems wrong before it says so.
 const CONFIRM_AFTER: Duration = Duration::from_millis(500);
 
-/// A checker on these stores. Their schema must be current, and the cache must hold the database's number of shards.
-pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Result<Checker> {
+/// These stores. Their schema must be current, and the cache must hold the database's number of shards.
+pub(super) async fn stores(args: &StoreArgs) -> anyhow::Result<Stores> {
     let mut settings = Settings::default();
     settings.database.url = args.database_url.clone().into();
     settings.redis.url = args.redis_url.clone().into();
     settings.redis.key_prefix.clone_from(&args.redis_prefix);
     settings.redis.ca_file.clone_from(&args.redis_ca_file);
-    let stores = crate::open::stores(&mut settings).await?;
+    crate::open::stores(&mut settings).await
+}
+
+/// A checker on these stores.
+pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Result<Checker> {
+    let stores = stores(args).await?;
     let config = ConsistencyConfig {
         max_rate: args.max_rate,
         history: Duration::from_secs(u64::from(args.history_days) * 86_400),

@@ -1,21 +1,21 @@
 //! The work of both commands, with the clients of the stores.
 
-use super::{BrokerArgs, RecoverArgs, RedoLogArgs};
+use super::{BrokerArgs, RedoLogArgs};
 use crate::cli::interrupt_on_signal;
-use crate::{UsageError, Verdict, open};
+use crate::{UsageError, Verdict};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use domain::LikeEvent;
 use domain::codec::decode_batch;
 use event_bus::{BusConfig, LogMessage, LogReader, LogStart};
 use serde::Serialize;
-use settings::Settings;
 use sync_engine::apply::Applier;
 use sync_engine::recover::replay::{Replay, ReplayOptions, ReplayReport};
+use sync_engine::{RetryConfig, Stores};
 use tokio_util::sync::CancellationToken;
 
 impl BrokerArgs {
-    fn config(&self) -> anyhow::Result<BusConfig> {
+    pub(crate) fn config(&self) -> anyhow::Result<BusConfig> {
         let (url, ca_file) = (self.amqp_url.clone().into(), self.amqp_ca_file.clone());
         let bus = BusConfig { url, ca_file, prefix: self.amqp_prefix.clone(), ..BusConfig::default() };
         bus.validate().map_err(|error| UsageError(format!("--amqp-url or --amqp-prefix: {error}")))?;
@@ -161,43 +161,38 @@ struct Recovered {
     log_begins: Option<DateTime<Utc>>,
 }
 
-impl RecoverArgs {
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
-        let bus = self.broker.config()?;
-        let mut settings = Settings::default();
-        settings.database.url = self.database_url.clone().into();
-        settings.redis.url = self.redis_url.clone().into();
-        settings.redis.key_prefix.clone_from(&self.redis_prefix);
-        settings.redis.ca_file.clone_from(&self.redis_ca_file);
-        let stores = open::stores(&mut settings).await?;
-        let log_begins = range(&bus).await?.oldest.and_then(|oldest| oldest.at).filter(|at| *at > self.since);
+/// What of the log is to be told again.
+pub(crate) struct LogRecovery {
+    pub(crate) bus: BusConfig,
+    pub(crate) options: ReplayOptions,
+    pub(crate) json: bool,
+}
 
-        let interrupt = CancellationToken::new();
-        tokio::spawn(interrupt_on_signal(interrupt.clone()));
-        let bar = if self.json { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new_spinner() };
-        let progress = |report: &ReplayReport| {
-            bar.tick();
-            bar.set_message(format!("{} events read, {} missing", report.events, report.missing));
-        };
-        let options = ReplayOptions {
-            since: self.since,
-            dry_run: self.dry_run,
-            restart: self.restart,
-            batch_size: self.batch_size.into(),
-        };
-        let applier = Applier::new(stores.clone(), settings.event_driven_sync.retry.into());
-        let replay = Replay::new(stores, &applier, bus, options).run(&interrupt, &progress);
-        let report = replay.await.context("not done; run it again to go on from there")?;
-        bar.finish_and_clear();
-        let recovered = Recovered { dry_run: self.dry_run, report, log_begins };
-        if self.json {
-            println!("{}", serde_json::to_string(&recovered)?);
-        } else {
-            print(&recovered);
-        }
-        let report = &recovered.report;
-        Ok(Verdict::from_fine(!report.stopped && report.parked == 0 && recovered.log_begins.is_none()))
+/// Tells the database of these stores what the log has and it has not. Problems if something may still be missing.
+pub(crate) async fn recover(stores: Stores, retry: RetryConfig, recovery: LogRecovery) -> anyhow::Result<Verdict> {
+    let LogRecovery { bus, options, json } = recovery;
+    let log_begins = range(&bus).await?.oldest.and_then(|oldest| oldest.at).filter(|at| *at > options.since);
+
+    let interrupt = CancellationToken::new();
+    tokio::spawn(interrupt_on_signal(interrupt.clone()));
+    let bar = if json { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new_spinner() };
+    let progress = |report: &ReplayReport| {
+        bar.tick();
+        bar.set_message(format!("{} events read, {} missing", report.events, report.missing));
+    };
+    let dry_run = options.dry_run;
+    let applier = Applier::new(stores.clone(), retry.into());
+    let replay = Replay::new(stores, &applier, bus, options).run(&interrupt, &progress);
+    let report = replay.await.context("not done; run it again to go on from there")?;
+    bar.finish_and_clear();
+    let recovered = Recovered { dry_run, report, log_begins };
+    if json {
+        println!("{}", serde_json::to_string(&recovered)?);
+    } else {
+        print(&recovered);
     }
+    let report = &recovered.report;
+    Ok(Verdict::from_fine(!report.stopped && report.parked == 0 && recovered.log_begins.is_none()))
 }
 
 fn print(recovered: &Recovered) {

@@ -35,7 +35,7 @@ pub(super) struct EventRow {
 /// What must stop changing, and what must be zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Activity {
-    /// Sum of all revisions: grows with every change of a count.
+    /// Sum of all revisions, of each the end: changes with every change of a count.
     pub(super) revisions: i64,
     /// Ledger rows that somebody will still work on.
     pub(super) unfinished: i64,
@@ -76,7 +76,9 @@ impl Sql {
 
     pub(super) async fn activity(&self) -> anyhow::Result<Activity> {
         Ok(Activity {
-            revisions: self.number("SELECT CAST(COALESCE(SUM(revision), 0) AS SIGNED) FROM like_counts").await?,
+            revisions: self
+                .number("SELECT CAST(COALESCE(SUM(revision % 1000000000), 0) AS SIGNED) FROM like_counts")
+                .await?,
             unfinished: self
                 .number("SELECT COUNT(*) FROM sync_events WHERE status IN ('pending', 'processing', 'failed')")
                 .await?,

@@ -49,7 +49,7 @@ pub async fn numbers_that_can_be_no_versions_move_no_clock(make: impl MakeCache)
             other => anyhow::bail!("{other:?}"),
         }
         let settled = SettledResource { resource: pair.resource, entries: Vec::new(), stored: Some(foreign) };
-        subject.cache.settle(&Settlement { resources: vec![settled], pairs: vec![(pair, row)] }).await?;
+        subject.cache.settle(&Settlement { resources: vec![settled], pairs: vec![(pair, row)], commit: None }).await?;
         subject.cache.fill_states(&[(pair, row), (video_pair(3, 1), row)]).await?;
         let last = subject.accepted(unlike(pair)).await?;
         fits(last.version)?;

@@ -133,7 +133,9 @@ pub async fn what_the_database_does_not_know_is_forgotten_soon(make: impl MakeCa
         subject.fill_count(pair.resource, StoredCount::default()).await?;
         subject.cache.fill_states(&[(pair, PairState::UNTOUCHED)]).await?;
         subject.settle(&settled(pair.resource, &[], Some(StoredCount::default()))).await?;
-        subject.settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, PairState::UNTOUCHED)] }).await?;
+        subject
+            .settle(&Settlement { resources: Vec::new(), pairs: vec![(pair, PairState::UNTOUCHED)], commit: None })
+            .await?;
     }
     subject.fill_count(known.resource, stored(0, 1)).await?;
     subject.cache.fill_states(&[(known, PairState { liked: false, version: Version(10) })]).await?;

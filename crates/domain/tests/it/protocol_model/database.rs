@@ -104,7 +104,7 @@ impl Database {
             self.parked.push(event);
         }
         let settled = SettledResource { resource: event.pair.resource, entries: vec![event.version], stored: None };
-        Settlement { resources: vec![settled], pairs: Vec::new() }
+        Settlement { resources: vec![settled], pairs: Vec::new(), commit: None }
     }
 
     /// An operator gives a failed event up; one that was applied meanwhile stays.
@@ -121,6 +121,10 @@ impl Database {
     /// What the cache is told of one resource outside of any batch.
     pub(super) fn reread(&self, resource: Resource, pairs: &[Pair]) -> Settlement {
         let settled = SettledResource { resource, entries: Vec::new(), stored: Some(self.count(resource)) };
-        Settlement { resources: vec![settled], pairs: pairs.iter().map(|pair| (*pair, self.row(*pair))).collect() }
+        Settlement {
+            resources: vec![settled],
+            pairs: pairs.iter().map(|pair| (*pair, self.row(*pair))).collect(),
+            commit: None,
+        }
     }
 }

@@ -242,7 +242,8 @@ impl World {
                 self.servers[server].errands.push(Errand::RereadState { pair });
             }
             Errand::RereadState { pair } if self.bug != Some(Bug::StateFillTrusted) => {
-                let settlement = Settlement { resources: Vec::new(), pairs: vec![(pair, self.database.row(pair))] };
+                let settlement =
+                    Settlement { resources: Vec::new(), pairs: vec![(pair, self.database.row(pair))], commit: None };
                 self.settle_now_or_late(settlement);
             }
             _ => {}

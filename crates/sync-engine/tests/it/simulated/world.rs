@@ -212,7 +212,7 @@ fn settlement(events: &[LikeEvent], applied: &Applied) -> Settlement {
         entries: events.iter().filter(|event| event.pair().resource == *resource).map(|event| event.version).collect(),
         stored: Some(*stored),
     };
-    Settlement { resources: applied.counts.iter().map(settled).collect(), pairs: applied.pairs.clone() }
+    Settlement { resources: applied.counts.iter().map(settled).collect(), pairs: applied.pairs.clone(), commit: None }
 }
 
 /// Nothing is in the journal, and the cache has been told of every write around it.

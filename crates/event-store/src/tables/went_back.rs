@@ -1,0 +1,138 @@
+//! The verdict that this database is not what it was: it lacks commits that it had confirmed.
+//!
+//! Whoever notices writes it down, in the database that has gone back, so that all processes know: a note that stands until it
+//! is taken away, with the first evidence.
+
+use crate::sql::error::StoreError;
+use crate::sql::lanes::Expected;
+use crate::sql::script::{CHUNK, Script, time_of};
+use crate::sql::store::{EventStore, get, rows};
+use crate::sql::verdict::{Verdict, WentBack};
+use crate::tables::writers::{WRITERS_KEPT, found, select};
+use chrono::{DateTime, Utc};
+use domain::cache::ToldCommit;
+use planted_bugs::planted;
+use std::collections::HashMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+const NOTE: &str = "went_back";
+
+/// What is missing is looked for once more.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+impl EventStore {
+    /// That the database has become what it once was, as far as this process knows.
+    pub fn went_back(&self) -> Option<WentBack> {
+        self.history.lock().map(|verdict| verdict.evidence)
+    }
+
+    /// Compares what the database has with what it had confirmed: to this process, and, as `told` says, to others. Tells the
+    /// others what is found, and learns what they have found.
+    ///
+    /// What is in `told` was told before this call.
+    pub async fn look_back(&self, told: &[ToldCommit]) -> Result<Option<WentBack>, StoreError> {
+        planted!("went_back_ignored" => Ok(None));
+        let mut expected = self.writer.expected();
+        let recent = self.latest_clock() - WRITERS_KEPT / 2;
+        expected.extend(told.iter().map(expected_by).filter(|told| told.at > recent));
+        let mut lacking = self.lacking(&expected).await?;
+        if !lacking.is_empty() {
+            // A server that took over may still have to write what it has received.
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let again: Vec<Expected> = lacking.iter().map(|(expected, _)| *expected).collect();
+            lacking = self.lacking(&again).await?;
+        }
+        for (expected, found) in &lacking {
+            self.writer.give_up(&expected.commit);
+            self.note_went_back(WentBack::new(expected, *found, self.latest_clock()));
+        }
+        self.share().await?;
+        Ok(self.went_back())
+    }
+
+    /// Takes the verdict away: what the database had lost is in it again, or is given up. What is in `told` is expected no more.
+    pub async fn forget_went_back(&self, told: &[ToldCommit]) -> Result<(), StoreError> {
+        let mut script = self.script();
+        let expected: Vec<Expected> = told.iter().map(expected_by).collect();
+        for (Expected { commit, .. }, _) in self.lacking(&expected).await? {
+            let (now, overwrite) =
+                (script.dialect().now(), script.dialect().overwrite("writer, lane", &["seq", "at"], None));
+            script.begin("INSERT INTO sync_writers (writer, lane, seq, at) VALUES (").uuid(commit.writer);
+            script.words(",").int(i64::from(commit.lane)).words(",").int(commit.number).words(",").words(now);
+            script.words(")").words(&overwrite);
+        }
+        script.begin("DELETE FROM sync_meta WHERE name = ").text(NOTE);
+        self.write("forget_went_back", &script).await?;
+        *self.history.lock() = None;
+        Ok(())
+    }
+
+    /// Those of which the database has less, with what it has.
+    async fn lacking(
+        &self,
+        expected: &[Expected],
+    ) -> Result<Vec<(Expected, Option<(i64, DateTime<Utc>)>)>, StoreError> {
+        let mut script = self.script();
+        expected.chunks(CHUNK).for_each(|chunk| select(&mut script, chunk));
+        let held: HashMap<(Uuid, u32), (i64, DateTime<Utc>)> = found(&self.read(&script).await?)?
+            .into_iter()
+            .map(|(commit, at)| ((commit.writer, commit.lane), (commit.number, at)))
+            .collect();
+        let of = |expected: &Expected| held.get(&(expected.commit.writer, expected.commit.lane)).copied();
+        let less = |expected: &Expected| of(expected).is_none_or(|(found, _)| found < expected.commit.number);
+        Ok(expected.iter().filter(|expected| less(expected)).map(|expected| (*expected, of(expected))).collect())
+    }
+
+    /// Remembers, and says once, what was found.
+    pub(crate) fn note_went_back(&self, evidence: WentBack) {
+        self.learn(evidence, false);
+    }
+
+    fn learn(&self, evidence: WentBack, written: bool) {
+        let mut verdict = self.history.lock();
+        match &mut *verdict {
+            Some(verdict) => verdict.written |= written,
+            None => {
+                *verdict = Some(Verdict { evidence, written });
+                tracing::error!(%evidence, "the database has gone back in time: it lacks commits that it had confirmed");
+            }
+        }
+    }
+
+    /// The first who finds something writes it down for all.
+    async fn share(&self) -> Result<(), StoreError> {
+        let unwritten = self.history.lock().filter(|verdict| !verdict.written);
+        if let Some(Verdict { evidence, .. }) = unwritten {
+            let mut script = self.script();
+            write_note_once(&mut script, evidence);
+            self.write("went_back", &script).await?;
+            self.learn(evidence, true);
+            return Ok(());
+        }
+        let mut script = self.script();
+        script.begin("SELECT value FROM sync_meta WHERE name = ").text(NOTE);
+        let results = self.read(&script).await?;
+        let Some(row) = rows(&results, 0).first() else {
+            // Somebody took it away; what was found since then is not written yet.
+            let mut verdict = self.history.lock();
+            *verdict = verdict.filter(|verdict| !verdict.written);
+            return Ok(());
+        };
+        let text: String = get(row, 0, "sync_meta")?;
+        let evidence = WentBack::of_note(&text)
+            .ok_or_else(|| StoreError::corrupt("sync_meta", format!("{NOTE}: {text} is no evidence")))?;
+        self.learn(evidence, true);
+        Ok(())
+    }
+}
+
+fn expected_by(told: &ToldCommit) -> Expected {
+    Expected { commit: told.commit, at: time_of(told.at) }
+}
+
+fn write_note_once(script: &mut Script, evidence: WentBack) {
+    let keep = script.dialect().keep_existing("name");
+    script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(NOTE).words(",");
+    script.text(&evidence.to_note()).words(")").words(&keep);
+}

@@ -1,0 +1,221 @@
+//! Brings back from cached pairs what a database has lost that became what it once was.
+//!
+//! A cached pair that is newer than its row, and in no journal, was settled: the database had it. So it is applied again, by
+//! its version, under an id that follows from pair and version: whoever does this twice, or stops half way and begins
+//! again, changes nothing twice, and whatever else brings the event back (a queue, a log, a user) wins or loses by version
+//! as ever. Counters come right by the transitions of their rows; one that the cache knows a newer revision of is counted
+//! again, above that revision, so that the cache believes it.
+//!
+//! The order of the looks makes the proof: pair, journal, row. What has left the journal was committed before.
+//!
+//! # What is not here
+//!
+//! What is not cached any more nobody has, and what a user did before the last word of a pair is not in the pair: both
+//! need a log of events. The whole of a recovery, of which this is one step:
+//!
+//! 1. *Latch.* From the verdict on nobody settles, or acknowledges, what it commits: a batch that is committed in a database
+//!    which lacks something waits with its messages, up to the prefetch of each consumer. The verdict reaches every process
+//!    within a second (`database_history`); a writer's own transaction tells it at once.
+//! 2. Writers apply again what they remember: messages that are not acknowledged, and what servers keep.
+//! 3. The log of events, from the oldest message that was in anybody's hands at the point of return.
+//! 4. Cached pairs: this module.
+//! 5. Roll call: every living writer has looked at its lanes, and those of dead ones are settled with.
+//! 6. *Unlatch*: the note goes. What waits is settled by its version and acknowledged.
+//!
+//! Without the first three steps nothing is lost by doing the fourth: consumers go on meanwhile.
+
+use crate::apply::{Applier, DatabaseUnreachable};
+use crate::clock::wall_clock;
+use crate::stores::Stores;
+use domain::cache::{CacheError, Settlement};
+use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
+use event_store::{Fenced, StoreError};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Pairs looked at together, about.
+const PAGE: u32 = 500;
+
+/// What was found, and done about it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Recovered {
+    /// Cached pairs that were looked at.
+    pub pairs: u64,
+    /// Those that the database had lost.
+    pub lost: u64,
+    /// Those of them that are in the database again.
+    pub applied: u64,
+    /// Newer ones whose event waits in the ledger, or was discarded: left alone.
+    pub in_ledger: u64,
+    /// Counters that were counted again because the cache had heard of a newer revision.
+    pub recounted: u64,
+    /// Everything was looked at.
+    pub finished: bool,
+}
+
+/// Why it stopped; begin again.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was reached before.
+    #[error(transparent)]
+    Unreachable(#[from] DatabaseUnreachable),
+    /// A checker has begun to repair with a newer token.
+    #[error("another process repairs: begin again")]
+    Fenced,
+}
+
+/// Goes through the cached pairs.
+pub struct LostPairs {
+    stores: Stores,
+    applier: Applier,
+    /// Pairs per second, at most.
+    rate: u32,
+    dry_run: bool,
+}
+
+impl LostPairs {
+    /// With `dry_run` it is only counted.
+    pub fn new(stores: Stores, applier: Applier, rate: u32, dry_run: bool) -> Self {
+        Self { stores, applier, rate: rate.max(1), dry_run }
+    }
+
+    /// Until all pairs were seen, or `stop`. Afterwards the database is believed again, unless this was a dry run.
+    pub fn run<'a>(
+        &'a self,
+        stop: &'a CancellationToken,
+        each: impl FnMut(Recovered) + Send + 'a,
+    ) -> BoxFuture<'a, Result<Recovered, RecoverError>> {
+        self.run_inner(stop, each).boxed()
+    }
+
+    async fn run_inner(
+        &self,
+        stop: &CancellationToken,
+        mut each: impl FnMut(Recovered) + Send,
+    ) -> Result<Recovered, RecoverError> {
+        let mut done = Recovered::default();
+        let token = if self.dry_run { None } else { Some(self.stores.database.take_repair_token().await?) };
+        // What is committed from here on is in the database that is recovered.
+        let told = self.stores.cache.commits().await?;
+        let mut cursor = 0;
+        while !stop.is_cancelled() {
+            let (pairs, next) = self.stores.cache.cached_pairs(cursor, PAGE).await?;
+            self.page(&pairs, token, &mut done).await?;
+            each(done);
+            cursor = next;
+            if cursor == 0 {
+                done.finished = true;
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(pairs.len() as u64) / self.rate).await;
+        }
+        if done.finished && !self.dry_run {
+            self.stores.database.forget_went_back(&told).await?;
+        }
+        Ok(done)
+    }
+
+    async fn page(&self, pairs: &[Pair], token: Option<u64>, done: &mut Recovered) -> Result<(), RecoverError> {
+        done.pairs += pairs.len() as u64;
+        let newer = self.newer(pairs).await?;
+        let waiting = self.stores.database.in_ledger_unfinished(&newer).await?;
+        done.in_ledger += waiting.iter().filter(|waits| **waits).count() as u64;
+        let lost = newer.iter().zip(waiting).filter(|(_, waits)| !waits);
+        let events: Vec<LikeEvent> = lost.map(|((pair, state), _)| event_of(*pair, *state)).collect();
+        done.lost += events.len() as u64;
+        if let Some(token) = token {
+            if !events.is_empty() {
+                done.applied += self.applier.apply(&events).await?.applied as u64;
+            }
+            let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+            done.recounted += self.recount(&resources.into_iter().collect::<Vec<_>>(), token).await?;
+        }
+        Ok(())
+    }
+
+    /// Pairs that are newer than their rows and not on their way.
+    async fn newer(&self, pairs: &[Pair]) -> Result<Vec<(Pair, PairState)>, RecoverError> {
+        let cached = self.stores.cache.states(pairs).await?;
+        let rows = self.stores.database.load_states(pairs).await?;
+        let cached = pairs.iter().zip(cached).filter_map(|(pair, state)| Some((*pair, state?)));
+        let rows: BTreeMap<Pair, PairState> = pairs.iter().copied().zip(rows).collect();
+        let mut suspects = Vec::new();
+        for (pair, state) in cached.filter(|(pair, state)| rows.get(pair).is_none_or(|row| state.version > row.version))
+        {
+            let shard = self.stores.shards().of(pair.resource);
+            let page = self.stores.cache.journal_page(shard, Version(state.version.0 - 1), 1).await?;
+            if page.iter().all(|entry| entry.version != state.version) {
+                suspects.push((pair, state));
+            }
+        }
+        let again: Vec<Pair> = suspects.iter().map(|(pair, _)| *pair).collect();
+        let rows = self.stores.database.load_states(&again).await?;
+        let newer = suspects.into_iter().zip(rows).filter(|((_, state), row)| state.version > row.version);
+        Ok(newer.map(|(suspect, _)| suspect).collect())
+    }
+
+    /// Counters of which the cache has heard a newer revision than the database has.
+    async fn recount(&self, resources: &[Resource], token: u64) -> Result<u64, RecoverError> {
+        let cached = self.stores.cache.counts(resources).await?;
+        let stored = self.stores.database.load_counts(resources).await?;
+        let mut recounted = 0;
+        for ((resource, cached), stored) in resources.iter().zip(cached).zip(stored) {
+            let Some(cached) = cached.filter(|cached| cached.stored_revision > stored.revision) else { continue };
+            let above = cached.stored_revision;
+            match self.stores.database.repair_count(*resource, above, token, wall_clock()).await? {
+                Fenced::Refused => return Err(RecoverError::Fenced),
+                Fenced::Done(repaired) => {
+                    let counts: [(Resource, StoredCount); 1] = [(*resource, repaired.after)];
+                    self.stores.cache.settle(&Settlement::of_rows(counts, [])).await?;
+                    recounted += 1;
+                }
+            }
+        }
+        Ok(recounted)
+    }
+}
+
+/// The event that a pair stands for. Always the same id, made at the time of the version.
+fn event_of(pair: Pair, state: PairState) -> LikeEvent {
+    let seed = format!("{pair} {} {}", state.version, state.liked);
+    // FNV-1a, twice as long as needed to tell the pairs of a millisecond apart.
+    let hash =
+        |basis: u64| seed.bytes().fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let (first, second) = (hash(0xcbf2_9ce4_8422_2325).to_be_bytes(), hash(0x6c62_272e_07bb_0142).to_be_bytes());
+    let rest = std::array::from_fn(|at| if at < 8 { first[at] } else { second[at - 8] });
+    let millis = u64::try_from(state.version.0 / 1_000).unwrap_or(0);
+    let id = uuid::Builder::from_unix_timestamp_millis(millis, &rest).into_uuid();
+    let intent = LikeIntent { id, pair, action: Action::from_liked(state.liked), idempotency_key: None, trace: None };
+    LikeEvent { intent, version: state.version, origin: Origin::Import }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::ResourceType;
+
+    #[test]
+    fn a_pair_and_its_version_are_always_the_same_event() {
+        let pair = Pair::new(7, ResourceType::Video, 9).unwrap();
+        let state = PairState { liked: true, version: Version(1_700_000_000_123_456) };
+        let event = event_of(pair, state);
+        assert_eq!(event, event_of(pair, state));
+        assert_eq!(event.intent.id.get_version_num(), 7);
+        assert_eq!(event.intent.id.as_u128() >> 80, 1_700_000_000_123);
+        let others = [
+            event_of(Pair::new(8, ResourceType::Video, 9).unwrap(), state),
+            event_of(Pair::new(7, ResourceType::Comment, 9).unwrap(), state),
+            event_of(pair, PairState { version: Version(1_700_000_000_123_457), ..state }),
+        ];
+        assert!(others.iter().all(|other| other.intent.id != event.intent.id));
+    }
+}

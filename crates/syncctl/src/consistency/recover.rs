@@ -1,0 +1,105 @@
+//! `recover`: tells a database again what it has lost that became what it once was.
+
+use super::StoreArgs;
+use crate::Verdict;
+use crate::cli::interrupt_on_signal;
+use crate::events::parse_time;
+#[cfg(feature = "distributed")]
+use crate::redo;
+use chrono::{DateTime, Utc};
+use clap::Args;
+use indicatif::ProgressBar;
+use std::path::PathBuf;
+use sync_engine::apply::Applier;
+use sync_engine::recover::lost_pairs::{LostPairs, Recovered};
+#[cfg(feature = "distributed")]
+use sync_engine::recover::replay::ReplayOptions;
+use sync_engine::{RetryConfig, Stores};
+use tokio_util::sync::CancellationToken;
+
+/// Arguments of `recover`.
+#[derive(Debug, Args)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    stores: StoreArgs,
+    /// Only say what the database has lost.
+    #[arg(long)]
+    dry_run: bool,
+    /// From the redo log, what was published at or after: when the copy of the database was made, or earlier by as much as
+    /// likes waited then. Without it: from the cached pairs.
+    #[arg(long, value_parser = parse_time, requires = "amqp_url")]
+    since: Option<DateTime<Utc>>,
+    /// Broker with the log, for example amqp://user:password@host/%2f.
+    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    amqp_url: Option<String>,
+    /// Authority of an amqps:// url, PEM; beside the public ones.
+    #[arg(long, env = "AMQP_CA_FILE")]
+    amqp_ca_file: Option<PathBuf>,
+    /// What the names of exchanges and queues start with.
+    #[arg(long, env = "AMQP_PREFIX", default_value = "interaction")]
+    amqp_prefix: String,
+    /// Begin the log again instead of going on where the last run with this --since stopped; harmless, only slower.
+    #[arg(long, requires = "since")]
+    restart: bool,
+    /// Events of the log asked for, and applied, at once.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch_size: u16,
+}
+
+impl RecoverArgs {
+    /// Problems if something is lost and not brought back.
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+        let stores = super::open_stores(&self.stores).await?;
+        #[cfg(feature = "distributed")]
+        if let Some(log) = self.log()? {
+            return redo::recover(stores, RetryConfig::default(), log).await;
+        }
+        self.recover_pairs(stores).await
+    }
+
+    #[cfg(feature = "distributed")]
+    fn log(&self) -> anyhow::Result<Option<redo::LogRecovery>> {
+        let (Some(since), Some(amqp_url)) = (self.since, self.amqp_url.clone()) else { return Ok(None) };
+        let (amqp_ca_file, amqp_prefix) = (self.amqp_ca_file.clone(), self.amqp_prefix.clone());
+        let bus = redo::BrokerArgs { amqp_url, amqp_ca_file, amqp_prefix }.config()?;
+        let (dry_run, restart, batch_size) = (self.dry_run, self.restart, self.batch_size.into());
+        let options = ReplayOptions { since, dry_run, restart, batch_size };
+        Ok(Some(redo::LogRecovery { bus, options, json: self.stores.json }))
+    }
+
+    async fn recover_pairs(self, stores: Stores) -> anyhow::Result<Verdict> {
+        stores.prepare_database().await?;
+        match stores.history.went_back() {
+            Some(evidence) => eprintln!("the database went back in time: {evidence}"),
+            None => eprintln!("nothing says that the database went back in time"),
+        }
+        let applier = Applier::new(stores.clone(), RetryConfig::default().into());
+        let recovery = LostPairs::new(stores, applier, self.stores.max_rate, self.dry_run);
+        let interrupt = CancellationToken::new();
+        tokio::spawn(interrupt_on_signal(interrupt.clone()));
+        let bar = if self.stores.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let done = recovery
+            .run(&interrupt, |done| {
+                bar.tick();
+                bar.set_message(line(&done));
+            })
+            .await?;
+        bar.finish_and_clear();
+        if self.stores.json {
+            println!("{}", serde_json::to_string(&done)?);
+        } else {
+            let interrupted = if done.finished { "" } else { "interrupted: " };
+            let written = if self.dry_run { " (nothing was to be written)" } else { "" };
+            println!("{interrupted}{}{written}", line(&done));
+        }
+        Ok(Verdict::from_fine(done.finished && done.lost == done.applied))
+    }
+}
+
+fn line(done: &Recovered) -> String {
+    let Recovered { pairs, lost, applied, in_ledger, recounted, .. } = *done;
+    format!(
+        "{pairs} cached pairs, {lost} lost, {applied} applied again, {in_ledger} left to the ledger, \
+         {recounted} counters counted again"
+    )
+}
