@@ -86,6 +86,12 @@ impl DeploymentBuilder {
         self
     }
 
+    /// The rabbitmq that this address leads to.
+    pub fn rabbitmq_at(mut self, url: impl Into<String>) -> Self {
+        self.choices.rabbitmq = Source::At(url.into());
+        self
+    }
+
     /// Redis, MariaDB (without a schema) and RabbitMQ that somebody else runs.
     pub fn at(mut self, redis: &str, mariadb: &str, rabbitmq: &str) -> Self {
         let at = |url: &str| Source::At(url.to_owned());

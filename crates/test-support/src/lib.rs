@@ -5,6 +5,7 @@
 //! - [`shared`]: one server of each kind per test process, or the ones named by `TEST_REDIS_URL`,
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
 //! - [`RedisGroup`], [`MariaDbGroup`]: a primary with replicas, whose roles can be changed.
+//! - [`RabbitMqGroup`]: brokers that are one cluster.
 //! - [`Proxy`]: a TCP link that can be cut, frozen (both ways or one), slowed, and led to another server.
 //! - [`Preload`]: a slow disk and a wrong clock for one of them, while it runs.
 //! - [`Wire`]: a few words of AMQP, for what no part of the system may do.
@@ -43,6 +44,7 @@ mod preload;
 mod process;
 mod proxy;
 mod rabbitmq;
+mod rabbitmq_group;
 mod random;
 mod redis;
 mod redis_group;
@@ -65,6 +67,7 @@ pub use ports::{PortLease, lease_port};
 pub use preload::Preload;
 pub use proxy::Proxy;
 pub use rabbitmq::RabbitMq;
+pub use rabbitmq_group::RabbitMqGroup;
 pub use random::Random;
 pub use redis::{Redis, RedisOptions};
 pub use redis_group::{RedisGroup, RedisGroupOptions};

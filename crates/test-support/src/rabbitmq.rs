@@ -1,8 +1,9 @@
 //! A private rabbitmq.
 
 use crate::launch::{Launch, WorkDir, find_program};
+use crate::rabbitmq_group::Member;
 use crate::server::{Greeting, Plan, Server};
-use crate::{Authority, lease_port, unique_name};
+use crate::{Authority, lease_port};
 use anyhow::{Context, Result};
 use std::fs;
 use std::ops::Deref;
@@ -43,20 +44,25 @@ struct Ctl {
 impl RabbitMq {
     /// Starts a private one, whatever the environment says: own node name, cookie, epmd and ports.
     pub async fn start() -> Result<Self> {
-        Self::start_with(None, false).await
+        Self::start_with(None, false, None).await
+    }
+
+    /// A node of a cluster.
+    pub(crate) async fn start_member(member: &Member) -> Result<Self> {
+        Self::start_with(None, false, Some(member)).await
     }
 
     /// The same with a disk that can be slow: [`Server::preload`].
     pub async fn start_preloaded() -> Result<Self> {
-        Self::start_with(None, true).await
+        Self::start_with(None, true, None).await
     }
 
     /// The same with TLS; its url is `amqps://`.
     pub async fn start_tls(authority: &Authority) -> Result<Self> {
-        Self::start_with(Some(authority), false).await
+        Self::start_with(Some(authority), false, None).await
     }
 
-    async fn start_with(authority: Option<&Authority>, preload: bool) -> Result<Self> {
+    async fn start_with(authority: Option<&Authority>, preload: bool, member: Option<&Member>) -> Result<Self> {
         let dir = WorkDir::create("rabbitmq")?;
         let (lease, dist, epmd) = (lease_port()?, lease_port()?, lease_port()?);
         let port = lease.port();
@@ -77,20 +83,25 @@ impl RabbitMq {
             );
             url = format!("amqps://guest:guest@127.0.0.1:{}/%2f", tls_lease.port());
         }
+        if let Some(member) = member {
+            settings += &member.settings();
+            member.write_cookie(dir.path())?;
+        }
         fs::write(&config, settings).context("write rabbitmq.conf")?;
         let plugins = dir.path().join("enabled_plugins");
         fs::write(&plugins, "[].\n").context("write enabled_plugins")?;
         let no_settings = dir.path().join("rabbitmq-env.conf");
         fs::write(&no_settings, "").context("write rabbitmq-env.conf")?;
 
-        let node = format!("{}@localhost", unique_name("rabbit"));
+        let node = member.map_or_else(|| Member::name(0), |member| member.node.clone());
+        let epmd_port = member.map_or_else(|| epmd.port(), |member| member.epmd_port).to_string();
         let ctl = Ctl {
             program: find_ctl()?,
             environment: vec![
                 ("HOME", dir.path().display().to_string()),
                 ("RABBITMQ_CONF_ENV_FILE", no_settings.display().to_string()),
                 ("RABBITMQ_NODENAME", node.clone()),
-                ("ERL_EPMD_PORT", epmd.port().to_string()),
+                ("ERL_EPMD_PORT", epmd_port.clone()),
             ],
         };
         let launch = launch(dir.path())?
@@ -105,7 +116,7 @@ impl RabbitMq {
             .env("RABBITMQ_MNESIA_BASE", dir.path().join("data"))
             .env("RABBITMQ_LOG_BASE", dir.path())
             .env("RABBITMQ_LOGS", "-")
-            .env("ERL_EPMD_PORT", epmd.port().to_string())
+            .env("ERL_EPMD_PORT", epmd_port.clone())
             .env("ERL_EPMD_ADDRESS", "127.0.0.1")
             .env("ERL_CRASH_DUMP_SECONDS", "0")
             // "Input allowed" makes the script exec the virtual machine, so that signals reach it and not a shell.

@@ -1,0 +1,78 @@
+//! A server and a consumer under load while their stores change, and what must be true of them at the end.
+
+use std::time::{Duration, Instant};
+use test_support::{Deployment, Load, Program, eventually};
+
+/// For anything to happen, on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A circuit that opens more often flaps.
+const MOST_OPENINGS: usize = 2;
+
+/// Server and consumer of one deployment under load.
+pub struct Running {
+    pub deployment: Deployment,
+    pub server: Program,
+    pub consumer: Program,
+    pub load: Load,
+}
+
+impl Running {
+    pub async fn start(deployment: Deployment) -> Self {
+        let server = deployment.server().start_connected().await.unwrap();
+        let consumer = deployment.consumer().start_connected().await.unwrap();
+        let shape = ["--duration", "600", "--resources", "50", "--fresh-users", "--rate", "200", "--concurrency", "16"];
+        let repeat = ["--timeout", "3", "--retry-for", "60"];
+        let load = deployment.load(&server.grpc(), &[&shape[..], &repeat].concat()).unwrap();
+        let running = Self { deployment, server, consumer, load };
+        running.grows(&running.server, ACCEPTED).await;
+        running.grows(&running.consumer, APPLIED).await;
+        running
+    }
+
+    /// Waits until this counter of a process has grown by a good number; how long it took.
+    pub async fn grows(&self, program: &Program, series: &str) -> Duration {
+        let begin = Instant::now();
+        let before = count(program, series).await.unwrap();
+        eventually(PATIENCE, series, async || {
+            let now = count(program, series).await?;
+            if now >= before + 20.0 { Ok(()) } else { Err(format!("{now}, {before} at first")) }
+        })
+        .await;
+        begin.elapsed()
+    }
+
+    /// Nobody was restarted, circuits did not flap, and every answered like is in every store once.
+    pub async fn end(self) {
+        self.load.terminate().unwrap();
+        self.load.wait_exit(PATIENCE).await.unwrap();
+        let oplogs = [self.load.oplog()];
+        let verified = self.deployment.verify(oplogs, &["--wait", "30"], 2 * PATIENCE).await.unwrap();
+        assert!(verified.good, "{}", verified.report);
+        for program in [&self.server, &self.consumer] {
+            let log = program.log();
+            for part in ["cache", "database", "broker", "consuming"] {
+                let opened =
+                    |line: &&str| line.contains("circuit opened") && line.contains(&format!("part=\"{part}\""));
+                let openings = log.lines().filter(opened).count();
+                assert!(openings <= MOST_OPENINGS, "the circuit of the {part} opened {openings} times: {log}");
+            }
+        }
+        self.deployment.delete_topology().await.unwrap();
+        for program in [self.server, self.consumer] {
+            program.end(PATIENCE).await.unwrap();
+        }
+    }
+}
+
+/// Accepted by the cache, as opposed to written around it.
+pub const ACCEPTED: &str = "likes_total{outcome=\"accepted\"}";
+
+/// Committed.
+pub const APPLIED: &str = "applied_events_total";
+
+pub async fn count(program: &Program, series: &str) -> Result<f64, String> {
+    let metrics = program.metrics().await.map_err(|error| format!("{error:#}"))?;
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
+    value.ok_or_else(|| format!("no {series}"))
+}
