@@ -8,6 +8,7 @@ mod connection;
 pub(crate) mod expiry;
 pub(crate) mod gate;
 pub(crate) mod incoming;
+mod leaving;
 mod link;
 pub mod ops;
 mod places;

@@ -40,7 +40,8 @@ async fn break_everything(deployment: &Checked) -> Expected {
     deployment.redis::<()>(&format!("HINCRBY {} n 3", counter(1))).await;
     deployment.redis::<()>(&format!("HINCRBY {} n -2", counter(2))).await;
     deployment.redis::<()>(&format!("HINCRBY {} dn 1", counter(3))).await;
-    deployment.redis::<()>(&format!("HINCRBY {} dr 1000", counter(4))).await;
+    // Of the day after tomorrow: no database ever had it.
+    deployment.redis::<()>(&format!("HINCRBY {} dr 200000000000", counter(4))).await;
     deployment.redis::<()>(&format!("HINCRBY {} p 2", counter(5))).await;
     deployment.redis::<()>(&format!("HSET {} v 1000", counter(5))).await;
     let version = row_version(deployment, 1, 6).await;

@@ -5,6 +5,8 @@ use crate::client::{Client, Grpc, PATIENCE, deployed, like, operation, started, 
 use interaction_proto::v1;
 use std::time::Duration;
 use test_support::{Links, eventually, expect_eq};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tonic::{Code, Request};
 
 /// Longer than a call may take.
@@ -109,6 +111,24 @@ async fn a_connection_that_was_closed_while_the_server_was_stopped_says_nothing(
         panic!("{answer:?}");
     })
     .await;
+}
+
+/// A server that reads no further than the request must see the end all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_connection_says_nothing_whatever_is_behind_its_request() {
+    for behind in ["\r\n", "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let addressed = async |server: &test_support::Program, _| server.http();
+        given_up_while_stopped(addressed, move |addr, user| async move {
+            let body = format!(r#"{{"user_id":"{user}","resource_type":"video","resource_id":"1","action":"like"}}"#);
+            let head = "POST /v1/likes HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ";
+            let mut connection = TcpStream::connect(addr).await.unwrap();
+            let request = format!("{head}{}\r\n\r\n{body}{behind}", body.len());
+            connection.write_all(request.as_bytes()).await.unwrap();
+            let answer = connection.read_u8().await;
+            panic!("{answer:?}");
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

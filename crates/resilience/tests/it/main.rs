@@ -3,10 +3,10 @@
 
 mod aftermath;
 mod backwards;
+mod brokers;
 mod database_back;
 mod database_failover;
 mod failover;
-mod brokers;
 mod follow;
 mod kill;
 mod last_word;

@@ -4,21 +4,21 @@ use std::time::{Duration, Instant};
 use test_support::{Deployment, Load, Program, eventually};
 
 /// For anything to happen, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A circuit that opens more often flaps.
 const MOST_OPENINGS: usize = 2;
 
 /// Server and consumer of one deployment under load.
-pub struct Running {
-    pub deployment: Deployment,
-    pub server: Program,
-    pub consumer: Program,
-    pub load: Load,
+pub(crate) struct Running {
+    pub(crate) deployment: Deployment,
+    pub(crate) server: Program,
+    pub(crate) consumer: Program,
+    pub(crate) load: Load,
 }
 
 impl Running {
-    pub async fn start(deployment: Deployment) -> Self {
+    pub(crate) async fn start(deployment: Deployment) -> Self {
         let server = deployment.server().start_connected().await.unwrap();
         let consumer = deployment.consumer().start_connected().await.unwrap();
         let shape = ["--duration", "600", "--resources", "50", "--fresh-users", "--rate", "200", "--concurrency", "16"];
@@ -31,7 +31,7 @@ impl Running {
     }
 
     /// Waits until this counter of a process has grown by a good number; how long it took.
-    pub async fn grows(&self, program: &Program, series: &str) -> Duration {
+    pub(crate) async fn grows(&self, program: &Program, series: &str) -> Duration {
         let begin = Instant::now();
         let before = count(program, series).await.unwrap();
         eventually(PATIENCE, series, async || {
@@ -43,7 +43,7 @@ impl Running {
     }
 
     /// Nobody was restarted, circuits did not flap, and every answered like is in every store once.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.load.terminate().unwrap();
         self.load.wait_exit(PATIENCE).await.unwrap();
         let oplogs = [self.load.oplog()];
@@ -66,12 +66,12 @@ impl Running {
 }
 
 /// Accepted by the cache, as opposed to written around it.
-pub const ACCEPTED: &str = "likes_total{outcome=\"accepted\"}";
+pub(crate) const ACCEPTED: &str = "likes_total{outcome=\"accepted\"}";
 
 /// Committed.
-pub const APPLIED: &str = "applied_events_total";
+pub(crate) const APPLIED: &str = "applied_events_total";
 
-pub async fn count(program: &Program, series: &str) -> Result<f64, String> {
+pub(crate) async fn count(program: &Program, series: &str) -> Result<f64, String> {
     let metrics = program.metrics().await.map_err(|error| format!("{error:#}"))?;
     let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
     value.ok_or_else(|| format!("no {series}"))

@@ -1,5 +1,6 @@
 //! The bytes of a connection, plain or by TLS; and its end, when its [`Link`] is cut.
 
+use crate::listen::leaving::Leaving;
 use crate::listen::link::Link;
 use crate::listen::places::Place;
 use crate::listen::tls::Protocol;
@@ -60,6 +61,11 @@ impl Connection {
     /// What its calls know of it.
     pub fn link(&self) -> Link {
         self.place.link().clone()
+    }
+
+    /// See [`Leaving`].
+    pub(crate) fn leaving(&self) -> io::Result<Leaving> {
+        Leaving::of(&self.stream)
     }
 
     fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<&mut Stream> {

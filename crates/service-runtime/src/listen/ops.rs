@@ -101,6 +101,14 @@ pub async fn serve(gate: &Gate, listener: TcpListener, router: Router, shutdown:
     while let Some(connection) = incoming.recv().await {
         while connections.try_join_next().is_some() {}
         let (peer, link) = (connection.peer(), connection.link());
+        let leaving = match connection.leaving() {
+            Ok(leaving) => leaving,
+            // No descriptor is left: whoever waits for an answer would wait in vain.
+            Err(error) => {
+                tracing::debug!("a connection of ops HTTP was dropped: {error}");
+                continue;
+            }
+        };
         let service = router.clone().map_request(move |mut request: Request<hyper::body::Incoming>| {
             // Handlers may ask who called.
             request.extensions_mut().insert(ConnectInfo(peer));
@@ -113,9 +121,14 @@ pub async fn serve(gate: &Gate, listener: TcpListener, router: Router, shutdown:
             let mut served = pin!(served);
             let result = tokio::select! {
                 result = served.as_mut() => result,
+                // Its call goes with it.
+                () = leaving.left() => return,
                 () = shutdown.cancelled() => {
                     served.as_mut().graceful_shutdown();
-                    served.await
+                    tokio::select! {
+                        result = served => result,
+                        () = leaving.left() => return,
+                    }
                 }
             };
             if let Err(error) = result {
