@@ -49,6 +49,7 @@ async fn settings_that_refuse_writes_pass_when_they_are_changed() -> Result<()> 
             liked: true,
             answer: domain::cache::Answer { count: None, version: domain::Version(1) },
             changed: true,
+            age: std::time::Duration::ZERO,
         };
         let error = cache.remember(&[key]).await.err().with_context(|| format!("{spoil}: remembered"))?;
         ensure!(error.is_unavailable() && error.to_string().contains(says), "{spoil}: {error}");
