@@ -45,7 +45,7 @@ async fn processes_that_start_together_all_come_up_on_sqlite() {
 }
 
 async fn migrate_together(db: TestDb) {
-    assert_eq!(db.store.pending_migrations().await.unwrap().len(), 4);
+    assert_eq!(db.store.pending_migrations().await.unwrap().len(), 5);
     let mut starts = Vec::new();
     for _ in 0..4 {
         let store = EventStore::connect(&db.config).await.unwrap();
