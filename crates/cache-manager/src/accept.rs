@@ -8,7 +8,7 @@ use crate::connection::Connections;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
 use crate::mark::Marks;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, shard_error};
 use crate::script::{LOADS, Script, if_known};
 use codec::*;
 use deadpool_redis::redis::{Cmd, ErrorKind, RedisError};
@@ -243,7 +243,7 @@ impl AskShard for Accept {
         }
         let Sent { asked, own, numbers, confirmed } = match self.send(shard, requests, began, waits).await {
             Ok(sent) => sent,
-            Err(error) => return vec![Err(cache_error(error)); requests.len()],
+            Err(error) => return vec![Err(shard_error(error, &self.keys, shard)); requests.len()],
         };
         let mut replies = vec![Ok(Reply::Outcome(AcceptOutcome::Expired)); requests.len()];
         if asked.is_empty() {

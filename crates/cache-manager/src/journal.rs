@@ -3,7 +3,7 @@
 use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::mark::Marks;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, shard_error};
 use crate::script::Script;
 use bytes::Bytes;
 use deadpool_redis::redis::{Value, cmd, pipe};
@@ -33,9 +33,10 @@ pub(crate) async fn status(
     let calls = rules.shards.all().map(|shard| async move {
         let mut call = script.call(2);
         call.arg(keys.journal(shard)).arg(keys.clock(shard));
-        script.run_on::<(Accounting, u64, Value)>(&connections.bulk, &call).await
+        let reply = script.run_on::<(Accounting, u64, Value)>(&connections.bulk, &call).await;
+        reply.map_err(|error| shard_error(error, keys, shard))
     });
-    let replies = futures::future::try_join_all(calls).await.map_err(cache_error)?;
+    let replies = futures::future::try_join_all(calls).await?;
     rules
         .shards
         .all()

@@ -14,7 +14,9 @@
 //! | `Key`: one key holds something else | stay | WRONGTYPE |
 //! | `Unknown` | stay | all others |
 
+use crate::keys::Keys;
 use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
+use domain::ShardId;
 use domain::cache::CacheError;
 use std::sync::Arc;
 
@@ -75,6 +77,19 @@ pub(crate) fn meaning(error: &RedisError) -> Meaning {
 /// The port's error: see the head of the module.
 pub(crate) fn cache_error(error: RedisError) -> CacheError {
     let (_, advice) = judge(&error);
+    CacheError::Unavailable(Arc::new(Fault { error, advice }))
+}
+
+/// The same for a script of one shard, in which a key of the wrong type that is left over is one of the shard's own:
+/// Redis does not say which.
+pub(crate) fn shard_error(error: RedisError, keys: &Keys, shard: ShardId) -> CacheError {
+    if meaning(&error) != Meaning::Key {
+        return cache_error(error);
+    }
+    let (journal, clock, writers) = (keys.journal(shard), keys.clock(shard), keys.writers(shard));
+    let advice = format!(
+        "somebody else wrote {journal} (ours is a stream), {clock} or {writers} (ours are hashes): TYPE tells, DEL it"
+    );
     CacheError::Unavailable(Arc::new(Fault { error, advice }))
 }
 

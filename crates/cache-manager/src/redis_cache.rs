@@ -233,9 +233,15 @@ impl LikeCache for RedisCache {
     async fn remember(&self, answers: &[FirstAnswer]) -> CacheResult<()> {
         let mut commands = pipe();
         for first in answers {
-            let ttl = self.rules.idempotency_ttl.as_secs().max(1);
+            let left = self.rules.idempotency_ttl.saturating_sub(first.age).as_millis();
+            if left == 0 {
+                continue;
+            }
             let key = self.keys.idempotency(first.pair, &first.key);
-            commands.cmd("SET").arg(key).arg(first_answer(first)).arg("EX").arg(ttl).arg("NX").ignore();
+            commands.cmd("SET").arg(key).arg(first_answer(first)).arg("PX").arg(left.to_string()).arg("NX").ignore();
+        }
+        if commands.is_empty() {
+            return Ok(());
         }
         self.connections.run_all(&commands).await
     }

@@ -3,7 +3,7 @@
 use crate::connection::Connections;
 use crate::fill::{unconfirmed_secs, unknown_secs};
 use crate::keys::Keys;
-use crate::meaning::cache_error;
+use crate::meaning::shard_error;
 use crate::script::Script;
 use deadpool_redis::redis::pipe;
 use domain::cache::{CacheResult, CacheRules, CommitNumber, SettleReport, SettledResource, Settlement, ToldCommit};
@@ -99,7 +99,7 @@ impl Settle {
         fail::fail_point!("settle.shard");
         let (removed, corrections, refreshed): (u64, u64, u64) =
             // Not on the connection of likes: they would wait behind it.
-            self.script.run_on(&connections.bulk, &call).await.map_err(cache_error)?;
+            self.script.run_on(&connections.bulk, &call).await.map_err(|error| shard_error(error, keys, shard))?;
         Ok(SettleReport { removed, corrections, refreshed })
     }
 }

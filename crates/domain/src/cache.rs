@@ -153,6 +153,8 @@ pub struct FirstAnswer {
     pub answer: Answer,
     /// Whether that call changed something.
     pub changed: bool,
+    /// How long ago that call was: the key has the rest of its lifetime left.
+    pub age: Duration,
 }
 
 /// A counter as the cache holds it.

@@ -343,9 +343,10 @@ impl Shard {
     /// Remembers the first answer of a key, unless it has one.
     pub(crate) fn remember(&mut self, first: &FirstAnswer, rules: &CacheRules, now: Now) {
         let key = (first.pair, Box::<str>::from(first.key.as_str()));
-        if self.answers.get(&key).is_none_or(|held| held.expires <= now.us) {
+        let left = rules.idempotency_ttl.saturating_sub(first.age);
+        if !left.is_zero() && self.answers.get(&key).is_none_or(|held| held.expires <= now.us) {
             let FirstAnswer { liked, answer, changed, .. } = *first;
-            let expires = now.after(rules.idempotency_ttl);
+            let expires = now.after(left);
             self.answers.insert(key, HeldAnswer { liked, answer, changed, expires });
         }
     }

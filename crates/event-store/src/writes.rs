@@ -8,3 +8,4 @@ pub(crate) mod parts;
 pub(crate) mod repair;
 pub(crate) mod retention;
 pub(crate) mod retry;
+pub(crate) mod witness;

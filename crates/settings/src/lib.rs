@@ -55,6 +55,7 @@ impl Settings {
     pub async fn stores(&self) -> anyhow::Result<sync_engine::Stores> {
         let cache = std::sync::Arc::new(self.redis.build(self.cache_rules())?);
         let database = event_store::EventStore::connect(&self.database).await?;
+        let database = database.with_idempotency_ttl(self.event_driven_sync.idempotency_ttl);
         Ok(sync_engine::Stores::new(cache, database, self.event_driven_sync.shards, self.event_driven_sync.circuit))
     }
 

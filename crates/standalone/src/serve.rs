@@ -37,6 +37,7 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
 
     let sync = &settings.event_driven_sync;
     let database = open_database(&settings.database, &plan.data_dir).await?;
+    let database = database.with_idempotency_ttl(settings.event_driven_sync.idempotency_ttl);
     let mut stores = Stores::new(cache.clone(), database, sync.shards, sync.circuit);
     stores.traces = settings.traces(&context);
     stores.prepare().await?;

@@ -19,7 +19,7 @@ use event_store::{Applied, FailedEvent, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 /// Events that are rehearsed together at first: few enough that with a tenth of them bad many parts are fine.
@@ -75,6 +75,7 @@ impl Applier {
 
     async fn apply_inner(&self, events: &[LikeEvent]) -> Result<ApplySummary, DatabaseUnreachable> {
         let refused = Box::pin(self.apply_good(events)).await?;
+        self.blame(&refused).await?;
         self.park(&refused).await?;
         Ok(ApplySummary { applied: events.len() - refused.len(), parked: refused.len() })
     }
@@ -96,6 +97,7 @@ impl Applier {
             }
             Err(error) => {
                 let refused = Box::pin(self.apply_after(Some(error), events)).await?;
+                self.blame(&refused).await?;
                 self.park(&refused).await?;
                 Ok(None)
             }
@@ -185,6 +187,27 @@ impl Applier {
             }
         }
         Ok(good)
+    }
+
+    /// Are these events to blame? If every other row of their kind is refused as well, the database is, and stays so until
+    /// it takes one: none of them is parked, and no attempt is counted.
+    pub(crate) async fn blame(&self, refused: &[Refused]) -> Result<(), DatabaseUnreachable> {
+        let mut asked = BTreeSet::new();
+        for Refused { event, .. } in refused {
+            let kind = (event.pair().resource.kind, event.intent.action, event.intent.idempotency_key.is_some());
+            if !asked.insert(kind) {
+                continue;
+            }
+            if let Err(error) = self.stores.database.takes_others(event, wall_clock()).await {
+                if !error.is_unavailable() {
+                    return Err(self.unreachable(error));
+                }
+                self.stores.refused.refuses_all_like(event);
+                self.stores.database_circuit.trip(&error);
+                return Err(DatabaseUnreachable(error));
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn unreachable(&self, error: StoreError) -> DatabaseUnreachable {

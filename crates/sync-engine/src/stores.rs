@@ -7,6 +7,7 @@ pub mod disk;
 pub mod faults;
 pub mod flow;
 pub mod like_database;
+pub(crate) mod refused;
 mod untold;
 pub mod write_switch;
 
@@ -25,6 +26,7 @@ use flow::Flow;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use like_database::LikeDatabase;
+use refused::RefusedKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::RwLock;
@@ -50,6 +52,8 @@ pub struct Stores {
     pub flow: Arc<Flow>,
     /// Open while the database is unreachable: nothing waits for it.
     pub database_circuit: Arc<Circuit>,
+    /// Of what kind rows are that the database refused, all of them.
+    pub(crate) refused: Arc<RefusedKind>,
     shards: ShardCount,
     schema_ready: Arc<AtomicBool>,
     /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
@@ -84,6 +88,7 @@ impl Stores {
             consuming: circuit("consuming"),
             flow: Arc::default(),
             database_circuit: circuit("database"),
+            refused: Arc::default(),
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
@@ -116,6 +121,7 @@ impl Stores {
             self.schema_ready.store(true, Ordering::Release);
         }
         self.database.probe().await?;
+        self.refused.ask_again(&self.database).await?;
         self.history.look(&*self.cache, self.database_circuit.is_open()).await?;
         self.write_path.follow(&self.database).await
     }

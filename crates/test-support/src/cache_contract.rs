@@ -58,6 +58,7 @@ macro_rules! cache_contract {
             limits::a_key_belongs_to_its_pair,
             limits::a_refused_attempt_does_not_use_up_its_key,
             limits::a_key_is_forgotten_in_time,
+            limits::a_key_that_is_told_late_has_what_is_left,
             limits::a_remembered_answer_is_the_first,
             limits::a_user_over_the_limit_waits,
             limits::a_token_comes_back_and_refusals_cost_nothing,

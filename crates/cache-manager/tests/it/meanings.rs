@@ -49,6 +49,7 @@ async fn settings_that_refuse_writes_pass_when_they_are_changed() -> Result<()> 
             liked: true,
             answer: domain::cache::Answer { count: None, version: domain::Version(1) },
             changed: true,
+            age: std::time::Duration::ZERO,
         };
         let error = cache.remember(&[key]).await.err().with_context(|| format!("{spoil}: remembered"))?;
         ensure!(error.is_unavailable() && error.to_string().contains(says), "{spoil}: {error}");
@@ -275,6 +276,10 @@ async fn a_key_of_the_wrong_type_stays_narrow() -> Result<()> {
     raw.run::<()>(&format!("SET {journal} garbage")).await?;
     let error = cache.accept(&[like(fine)]).await.remove(0).err().context("accepted")?;
     ensure!(error.is_unavailable() && error.to_string().contains("WRONGTYPE"), "{error}");
+    ensure!(error.to_string().contains(&journal), "{error} does not name {journal}");
+    // Neither does the status of the shards, by which health and checker go, pass over it.
+    let error = cache.shard_status().await.err().context("a status")?;
+    ensure!(error.to_string().contains(&journal), "{error} does not name {journal}");
     assert_eq!(raw.run::<String>(&format!("GET {journal}")).await?, "garbage");
     Ok(())
 }

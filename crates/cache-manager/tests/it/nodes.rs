@@ -36,6 +36,7 @@ async fn a_disk_that_takes_no_snapshot_refuses_writes() -> Result<()> {
         liked: true,
         answer: Answer { count: None, version: domain::Version(1) },
         changed: true,
+        age: std::time::Duration::ZERO,
     };
     let error = cache.remember(std::slice::from_ref(&key)).await.err().context("remembered")?;
     ensure!(error.is_unavailable() && error.to_string().contains("its disk does not take"), "{error}");

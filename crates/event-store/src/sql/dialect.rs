@@ -72,6 +72,26 @@ impl Dialect {
         }
     }
 
+    /// The server's clock so many seconds ago, as [`Self::now`] writes it.
+    pub(crate) fn earlier(self, seconds: u64) -> String {
+        match self {
+            Self::MySql => format!("UTC_TIMESTAMP(6) - INTERVAL {seconds} SECOND"),
+            Self::Sqlite => format!("strftime('%Y-%m-%d %H:%M:%f', 'now', '-{seconds} seconds')"),
+        }
+    }
+
+    /// How old a time in `column` is by the server's clock, in microseconds (SQLite: whole seconds).
+    pub(crate) fn age_us(self, column: &str) -> String {
+        match self {
+            Self::MySql => format!("TIMESTAMPDIFF(MICROSECOND, {column}, UTC_TIMESTAMP(6))"),
+            Self::Sqlite => {
+                format!(
+                    "(CAST(strftime('%s', 'now') AS INTEGER) - CAST(strftime('%s', {column}) AS INTEGER)) * 1000000"
+                )
+            }
+        }
+    }
+
     /// What stands between `(a, b) IN (` and the list of rows.
     pub(crate) const fn row_list(self) -> &'static str {
         match self {

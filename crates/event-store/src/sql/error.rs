@@ -5,7 +5,8 @@
 //! stopping, read-only, disk full, storage engine failing, schema missing, access denied, and all that is in no table
 //! here) concerns everybody and is [`StoreError::Unavailable`]: wait, and try the same again. Blaming an event for it would
 //! park good ones, and in the end give them up. Deadlocks and lock waits are retried inside and seen as
-//! [`StoreError::Conflict`] when that did not help.
+//! [`StoreError::Conflict`] when that did not help. What is rejected is still nobody's fault if every other row of its kind is
+//! rejected, too ([`EventStore::takes_others`](crate::EventStore::takes_others)).
 //!
 //! | meaning | what becomes of it | errors of MySQL and MariaDB |
 //! |---|---|---|
@@ -13,7 +14,7 @@
 //! | `Rejected` | somebody is to blame | 1364, 1366, 3819, 4025, SQLSTATE 22…, 23…, 45000 |
 //! | `TooLarge` | fewer at once | 1153, 1197 |
 //! | `Elsewhere`: not the one that writes, or not any more | wait; no connection of before is used again | 1036, 1290, 1792, 1836, 1047, 1053, 1927 |
-//! | `Settings`: somebody must change something, which the error names | the same: settings and rights belong to connections | 1044, 1045, 1049, 1142, 1143, 1146, 1227, 1665 |
+//! | `Settings`: somebody must change something, which the error names | the same: settings and rights belong to connections | 1044, 1045, 1049, 1104, 1142, 1143, 1146, 1175, 1227, 1665, 1969, 3024 |
 //! | `Later` | wait | 1021, 1026, 1030, 1040, 1105, 1114, 1180, 1203, 1226, and all others |
 
 #[cfg(feature = "mysql")]
@@ -210,6 +211,11 @@ fn judge(error: &sqlx::Error) -> (Meaning, String) {
 const ONLY_READS: &str =
     "it only reads: database.url must lead to the server that writes, or database.hosts name all servers";
 
+/// We set them when we connect, so somebody sets them after that, or for one kind of statement.
+#[cfg(feature = "mysql")]
+const SESSION: &str = "the session has settings that are not ours (sql_safe_updates, max_join_size, max_statement_time, \
+                       max_execution_time): look for a proxy that sets them";
+
 /// Stands for the statement that grants what the message says is denied.
 #[cfg(feature = "mysql")]
 const GRANT: &str = "GRANT";
@@ -228,6 +234,7 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
         (1047, _) => (Elsewhere, "this node is not part of the cluster now"),
         // shutting down; killed
         (1053 | 1927, _) => (Elsewhere, ""),
+        (1104 | 1175 | 1969 | 3024, _) => (Settings, SESSION),
         (1665, _) => (Settings, "the server's binlog_format must be ROW or MIXED"),
         (1044 | 1142 | 1143 | 1227, _) => (Settings, GRANT),
         (1045, _) => (Settings, "user or password in database.url is wrong"),
@@ -276,6 +283,7 @@ mod tests {
         assert_eq!(of(3101, "HY000"), Meaning::Conflict);
         assert_eq!(of(1290, "HY000"), Meaning::Elsewhere);
         assert_eq!(of(1146, "42S02"), Meaning::Settings);
+        assert_eq!(of(1969, "70100"), Meaning::Settings);
         assert_eq!(of(1153, "08S01"), Meaning::TooLarge);
         assert_eq!(of(1644, "45000"), Meaning::Rejected);
         assert_eq!(of(1406, "22001"), Meaning::Rejected);

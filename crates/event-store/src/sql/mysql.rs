@@ -17,6 +17,13 @@ use std::time::{Duration, Instant};
 /// A connection that rested longer than this is asked whether it lives before it is used.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
+/// What our statements rely on, whatever the server's own settings are. How long one may take is `query_timeout`'s business.
+/// MySQL skips the first comment, MariaDB the second.
+const OURS: &str = "autocommit = 1, completion_type = 0, sql_safe_updates = 0, sql_big_selects = 1, \
+                    sql_select_limit = 18446744073709551615, \
+                    /*M! max_statement_time = 0, */ /*!50708 max_execution_time = 0, */ \
+                    sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT'";
+
 /// A connection that comes back to the pool, and may have a transaction to roll back, is closed after this long.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -166,8 +173,7 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
     let silent_seconds = config.silence_limit.as_secs().max(2 * TRUSTED_IDLE_TIME.as_secs());
     let settings = format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION innodb_lock_wait_timeout = {lock_seconds}, wait_timeout = {silent_seconds}, \
-         sql_mode = CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'); \
+         SET SESSION innodb_lock_wait_timeout = {lock_seconds}, wait_timeout = {silent_seconds}, {OURS}; \
          SELECT CAST(@@max_allowed_packet AS CHAR), {}",
         hosts::ROLE
     );
@@ -208,7 +214,7 @@ mod tests {
     use crate::sql::place::Place;
     use crate::sql::pool::Pool;
     use crate::sql::script::Script;
-    use test_support::{Proxy, eventually, execute_sql, fresh_database, shared};
+    use test_support::{MariaDb, MariaDbOptions, Proxy, eventually, execute_sql, fresh_database, shared};
 
     #[test]
     fn the_driver_is_told_what_the_url_says() {
@@ -218,6 +224,26 @@ mod tests {
         let found = (told.get_host(), told.get_port(), told.get_username(), told.get_database());
         assert_eq!(found, ("::1", 3307, "me", Some("likes")));
         assert!(format!("{told:?}").contains("p@s/s"), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn settings_of_the_server_do_not_matter() {
+        let options = MariaDbOptions { durable: false, ..MariaDbOptions::default() };
+        let server = MariaDb::start_with_arguments(options, &[]).await.unwrap();
+        let others = "SET GLOBAL autocommit = 0, GLOBAL completion_type = 1, GLOBAL sql_safe_updates = 1, \
+                      GLOBAL max_join_size = 1, GLOBAL sql_select_limit = 1, GLOBAL max_statement_time = 59, \
+                      GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'";
+        execute_sql(server.url(), others).await.unwrap();
+        let config = DatabaseConfig { url: server.url().to_owned().into(), ..DatabaseConfig::default() };
+        let pool = Pool::new(&config).unwrap();
+        let mut script = Script::new(pool.dialect());
+        script.begin("SELECT CONCAT_WS(' ', @@autocommit, @@completion_type, @@sql_safe_updates, @@sql_big_selects, ");
+        script.words("@@max_statement_time, @@sql_mode)");
+        script.begin("SELECT 1 UNION ALL SELECT 2");
+        let results = pool.read(&script).await.unwrap();
+        let told: String = results[0][0].try_get_by_index(0).unwrap();
+        let ours = "ON NO_CHAIN OFF ON 0.000000 PIPES_AS_CONCAT,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION";
+        assert_eq!((told.as_str(), results[1].len()), (ours, 2));
     }
 
     #[tokio::test]

@@ -23,6 +23,8 @@ use uuid::Uuid;
 /// Attempts after the first at a call that met a deadlock.
 const CONFLICT_RETRIES: usize = 8;
 
+const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
+
 /// What likes need to be allowed, in statements that touch no row.
 const PROBE: &[&str] = &[
     "UPDATE sync_events SET version = version WHERE 1 = 0",
@@ -50,6 +52,7 @@ pub struct EventStore {
     unlogged: Arc<AtomicBool>,
     pub(crate) writer: Arc<Writer>,
     pub(crate) history: Arc<History>,
+    pub(crate) idempotency_ttl: Duration,
     ping_timeout: Duration,
     query_timeout: Duration,
 }
@@ -67,6 +70,7 @@ impl EventStore {
             unlogged: Arc::default(),
             writer: Arc::new(Writer::new()),
             history: Arc::default(),
+            idempotency_ttl: IDEMPOTENCY_TTL,
             ping_timeout: config.connect_timeout,
             query_timeout: config.query_timeout,
         })
@@ -79,6 +83,12 @@ impl EventStore {
 
     pub(crate) fn marks_unlogged(&self) -> bool {
         self.unlogged.load(Ordering::Relaxed)
+    }
+
+    /// Another lifetime of idempotency keys than a day: that of the cache's.
+    #[must_use]
+    pub fn with_idempotency_ttl(self, idempotency_ttl: Duration) -> Self {
+        Self { idempotency_ttl, ..self }
     }
 
     /// Creates or updates the schema, under a lock that other processes wait for. Where nothing is to do nothing is asked for

@@ -222,7 +222,8 @@ impl EventStore {
         rows(&results, 0).iter().map(finding_of).collect()
     }
 
-    /// Deletes up to `limit` runs and as many findings that are older than `before`; gives how many rows.
+    /// Deletes up to `limit` runs and as many findings that are older than `before`; gives how many rows. They are dated by
+    /// their checker's clock, which is the one that its readers see: one that is behind keeps its reports for less long.
     pub async fn purge_reports(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
         let mut script = self.script();
         // MySQL does not delete by a subquery of the same table with a LIMIT, so the bound is read first.

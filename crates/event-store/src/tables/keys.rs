@@ -1,5 +1,8 @@
 //! Idempotency keys, so that they work on the paths that no cache serves: one row per key of a pair, written in the
 //! transaction that applies its event, with what the first call was told.
+//!
+//! A key lives for `idempotency_ttl` by the database's clock, which also writes when it began: processes whose clocks differ
+//! agree. An older row is no key any more, whether retention has come by or not.
 
 use crate::sql::error::StoreError;
 use crate::sql::pool::Results;
@@ -10,6 +13,7 @@ use domain::cache::{Answer, FirstAnswer};
 use domain::{LikeIntent, Pair, PairState, Version};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::time::Duration;
 
 const TABLE: &str = "idempotency_keys";
 
@@ -20,6 +24,8 @@ pub(crate) struct KnownKey {
     pub(crate) state: PairState,
     /// Whether that call changed something.
     pub(crate) changed: bool,
+    /// How long the key is known.
+    pub(crate) age: Duration,
 }
 
 /// A key to be kept.
@@ -35,7 +41,7 @@ impl NewKey {
     pub(crate) fn of(intent: &LikeIntent, version: Version, changed: bool) -> Option<Self> {
         let key = intent.idempotency_key.clone()?;
         let state = PairState { liked: intent.action.liked(), version };
-        Some(Self { pair: intent.pair, key, known: KnownKey { state, changed } })
+        Some(Self { pair: intent.pair, key, known: KnownKey { state, changed, age: Duration::ZERO } })
     }
 }
 
@@ -50,27 +56,29 @@ impl EventStore {
     ) -> Result<(Vec<FirstAnswer>, Option<i64>), StoreError> {
         let mut script = self.script();
         for chunk in pairs.chunks(CHUNK) {
-            script.begin("SELECT user_id, resource_type, resource_id, idempotency_key, liked, version, changed, id ");
-            script.words("FROM idempotency_keys WHERE (user_id, resource_type, resource_id) IN (");
+            select_known(&mut script);
+            script.words(", id FROM idempotency_keys WHERE (user_id, resource_type, resource_id) IN (");
             let list = script.dialect().row_list();
             script.words(list);
             script.list(chunk, |script, pair| {
                 script.words("(").int(pair.user.get()).words(",").name(pair.resource.kind.name()).words(",");
                 script.int(pair.resource.id.get()).words(")");
             });
-            script.words(") AND id > ").int(after).words(" ORDER BY id LIMIT ").int(i64::from(limit));
+            only_alive(script.words(") AND "), self.idempotency_ttl);
+            script.words(" AND id > ").int(after).words(" ORDER BY id LIMIT ").int(i64::from(limit));
         }
         let results = self.read(&script).await?;
         let known = read_known(&results, 0..script.statements())?;
         let page = rows(&results, 0);
         let full = page.len() >= limit as usize;
-        let next = page.last().filter(|_| full).map(|row| get(row, 7, TABLE)).transpose()?;
-        let answer = |((pair, key), KnownKey { state, changed })| FirstAnswer {
+        let next = page.last().filter(|_| full).map(|row| get(row, 8, TABLE)).transpose()?;
+        let answer = |((pair, key), KnownKey { state, changed, age })| FirstAnswer {
             pair,
             key,
             liked: state.liked,
             answer: Answer { count: None, version: state.version },
             changed,
+            age,
         };
         Ok((known.into_iter().map(answer).collect(), next))
     }
@@ -95,9 +103,18 @@ impl EventStore {
     }
 }
 
-/// Keeps keys; one that is known stays as it was first answered.
-pub(crate) fn record(script: &mut Script, keys: &[NewKey], now: DateTime<Utc>) {
-    let keep = script.dialect().keep_existing("user_id, resource_type, resource_id, idempotency_key");
+/// Keeps keys; one that is known stays as it was first answered. One that is not known any more gives way, unless its call
+/// came later: a replay is no new call.
+pub(crate) fn record(script: &mut Script, keys: &[NewKey], ttl: Duration) {
+    let dialect = script.dialect();
+    let keep_when =
+        format!("created_at >= {} OR version > {}", dialect.earlier(ttl.as_secs()), dialect.new_value("version"));
+    let keep = dialect.overwrite(
+        "user_id, resource_type, resource_id, idempotency_key",
+        // A version that was just written is not above itself: so MySQL, from left to right, decides the last two alike.
+        &["liked", "changed", "version", "created_at"],
+        Some(&keep_when),
+    );
     for chunk in keys.chunks(CHUNK) {
         script.begin(
             "INSERT INTO idempotency_keys (user_id, resource_type, resource_id, idempotency_key, liked, version, \
@@ -108,29 +125,44 @@ pub(crate) fn record(script: &mut Script, keys: &[NewKey], now: DateTime<Utc>) {
             script.words("(").int(user.get()).words(",").name(resource.kind.name()).words(",");
             script.int(resource.id.get()).words(",").text(&new.key).words(",");
             script.int(i64::from(new.known.state.liked)).words(",").int(new.known.state.version.0).words(",");
-            script.int(i64::from(new.known.changed)).words(",").time(now).words(")");
+            script.int(i64::from(new.known.changed)).words(",").words(dialect.now()).words(")");
         });
         script.words(&keep);
     }
 }
 
 /// Asks for the keys of these intents; the result is for [`read_known`].
-pub(crate) fn known<'i>(script: &mut Script, intents: impl Iterator<Item = &'i LikeIntent>) -> Range<usize> {
+pub(crate) fn known<'i>(
+    script: &mut Script,
+    intents: impl Iterator<Item = &'i LikeIntent>,
+    ttl: Duration,
+) -> Range<usize> {
     let first = script.statements();
     let keyed: Vec<(Pair, &str)> =
         intents.filter_map(|intent| Some((intent.pair, intent.idempotency_key.as_deref()?))).collect();
     for chunk in keyed.chunks(CHUNK) {
-        script.begin("SELECT user_id, resource_type, resource_id, idempotency_key, liked, version, changed ");
-        script.words("FROM idempotency_keys WHERE (user_id, resource_type, resource_id, idempotency_key) IN (");
+        select_known(script);
+        script.words(" FROM idempotency_keys WHERE (user_id, resource_type, resource_id, idempotency_key) IN (");
         let list = script.dialect().row_list();
         script.words(list);
         script.list(chunk, |script, (pair, key)| {
             script.words("(").int(pair.user.get()).words(",").name(pair.resource.kind.name()).words(",");
             script.int(pair.resource.id.get()).words(",").text(key).words(")");
         });
-        script.words(")");
+        only_alive(script.words(") AND "), ttl);
     }
     first..script.statements()
+}
+
+/// Begins what [`read_known`] reads.
+fn select_known(script: &mut Script) {
+    let age = script.dialect().age_us("created_at");
+    script.begin("SELECT user_id, resource_type, resource_id, idempotency_key, liked, version, changed, ").words(&age);
+}
+
+fn only_alive(script: &mut Script, ttl: Duration) {
+    let oldest = script.dialect().earlier(ttl.as_secs());
+    script.words("created_at >= ").words(&oldest);
 }
 
 pub(crate) fn read_known(
@@ -144,7 +176,9 @@ pub(crate) fn read_known(
             let pair = Pair::new(get(row, 0, TABLE)?, kind, get(row, 2, TABLE)?)
                 .map_err(|error| StoreError::corrupt(TABLE, error))?;
             let state = PairState { liked: get::<i64>(row, 4, TABLE)? != 0, version: Version(get(row, 5, TABLE)?) };
-            Ok(((pair, get(row, 3, TABLE)?), KnownKey { state, changed: get::<i64>(row, 6, TABLE)? != 0 }))
+            // Negative where the database's clock was set back.
+            let age = Duration::from_micros(u64::try_from(get::<i64>(row, 7, TABLE)?).unwrap_or(0));
+            Ok(((pair, get(row, 3, TABLE)?), KnownKey { state, changed: get::<i64>(row, 6, TABLE)? != 0, age }))
         })
         .collect()
 }

@@ -143,7 +143,7 @@ impl EventStore {
         let outcome = fold_events(&snapshot, &batch.events, self.horizon.revision());
         let mut script = self.script();
         write_outcome(&mut script, &outcome, batch.now);
-        keys::record(&mut script, &batch.keys, batch.now);
+        keys::record(&mut script, &batch.keys, self.idempotency_ttl);
         let commit = match end {
             End::Commit => {
                 let turn = self.numbered(&mut tx, script).await?;

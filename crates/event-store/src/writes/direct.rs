@@ -16,7 +16,7 @@ use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
 use planted_bugs::is_planted;
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// What became of one direct intent.
@@ -31,6 +31,8 @@ pub struct DirectOutcome {
     pub version: Version,
     /// The resource's count, as of the commit of the transaction that this intent was in.
     pub stored: StoredCount,
+    /// How long ago the call was that this answer is repeated from; zero if it is this one.
+    pub key_age: Duration,
 }
 
 /// What was found out beforehand about one synchronous intent.
@@ -166,7 +168,7 @@ impl EventStore {
         // Only now, under the locks, is it final which events the ledger has.
         let mut script = self.script();
         let ledger = existing_ids(&mut script, intents.iter().map(|intent| intent.id));
-        let asked = keys::known(&mut script, intents.iter());
+        let asked = keys::known(&mut script, intents.iter(), self.idempotency_ttl);
         let results = tx.run(&script).await?;
         let completed = read_versions(&results, ledger)?;
         let mut written: HashSet<Uuid> = completed.keys().copied().collect();
@@ -181,7 +183,7 @@ impl EventStore {
             let key = intent.idempotency_key.clone().map(|key| (intent.pair, key));
             if let Some(first) = key.as_ref().and_then(|key| known_keys.get(key)) {
                 let same = first.state.liked == intent.action.liked();
-                steps.push(same.then_some((first.state, first.changed)));
+                steps.push(same.then_some((first.state, first.changed, first.age)));
                 continue;
             }
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
@@ -191,7 +193,7 @@ impl EventStore {
             };
             let seen = reserved.and_then(|reserved| reserved[index].unless);
             if state.liked == intent.action.liked() && (version <= state.version || seen == Some(*state)) {
-                steps.push(Some((*state, false)));
+                steps.push(Some((*state, false, Duration::ZERO)));
                 if let (Some(key), Some(new)) = (key, NewKey::of(intent, state.version, false)) {
                     known_keys.insert(key, new.known);
                     new_keys.push(new);
@@ -200,7 +202,7 @@ impl EventStore {
                 continue;
             }
             if version <= state.version {
-                steps.push(Some((*state, false)));
+                steps.push(Some((*state, false, Duration::ZERO)));
                 continue;
             }
             let decided = decided_here.contains(&intent.pair) && state.liked == intent.action.liked();
@@ -216,7 +218,7 @@ impl EventStore {
                 Some(version) if known => (PairState { liked: intent.action.liked(), version: *version }, true),
                 _ => (*state, !decided && state.liked == intent.action.liked()),
             };
-            steps.push(Some((told, changed)));
+            steps.push(Some((told, changed, Duration::ZERO)));
             if let (Some(key), Some(new)) = (key, NewKey::of(intent, told.version, changed)) {
                 known_keys.insert(key, new.known);
                 new_keys.push(new);
@@ -239,16 +241,22 @@ impl EventStore {
                 remember(&mut script, &keys_alone, now);
             }
             write_outcome(&mut script, &outcome, now);
-            keys::record(&mut script, &new_keys, now);
+            keys::record(&mut script, &new_keys, self.idempotency_ttl);
             turn = Some(self.numbered(&mut tx, script).await?);
         }
 
         let counts: HashMap<_, _> = outcome.counts.into_iter().collect();
         let answer = |(intent, step): (&LikeIntent, Step)| {
-            let Some((state, changed)) = step else { return DirectResult::KeyReused };
+            let Some((state, changed, key_age)) = step else { return DirectResult::KeyReused };
             let resource = intent.pair.resource;
             let stored = counts.get(&resource).copied().unwrap_or_else(|| snapshot.count(resource));
-            DirectResult::Decided(DirectOutcome { liked: state.liked, changed, version: state.version, stored })
+            DirectResult::Decided(DirectOutcome {
+                liked: state.liked,
+                changed,
+                version: state.version,
+                stored,
+                key_age,
+            })
         };
         let results = intents.iter().zip(steps).map(answer).collect();
         if Instant::now() >= until && !is_planted("direct_without_deadline") {
@@ -258,8 +266,8 @@ impl EventStore {
     }
 }
 
-/// The pair's state after an intent, and whether that changed it; none if its key belongs to another call.
-type Step = Option<(PairState, bool)>;
+/// The pair's state after an intent, whether that changed it, and how old its key is; none if that belongs to another call.
+type Step = Option<(PairState, bool, Duration)>;
 
 /// What one transaction writes.
 #[derive(Clone, Copy)]

@@ -35,6 +35,9 @@ pub struct ArchivedTombstones {
 impl EventStore {
     /// Deletes up to `limit` completed ledger rows whose events were made before `before`, or, if they wait for the redo log,
     /// completed before it; gives how many.
+    ///
+    /// When an event was made its server's clock says, in the id. One that is behind makes rows that go early, and may: an
+    /// event that comes again is old by its version, which the row of its pair decides.
     pub async fn purge_completed(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
         let mut script = self.script();
         script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at IS NULL AND id < ");
@@ -54,7 +57,8 @@ impl EventStore {
         Ok(ids.len() as u64)
     }
 
-    /// Deletes up to `limit` of what operators did before `before`; gives how many calls of theirs.
+    /// Deletes up to `limit` of what operators did before `before`; gives how many calls of theirs. The time is that of the
+    /// process they used, as it is shown to them.
     pub async fn purge_operator_actions(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
         let mut script = self.script();
         script.begin("SELECT id FROM operator_actions WHERE id < ").uuid(first_id_of(before));
@@ -76,7 +80,8 @@ impl EventStore {
     }
 
     /// Looks at the next `scan` rows of a kind's pairs and moves the tombstones older than `before` among them to the archive,
-    /// where events of any age still find them.
+    /// where events of any age still find them. The age is that of the word's version, which is what decides between words;
+    /// a tombstone that goes early is found all the same.
     ///
     /// There is no index on tombstones, because every like would pay for it: walk the table step by step instead.
     pub async fn archive_tombstones(

@@ -17,6 +17,8 @@ on_both!(
     a_synchronous_write_that_comes_too_late_writes_nothing,
     a_key_is_answered_around_the_cache,
     the_key_of_a_word_that_changes_nothing_is_kept,
+    a_key_lives_for_its_time_by_the_databases_clock,
+    a_replay_of_a_call_whose_key_was_used_anew_keeps_the_new_answer,
     a_direct_write_whose_time_is_over_writes_nothing,
 );
 
@@ -200,9 +202,66 @@ async fn a_key_is_answered_around_the_cache(db: TestDb) {
     assert_eq!(keys.iter().map(|key| (key.key.as_str(), key.liked)).collect::<Vec<_>>(), [("k", true), ("k", true)]);
     db.assert_counts_are_live_rows().await;
     // In time they are forgotten.
-    assert_eq!(db.store.purge_keys(at(2_000), 10).await.unwrap(), 1);
+    db.execute("UPDATE idempotency_keys SET created_at = '2001-01-01 00:00:00' WHERE user_id = 1").await;
+    assert_eq!(db.store.purge_keys(at(1_000_000_000_000_000), 10).await.unwrap(), 1);
     let anew = decided(db.store.apply_direct(&[with_key(1, Action::Like)], at(9_900), soon(), true).await.unwrap())[0];
     assert_eq!((anew.changed, anew.version), (true, Version(9_900)));
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+impl TestDb {
+    /// As if all keys were written so long ago.
+    async fn age_keys(&self, age: Duration) {
+        let then = (self.store.now().await.unwrap() - age).format("%Y-%m-%d %H:%M:%S%.6f");
+        self.execute(&format!("UPDATE idempotency_keys SET created_at = '{then}'")).await;
+    }
+}
+
+async fn a_key_lives_for_its_time_by_the_databases_clock(db: TestDb) {
+    let store = db.store.clone().with_idempotency_ttl(HOUR);
+    // Processes whose clocks are wrong, on all three ways.
+    let mut used = like(1, 7, 5_000);
+    used.intent.idempotency_key = Some("k".to_owned());
+    store.apply(&[used], at(1_000)).await.unwrap();
+    store.apply_direct(&[with_key(2, Action::Like)], at(6_000), soon(), true).await.unwrap();
+    store.apply_synchronous(&[with_key(3, Action::Like)], &[Version(7_000).into()], at(1), soon()).await.unwrap();
+    let now = store.now().await.unwrap();
+    assert_eq!(store.purge_keys(now - HOUR, 10).await.unwrap(), 0, "by the clock of a process");
+    let pairs = [1, 2, 3].map(|user| video_pair(user, 7));
+    db.age_keys(HOUR / 2).await;
+    let (keys, _) = store.load_keys(&pairs, 0, 10).await.unwrap();
+    assert_eq!(keys.len(), 3);
+    let about_half = HOUR / 2 - Duration::from_secs(1)..HOUR;
+    assert!(keys.iter().all(|key| about_half.contains(&key.age)), "{keys:?}");
+    let again = decided(store.apply_direct(&[with_key(2, Action::Like)], at(8_000), soon(), true).await.unwrap())[0];
+    assert!(again.version == Version(6_000) && about_half.contains(&again.key_age), "{again:?}");
+
+    // Over, although nobody has deleted them: the other action is a call like any other, and has the key from now on.
+    db.age_keys(HOUR + Duration::from_secs(1)).await;
+    assert_eq!(store.load_keys(&pairs, 0, 10).await.unwrap(), (vec![], None));
+    let direct = [with_key(1, Action::Unlike), with_key(2, Action::Unlike)];
+    let anew = decided(store.apply_direct(&direct, at(9_000), soon(), true).await.unwrap());
+    assert!(anew.iter().all(|one| one.changed && one.version == Version(9_000) && one.key_age.is_zero()), "{anew:?}");
+    let synchronous = [with_key(3, Action::Unlike)];
+    let anew =
+        decided(store.apply_synchronous(&synchronous, &[Version(9_000).into()], at(1), soon()).await.unwrap())[0];
+    assert!(anew.changed && !anew.liked, "{anew:?}");
+    let (keys, _) = store.load_keys(&pairs, 0, 10).await.unwrap();
+    assert_eq!(keys.iter().map(|key| (key.liked, key.answer.version.0)).collect::<Vec<_>>(), [(false, 9_000); 3]);
+    let refused = store.apply_direct(&[with_key(1, Action::Like)], at(9_500), soon(), true).await.unwrap();
+    assert_eq!(refused, [DirectResult::KeyReused]);
+}
+
+async fn a_replay_of_a_call_whose_key_was_used_anew_keeps_the_new_answer(db: TestDb) {
+    let mut first = like(1, 7, 5_000);
+    first.intent.idempotency_key = Some("k".to_owned());
+    db.store.apply(std::slice::from_ref(&first), at(1_000)).await.unwrap();
+    db.age_keys(30 * HOUR).await;
+    db.store.apply_direct(&[with_key(1, Action::Unlike)], at(9_000), soon(), true).await.unwrap();
+    db.age_keys(30 * HOUR).await;
+    db.store.apply(&[first], at(1_000)).await.unwrap();
+    assert_eq!(db.number("SELECT version FROM idempotency_keys").await, 9_000);
 }
 
 /// What the caller saw may be another row by the time of the locks: only then the word is written.

@@ -208,6 +208,7 @@ impl Acceptor {
                 liked: intent.action.liked(),
                 answer: Answer { count: Some(outcome.stored.count), version: outcome.version },
                 changed: outcome.changed,
+                age: outcome.key_age,
             })
         });
         self.remember(answers.collect()).await

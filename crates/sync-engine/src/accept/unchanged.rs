@@ -113,7 +113,14 @@ impl Acceptor {
                 let Ok(AcceptOutcome::Unchanged(answer)) = outcomes[*i] else { return None };
                 let LikeIntent { pair, action, idempotency_key, .. } = &requests[*i].intent;
                 let key = idempotency_key.clone()?;
-                Some(FirstAnswer { pair: *pair, key, liked: action.liked(), answer, changed: false })
+                Some(FirstAnswer {
+                    pair: *pair,
+                    key,
+                    liked: action.liked(),
+                    answer,
+                    changed: false,
+                    age: Duration::ZERO,
+                })
             })
             .collect();
         let remembered = self.remember(answers).await;

@@ -83,6 +83,8 @@ impl Retrier {
         // All of them together: once what was wrong is repaired, a backlog goes by in few transactions.
         let events: Vec<LikeEvent> = claimed.iter().map(|claimed| claimed.event.clone()).collect();
         let refused = Box::pin(self.applier.apply_good(&events)).await?;
+        // Whatever else is refused as well says nothing about these: their claims run out, and no attempt is counted.
+        self.applier.blame(&refused).await?;
         metrics::retried("completed", claimed.len() - refused.len());
         let mut claims: HashMap<Uuid, &ClaimedEvent> = claimed.iter().map(|one| (one.event.intent.id, one)).collect();
         let mut failures = Vec::with_capacity(refused.len());

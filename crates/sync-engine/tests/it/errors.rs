@@ -6,7 +6,7 @@ use sync_engine::accept::Acceptor;
 use sync_engine::stores::circuit_breaker::Circuit;
 use test_support::{Deployment, RedisOptions, eventually, expect_eq};
 
-async fn is_open(circuit: &Circuit, open: bool, what: &str) {
+pub(crate) async fn is_open(circuit: &Circuit, open: bool, what: &str) {
     eventually(PATIENCE, what, async || expect_eq(circuit.is_open(), open)).await;
 }
 

@@ -92,6 +92,7 @@ impl Rig {
     /// Stores of one more process.
     pub(crate) async fn stores(&self) -> Stores {
         let database = EventStore::connect(&self.database).await.unwrap();
+        let database = database.with_idempotency_ttl(self.sync.idempotency_ttl);
         Stores::new(self.cache(), database, self.sync.shards, self.sync.circuit)
     }
 

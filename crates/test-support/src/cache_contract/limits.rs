@@ -135,7 +135,7 @@ pub async fn what_comes_after_its_deadline_writes_nothing(make: impl MakeCache) 
 }
 
 fn first(pair: Pair, key: &str, answer: Answer, changed: bool) -> FirstAnswer {
-    FirstAnswer { pair, key: key.to_owned(), liked: true, answer, changed }
+    FirstAnswer { pair, key: key.to_owned(), liked: true, answer, changed, age: Duration::ZERO }
 }
 
 /// Two pairs, and two keys of one pair, are apart.
@@ -171,6 +171,30 @@ pub async fn a_key_is_forgotten_in_time(make: impl MakeCache) -> Result<()> {
         }
     })
     .await;
+    Ok(())
+}
+
+/// The cache learns some time after the first call of its key: the key is as old as the call.
+pub async fn a_key_that_is_told_late_has_what_is_left(make: impl MakeCache) -> Result<()> {
+    let rules = CacheRules { idempotency_ttl: Duration::from_secs(3600), ..roomy_rules() };
+    let subject = Subject::with(make, rules).await;
+    let pair = video_pair(1, 1);
+    let answer = subject.accepted(like(pair)).await?;
+    let told = |key, age| FirstAnswer { age: Duration::from_secs(age), ..first(pair, key, answer, true) };
+    subject.cache.remember(&[told("fresh", 0), told("old", 3598), told("over", 3600)]).await?;
+    subject.cache.remember(&[told("gone", 9_000_000)]).await?;
+    for key in ["over", "gone"] {
+        assert_eq!(subject.accept(with_key(like(pair), key)).await?, AcceptOutcome::Unchanged(answer), "{key}");
+    }
+    eventually(PATIENCE, "the old key is forgotten", async || {
+        match subject.accept(with_key(like(pair), "old")).await.map_err(|error| error.to_string())? {
+            AcceptOutcome::Unchanged(_) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let again = subject.accept(with_key(like(pair), "fresh")).await?;
+    assert_eq!(again, AcceptOutcome::Repeated { answer, changed: true });
     Ok(())
 }
 

@@ -205,7 +205,13 @@ impl Tables {
         let answer = |(intent, step): (&LikeIntent, Option<(PairState, bool)>)| {
             let Some((state, changed)) = step else { return DirectResult::KeyReused };
             let stored = self.count(intent.pair.resource);
-            DirectResult::Decided(DirectOutcome { liked: state.liked, changed, version: state.version, stored })
+            DirectResult::Decided(DirectOutcome {
+                liked: state.liked,
+                changed,
+                version: state.version,
+                stored,
+                key_age: Duration::ZERO,
+            })
         };
         intents.iter().zip(steps).map(answer).collect()
     }
@@ -300,6 +306,7 @@ impl LikeDatabase for LinkedDatabase {
                 liked: state.liked,
                 answer: Answer { count: None, version: state.version },
                 changed: *changed,
+                age: Duration::ZERO,
             });
             (first.collect(), None)
         };
