@@ -13,8 +13,10 @@ pub mod ops;
 mod places;
 pub mod request;
 pub(crate) mod request_id;
+mod socket;
 pub(crate) mod tls;
 mod unfinished;
+mod unsent;
 
 pub use answer::Answer;
 pub use connection::Connection;
@@ -22,3 +24,4 @@ pub use link::{Call, Link};
 pub use places::{GREETING, SILENCE};
 pub(crate) use places::{Limits, Places, Pressure};
 pub use unfinished::{Bounded, RECEIVE_TIMEOUT, Refused, Unfinished, head_len};
+pub use unsent::SEND_TIMEOUT;

@@ -6,10 +6,13 @@
 //! | [`RECEIVE_TIMEOUT`] until the request is complete | DEADLINE_EXCEEDED |
 //! | `service.max_unfinished_bytes` of all requests that are not | RESOURCE_EXHAUSTED for the oldest of them |
 //! | [`MAX_OPEN_CALLS`] of one connection that need no token | RESOURCE_EXHAUSTED |
+//! | `grpc-timeout` that is none | INVALID_ARGUMENT |
+//! | [`SEND_TIMEOUT`] until a part of the answer is taken, `service.max_untaken_bytes` of all that are not | the end of the connection |
 //! | places of the listener | UNAVAILABLE for everything but health |
 
 use super::access::HEALTH;
 use super::connection::Peer;
+use crate::service::deadline::timeout;
 use crate::status;
 use axum::http::{Request, Response};
 use service_runtime::listen::{Answer, Bounded, Link, Refused, Unfinished, head_len};
@@ -20,7 +23,7 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 #[cfg(doc)]
-use service_runtime::listen::RECEIVE_TIMEOUT;
+use service_runtime::listen::{RECEIVE_TIMEOUT, SEND_TIMEOUT};
 
 /// A client asks for health once in a while, and may watch it.
 const MAX_OPEN_CALLS: usize = 8;
@@ -98,8 +101,10 @@ where
             None => Link::default(),
         };
         let call = link.call(open);
-        let refused = if link.is_reserve() && !open {
-            Some(("reserve", status::no_place()))
+        let refused = if let Some(key) = link.lacks_place().filter(|_| !open) {
+            Some(("reserve", status::no_place(key)))
+        } else if let Err(reason) = timeout(request.headers()) {
+            Some(("timeout", Status::invalid_argument(reason)))
         } else if call.open_calls() > MAX_OPEN_CALLS {
             let message = format!("more than {MAX_OPEN_CALLS} calls at a time that need no token");
             Some(("open_calls", status::busy(message)))

@@ -33,6 +33,8 @@ pub struct ServiceConfig {
     pub max_calls_per_connection: u32,
     /// Bytes of all requests that have not come completely; for more the oldest of them gives way.
     pub max_unfinished_bytes: usize,
+    /// Bytes of a listener's answers that their callers do not take; for more the one ends that has waited for longest.
+    pub max_untaken_bytes: usize,
     /// When a connection of gRPC is asked to come again, so that clients spread over new servers.
     #[serde(with = "humantime_serde")]
     pub max_connection_age: Duration,
@@ -60,6 +62,7 @@ impl Default for ServiceConfig {
             max_connections_per_address: 1_024,
             max_calls_per_connection: 256,
             max_unfinished_bytes: 64 << 20,
+            max_untaken_bytes: 64 << 20,
             max_connection_age: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(20),
             worker_threads: None,

@@ -17,11 +17,13 @@ use std::sync::{Arc, OnceLock};
 pub(crate) async fn bound(State(unfinished): State<Unfinished>, mut request: Request, next: Next) -> Response {
     let link = request.extensions_mut().remove::<Link>();
     let call = link.as_ref().map(|link| link.call(false));
-    let response = if link.is_some_and(|link| link.is_reserve()) && !is_probe(request.uri().path()) {
-        let message = "too many connections (service.max_connections): on this one only /health is answered";
-        closing(refusal("reserve", StatusCode::SERVICE_UNAVAILABLE, message))
-    } else {
-        run(request, next, unfinished).await
+    let full = link.and_then(|link| link.lacks_place()).filter(|_| !is_probe(request.uri().path()));
+    let response = match full {
+        Some(key) => {
+            let message = format!("too many connections ({key}): on this one only /health is answered");
+            closing(refusal("reserve", StatusCode::SERVICE_UNAVAILABLE, &message))
+        }
+        None => run(request, next, unfinished).await,
     };
     match call {
         Some(call) => response.map(|body| Body::new(Answer::new(body, call))),

@@ -1,5 +1,6 @@
 //! What is known of one connection, and the end that others can give it.
 
+use crate::listen::unsent::Unsent;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,8 +13,8 @@ pub struct Link(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Let in although there was no place: only to be asked whether the process lives.
-    reserve: bool,
+    /// Let in although this had no place left: only to be asked whether the process lives.
+    reserve: Option<&'static str>,
     accepted: Instant,
     /// Has sent a first byte.
     spoke: AtomicBool,
@@ -23,18 +24,21 @@ struct State {
     open_calls: AtomicUsize,
     /// When the last call ended, in milliseconds after `accepted`, and 1 more; 0: there was none.
     last_call: AtomicU64,
+    /// Since when the socket has no room, in the same way; 0: it has.
+    full: AtomicU64,
+    unsent: Unsent,
     cut: CancellationToken,
 }
 
 impl Default for Link {
     /// Of no listener.
     fn default() -> Self {
-        Self::new(false)
+        Self::new(None)
     }
 }
 
 impl Link {
-    pub(crate) fn new(reserve: bool) -> Self {
+    pub(crate) fn new(reserve: Option<&'static str>) -> Self {
         Self(Arc::new(State {
             reserve,
             accepted: Instant::now(),
@@ -43,6 +47,8 @@ impl Link {
             calls: AtomicUsize::new(0),
             open_calls: AtomicUsize::new(0),
             last_call: AtomicU64::new(0),
+            full: AtomicU64::new(0),
+            unsent: Unsent::default(),
             cut: CancellationToken::new(),
         }))
     }
@@ -56,6 +62,11 @@ impl Link {
 
     /// Whether the listener has no place for it: then it may ask for nothing but health.
     pub fn is_reserve(&self) -> bool {
+        self.0.reserve.is_some()
+    }
+
+    /// The bound that it found full, by its key.
+    pub fn lacks_place(&self) -> Option<&'static str> {
         self.0.reserve
     }
 
@@ -66,6 +77,32 @@ impl Link {
         }
         let last = self.0.last_call.load(Ordering::Relaxed);
         Some((last > 0, self.0.accepted + Duration::from_millis(last.saturating_sub(1))))
+    }
+
+    /// Whether its socket has room for more.
+    pub(crate) fn takes(&self, room: bool) {
+        self.0.full.store(if room { 0 } else { self.now() }, Ordering::Relaxed);
+    }
+
+    /// Since when the other side takes nothing of what is there for it, and how many bytes that is, roughly.
+    pub(crate) fn untaken(&self) -> Option<(Instant, usize)> {
+        let full = match self.0.full.load(Ordering::Relaxed) {
+            0 => None,
+            since => Some((self.0.accepted + Duration::from_millis(since - 1), 0)),
+        };
+        match (full, self.0.unsent.look()) {
+            (Some((full, _)), Some((since, bytes))) => Some((full.min(since), bytes)),
+            (full, unsent) => full.or(unsent),
+        }
+    }
+
+    pub(crate) fn unsent(&self) -> &Unsent {
+        &self.0.unsent
+    }
+
+    /// Milliseconds after it was accepted, and 1 more.
+    fn now(&self) -> u64 {
+        u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
     pub(crate) fn age(&self) -> Duration {
@@ -110,14 +147,17 @@ impl Call {
     pub const fn open_calls(&self) -> usize {
         self.open_calls
     }
+
+    pub(crate) const fn link(&self) -> &Link {
+        &self.link
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         let state = &self.link.0;
         // Before it counts as idle, so that it does not seem to have been so for long.
-        let now = u64::try_from(self.link.age().as_millis()).unwrap_or(u64::MAX - 1);
-        state.last_call.store(now + 1, Ordering::Relaxed);
+        state.last_call.store(self.link.now(), Ordering::Relaxed);
         if self.open {
             state.open_calls.fetch_sub(1, Ordering::Relaxed);
         }
@@ -131,7 +171,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_between_its_calls() {
-        let (silent, link) = (Link::new(false), Link::new(false));
+        let (silent, link) = (Link::new(None), Link::new(None));
         let (first, second) = (link.call(true), link.call(true));
         assert_eq!((first.open_calls(), second.open_calls(), link.call(false).open_calls()), (1, 2, 0));
         drop(first);
