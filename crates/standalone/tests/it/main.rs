@@ -1,6 +1,6 @@
 //! The real program: its first minute, its end at every point, its refusals.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests fail by panicking")]
+#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 mod access;
 mod checked;
