@@ -18,8 +18,8 @@ use axum::http::{Request, Response};
 use service_runtime::listen::{Answer, Bounded, Link, Refused, Unfinished, head_len};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 #[cfg(doc)]
@@ -100,7 +100,7 @@ where
             // Not over a connection of the gate.
             None => Link::default(),
         };
-        let call = link.call(open);
+        let mut call = link.call(open);
         let refused = if let Some(key) = link.lacks_place().filter(|_| !open) {
             Some(("reserve", status::no_place(key)))
         } else if let Err(reason) = timeout(request.headers()) {
@@ -120,7 +120,15 @@ where
         let request = request
             .map(|body| Body::new(Bounded::new(body, longest, head, unfinished, |why: Refused| refusal(why).into())));
         let answer = self.inner.call(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Answer::new(body, call))) })
+        Box::pin(async move {
+            let answer = answer.await?;
+            if Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unauthenticated) {
+                call.turn_away();
+            } else if !open {
+                call.welcome();
+            }
+            Ok(answer.map(|body| Answer::new(body, call)))
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The bytes of a connection, plain or by TLS; and its end, when its [`Link`] is cut.
 
+use crate::listen::frames::Frames;
 use crate::listen::link::Link;
 use crate::listen::places::Place;
 use crate::listen::socket::Socket;
@@ -20,6 +21,8 @@ pub struct Connection {
     peer: SocketAddr,
     /// What is not yet there of what precedes a call.
     greeting: Option<Greeting>,
+    /// What HTTP/2 sends beside calls.
+    frames: Option<Frames>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
 }
@@ -39,12 +42,13 @@ impl Connection {
         place: Place,
     ) -> Self {
         let greeting = (protocol == Protocol::Http2).then(Greeting::default);
+        let frames = (protocol == Protocol::Http2).then(Frames::default);
         if greeting.is_none() {
             // The head of the first request has a deadline of its own.
             place.link().greets();
         }
         let cut = Box::pin(place.link().until_cut());
-        Self { stream, local, peer, greeting, cut, place }
+        Self { stream, local, peer, greeting, frames, cut, place }
     }
 
     /// The other side.
@@ -106,6 +110,16 @@ impl AsyncRead for Connection {
         {
             self.greeting = None;
             self.place.link().greets();
+        }
+        let read_now = buffer.filled().get(before..).unwrap_or_default();
+        let this = &mut *self;
+        if let Some(frames) = &mut this.frames
+            && !frames.may_send(read_now, || this.place.link().earned())
+        {
+            this.frames = None;
+            this.place.count("frames");
+            this.place.link().cut();
+            return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "too many frames that carry nothing")));
         }
         read
     }

@@ -45,7 +45,7 @@ impl Default for Gate {
             tokens: Refusal::of("tokens"),
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
-            max_connections_per_address: config.max_connections_per_address,
+            max_connections_per_address: config.connections_per_address(),
             max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
             unfinished: Unfinished::new(config.max_unfinished_bytes),
@@ -63,7 +63,7 @@ impl Gate {
     pub fn open(config: &ServiceConfig) -> Result<Self, ConfigError> {
         for (key, value) in [
             ("service.max_connections", config.max_connections),
-            ("service.max_connections_per_address", config.max_connections_per_address),
+            ("service.max_connections_per_address", config.max_connections_per_address.unwrap_or(1)),
             ("service.max_calls_per_connection", config.max_calls_per_connection as usize),
         ] {
             if value == 0 {
@@ -81,7 +81,7 @@ impl Gate {
             tokens: Refusal::of("tokens"),
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
-            max_connections_per_address: config.max_connections_per_address,
+            max_connections_per_address: config.connections_per_address(),
             max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
             unfinished: Unfinished::new(config.max_unfinished_bytes),

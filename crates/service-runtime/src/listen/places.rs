@@ -1,8 +1,8 @@
 //! Who may be connected to a listener, and who has to go.
 //!
-//! A listener has places, of which one client address may have a share. Where there is none, the connection gives way that
-//! has been without a call for longest, before all others one that made none yet. Where none is idle, the new one is let in on
-//! reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
+//! A listener has places, of which one client address may have a share. Where there is none, a connection gives
+//! way: first those of strangers, which showed no token yet, by age, whatever they ask; then the one that has been without a
+//! call for longest. Where none does, the new one is let in on reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
 
 use crate::listen::link::Link;
 use crate::listen::unsent::SEND_TIMEOUT;
@@ -149,7 +149,7 @@ impl Taken {
     fn idlest(&self, of: Option<Address>) -> Option<u64> {
         let regular = self.all.iter().filter(|(_, (_, link))| !link.is_reserve());
         let asked = regular.filter(|(_, (address, _))| of.is_none_or(|of| of == *address));
-        let idle = asked.filter_map(|(number, (_, link))| Some((link.idle_since()?, *number)));
+        let idle = asked.filter_map(|(number, (_, link))| Some((link.gives_way()?, *number)));
         idle.min().map(|(_, number)| number)
     }
 
@@ -234,7 +234,7 @@ impl Places {
     fn end_all_quiet(&self) -> usize {
         let mut taken = self.taken();
         let stuck = |link: &Link| link.untaken().is_some_and(|(since, _)| since.elapsed() > GOODBYE);
-        let idle = taken.all.iter().filter(|(_, (_, link))| link.idle_since().is_some() || stuck(link));
+        let idle = taken.all.iter().filter(|(_, (_, link))| link.is_idle() || stuck(link));
         for number in idle.map(|(number, _)| *number).collect::<Vec<_>>() {
             if let Some(link) = taken.remove(number) {
                 link.cut();
@@ -332,6 +332,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// It ends for this reason.
+    pub(crate) fn count(&self, reason: &'static str) {
+        self.places.count(reason);
+    }
+
     pub(crate) const fn link(&self) -> &Link {
         &self.link
     }
@@ -359,6 +364,10 @@ mod tests {
         )
     }
 
+    fn serve(place: &Place) {
+        place.link().call(false).welcome();
+    }
+
     fn is_cut(place: &Place) -> bool {
         !place.places.taken().all.contains_key(&place.number)
     }
@@ -372,12 +381,12 @@ mod tests {
         };
         let (busy, served, silent) = (enter().await, enter().await, enter().await);
         let _call = busy.link().call(false);
-        drop(served.link().call(false));
+        serve(&served);
         assert_eq!(places.pressure.recent(), None);
         let fourth = enter().await;
         assert!(is_cut(&silent) && !is_cut(&served) && !fourth.link().is_reserve());
         assert!(places.pressure.recent().unwrap().contains("max_connections_per_address: 3 are open from 127.0.0.1"));
-        drop(fourth.link().call(false));
+        serve(&fourth);
         let fifth = enter().await;
         assert!(is_cut(&served) && !is_cut(&fourth));
         // Places are free with their values, and once only.

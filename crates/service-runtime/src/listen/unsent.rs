@@ -3,6 +3,7 @@
 //! What asks for more is the window of HTTP/2, or room in the buffers of the connection. So an answer owes nothing as long as
 //! it has nothing to say: a stream of live counts may be silent for hours.
 
+use crate::listen::frames::FRAMES_PER_PART;
 use crate::listen::link::Call;
 use hyper::body::Bytes;
 use std::collections::BTreeMap;
@@ -103,6 +104,7 @@ impl Sending {
         owed.parts += 1;
         owed.bytes += bytes.len();
         drop(owed);
+        self.call.link().earns(FRAMES_PER_PART);
         Bytes::from_owner(Part { bytes, of: Arc::clone(self) })
     }
 }
@@ -159,8 +161,8 @@ mod tests {
         assert_eq!(owes(), Some((Duration::from_millis(20), 2)), "a part was taken");
         // All was handed over, and is not yet taken: the call is still in flight.
         drop(answer);
-        assert!(owes().is_some() && link.idle_since().is_none());
+        assert!(owes().is_some() && !link.is_idle());
         drop(two);
-        assert!(owes().is_none() && link.idle_since().is_some());
+        assert!(owes().is_none() && link.is_idle());
     }
 }

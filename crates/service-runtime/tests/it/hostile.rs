@@ -207,7 +207,8 @@ async fn where_every_connection_is_busy_probes_are_still_answered() {
 
 #[tokio::test]
 async fn one_address_has_a_share_only() {
-    let config = ServiceConfig { max_connections: 10, max_connections_per_address: 2, ..ServiceConfig::default() };
+    let config =
+        ServiceConfig { max_connections: 10, max_connections_per_address: Some(2), ..ServiceConfig::default() };
     let ops = started(&config).await;
     let _hanging = ops.hanging(2).await;
     let socket = TcpSocket::new_v4().unwrap();

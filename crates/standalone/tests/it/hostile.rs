@@ -22,7 +22,7 @@ use tonic_health::pb::health_client::HealthClient;
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const APPLY: &str = "/interaction.v1.InteractionService/ApplyLikes";
 const COUNTS: &str = "/interaction.v1.InteractionService/GetLikeCounts";
-const WRITER: &str = "Bearer token-that-writes-1";
+pub(crate) const WRITER: &str = "Bearer token-that-writes-1";
 const READER: &str = "Bearer token-that-reads-1";
 const KIB: usize = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -95,14 +95,14 @@ async fn refused(mut calls: JoinSet<Code>, server: &Program) -> (BTreeMap<String
     }
 }
 
-fn writing<T>(message: T) -> Request<T> {
+pub(crate) fn writing<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", MetadataValue::from_static(WRITER));
     request
 }
 
 /// 0 as long as it is not shown.
-async fn metric(standalone: &Standalone, line: &str) -> f64 {
+pub(crate) async fn metric(standalone: &Standalone, line: &str) -> f64 {
     let reader = format!("Authorization: {READER}");
     let answer = http::send(&standalone.http_addr(), "GET /metrics", &[&reader], "").await.unwrap();
     let value = answer.body.lines().find_map(|metric| metric.strip_prefix(line)?.trim().parse().ok());
