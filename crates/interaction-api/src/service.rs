@@ -1,7 +1,7 @@
 //! `interaction.v1.InteractionService`: likes, counts, lists, live counts.
 
 mod caller;
-mod deadline;
+pub(crate) mod deadline;
 pub mod hot;
 pub(crate) mod http;
 pub mod limits;

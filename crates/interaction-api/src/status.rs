@@ -83,9 +83,9 @@ pub fn busy(message: String) -> Status {
     with_retry(Code::ResourceExhausted, message, Some(RETRY_AFTER))
 }
 
-/// There is no place for this connection; another server may have one.
-pub fn no_place() -> Status {
-    with_retry(Code::Unavailable, "too many connections (service.max_connections)".to_owned(), Some(RETRY_AFTER))
+/// There is no place for this connection, by the bound of this key; another server may have one.
+pub fn no_place(key: &str) -> Status {
+    with_retry(Code::Unavailable, format!("too many connections ({key})"), Some(RETRY_AFTER))
 }
 
 /// This server stops; another one, or the same after its restart, may be asked at once.

@@ -1,5 +1,6 @@
 //! From the command line to the exit code: start, shared context, waiting for stores, shutdown.
 
+pub(crate) mod admit;
 pub(crate) mod context;
 pub(crate) mod failpoints;
 pub(crate) mod routes;

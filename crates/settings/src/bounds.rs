@@ -77,9 +77,10 @@ impl Settings {
         counts(&[
             ("service.max_connections", count(self.service.max_connections), 1, 1_000_000),
             ("service.worker_threads", count(self.service.worker_threads.unwrap_or(1)), 1, 1_024),
-            ("service.max_connections_per_address", count(self.service.max_connections_per_address), 1, 1_000_000),
+            ("service.max_connections_per_address", count(self.service.connections_per_address()), 1, 1_000_000),
             ("service.max_calls_per_connection", self.service.max_calls_per_connection.into(), 1, 1_000_000),
             ("service.max_unfinished_bytes", count(self.service.max_unfinished_bytes), 1 << 20, 1 << 40),
+            ("service.max_untaken_bytes", count(self.service.max_untaken_bytes), 1 << 20, 1 << 40),
             ("monitoring.tracing.one_in", self.monitoring.tracing.one_in.into(), 1, MANY),
             ("database.max_connections", self.database.max_connections.into(), 1, 10_000),
             ("database.min_connections", self.database.min_connections.into(), 0, 10_000),

@@ -7,6 +7,7 @@ mod alerts;
 mod bounds;
 pub mod health;
 pub mod old_system;
+mod programs;
 mod sections;
 mod traces;
 
@@ -21,7 +22,9 @@ use std::path::Path;
 use sync_engine::SyncConfig;
 
 pub use bounds::Bound;
+pub use programs::Program;
 pub use sections::{BulkReads, CacheManagement, GlobalLimit, IpLimit, RateLimiting, TokenLimit, UserActionLimit};
+pub use service_runtime::ENV_PREFIX;
 
 /// The whole configuration; every key has a default.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -76,7 +79,10 @@ impl Settings {
 
 impl Configured for Settings {
     fn load(path: Option<&Path>, environment: Vec<(String, String)>) -> Result<Self, ConfigError> {
-        service_runtime::load_renamed(path, environment, old_system::RENAMED)
+        service_runtime::load_renamed(path, environment, old_system::RENAMED).map_err(|error| {
+            let file = path.and_then(|path| Some((path.display().to_string(), std::fs::read_to_string(path).ok()?)));
+            file.and_then(|(name, text)| old_system::explain(&name, &text)).unwrap_or(error)
+        })
     }
 
     fn service(&self) -> &ServiceConfig {

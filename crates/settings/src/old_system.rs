@@ -5,7 +5,7 @@
 
 mod table;
 
-use crate::Settings;
+use crate::{Program, Settings};
 use service_runtime::{ConfigError, Configured, Renamed, given, keys, same_value};
 use std::collections::BTreeMap;
 use table::{Means, TABLE, Take};
@@ -53,8 +53,21 @@ impl std::fmt::Display for Meaning {
 pub struct Checked {
     /// Every key that it gives, in the order of their names.
     pub keys: Vec<(String, Meaning)>,
-    /// Why the programs do not start with it as it is; none if they do.
-    pub refused: Option<ConfigError>,
+    /// Whether each program starts with it as it is.
+    pub programs: Vec<Start>,
+    /// The same for what [`convert`] makes of it.
+    pub converted: Result<Vec<Start>, ConfigError>,
+}
+
+/// Whether a program starts.
+#[derive(Debug)]
+pub struct Start {
+    /// Which.
+    pub program: Program,
+    /// Whether the file is for it.
+    pub meant: bool,
+    /// Why it does not start; none if it does.
+    pub refused: Option<String>,
 }
 
 impl Checked {
@@ -62,25 +75,79 @@ impl Checked {
     pub fn is_answered(&self) -> bool {
         !self.keys.iter().any(|(_, meaning)| matches!(meaning, Meaning::Unknown(_) | Meaning::Unusable(_)))
     }
+
+    /// Whether all start that the file is for.
+    pub fn all_start(starts: &[Start]) -> bool {
+        starts.iter().all(|start| !start.meant || start.refused.is_none())
+    }
 }
 
-/// Says of every key of a file what it means here.
-pub fn check(name: &str, text: &str) -> Result<Checked, ConfigError> {
+/// Says of every key of a file what it means here, and of every program whether it starts with it: in this environment, and by
+/// the checks that it makes itself. Needs a runtime around it.
+pub async fn check(name: &str, text: &str, environment: &[(String, String)]) -> Result<Checked, ConfigError> {
     let taken = take(name, text)?;
-    Ok(Checked { keys: taken.keys, refused: usable(name, text).err() })
+    let programs = starts(name, text, environment, &taken.keys).await;
+    let converted = match written(&taken) {
+        Ok(text) => Ok(starts(name, &text, environment, &taken.keys).await),
+        Err(error) => Err(error),
+    };
+    Ok(Checked { keys: taken.keys, programs, converted })
+}
+
+async fn starts(name: &str, text: &str, environment: &[(String, String)], keys: &[(String, Meaning)]) -> Vec<Start> {
+    let settings = service_runtime::parse_renamed::<Settings>(name, text, environment.to_vec(), RENAMED)
+        .map_err(|error| explain(name, text).unwrap_or(error).to_string());
+    let rust_log = environment.iter().find(|(name, value)| name == "RUST_LOG" && !value.is_empty());
+    let rust_log = rust_log.map(|(_, value)| value.as_str());
+    let keys: Vec<_> = keys.iter().map(|(key, _)| key.clone()).collect();
+    let mut all = Vec::new();
+    for program in Program::ALL {
+        let refused = match &settings {
+            Ok(settings) => settings.starts(program, rust_log).await.err().map(|error| error.to_string()),
+            Err(error) => Some(error.clone()),
+        };
+        all.push(Start { program, meant: program.is_meant(&keys), refused });
+    }
+    all
+}
+
+/// Why a file is refused that has keys of the old system; none where that is not the reason.
+pub(crate) fn explain(name: &str, text: &str) -> Option<ConfigError> {
+    let ours = keys::<Settings>();
+    let is_old = |key: &String| {
+        let known = |(old, _): &(&str, Means)| old == key;
+        !ours.contains(key) && TABLE.iter().any(known) && !RENAMED.iter().any(|renamed| renamed.from == key)
+    };
+    let old: Vec<_> = given(name, text).ok()?.into_iter().map(|(key, _)| key).filter(is_old).collect();
+    let others = match old.len() {
+        0 => return None,
+        1 => String::new(),
+        number => format!(", as {} others are", number - 1),
+    };
+    let first = old.into_iter().next()?;
+    Some(ConfigError::key(
+        first,
+        format!(
+            "is a key of the old system{others}: `syncctl config convert {name}` writes the file in ours, `syncctl config \
+             check {name}` says what each key means here"
+        ),
+    ))
 }
 
 /// The same configuration in our keys; the error names what cannot be said in them.
 pub fn convert(name: &str, text: &str) -> Result<String, ConfigError> {
-    let taken = take(name, text)?;
+    let written = written(&take(name, text)?)?;
+    usable(name, &written)?;
+    Ok(written)
+}
+
+fn written(taken: &Taken) -> Result<String, ConfigError> {
     for (key, meaning) in &taken.keys {
         if let Meaning::Unknown(_) | Meaning::Unusable(_) = meaning {
             return Err(ConfigError::key(key.clone(), meaning));
         }
     }
-    let written = write(&taken.values);
-    usable(name, &written)?;
-    Ok(written)
+    Ok(write(&taken.values))
 }
 
 fn usable(name: &str, text: &str) -> Result<(), ConfigError> {

@@ -156,7 +156,7 @@ impl Command {
             Self::Migrate { database_url } => commands::migrate(&database_url).await,
             Self::Backfill(args) => args.run().await,
             Self::ImportLegacy(args) => args.run().await,
-            Self::Config { command } => command.run(),
+            Self::Config { command } => command.run().await,
             Self::WritePath(args) => args.run().await,
             Self::Like(args) => commands::like(&args.server, args.user, args.resource, Action::Like).await,
             Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike).await,

@@ -3,7 +3,10 @@
 use crate::{UsageError, Verdict};
 use anyhow::{Context, ensure};
 use clap::Subcommand;
-use settings::old_system::{check, convert};
+use settings::ENV_PREFIX;
+use settings::old_system::{Checked, Meaning, Start, check, convert};
+
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,7 +17,8 @@ const MAX_LEN: u64 = 1 << 20;
 /// What to do with a file.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Says of every key what it means here; exit code 1 if one is unknown or has a value that cannot be used.
+    /// Says of every key what it means here, and of every program whether it starts with the file in this environment; exit code
+    /// 1 if one does not that the file is for.
     Check {
         /// YAML, ours or the old system's.
         file: PathBuf,
@@ -27,30 +31,60 @@ pub(crate) enum ConfigCommand {
 }
 
 impl ConfigCommand {
-    pub(crate) fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
         match self {
             Self::Check { file } => {
                 let (name, text) = read(&file)?;
-                let checked = check(&name, &text).map_err(unusable)?;
+                let environment =
+                    std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect::<Vec<_>>();
+                let checked = check(&name, &text, &environment).await.map_err(unusable)?;
                 for (key, meaning) in &checked.keys {
                     println!("{key}: {meaning}");
                 }
-                match &checked.refused {
-                    None => println!("every program starts with this file as it is"),
-                    Some(refused) => {
-                        println!("no program starts with this file as it is ({refused})");
-                        if checked.is_answered() {
-                            println!("syncctl config convert {name} writes one that they start with");
-                        }
-                    }
+                let variables = environment.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)).count();
+                if variables > 0 {
+                    println!("{variables} variables {ENV_PREFIX}... of this environment count, too");
                 }
-                Ok(Verdict::from_fine(checked.is_answered()))
+                say(&checked.programs);
+                let fine = Checked::all_start(&checked.programs);
+                if !fine && checked.keys.iter().any(|(_, meaning)| !matches!(meaning, Meaning::Ours)) {
+                    advise(&name, &checked);
+                }
+                Ok(Verdict::from_fine(fine && checked.is_answered()))
             }
             Self::Convert { file } => {
                 let (name, text) = read(&file)?;
                 print!("{}", convert(&name, &text).map_err(unusable)?);
                 Ok(Verdict::Fine)
             }
+        }
+    }
+}
+
+fn lossy(text: OsString) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+fn say(starts: &[Start]) {
+    for Start { program, meant, refused } in starts {
+        let aside = if *meant { "" } else { " (the file is not for it)" };
+        match refused {
+            None => println!("{}{aside}: starts", program.name()),
+            Some(refused) => println!("{}{aside}: does not start: {refused}", program.name()),
+        }
+    }
+}
+
+/// What becomes of it in our keys: only what is true.
+fn advise(name: &str, checked: &Checked) {
+    match &checked.converted {
+        Err(error) => println!("it cannot be converted before this is mended: {error}"),
+        Ok(starts) if Checked::all_start(starts) => {
+            println!("syncctl config convert {name} writes one that they start with");
+        }
+        Ok(starts) => {
+            println!("in our keys, as syncctl config convert {name} writes it:");
+            say(starts);
         }
     }
 }

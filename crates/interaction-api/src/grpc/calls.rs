@@ -6,21 +6,24 @@
 //! | [`RECEIVE_TIMEOUT`] until the request is complete | DEADLINE_EXCEEDED |
 //! | `service.max_unfinished_bytes` of all requests that are not | RESOURCE_EXHAUSTED for the oldest of them |
 //! | [`MAX_OPEN_CALLS`] of one connection that need no token | RESOURCE_EXHAUSTED |
+//! | `grpc-timeout` that is none | INVALID_ARGUMENT |
+//! | [`SEND_TIMEOUT`] until a part of the answer is taken, `service.max_untaken_bytes` of all that are not | the end of the connection |
 //! | places of the listener | UNAVAILABLE for everything but health |
 
 use super::access::HEALTH;
 use super::connection::Peer;
+use crate::service::deadline::timeout;
 use crate::status;
 use axum::http::{Request, Response};
 use service_runtime::listen::{Answer, Bounded, Link, Refused, Unfinished, head_len};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tonic::Status;
 use tonic::body::Body;
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 #[cfg(doc)]
-use service_runtime::listen::RECEIVE_TIMEOUT;
+use service_runtime::listen::{RECEIVE_TIMEOUT, SEND_TIMEOUT};
 
 /// A client asks for health once in a while, and may watch it.
 const MAX_OPEN_CALLS: usize = 8;
@@ -97,9 +100,11 @@ where
             // Not over a connection of the gate.
             None => Link::default(),
         };
-        let call = link.call(open);
-        let refused = if link.is_reserve() && !open {
-            Some(("reserve", status::no_place()))
+        let mut call = link.call(open);
+        let refused = if let Some(key) = link.lacks_place().filter(|_| !open) {
+            Some(("reserve", status::no_place(key)))
+        } else if let Err(reason) = timeout(request.headers()) {
+            Some(("timeout", Status::invalid_argument(reason)))
         } else if call.open_calls() > MAX_OPEN_CALLS {
             let message = format!("more than {MAX_OPEN_CALLS} calls at a time that need no token");
             Some(("open_calls", status::busy(message)))
@@ -115,7 +120,15 @@ where
         let request = request
             .map(|body| Body::new(Bounded::new(body, longest, head, unfinished, |why: Refused| refusal(why).into())));
         let answer = self.inner.call(request);
-        Box::pin(async move { Ok(answer.await?.map(|body| Answer::new(body, call))) })
+        Box::pin(async move {
+            let answer = answer.await?;
+            if Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unauthenticated) {
+                call.turn_away();
+            } else if !open {
+                call.welcome();
+            }
+            Ok(answer.map(|body| Answer::new(body, call)))
+        })
     }
 }
 

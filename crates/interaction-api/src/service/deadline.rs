@@ -1,18 +1,33 @@
 //! How long a call may take effect: from its arrival, for as long as its caller waits.
 
+use axum::http::HeaderMap;
 use service_runtime::Pulse;
 use std::time::Duration;
 use sync_engine::accept::Call;
 use tonic::metadata::MetadataMap;
 
+const HEADER: &str = "grpc-timeout";
+
 /// The call with this metadata, seen now.
 pub(super) async fn call(metadata: &MetadataMap, pulse: &Pulse) -> Call {
-    let patience = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(timeout);
+    let patience = metadata.get(HEADER).and_then(|value| value.to_str().ok()).and_then(read);
     Call::arrived(pulse.arrived().await, patience)
 }
 
-/// `grpc-timeout`: at most eight digits and a unit. One that makes no sense is none, as for every gRPC server.
-fn timeout(text: &str) -> Option<Duration> {
+/// How long the caller waits, if he says so; the error names the header. Whoever wrote one that nobody can read has a deadline
+/// in mind that nobody would keep.
+pub(crate) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let mut all = headers.get_all(HEADER).iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    if all.next().is_some() {
+        return Err(format!("{HEADER}: given more than once"));
+    }
+    let known = value.to_str().ok().and_then(read);
+    known.map(Some).ok_or_else(|| format!("{HEADER}: must be 1 to 8 digits and one of H, M, S, m, u, n"))
+}
+
+/// At most eight digits and a unit.
+fn read(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -51,7 +66,15 @@ mod tests {
             ("1s", None),
             ("1é", None),
         ] {
-            assert_eq!(timeout(text), expected, "{text}");
+            assert_eq!(read(text), expected, "{text}");
+            let mut headers = HeaderMap::new();
+            headers.append(HEADER, text.parse().unwrap());
+            let said = timeout(&headers);
+            assert_eq!(said.clone().ok().flatten(), expected, "{text}");
+            assert!(said.err().is_none_or(|reason| reason.starts_with("grpc-timeout: ")), "{text}");
+            headers.append(HEADER, "1S".parse().unwrap());
+            assert!(timeout(&headers).is_err(), "{text} and another one");
         }
+        assert_eq!(timeout(&HeaderMap::new()), Ok(None));
     }
 }

@@ -25,14 +25,16 @@ pub struct ServiceConfig {
     pub access: AccessConfig,
     /// Proxies whose word about a caller's address is believed, by `forwarded` or `x-forwarded-for`.
     pub trusted_proxies: TrustedProxies,
-    /// Most connections of one listener; for one more the oldest idle one gives way.
+    /// Most connections of one listener; for one more one of strangers or the oldest idle one gives way.
     pub max_connections: usize,
-    /// Most of them from one client address, or from one /64 of IPv6.
-    pub max_connections_per_address: usize,
+    /// Most of them from one client address, or from one /64 of IPv6; if absent a quarter of all, or 16 where that is more.
+    pub max_connections_per_address: Option<usize>,
     /// Calls of one connection of gRPC at a time, streams included; more wait at the client.
     pub max_calls_per_connection: u32,
     /// Bytes of all requests that have not come completely; for more the oldest of them gives way.
     pub max_unfinished_bytes: usize,
+    /// Bytes of a listener's answers that their callers do not take; for more the one ends that has waited for longest.
+    pub max_untaken_bytes: usize,
     /// When a connection of gRPC is asked to come again, so that clients spread over new servers.
     #[serde(with = "humantime_serde")]
     pub max_connection_age: Duration,
@@ -57,14 +59,22 @@ impl Default for ServiceConfig {
             access: AccessConfig::default(),
             trusted_proxies: TrustedProxies::default(),
             max_connections: 4_096,
-            max_connections_per_address: 1_024,
+            max_connections_per_address: None,
             max_calls_per_connection: 256,
             max_unfinished_bytes: 64 << 20,
+            max_untaken_bytes: 64 << 20,
             max_connection_age: Duration::from_secs(600),
             drain_timeout: Duration::from_secs(20),
             worker_threads: None,
             instance: None,
         }
+    }
+}
+
+impl ServiceConfig {
+    /// Most connections from one address.
+    pub fn connections_per_address(&self) -> usize {
+        self.max_connections_per_address.unwrap_or_else(|| (self.max_connections / 4).max(16)).min(self.max_connections)
     }
 }
 

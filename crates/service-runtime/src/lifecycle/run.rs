@@ -1,6 +1,7 @@
 //! From the command line to the exit code.
 
 use crate::config::{ConfigError, MonitoringConfig, ServiceConfig, load};
+use crate::lifecycle::admit::admit;
 use crate::lifecycle::context::Context;
 use crate::lifecycle::failpoints;
 use crate::listen::gate::Gate;
@@ -120,15 +121,12 @@ where
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
     let prepared = C::load(options.config.as_deref(), options.environment.clone()).and_then(|config| {
-        config.validate()?;
-        if config.service().worker_threads == Some(0) {
-            return Err(ConfigError::key("service.worker_threads", "must be at least 1"));
-        }
-        init_logging(config.monitoring(), options.variable("RUST_LOG"))?;
+        let rust_log = options.variable("RUST_LOG");
+        let gate = admit(&config, rust_log)?;
+        init_logging(config.monitoring(), rust_log)?;
         if let Some(points) = options.variable(failpoints::VARIABLE) {
             failpoints::configure(points)?;
         }
-        let gate = Gate::open(config.service())?;
         Ok((config, gate))
     });
     let (config, gate) = match prepared {

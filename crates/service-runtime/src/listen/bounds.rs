@@ -1,6 +1,6 @@
 //! Each call of ops HTTP within the bounds of its connection and of the process.
 
-use crate::listen::access::guard::is_probe;
+use crate::listen::access::guard::{is_open, is_probe};
 use crate::listen::answer::Answer;
 use crate::listen::api_error::ApiError;
 use crate::listen::link::Link;
@@ -16,15 +16,30 @@ use std::sync::{Arc, OnceLock};
 /// A middleware in front of all routes.
 pub(crate) async fn bound(State(unfinished): State<Unfinished>, mut request: Request, next: Next) -> Response {
     let link = request.extensions_mut().remove::<Link>();
-    let call = link.as_ref().map(|link| link.call(false));
-    let response = if link.is_some_and(|link| link.is_reserve()) && !is_probe(request.uri().path()) {
-        let message = "too many connections (service.max_connections): on this one only /health is answered";
-        closing(refusal("reserve", StatusCode::SERVICE_UNAVAILABLE, message))
-    } else {
-        run(request, next, unfinished).await
+    let open = is_open(request.method(), request.uri().path());
+    let call = link.as_ref().map(|link| link.call(open));
+    // Else requests that a caller sent ahead are answered before anybody else's turn.
+    tokio::task::yield_now().await;
+    let full = link.and_then(|link| link.lacks_place()).filter(|_| !is_probe(request.uri().path()));
+    let response = match full {
+        Some(key) => {
+            let message = format!("too many connections ({key}): on this one only /health is answered");
+            closing(refusal("reserve", StatusCode::SERVICE_UNAVAILABLE, &message))
+        }
+        None => run(request, next, unfinished).await,
     };
     match call {
-        Some(call) => response.map(|body| Body::new(Answer::new(body, call))),
+        Some(mut call) => {
+            let stranger = open || response.status() == StatusCode::UNAUTHORIZED;
+            // Who sends many ahead has each but the first for nothing.
+            let response = if stranger { closing(response) } else { response };
+            if stranger {
+                call.turn_away();
+            } else {
+                call.welcome();
+            }
+            response.map(|body| Body::new(Answer::new(body, call)))
+        }
         None => response,
     }
 }

@@ -1,15 +1,16 @@
 //! The bytes of a connection, plain or by TLS; and its end, when its [`Link`] is cut.
 
+use crate::listen::frames::Frames;
 use crate::listen::leaving::Leaving;
 use crate::listen::link::Link;
 use crate::listen::places::Place;
+use crate::listen::socket::Socket;
 use crate::listen::tls::Protocol;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -21,14 +22,16 @@ pub struct Connection {
     peer: SocketAddr,
     /// What is not yet there of what precedes a call.
     greeting: Option<Greeting>,
+    /// What HTTP/2 sends beside calls.
+    frames: Option<Frames>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
 }
 
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Connection {
@@ -40,12 +43,13 @@ impl Connection {
         place: Place,
     ) -> Self {
         let greeting = (protocol == Protocol::Http2).then(Greeting::default);
+        let frames = (protocol == Protocol::Http2).then(Frames::default);
         if greeting.is_none() {
             // The head of the first request has a deadline of its own.
             place.link().greets();
         }
         let cut = Box::pin(place.link().until_cut());
-        Self { stream, local, peer, greeting, cut, place }
+        Self { stream, local, peer, greeting, frames, cut, place }
     }
 
     /// The other side.
@@ -112,6 +116,16 @@ impl AsyncRead for Connection {
         {
             self.greeting = None;
             self.place.link().greets();
+        }
+        let read_now = buffer.filled().get(before..).unwrap_or_default();
+        let this = &mut *self;
+        if let Some(frames) = &mut this.frames
+            && !frames.may_send(read_now, || this.place.link().earned())
+        {
+            this.frames = None;
+            this.place.count("frames");
+            this.place.link().cut();
+            return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "too many frames that carry nothing")));
         }
         read
     }

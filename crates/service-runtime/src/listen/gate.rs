@@ -30,6 +30,7 @@ pub struct Gate {
     max_calls_per_connection: u32,
     max_connection_age: Duration,
     unfinished: Unfinished,
+    max_untaken_bytes: usize,
     pressure: Pressure,
 }
 
@@ -44,10 +45,11 @@ impl Default for Gate {
             tokens: Refusal::of("tokens"),
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
-            max_connections_per_address: config.max_connections_per_address,
+            max_connections_per_address: config.connections_per_address(),
             max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
             unfinished: Unfinished::new(config.max_unfinished_bytes),
+            max_untaken_bytes: config.max_untaken_bytes,
             pressure: Pressure::default(),
         }
     }
@@ -61,7 +63,7 @@ impl Gate {
     pub fn open(config: &ServiceConfig) -> Result<Self, ConfigError> {
         for (key, value) in [
             ("service.max_connections", config.max_connections),
-            ("service.max_connections_per_address", config.max_connections_per_address),
+            ("service.max_connections_per_address", config.max_connections_per_address.unwrap_or(1)),
             ("service.max_calls_per_connection", config.max_calls_per_connection as usize),
         ] {
             if value == 0 {
@@ -79,10 +81,11 @@ impl Gate {
             tokens: Refusal::of("tokens"),
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
-            max_connections_per_address: config.max_connections_per_address,
+            max_connections_per_address: config.connections_per_address(),
             max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
             unfinished: Unfinished::new(config.max_unfinished_bytes),
+            max_untaken_bytes: config.max_untaken_bytes,
             pressure: Pressure::default(),
         })
     }
@@ -117,19 +120,26 @@ impl Gate {
         self.pressure.recent()
     }
 
+    /// # Errors
+    /// If other hosts could connect to the address that `key` names although nobody needs a token.
+    pub fn may_listen(&self, key: &'static str, address: SocketAddr) -> Result<(), ConfigError> {
+        if address.ip().to_canonical().is_loopback() || !self.is_local() {
+            return Ok(());
+        }
+        let reason = format!(
+            "{address} can be reached by other hosts: set service.access.tokens_file, or service.access.insecure: true \
+             if nobody shall need a token"
+        );
+        Err(ConfigError::key(key, reason))
+    }
+
     /// Takes the address that `key` names.
     ///
     /// # Errors
     /// A [`ConfigError`] if other hosts could connect although nobody needs a token; else what the system says.
     pub async fn listen(&self, key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+        self.may_listen(key, address)?;
         let local = address.ip().to_canonical().is_loopback();
-        if !local && self.is_local() {
-            let reason = format!(
-                "{address} can be reached by other hosts: set service.access.tokens_file, or service.access.insecure: \
-                 true if nobody shall need a token"
-            );
-            return Err(ConfigError::key(key, reason).into());
-        }
         if !local && self.access.needs_token() && self.tls.is_none() {
             tracing::warn!("{key}: without service.tls tokens come to {address} unencrypted");
         }
@@ -146,7 +156,7 @@ impl Gate {
         // Ops HTTP ends its connections itself when they are idle.
         let lifetime = (protocol == Protocol::Http2).then(|| self.max_connection_age + Self::CONNECTION_GRACE);
         let (connections, per_address) = (self.max_connections, self.max_connections_per_address);
-        let limits = Limits { connections, per_address, lifetime };
+        let limits = Limits { connections, per_address, lifetime, unsent: self.max_untaken_bytes };
         let places = Places::new(protocol.surface(), limits, self.pressure.clone());
         ConnectionAcceptor { tls: self.tls.clone(), protocol, places }.start(listener, stop)
     }

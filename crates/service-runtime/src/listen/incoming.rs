@@ -3,6 +3,7 @@
 
 use crate::listen::connection::{Connection, Stream};
 use crate::listen::places::{Place, Places};
+use crate::listen::socket::Socket;
 use crate::listen::tls::{Protocol, Tls};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -94,16 +95,15 @@ async fn begin(
     protocol: Protocol,
     place: Place,
 ) -> io::Result<Connection> {
-    // Answers are small, and waiting for more to send would only delay them.
-    stream.set_nodelay(true)?;
     let local = stream.local_addr().ok();
     if stream.peek(&mut [0]).await? == 0 {
         return Err(ErrorKind::UnexpectedEof.into());
     }
     place.link().speaks();
+    let socket = Socket::new(stream, place.link().clone())?;
     let stream = match tls {
-        None => Stream::Plain(stream),
-        Some(tls) => Stream::Tls(Box::new(tls.acceptor(protocol).accept(stream).await?)),
+        None => Stream::Plain(socket),
+        Some(tls) => Stream::Tls(Box::new(tls.acceptor(protocol).accept(socket).await?)),
     };
     Ok(Connection::new(stream, protocol, local, peer, place))
 }
@@ -126,7 +126,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn acceptor(lifetime: Option<Duration>) -> ConnectionAcceptor {
-        let limits = Limits { connections: 1, per_address: 1, lifetime };
+        let limits = Limits { connections: 1, per_address: 1, lifetime, unsent: usize::MAX };
         let places = Places::new("grpc", limits, Pressure::default());
         ConnectionAcceptor { tls: None, protocol: Protocol::Http2, places }
     }

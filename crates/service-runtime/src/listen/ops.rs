@@ -11,6 +11,7 @@ use crate::listen::api_error::ApiError;
 use crate::listen::bounds::bound;
 use crate::listen::gate::Gate;
 use crate::listen::request_id::RequestIdLayer;
+use crate::listen::slots::{Slots, slot};
 use crate::listen::tls::Protocol;
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -29,7 +30,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tower::limit::GlobalConcurrencyLimitLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::timeout::TimeoutLayer;
@@ -76,8 +76,8 @@ pub(crate) fn guarded(gate: &Gate, common: Router, routes: OpsRoutes) -> Router 
     let guard = Guard { gate: gate.clone(), writes: routes.writes, scoped: routes.scoped };
     routes
         .router
+        .layer(from_fn_with_state(Slots::new(MAX_CONCURRENT, gate.unfinished().clone()), slot))
         .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))
-        .layer(GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT))
         .merge(common)
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))

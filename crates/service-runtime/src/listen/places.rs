@@ -1,10 +1,11 @@
 //! Who may be connected to a listener, and who has to go.
 //!
-//! A listener has places, of which one client address may have a share. Where there is none, the connection gives way that
-//! has been without a call for longest, before all others one that made none yet. Where none is idle, the new one is let in on
-//! reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
+//! A listener has places, of which one client address may have a share. Where there is none, a connection gives
+//! way: first those of strangers, which showed no token yet, by age, whatever they ask; then the one that has been without a
+//! call for longest. Where none does, the new one is let in on reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
 
 use crate::listen::link::Link;
+use crate::listen::unsent::SEND_TIMEOUT;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -16,6 +17,9 @@ use tokio::time::Instant;
 pub const SILENCE: Duration = Duration::from_secs(5);
 /// Longest time for all that precedes a call: TLS, and of HTTP/2 the preface and the client's settings.
 pub const GREETING: Duration = Duration::from_secs(10);
+const CONNECTIONS: &str = "service.max_connections";
+const PER_ADDRESS: &str = "service.max_connections_per_address";
+
 /// How long a connection on reserve may stay.
 const RESERVE_AGE: Duration = Duration::from_secs(5);
 /// Connections on reserve; one more, and the oldest of them ends.
@@ -36,6 +40,8 @@ pub(crate) struct Limits {
     pub(crate) per_address: usize,
     /// After it a connection is cut, whatever it is doing.
     pub(crate) lifetime: Option<Duration>,
+    /// Bytes of all answers that are not taken; for more the one ends that has waited for longest.
+    pub(crate) unsent: usize,
 }
 
 /// One client, as far as its address tells: with IPv6 whoever has one address has all of its /64.
@@ -143,7 +149,7 @@ impl Taken {
     fn idlest(&self, of: Option<Address>) -> Option<u64> {
         let regular = self.all.iter().filter(|(_, (_, link))| !link.is_reserve());
         let asked = regular.filter(|(_, (address, _))| of.is_none_or(|of| of == *address));
-        let idle = asked.filter_map(|(number, (_, link))| Some((link.idle_since()?, *number)));
+        let idle = asked.filter_map(|(number, (_, link))| Some((link.gives_way()?, *number)));
         idle.min().map(|(_, number)| number)
     }
 
@@ -173,16 +179,16 @@ impl Places {
         let mut taken = self.taken();
         let share = taken.by_address.get(&address).copied().unwrap_or_default() >= limits.per_address;
         let full = taken.regular() >= limits.connections;
-        let mut reserve = false;
+        let mut reserve = None;
         if share || full {
             let gives_way = taken.idlest(share.then_some(address)).and_then(|number| taken.remove(number));
             self.note(if share { Some(address) } else { None }, gives_way.is_some());
             match gives_way {
                 Some(link) => link.cut(),
-                None => reserve = true,
+                None => reserve = Some(if share { PER_ADDRESS } else { CONNECTIONS }),
             }
         }
-        if reserve
+        if reserve.is_some()
             && taken.reserve >= RESERVE
             && let Some(link) = taken.oldest_reserve().and_then(|number| taken.remove(number))
         {
@@ -215,18 +221,20 @@ impl Places {
         self.show(&taken);
     }
 
-    /// Nobody is let in any more: ends whoever was told so and has no call in flight. Who does not read would hold up the end.
+    /// Nobody is let in any more: ends whoever was told so and has no call in flight, or takes no answer. Who does not read
+    /// would hold up the end.
     pub(crate) async fn wind_up(&self) {
         tokio::time::sleep(GOODBYE).await;
-        while self.end_all_idle() > 0 {
+        while self.end_all_quiet() > 0 {
             tokio::time::sleep(STEP).await;
         }
     }
 
     /// How many are left.
-    fn end_all_idle(&self) -> usize {
+    fn end_all_quiet(&self) -> usize {
         let mut taken = self.taken();
-        let idle = taken.all.iter().filter(|(_, (_, link))| link.idle_since().is_some());
+        let stuck = |link: &Link| link.untaken().is_some_and(|(since, _)| since.elapsed() > GOODBYE);
+        let idle = taken.all.iter().filter(|(_, (_, link))| link.is_idle() || stuck(link));
         for number in idle.map(|(number, _)| *number).collect::<Vec<_>>() {
             if let Some(link) = taken.remove(number) {
                 link.cut();
@@ -245,10 +253,8 @@ impl Places {
         });
         let happens = if gives_way { "idle ones give way" } else { "none is idle: new ones may ask for health only" };
         self.pressure.note(|| match share_of {
-            Some(address) => format!(
-                "{surface}: service.max_connections_per_address: {per_address} are open from {address}, {happens}"
-            ),
-            None => format!("{surface}: service.max_connections: {connections} are open, {happens}"),
+            Some(address) => format!("{surface}: {PER_ADDRESS}: {per_address} are open from {address}, {happens}"),
+            None => format!("{surface}: {CONNECTIONS}: {connections} are open, {happens}"),
         });
     }
 
@@ -264,14 +270,38 @@ impl Places {
             let mut taken = self.taken();
             let all = taken.all.iter();
             let over: Vec<_> = all.filter_map(|(number, (_, link))| Some((*number, self.is_over(link)?))).collect();
-            for (number, reason) in over {
-                if let Some(link) = taken.remove(number) {
-                    self.count(reason);
-                    link.cut();
-                }
-            }
+            self.end(&mut taken, over);
+            let untaken = self.beyond_budget(&taken);
+            self.end(&mut taken, untaken);
             self.show(&taken);
         }
+    }
+
+    fn end(&self, taken: &mut Taken, over: Vec<(u64, &'static str)>) {
+        for (number, reason) in over {
+            if let Some(link) = taken.remove(number) {
+                self.count(reason);
+                link.cut();
+            }
+        }
+    }
+
+    /// Who has not taken his answers for longest, as long as all of them together are too much.
+    fn beyond_budget(&self, taken: &Taken) -> Vec<(u64, &'static str)> {
+        let untaken = taken.all.iter().filter_map(|(number, (_, link))| Some((link.untaken()?, *number)));
+        let mut untaken: Vec<_> = untaken.collect();
+        let mut bytes: usize = untaken.iter().map(|((_, bytes), _)| bytes).sum();
+        metrics::gauge!("untaken_answer_bytes", "surface" => self.surface).set(bytes as f64);
+        if bytes <= self.limits.unsent {
+            return Vec::new();
+        }
+        untaken.sort();
+        let first = untaken.into_iter().take_while(|((_, freed), _)| {
+            let over = bytes > self.limits.unsent;
+            bytes = bytes.saturating_sub(*freed);
+            over
+        });
+        first.map(|(_, number)| (number, "untaken")).collect()
     }
 
     /// Why the time of a connection is over.
@@ -283,6 +313,8 @@ impl Places {
             Some("greeting")
         } else if link.is_reserve() && age > RESERVE_AGE {
             Some("reserve")
+        } else if link.untaken().is_some_and(|(since, _)| since.elapsed() > SEND_TIMEOUT) {
+            Some("untaken")
         } else if self.limits.lifetime.is_some_and(|lifetime| age > lifetime) {
             Some("age")
         } else {
@@ -300,6 +332,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// It ends for this reason.
+    pub(crate) fn count(&self, reason: &'static str) {
+        self.places.count(reason);
+    }
+
     pub(crate) const fn link(&self) -> &Link {
         &self.link
     }
@@ -320,7 +357,15 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn places(connections: usize, per_address: usize) -> Arc<Places> {
-        Places::new("grpc", Limits { connections, per_address, lifetime: None }, Pressure::default())
+        Places::new(
+            "grpc",
+            Limits { connections, per_address, lifetime: None, unsent: usize::MAX },
+            Pressure::default(),
+        )
+    }
+
+    fn serve(place: &Place) {
+        place.link().call(false).welcome();
     }
 
     fn is_cut(place: &Place) -> bool {
@@ -336,12 +381,12 @@ mod tests {
         };
         let (busy, served, silent) = (enter().await, enter().await, enter().await);
         let _call = busy.link().call(false);
-        drop(served.link().call(false));
+        serve(&served);
         assert_eq!(places.pressure.recent(), None);
         let fourth = enter().await;
         assert!(is_cut(&silent) && !is_cut(&served) && !fourth.link().is_reserve());
         assert!(places.pressure.recent().unwrap().contains("max_connections_per_address: 3 are open from 127.0.0.1"));
-        drop(fourth.link().call(false));
+        serve(&fourth);
         let fifth = enter().await;
         assert!(is_cut(&served) && !is_cut(&fourth));
         // Places are free with their values, and once only.

@@ -76,6 +76,13 @@ impl Unfinished {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Holds so many bytes until they have to give way.
+    pub(crate) async fn crowded(&self, bytes: usize) -> Refused {
+        let mut share = self.enter(OVERHEAD + bytes);
+        share.gives_way.as_mut().await;
+        Refused::Crowded
+    }
+
     fn enter(&self, bytes: usize) -> Share {
         let gives_way = CancellationToken::new();
         let mut held = self.held();

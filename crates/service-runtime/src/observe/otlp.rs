@@ -59,6 +59,18 @@ impl std::fmt::Debug for Otlp {
     }
 }
 
+/// Whether an exporter to the configured endpoint can be made, if one is configured.
+pub(crate) fn admit(config: &TracingConfig) -> Result<(), ConfigError> {
+    if config.endpoint.is_empty() {
+        return Ok(());
+    }
+    Exporter::admit(&config.endpoint).map_err(unusable)
+}
+
+fn unusable(reason: String) -> ConfigError {
+    ConfigError::key("monitoring.tracing.endpoint", reason)
+}
+
 impl Otlp {
     /// To the configured endpoint, if one is; connects when there is something to send. Needs a runtime around it.
     pub(crate) fn start(
@@ -70,8 +82,7 @@ impl Otlp {
         if config.endpoint.is_empty() {
             return Ok(None);
         }
-        let exporter = Exporter::new(&config.endpoint, service, version, instance)
-            .map_err(|reason| ConfigError::key("monitoring.tracing.endpoint", reason))?;
+        let exporter = Exporter::new(&config.endpoint, service, version, instance).map_err(unusable)?;
         Ok(Some(Self(Arc::new(exporter))))
     }
 
@@ -92,9 +103,15 @@ enum Exporter {}
 
 #[cfg(not(feature = "otlp"))]
 impl Exporter {
+    const ABSENT: &str =
+        "this program was built without the feature `otlp`; build it with --features otlp, or leave this empty";
+
+    fn admit(_: &str) -> Result<(), String> {
+        Err(Self::ABSENT.to_owned())
+    }
+
     fn new(_: &str, _: &'static str, _: &'static str, _: &str) -> Result<Self, String> {
-        Err("this program was built without the feature `otlp`; build it with --features otlp, or leave this empty"
-            .to_owned())
+        Err(Self::ABSENT.to_owned())
     }
 
     fn record(&self, _: SpanRecord) {

@@ -5,6 +5,9 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+const LOG_LEVEL: &str = "monitoring.log_level";
 
 /// Sub-millisecond to a minute.
 const SECONDS: [f64; 16] =
@@ -20,13 +23,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// `rust_log` takes the place of the configured level. The AMQP client's own messages are off: each of its failures
 /// comes back to a caller, who says it once.
 pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result<(), ConfigError> {
-    let (key, directives) = match rust_log {
-        Some(directives) => ("RUST_LOG", directives),
-        None => ("monitoring.log_level", config.log_level.as_str()),
-    };
-    let filter = EnvFilter::builder()
-        .parse(format!("lapin=off,{directives}"))
-        .map_err(|error| ConfigError::key(key, format!("{directives:?}: {error}")))?;
+    let filter = filter(config, rust_log)?;
     let colours = std::io::stderr().is_terminal();
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // An error means that there is one already, as in tests.
@@ -34,6 +31,30 @@ pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result
         LogFormat::Human => subscriber.with_target(false).try_init(),
         LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
     };
+    Ok(())
+}
+
+/// What is logged, by `rust_log` or else as configured.
+pub(crate) fn filter(config: &MonitoringConfig, rust_log: Option<&str>) -> Result<EnvFilter, ConfigError> {
+    known_levels(&config.log_level).map_err(|reason| ConfigError::key(LOG_LEVEL, reason))?;
+    let (key, directives) = match rust_log {
+        Some(directives) => ("RUST_LOG", directives),
+        None => (LOG_LEVEL, config.log_level.as_str()),
+    };
+    let filter = EnvFilter::builder().parse(format!("lapin=off,{directives}"));
+    filter.map_err(|error| ConfigError::key(key, format!("{directives:?}: {error}")))
+}
+
+/// A word alone must be a level. By `RUST_LOG` it may be a part of the program, all of whose lines are wanted: then a level that
+/// is none would be a part that is none, and nothing is logged at all.
+fn known_levels(directives: &str) -> Result<(), String> {
+    for directive in directives.split(',').map(str::trim) {
+        if !directive.contains(['=', '[']) && directive.parse::<LevelFilter>().is_err() {
+            return Err(format!(
+                "{directive:?} is no level: off, error, warn, info, debug or trace, or of a part, part=level"
+            ));
+        }
+    }
     Ok(())
 }
 

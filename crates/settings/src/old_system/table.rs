@@ -59,7 +59,11 @@ fn local_port(value: &str) -> Result<String, String> {
 }
 
 fn log_format(value: &str) -> Result<String, String> {
-    Ok(if value.trim() == "json" { "json" } else { "human" }.to_owned())
+    match value.trim() {
+        "json" => Ok("json".to_owned()),
+        "" | "human" | "text" | "console" | "plain" => Ok("human".to_owned()),
+        _ => Err("must be json, or one of text, console, plain, human".to_owned()),
+    }
 }
 
 /// The empty vhost of the old client is the default one.

@@ -2,8 +2,13 @@
 
 use crate::load;
 use service_runtime::given;
-use settings::old_system::{Meaning, check, convert};
+use settings::old_system::{Checked, Meaning, convert};
 use std::time::Duration;
+
+fn check(name: &str, text: &str) -> Result<Checked, service_runtime::ConfigError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(settings::old_system::check(name, text, &[]))
+}
 
 const OLD: &str = include_str!("data/old_system.yml");
 
@@ -59,8 +64,15 @@ fn every_key_of_the_old_file_is_answered_for() {
     assert!(all.len() > 80, "{}", all.len());
     assert_eq!(checked.keys.len(), all.len());
     assert!(checked.is_answered(), "{:?}", checked.keys);
-    let refused = checked.refused.expect("read as it is").to_string();
-    assert!(refused.contains("unknown key") || refused.contains("invalid"), "{refused}");
+    let refused = checked.programs[0].refused.as_ref().expect("read as it is");
+    assert!(
+        refused.contains(": is a key of the old system, as ") && refused.contains("config convert old.yml"),
+        "{refused}"
+    );
+    assert!(Checked::all_start(checked.converted.as_ref().unwrap()), "{checked:?}");
+    // A program says the same, and names a key that is there.
+    let said = load(OLD).unwrap_err();
+    assert!(all.iter().any(|(key, _)| said.starts_with(&format!("{key}: is a key of the old system"))), "{said}");
     let meaning = |wanted: &str| checked.keys.iter().find(|(key, _)| key == wanted).unwrap().1.to_string();
     for (key, said) in [
         ("database.password", "taken over as database.url"),
@@ -102,7 +114,7 @@ fn the_old_file_is_converted() {
     assert_eq!(again, converted);
     let checked = check("new.yml", &converted).unwrap();
     assert!(
-        checked.refused.is_none()
+        Checked::all_start(&checked.programs)
             && checked
                 .keys
                 .iter()

@@ -22,7 +22,7 @@ use tonic_health::pb::health_client::HealthClient;
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const APPLY: &str = "/interaction.v1.InteractionService/ApplyLikes";
 const COUNTS: &str = "/interaction.v1.InteractionService/GetLikeCounts";
-const WRITER: &str = "Bearer token-that-writes-1";
+pub(crate) const WRITER: &str = "Bearer token-that-writes-1";
 const READER: &str = "Bearer token-that-reads-1";
 const KIB: usize = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -95,14 +95,14 @@ async fn refused(mut calls: JoinSet<Code>, server: &Program) -> (BTreeMap<String
     }
 }
 
-fn writing<T>(message: T) -> Request<T> {
+pub(crate) fn writing<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("authorization", MetadataValue::from_static(WRITER));
     request
 }
 
 /// 0 as long as it is not shown.
-async fn metric(standalone: &Standalone, line: &str) -> f64 {
+pub(crate) async fn metric(standalone: &Standalone, line: &str) -> f64 {
     let reader = format!("Authorization: {READER}");
     let answer = http::send(&standalone.http_addr(), "GET /metrics", &[&reader], "").await.unwrap();
     let value = answer.body.lines().find_map(|metric| metric.strip_prefix(line)?.trim().parse().ok());
@@ -219,7 +219,17 @@ async fn silent_sockets_lock_nobody_out_of_grpc_and_half_a_beginning_ends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_every_connection_is_busy_health_is_still_answered() {
-    let standalone = with_tokens(Standalone::new().await).with("SERVICE__MAX_CONNECTIONS", "3");
+    busy(("SERVICE__MAX_CONNECTIONS", "3"), "(service.max_connections)").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_all_of_an_address_are_busy_its_callers_are_told_so() {
+    busy(("SERVICE__MAX_CONNECTIONS_PER_ADDRESS", "3"), "(service.max_connections_per_address)").await;
+}
+
+/// A caller from here beside three busy connections is told this.
+async fn busy((key, value): (&str, &str), told: &str) {
+    let standalone = with_tokens(Standalone::new().await).with(key, value);
     let server = standalone.start_ready().await;
     let busy = Unfinished { path: APPLY, token: Some(WRITER), announced: 100, sent: 10 };
     let calls = busy.flood(&standalone, 3, 1).await;
@@ -231,7 +241,7 @@ async fn where_every_connection_is_busy_health_is_still_answered() {
     let channel = standalone.channel().await;
     HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
     let refusal = Client::new(channel).like(writing(like(1, 1))).await.unwrap_err();
-    assert_eq!(refusal.code(), Code::Unavailable, "{refusal:?}");
+    assert!(refusal.code() == Code::Unavailable && refusal.message().contains(told), "{refusal:?}");
     eventually(PATIENCE, "health to say so", async || {
         let (_, health) = server.health().await?;
         let detail = health["parts"]["connections"]["detail"].as_str().unwrap_or_default();
@@ -267,5 +277,30 @@ async fn where_descriptors_run_out_idle_connections_give_way() {
     // Pings that nobody answers would have ended them, too, but not before.
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     // Nor do they hold up the end of the program.
+    server.end(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_is_none_is_refused_by_every_method() {
+    let standalone = Standalone::new().await;
+    let server = standalone.start_ready().await;
+    let mut client = standalone.client().await;
+    let mut health = HealthClient::new(standalone.channel().await);
+    for text in ["5s", "123456789S", "S", "-1S", "1.5S"] {
+        fn with<T>(text: &'static str, message: T) -> Request<T> {
+            let mut request = Request::new(message);
+            request.metadata_mut().insert("grpc-timeout", MetadataValue::from_static(text));
+            request
+        }
+        let refusals = [
+            client.like(with(text, like(1, 1))).await.map(drop).unwrap_err(),
+            health.check(with(text, HealthCheckRequest::default())).await.map(drop).unwrap_err(),
+        ];
+        for refusal in refusals {
+            assert_eq!(refusal.code(), Code::InvalidArgument, "{text}: {refusal:?}");
+            assert!(refusal.message().starts_with("grpc-timeout: must be 1 to 8 digits"), "{text}: {refusal:?}");
+        }
+    }
+    client.like(like(1, 1)).await.unwrap();
     server.end(PATIENCE).await.unwrap();
 }

@@ -10,3 +10,5 @@ mod hostile;
 mod http;
 mod killed;
 mod refusals;
+mod strangers;
+mod untaken;

@@ -54,8 +54,12 @@ async fn a_configuration_of_the_old_system_is_answered_for_and_converted() {
     let old = concat!(env!("CARGO_MANIFEST_DIR"), "/../settings/tests/it/data/old_system.yml");
     let checked = syncctl(&["config", "check", old]).await;
     let said = text(&checked.stdout);
-    assert_eq!(checked.status.code(), Some(0), "{said}");
-    for line in ["database.password: taken over as database.url", "syncctl config convert", "no program starts"] {
+    assert_eq!(checked.status.code(), Some(1), "{said}");
+    for line in [
+        "database.password: taken over as database.url",
+        "old_system.yml writes one that they start with",
+        "interaction-server: does not start: ",
+    ] {
         assert!(said.contains(line) && !said.contains("example"), "{line}: {said}");
     }
     let converted = syncctl(&["config", "convert", old]).await;
@@ -64,7 +68,8 @@ async fn a_configuration_of_the_old_system_is_answered_for_and_converted() {
     std::fs::write(file.path(), &converted.stdout).unwrap();
     let path = file.path().to_str().unwrap();
     let checked = syncctl(&["config", "check", path]).await;
-    assert!(text(&checked.stdout).contains("every program starts with this file"), "{}", text(&checked.stdout));
+    assert!(text(&checked.stdout).contains("interaction-server: starts"), "{}", text(&checked.stdout));
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stdout));
 
     std::fs::write(file.path(), "redis: {ulr: x}\n").unwrap();
     let unknown = syncctl(&["config", "check", path]).await;

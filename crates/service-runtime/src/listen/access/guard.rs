@@ -91,6 +91,11 @@ fn needed(method: &Method, path: &str, writes: &[&str]) -> Option<Role> {
     }
 }
 
+/// Whether this needs no token.
+pub(crate) fn is_open(method: &Method, path: &str) -> bool {
+    needed(method, path, &[]).is_none()
+}
+
 /// What is answered whoever else is connected: the questions of whoever restarts a process that does not live.
 pub(crate) fn is_probe(path: &str) -> bool {
     matches!(path, "/health" | "/health/live")

@@ -21,7 +21,24 @@ pub(super) struct Exporter {
     scope: InstrumentationScope,
 }
 
+fn exporter(endpoint: &str) -> Result<SpanExporter, String> {
+    let builder = SpanExporter::builder().with_tonic().with_endpoint(endpoint).with_timeout(EXPORT_TIMEOUT);
+    builder.build().map_err(|error| error.to_string())
+}
+
 impl Exporter {
+    /// # Errors
+    /// What is wrong with the endpoint.
+    pub(super) fn admit(endpoint: &str) -> Result<(), String> {
+        // One that is not used needs a runtime, too.
+        let runtime = match tokio::runtime::Handle::try_current() {
+            Ok(_) => None,
+            Err(_) => Some(tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?),
+        };
+        let _entered = runtime.as_ref().map(tokio::runtime::Runtime::enter);
+        exporter(endpoint).map(drop)
+    }
+
     /// # Errors
     /// What is wrong with the endpoint.
     pub(super) fn new(
@@ -30,12 +47,7 @@ impl Exporter {
         version: &'static str,
         instance: &str,
     ) -> Result<Self, String> {
-        let exporter = SpanExporter::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(EXPORT_TIMEOUT)
-            .build()
-            .map_err(|error| error.to_string())?;
+        let exporter = exporter(endpoint)?;
         let bounds = BatchConfigBuilder::default()
             .with_max_queue_size(QUEUE)
             .with_max_export_batch_size(BATCH)

@@ -1,0 +1,134 @@
+//! Frames of HTTP/2 that carry nothing: each costs little, and as many as a client can send would keep a core busy.
+//!
+//! A connection may send some at any time, and more the more it asks and is answered: clients acknowledge, measure by pings,
+//! grant windows and give calls up.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Small frames of a connection that asked for nothing yet.
+const FIRST: u32 = 256;
+/// Saved up at most.
+const MOST: u32 = 8_192;
+const PER_SECOND: u32 = 200;
+/// Earned by the head of a call.
+const PER_CALL: u32 = 16;
+/// Earned by each part of an answer.
+pub(crate) const FRAMES_PER_PART: u32 = 4;
+/// A frame of data that is as long pays for itself: the windows and the bounds of bodies count its bytes.
+const SMALL: usize = 1_024;
+
+const PREFACE: usize = 24;
+const HEAD: usize = 9;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+
+/// Looks at the heads of all frames that a client sends.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    /// Bytes to come before the head of a frame.
+    skip: usize,
+    head: [u8; HEAD],
+    have: usize,
+    left: u32,
+    refilled: Instant,
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self { skip: PREFACE, head: [0; HEAD], have: 0, left: FIRST, refilled: Instant::now() }
+    }
+}
+
+impl Frames {
+    /// Whether the connection may go on after these bytes; `earned` are frames that answers allow.
+    pub(crate) fn may_send(&mut self, mut bytes: &[u8], earned: impl FnOnce() -> u32) -> bool {
+        let (mut cost, mut calls) = (0_u32, 0_u32);
+        while !bytes.is_empty() {
+            let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
+            self.skip -= skipped.len();
+            let Some(missing) = self.head.get_mut(self.have..).filter(|_| !rest.is_empty()) else { break };
+            let (head, rest) = rest.split_at(missing.len().min(rest.len()));
+            for (to, byte) in missing.iter_mut().zip(head) {
+                *to = *byte;
+            }
+            self.have += head.len();
+            bytes = rest;
+            if self.have == HEAD {
+                self.have = 0;
+                let [high, middle, low, kind, ..] = self.head;
+                self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                match kind {
+                    HEADERS => calls = calls.saturating_add(1),
+                    DATA if self.skip >= SMALL => {}
+                    _ => cost = cost.saturating_add(1),
+                }
+            }
+        }
+        self.gain(calls.saturating_mul(PER_CALL));
+        if cost > self.left {
+            self.gain(earned());
+            self.refill();
+        }
+        let within = cost <= self.left;
+        self.left = self.left.saturating_sub(cost);
+        within
+    }
+
+    fn gain(&mut self, frames: u32) {
+        self.left = self.left.saturating_add(frames).min(MOST);
+    }
+
+    fn refill(&mut self) {
+        let passed = self.refilled.elapsed().min(Duration::from_secs(3_600));
+        let frames = u32::try_from(passed.as_millis()).unwrap_or(u32::MAX).saturating_mul(PER_SECOND) / 1_000;
+        if frames > 0 {
+            self.refilled = Instant::now();
+            self.gain(frames);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, len: usize) -> Vec<u8> {
+        let [.., middle, low] = len.to_be_bytes();
+        [&[0, middle, low, kind, 0, 0, 0, 0, 0][..], &vec![0; len]].concat()
+    }
+
+    /// How many of these pass in pieces of this length.
+    fn passed(frames: &mut Frames, kind: u8, len: usize, piece: usize) -> usize {
+        let one = frame(kind, len);
+        // To its end, so that the next one begins where it does.
+        let passes = |_: &usize| one.chunks(piece).fold(true, |all, bytes| frames.may_send(bytes, || 0) && all);
+        (0..20_000).take_while(passes).count()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn frames_that_carry_nothing_are_counted() {
+        for (kind, len) in [(6, 8), (4, 0), (4, 6), (2, 5), (8, 4), (99, 0), (99, 3_000), (DATA, 0), (DATA, 5), (9, 10)]
+        {
+            for piece in [1, 7, 4_000] {
+                let mut frames = Frames::default();
+                assert!(frames.may_send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", || 0));
+                let first = usize::try_from(FIRST).unwrap();
+                assert_eq!(
+                    passed(&mut frames, kind, len, piece),
+                    first,
+                    "kind {kind}, {len} bytes in pieces of {piece}"
+                );
+                tokio::time::advance(Duration::from_millis(500)).await;
+                assert_eq!(passed(&mut frames, kind, len, piece), 100);
+                assert!(frames.may_send(&frame(HEADERS, 40), || 0));
+                assert_eq!(passed(&mut frames, kind, len, piece), 16);
+                assert!(frames.may_send(&frame(kind, len), || 4));
+                assert_eq!(passed(&mut frames, kind, len, piece), 3);
+            }
+        }
+        let mut frames = Frames { skip: 0, ..Frames::default() };
+        assert_eq!(passed(&mut frames, DATA, SMALL, 4_000), 20_000);
+        assert_eq!(passed(&mut frames, HEADERS, 40, 4_000), 20_000);
+    }
+}
