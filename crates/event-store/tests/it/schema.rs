@@ -58,7 +58,7 @@ async fn migrate_together(db: TestDb) {
         start.await.unwrap();
     }
     assert_eq!(db.store.pending_migrations().await.unwrap(), Vec::<String>::new());
-    assert_eq!(db.number("SELECT COUNT(*) FROM seaql_migrations").await, 4);
+    assert_eq!(db.number("SELECT COUNT(*) FROM seaql_migrations").await, 5);
     db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
 }
 

@@ -177,7 +177,9 @@ impl Places {
     pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Place {
         let (address, limits) = (Address::of(from), self.limits);
         let mut taken = self.taken();
-        let share = taken.by_address.get(&address).copied().unwrap_or_default() >= limits.per_address;
+        // Where a share is everything, the listener is full.
+        let share = limits.per_address < limits.connections
+            && taken.by_address.get(&address).copied().unwrap_or_default() >= limits.per_address;
         let full = taken.regular() >= limits.connections;
         let mut reserve = None;
         if share || full {
@@ -385,7 +387,7 @@ mod tests {
         assert_eq!(places.pressure.recent(), None);
         let fourth = enter().await;
         assert!(is_cut(&silent) && !is_cut(&served) && !fourth.link().is_reserve());
-        assert!(places.pressure.recent().unwrap().contains("max_connections_per_address: 3 are open from 127.0.0.1"));
+        assert!(places.pressure.recent().unwrap().contains("service.max_connections: 3 are open"));
         serve(&fourth);
         let fifth = enter().await;
         assert!(is_cut(&served) && !is_cut(&fourth));

@@ -73,7 +73,12 @@ async fn end(stream: &mut TcpStream, within: Duration) -> (String, Duration) {
 
 #[tokio::test]
 async fn silent_connections_lock_nobody_out_and_end() {
-    let ops = started(&ServiceConfig { max_connections: 64, ..ServiceConfig::default() }).await;
+    let ops = started(&ServiceConfig {
+        max_connections: 64,
+        max_connections_per_address: Some(64),
+        ..ServiceConfig::default()
+    })
+    .await;
     let mut silent = Vec::new();
     for _ in 0..64 {
         silent.push(ops.connect("").await);
@@ -183,7 +188,12 @@ async fn requests_that_hang_take_nothing_from_probes() {
 
 #[tokio::test]
 async fn where_every_connection_is_busy_probes_are_still_answered() {
-    let ops = started(&ServiceConfig { max_connections: 4, ..ServiceConfig::default() }).await;
+    let ops = started(&ServiceConfig {
+        max_connections: 4,
+        max_connections_per_address: Some(4),
+        ..ServiceConfig::default()
+    })
+    .await;
     let hanging = ops.hanging(4).await;
     // Silent ones do not fill what is kept for probes.
     let mut silent = Vec::new();
