@@ -71,7 +71,7 @@ pub(crate) const ACCEPTED: &str = "likes_total{outcome=\"accepted\"}";
 /// Committed.
 pub(crate) const APPLIED: &str = "applied_events_total";
 
-pub(crate) async fn count(program: &Program, series: &str) -> Result<f64, String> {
+async fn count(program: &Program, series: &str) -> Result<f64, String> {
     let metrics = program.metrics().await.map_err(|error| format!("{error:#}"))?;
     let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
     value.ok_or_else(|| format!("no {series}"))

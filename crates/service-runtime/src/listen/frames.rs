@@ -102,7 +102,13 @@ mod tests {
     fn passed(frames: &mut Frames, kind: u8, len: usize, piece: usize) -> usize {
         let one = frame(kind, len);
         // To its end, so that the next one begins where it does.
-        let passes = |_: &usize| one.chunks(piece).fold(true, |all, bytes| frames.may_send(bytes, || 0) && all);
+        let passes = |_: &usize| {
+            let mut all = true;
+            for bytes in one.chunks(piece) {
+                all &= frames.may_send(bytes, || 0);
+            }
+            all
+        };
         (0..20_000).take_while(passes).count()
     }
 
