@@ -2,6 +2,7 @@
 
 mod addresses;
 mod arity;
+mod before;
 mod commits;
 mod confirmed;
 mod contract;

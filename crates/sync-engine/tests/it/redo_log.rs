@@ -168,7 +168,7 @@ async fn a_database_from_a_copy_is_told_again_everything_in_the_log() {
 
     // It is stopped, and goes on where it was.
     let options = ReplayOptions { dry_run: false, ..options };
-    let first = replay(&near, options, Some(3)).await;
+    let first = replay(&near, options, Some(1)).await;
     assert!(first.stopped && first.missing < rehearsed.missing, "{first:?}");
     let rest = replay(&near, options, None).await;
     assert!(!rest.stopped && rest.resumed_at > first.last_offset, "{rest:?}");
