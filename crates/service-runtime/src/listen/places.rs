@@ -4,11 +4,13 @@
 //! way: first those of strangers, which showed no token yet, by age, whatever they ask; then the one that has been without a
 //! call for longest. Where none does, the new one is let in on reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
 
+mod address;
+
 use crate::listen::link::Link;
 use crate::listen::unsent::SEND_TIMEOUT;
+use address::Address;
 use std::collections::HashMap;
-use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -42,26 +44,6 @@ pub(crate) struct Limits {
     pub(crate) lifetime: Option<Duration>,
     /// Bytes of all answers that are not taken; for more the one ends that has waited for longest.
     pub(crate) unsent: usize,
-}
-
-/// One client, as far as its address tells: with IPv6 whoever has one address has all of its /64.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Address(IpAddr);
-
-impl Address {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(address.into()),
-            IpAddr::V6(address) => Self(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()),
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(address) = self;
-        if address.is_ipv6() { write!(f, "{address}/64") } else { address.fmt(f) }
-    }
 }
 
 /// The listeners of a process, and when one of them last had no place, for its health. Clones are the same.
@@ -408,14 +390,6 @@ mod tests {
         let cut: Vec<_> = reserve.iter().map(is_cut).collect();
         assert!(cut[0] && !cut[1..].contains(&true), "{cut:?}");
         assert!(!is_cut(&busy));
-    }
-
-    #[test]
-    fn a_share_is_of_an_ipv4_address_or_of_64_bits() {
-        let same = |one: &str, two: &str| Address::of(one.parse().unwrap()) == Address::of(two.parse().unwrap());
-        assert!(same("192.0.2.1", "::ffff:192.0.2.1") && !same("192.0.2.1", "192.0.2.2"));
-        assert!(same("2001:db8:1:2::1", "2001:db8:1:2:ffff::2") && !same("2001:db8:1:2::1", "2001:db8:1:3::1"));
-        assert_eq!(Address::of("2001:db8:1:2:3::4".parse().unwrap()).to_string(), "2001:db8:1:2::/64");
     }
 
     #[tokio::test(start_paused = true)]
