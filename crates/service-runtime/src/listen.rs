@@ -1,6 +1,7 @@
 //! Listeners: what stands before every request, and the HTTP that operators use.
 
 pub mod access;
+mod address;
 mod answer;
 pub mod api_error;
 mod bounds;

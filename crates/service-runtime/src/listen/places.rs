@@ -4,11 +4,9 @@
 //! way: first those of strangers, which showed no token yet, by age, whatever they ask; then the one that has been without a
 //! call for longest. Where none does, the new one is let in on reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
 
-mod address;
-
+use crate::listen::address::Address;
 use crate::listen::link::Link;
 use crate::listen::unsent::SEND_TIMEOUT;
-use address::Address;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

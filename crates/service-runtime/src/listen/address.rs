@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// One client, as far as its address tells: with IPv6 whoever has one address has all of its /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Address(IpAddr);
+pub(crate) struct Address(IpAddr);
 
 impl Address {
-    pub(super) fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(address.into()),
             IpAddr::V6(address) => Self(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()),
