@@ -49,5 +49,6 @@ async fn likes_go_on_when_a_broker_dies_and_when_most_do() {
     group.all_run(NODES).await.unwrap();
     let published = running.grows(&running.server, PUBLISHED).await;
     eprintln!("two nodes are back: published after {published:?}");
-    running.end().await;
+    // Two that died alone, two together. The broker that had the redo log costs a confirm's time more.
+    running.end_after(3).await;
 }
