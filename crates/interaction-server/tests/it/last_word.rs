@@ -48,6 +48,9 @@ async fn what_waited_in_a_stopped_server_is_dead() {
 /// Users who gave up while the server was stopped.
 const GAVE_UP: std::ops::RangeInclusive<i64> = 1..=24;
 
+/// A user who did not.
+const STAYS: i64 = 99;
+
 /// What each of `callers` began is given up while the server is stopped, and its user goes on elsewhere.
 async fn given_up_while_stopped<C, F>(
     mut caller: impl AsyncFnMut(&test_support::Program, i64) -> C,
@@ -113,18 +116,27 @@ async fn a_connection_that_was_closed_while_the_server_was_stopped_says_nothing(
     .await;
 }
 
+/// Likes by HTTP/1 with these bytes behind the request; the first byte of the answer.
+async fn like_with_more(addr: &str, user: i64, behind: &str) -> std::io::Result<u8> {
+    let body = format!(r#"{{"user_id":"{user}","resource_type":"video","resource_id":"1","action":"like"}}"#);
+    let head = "POST /v1/likes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: ";
+    let mut connection = TcpStream::connect(addr).await?;
+    connection.write_all(format!("{head}{}\r\n\r\n{body}{behind}", body.len()).as_bytes()).await?;
+    connection.read_u8().await
+}
+
 /// A server that reads no further than the request must see the end all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_connection_says_nothing_whatever_is_behind_its_request() {
-    for behind in ["\r\n", "GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"] {
-        let addressed = async |server: &test_support::Program, _| server.http();
+    for behind in ["\r\n", "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"] {
+        let addressed = async |server: &test_support::Program, _| {
+            // Who stays likes.
+            like_with_more(&server.http(), STAYS, behind).await.unwrap();
+            assert!(state(&mut server.client().await, STAYS, video(1)).await.0, "this is no like");
+            server.http()
+        };
         given_up_while_stopped(addressed, move |addr, user| async move {
-            let body = format!(r#"{{"user_id":"{user}","resource_type":"video","resource_id":"1","action":"like"}}"#);
-            let head = "POST /v1/likes HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: ";
-            let mut connection = TcpStream::connect(addr).await.unwrap();
-            let request = format!("{head}{}\r\n\r\n{body}{behind}", body.len());
-            connection.write_all(request.as_bytes()).await.unwrap();
-            let answer = connection.read_u8().await;
+            let answer = like_with_more(&addr, user, behind).await;
             panic!("{answer:?}");
         })
         .await;

@@ -16,9 +16,13 @@ const fn other(role: Role) -> Role {
 
 /// The usual case: both processes run, one of them dies at the point and is started again.
 async fn survives(role: Role, point: &str, nth: u32, settings: &[(&str, &str)]) {
-    let mut system = System::new(settings).await;
+    let system = System::new(settings).await;
     let victim = system.start_ready(role, &format!("{point}:{nth}")).await;
     let witness = system.start_ready(other(role), "").await;
+    survived(system, (role, victim), witness, point).await;
+}
+
+async fn survived(mut system: System, (role, victim): (Role, Program), witness: Program, point: &str) {
     let load = system.load(OPERATIONS);
     dies_at(&victim, point).await;
     assert!(load.is_running(), "it died when the load was over: {}", load.log());
@@ -41,7 +45,11 @@ async fn accepted_and_not_answered() {
 async fn journal_read_by_the_rescuer() {
     // A relay that holds one event, and memory that keeps few beside it, leave most of them to the rescuer.
     let little = [("EVENT_DRIVEN_SYNC__RELAY_CAPACITY", "1"), ("EVENT_DRIVEN_SYNC__KEPT_BYTES", "65536")];
-    survives(Server, "rescue.read", 1, &little).await;
+    let system = System::new(&little).await;
+    let victim = system.start_ready(Server, "rescue.read:3").await;
+    // Whoever has the lease rescues, and that must be the one that dies.
+    let witness = system.start_ready_with(Consumer, ("EVENT_DRIVEN_SYNC__RESCUE_INTERVAL", "1h")).await;
+    survived(system, (Server, victim), witness, "rescue.read").await;
 }
 
 #[tokio::test]

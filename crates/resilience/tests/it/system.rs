@@ -80,6 +80,11 @@ impl System {
         self.built(role.program(), role, failpoints).start_connected().await.unwrap()
     }
 
+    /// The same with a setting of its own.
+    pub(crate) async fn start_ready_with(&self, role: Role, (key, value): (&str, &str)) -> Program {
+        self.built(role.program(), role, "").with(key, value).start_connected().await.unwrap()
+    }
+
     /// Starts any program with the settings of the deployment.
     pub(crate) fn program(&self, name: &str, role: Role, failpoints: &str) -> Program {
         self.built(name, role, failpoints).start().unwrap()
