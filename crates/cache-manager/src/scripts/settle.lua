@@ -111,9 +111,13 @@ if ARGV[7] ~= '' then
     local time = call('TIME')
     call('HSET', writers, ARGV[7], ARGV[8] .. ':' .. time[1])
     if not told and call('HLEN', writers) > MOST_WRITERS then
-      -- A new one: half of them go, those that were not heard of for the longest time.
+      -- A new one: half of them go, those that were not heard of for the longest time. Never itself: many may be of one
+      -- second, and the others' may be of a clock that was ahead.
       local fields, ages = call('HGETALL', writers), {}
-      for i = 1, #fields, 2 do ages[#ages + 1] = { tonumber(string.match(fields[i + 1], ':(%d+)$')) or 0, fields[i] } end
+      for i = 1, #fields, 2 do
+        local at = tonumber(string.match(fields[i + 1], ':(%d+)$')) or 0
+        if fields[i] ~= ARGV[7] then ages[#ages + 1] = { at, fields[i] } end
+      end
       table.sort(ages, function(x, y) return x[1] < y[1] end)
       for i = 1, MOST_WRITERS / 2 do call('HDEL', writers, ages[i][2]) end
     end

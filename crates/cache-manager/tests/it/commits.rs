@@ -55,10 +55,12 @@ async fn only_so_many_lanes_are_remembered_and_what_others_wrote_is_none() -> Re
         raw.run::<()>(&format!("HSET {key} {lane} 5:5")).await?;
     }
     assert_eq!(cache.commits().await?.len(), 512);
-    // These are older than all others, so they go first.
-    for commit in &old[..200] {
+    // The first are older than all others, so they go before them. The others are of a clock that was ahead: who comes is never
+    // the one who goes.
+    for (number, commit) in old.iter().enumerate() {
         let field = format!("{}:{}", commit.writer.simple(), commit.lane);
-        raw.run::<()>(&format!("HSET {key} {field} 1:1000")).await?;
+        let at = if number < 200 { 1_000 } else { 9_000_000_000_u64 };
+        raw.run::<()>(&format!("HSET {key} {field} 1:{at}")).await?;
     }
     let newest = CommitNumber { writer: Uuid::now_v7(), lane: 0, number: 1 };
     cache.settle(&settling(newest, 1)).await?;

@@ -7,7 +7,7 @@ use crate::support::{at, like};
 use domain::{Action, LikeEvent, Version};
 use event_store::{DirectResult, ImportOptions, Reserved, StoreError};
 use test_support::build::{intent, video_pair};
-use test_support::{eventually, execute_sql};
+use test_support::{eventually, execute_sql, expect_eq};
 
 impl Server {
     /// From now on every write fails with this.
@@ -92,18 +92,32 @@ async fn a_deadlock_is_repeated() {
     };
     let other = format!(
         "CREATE TABLE IF NOT EXISTS likes.heavy (id INT PRIMARY KEY, n INT); BEGIN; INSERT INTO likes.heavy VALUES {}; \
-         {}; SELECT SLEEP(2); {}; SELECT SLEEP(0.2); ROLLBACK",
+         {}; DO GET_LOCK('go', 60); {}; ROLLBACK",
         rows.join(","),
         lock(8),
         lock(7)
     );
+    let seen = async |what: &str, from: &str| {
+        let query = format!("SELECT COUNT(*) FROM information_schema.{from}");
+        eventually(PATIENCE, what, async || expect_eq(server.admin(&query).await, "1\n".to_owned())).await;
+    };
+    // It asks for the second row when the batch has that one and waits for the first: whoever holds the lock goes then.
+    let gate = {
+        let url = url.clone();
+        tokio::spawn(async move { execute_sql(&url, "DO GET_LOCK('go', 0); DO SLEEP(120)").await })
+    };
+    seen("the gate", "processlist WHERE info = 'DO SLEEP(120)'").await;
     let other = tokio::spawn(async move { execute_sql(&url, &other).await });
-    eventually(PATIENCE, "the row to be held", async || {
-        let held = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(2)%'";
-        if server.admin(held).await.trim() == "1" { Ok(()) } else { Err("not yet") }
-    })
-    .await;
-    server.store.apply(&[like(3, 7, 3), like(4, 8, 4)], at(1_000)).await.unwrap();
+    seen("the row to be held", "processlist WHERE info LIKE 'DO GET_LOCK%'").await;
+    let open = async {
+        seen("the batch to wait", "innodb_trx WHERE trx_state = 'LOCK WAIT'").await;
+        let id = server.admin("SELECT id FROM information_schema.processlist WHERE info = 'DO SLEEP(120)'").await;
+        server.admin(&format!("KILL {}", id.trim())).await;
+    };
+    let batch = [like(3, 7, 3), like(4, 8, 4)];
+    let (applied, ()) = tokio::join!(server.store.apply(&batch, at(1_000)), open);
+    applied.unwrap();
+    gate.await.unwrap().unwrap_err();
     other.await.unwrap().unwrap();
     assert!(deadlocks().await > 0, "there was no deadlock");
     let counts = "SELECT SUM(like_count), COUNT(*) FROM likes.like_counts";

@@ -76,8 +76,11 @@ async fn without_confirms_events_are_applied_directly_until_the_broker_is_back()
         })
         .await;
     };
-    accept.accept_one(like(1, 1)).await.unwrap();
-    eventually(PATIENCE, "a message", async || queue.ready().await == 1).await;
+    // One batch after the other: with the second one there, the first is confirmed.
+    for (user, messages) in [(1, 1), (6, 2)] {
+        accept.accept_one(like(user, 1)).await.unwrap();
+        eventually(PATIENCE, "a message", async || queue.ready().await == messages).await;
+    }
 
     proxy.freeze();
     accept.accept_one(like(2, 1)).await.unwrap();
@@ -99,7 +102,7 @@ async fn without_confirms_events_are_applied_directly_until_the_broker_is_back()
     let consumer = rig.process().await;
     consumer.consume();
     consumer.settled().await;
-    assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 5);
+    assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 6);
     consumer.assert_cache_agrees(&[video(1)]).await;
     consumer.stop().await;
     drop(server);
