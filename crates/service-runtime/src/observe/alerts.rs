@@ -67,16 +67,59 @@ pub(crate) fn publish(limits: &AlertsConfig) {
 /// Judges again and again, and says so in `health`; never returns. A rule is shown once there is something to judge.
 pub(crate) async fn watch(metrics: Metrics, health: HealthRegistry, rules: &'static [AlertRule], limits: AlertsConfig) {
     let mut history = History::of(rules);
-    let mut parts: BTreeMap<&'static str, Part> = BTreeMap::new();
+    let mut parts = BTreeMap::new();
     let mut steps = tokio::time::interval(STEP);
     loop {
         steps.tick().await;
         history.add(Instant::now(), &metrics.render());
-        for rule in rules {
-            if let Some(Judged { firing, detail }) = (rule.judge)(&history, &limits) {
-                let part = parts.entry(rule.name).or_insert_with(|| health.part(rule.name, Criticality::Optional));
-                part.set(if firing { Status::Degraded } else { Status::Ok }, detail);
-            }
+        judge(&history, rules, &limits, &health, &mut parts);
+    }
+}
+
+/// Says in `health` what the rules say now: what there was to judge a while ago says nothing about a window without it.
+fn judge(
+    history: &History,
+    rules: &[AlertRule],
+    limits: &AlertsConfig,
+    health: &HealthRegistry,
+    parts: &mut BTreeMap<&'static str, Part>,
+) {
+    for rule in rules {
+        if let Some(Judged { firing, detail }) = (rule.judge)(history, limits) {
+            let part = parts.entry(rule.name).or_insert_with(|| health.part(rule.name, Criticality::Optional));
+            part.set(if firing { Status::Degraded } else { Status::Ok }, detail);
+        } else if let Some(part) = parts.get(rule.name) {
+            part.set(Status::Ok, "nothing to judge at present");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: Series = Series::Sum("requests_total");
+    const RULE: AlertRule = AlertRule { name: "requests", series: &[ALL], judge: few };
+
+    fn few(history: &History, _: &AlertsConfig) -> Option<Judged> {
+        let grown = history.growth(ALL, STEP)?;
+        (grown > 0.0).then(|| Judged { firing: grown > 5.0, detail: grown.to_string() })
+    }
+
+    #[tokio::test]
+    async fn what_was_wrong_is_over_with_its_window() {
+        let (health, mut parts) = (HealthRegistry::new(), BTreeMap::new());
+        let (start, mut history) = (Instant::now(), History::of(&[RULE]));
+        let mut said = async |step: u32, requests: u32| {
+            history.add(start + STEP * step, &format!("requests_total {requests}"));
+            judge(&history, &[RULE], &AlertsConfig::default(), &health, &mut parts);
+            let report = health.report().await;
+            report.parts.get(RULE.name).map(|part| (part.status, part.detail.clone()))
+        };
+        assert_eq!(said(0, 0).await, None, "shown before there is anything to judge");
+        assert_eq!(said(1, 9).await, Some((Status::Degraded, "9".to_owned())));
+        assert_eq!(said(2, 10).await, Some((Status::Ok, "1".to_owned())));
+        assert_eq!(said(3, 19).await.unwrap().0, Status::Degraded);
+        assert_eq!(said(4, 19).await, Some((Status::Ok, "nothing to judge at present".to_owned())));
     }
 }
