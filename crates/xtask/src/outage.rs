@@ -88,7 +88,7 @@ impl Loads<'_> {
         println!("{}", headline("mood"));
         let mut worst = 0.0_f64;
         for mood in chosen {
-            let calm = self.run(|_| Ok(()))?;
+            let calm = self.run(|at| mood.without(at))?;
             let load = self.run(|at| mood.begin(at)).with_context(|| format!("beginning of {}", mood.name))?;
             mood.end(&self.installation).with_context(|| format!("end of {}", mood.name))?;
             self.wait_until_well()?;

@@ -105,6 +105,15 @@ const OTHER_ARGUMENTS: &str = r#"
 "#;
 
 impl Mood {
+    /// What making it costs this machine, without the mood: `rabbitmqctl` starts a virtual machine for each call.
+    pub(super) fn without(&self, installation: &Installation) -> Result<()> {
+        let Does::Rabbit(calls) = self.spoil else { return Ok(()) };
+        for _ in calls {
+            output(&mut installation.environment.shell_function("rabbitmq_ctl", &["eval", "ok."]))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn begin(&self, installation: &Installation) -> Result<()> {
         self.spoil.on(installation)
     }
