@@ -16,9 +16,9 @@ use std::time::Duration;
 
 /// How fast likes are answered while the broker or the database is unreachable, against the same load while all is well.
 ///
-/// On private servers; everything acknowledged is verified at the end. Prints p50 and p99 in milliseconds and the ratio to
-/// the normal p99. Each outage begins while the load runs and lasts until it has ended, so the calls that meet it first are
-/// counted. PROFILE=debug uses debug programs. Exit code 1 if verify finds anything wrong.
+/// On private servers; everything acknowledged is verified at the end. Prints p50 and p99 in milliseconds, the ratio to the
+/// normal p99, and how many likes were written around the cache or asked for again. Each outage begins while the load runs
+/// and lasts until it has ended, so the calls that meet it first are counted. PROFILE=debug uses debug programs. Exit code 1 if verify finds anything wrong.
 ///
 /// With --moods the stores answer, with the errors that administrators, full disks and switchovers make: each one lasts for
 /// one load, right after a load while all is well that it is compared with. Exit code 1 also if a p99 is beyond --limit.
@@ -158,13 +158,15 @@ fn table(rows: &[(&str, Value)]) -> Result<String> {
 }
 
 fn headline(what: &str) -> String {
-    format!("{what:<22} {:>10} {:>10} {:>10} {:>12}", "likes/s", "p50 ms", "p99 ms", "p99 / normal")
+    let [rate, p50, p99, ratio] = ["likes/s", "p50 ms", "p99 ms", "p99 / normal"];
+    format!("{what:<22} {rate:>10} {p50:>10} {p99:>10} {ratio:>12} {:>10} {:>10}", "degraded", "retried")
 }
 
 fn line(name: &str, load: &Value, normal: f64) -> Result<String> {
     let (rate, p50, p99) = (wanted(load, "likes_per_s")?, wanted(load, "p50")?, wanted(load, "p99")?);
     let (p50_ms, p99_ms, ratio) = (p50 / 1000.0, p99 / 1000.0, p99 / normal);
-    Ok(format!("{name:<22} {rate:>10.0} {p50_ms:>10.2} {p99_ms:>10.2} {ratio:>12.2}"))
+    let (degraded, retried) = (wanted(load, "degraded")?, wanted(load, "retried")?);
+    Ok(format!("{name:<22} {rate:>10.0} {p50_ms:>10.2} {p99_ms:>10.2} {ratio:>12.2} {degraded:>10} {retried:>10}"))
 }
 
 #[cfg(test)]
@@ -174,9 +176,12 @@ mod tests {
 
     #[test]
     fn the_table_compares_with_the_normal_load() -> Result<()> {
-        let load = |p99| json!({ "likes_per_s": 999.6, "latency_us": { "p50": 1500, "p99": p99 } });
+        let load = |p99| {
+            let latency = json!({ "p50": 1500, "p99": p99 });
+            json!({ "likes_per_s": 999.6, "latency_us": latency, "degraded": 20, "retried": 1 })
+        };
         let table = table(&[("nothing", load(4000)), ("mariadb", load(5000))])?;
-        let expected = "mariadb                      1000       1.50       5.00         1.25";
+        let expected = "mariadb                      1000       1.50       5.00         1.25         20          1";
         assert_eq!(table.lines().nth(2), Some(expected));
         assert!(super::table(&[("nothing", json!({}))]).is_err());
         Ok(())
