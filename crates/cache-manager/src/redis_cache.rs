@@ -144,7 +144,8 @@ impl RedisCache {
         let shards = self.rules.shards.all().map(|shard| async move {
             let mut call = self.probe_shard.call(2);
             call.arg(self.keys.journal(shard)).arg(self.keys.clock(shard)).arg(Version::MAX.0);
-            let found = self.probe_shard.run_on::<i64>(&self.connections.bulk, &call).await;
+            // On the connection of likes, like the rest of the probe.
+            let found = self.probe_shard.run::<i64>(&self.connections, &call).await;
             match found.map_err(|error| shard_error(error, &self.keys, shard))? {
                 1 => Err(Spoiled::Journal(self.keys.journal(shard)).into()),
                 2 => Err(Spoiled::Clock(self.keys.clock(shard)).into()),
