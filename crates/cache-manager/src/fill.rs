@@ -2,7 +2,7 @@
 
 use crate::connection::{CHUNK, Connections};
 use crate::keys::Keys;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, shard_error};
 use crate::script::Script;
 use crate::settle::encode_state;
 use domain::cache::{CacheResult, CacheRules, UNCONFIRMED_TTL};
@@ -45,9 +45,10 @@ impl Fill {
                 call.arg(stored.count).arg(stored.revision).arg(stored.last_version.if_possible().0);
             }
             let _turn = connections.turn().await;
-            self.counts.run_on::<i64>(&connections.bulk, &call).await
+            let filled = self.counts.run_on::<i64>(&connections.bulk, &call).await;
+            filled.map_err(|error| shard_error(error, keys, *shard))
         });
-        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+        futures::future::try_join_all(calls).await.map(drop)
     }
 
     pub(crate) async fn states(

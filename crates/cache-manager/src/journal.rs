@@ -3,15 +3,15 @@
 use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::mark::Marks;
-use crate::meaning::{cache_error, shard_error};
+use crate::meaning::{cache_error, naming, of_shard, shard_error};
 use crate::script::Script;
 use bytes::Bytes;
 use deadpool_redis::redis::{Value, cmd, pipe};
-use domain::cache::{CacheError, CacheResult, CacheRules, ShardStanding, ShardStatus};
+use domain::cache::{CacheResult, CacheRules, ShardStanding, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Origin, ShardId, Version};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 /// `XRANGE` of at most one entry, and of a page: `[(id, [field, value])]`.
 type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
@@ -50,7 +50,7 @@ pub(crate) async fn status(
                 accepted: accepted.unwrap_or(0),
                 settled: settled.unwrap_or(0),
                 journal_len,
-                oldest: head.first().map(|(id, _)| parse_id(id)).transpose()?,
+                oldest: oldest(&head),
                 settled_up_to: Version(settled_up_to.unwrap_or(0)),
                 now: Version(now.max(last.unwrap_or(0))),
             })
@@ -73,10 +73,14 @@ pub(crate) async fn standings(
         pipeline.cmd("XRANGE").arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1);
         pipeline.cmd("HMGET").arg(keys.clock(shard)).arg(&["b", marks.field()]);
     }
-    let replies: Vec<Value> = connections.run_all(&pipeline).await?;
+    let replies = connections.run_all::<Vec<Value>>(&pipeline).await;
+    let replies = replies.map_err(|error| {
+        let shard = |position: usize| ShardId(u16::try_from(position / 2).unwrap_or(u16::MAX));
+        naming(error, |position| of_shard(keys, shard(position)))
+    })?;
     let shards = rules.shards.all().zip(floors).zip(replies.chunks_exact(2));
     let standing = |((shard, floor), reply): ((ShardId, Version), &[Value])| {
-        let oldest = entries(reply[0].clone())?.first().map(|(id, _)| parse_id(id)).transpose()?;
+        let oldest = oldest(&entries(reply[0].clone())?);
         let fields = deadpool_redis::redis::from_redis_value(reply[1].clone());
         let (back, mark): (Option<i64>, Option<i64>) = fields.map_err(|error| cache_error(error.into()))?;
         let whole = floor > Version::ZERO && mark.unwrap_or(0) >= floor.0;
@@ -96,25 +100,22 @@ pub(crate) async fn page(
     loop {
         let mut call = cmd("XRANGE");
         call.arg(keys.journal(shard)).arg(&start).arg("+").arg("COUNT").arg(limit);
-        let read = entries(connections.run(&call).await?)?;
+        let read = connections.run(&call).await.map_err(|error| naming(error, |_| keys.journal(shard)))?;
+        let read = entries(read)?;
         let last = read.last().map(|(id, _)| format!("({id}"));
         let full = read.len() >= limit;
         let mut events = Vec::with_capacity(read.len());
         for (id, fields) in read {
-            if !id.ends_with("-0") {
+            let Some(version) = version(&id).filter(|_| id.ends_with("-0")) else {
                 // Nobody can settle it, so handing it on would never end; the shard's accounting show that it is there.
                 if is_new_foreigner(shard, &id) {
                     tracing::warn!(%shard, id, "foreign entry in the journal");
                 }
                 continue;
-            }
+            };
             // An entry without a payload can only be foreign, too; it is handed on and parked with its reason.
             let payload = fields.into_iter().find(|(name, _)| name == b"e").map(|(_, value)| value).unwrap_or_default();
-            events.push(EncodedEvent {
-                version: parse_id(&id)?,
-                origin: Origin::Journal,
-                payload: Bytes::from(payload),
-            });
+            events.push(EncodedEvent { version, origin: Origin::Journal, payload: Bytes::from(payload) });
         }
         match last {
             Some(last) if full && events.is_empty() => start = last,
@@ -127,12 +128,15 @@ fn entries(reply: Value) -> CacheResult<Entries> {
     deadpool_redis::redis::from_redis_value::<Entries>(reply).map_err(|error| cache_error(error.into()))
 }
 
-fn parse_id(id: &str) -> CacheResult<Version> {
-    id.split_once('-').and_then(|(version, _)| version.parse().ok()).map(Version).ok_or_else(|| {
-        CacheError::Rejected(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!(
-            "journal entry {id:?} has no version"
-        ))))
-    })
+/// The version of the first entry, unless it is nobody's.
+fn oldest(entries: &Entries) -> Option<Version> {
+    entries.first().and_then(|(id, _)| version(id))
+}
+
+/// None for an id that no version has: somebody else's.
+fn version(id: &str) -> Option<Version> {
+    let (version, _) = id.split_once('-')?;
+    version.parse().ok().map(Version).filter(|version| *version <= Version::MAX)
 }
 
 /// Journals are read all the time: each foreign entry is said once, as long as there are few.

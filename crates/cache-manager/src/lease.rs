@@ -2,7 +2,7 @@
 
 use crate::connection::Connections;
 use crate::keys::Keys;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, naming};
 use crate::script::Script;
 use domain::cache::CacheResult;
 use std::time::Duration;
@@ -30,8 +30,9 @@ impl Lease {
     ) -> CacheResult<Option<u64>> {
         let (owner_key, token_key) = keys.lease(name);
         let mut call = self.acquire.call(2);
-        call.arg(owner_key).arg(token_key).arg(owner).arg(ttl.as_millis().max(1).to_string());
-        let token: u64 = self.acquire.run(connections, &call).await.map_err(cache_error)?;
+        call.arg(owner_key).arg(&token_key).arg(owner).arg(ttl.as_millis().max(1).to_string());
+        let token = self.acquire.run::<u64>(connections, &call).await;
+        let token = token.map_err(|error| naming(cache_error(error), |_| token_key))?;
         Ok((token > 0).then_some(token))
     }
 

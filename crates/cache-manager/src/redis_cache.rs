@@ -9,7 +9,9 @@ use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::mark::Marks;
-use crate::meaning::{cache_error, has_no_room, is_elsewhere, is_misconfigured};
+use crate::meaning::{
+    Spoiled, cache_error, has_no_room, is_elsewhere, is_misconfigured, is_shut_journal, naming, shard_error,
+};
 use crate::repair::Repair;
 use crate::script::Script;
 use crate::settle::{self, Settle};
@@ -42,8 +44,9 @@ pub struct RedisCache {
     lease: Lease,
     repair: Repair,
     probe: Script,
+    probe_shard: Script,
     status: Script,
-    /// What the last probe found.
+    /// What the last probe found: it takes no like, and all else goes on.
     full: AtomicBool,
     /// Warnings of this process that were given.
     said: Mutex<BTreeSet<&'static str>>,
@@ -76,6 +79,7 @@ impl RedisCache {
             lease: Lease::new(),
             repair: Repair::new(),
             probe: Script::new(include_str!("scripts/probe.lua")),
+            probe_shard: Script::new(include_str!("scripts/probe_shard.lua")),
             status: journal::status_script(),
             full: AtomicBool::new(false),
             said: Mutex::default(),
@@ -135,6 +139,26 @@ impl RedisCache {
         Ok(())
     }
 
+    /// Whether the journals and clocks of all shards take what comes next: somebody else may have written there.
+    async fn look_at_shards(&self) -> CacheResult<()> {
+        let shards = self.rules.shards.all().map(|shard| async move {
+            let mut call = self.probe_shard.call(2);
+            call.arg(self.keys.journal(shard)).arg(self.keys.clock(shard)).arg(Version::MAX.0);
+            // On the connection of likes, like the rest of the probe.
+            let found = self.probe_shard.run::<i64>(&self.connections, &call).await;
+            match found.map_err(|error| shard_error(error, &self.keys, shard))? {
+                1 => Err(Spoiled::Journal(self.keys.journal(shard)).into()),
+                2 => Err(Spoiled::Clock(self.keys.clock(shard)).into()),
+                _ => Ok(()),
+            }
+        });
+        futures::future::try_join_all(shards).await.map(drop)
+    }
+
+    fn of_meta(&self, error: CacheError) -> CacheError {
+        naming(error, |_| format!("{} (ours is a hash)", self.keys.meta()))
+    }
+
     /// It is looked at again whenever it comes back.
     fn say_once(&self, topic: &'static str, warning: &str) {
         if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(topic) {
@@ -156,7 +180,7 @@ impl LikeCache for RedisCache {
         let mut ask = cmd("HGET");
         ask.arg(&meta).arg("shards");
         let configured = self.rules.shards.get();
-        let stored = match self.connections.run::<Option<u16>>(&ask).await? {
+        let stored = match self.connections.run::<Option<u16>>(&ask).await.map_err(|error| self.of_meta(error))? {
             Some(stored) => stored,
             None => {
                 let mut commands = pipe();
@@ -174,8 +198,13 @@ impl LikeCache for RedisCache {
         let mut call = self.probe.call(3);
         call.arg(&self.keys.probe()).arg(PROBE_TTL_SECS);
         let probed = self.probe.run::<i64>(&self.connections, &call).await;
-        self.full.store(probed.as_ref().err().is_some_and(has_no_room), Ordering::Relaxed);
-        probed.map_err(cache_error)?;
+        let no_room = probed.as_ref().err().is_some_and(has_no_room);
+        let looked = match probed {
+            Ok(_) => self.look_at_shards().await,
+            Err(error) => Err(naming(cache_error(error), |_| self.keys.probe().join(" or "))),
+        };
+        self.full.store(no_room || looked.as_ref().is_err_and(is_shut_journal), Ordering::Relaxed);
+        looked?;
         self.connections.shared.way().confirm().await.map_err(cache_error)?;
         self.connections.shared.measure_clock().await.map_err(cache_error)
     }
@@ -207,7 +236,8 @@ impl LikeCache for RedisCache {
         commands.cmd("INFO").arg("memory");
         commands.cmd("INFO").arg("replication");
         commands.cmd("HSETNX").arg(self.keys.meta()).arg("shards").arg(self.rules.shards.get()).ignore();
-        let (disk, memory, replication): (String, String, String) = self.connections.run_all(&commands).await?;
+        let told = self.connections.run_all(&commands).await;
+        let (disk, memory, replication): (String, String, String) = told.map_err(|error| self.of_meta(error))?;
         let replicas = self.confirm.as_ref().map(|confirm| {
             let attached = attached(&replication);
             confirm.saw_replicas(attached);

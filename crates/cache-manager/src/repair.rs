@@ -3,7 +3,7 @@
 
 use crate::connection::Connections;
 use crate::keys::Keys;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, shard_error};
 use crate::script::Script;
 use crate::settle::encode_state;
 use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome};
@@ -36,9 +36,9 @@ impl Repair {
         let calls = shards.map(|shard| async move {
             let mut call = self.fence.call(1);
             call.arg(keys.clock(shard)).arg(token);
-            self.fence.run::<u64>(connections, &call).await
+            self.fence.run::<u64>(connections, &call).await.map_err(|error| shard_error(error, keys, shard))
         });
-        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+        futures::future::try_join_all(calls).await.map(drop)
     }
 
     pub(crate) async fn count(
@@ -51,11 +51,12 @@ impl Repair {
     ) -> CacheResult<RepairOutcome> {
         let CountRepair { resource, seen, stored, abandoned } = repair;
         let mut call = self.count.call(2);
-        call.arg(keys.clock(rules.shards.of(*resource))).arg(keys.counter(*resource));
+        let shard = rules.shards.of(*resource);
+        call.arg(keys.clock(shard)).arg(keys.counter(*resource));
         call.arg(token).arg(i64::from(*abandoned));
         call.arg(seen.served).arg(seen.pending).arg(seen.last_version.0).arg(seen.stored).arg(seen.stored_revision);
         call.arg(stored.count).arg(stored.revision).arg(rules.counter_ttl.as_secs().max(1));
-        self.count.run(connections, &call).await.map(outcome).map_err(cache_error)
+        self.count.run(connections, &call).await.map(outcome).map_err(|error| shard_error(error, keys, shard))
     }
 
     pub(crate) async fn pair(
@@ -67,9 +68,10 @@ impl Repair {
         token: u64,
     ) -> CacheResult<RepairOutcome> {
         let mut call = self.pair.call(2);
-        call.arg(keys.clock(rules.shards.of(repair.pair.resource))).arg(keys.pair(repair.pair));
+        let shard = rules.shards.of(repair.pair.resource);
+        call.arg(keys.clock(shard)).arg(keys.pair(repair.pair));
         call.arg(token).arg(encode_state(repair.seen)).arg(encode_state(repair.row));
-        self.pair.run(connections, &call).await.map(outcome).map_err(cache_error)
+        self.pair.run(connections, &call).await.map(outcome).map_err(|error| shard_error(error, keys, shard))
     }
 
     pub(crate) async fn forget(

@@ -3,7 +3,7 @@
 use crate::connection::Connections;
 use crate::fill::{unconfirmed_secs, unknown_secs};
 use crate::keys::Keys;
-use crate::meaning::shard_error;
+use crate::meaning::{naming, of_shard, shard_error};
 use crate::script::Script;
 use deadpool_redis::redis::pipe;
 use domain::cache::{CacheResult, CacheRules, CommitNumber, SettleReport, SettledResource, Settlement, ToldCommit};
@@ -114,7 +114,9 @@ pub(crate) async fn commits(
     for shard in rules.shards.all() {
         pipeline.cmd("HGETALL").arg(keys.writers(shard));
     }
-    let replies: Vec<BTreeMap<String, String>> = connections.run_all(&pipeline).await?;
+    let replies = connections.run_all::<Vec<BTreeMap<String, String>>>(&pipeline).await;
+    let shard = |position: usize| ShardId(u16::try_from(position).unwrap_or(u16::MAX));
+    let replies = replies.map_err(|error| naming(error, |position| of_shard(keys, shard(position))))?;
     let mut newest: BTreeMap<(Uuid, u32), ToldCommit> = BTreeMap::new();
     // What somebody else wrote there is none.
     for told in replies.iter().flatten().filter_map(|(lane, last)| told(lane, last)) {

@@ -269,8 +269,8 @@ pub trait LikeCache: Send + Sync + 'static {
     /// Answers if the cache does, and measures its clock.
     async fn ping(&self) -> CacheResult<()>;
 
-    /// Whether it answered the last [`ping`](Self::ping) and had no room for what a like needs: leases, reads and settlements go
-    /// on, and make room.
+    /// Whether it answered the last [`ping`](Self::ping) and had no room for what a like needs, in its memory or in a journal:
+    /// leases, reads and settlements go on, and make room.
     fn is_full(&self) -> bool {
         false
     }

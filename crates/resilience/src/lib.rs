@@ -95,6 +95,7 @@
 //! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
 //! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |
+//! | `anybody_blamed` | what the database refuses is its own fault, whoever else is refused | a trigger that refuses every row for a while: good events are given up |
 //!
 //! The live oracle (`served_counts_never_go_down`): users who only like, processes that die, the broker cut off; a served
 //! count that goes down is a failure.

@@ -18,6 +18,7 @@ use domain::{LikeEvent, Origin, Resource, Version};
 use event_store::{Applied, FailedEvent, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use planted_bugs::planted;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -192,6 +193,7 @@ impl Applier {
     /// Are these events to blame? If every other row of their kind is refused as well, the database is, and stays so until
     /// it takes one: none of them is parked, and no attempt is counted.
     pub(crate) async fn blame(&self, refused: &[Refused]) -> Result<(), DatabaseUnreachable> {
+        planted!("anybody_blamed" => Ok(()));
         let mut asked = BTreeSet::new();
         for Refused { event, .. } in refused {
             let kind = (event.pair().resource.kind, event.intent.action, event.intent.idempotency_key.is_some());

@@ -159,7 +159,8 @@ impl Stores {
             Ok(()) => Ok(()),
             // There is no other server to wait for.
             Err(error) if error.only_reads_there() && self.database.is_alone() => Err(error.into()),
-            Err(error) if error.is_unavailable() => {
+            // Who locks a table, or its rows, keeps nobody from starting.
+            Err(error) if error.is_unavailable() || error.is_conflict() => {
                 tracing::warn!(%error, "the database is unreachable, starting without it");
                 self.database_circuit.trip(&error);
                 Ok(())

@@ -16,6 +16,7 @@ use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::kept::{Keeper, Kept};
 use sync_engine::deliver::relay::{Relay, RelayHandle};
+use sync_engine::recover::probe;
 use sync_engine::recover::recheck::Recheck;
 use sync_engine::recover::redeliver::Rescuer;
 use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath};
@@ -299,6 +300,12 @@ impl Process<'_> {
         let (owner, publisher) = (unique_name("owner"), Some(self.rig.publisher()));
         let rescuer = Rescuer::new(self.stores.clone(), self.applier.clone(), publisher, owner, &self.rig.sync);
         self.spawn(rescuer.run(self.soft.clone()));
+    }
+
+    /// Finds out when the database is well again.
+    pub(crate) fn watch_database(&self) {
+        let interval = self.rig.sync.circuit.probe_interval;
+        self.spawn(probe::watch_database(self.stores.clone(), interval, self.soft.clone()));
     }
 
     pub(crate) fn retry(&self) {

@@ -6,7 +6,10 @@
 //!
 //! Letters that were published as such (undecodable messages, events whose retries are exhausted) stay: they go to the end
 //! of the queue with their reason, and are acknowledged after that. So a letter may be there twice, and none is missing.
-//! Letters are gone through only when more of them wait than stayed the last time, by one consumer at a time.
+//! Letters are gone through only when more of them wait than stayed the last time, by one consumer at a time, and one letter
+//! after the other: one that not even the client library can read breaks the connection, and with it the acknowledgements
+//! of all that came with it. It comes first with every connection, so what is behind it waits until somebody takes it out;
+//! whatever of that is in the journal is delivered again from there.
 
 use crate::apply::Applier;
 use crate::metrics;
@@ -26,6 +29,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Going through many letters that stay is work for nothing: it may take one part in so many of the time.
 const SHARE: u32 = 4;
 
+/// Behind one that cannot be read is nothing to be had before somebody takes it out: so many times the usual pause.
+const BLOCKED: u32 = 12;
+
 /// Another consumer may have taken the rest.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -41,6 +47,16 @@ pub struct DeadLetters {
     stayed: u32,
 }
 
+/// How far the letters were gone through.
+enum Walk {
+    /// To their end; so many stay.
+    Through(u32),
+    /// Not to their end.
+    Stopped,
+    /// To one that cannot be read.
+    Blocked(BusError),
+}
+
 /// What a letter is.
 enum Letter {
     /// The broker moved it: good events, and why.
@@ -53,6 +69,7 @@ impl DeadLetters {
     /// Applies what the broker moved.
     pub fn new(stores: Stores, applier: Applier, bus: BusConfig) -> Self {
         let publisher = Publisher::new(bus.clone());
+        let bus = BusConfig { prefetch: 1, ..bus };
         Self { stores, applier, bus, publisher, every: LOOK, stayed: 0 }
     }
 
@@ -79,55 +96,62 @@ impl DeadLetters {
                 continue;
             }
             let started = Instant::now();
-            if let Err(error) = self.look(&soft).await {
-                faults::tell("going through the dead letters", &error);
+            match self.look(&soft).await {
+                Ok(Walk::Blocked(error)) => {
+                    pause = self.every * BLOCKED;
+                    if let Some(times) = faults::again("dead letter cannot be read") {
+                        tracing::warn!(%error, times, "a dead letter cannot be read, what is behind it waits until somebody takes it out");
+                    }
+                }
+                Ok(Walk::Through(stayed)) => self.stayed = stayed,
+                Ok(Walk::Stopped) => {}
+                Err(error) => drop(faults::tell("going through the dead letters", &error)),
             }
             pause = pause.max(started.elapsed() * SHARE);
         }
         self.publisher.close().await;
     }
 
-    async fn look(&mut self, soft: &CancellationToken) -> Result<(), BusError> {
+    async fn look(&mut self, soft: &CancellationToken) -> Result<Walk, BusError> {
         let depth = self.publisher.dead_depth().await?;
         metrics::dead_letters(depth.ready);
         // Somebody goes through them now.
         if depth.consumers > 0 {
-            return Ok(());
+            return Ok(Walk::Stopped);
         }
         self.stayed = self.stayed.min(depth.ready);
         if depth.ready <= self.stayed {
-            return Ok(());
+            return Ok(Walk::Stopped);
         }
         let mut consumer = Consumer::connect_dead(&self.bus).await?;
-        let stayed = self.go_through(&mut consumer, depth.ready, soft).await;
+        let walk = self.go_through(&mut consumer, depth.ready, soft).await;
         // What was not handled goes back to the queue.
         consumer.close().await;
-        if let Some(stayed) = stayed? {
-            self.stayed = stayed;
-        }
-        Ok(())
+        walk
     }
 
-    /// How many of so many letters stay; none if they were not gone through to the end.
     async fn go_through(
         &mut self,
         consumer: &mut Consumer,
         letters: u32,
         soft: &CancellationToken,
-    ) -> Result<Option<u32>, BusError> {
+    ) -> Result<Walk, BusError> {
         let mut stayed = 0;
         for _ in 0..letters {
             let delivery = tokio::select! {
-                () = soft.cancelled() => return Ok(None),
-                delivery = consumer.next() => delivery?,
-                () = tokio::time::sleep(IDLE) => return Ok(None),
+                () = soft.cancelled() => return Ok(Walk::Stopped),
+                delivery = consumer.next() => match delivery {
+                    Err(error) if error.is_unreadable() => return Ok(Walk::Blocked(error)),
+                    delivery => delivery?,
+                },
+                () = tokio::time::sleep(IDLE) => return Ok(Walk::Stopped),
             };
             match read(&delivery) {
                 Letter::Moved(events, reason) => {
                     // The circuit tells; the letters wait for it.
                     if let Err(error) = self.applier.apply(&events).await {
                         faults::tell("applying dead letters", &error);
-                        return Ok(None);
+                        return Ok(Walk::Stopped);
                     }
                     tell(&reason, events.len());
                 }
@@ -138,7 +162,7 @@ impl DeadLetters {
             }
             consumer.ack([&delivery]).await?;
         }
-        Ok(Some(stayed))
+        Ok(Walk::Through(stayed))
     }
 }
 
