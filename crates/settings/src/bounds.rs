@@ -145,6 +145,7 @@ impl Settings {
             ("redis.confirm_timeout", self.redis.confirm_timeout, MILLI, HOUR / 2),
             ("rabbitmq.confirm_timeout", bus.confirm_timeout, 10 * MILLI, HOUR),
             ("rabbitmq.connect_timeout", bus.connect_timeout, 10 * MILLI, HOUR),
+            ("rabbitmq.log.confirm_timeout", bus.log.confirm_timeout, 10 * MILLI, HOUR),
             ("rabbitmq.log.max_age", bus.log.max_age, 60 * SECOND, TEN_YEARS),
             ("rabbitmq.heartbeat", bus.heartbeat, SECOND, u32::from(u16::MAX) * SECOND),
             ("event_driven_sync.republish_after", sync.republish_after, 10 * MILLI, DAY),
