@@ -1,5 +1,6 @@
 //! `interaction.v1.InteractionService`: likes, counts, lists, live counts.
 
+mod batch;
 mod caller;
 pub(crate) mod deadline;
 pub mod hot;
@@ -22,7 +23,7 @@ use interaction_proto::v1::interaction_service_server::InteractionService;
 use limits::Limits;
 use service_runtime::Pulse;
 use std::sync::Arc;
-use sync_engine::accept::{Acceptor, Call, LikeAnswer, LikeResult};
+use sync_engine::accept::{Acceptor, Call, LikeAnswer};
 use sync_engine::read::{Read, Reader};
 use sync_engine::trace::on_behalf;
 use tonic::{Request, Response, Status};
@@ -70,7 +71,7 @@ impl Interactions {
 
     /// One like, however it came.
     async fn accept_one(&self, who: &Who, intent: LikeIntent, call: Call) -> Result<LikeAnswer, Status> {
-        who.may_like(std::slice::from_ref(&intent))?;
+        who.may_like(&intent)?;
         self.limits.likes(who, 1)?;
         let result = self.acceptor.accept(vec![intent], call).await.pop();
         result.ok_or_else(|| Status::internal("no answer"))?.map_err(|error| status::like(&error))
@@ -104,12 +105,13 @@ impl InteractionService for Interactions {
     ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
         let call = deadline::call(request.metadata(), &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
+        let operations = request.into_inner().operations;
         let mut violations = Violations::default();
-        let intents = convert::intents(&mut violations, request.into_inner().operations);
+        convert::bounded(&mut violations, "operations", operations.len(), MAX_ITEMS);
         violations.finish()?;
-        who.may_like(&intents)?;
-        self.limits.likes(&who, intents.len())?;
-        let results = on_behalf(caller, self.acceptor.accept(intents, call)).await.iter().map(result).collect();
+        let intents = operations.into_iter().enumerate().map(|(i, given)| convert::operation(i, given)).collect();
+        let outcomes = on_behalf(caller, batch::apply(self, &who, intents, call)).await?;
+        let results = outcomes.iter().map(batch::result).collect();
         Ok(Response::new(v1::ApplyLikesResponse { results }))
     }
 
@@ -249,21 +251,6 @@ fn response(answer: &LikeAnswer) -> v1::LikeResponse {
         changed: answer.changed,
         degraded: answer.degraded,
     }
-}
-
-fn result(result: &LikeResult) -> v1::LikeResult {
-    let outcome = match result {
-        Ok(answer) => v1::like_result::Outcome::Response(response(answer)),
-        Err(error) => {
-            let (code, retry_after) = status::of_like(error);
-            v1::like_result::Outcome::Error(v1::LikeError {
-                code: code.into(),
-                message: error.to_string(),
-                retry_after_ms: retry_after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX).max(1)),
-            })
-        }
-    };
-    v1::LikeResult { outcome: Some(outcome) }
 }
 
 fn timestamp(version: Version) -> prost_types::Timestamp {

@@ -32,12 +32,19 @@ pub const fn of_like(error: &LikeError) -> (Code, Option<Duration>) {
 /// A like that was not accepted.
 pub fn like(error: &LikeError) -> Status {
     if matches!(error, LikeError::KeyReused) {
-        let reason = "was used for the other action on this resource; a key belongs to one call";
-        let details = ErrorDetails::with_bad_request_violation("idempotency_key", reason);
-        return Status::with_error_details(Code::InvalidArgument, error.to_string(), details);
+        return key_reused("");
     }
     let (code, retry_after) = of_like(error);
     with_retry(code, error.to_string(), retry_after)
+}
+
+/// The key belongs to another call; its field is named under `prefix`.
+pub fn key_reused(prefix: &str) -> Status {
+    let field = format!("{prefix}idempotency_key");
+    let reason = "was used for the other action on this resource; a key belongs to one call";
+    let message = format!("{field}: {reason}");
+    let details = ErrorDetails::with_bad_request_violation(field, reason);
+    Status::with_error_details(Code::InvalidArgument, message, details)
 }
 
 /// Neither store could answer.

@@ -3,6 +3,7 @@
 use super::violations::Violations;
 use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId};
 use interaction_proto::v1;
+use tonic::Status;
 use uuid::Uuid;
 
 /// Most operations or resources in one call.
@@ -103,30 +104,26 @@ pub fn intended(
     })
 }
 
-/// 1 to [`MAX_ITEMS`] operations.
-pub fn intents(violations: &mut Violations, given: Vec<v1::LikeOperation>) -> Vec<LikeIntent> {
-    if !bounded(violations, "operations", given.len(), MAX_ITEMS) {
-        return Vec::new();
-    }
-    let mut intents = Vec::with_capacity(given.len());
-    for (i, operation) in given.into_iter().enumerate() {
-        let prefix = format!("operations[{i}].");
-        let action = match v1::Action::try_from(operation.action) {
-            Ok(v1::Action::Like) => Action::Like,
-            Ok(v1::Action::Unlike) => Action::Unlike,
-            Ok(v1::Action::Unspecified) => {
-                violations.add(format!("{prefix}action"), "must be given");
-                continue;
-            }
-            Err(_) => {
-                violations.add(format!("{prefix}action"), format!("unknown value {}", operation.action));
-                continue;
-            }
-        };
-        let key = operation.idempotency_key;
-        intents.extend(intent(violations, &prefix, operation.user_id, operation.resource, action, key));
-    }
-    intents
+/// The operation that stands at this place of a call.
+pub fn operation(place: usize, given: v1::LikeOperation) -> Result<LikeIntent, Status> {
+    let v1::LikeOperation { user_id, resource, action, idempotency_key } = given;
+    let mut violations = Violations::default();
+    let prefix = format!("operations[{place}].");
+    let known = match v1::Action::try_from(action) {
+        Ok(v1::Action::Like) => Some(Action::Like),
+        Ok(v1::Action::Unlike) => Some(Action::Unlike),
+        Ok(v1::Action::Unspecified) => {
+            violations.add(format!("{prefix}action"), "must be given");
+            None
+        }
+        Err(_) => {
+            violations.add(format!("{prefix}action"), format!("unknown value {action}"));
+            None
+        }
+    };
+    let action = known.unwrap_or(Action::Like);
+    let intent = intent(&mut violations, &prefix, user_id, resource, action, idempotency_key);
+    violations.given(intent)
 }
 
 /// A page size, or the length of a list, within its bounds.
@@ -141,7 +138,8 @@ pub fn page_size(violations: &mut Violations, field: &str, given: i32) -> u32 {
     }
 }
 
-fn bounded(violations: &mut Violations, field: &str, len: usize, most: usize) -> bool {
+/// Whether there are 1 to `most` items; else that is noted.
+pub fn bounded(violations: &mut Violations, field: &str, len: usize, most: usize) -> bool {
     let fits = (1..=most).contains(&len);
     if !fits {
         violations.add(field, format!("must have 1 to {most} items, got {len}"));
@@ -182,8 +180,11 @@ mod tests {
         assert_eq!(violated(|v| drop(resources(v, vec![video(1); MAX_ITEMS + 1], MAX_ITEMS))), ["resources"]);
         assert_eq!(violated(|v| drop(resources(v, vec![video(1), video(0)], MAX_ITEMS))), ["resources[1].resource.id"]);
         let wrong =
-            v1::LikeOperation { user_id: 1, resource: Some(video(1)), action: 7, idempotency_key: String::new() };
-        assert_eq!(violated(|v| drop(intents(v, vec![wrong]))), ["operations[0].action"]);
+            v1::LikeOperation { user_id: 0, resource: Some(video(1)), action: 7, idempotency_key: String::new() };
+        let status = operation(3, wrong).unwrap_err();
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["operations[3].action", "operations[3].user_id"]);
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl InteractionService for FakeServer {
                 Err(status) => v1::like_result::Outcome::Error(v1::LikeError {
                     code: status.code().into(),
                     message: status.message().into(),
-                    retry_after_ms: None,
+                    ..v1::LikeError::default()
                 }),
             };
             v1::LikeResult { outcome: Some(outcome) }
