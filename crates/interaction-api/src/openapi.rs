@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: what ops HTTP of a server answers. Each route brings its own description; here stands what all of them
 //! have in common, and the routes of every process ([`service_runtime::router`]).
 
+use crate::status::Reason;
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header;
@@ -39,8 +40,15 @@ const READING: &[(&str, &str)] =
 struct Error {
     /// The HTTP status again.
     status: u16,
+    /// Why, for a program; docs/API.md has all of them.
+    #[schema(schema_with = reasons)]
+    reason: String,
     /// What is wrong; begins with the field, if it is one's fault.
     error: String,
+}
+
+fn reasons() -> RefOr<utoipa::openapi::schema::Schema> {
+    one_of(Reason::ALL.iter().map(|reason| reason.name()))
 }
 
 /// These routes, and one that describes them.

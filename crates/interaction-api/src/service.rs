@@ -13,7 +13,7 @@ pub mod watch;
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS, wire_resource};
 use crate::request::page;
-use crate::status;
+use crate::status::{self, Reason};
 use caller::Who;
 use domain::{Action, LikeIntent, Pair, Resource, Version};
 use event_store::EventStore;
@@ -74,7 +74,7 @@ impl Interactions {
         who.may_like(&intent)?;
         self.limits.likes(who, 1)?;
         let result = self.acceptor.accept(vec![intent], call).await.pop();
-        result.ok_or_else(|| Status::internal("no answer"))?.map_err(|error| status::like(&error))
+        result.ok_or_else(|| status::refuse(Reason::Internal, "no answer"))?.map_err(|error| status::like(&error))
     }
 
     /// A call by HTTP says nothing of how long its caller waits.

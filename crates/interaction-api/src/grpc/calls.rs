@@ -13,7 +13,7 @@
 use super::access::HEALTH;
 use super::connection::Peer;
 use crate::service::deadline::timeout;
-use crate::status;
+use crate::status::{self, Reason};
 use axum::http::{Request, Response};
 use service_runtime::listen::{Answer, Bounded, Link, Refused, Unfinished, head_len};
 use std::pin::Pin;
@@ -104,10 +104,10 @@ where
         let refused = if let Some(key) = link.lacks_place().filter(|_| !open) {
             Some(("reserve", status::no_place(key)))
         } else if let Err(reason) = timeout(request.headers()) {
-            Some(("timeout", Status::invalid_argument(reason)))
+            Some(("timeout", status::refuse(Reason::InvalidRequest, reason)))
         } else if call.open_calls() > MAX_OPEN_CALLS {
             let message = format!("more than {MAX_OPEN_CALLS} calls at a time that need no token");
-            Some(("open_calls", status::busy(message)))
+            Some(("open_calls", status::refuse_for_now(Reason::TooManyOpenCalls, message)))
         } else {
             None
         };
@@ -139,9 +139,8 @@ fn count(reason: &'static str) {
 fn refusal(why: Refused) -> Status {
     count(why.reason());
     match why {
-        Refused::Late => Status::deadline_exceeded(why.to_string()),
-        Refused::Long(_) => Status::resource_exhausted(why.to_string()),
-        Refused::Crowded => status::busy(why.to_string()),
+        Refused::Late | Refused::Long(_) => status::refuse(why.because(), why.to_string()),
+        Refused::Crowded => status::refuse_for_now(why.because(), why.to_string()),
     }
 }
 

@@ -64,9 +64,10 @@ pub(super) fn result(outcome: &Outcome) -> v1::LikeResult {
         Outcome::Answered(answer) => WireOutcome::Response(response(answer)),
         // Where a limit is met there are many of these: they are said without a status of their own.
         Outcome::Failed(error) => {
-            let (code, retry_after) = status::of_like(error);
+            let (reason, retry_after) = status::of_like(error);
             WireOutcome::Error(v1::LikeError {
-                code: code.into(),
+                code: status::code(reason).into(),
+                reason: reason.name().to_owned(),
                 message: error.to_string(),
                 retry_after_ms: retry_after.map(millis),
                 field_violations: Vec::new(),
@@ -85,6 +86,7 @@ fn refusal(status: &Status) -> v1::LikeError {
         .map(|one| v1::FieldViolation { field: one.field.clone(), description: one.description.clone() });
     v1::LikeError {
         code: status.code().into(),
+        reason: status::reason_of(status.code(), &details).name().to_owned(),
         message: status.message().to_owned(),
         retry_after_ms: details.retry_info().and_then(|info| info.retry_delay).map(millis),
         field_violations: violations.collect(),
