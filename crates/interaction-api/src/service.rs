@@ -12,7 +12,7 @@ pub mod watch;
 
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS, wire_resource};
-use crate::request::page;
+use crate::request::page::{self, List};
 use crate::status::{self, Reason};
 use caller::Who;
 use domain::{Action, LikeIntent, Pair, Resource, Version};
@@ -170,8 +170,9 @@ impl InteractionService for Interactions {
             .map_err(|invalid| violations.add(invalid.field, invalid.reason))
             .ok();
         let size = convert::page_size(&mut violations, "page_size", request.page_size);
-        let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
-        let ((user, kind), after) = violations.given(user.zip(kind).zip(after))?;
+        let list = user.zip(kind).map(|(user, kind)| List::Liked(user, kind));
+        let after = page::cursor(list, &request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
+        let (((user, kind), list), after) = violations.given(user.zip(kind).zip(list).zip(after))?;
         who.may_user(user)?;
         who.may_types([kind])?;
         let turn = self.limits.list(&who, size).await?;
@@ -185,7 +186,7 @@ impl InteractionService for Interactions {
                 liked_at: Some(timestamp(like.version)),
             })
             .collect();
-        Ok(Response::new(v1::ListLikedResourcesResponse { resources, next_page_token: page::token(page.next) }))
+        Ok(Response::new(v1::ListLikedResourcesResponse { resources, next_page_token: page::token(list, page.next)? }))
     }
 
     async fn list_likers(
@@ -197,8 +198,9 @@ impl InteractionService for Interactions {
         let mut violations = Violations::default();
         let resource = convert::resource(&mut violations, "", request.resource);
         let size = convert::page_size(&mut violations, "page_size", request.page_size);
-        let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
-        let (resource, after) = violations.given(resource.zip(after))?;
+        let list = resource.map(List::Likers);
+        let after = page::cursor(list, &request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
+        let ((resource, list), after) = violations.given(resource.zip(list).zip(after))?;
         who.may_all_users()?;
         who.may_resources(&[resource])?;
         let turn = self.limits.list(&who, size).await?;
@@ -209,7 +211,7 @@ impl InteractionService for Interactions {
             .iter()
             .map(|like| v1::Liker { user_id: like.pair.user.get(), liked_at: Some(timestamp(like.version)) })
             .collect();
-        Ok(Response::new(v1::ListLikersResponse { likers, next_page_token: page::token(page.next) }))
+        Ok(Response::new(v1::ListLikersResponse { likers, next_page_token: page::token(list, page.next)? }))
     }
 
     async fn list_hot_resources(

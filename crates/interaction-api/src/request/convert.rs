@@ -9,7 +9,7 @@ use uuid::Uuid;
 /// Most operations or resources in one call.
 pub const MAX_ITEMS: usize = 500;
 
-/// Largest page of a list; 0 asks for [`DEFAULT_PAGE`].
+/// Largest page of a list, also for whoever asks for a larger one; 0 asks for [`DEFAULT_PAGE`].
 pub const MAX_PAGE: i32 = 100;
 
 /// Page of a caller that does not say.
@@ -126,13 +126,13 @@ pub fn operation(place: usize, given: v1::LikeOperation) -> Result<LikeIntent, S
     violations.given(intent)
 }
 
-/// A page size, or the length of a list, within its bounds.
+/// A page size, or the length of a list: never more than [`MAX_PAGE`], whatever is asked for.
 pub fn page_size(violations: &mut Violations, field: &str, given: i32) -> u32 {
     match given {
         0 => DEFAULT_PAGE,
-        1..=MAX_PAGE => given.unsigned_abs(),
+        1.. => given.min(MAX_PAGE).unsigned_abs(),
         _ => {
-            violations.add(field, format!("must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}, got {given}"));
+            violations.add(field, format!("must not be negative, got {given}"));
             DEFAULT_PAGE
         }
     }
@@ -191,8 +191,10 @@ mod tests {
     fn unknown_types_and_page_sizes() {
         let unknown = v1::Resource { r#type: 9, id: 1 };
         assert_eq!(violated(|v| _ = resource(v, "", Some(unknown))), ["resource.type"]);
-        assert_eq!(violated(|v| _ = page_size(v, "page_size", 101)), ["page_size"]);
         assert_eq!(violated(|v| _ = page_size(v, "page_size", -1)), ["page_size"]);
-        assert!(violated(|v| assert_eq!(page_size(v, "page_size", 0), DEFAULT_PAGE)).is_empty());
+        assert_eq!(violated(|v| _ = page_size(v, "page_size", i32::MIN)), ["page_size"]);
+        for (given, expected) in [(0, DEFAULT_PAGE), (1, 1), (100, 100), (101, 100), (i32::MAX, 100)] {
+            assert!(violated(|v| assert_eq!(page_size(v, "page_size", given), expected)).is_empty());
+        }
     }
 }
