@@ -160,6 +160,7 @@ mod tests {
             ("/interaction.v1.InteractionService/", Some(Role::Operate)),
             ("//interaction.v1.InteractionService/GetLikeCounts", Some(Role::Operate)),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Some(Role::Operate)),
+            ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Some(Role::Operate)),
             ("/", Some(Role::Operate)),
         ] {
             assert_eq!(needed(path), expected, "{path}");
