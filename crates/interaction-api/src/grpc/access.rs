@@ -27,6 +27,7 @@ const ROLES: &[(&str, Role)] = &[
     ("InteractionService/ApplyLikes", Role::Write),
     ("InteractionService/GetLikeCounts", Role::Read),
     ("InteractionService/GetLikeStates", Role::Read),
+    ("InteractionService/GetLikeSummaries", Role::Read),
     ("InteractionService/ListLikedResources", Role::Read),
     ("InteractionService/ListLikers", Role::Read),
     ("InteractionService/ListHotResources", Role::Read),

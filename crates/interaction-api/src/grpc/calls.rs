@@ -33,7 +33,9 @@ const fn longest(method: &[u8]) -> usize {
     match method {
         b"InteractionService/ApplyLikes" | b"SyncAdminService/WarmUp" => LONGEST,
         b"SyncAdminService/ReplayEvents" | b"SyncAdminService/DiscardEvents" => 64 << 10,
-        b"InteractionService/GetLikeCounts" | b"InteractionService/GetLikeStates" => 16 << 10,
+        b"InteractionService/GetLikeCounts"
+        | b"InteractionService/GetLikeStates"
+        | b"InteractionService/GetLikeSummaries" => 16 << 10,
         _ => SHORT,
     }
 }
@@ -206,6 +208,10 @@ mod tests {
             (
                 "InteractionService/GetLikeStates",
                 v1::GetLikeStatesRequest { user_id: i64::MAX, resources: resources(MAX_ITEMS) }.encoded_len(),
+            ),
+            (
+                "InteractionService/GetLikeSummaries",
+                v1::GetLikeSummariesRequest { user_id: i64::MAX, resources: resources(MAX_ITEMS) }.encoded_len(),
             ),
             (
                 "InteractionService/WatchLikeCounts",

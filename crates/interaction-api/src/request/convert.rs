@@ -59,6 +59,14 @@ pub fn resources(violations: &mut Violations, given: Vec<v1::Resource>, most: us
     each.filter_map(|(i, given)| resource(violations, &format!("resources[{i}]."), Some(given))).collect()
 }
 
+/// A user and 1 to [`MAX_ITEMS`] resources.
+pub fn own(user_id: i64, given: Vec<v1::Resource>) -> Result<(UserId, Vec<Resource>), Status> {
+    let mut violations = Violations::default();
+    let user = user(&mut violations, user_id);
+    let resources = resources(&mut violations, given, MAX_ITEMS);
+    Ok((violations.given(user)?, resources))
+}
+
 /// A user.
 pub fn user(violations: &mut Violations, id: i64) -> Option<UserId> {
     violations.take("", UserId::new(id))

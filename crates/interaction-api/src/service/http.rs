@@ -1,7 +1,7 @@
 //! A like, and counts, for whoever has no gRPC: `POST /v1/likes` and `GET /v1/counts`. The same checks, limits and errors as
 //! `Like`, `Unlike` and `GetLikeCounts`. Numbers of 64 bits are strings in answers; requests may have either.
 
-use super::{Interactions, Who, counts_of};
+use super::{Interactions, Who, reads};
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS};
 use crate::status::{self, HttpError};
@@ -192,7 +192,7 @@ async fn counts(
 ) -> Result<Json<CountsResponse>, HttpError> {
     let interactions = opening.get()?;
     let resources = resources(given.as_deref())?;
-    let read = counts_of(&interactions, &Who::of(&extensions), &resources).await?;
+    let read = reads::counts(&interactions, &Who::of(&extensions), &resources).await?;
     let counts = resources.iter().zip(read.values).map(|(resource, count)| Count {
         resource_type: resource.kind.name(),
         resource_id: resource.id.get().to_string(),

@@ -99,6 +99,8 @@ async fn of_reads() {
     assert_eq!(fields(client.get_like_counts(counts(vec![video(1), video(0)])).await), ["resources[1].resource.id"]);
     let states = v1::GetLikeStatesRequest { user_id: 0, resources: vec![] };
     assert_eq!(fields(client.get_like_states(states).await), ["user_id", "resources"]);
+    let summaries = v1::GetLikeSummariesRequest { user_id: 0, resources: vec![video(1), video(0)] };
+    assert_eq!(fields(client.get_like_summaries(summaries).await), ["user_id", "resources[1].resource.id"]);
 
     let liked = |user_id, r#type, page_size, token: &str| v1::ListLikedResourcesRequest {
         user_id,

@@ -142,6 +142,10 @@ async fn a_limited_token_reaches_no_further() {
         assert_eq!(codes.collect::<Vec<_>>(), [expected, denied, Code::Ok], "user {user}");
         let states = v1::GetLikeStatesRequest { user_id: user, resources: vec![video()] };
         assert_eq!(code(client.get_like_states(as_caller(some, states)).await), expected, "user {user}");
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![video()] };
+        assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), expected, "user {user}");
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![comment()] };
+        assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), denied, "user {user}");
         let list = v1::ListLikedResourcesRequest {
             user_id: user,
             r#type: v1::ResourceType::Video.into(),

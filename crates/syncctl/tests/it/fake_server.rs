@@ -183,6 +183,13 @@ impl InteractionService for FakeServer {
         Err(Status::unimplemented("not needed"))
     }
 
+    async fn get_like_summaries(
+        &self,
+        _: Request<v1::GetLikeSummariesRequest>,
+    ) -> Result<Response<v1::GetLikeSummariesResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
     async fn list_liked_resources(
         &self,
         _: Request<v1::ListLikedResourcesRequest>,
