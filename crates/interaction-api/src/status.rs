@@ -2,9 +2,12 @@
 //!
 //! Every refusal carries `google.rpc.ErrorInfo` with one of the [`Reason`]s.
 
+use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use metrics::counter;
+use serde::Serialize;
+use serde_json::json;
 use service_runtime::listen::api_error::ApiError;
 use service_runtime::listen::reason::DOMAIN;
 use std::collections::HashMap;
@@ -15,6 +18,7 @@ use sync_engine::read::ReadError;
 use sync_engine::stores::faults;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+use utoipa::ToSchema;
 
 pub use service_runtime::listen::reason::Reason;
 
@@ -164,6 +168,18 @@ pub fn reason_of(code: Code, details: &ErrorDetails) -> Reason {
     said.unwrap_or_else(|| Reason::of_status(http_status(code)))
 }
 
+/// A part of a request that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = FieldViolation)]
+pub struct Violation {
+    /// Which part.
+    #[schema(example = "resource_id")]
+    pub field: String,
+    /// Which rule.
+    #[schema(example = "must be greater than 0, got -1")]
+    pub description: String,
+}
+
 /// A refused or failed call as HTTP answers it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct HttpError {
@@ -171,6 +187,8 @@ pub struct HttpError {
     pub error: ApiError,
     /// Seconds until it makes sense to ask again.
     pub retry_after: Option<u64>,
+    /// Everything that is wrong with the request, where that is known; the error says the first.
+    pub violations: Vec<Violation>,
 }
 
 impl From<Status> for HttpError {
@@ -179,23 +197,57 @@ impl From<Status> for HttpError {
         let delay = details.retry_info().and_then(|info| info.retry_delay);
         let retry_after = delay.map(|delay| (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).max(1));
         let error = ApiError::new(http_status(status.code()), status.message());
-        Self { error: error.because(reason_of(status.code(), &details)), retry_after }
+        let violations = details.bad_request().map(|bad| bad.field_violations.as_slice()).unwrap_or_default();
+        let violations = violations
+            .iter()
+            .map(|one| Violation { field: one.field.clone(), description: one.description.clone() })
+            .collect();
+        Self { error: error.because(reason_of(status.code(), &details)), retry_after, violations }
     }
 }
 
 impl From<ApiError> for HttpError {
     fn from(error: ApiError) -> Self {
-        Self { error, retry_after: None }
+        Self { error, retry_after: None, violations: Vec::new() }
     }
 }
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let mut response = self.error.into_response();
+        let mut response = if self.violations.is_empty() {
+            self.error.into_response()
+        } else {
+            let mut body = self.error.body();
+            body["field_violations"] = json!(self.violations);
+            (self.error.status, Json(body)).into_response()
+        };
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+/// The code as JSON has it.
+pub const fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -275,16 +327,7 @@ mod tests {
                 (cells.next().unwrap(), cells.next().unwrap())
             })
             .collect();
-        let named = |reason: &Reason| {
-            // INVALID_ARGUMENT, as it is written everywhere.
-            let code = format!("{:?}", code(*reason));
-            let words = code.chars().enumerate().flat_map(|(i, letter)| {
-                (i > 0 && letter.is_uppercase()).then_some('_').into_iter().chain([letter.to_ascii_uppercase()])
-            });
-            (reason.name(), words.collect::<String>())
-        };
-        let expected: Vec<_> = Reason::ALL.iter().map(named).collect();
-        let expected: Vec<_> = expected.iter().map(|(name, code)| (*name, code.as_str())).collect();
+        let expected: Vec<_> = Reason::ALL.iter().map(|reason| (reason.name(), name(code(*reason)))).collect();
         assert_eq!(rows, expected);
     }
 }

@@ -62,20 +62,29 @@ pub(super) async fn apply(
 pub(super) fn result(outcome: &Outcome) -> v1::LikeResult {
     let outcome = match outcome {
         Outcome::Answered(answer) => WireOutcome::Response(response(answer)),
+        refused => WireOutcome::Error(error(refused)),
+    };
+    v1::LikeResult { outcome: Some(outcome) }
+}
+
+/// Why an operation has no answer.
+pub(super) fn error(outcome: &Outcome) -> v1::LikeError {
+    match outcome {
         // Where a limit is met there are many of these: they are said without a status of their own.
         Outcome::Failed(error) => {
             let (reason, retry_after) = status::of_like(error);
-            WireOutcome::Error(v1::LikeError {
+            v1::LikeError {
                 code: status::code(reason).into(),
-                reason: reason.name().to_owned(),
                 message: error.to_string(),
                 retry_after_ms: retry_after.map(millis),
                 field_violations: Vec::new(),
-            })
+                reason: reason.name().to_owned(),
+            }
         }
-        Outcome::Refused(status) => WireOutcome::Error(refusal(status)),
-    };
-    v1::LikeResult { outcome: Some(outcome) }
+        Outcome::Refused(status) => refusal(status),
+        // It has one.
+        Outcome::Answered(_) => v1::LikeError::default(),
+    }
 }
 
 fn refusal(status: &Status) -> v1::LikeError {

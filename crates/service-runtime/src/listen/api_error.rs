@@ -31,7 +31,7 @@ impl ApiError {
     }
 
     /// As it is sent.
-    pub(crate) fn body(&self) -> Value {
+    pub fn body(&self) -> Value {
         json!({ "status": self.status.as_u16(), "reason": self.reason.name(), "error": self.message })
     }
 
