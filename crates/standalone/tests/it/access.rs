@@ -130,10 +130,22 @@ async fn a_limited_token_reaches_no_further() {
             action: v1::Action::Like.into(),
             ..v1::LikeOperation::default()
         };
-        let apply = ApplyLikesRequest { operations: vec![operation] };
-        assert_eq!(code(client.apply_likes(as_caller(some, apply)).await), expected, "user {user}");
+        // Within many likes only those are refused that are not for this token.
+        let own = v1::LikeOperation { user_id: 9, ..operation.clone() };
+        let foreign = v1::LikeOperation { resource: Some(comment()), ..own.clone() };
+        let apply = ApplyLikesRequest { operations: vec![operation, foreign, own] };
+        let results = client.apply_likes(as_caller(some, apply)).await.unwrap().into_inner().results;
+        let codes = results.into_iter().map(|result| match result.outcome.unwrap() {
+            v1::like_result::Outcome::Response(_) => Code::Ok,
+            v1::like_result::Outcome::Error(error) => Code::from_i32(error.code),
+        });
+        assert_eq!(codes.collect::<Vec<_>>(), [expected, denied, Code::Ok], "user {user}");
         let states = v1::GetLikeStatesRequest { user_id: user, resources: vec![video()] };
         assert_eq!(code(client.get_like_states(as_caller(some, states)).await), expected, "user {user}");
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![video()] };
+        assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), expected, "user {user}");
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![comment()] };
+        assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), denied, "user {user}");
         let list = v1::ListLikedResourcesRequest {
             user_id: user,
             r#type: v1::ResourceType::Video.into(),
@@ -144,6 +156,25 @@ async fn a_limited_token_reaches_no_further() {
         let headers = ["Authorization: Bearer token-of-some-users-1", "Content-Type: application/json"];
         let answer = http::send(&standalone.http_addr(), "POST /v1/likes", &headers, &body).await.unwrap();
         assert_eq!(answer.status == 200, expected == Code::Ok, "{}", answer.body);
+        // The other routes look at the limits of a token, too.
+        for path in [
+            format!("/v1/states?user_id={user}&resource=video:1"),
+            format!("/v1/summaries?user_id={user}&resource=video:1"),
+            format!("/v1/liked?user_id={user}&resource_type=video"),
+        ] {
+            let answer = http::send(&standalone.http_addr(), &format!("GET {path}"), &headers, "").await.unwrap();
+            assert_eq!(answer.status == 200, expected == Code::Ok, "{path}: {}", answer.body);
+            assert!(answer.status == 200 || answer.body.contains("OUT_OF_SCOPE"), "{}", answer.body);
+        }
+        let body = format!(r#"{{"operations":[{body}]}}"#);
+        let answer = http::send(&standalone.http_addr(), "POST /v1/likes/batch", &headers, &body).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(answer.body.contains("OUT_OF_SCOPE"), expected != Code::Ok, "{}", answer.body);
+    }
+    for path in ["/v1/likers?resource_type=video&resource_id=1", "/v1/hot", "/v1/counts?resource=comment:1"] {
+        let headers = ["Authorization: Bearer token-of-some-users-1"];
+        let answer = http::send(&standalone.http_addr(), &format!("GET {path}"), &headers, "").await.unwrap();
+        assert!(answer.status == 403 && answer.body.contains("OUT_OF_SCOPE"), "{path}: {}", answer.body);
     }
     for (resource, expected) in [(video(), Code::Ok), (comment(), denied)] {
         let about = v1::LikeRequest { resource: Some(resource), ..like(1, 1) };

@@ -83,7 +83,9 @@ pub(super) fn message(random: &mut Random, method: &str) -> Vec<u8> {
         "GetLikeCounts" | "WatchLikeCounts" => {
             v1::GetLikeCountsRequest { resources: resources(random) }.encode_to_vec()
         }
-        "GetLikeStates" => v1::GetLikeStatesRequest { user_id, resources: resources(random) }.encode_to_vec(),
+        "GetLikeStates" | "GetLikeSummaries" => {
+            v1::GetLikeStatesRequest { user_id, resources: resources(random) }.encode_to_vec()
+        }
         "ListLikedResources" => v1::ListLikedResourcesRequest {
             user_id,
             r#type: number(random) as i32,
