@@ -73,10 +73,36 @@ pub(crate) async fn watch(metrics: Metrics, health: HealthRegistry, rules: &'sta
         steps.tick().await;
         history.add(Instant::now(), &metrics.render());
         for rule in rules {
-            if let Some(Judged { firing, detail }) = (rule.judge)(&history, &limits) {
-                let part = parts.entry(rule.name).or_insert_with(|| health.part(rule.name, Criticality::Optional));
-                part.set(if firing { Status::Degraded } else { Status::Ok }, detail);
-            }
+            say(&health, &mut parts, rule.name, (rule.judge)(&history, &limits));
         }
+    }
+}
+
+fn say(health: &HealthRegistry, parts: &mut BTreeMap<&'static str, Part>, name: &'static str, judged: Option<Judged>) {
+    match judged {
+        Some(Judged { firing, detail }) => {
+            let part = parts.entry(name).or_insert_with(|| health.part(name, Criticality::Optional));
+            part.set(if firing { Status::Degraded } else { Status::Ok }, detail);
+        }
+        // What there was to judge is over: the last word about it is none about now.
+        None => parts.get(name).into_iter().for_each(Part::ok),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_over_is_no_reason_any_more() {
+        let (health, mut parts) = (HealthRegistry::new(), BTreeMap::new());
+        say(&health, &mut parts, "age", None);
+        assert!(health.report().await.parts.is_empty(), "nothing was judged yet");
+        say(&health, &mut parts, "age", Some(Judged { firing: true, detail: "oldest 61 s".to_owned() }));
+        let report = health.report().await;
+        assert_eq!((report.status, report.parts["age"].detail.as_str()), (Status::Degraded, "oldest 61 s"));
+        say(&health, &mut parts, "age", None);
+        let report = health.report().await;
+        assert_eq!((report.status, report.parts["age"].detail.as_str()), (Status::Ok, ""));
     }
 }
