@@ -59,7 +59,7 @@ impl System {
         for program in self.all() {
             eventually(PATIENCE, format!("{expected:?}"), async || {
                 let said = troubles(program).await;
-                if said == expected { Ok(()) } else { Err(said) }
+                if said == expected { Ok(()) } else { Err(format!("{said:?}")) }
             })
             .await;
         }
@@ -93,10 +93,6 @@ async fn everybody_says_the_same_of_dead_likes_and_that_all_is_well_after_their_
     apply(&mut client, (1..=5).map(|video| operation(video_pair(1, video), true)).collect()).await;
     system.deployment.settled(&system.server).await;
     system.says(&[]).await;
-    let mut before = Vec::new();
-    for program in system.all() {
-        before.push(health(program).await["status"].clone());
-    }
 
     system.deployment.poison(VIDEO).await;
     apply(&mut client, (1..=DEAD).map(|user| operation(video_pair(user, VIDEO), true)).collect()).await;
@@ -108,11 +104,15 @@ async fn everybody_says_the_same_of_dead_likes_and_that_all_is_well_after_their_
     assert!(code == Some(0) && said.contains(&format!("{DEAD} replayed")), "{said}");
     system.says(&[]).await;
     one_answer_after(&system).await;
-    let mut after = Vec::new();
+    // But for the disk and the clocks of this machine all is well again.
     for program in system.all() {
-        after.push(health(program).await["status"].clone());
+        let health = health(program).await;
+        let wrong: Vec<_> =
+            health["parts"].as_object().unwrap().iter().filter(|(_, part)| part["status"] != "ok").collect();
+        let of_machine = |name: &str| ["redis_disk", "clocks", "like_latency"].contains(&name);
+        assert!(wrong.iter().all(|(name, _)| of_machine(name)), "{wrong:?}");
+        assert!(!wrong.is_empty() || health["status"] == "ok", "{health}");
     }
-    assert_eq!(before, after, "well again");
 
     for program in [system.server, system.consumer, system.checker] {
         program.end(SOON).await.unwrap();

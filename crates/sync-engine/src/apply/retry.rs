@@ -37,6 +37,7 @@ impl Retrier {
     /// Dead letters are also published, if there is a broker.
     pub fn new(stores: Stores, applier: Applier, dead_letters: Option<Publisher>, policy: RetryPolicy) -> Self {
         let poll_interval = (policy.base_delay / 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let applier = applier.of_retries();
         Self { stores, applier, dead_letters, policy, poll_interval, claim_lease: CLAIM_LEASE }
     }
 
