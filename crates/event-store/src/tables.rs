@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod check_runs;
+pub(crate) mod findings;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;

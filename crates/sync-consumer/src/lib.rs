@@ -10,7 +10,7 @@ use event_bus::{BusConfig, Publisher};
 use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
 use settings::health::{
-    StorePart, register as register_stores, register_flow, register_redo_log, register_surroundings,
+    StorePart, register as register_stores, register_flow, register_redo_log, register_standing, register_surroundings,
 };
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
@@ -19,6 +19,7 @@ use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::operate::retention::Retention;
+use sync_engine::operate::standings;
 use sync_engine::recover::probe;
 use sync_engine::recover::redeliver::Rescuer;
 
@@ -52,6 +53,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_broker(stores.clone(), publisher(), interval, helpers.clone()));
+    context.tracker.spawn(standings::watch(stores.clone(), sync.journal_limit, helpers.clone()));
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
@@ -83,5 +85,6 @@ fn register_health(health: &HealthRegistry, stores: &Stores, bus: &BusConfig) {
     );
     register_surroundings(health, stores);
     register_flow(health, stores);
+    register_standing(health, stores);
     register_redo_log(health, bus);
 }

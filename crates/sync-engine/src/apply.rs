@@ -54,18 +54,26 @@ pub struct Applier {
     retry: RetryPolicy,
     /// The redo log has what is applied; else the ledger marks it as lacking there.
     logged: bool,
+    /// What is applied had failed before: how long it took says nothing of how likes get on.
+    retrying: bool,
 }
 
 impl Applier {
     /// Failed events are retried by `retry`.
     pub fn new(stores: Stores, retry: RetryPolicy) -> Self {
-        Self { stores, retry, logged: false }
+        Self { stores, retry, logged: false, retrying: false }
     }
 
     /// One for events that the redo log has.
     #[must_use]
     pub fn of_logged(&self) -> Self {
         Self { logged: true, ..self.clone() }
+    }
+
+    /// One for events that had failed before.
+    #[must_use]
+    pub(crate) fn of_retries(&self) -> Self {
+        Self { retrying: true, ..self.clone() }
     }
 
     /// Commits and settles all that the database takes; what it refuses is parked. After an error any part may be
@@ -228,8 +236,10 @@ impl Applier {
         let applied = applied?;
         self.stores.database_circuit.success();
         metrics::applied(batch.len(), started.elapsed());
-        let now = self.stores.now();
-        metrics::commit_lag(batch.iter().map(|event| now.since(event.version)));
+        if !self.retrying {
+            let now = self.stores.now();
+            metrics::commit_lag(batch.iter().map(|event| now.since(event.version)));
+        }
         Ok(applied)
     }
 

@@ -8,6 +8,7 @@ pub mod faults;
 pub mod flow;
 pub mod like_database;
 pub(crate) mod refused;
+pub mod standing;
 mod untold;
 pub mod write_switch;
 
@@ -27,6 +28,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use like_database::LikeDatabase;
 use refused::RefusedKind;
+use standing::Standings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::RwLock;
@@ -67,6 +69,8 @@ pub struct Stores {
     pub history: Arc<DatabaseHistory>,
     /// What the cache says of its disk.
     pub cache_disk: Arc<CacheDisk>,
+    /// What is wrong with accepted likes, as all processes see it.
+    pub standings: Arc<Standings>,
     /// Which way likes go.
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
@@ -95,6 +99,7 @@ impl Stores {
             untold: Arc::default(),
             clocks: Arc::default(),
             cache_disk: Arc::default(),
+            standings: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }

@@ -330,7 +330,15 @@ async fn grpc_with_tls_and_certificates_of_clients() {
     };
     assert!(!served, "served without TLS");
 
-    let counts = Binary::build("syncctl").args(["counts", "video:3", "--addr", &standalone.grpc_addr(), "--ca-file"]);
+    let counts = Binary::build("syncctl").args([
+        "counts",
+        "video:3",
+        "-o",
+        "tsv",
+        "--addr",
+        &standalone.grpc_addr(),
+        "--ca-file",
+    ]);
     let counts = counts.arg(ca.ca()).arg("--client-cert-file").arg(&good.cert).arg("--client-key-file").arg(&good.key);
     let counts = counts.start().unwrap();
     let status = counts.wait_exit(PATIENCE).await.unwrap();

@@ -6,10 +6,11 @@
 //!
 //! Letters that were published as such (undecodable messages, events whose retries are exhausted) stay: they go to the end
 //! of the queue with their reason, and are acknowledged after that. So a letter may be there twice, and none is missing.
-//! Letters are gone through only when more of them wait than stayed the last time, by one consumer at a time, and one letter
-//! after the other: one that not even the client library can read breaks the connection, and with it the acknowledgements
-//! of all that came with it. It comes first with every connection, so what is behind it waits until somebody takes it out;
-//! whatever of that is in the journal is delivered again from there.
+//! A letter of events that are finished meanwhile, applied or discarded, is taken out: the ledger says what became of them.
+//! Letters are gone through when more of them wait than stayed the last time, or when the ledger holds fewer unfinished
+//! events than then; by one consumer at a time, and one letter after the other: one that not even the client library can read
+//! breaks the connection, and with it the acknowledgements of all that came with it. It comes first with every connection, so
+//! what is behind it waits until somebody takes it out; whatever of that is in the journal is delivered again from there.
 
 use crate::apply::Applier;
 use crate::metrics;
@@ -17,6 +18,7 @@ use crate::stores::{Stores, faults};
 use domain::LikeEvent;
 use domain::codec::decode_batch;
 use event_bus::{BusConfig, BusError, Consumer, Delivery, Publisher, REASON_HEADER};
+use event_store::{EventStatus, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -45,6 +47,8 @@ pub struct DeadLetters {
     every: Duration,
     /// Letters that are there for good, as far as is known.
     stayed: u32,
+    /// Unfinished events in the ledger when that was seen: a replayed one is not finished yet.
+    unfinished: u64,
 }
 
 /// How far the letters were gone through.
@@ -61,8 +65,8 @@ enum Walk {
 enum Letter {
     /// The broker moved it: good events, and why.
     Moved(Vec<LikeEvent>, String),
-    /// It stays, for this reason.
-    Stays(String),
+    /// It stays, for this reason, as long as one of its events (if it has any) is not finished.
+    Stays(String, Vec<LikeEvent>),
 }
 
 impl DeadLetters {
@@ -70,7 +74,7 @@ impl DeadLetters {
     pub fn new(stores: Stores, applier: Applier, bus: BusConfig) -> Self {
         let publisher = Publisher::new(bus.clone());
         let bus = BusConfig { prefetch: 1, ..bus };
-        Self { stores, applier, bus, publisher, every: LOOK, stayed: 0 }
+        Self { stores, applier, bus, publisher, every: LOOK, stayed: 0, unfinished: 0 }
     }
 
     /// Looks more or less often.
@@ -120,14 +124,34 @@ impl DeadLetters {
             return Ok(Walk::Stopped);
         }
         self.stayed = self.stayed.min(depth.ready);
-        if depth.ready <= self.stayed {
+        let unfinished = self.unfinished();
+        if depth.ready <= self.stayed && (self.stayed == 0 || unfinished >= self.unfinished) {
+            self.unfinished = unfinished;
             return Ok(Walk::Stopped);
         }
         let mut consumer = Consumer::connect_dead(&self.bus).await?;
         let walk = self.go_through(&mut consumer, depth.ready, soft).await;
         // What was not handled goes back to the queue.
         consumer.close().await;
+        if matches!(walk, Ok(Walk::Through(_))) {
+            self.unfinished = unfinished;
+        }
         walk
+    }
+
+    /// Events that are in no row, as this process saw the ledger last; what is not known has not changed.
+    fn unfinished(&self) -> u64 {
+        let seen = self.stores.standings.latest(std::time::Instant::now());
+        seen.map_or(self.unfinished, |seen| seen.standing.ledger.iter().map(|one| one.count).sum())
+    }
+
+    /// Whether the ledger is done with all of these.
+    async fn finished(&self, events: &[LikeEvent]) -> Result<bool, StoreError> {
+        let ids: Vec<_> = events.iter().map(|event| event.intent.id).collect();
+        let held = self.stores.database.events(&ids).await?;
+        let done = |status| matches!(status, EventStatus::Completed | EventStatus::Discarded);
+        Ok(!ids.is_empty()
+            && ids.iter().all(|id| held.iter().any(|one| one.event.intent.id == *id && done(one.status))))
     }
 
     async fn go_through(
@@ -155,10 +179,17 @@ impl DeadLetters {
                     }
                     tell(&reason, events.len());
                 }
-                Letter::Stays(reason) => {
-                    self.publisher.publish_dead(&delivery.body, &reason, &delivery.headers).await?;
-                    stayed += 1;
-                }
+                Letter::Stays(reason, events) => match self.finished(&events).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.publisher.publish_dead(&delivery.body, &reason, &delivery.headers).await?;
+                        stayed += 1;
+                    }
+                    Err(error) => {
+                        faults::tell("asking for the events of dead letters", &error);
+                        return Ok(Walk::Stopped);
+                    }
+                },
             }
             consumer.ack([&delivery]).await?;
         }
@@ -168,10 +199,15 @@ impl DeadLetters {
 
 fn read(delivery: &Delivery) -> Letter {
     let said = || delivery.headers.get(REASON_HEADER).cloned();
-    let Some(moved) = &delivery.moved else { return Letter::Stays(said().unwrap_or_default()) };
+    let Some(moved) = &delivery.moved else {
+        return Letter::Stays(said().unwrap_or_default(), decode_batch(&delivery.body).unwrap_or_default());
+    };
     match decode_batch(&delivery.body) {
         Ok(events) => Letter::Moved(events, moved.clone()),
-        Err(error) => Letter::Stays(said().unwrap_or_else(|| format!("{error} (the broker moved it: {moved})"))),
+        Err(error) => {
+            let reason = said().unwrap_or_else(|| format!("{error} (the broker moved it: {moved})"));
+            Letter::Stays(reason, Vec::new())
+        }
     }
 }
 
