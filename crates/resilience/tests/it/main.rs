@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
 
 mod aftermath;
+mod alarm;
 mod backwards;
 mod brokers;
 mod database_back;
