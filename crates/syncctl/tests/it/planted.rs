@@ -212,7 +212,12 @@ async fn in_shared_stores_only_the_logs_pairs_count() {
     stores.apply(&[build::event(2, 10, Action::Unlike, BASE + 500)]).await;
     let report = verify::run(&options).await.unwrap();
     // One like more and one less: the cached count happens to be right.
-    assert_eq!(found(&report), [(Kind::WrongCachedPair, 1)], "the cache was not told of that, either: {:?}", report.problems);
+    assert_eq!(
+        found(&report),
+        [(Kind::WrongCachedPair, 1)],
+        "the cache was not told of that, either: {:?}",
+        report.problems
+    );
     assert!(!verify::run(&VerifyOptions { shared: false, ..options }).await.unwrap().is_fine());
 }
 
