@@ -100,6 +100,7 @@ impl Tls {
     }
 
     /// For how long the certificate is valid, negative once it is not; none if nobody knows.
+    #[expect(clippy::disallowed_methods, reason = "certificates end by the wall clock of those who look at them")]
     pub(crate) fn seconds_left(&self) -> Option<f64> {
         let now = SystemTime::now();
         let expires = self.0.loaded.load().expires?;
