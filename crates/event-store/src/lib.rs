@@ -22,7 +22,7 @@ mod writes;
 
 pub use reads::audit::{Behavior, CountAudit, CountPage, DatedAhead, LedgerAudit};
 pub use reads::history::{HistoryEntry, PairHistory, StoredRow};
-pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked};
+pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked, Within};
 pub use reads::standing::{LedgerStanding, Standing};
 pub use sql::config::DatabaseConfig;
 pub use sql::error::StoreError;

@@ -17,7 +17,7 @@ use crate::request::page::{self, List};
 use crate::status::{self, Reason};
 use caller::Who;
 use domain::{Action, LikeIntent, Version};
-use event_store::EventStore;
+use event_store::{EventStore, Within};
 use hot::HotList;
 use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_server::InteractionService;
@@ -174,8 +174,9 @@ impl InteractionService for Interactions {
         let mut violations = Violations::default();
         let user = convert::user(&mut violations, request.user_id);
         let kind = violations.take("", convert::resource_type(request.r#type));
-        let list = user.zip(kind).map(|(user, kind)| List::Liked(user, kind));
-        let part = part(&mut violations, list, request.page_size, &request.page_token);
+        let within = convert::within(&mut violations, request.since, request.until);
+        let list = user.zip(kind).map(|(user, kind)| List::Liked(user, kind, within));
+        let part = part(&mut violations, list, within, request.page_size, &request.page_token);
         let ((user, kind), part) = violations.given(user.zip(kind).zip(part))?;
         let (likes, next_page_token) = reads::liked(self, &who, user, kind, part).await?;
         let resources = likes.iter().map(|like| v1::LikedResource {
@@ -193,7 +194,9 @@ impl InteractionService for Interactions {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let resource = convert::resource(&mut violations, "", request.resource);
-        let part = part(&mut violations, resource.map(List::Likers), request.page_size, &request.page_token);
+        let within = convert::within(&mut violations, request.since, request.until);
+        let list = resource.map(|resource| List::Likers(resource, within));
+        let part = part(&mut violations, list, within, request.page_size, &request.page_token);
         let (resource, part) = violations.given(resource.zip(part))?;
         let (likes, next_page_token) = reads::likers(self, &who, resource, part).await?;
         let likers = likes
@@ -236,10 +239,10 @@ impl InteractionService for Interactions {
 }
 
 /// Which part of a list is asked for; violations are noted.
-fn part(violations: &mut Violations, list: Option<List>, size: i32, token: &str) -> Option<Part> {
+fn part(violations: &mut Violations, list: Option<List>, within: Within, size: i32, token: &str) -> Option<Part> {
     let size = convert::page_size(violations, "page_size", size);
     let after = page::cursor(list, token).map_err(|reason| violations.add("page_token", reason)).ok()?;
-    Some(Part { size, after })
+    Some(Part { size, after, within })
 }
 
 /// The span that a call is part of, by W3C Trace Context.

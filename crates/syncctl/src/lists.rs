@@ -103,7 +103,12 @@ impl LikersArgs {
         let (mut page_token, mut rows) = (String::new(), Vec::new());
         while rows.len() < self.limit as usize {
             let page_size = i32::try_from((self.limit - u32::try_from(rows.len())?).min(PAGE))?;
-            let request = v1::ListLikersRequest { resource: Some(to_proto(self.resource)), page_size, page_token };
+            let request = v1::ListLikersRequest {
+                resource: Some(to_proto(self.resource)),
+                page_size,
+                page_token,
+                ..v1::ListLikersRequest::default()
+            };
             let page = client.list_likers(request).await.context("the list was refused")?.into_inner();
             rows.extend(
                 page.likers.into_iter().map(|one| Liker { user: one.user_id, liked_at: time_of(one.liked_at) }),
@@ -126,7 +131,13 @@ impl LikedArgs {
         while rows.len() < self.limit as usize {
             let page_size = i32::try_from((self.limit - u32::try_from(rows.len())?).min(PAGE))?;
             let r#type = wire_type(self.kind).into();
-            let request = v1::ListLikedResourcesRequest { user_id: self.user, r#type, page_size, page_token };
+            let request = v1::ListLikedResourcesRequest {
+                user_id: self.user,
+                r#type,
+                page_size,
+                page_token,
+                ..v1::ListLikedResourcesRequest::default()
+            };
             let page = client.list_liked_resources(request).await.context("the list was refused")?.into_inner();
             rows.extend(
                 page.resources

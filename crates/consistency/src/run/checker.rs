@@ -10,7 +10,7 @@ use crate::repair::Repairer;
 use crate::repair::leader::Leader;
 use crate::run::pass::Pass;
 use domain::{Pair, Resource};
-use event_store::RunStatus;
+use event_store::{RunStatus, Within};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -215,7 +215,7 @@ impl Checker {
 
     async fn check_inner(&self, resource: Resource, dry_run: bool) -> Result<CheckOutcome, CheckError> {
         let mut pass = self.pass("demand").dry(dry_run);
-        let likers = self.inspector().stores.database.list_likers(resource, SAMPLE, None).await?;
+        let likers = self.inspector().stores.database.list_likers(resource, Within::default(), SAMPLE, None).await?;
         let pairs: Vec<Pair> = likers.likes.iter().map(|liked| liked.pair).collect();
         pass.compared(1 + pairs.len());
         let mut findings = self.inspector().counts(&[resource]).await?;

@@ -1,8 +1,11 @@
 //! From messages of gRPC to the domain, and back.
 
 use super::violations::Violations;
-use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId};
+use chrono::DateTime;
+use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId, Version};
+use event_store::Within;
 use interaction_proto::v1;
+use prost_types::Timestamp;
 use tonic::Status;
 use uuid::Uuid;
 
@@ -134,6 +137,20 @@ pub fn operation(place: usize, given: v1::LikeOperation) -> Result<LikeIntent, S
     violations.given(intent)
 }
 
+/// Which likes of a list, by their times.
+pub fn within(violations: &mut Violations, since: Option<Timestamp>, until: Option<Timestamp>) -> Within {
+    let mut version = |field: &str, given: Option<Timestamp>| {
+        let given = given?;
+        let nanos = u32::try_from(given.nanos).ok();
+        let time = nanos.and_then(|nanos| DateTime::from_timestamp(given.seconds, nanos));
+        if time.is_none() {
+            violations.add(field, "is not a time");
+        }
+        time.map(|time| Version(time.timestamp_micros()))
+    };
+    Within { since: version("since", since), until: version("until", until) }
+}
+
 /// A page size, or the length of a list: never more than [`MAX_PAGE`], whatever is asked for.
 pub fn page_size(violations: &mut Violations, field: &str, given: i32) -> u32 {
     match given {
@@ -193,6 +210,16 @@ mod tests {
         let details = status.get_error_details();
         let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(fields, ["operations[3].action", "operations[3].user_id"]);
+    }
+
+    #[test]
+    fn times_of_a_list() {
+        let time = |seconds, nanos| Some(Timestamp { seconds, nanos });
+        let mut violations = Violations::default();
+        let read = within(&mut violations, time(1_760_000_000, 1_000), None);
+        assert_eq!(read, Within { since: Some(Version(1_760_000_000_000_001)), until: None });
+        assert!(violations.finish().is_ok());
+        assert_eq!(violated(|v| _ = within(v, time(i64::MAX, 0), time(0, -1))), ["since", "until"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::status::{self, Reason};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::{Resource, ResourceType, UserId, Version};
-use event_store::LikeCursor;
+use event_store::{LikeCursor, Within};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::error::Unspecified;
 use ring::hmac;
@@ -30,17 +30,25 @@ const FOREIGN: &str = "is not a token of this list";
 #[derive(Debug, Clone, Copy)]
 pub enum List {
     /// What a user likes.
-    Liked(UserId, ResourceType),
+    Liked(UserId, ResourceType, Within),
     /// Who likes a resource.
-    Likers(Resource),
+    Likers(Resource, Within),
 }
 
 impl Display for List {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Liked(user, kind) => write!(f, "liked {} {}", user.get(), kind.name()),
-            Self::Likers(resource) => write!(f, "likers {resource}"),
-        }
+        let within = match self {
+            Self::Liked(user, kind, within) => {
+                write!(f, "liked {} {}", user.get(), kind.name())?;
+                within
+            }
+            Self::Likers(resource, within) => {
+                write!(f, "likers {resource}")?;
+                within
+            }
+        };
+        within.since.iter().try_for_each(|since| write!(f, " since {}", since.0))?;
+        within.until.iter().try_for_each(|until| write!(f, " until {}", until.0))
     }
 }
 
@@ -123,11 +131,11 @@ mod tests {
     use super::*;
 
     fn liked(user: i64) -> List {
-        List::Liked(UserId::new(user).unwrap(), ResourceType::Video)
+        List::Liked(UserId::new(user).unwrap(), ResourceType::Video, Within::default())
     }
 
     fn likers(id: i64) -> List {
-        List::Likers(Resource::new(ResourceType::Video, id).unwrap())
+        List::Likers(Resource::new(ResourceType::Video, id).unwrap(), Within::default())
     }
 
     #[test]
@@ -148,8 +156,10 @@ mod tests {
         assert_eq!(made, token(liked(7), Some(at)).unwrap(), "not the same on every server");
         assert_eq!(token(liked(7), None).unwrap(), "");
         assert_eq!(cursor(Some(liked(7)), ""), Ok(None));
-        let comments = List::Liked(UserId::new(7).unwrap(), ResourceType::Comment);
-        for other in [Some(liked(8)), Some(comments), Some(likers(7)), None] {
+        let comments = List::Liked(UserId::new(7).unwrap(), ResourceType::Comment, Within::default());
+        let later = Within { since: Some(Version(1)), until: None };
+        let later = List::Liked(UserId::new(7).unwrap(), ResourceType::Video, later);
+        for other in [Some(liked(8)), Some(comments), Some(later), Some(likers(7)), None] {
             assert_eq!(cursor(other, &made), Err(FOREIGN), "{other:?}");
         }
         // It may stand in an address, and within the bound of the contract.

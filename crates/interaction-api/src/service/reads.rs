@@ -4,7 +4,7 @@ use super::{Interactions, Who};
 use crate::request::page::{self, List};
 use crate::status;
 use domain::{Pair, PairState, Resource, ResourceType, UserId};
-use event_store::{LikeCursor, Liked};
+use event_store::{LikeCursor, Liked, Within};
 use sync_engine::read::Read;
 use tonic::Status;
 
@@ -15,6 +15,8 @@ pub(super) struct Part {
     pub(super) size: u32,
     /// Where the page before ended.
     pub(super) after: Option<LikeCursor>,
+    /// By when the likes were made.
+    pub(super) within: Within,
 }
 
 /// Lines of a list, and the token of the next page.
@@ -61,20 +63,20 @@ pub(super) async fn liked(
     who.may_user(user)?;
     who.may_types([kind])?;
     let turn = of.limits.list(who, part.size).await?;
-    let page = of.database.list_liked(user, kind, part.size, part.after).await;
+    let page = of.database.list_liked(user, kind, part.within, part.size, part.after).await;
     drop(turn);
     let page = page.map_err(|error| status::store(&error))?;
-    Ok((page.likes, page::token(List::Liked(user, kind), page.next)?))
+    Ok((page.likes, page::token(List::Liked(user, kind, part.within), page.next)?))
 }
 
 pub(super) async fn likers(of: &Interactions, who: &Who, resource: Resource, part: Part) -> Result<Page, Status> {
     who.may_all_users()?;
     who.may_resources(&[resource])?;
     let turn = of.limits.list(who, part.size).await?;
-    let page = of.database.list_likers(resource, part.size, part.after).await;
+    let page = of.database.list_likers(resource, part.within, part.size, part.after).await;
     drop(turn);
     let page = page.map_err(|error| status::store(&error))?;
-    Ok((page.likes, page::token(List::Likers(resource), page.next)?))
+    Ok((page.likes, page::token(List::Likers(resource, part.within), page.next)?))
 }
 
 fn pairs(user: UserId, resources: &[Resource]) -> Vec<Pair> {

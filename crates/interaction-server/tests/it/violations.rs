@@ -107,12 +107,14 @@ async fn of_reads() {
         r#type,
         page_size,
         page_token: token.to_owned(),
+        ..v1::ListLikedResourcesRequest::default()
     };
     assert!(client.list_liked_resources(liked(1, 1, i32::MAX, "")).await.is_ok(), "a large page was not cut");
     assert_eq!(fields(client.list_liked_resources(liked(1, 1, -1, "")).await), ["page_size"]);
     assert_eq!(fields(client.list_liked_resources(liked(1, 1, 1, "guess")).await), ["page_token"]);
     assert_eq!(fields(client.list_liked_resources(liked(0, 5, 0, "")).await), ["user_id", "type"]);
-    let likers = v1::ListLikersRequest { resource: None, page_size: -1, page_token: "2-1-1".to_owned() };
+    let likers =
+        v1::ListLikersRequest { resource: None, page_size: -1, page_token: "2-1-1".to_owned(), ..Default::default() };
     assert_eq!(fields(client.list_likers(likers).await), ["resource", "page_size", "page_token"]);
 }
 

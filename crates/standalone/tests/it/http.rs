@@ -209,6 +209,35 @@ async fn a_like_by_http_needs_the_role_write() {
     server.end(PATIENCE).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_token_reaches_no_further_by_http() {
+    let standalone = crate::access::with_tokens(Standalone::new().await);
+    let server = standalone.start_ready().await;
+    // For users 1 to 9, and videos.
+    let token = ["Authorization: Bearer token-of-some-users-1"];
+    let refused = |answer: &Answer| answer.status == 403 && answer.body.contains("OUT_OF_SCOPE");
+    for (user, allowed) in [(9, true), (10, false)] {
+        for path in [
+            format!("/v1/states?user_id={user}&resource=video:1"),
+            format!("/v1/summaries?user_id={user}&resource=video:1"),
+            format!("/v1/liked?user_id={user}&resource_type=video"),
+        ] {
+            let (answer, _) = send(&standalone, &format!("GET {path}"), &token, &Value::Null).await;
+            assert!(if allowed { answer.status == 200 } else { refused(&answer) }, "{path}: {}", answer.body);
+        }
+        let batch = json!({ "operations": [asked(json!(user), "like")] });
+        let (answer, batch) = send(&standalone, "POST /v1/likes/batch", &token, &batch).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let reason = if allowed { Value::Null } else { "OUT_OF_SCOPE".into() };
+        assert_eq!(batch["results"][0]["error"]["reason"], reason, "{batch}");
+    }
+    for path in ["/v1/likers?resource_type=video&resource_id=1", "/v1/hot", "/v1/counts?resource=comment:1"] {
+        let (answer, _) = send(&standalone, &format!("GET {path}"), &token, &Value::Null).await;
+        assert!(refused(&answer), "{path}: {}", answer.body);
+    }
+    server.end(PATIENCE).await.unwrap();
+}
+
 /// A request of each operation of the document.
 fn request_of(operation: &str) -> (&'static str, Value) {
     let resource = json!({ "resource_type": "video", "resource_id": 42 });

@@ -14,6 +14,7 @@ use axum::http::Extensions;
 use chrono::{DateTime, Utc};
 use consistency::openapi::{ResourceTypeName, id};
 use domain::{Invalid, Resource, ResourceType, UserId, Version};
+use event_store::Within;
 use serde::{Deserialize, Serialize};
 use service_runtime::listen::request::{Whole, query};
 use utoipa::{IntoParams, ToSchema};
@@ -29,6 +30,10 @@ pub(super) struct Liked {
     /// Of which kind.
     #[param(value_type = ResourceTypeName, required)]
     resource_type: Option<ResourceType>,
+    /// Only likes since then.
+    since: Option<DateTime<Utc>>,
+    /// Only likes before.
+    until: Option<DateTime<Utc>>,
     /// 20 if absent or 0; 100 if more.
     #[param(minimum = 0)]
     page_size: Option<i32>,
@@ -48,6 +53,10 @@ pub(super) struct Likers {
     /// Its number within the kind.
     #[param(schema_with = id, required)]
     resource_id: Option<Whole>,
+    /// Only likes since then.
+    since: Option<DateTime<Utc>>,
+    /// Only likes before.
+    until: Option<DateTime<Utc>>,
     /// 20 if absent or 0; 100 if more.
     #[param(minimum = 0)]
     page_size: Option<i32>,
@@ -129,30 +138,44 @@ fn time(version: Version) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(version.0).unwrap_or_default()
 }
 
-fn part(violations: &mut Violations, list: Option<List>, size: Option<i32>, token: Option<&str>) -> Option<Part> {
+fn within(since: Option<DateTime<Utc>>, until: Option<DateTime<Utc>>) -> Within {
+    let version = |time: DateTime<Utc>| Version(time.timestamp_micros());
+    Within { since: since.map(version), until: until.map(version) }
+}
+
+fn part(
+    violations: &mut Violations,
+    list: Option<List>,
+    within: Within,
+    size: Option<i32>,
+    token: Option<&str>,
+) -> Option<Part> {
     let size = convert::page_size(violations, "page_size", size.unwrap_or(0));
     let after = page::cursor(list, token.unwrap_or_default());
     let after = after.map_err(|reason| violations.add("page_token", reason)).ok()?;
-    Some(Part { size, after })
+    Some(Part { size, after, within })
 }
 
 fn liked_of(given: Option<&str>) -> Result<(UserId, ResourceType, Part), HttpError> {
-    let Liked { user_id, resource_type, page_size, page_token } = query(given)?;
+    let Liked { user_id, resource_type, since, until, page_size, page_token } = query(given)?;
+    let within = within(since, until);
     let mut violations = Violations::http();
     let user = user_id.ok_or_else(|| Invalid::new("user_id", "must be given"));
     let user = violations.take("", user.and_then(|Whole(id)| UserId::new(id)));
     let kind = violations.take("", resource_type.ok_or_else(|| Invalid::new("resource_type", "must be given")));
-    let list = user.zip(kind).map(|(user, kind)| List::Liked(user, kind));
-    let part = part(&mut violations, list, page_size, page_token.as_deref());
+    let list = user.zip(kind).map(|(user, kind)| List::Liked(user, kind, within));
+    let part = part(&mut violations, list, within, page_size, page_token.as_deref());
     let ((user, kind), part) = violations.given(user.zip(kind).zip(part))?;
     Ok((user, kind, part))
 }
 
 fn likers_of(given: Option<&str>) -> Result<(Resource, Part), HttpError> {
-    let Likers { resource_type, resource_id, page_size, page_token } = query(given)?;
+    let Likers { resource_type, resource_id, since, until, page_size, page_token } = query(given)?;
+    let within = within(since, until);
     let mut violations = Violations::http();
     let resource = violations.resource("", resource_type, resource_id.map(|Whole(id)| id));
-    let part = part(&mut violations, resource.map(List::Likers), page_size, page_token.as_deref());
+    let list = resource.map(|resource| List::Likers(resource, within));
+    let part = part(&mut violations, list, within, page_size, page_token.as_deref());
     Ok(violations.given(resource.zip(part))?)
 }
 
@@ -232,6 +255,7 @@ mod tests {
             ("user_id=1&resource_type=film", "resource_type: "),
             ("user_id=1&resource_type=video&page_size=-1", "page_size: must not be negative"),
             ("user_id=1&resource_type=video&page_token=x", "page_token: is not a token"),
+            ("user_id=1&resource_type=video&since=yesterday", "since: "),
             ("user_id=1&resource_type=video&page=2", "page: unknown field"),
         ] {
             let refusal = liked_of(Some(wrong)).unwrap_err();
