@@ -288,3 +288,20 @@ fn of_no_use(error: &RedisError) -> bool {
         || error.is_io_error()
         || error.is_unrecoverable_error()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn of_bulk_reads_a_few_are_under_way_at_a_time() {
+        let connections = Connections::new(&RedisConfig::default(), ShardCount::default()).unwrap();
+        let mut under_way: Vec<_> = (0..BULK_CALLS).map(|_| connections.way_of_read(FEW + 1).now_or_never()).collect();
+        assert!(under_way.iter().flatten().all(|(_, turn)| turn.is_some()) && under_way.iter().all(Option::is_some));
+        assert!(connections.way_of_read(FEW + 1).now_or_never().is_none(), "one more at once");
+        assert!(connections.way_of_read(FEW).now_or_never().is_some(), "who reads a few keys waits");
+        under_way.pop();
+        assert!(connections.way_of_read(FEW + 1).now_or_never().is_some(), "a turn is lost");
+    }
+}
