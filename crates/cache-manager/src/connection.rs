@@ -19,6 +19,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError, cmd};
 use domain::cache::{CacheError, CacheResult};
 use domain::{ShardCount, ShardId, Version};
+use planted_bugs::planted;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -284,6 +285,7 @@ impl Connections {
 
 /// Whether nothing more can be asked over the connection that met this.
 fn of_no_use(error: &RedisError) -> bool {
+    planted!("keeps_demoted_connection" => error.is_io_error() || error.is_unrecoverable_error());
     matches!(meaning(error), Meaning::Away | Meaning::Elsewhere | Meaning::Misconfigured)
         || error.is_io_error()
         || error.is_unrecoverable_error()

@@ -32,6 +32,7 @@ pub use sql::verdict::WentBack;
 pub use tables::check_runs::{FindingRecord, HourRecord, KindRecord, RunRecord, RunStatus};
 pub use tables::findings::{ClosedBy, FindingLife, FindingTotals};
 pub use tables::ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, StatusCount};
+pub use tables::recovery::{RecoveryNote, RecoveryStep};
 pub use tables::refreshes::Refresh;
 pub use tables::repair_token::Fenced;
 pub use tables::writers::WRITERS_KEPT;

@@ -7,6 +7,7 @@ pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;
 pub(crate) mod meta;
+pub(crate) mod recovery;
 pub(crate) mod refreshes;
 pub(crate) mod repair_token;
 pub(crate) mod unlogged;

@@ -42,7 +42,7 @@ pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
     });
     let history = Arc::clone(&stores.history);
     health.probe("database_history", Criticality::Optional, move || {
-        let lost = history.went_back().map(|evidence| format!("went back in time: {evidence}"));
+        let lost = history.trouble();
         async move { warned(lost) }
     });
     let memory = Arc::clone(&stores.cache_disk);

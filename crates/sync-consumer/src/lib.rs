@@ -1,5 +1,5 @@
-//! The standalone consumer: queue to database, settle, acknowledge; retries; retention; and a rescuer, so that events
-//! never wait for a dead server.
+//! The standalone consumer: queue to database, settle, acknowledge; retries; retention; a rescuer, so that events
+//! never wait for a dead server; and recovery of a database that went back in time.
 //!
 //! Any number of these may run: the database puts writers of one resource in a line, and versions make it not matter
 //! who came first.
@@ -20,6 +20,7 @@ use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::operate::retention::Retention;
 use sync_engine::operate::standings;
+use sync_engine::recover::automatic::Recovery;
 use sync_engine::recover::probe;
 use sync_engine::recover::redeliver::Rescuer;
 
@@ -44,7 +45,9 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
         .with_claim_lease(sync.retry.claim_lease);
     let owner = context.instance.to_string();
     let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner.clone(), sync);
-    let retention = Retention::new(stores.clone(), owner, sync);
+    let retention = Retention::new(stores.clone(), owner.clone(), sync);
+    let bus = settings.rabbitmq.clone();
+    let recovery = Recovery::new(stores.clone(), applier.clone(), bus, owner, sync.recovery, sync.batch_size);
     let dead_letters = DeadLetters::new(stores.clone(), applier.clone(), settings.rabbitmq.clone());
     let consumer = ConsumerLoop::new(stores.clone(), applier, settings.rabbitmq.clone(), sync.batch_size);
 
@@ -59,6 +62,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(retention.run(context.soft.clone()));
     context.tracker.spawn(dead_letters.run(context.soft.clone()));
     context.tracker.spawn(redo_log.run(context.soft.clone()));
+    context.tracker.spawn(recovery.run(context.soft.clone()));
     startup.ok();
     let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
     tokio::select! {

@@ -282,6 +282,10 @@ impl Applier {
 
     /// Tells the cache. If it is unreachable the entries stay in the journal and the rescuer brings them round again.
     pub(crate) async fn settle(&self, batch: &[LikeEvent], applied: Option<&Applied>) {
+        // They are committed, stay in the journal, and are settled when the database is whole.
+        if self.stores.is_latched() {
+            return metrics::settle_latched();
+        }
         // A full one takes no likes, and what is settled makes room.
         if self.stores.cache_circuit.is_open() && !self.stores.cache.is_full() {
             return metrics::settle_failed();

@@ -27,6 +27,7 @@ pub(crate) fn register() {
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
         ("cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
+        ("recovered_events_total", "source", &["redo_log", "cached_pair", "journal"]),
         ("moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
         (
             "purged_rows_total",
@@ -49,6 +50,7 @@ pub(crate) fn register() {
         "settle_corrections_total",
         "settle_refreshed_pairs_total",
         "settle_failures_total",
+        "settle_latched_total",
         "parked_events_total",
         "degraded_writes_total",
         "cache_delayed_syncs_total",
@@ -82,6 +84,7 @@ pub(crate) fn register() {
     cache_replicas(0);
     cache_memory(None);
     database_went_back(false);
+    recovery_running(false);
     for status in ["pending", "processing", "failed", "dead"] {
         ledger(status, 0, Duration::ZERO);
     }
@@ -109,6 +112,21 @@ pub(crate) fn fullest_shard(fill: f64) {
 /// `cache_memory_used_ratio`: memory of the cache, as a share of its limit; 0 without one.
 pub(crate) fn cache_memory(percent: Option<u8>) {
     gauge!("cache_memory_used_ratio").set(f64::from(percent.unwrap_or(0)) / 100.0);
+}
+
+/// `recovery_running`: 1 while a database that went back is told again.
+pub(crate) fn recovery_running(running: bool) {
+    gauge!("recovery_running").set(if running { 1.0 } else { 0.0 });
+}
+
+/// `recovered_events_total{source}`: events that a database had lost and has again.
+pub(crate) fn recovered(source: &'static str, events: usize) {
+    counter!("recovered_events_total", "source" => source).increment(events as u64);
+}
+
+/// `settle_latched_total`: settlements that wait until a database that went back is whole.
+pub(crate) fn settle_latched() {
+    counter!("settle_latched_total").increment(1);
 }
 
 /// `database_went_back`: 1 while the database lacks commits that it had confirmed.

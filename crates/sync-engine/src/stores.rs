@@ -13,7 +13,7 @@ mod untold;
 pub mod write_switch;
 
 use crate::clock::wall_clock;
-use crate::config::CircuitConfig;
+use crate::config::{CircuitConfig, RecoveryConfig};
 use crate::trace::Traces;
 use chrono::{DateTime, Utc};
 use circuit_breaker::Circuit;
@@ -27,6 +27,7 @@ use flow::Flow;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use like_database::LikeDatabase;
+use planted_bugs::planted;
 use refused::RefusedKind;
 use standing::Standings;
 use std::sync::Arc;
@@ -56,6 +57,8 @@ pub struct Stores {
     pub database_circuit: Arc<Circuit>,
     /// Of what kind rows are that the database refused, all of them.
     pub(crate) refused: Arc<RefusedKind>,
+    /// The latch gives way when so many entries are unsettled.
+    latched_entries: u64,
     shards: ShardCount,
     schema_ready: Arc<AtomicBool>,
     /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
@@ -93,6 +96,7 @@ impl Stores {
             flow: Arc::default(),
             database_circuit: circuit("database"),
             refused: Arc::default(),
+            latched_entries: u64::MAX,
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
@@ -103,6 +107,20 @@ impl Stores {
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }
+    }
+
+    /// What a database has lost comes back by itself, if that is configured. It is settled again meanwhile when the journals are
+    /// half full: likes that are turned away are worse than counts that are too low for a while.
+    #[must_use]
+    pub fn with_recovery(self, config: &RecoveryConfig, journal_limit: u64) -> Self {
+        self.history.expect_recovery(config.automatic);
+        Self { latched_entries: journal_limit / 2, ..self }
+    }
+
+    /// Whether the cache must not hear what the database says: see [`database_history`].
+    pub fn is_latched(&self) -> bool {
+        planted!("unlatched_settle" => false);
+        self.history.is_latched() && self.flow.pending() <= self.latched_entries
     }
 
     /// Likes and counts come from there instead of the database: for simulations.

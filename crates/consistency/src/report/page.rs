@@ -2,7 +2,7 @@
 
 use crate::report::Report;
 use askama::Template;
-use event_store::FindingLife;
+use event_store::{FindingLife, FindingRecord};
 
 /// The page of a report.
 ///
@@ -40,6 +40,16 @@ impl Page<'_> {
     #[expect(clippy::unused_self, reason = "templates call methods")]
     fn side(&self, value: &Option<i64>) -> String {
         value.map_or_else(|| "–".to_owned(), |value| value.to_string())
+    }
+
+    /// What a recovery says of itself.
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn recovery(&self, one: &FindingRecord) -> Option<String> {
+        if one.resource_type != "database" {
+            return None;
+        }
+        let details: serde_json::Value = serde_json::from_str(&one.details).ok()?;
+        details["detail"].as_str().map(str::to_owned)
     }
 
     #[expect(clippy::unused_self, reason = "templates call methods")]

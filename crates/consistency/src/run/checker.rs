@@ -113,6 +113,10 @@ impl Checker {
             if self.0.leader.token().is_none() || stores.cache_circuit.is_open() || stores.database_circuit.is_open() {
                 continue;
             }
+            // What is compared now would be found wrong, and is put right by who recovers the database.
+            if stores.history.is_latched() {
+                continue;
+            }
             if Instant::now() >= hot_due {
                 hot_due = Instant::now() + self.0.config.hot_data_check;
                 self.conclude("hot resources", self.check_hot().await);
