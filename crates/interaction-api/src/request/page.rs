@@ -98,9 +98,9 @@ fn seal(list: &str, cursor: LikeCursor) -> Result<Vec<u8>, Unspecified> {
 
 fn open(list: &str, mut sealed: Vec<u8>) -> Result<LikeCursor, Unspecified> {
     let (nonce, content) = sealed.split_first_chunk_mut::<NONCE_LEN>().ok_or(Unspecified)?;
-    let content = key()?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(list), content)?;
+    let content: &[u8] = key()?.open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(list), content)?;
     let (version, id) = content.split_first_chunk().ok_or(Unspecified)?;
-    let id: &[u8; 8] = (&*id).try_into().map_err(|_| Unspecified)?;
+    let id: &[u8; 8] = id.try_into().map_err(|_| Unspecified)?;
     Ok(LikeCursor { version: Version(i64::from_be_bytes(*version)), id: i64::from_be_bytes(*id) })
 }
 

@@ -182,7 +182,7 @@ async fn a_step_back_meanwhile_begins_another_round() {
     process.consume();
     process.recover();
     copied_and_gone_on(&rig, &process, &server).await;
-    let scanned = FailGuard::new("recover.scanned", "pause").unwrap();
+    let scanned = FailGuard::new("recover.scanned", "return").unwrap();
     rig.restore_database().await;
     process.accept(&server, 22, Like).await;
     let rows = "SELECT COUNT(*) FROM video_likes";

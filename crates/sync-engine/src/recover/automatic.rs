@@ -204,7 +204,8 @@ impl Recovery {
                 note = work.next(&stores, RecoveryNote { step: RecoveryStep::Pairs, ..note }).await?;
             }
             read += self.pairs(&note, work).await?;
-            fail::fail_point!("recover.scanned");
+            // Returning holds a recovery here without stopping a thread.
+            fail::fail_point!("recover.scanned", |_| Err(Failed::NotHeld));
             if let Some(evidence) = &evidence {
                 let so_far = (evidence, &reach);
                 let note = work.brought.counted(note);
