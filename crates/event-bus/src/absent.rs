@@ -109,6 +109,11 @@ impl Consumer {
     }
 
     /// Refused.
+    pub async fn connect_again(_: &BusConfig) -> Result<Self, BusError> {
+        refused()
+    }
+
+    /// Refused.
     pub async fn connect_dead(_: &BusConfig) -> Result<Self, BusError> {
         refused()
     }

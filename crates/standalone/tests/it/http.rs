@@ -126,8 +126,9 @@ async fn everything_that_callers_ask_by_grpc_they_may_ask_by_http() {
         [true, "2"],
         "operations[2].user_id",
         "operations[3].action",
-        [false, "1"],
-        [true, "2"],
+        // The second word of user 2 comes after the first one's answer, and user 3 does not wait for it.
+        [false, "2"],
+        [true, "3"],
         "operations[6]",
     ]);
     assert_eq!(Value::Array(results), expected);
