@@ -11,7 +11,9 @@ import time
 import unittest
 
 import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
 from google.rpc import error_details_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 from interaction.v1 import interaction_pb2 as pb
 from interaction.v1 import interaction_pb2_grpc as service
@@ -154,6 +156,18 @@ class Likes(unittest.TestCase):
             return len(hot) == 100 or any((each.resource.id, each.count) == (number, 2) for each in hot)
 
         self.eventually(listed, True)
+
+    def test_reflection_describes_the_service(self):
+        database = ProtoReflectionDescriptorDatabase(self.channel)
+        self.assertIn("interaction.v1.InteractionService", database.get_services())
+        described = DescriptorPool(database).FindServiceByName("interaction.v1.InteractionService")
+        known = pb.DESCRIPTOR.services_by_name["InteractionService"]
+        self.assertEqual([each.name for each in described.methods], [each.name for each in known.methods])
+
+    def test_refusals_have_reasons(self):
+        error = self.refused(grpc.StatusCode.INVALID_ARGUMENT, self.stub.Like, pb.LikeRequest(user_id=0))
+        (info,) = details(error, error_details_pb2.ErrorInfo)
+        self.assertEqual((info.reason, info.domain), ("INVALID_REQUEST", "interaction-sync"))
 
     def test_errors_name_the_fields(self):
         request = pb.LikeRequest(user_id=0, resource=video(-1), idempotency_key="k" * 129)

@@ -8,6 +8,7 @@ mod m20260201_000001_operators;
 mod m20260301_000001_archive;
 mod m20261126_000001_idempotency_keys;
 mod m20261127_000001_writers;
+mod m20261128_000001_findings;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20260301_000001_archive::MIGRATION),
             Box::new(m20261126_000001_idempotency_keys::MIGRATION),
             Box::new(m20261127_000001_writers::MIGRATION),
+            Box::new(m20261128_000001_findings::MIGRATION),
         ]
     }
 }

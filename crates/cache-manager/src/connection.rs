@@ -22,6 +22,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, cmd};
 use domain::cache::{CacheError, CacheResult};
 use domain::{ShardCount, ShardId, Version};
+use planted_bugs::planted;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -304,7 +305,25 @@ impl Connections {
 
 /// Whether nothing more can be asked over the connection that met this.
 fn of_no_use(error: &RedisError) -> bool {
+    planted!("keeps_demoted_connection" => error.is_io_error() || error.is_unrecoverable_error());
     matches!(meaning(error), Meaning::Away | Meaning::Elsewhere | Meaning::Misconfigured)
         || error.is_io_error()
         || error.is_unrecoverable_error()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn of_bulk_reads_a_few_are_under_way_at_a_time() {
+        let connections = Connections::new(&RedisConfig::default(), &Keys::new("", ShardCount::default())).unwrap();
+        let mut under_way: Vec<_> = (0..BULK_CALLS).map(|_| connections.way_of_read(FEW + 1).now_or_never()).collect();
+        assert!(under_way.iter().flatten().all(|(_, turn)| turn.is_some()) && under_way.iter().all(Option::is_some));
+        assert!(connections.way_of_read(FEW + 1).now_or_never().is_none(), "one more at once");
+        assert!(connections.way_of_read(FEW).now_or_never().is_some(), "who reads a few keys waits");
+        under_way.pop();
+        assert!(connections.way_of_read(FEW + 1).now_or_never().is_some(), "a turn is lost");
+    }
 }

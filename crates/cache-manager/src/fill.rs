@@ -2,7 +2,7 @@
 
 use crate::connection::CHUNK;
 use crate::keys::Keys;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, shard_error};
 use crate::routes::Routes;
 use crate::script::Script;
 use crate::settle::encode_state;
@@ -46,9 +46,10 @@ impl Fill {
             for (_, stored) in group {
                 call.arg(stored.count).arg(stored.revision).arg(stored.last_version.if_possible().0);
             }
-            self.counts.run_in_turn::<i64>(routes, routes.slot(*shard), &call).await
+            let filled = self.counts.run_in_turn::<i64>(routes, routes.slot(*shard), &call).await;
+            filled.map_err(|error| shard_error(error, keys, *shard))
         });
-        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+        futures::future::try_join_all(calls).await.map(drop)
     }
 
     pub(crate) async fn states(

@@ -2,12 +2,12 @@
 
 use crate::keys::Keys;
 use crate::mark::Marks;
-use crate::meaning::{cache_error, shard_error};
+use crate::meaning::{cache_error, naming, shard_error};
 use crate::routes::Routes;
 use crate::script::Script;
 use bytes::Bytes;
 use deadpool_redis::redis::{RedisResult, Value, cmd};
-use domain::cache::{CacheError, CacheResult, CacheRules, ShardStanding, ShardStatus};
+use domain::cache::{CacheResult, CacheRules, ShardStanding, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Origin, ShardId, Version};
 use std::collections::BTreeSet;
@@ -55,7 +55,7 @@ pub(crate) async fn status(
                 accepted: accepted.unwrap_or(0),
                 settled: settled.unwrap_or(0),
                 journal_len,
-                oldest: head.first().map(|(id, _)| parse_id(id)).transpose()?,
+                oldest: oldest(&head),
                 settled_up_to: Version(settled_up_to.unwrap_or(0)),
                 now: Version(now.max(last.unwrap_or(0))),
             })
@@ -77,16 +77,19 @@ pub(crate) async fn standings(
         // be on its way to another node.
         let mut head = cmd("XRANGE");
         head.arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1);
-        let head: Value = routes.ask(routes.slot(shard), &head).await?;
         let mut fields = cmd("HMGET");
         fields.arg(keys.clock(shard)).arg(&["b", marks.field()]);
-        let fields: Mark = routes.ask(routes.slot(shard), &fields).await?;
-        RedisResult::Ok((head, fields))
+        let asked = async {
+            let head: Value = routes.ask(routes.slot(shard), &head).await?;
+            let fields: Mark = routes.ask(routes.slot(shard), &fields).await?;
+            RedisResult::Ok((head, fields))
+        };
+        asked.await.map_err(|error| shard_error(error, keys, shard))
     });
-    let replies = futures::future::try_join_all(calls).await.map_err(cache_error)?;
+    let replies = futures::future::try_join_all(calls).await?;
     let shards = rules.shards.all().zip(floors).zip(replies);
     let standing = |((shard, floor), (head, (back, mark))): ((ShardId, Version), (Value, Mark))| {
-        let oldest = entries(head)?.first().map(|(id, _)| parse_id(id)).transpose()?;
+        let oldest = oldest(&entries(head)?);
         let whole = floor > Version::ZERO && mark.unwrap_or(0) >= floor.0;
         Ok(ShardStanding { shard, whole, back: Version(back.unwrap_or(0)), oldest })
     };
@@ -104,25 +107,22 @@ pub(crate) async fn page(
     loop {
         let mut call = cmd("XRANGE");
         call.arg(keys.journal(shard)).arg(&start).arg("+").arg("COUNT").arg(limit);
-        let read = entries(routes.ask_calmly(routes.slot(shard), &call).await?)?;
+        let read = routes.ask_calmly(routes.slot(shard), &call).await;
+        let read = entries(read.map_err(|error| naming(error, |_| keys.journal(shard)))?)?;
         let last = read.last().map(|(id, _)| format!("({id}"));
         let full = read.len() >= limit;
         let mut events = Vec::with_capacity(read.len());
         for (id, fields) in read {
-            if !id.ends_with("-0") {
+            let Some(version) = version(&id).filter(|_| id.ends_with("-0")) else {
                 // Nobody can settle it, so handing it on would never end; the shard's accounting show that it is there.
                 if is_new_foreigner(shard, &id) {
                     tracing::warn!(%shard, id, "foreign entry in the journal");
                 }
                 continue;
-            }
+            };
             // An entry without a payload can only be foreign, too; it is handed on and parked with its reason.
             let payload = fields.into_iter().find(|(name, _)| name == b"e").map(|(_, value)| value).unwrap_or_default();
-            events.push(EncodedEvent {
-                version: parse_id(&id)?,
-                origin: Origin::Journal,
-                payload: Bytes::from(payload),
-            });
+            events.push(EncodedEvent { version, origin: Origin::Journal, payload: Bytes::from(payload) });
         }
         match last {
             Some(last) if full && events.is_empty() => start = last,
@@ -135,12 +135,15 @@ fn entries(reply: Value) -> CacheResult<Entries> {
     deadpool_redis::redis::from_redis_value::<Entries>(reply).map_err(|error| cache_error(error.into()))
 }
 
-fn parse_id(id: &str) -> CacheResult<Version> {
-    id.split_once('-').and_then(|(version, _)| version.parse().ok()).map(Version).ok_or_else(|| {
-        CacheError::Rejected(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(format!(
-            "journal entry {id:?} has no version"
-        ))))
-    })
+/// The version of the first entry, unless it is nobody's.
+fn oldest(entries: &Entries) -> Option<Version> {
+    entries.first().and_then(|(id, _)| version(id))
+}
+
+/// None for an id that no version has: somebody else's.
+fn version(id: &str) -> Option<Version> {
+    let (version, _) = id.split_once('-')?;
+    version.parse().ok().map(Version).filter(|version| *version <= Version::MAX)
 }
 
 /// Journals are read all the time: each foreign entry is said once, as long as there are few.

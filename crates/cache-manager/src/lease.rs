@@ -1,7 +1,7 @@
 //! Leases: a lock with an owner, a lifetime and a fencing token.
 
 use crate::keys::Keys;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, naming};
 use crate::routes::Routes;
 use crate::script::Script;
 use domain::cache::CacheResult;
@@ -32,8 +32,9 @@ impl Lease {
         let (owner_key, token_key) = keys.lease(name);
         let slot = routes.slot_of(&owner_key);
         let mut call = self.acquire.call(2);
-        call.arg(owner_key).arg(token_key).arg(owner).arg(ttl.as_millis().max(1).to_string());
-        let token: u64 = self.acquire.run(routes, slot, &call).await.map_err(cache_error)?;
+        call.arg(owner_key).arg(&token_key).arg(owner).arg(ttl.as_millis().max(1).to_string());
+        let token = self.acquire.run::<u64>(routes, slot, &call).await;
+        let token = token.map_err(|error| naming(cache_error(error), |_| token_key))?;
         Ok((token > 0).then_some(token))
     }
 

@@ -12,7 +12,7 @@
 //! | `Slot`: another node of the cluster does that ([`routes`](crate::routes)) | stay | MOVED, ASK |
 //! | `Later`: passes by itself, or when somebody makes room | stay | LOADING, BUSY, OOM, MISCONF, TRYAGAIN |
 //! | `Misconfigured`: passes when somebody changes something, which the error names | all go: rights and passwords are read when connecting | NOPERM, NOAUTH, WRONGPASS, unknown command, CROSSSLOT |
-//! | `Key`: one key holds something else | stay | WRONGTYPE |
+//! | `Key`: one key holds something else | stay | WRONGTYPE, an id above all of ours in a journal |
 //! | `Unknown` | stay | all others |
 
 use crate::keys::Keys;
@@ -63,7 +63,10 @@ const TABLE: &[(&str, Meaning, &str)] = &[
 
 /// What scripts, reads and connections use; [`missing_right`] names them, and a test holds that they are enough.
 pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +wait +info +ping +role +multi +exec +get +set +mget +del +exists \
-     +expire +pexpire +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +scan +asking +cluster|slots";
+     +expire +pexpire +pttl +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +xinfo|stream +scan +asking +cluster|slots";
+
+/// What Redis says when the last id of a stream leaves no room for ours.
+const SHUT: [&str; 2] = ["equal or smaller than the target stream top item", "exhausted the last possible id"];
 
 /// An error with what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -85,17 +88,69 @@ pub(crate) fn cache_error(error: RedisError) -> CacheError {
     CacheError::Unavailable(Arc::new(Fault { error, advice }))
 }
 
-/// The same for a script of one shard, in which a key of the wrong type that is left over is one of the shard's own:
-/// Redis does not say which.
+/// The same for what uses keys of one shard: an error of a key that is left over is about one of the shard's own.
 pub(crate) fn shard_error(error: RedisError, keys: &Keys, shard: ShardId) -> CacheError {
-    if meaning(&error) != Meaning::Key {
-        return cache_error(error);
-    }
+    naming(cache_error(error), |_| of_shard(keys, shard))
+}
+
+/// Keys of a shard that hold more than a copy, in words.
+pub(crate) fn of_shard(keys: &Keys, shard: ShardId) -> String {
     let (journal, clock, writers) = (keys.journal(shard), keys.clock(shard), keys.writers(shard));
-    let advice = format!(
-        "somebody else wrote {journal} (ours is a stream), {clock} or {writers} (ours are hashes): TYPE tells, DEL it"
-    );
-    CacheError::Unavailable(Arc::new(Fault { error, advice }))
+    format!("{journal} (ours is a stream), {clock} or {writers} (ours are hashes)")
+}
+
+/// This error, and if it is that of a key, what may be the key: Redis does not say which. Of a pipeline the first command
+/// that failed is asked about, by its position.
+pub(crate) fn naming(error: CacheError, keys: impl FnOnce(usize) -> String) -> CacheError {
+    let CacheError::Unavailable(cause) = &error else { return error };
+    let Some(Fault { error: cause, .. }) = cause.downcast_ref::<Fault>() else { return error };
+    let judged = judge(cause);
+    if judged.0 != Meaning::Key {
+        return error;
+    }
+    let failed = cause.clone().into_server_errors();
+    let keys = keys(failed.as_deref().and_then(<[_]>::first).map_or(0, |(position, _)| *position));
+    let advice = if is_shut(&cause.to_string()) {
+        shut_journal(&keys)
+    } else {
+        format!("somebody else wrote {keys}: TYPE tells, DEL it")
+    };
+    CacheError::Unavailable(Arc::new(Fault { error: cause.clone(), advice }))
+}
+
+/// What the probe of a shard found.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Spoiled {
+    /// Takes nothing any more; what it holds is brought on meanwhile.
+    #[error("{}", shut_journal(.0))]
+    Journal(String),
+    /// No version follows from it.
+    #[error("somebody else wrote field v of {0}, no version is as large: HDEL {0} v")]
+    Clock(String),
+}
+
+impl From<Spoiled> for CacheError {
+    fn from(spoiled: Spoiled) -> Self {
+        Self::Unavailable(Arc::new(spoiled))
+    }
+}
+
+/// Whether the journal of a shard takes nothing any more.
+pub(crate) fn is_shut_journal(error: &CacheError) -> bool {
+    let CacheError::Unavailable(cause) = error else { return false };
+    matches!(cause.downcast_ref(), Some(Spoiled::Journal(_)))
+}
+
+fn shut_journal(keys: &str) -> String {
+    format!(
+        "somebody else gave a journal an id above all of ours, so it takes no more: {keys}; what waits in it is brought on, \
+         and when XLEN counts nothing but foreign entries, DEL it"
+    )
+}
+
+fn is_shut(text: &str) -> bool {
+    let text = text.to_ascii_lowercase();
+    SHUT.iter().any(|says| text.contains(says))
 }
 
 /// Whether somebody must change something before this can work: not even connecting anew would help.
@@ -141,6 +196,9 @@ fn judge_answer(code: &str, text: &str) -> (Meaning, String) {
         let advice = if code == "NOPERM" { missing_right(text) } else { (*advice).to_owned() };
         return (*meaning, advice);
     }
+    if is_shut(text) {
+        return (Meaning::Key, shut_journal("its key"));
+    }
     let text = text.to_ascii_lowercase();
     if text.contains("unknown command") || text.contains("unknown redis command") {
         return (Meaning::Misconfigured, "it is renamed or disabled there; likes need it".to_owned());
@@ -179,6 +237,20 @@ mod tests {
         assert_eq!(judge_answer("ERR", text).0, Meaning::Later);
         assert_eq!(judge_answer("ERR", "something about OOM").0, Meaning::Unknown);
         assert_eq!(judge_answer("NEWCODE", "of a later version").0, Meaning::Unknown);
+    }
+
+    #[test]
+    fn the_statement_grants_every_command_of_the_scripts() {
+        for script in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts")).unwrap() {
+            let path = script.unwrap().path();
+            let code = std::fs::read_to_string(&path).unwrap();
+            let words = code.split("('").skip(1).filter_map(|rest| rest.split('\'').next());
+            for command in words.filter(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase())) {
+                let granted = format!("+{}", command.to_ascii_lowercase());
+                let is_granted = COMMANDS.split_whitespace().any(|right| right.split('|').next() == Some(&granted));
+                assert!(is_granted, "{} uses {command}, which COMMANDS lacks", path.display());
+            }
+        }
     }
 
     #[test]

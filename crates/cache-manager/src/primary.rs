@@ -23,6 +23,7 @@ use deadpool_redis::redis::{
 use domain::addresses::{join, split};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use planted_bugs::is_planted;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -114,9 +115,13 @@ impl Primary {
     /// Ends all connections of this generation, and looks for the primary again. What a former connection has met says
     /// nothing about those of now.
     fn renounce(&self, generation: u64) {
+        if is_planted("keeps_demoted_connection") {
+            return;
+        }
         let next = generation + 1;
         if self.generation.compare_exchange(generation, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             self.known.store(None);
+            fail::fail_point!("pool.generation");
         }
     }
 

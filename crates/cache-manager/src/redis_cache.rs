@@ -10,7 +10,7 @@ use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::limit::Limit;
 use crate::mark::Marks;
-use crate::meaning::{cache_error, has_no_room, is_misconfigured};
+use crate::meaning::{cache_error, is_misconfigured, naming};
 use crate::repair::Repair;
 use crate::routes::Routes;
 use crate::script::Script;
@@ -45,8 +45,9 @@ pub struct RedisCache {
     lease: Lease,
     repair: Repair,
     probe: Script,
+    probe_shard: Script,
     status: Script,
-    /// What the last probe found.
+    /// What the last probe found: it takes no like, and all else goes on.
     full: AtomicBool,
     /// Warnings of this process that were given.
     said: Mutex<BTreeSet<&'static str>>,
@@ -72,6 +73,7 @@ impl RedisCache {
             lease: Lease::new(),
             repair: Repair::new(),
             probe: Script::new(include_str!("scripts/probe.lua")),
+            probe_shard: Script::new(include_str!("scripts/probe_shard.lua")),
             status: journal::status_script(),
             full: AtomicBool::new(false),
             said: Mutex::default(),
@@ -87,13 +89,14 @@ impl RedisCache {
         let mut ask = cmd("HGET");
         ask.arg(&meta).arg("shards");
         let configured = self.rules.shards.get();
-        let stored = match self.routes.ask_calmly::<Option<u16>>(slot, &ask).await? {
-            Some(stored) => stored,
-            None => {
-                self.mark_data().await?;
-                self.routes.ask_calmly::<u16>(slot, &ask).await?
-            }
-        };
+        let stored =
+            match self.routes.ask_calmly::<Option<u16>>(slot, &ask).await.map_err(|error| self.of_meta(error))? {
+                Some(stored) => stored,
+                None => {
+                    self.mark_data().await?;
+                    self.routes.ask_calmly::<u16>(slot, &ask).await?
+                }
+            };
         if stored == configured { Ok(()) } else { Err(CacheError::ShardMismatch { stored, configured }) }
     }
 
@@ -102,7 +105,8 @@ impl RedisCache {
         let meta = self.keys.meta();
         let mut mark = cmd("HSETNX");
         mark.arg(&meta).arg("shards").arg(self.rules.shards.get());
-        self.routes.ask_calmly::<i64>(self.routes.slot_of(&meta), &mark).await.map(drop)
+        let marked = self.routes.ask_calmly::<i64>(self.routes.slot_of(&meta), &mark).await;
+        marked.map(drop).map_err(|error| self.of_meta(error))
     }
 
     async fn accept_as_limited(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
@@ -130,6 +134,10 @@ impl RedisCache {
             }
         }
         outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(AcceptOutcome::Expired))).collect()
+    }
+
+    fn of_meta(&self, error: CacheError) -> CacheError {
+        naming(error, |_| format!("{} (ours is a hash)", self.keys.meta()))
     }
 
     /// It is looked at again whenever it comes back.
@@ -178,14 +186,13 @@ impl LikeCache for RedisCache {
         let servers = self.routes.primaries().await?;
         let probes = servers.iter().map(|(server, shards)| self.probe_in_time(server, shards));
         let probed = futures::future::join_all(probes).await;
-        self.full.store(probed.iter().any(|probed| probed.as_ref().err().is_some_and(has_no_room)), Ordering::Relaxed);
+        self.full.store(probed.iter().any(|probed| probed.as_ref().is_err_and(|(_, full)| *full)), Ordering::Relaxed);
         let answered = probed.iter().any(Result::is_ok);
         let mut away = Vec::new();
         for ((_, shards), probed) in servers.iter().zip(probed) {
-            let Err(error) = probed else { continue };
+            let Err((error, _)) = probed else { continue };
             // In a cluster another node may have taken over.
             self.routes.look_soon();
-            let error = cache_error(error);
             if !answered {
                 return Err(error);
             }

@@ -2,7 +2,7 @@
 //! `forget_pair.lua`, for discarded events.
 
 use crate::keys::Keys;
-use crate::meaning::cache_error;
+use crate::meaning::{cache_error, shard_error};
 use crate::routes::Routes;
 use crate::script::Script;
 use crate::settle::encode_state;
@@ -37,9 +37,10 @@ impl Repair {
         let calls = shards.map(|shard| async move {
             let mut call = self.fence.call(1);
             call.arg(keys.clock(shard)).arg(token);
-            self.fence.run::<u64>(routes, routes.slot(shard), &call).await
+            let fenced = self.fence.run::<u64>(routes, routes.slot(shard), &call).await;
+            fenced.map_err(|error| shard_error(error, keys, shard))
         });
-        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+        futures::future::try_join_all(calls).await.map(drop)
     }
 
     pub(crate) async fn count(
@@ -57,7 +58,8 @@ impl Repair {
         call.arg(token).arg(i64::from(*abandoned));
         call.arg(seen.served).arg(seen.pending).arg(seen.last_version.0).arg(seen.stored).arg(seen.stored_revision);
         call.arg(stored.count).arg(stored.revision).arg(rules.counter_ttl.as_secs().max(1));
-        self.count.run(routes, routes.slot(shard), &call).await.map(outcome).map_err(cache_error)
+        let repaired = self.count.run(routes, routes.slot(shard), &call).await;
+        repaired.map(outcome).map_err(|error| shard_error(error, keys, shard))
     }
 
     pub(crate) async fn pair(
@@ -72,7 +74,8 @@ impl Repair {
         let mut call = self.pair.call(2);
         call.arg(keys.clock(shard)).arg(keys.pair(repair.pair));
         call.arg(token).arg(encode_state(repair.seen)).arg(encode_state(repair.row));
-        self.pair.run(routes, routes.slot(shard), &call).await.map(outcome).map_err(cache_error)
+        let repaired = self.pair.run(routes, routes.slot(shard), &call).await;
+        repaired.map(outcome).map_err(|error| shard_error(error, keys, shard))
     }
 
     pub(crate) async fn forget(

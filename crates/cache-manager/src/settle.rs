@@ -2,7 +2,7 @@
 
 use crate::fill::{unconfirmed_secs, unknown_secs};
 use crate::keys::Keys;
-use crate::meaning::{cache_error, shard_error};
+use crate::meaning::shard_error;
 use crate::routes::Routes;
 use crate::script::Script;
 use deadpool_redis::redis::cmd;
@@ -109,9 +109,10 @@ pub(crate) async fn commits(routes: &Arc<Routes>, keys: &Keys, rules: &CacheRule
     let calls = rules.shards.all().map(|shard| async move {
         let mut call = cmd("HGETALL");
         call.arg(keys.writers(shard));
-        routes.ask(routes.slot(shard), &call).await
+        let told = routes.ask::<BTreeMap<String, String>>(routes.slot(shard), &call).await;
+        told.map_err(|error| shard_error(error, keys, shard))
     });
-    let replies: Vec<BTreeMap<String, String>> = futures::future::try_join_all(calls).await.map_err(cache_error)?;
+    let replies = futures::future::try_join_all(calls).await?;
     let mut newest: BTreeMap<(Uuid, u32), ToldCommit> = BTreeMap::new();
     // What somebody else wrote there is none.
     for told in replies.iter().flatten().filter_map(|(lane, last)| told(lane, last)) {

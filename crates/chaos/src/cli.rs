@@ -16,7 +16,7 @@ pub(crate) struct Cli {
     /// Seconds of load under faults.
     #[arg(long, default_value_t = 120)]
     pub(crate) seconds: u64,
-    /// Sets seed, seconds and rate for a known purpose.
+    /// Sets seed, seconds and rate, or the kind of the stores, for a known purpose.
     #[arg(long)]
     profile: Option<Profile>,
     /// Words per second.
@@ -33,7 +33,8 @@ pub(crate) struct Cli {
     pub(crate) bin_dir: PathBuf,
     /// Only faults whose name contains one of these, separated by commas: kill_ restart_ pause_ cut_link freeze_link
     /// slow_link hold_requests hold_answers slow_sync_ lock_rows step_clock_ skew_server cut_holder fill_queue purge_queue
-    /// delete_queue wipe_broker flush_redis; or of a target: server1, redis.
+    /// delete_queue wipe_broker flush_redis; with the profile failover switch_ failover_ split_redis lag_database kill_broker_node
+    /// minority_broker alarm_broker kill_ cut_link; or of a target: server1, redis.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Most resident memory of a server or consumer, in MiB.
@@ -54,9 +55,17 @@ pub(crate) struct Cli {
 enum Profile {
     /// For CI: seed 1, 30 seconds.
     Quick,
+    /// Stores of several nodes (three brokers, two of each other store: a gigabyte and half a minute more), which change their
+    /// primaries, lose them, fall behind and split.
+    Failover,
 }
 
 impl Cli {
+    /// Whether stores are groups.
+    pub(crate) const fn groups(&self) -> bool {
+        matches!(self.profile, Some(Profile::Failover))
+    }
+
     /// Whether all was well.
     pub(crate) fn run(mut self) -> Result<bool> {
         if let Some(Profile::Quick) = self.profile {

@@ -16,6 +16,9 @@ use traffic::history::now_micros;
 /// A lease that nobody renews runs out within it, and another process takes it, on a busy machine too.
 const TAKE_OVER_LIMIT: Duration = Duration::from_secs(25);
 
+/// Two primaries at once.
+const LONGEST_SPLIT: Duration = Duration::from_secs(1);
+
 /// A transaction that the server chose to end for another one's sake is begun again so often.
 const ATTEMPTS: usize = 5;
 
@@ -31,6 +34,13 @@ pub(crate) async fn strike(rig: &Rig, step: Step) -> Result<()> {
 async fn act(rig: &Rig, step: Step) -> Result<()> {
     let lasts = step.lasts;
     match step.fault {
+        Fault::Switch(store) => rig.groups()?.switch(store).await,
+        Fault::FailOver(store, behind) => rig.groups()?.fail_over(store, behind).await,
+        Fault::SplitRedis => rig.groups()?.split_redis(lasts.min(LONGEST_SPLIT)).await,
+        Fault::LagDatabase => rig.groups()?.lag_database(lasts).await,
+        Fault::KillBrokerNode => rig.groups()?.kill_broker_node(lasts).await,
+        Fault::MinorityBroker => rig.groups()?.minority_broker(lasts).await,
+        Fault::AlarmBroker => rig.groups()?.alarm_broker(lasts).await,
         Fault::KillNode(node) => {
             rig.node(node).kill9()?;
             sleep(lasts).await;

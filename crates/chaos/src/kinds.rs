@@ -122,6 +122,16 @@ pub(crate) enum Fault {
     PurgeQueue,
     DeleteQueue,
     WipeBroker,
+    /// Of a group: the replica takes over in order.
+    Switch(Store),
+    /// Of a group: the primary dies with its disk; the replica that takes over is behind by so much.
+    FailOver(Store, Duration),
+    /// The old primary is one, too, for whoever is connected to it.
+    SplitRedis,
+    LagDatabase,
+    KillBrokerNode,
+    MinorityBroker,
+    AlarmBroker,
 }
 
 /// Bits of [`Fault::targets`].
@@ -157,6 +167,13 @@ impl Fault {
             Self::PurgeQueue => "purge_queue",
             Self::DeleteQueue => "delete_queue",
             Self::WipeBroker => "wipe_broker",
+            Self::Switch(store) => ["switch_redis", "switch_database", "switch_broker"][store as usize],
+            Self::FailOver(store, _) => ["failover_redis", "failover_database", "failover_broker"][store as usize],
+            Self::SplitRedis => "split_redis",
+            Self::LagDatabase => "lag_database",
+            Self::KillBrokerNode => "kill_broker_node",
+            Self::MinorityBroker => "minority_broker",
+            Self::AlarmBroker => "alarm_broker",
         }
     }
 
@@ -185,6 +202,18 @@ impl Fault {
             Self::FlushRedis => store_bit(Store::Redis) | CLOCKS,
             Self::PurgeQueue | Self::DeleteQueue => CONSUMERS | store_bit(Store::RabbitMq),
             Self::WipeBroker => store_bit(Store::RabbitMq),
+            Self::Switch(store) => store_bit(store) | links_of(store),
+            // A like that only the cache's dead primary had is in the memory of the server that answered it, which lives
+            // meanwhile. Nor is a clock wrong: versions begin anew.
+            Self::FailOver(Store::Redis, _) | Self::SplitRedis => {
+                NODES | store_bit(Store::Redis) | links_of(Store::Redis) | CLOCKS
+            }
+            // What was written around the broker the database alone has, until the broker is back.
+            Self::FailOver(store, _) => {
+                store_bit(store) | links_of(store) | store_bit(Store::RabbitMq) | links_of(Store::RabbitMq)
+            }
+            Self::LagDatabase => store_bit(Store::MariaDb),
+            Self::KillBrokerNode | Self::MinorityBroker | Self::AlarmBroker => store_bit(Store::RabbitMq),
         }
     }
 
@@ -230,7 +259,7 @@ impl fmt::Display for Fault {
             Self::KillNode(node) | Self::PauseNode(node) => write!(f, " {node}"),
             Self::SkewServer(node, seconds) => write!(f, " {node} {seconds:+} s"),
             Self::StepClock(clock, seconds) => write!(f, " {clock} {seconds:+} s"),
-            Self::SlowSync(_, delay) => write!(f, " {delay:?}"),
+            Self::SlowSync(_, delay) | Self::FailOver(_, delay) => write!(f, " {delay:?}"),
             Self::CutLink(node, store)
             | Self::FreezeLink(node, store)
             | Self::HoldRequests(node, store)

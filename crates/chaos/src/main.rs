@@ -4,12 +4,16 @@
 //! First one fault at a time, then several at once; after every heal the time until all is well again is taken, while
 //! the load goes on. The same seed gives the same faults in the same order; when exactly they strike is up to the machine.
 //!
-//! Deliberately absent: a lost disk (of any store), more than one broker or database node, faults of the loader.
+//! With `--profile failover` the stores are groups (see [`groups`]), whose primaries change, die with their disks, fall behind and
+//! split.
+//!
+//! Deliberately absent: a lost disk of a store that is alone, faults of the loader.
 
 mod account;
 mod broker;
 mod cli;
 mod faults;
+mod groups;
 mod judge;
 mod kinds;
 mod plan;

@@ -40,13 +40,20 @@ pub(crate) struct Plan {
     only: Vec<String>,
     /// Whether clocks can be set and disks made slow.
     preload: bool,
+    /// Whether stores are groups, which have faults of their own.
+    groups: bool,
     /// Kinds still to come before any comes again.
     deck: Vec<Fault>,
 }
 
 impl Plan {
     pub(crate) fn new(seed: u64, only: &[String], preload: bool) -> Self {
-        Self { random: Random::new(seed), only: only.to_vec(), preload, deck: Vec::new() }
+        Self { random: Random::new(seed), only: only.to_vec(), preload, groups: false, deck: Vec::new() }
+    }
+
+    /// Of stores that are groups.
+    pub(crate) fn of_groups(self, groups: bool) -> Self {
+        Self { groups, ..self }
     }
 
     /// The next fault, alone.
@@ -106,6 +113,39 @@ impl Plan {
     }
 
     fn all(&mut self) -> Vec<Fault> {
+        let mut faults = if self.groups { self.faults_of_groups() } else { self.faults_of_servers() };
+        let wanted = |fault: &Fault| {
+            self.only.is_empty() || self.only.iter().any(|name| fault.to_string().contains(name.as_str()))
+        };
+        faults.retain(|fault| wanted(fault) && (self.preload || !fault.needs_preload()));
+        faults
+    }
+
+    /// Of groups, and of the processes and links beside them.
+    fn faults_of_groups(&mut self) -> Vec<Fault> {
+        let random = &mut self.random;
+        let behind = |random: &mut Random, longest| random.duration(Duration::ZERO, Duration::from_secs(longest));
+        let mut faults = vec![
+            Fault::Switch(Store::Redis),
+            Fault::FailOver(Store::Redis, behind(random, 1)),
+            Fault::SplitRedis,
+            Fault::Switch(Store::MariaDb),
+            Fault::FailOver(Store::MariaDb, behind(random, 10)),
+            Fault::LagDatabase,
+            Fault::KillBrokerNode,
+            Fault::MinorityBroker,
+            Fault::AlarmBroker,
+        ];
+        for kind in 0..NodeId::all().count() / EACH {
+            faults.push(Fault::KillNode(NodeId(kind * EACH + random.below(EACH))));
+        }
+        for store in Store::ALL {
+            faults.push(Fault::CutLink(NodeId(random.below(2 * EACH)), store));
+        }
+        faults
+    }
+
+    fn faults_of_servers(&mut self) -> Vec<Fault> {
         let random = &mut self.random;
         let mut faults = vec![
             Fault::LockRows,
@@ -143,10 +183,6 @@ impl Plan {
             let delay = random.duration(Duration::from_millis(20), Duration::from_millis(400));
             faults.push(Fault::SlowLink(slow, store, delay));
         }
-        let wanted = |fault: &Fault| {
-            self.only.is_empty() || self.only.iter().any(|name| fault.to_string().contains(name.as_str()))
-        };
-        faults.retain(|fault| wanted(fault) && (self.preload || !fault.needs_preload()));
         faults
     }
 }
@@ -187,6 +223,18 @@ mod tests {
             restart_rabbitmq restart_redis skew_server slow_link slow_sync_mariadb slow_sync_rabbitmq slow_sync_redis \
             step_clock_checker step_clock_consumer step_clock_redis wipe_broker";
         assert_eq!(kinds, wanted.split_whitespace().collect());
+    }
+
+    #[test]
+    fn groups_have_kinds_of_their_own() {
+        let kinds: BTreeSet<&str> =
+            Plan::new(1, &[], false).of_groups(true).all().into_iter().map(Fault::kind).collect();
+        let wanted = "alarm_broker cut_link failover_database failover_redis kill_broker_node kill_checker kill_consumer \
+            kill_server lag_database minority_broker split_redis switch_database switch_redis";
+        assert_eq!(kinds, wanted.split_whitespace().collect());
+        // Nobody dies who remembers what a cache loses.
+        let lost = Fault::FailOver(Store::Redis, Duration::ZERO);
+        assert_ne!(lost.targets() & Fault::KillNode(NodeId(0)).targets(), 0);
     }
 
     #[test]

@@ -4,13 +4,16 @@
 //! known of queues and processes that were lost.
 
 use crate::account::{Flush, Record};
+use crate::groups::Groups;
 use crate::plan::{EACH, NodeId, Store};
 use anyhow::{Context, Result};
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use test_support::{Deployment, Links, Ports, Preload, Program, Proxy, RedisOptions, Server, try_eventually};
+use test_support::{
+    Deployment, Links, MariaDbGroup, Ports, Preload, Program, Proxy, RedisOptions, Server, try_eventually,
+};
 
 pub(crate) const QUEUE: &str = "chaos.likes";
 
@@ -46,6 +49,8 @@ const SETTINGS: &[(&str, &str)] = &[
 
 pub(crate) struct Rig {
     pub(crate) nodes: Vec<Node>,
+    /// Where the stores have several nodes.
+    groups: Option<Groups>,
     pub(crate) deployment: Deployment,
     /// Whether disks can be made slow and clocks be set.
     pub(crate) can_preload: bool,
@@ -80,13 +85,14 @@ pub(crate) struct Node {
 
 impl Rig {
     /// Starts everything, and waits until every process has all of its stores.
-    pub(crate) async fn start(bin_dir: &Path) -> Result<Self> {
-        let can_preload = Preload::is_available()?;
-        let mut own = Deployment::build("chaos")
-            .own_redis(RedisOptions::default())
-            .own_mariadb()
-            .own_rabbitmq()
-            .programs_in(bin_dir);
+    pub(crate) async fn start(bin_dir: &Path, groups: bool) -> Result<Self> {
+        let groups = if groups { Some(Groups::start().await?) } else { None };
+        let can_preload = groups.is_none() && Preload::is_available()?;
+        let chaos = Deployment::build("chaos").programs_in(bin_dir);
+        let mut own = match &groups {
+            Some(groups) => groups.at(chaos)?,
+            None => chaos.own_redis(RedisOptions::default()).own_mariadb().own_rabbitmq(),
+        };
         if can_preload {
             own = own.preloaded();
         }
@@ -97,6 +103,7 @@ impl Rig {
         }
         let rig = Self {
             nodes,
+            groups,
             deployment,
             can_preload,
             declared: Mutex::new(Instant::now()),
@@ -117,6 +124,11 @@ impl Rig {
 
     pub(crate) fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0]
+    }
+
+    /// Stores of several nodes.
+    pub(crate) fn groups(&self) -> Result<&Groups> {
+        self.groups.as_ref().context("the stores have one node each")
     }
 
     pub(crate) fn consumers(&self) -> &[Node] {
@@ -180,7 +192,13 @@ impl Node {
     async fn start(id: NodeId, deployment: &Deployment, preload: bool) -> Result<Self> {
         let links = Links::to(deployment).await?;
         let ports = Ports::lease()?;
-        let deployment = deployment.clone().through(&links).with("SERVICE__INSTANCE", id.to_string());
+        let mut deployment = deployment.clone().through(&links).with("SERVICE__INSTANCE", id.to_string());
+        if deployment.mariadb().is_external() {
+            // An administrator would write where only is to be read.
+            let url = deployment.setting("DATABASE__URL").context("no database")?;
+            let url = url.replace("root@", MariaDbGroup::APP);
+            deployment = deployment.with("DATABASE__URL", url);
+        }
         let dir = deployment.dir().join(id.to_string());
         std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         let preload = if preload { Some(Preload::new(&dir)?) } else { None };

@@ -2,6 +2,7 @@
 
 use crate::cli::Cli;
 use crate::faults::strike;
+use crate::groups::Groups;
 use crate::judge::{self, Diary};
 use crate::plan::{Plan, Step};
 use crate::report::{Heal, Report};
@@ -22,7 +23,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Runs everything; files that explain the result are left in `out`.
 pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
-    let rig = Arc::new(Rig::start(&options.bin_dir).await.context("start the stack")?);
+    let rig = Arc::new(Rig::start(&options.bin_dir, options.groups()).await.context("start the stack")?);
     let peaks = Arc::new(Memory::default());
     let sampler = tokio::spawn({
         let (rig, peaks) = (Arc::clone(&rig), Arc::clone(&peaks));
@@ -40,7 +41,7 @@ pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
         seconds: options.seconds,
         rss_limit_mib: options.rss_limit_mib,
         converge_limit: options.converge_limit,
-        unavailable: unavailable(rig.can_preload),
+        unavailable: unavailable(rig.can_preload || options.groups()),
         ..Report::default()
     };
     let chaos = rounds(&rig, options, &load, &diary, &mut report).await;
@@ -70,7 +71,7 @@ fn start_load(rig: &Rig, options: &Cli, history: &Path) -> Result<Load> {
 
 /// The first half of the time single faults, then several at once; the last round is waited for.
 async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, report: &mut Report) -> Result<()> {
-    let mut plan = Plan::new(options.seed, &options.only, rig.can_preload);
+    let mut plan = Plan::new(options.seed, &options.only, rig.can_preload).of_groups(options.groups());
     let start = Instant::now();
     let length = Duration::from_secs(options.seconds);
     tokio::time::sleep(WARM_UP).await;
@@ -125,7 +126,8 @@ fn keep_logs(rig: &Rig, load: &Load, out: &Path) -> Result<()> {
         ("mariadb".to_owned(), rig.deployment.mariadb().log()),
         ("rabbitmq".to_owned(), rig.deployment.rabbitmq().log()),
     ];
-    for (name, log) in nodes.chain(rest) {
+    let groups = rig.groups().map(Groups::logs).unwrap_or_default();
+    for (name, log) in nodes.chain(rest).chain(groups) {
         let path = out.join(format!("{name}.log"));
         std::fs::write(&path, log).with_context(|| format!("write {}", path.display()))?;
     }

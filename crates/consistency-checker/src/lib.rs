@@ -4,8 +4,9 @@ use anyhow::Context as _;
 use consistency::Checker;
 use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
-use settings::health::{StorePart, register as register_stores, register_surroundings};
+use settings::health::{StorePart, register as register_stores, register_standing, register_surroundings};
 use sync_engine::Stores;
+use sync_engine::operate::standings;
 use sync_engine::recover::probe;
 
 /// Sweeps until the soft token; where a sweep stopped, the next checker goes on.
@@ -24,6 +25,8 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let helpers = context.hard.child_token();
     let interval = settings.event_driven_sync.circuit.probe_interval;
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
+    let limit = settings.event_driven_sync.journal_limit;
+    context.tracker.spawn(standings::watch(stores.clone(), limit, helpers.clone()));
     context.tracker.spawn(probe::watch_database(stores, interval, helpers.clone()));
     let checking = context.tracker.spawn(checker.run(context.soft.clone()));
     tokio::select! {
@@ -39,4 +42,5 @@ fn register_health(health: &HealthRegistry, stores: &Stores) {
     let part = |name, circuit| StorePart { name, criticality: Criticality::Critical, circuit, meanwhile: "" };
     register_stores(health, [part("redis", &stores.cache_circuit), part("mysql", &stores.database_circuit)]);
     register_surroundings(health, stores);
+    register_standing(health, stores);
 }

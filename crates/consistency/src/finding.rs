@@ -3,7 +3,8 @@
 mod repair_note;
 
 use domain::cache::CachedCount;
-use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
+use domain::{Pair, PairState, Resource, ResourceType, ShardId, StoredCount, UserId, Version};
+use event_store::{EventStatus, FindingLife};
 use planted_bugs::planted;
 use serde::Serialize;
 use std::time::Duration;
@@ -11,6 +12,9 @@ use std::time::Duration;
 pub use repair_note::{RepairAction, RepairNote, RepairResult};
 
 const DAY_US: i64 = 86_400_000_000;
+
+/// Of an error that a finding shows.
+const ERROR_CHARS: usize = 160;
 
 /// What was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -132,6 +136,20 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// Of what was written down; none if that is of no resource that there is.
+    pub(crate) fn of(life: &FindingLife) -> Option<Self> {
+        if life.resource_type == "shard" {
+            return u16::try_from(life.resource_id).ok().map(|shard| Self::Shard { shard: ShardId(shard) });
+        }
+        let resource = Resource::new(life.resource_type.parse::<ResourceType>().ok()?, life.resource_id).ok()?;
+        match life.user_id {
+            None => Some(Self::Resource(resource)),
+            Some(user) => Some(Self::Pair(Pair { resource, user: UserId::new(user).ok()? })),
+        }
+    }
+}
+
 /// What one side says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Side {
@@ -248,16 +266,32 @@ pub(crate) fn judge_pair(cached: Option<PairState>, row: PairState) -> Verdict {
     }
 }
 
-/// An event that should have been taken up long ago: the retries' work, so it is only reported.
-pub(crate) fn late_finding(entry: &event_store::LedgerEntry) -> Finding {
-    let side = Side { version: Some(entry.event.version), ..Side::from(i64::from(entry.retry_count)) };
+/// An accepted event that the ledger has and no row. A dead one waits for a person; another one is on its way, until it has been
+/// for too long. The retries' work, or a person's, so it is only reported.
+pub(crate) fn ledger_finding(entry: &event_store::LedgerEntry, now: Version, stuck_after: Duration) -> Finding {
+    let event = &entry.event;
+    let dead = entry.status == EventStatus::Dead;
+    let stuck = dead || now.since(event.version) > stuck_after;
+    let side = Side::from(PairState { liked: event.intent.action.liked(), version: event.version });
+    let mut detail = format!("event {} is {} since {}", event.intent.id, entry.status, entry.updated_at);
+    if let Some(error) = entry.error.as_deref() {
+        // Its first line says what; explain has the rest.
+        let line: String = error.lines().next().unwrap_or_default().chars().take(ERROR_CHARS).collect();
+        detail.push_str(": ");
+        detail.push_str(&line);
+    }
+    detail.push_str(match entry.status {
+        EventStatus::Dead => "; remove the reason, then replay it",
+        EventStatus::Failed => "; it is tried again by itself",
+        _ => "",
+    });
     Finding {
         kind: Kind::Ledger,
-        verdict: Verdict::Stuck,
-        subject: Subject::Pair(entry.event.pair()),
-        cache: None,
-        stored: Some(side),
-        detail: format!("event {} is {} since {}", entry.event.intent.id, entry.status, entry.updated_at),
+        verdict: if stuck { Verdict::Stuck } else { Verdict::InFlight },
+        subject: Subject::Pair(event.pair()),
+        cache: Some(side),
+        stored: None,
+        detail,
         repair: None,
     }
 }

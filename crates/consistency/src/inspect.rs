@@ -2,6 +2,7 @@
 
 pub(crate) mod counters;
 pub(crate) mod journals;
+pub(crate) mod ledger;
 pub(crate) mod pairs;
 pub(crate) mod pending_refreshes;
 

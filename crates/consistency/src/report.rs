@@ -6,13 +6,16 @@ mod page;
 pub(crate) mod routes;
 
 use crate::error::CheckError;
+use crate::finding::Verdict;
 use crate::run::checker::Checker;
 use chrono::{DateTime, TimeDelta, Utc};
-use event_store::{FindingRecord, HourRecord, KindRecord, RunRecord};
+use event_store::{FindingLife, FindingRecord, HourRecord, KindRecord, RunRecord};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use sync_engine::operate::standings;
+use sync_engine::stores::standing::{Trouble, troubles};
 use utoipa::ToSchema;
 
 const RUNS: u32 = 50;
@@ -36,9 +39,16 @@ pub struct Report {
     pub inconsistent: i64,
     /// Those of them that were repaired.
     pub repaired: i64,
-    /// Found and not repaired by the run that found them.
+    /// Subjects with something wrong now, each counted once, however many looks saw it.
     pub open: i64,
-    /// Part of the comparisons that found nothing wrong, 0 to 1; none if nothing was compared.
+    /// Findings that began within these hours.
+    pub opened: i64,
+    /// Findings that ended within these hours: repaired, or seen consistent.
+    pub closed: i64,
+    /// What is wrong with accepted likes now, as health, page and alerts say it; none if nothing is.
+    #[schema(value_type = Vec<Object>)]
+    pub troubles: Vec<Trouble>,
+    /// Part of the comparisons that found both sides equal, or one of them only late, 0 to 1; none if nothing was compared.
     #[schema(required)]
     pub consistency_rate: Option<f64>,
     /// The same as nines: 0.999 is 3. None if nothing was wrong, or nothing compared.
@@ -50,7 +60,7 @@ pub struct Report {
     /// What was found.
     #[schema(value_type = Vec<Object>)]
     pub by_kind: Vec<KindRecord>,
-    /// Resources with most of the newest findings, `video:1` and how many.
+    /// Resources with most findings that are open, or were last seen within these hours: `video:1` and how many.
     #[schema(value_type = Vec<Vec<Value>>)]
     pub by_resource: Vec<(String, u64)>,
     /// From acceptance to commit, over the newest events.
@@ -61,9 +71,12 @@ pub struct Report {
     /// Newest runs.
     #[schema(value_type = Vec<Object>)]
     pub latest_runs: Vec<RunRecord>,
-    /// Newest findings.
+    /// Newest looks that found something.
     #[schema(value_type = Vec<Object>)]
     pub latest_findings: Vec<FindingRecord>,
+    /// What became of each finding, open ones first.
+    #[schema(value_type = Vec<Object>)]
+    pub findings: Vec<FindingLife>,
 }
 
 /// Milliseconds from acceptance to commit.
@@ -104,15 +117,20 @@ impl Checker {
         let by_kind = database.findings_by_kind(since).await?;
         let latest_findings = database.findings_since(since, FINDINGS).await?;
         let latest_runs = database.runs_since(since, RUNS).await?;
+        let totals = database.finding_totals(since).await?;
+        let findings = database.finding_lives(since, FINDINGS).await?;
+        let figures = standings::fresh(&self.inspector().stores).await?;
         let lag = LagReport::of(database.commit_lags(LAGS).await?);
 
         let sum = |part: fn(&HourRecord) -> i64| trend.iter().map(part).sum::<i64>();
         let (checked, inconsistent) = (sum(|hour| hour.checked), sum(|hour| hour.inconsistent));
         let repaired = sum(|hour| hour.repaired);
-        let consistency_rate = (checked > 0).then(|| 1.0 - inconsistent.min(checked) as f64 / checked as f64);
+        let late: i64 = by_kind.iter().filter(|one| one.verdict == Verdict::Stuck.name()).map(|one| one.found).sum();
+        let different = (inconsistent - late).clamp(0, checked);
+        let consistency_rate = (checked > 0).then(|| 1.0 - different as f64 / checked as f64);
         let nines = consistency_rate.filter(|rate| *rate < 1.0).map(|rate| -(1.0 - rate).log10());
         let mut of_resource: BTreeMap<String, u64> = BTreeMap::new();
-        for finding in &latest_findings {
+        for finding in &findings {
             *of_resource.entry(format!("{}:{}", finding.resource_type, finding.resource_id)).or_default() += 1;
         }
         let mut by_resource: Vec<(String, u64)> = of_resource.into_iter().collect();
@@ -126,7 +144,10 @@ impl Checker {
             checked,
             inconsistent,
             repaired,
-            open: inconsistent - repaired,
+            open: i64::try_from(totals.open).unwrap_or(i64::MAX),
+            opened: totals.opened,
+            closed: totals.closed,
+            troubles: troubles(&figures),
             consistency_rate,
             nines,
             coverage,
@@ -136,6 +157,7 @@ impl Checker {
             trend,
             latest_runs,
             latest_findings,
+            findings,
         })
     }
 }

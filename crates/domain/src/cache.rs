@@ -279,8 +279,8 @@ pub trait LikeCache: Send + Sync + 'static {
         self.ping().await.map(|()| Vec::new())
     }
 
-    /// Whether it answered the last [`ping`](Self::ping) and had no room for what a like needs: leases, reads and settlements go
-    /// on, and make room.
+    /// Whether it answered the last [`ping`](Self::ping) and had no room for what a like needs, in its memory or in a journal:
+    /// leases, reads and settlements go on, and make room.
     fn is_full(&self) -> bool {
         false
     }

@@ -117,6 +117,12 @@ impl BusConfig {
         if self.log.enabled { self.log_status.get() } else { LogState::Off }
     }
 
+    /// Longest wait for a confirm that the redo log has a part in.
+    #[cfg(feature = "amqp")]
+    pub(crate) fn log_confirm_timeout(&self) -> Duration {
+        self.log.confirm_timeout.min(self.confirm_timeout / 2)
+    }
+
     /// Where to connect: what the URL says, at each of the hosts.
     #[cfg(feature = "amqp")]
     pub(crate) fn uris(&self) -> Result<Vec<AMQPUri>, BusError> {

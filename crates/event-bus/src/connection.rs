@@ -38,6 +38,15 @@ impl Link {
     /// Connects and declares the topology, all within `connect_timeout`: each host that is left has an equal share of what is
     /// left of it.
     pub(crate) async fn open(config: &BusConfig, names: &Names, role: &str) -> Result<Self, BusError> {
+        Self::open_with(config, names, role, true).await
+    }
+
+    /// The same, where the topology was declared a moment ago.
+    pub(crate) async fn open_again(config: &BusConfig, names: &Names, role: &str) -> Result<Self, BusError> {
+        Self::open_with(config, names, role, false).await
+    }
+
+    async fn open_with(config: &BusConfig, names: &Names, role: &str, declares: bool) -> Result<Self, BusError> {
         config.validate()?;
         let uris = config.uris()?;
         let limit = Instant::now() + config.connect_timeout;
@@ -49,7 +58,9 @@ impl Link {
             left -= 1;
             let opened = within(share, "connecting", async {
                 let link = Self::connect(uris[host].clone(), tls, &config.prefix, role).await?;
-                topology::declare(&link.connection, config, names).await?;
+                if declares {
+                    topology::declare(&link.connection, config, names).await?;
+                }
                 Ok(link)
             });
             match opened.await {

@@ -40,19 +40,25 @@ impl Consumer {
     /// Connects, declares the topology and starts to consume the likes queue; one attempt.
     pub async fn connect(config: &BusConfig) -> Result<Self, BusError> {
         let names = Names::of(config);
-        let queue = names.likes.clone();
-        Self::connect_to(config, names, queue).await
+        let link = Box::pin(Link::open(config, &names, "consumer")).await?;
+        Self::consume(config, link, names.likes).await
+    }
+
+    /// The same right after such a connection broke: nothing is declared anew.
+    pub async fn connect_again(config: &BusConfig) -> Result<Self, BusError> {
+        let names = Names::of(config);
+        let link = Box::pin(Link::open_again(config, &names, "consumer")).await?;
+        Self::consume(config, link, names.likes).await
     }
 
     /// The same for the dead-letter queue.
     pub async fn connect_dead(config: &BusConfig) -> Result<Self, BusError> {
         let names = Names::of(config);
-        let queue = names.likes_dead.clone();
-        Self::connect_to(config, names, queue).await
+        let link = Box::pin(Link::open(config, &names, "consumer")).await?;
+        Self::consume(config, link, names.likes_dead).await
     }
 
-    async fn connect_to(config: &BusConfig, names: Names, queue: String) -> Result<Self, BusError> {
-        let link = Box::pin(Link::open(config, &names, "consumer")).await?;
+    async fn consume(config: &BusConfig, link: Link, queue: String) -> Result<Self, BusError> {
         let stream = within(config.connect_timeout, "starting to consume", async {
             let qos = link.channel.basic_qos(config.prefetch, BasicQosOptions::default());
             qos.await.map_err(BusError::unavailable("setting the prefetch"))?;

@@ -11,8 +11,8 @@
 //!
 //! An existing queue or exchange with other arguments (406), or one that our user may not declare (403), is used as it is.
 //!
-//! Policy: no call retries by itself, and after any error but [`BusError::Config`] and [`BusError::BatchTooLarge`] the
-//! connection it happened on is gone. [`BusError::is_unavailable`] is what a circuit breaker counts.
+//! Policy: no call retries by itself, but that a message which waits for the redo log goes once more without it. After any
+//! error but [`BusError::Config`] and [`BusError::BatchTooLarge`] the connection it happened on is gone. [`BusError::is_unavailable`] is what a circuit breaker counts.
 
 use std::time::Duration;
 

@@ -16,11 +16,20 @@ pub struct LogConfig {
     /// Most bytes on each node that has a replica; the oldest are dropped. Only whole files are dropped, of one part in 64 of
     /// this each, so the log is larger than its bounds by up to one.
     pub max_bytes: u64,
+    /// Longest wait for the log's part in a confirm: what comes next goes without the log, and the message that waited once
+    /// more. At most half of `rabbitmq.confirm_timeout` counts.
+    #[serde(with = "humantime_serde")]
+    pub confirm_timeout: Duration,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { enabled: true, max_age: Duration::from_secs(24 * 3_600), max_bytes: 4 << 30 }
+        Self {
+            enabled: true,
+            max_age: Duration::from_secs(24 * 3_600),
+            max_bytes: 4 << 30,
+            confirm_timeout: Duration::from_secs(1),
+        }
     }
 }
 
@@ -36,6 +45,9 @@ impl LogConfig {
         }
         if !(Self::LEAST_BYTES..=Self::MOST_BYTES).contains(&self.max_bytes) {
             return Err(("log.max_bytes", "must be 16777216 to 1125899906842624"));
+        }
+        if self.confirm_timeout.is_zero() {
+            return Err(("log.confirm_timeout", "must be longer than 0"));
         }
         Ok(())
     }
@@ -55,7 +67,7 @@ pub enum LogState {
     Unknown,
     /// It is bound beside the queue.
     Up,
-    /// It is there and does not answer, or the broker does not; likes go on without it, and it is looked at again.
+    /// It is there and does not answer, or its node or the broker does not; likes go on without it, and it is looked at again.
     Down(String),
     /// This broker has none for us, in its words; likes go on without it.
     Absent(String),

@@ -6,6 +6,7 @@ use crate::{BusConfig, BusError, LogState, NotConfirmed, Publisher};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
+use std::time::Duration;
 
 impl BusConfig {
     /// Says how the log is, to the log of this process where that is news.
@@ -73,10 +74,14 @@ impl Publisher {
         match within(deadline, "declaring the redo log", declaring).await {
             Ok(()) => self.link = Some(link),
             // The queue has been deleted just now: that says nothing of the log.
-            Err(BusError::Topology { name, reason }) if name == self.names.likes && reason.starts_with("NOT_FOUND") => {
-                link.close(deadline).await;
-                let link = self.open().await?;
-                self.link = Some(link);
+            Err(BusError::Topology { name, reason }) if reason.starts_with("NOT_FOUND") => {
+                if name == self.names.likes {
+                    link.close(deadline).await;
+                    self.link = Some(self.open().await?);
+                } else {
+                    // So says a cluster whose node of the log is away, until another one has taken over. It has a log.
+                    self.link = Some(link);
+                }
                 self.log_is_down(&reason);
                 return Ok(self.config.log_state());
             }
@@ -92,7 +97,7 @@ impl Publisher {
             Err(other) => return Err(other),
         }
         // Whether it takes anything. An empty message is nobody's.
-        match self.append_body(b"").await {
+        match self.append_body(self.config.log_confirm_timeout(), b"").await {
             Ok(()) => self.config.log_is(LogState::Up),
             Err(BusError::NotConfirmed(why)) => self.log_is_down(&why.to_string()),
             Err(other) => return Err(other),
@@ -110,16 +115,16 @@ impl Publisher {
         if events.len() > MAX_BATCH {
             return Err(BusError::BatchTooLarge { len: events.len(), max: MAX_BATCH });
         }
-        let sent = self.append_body(&codec::encode_batch(events)).await;
+        let sent = self.append_body(self.config.confirm_timeout, &codec::encode_batch(events)).await;
         if let Err(BusError::NotConfirmed(why @ (NotConfirmed::Timeout(_) | NotConfirmed::Returned { .. }))) = &sent {
             self.log_is_down(&why.to_string());
         }
         sent
     }
 
-    async fn append_body(&mut self, body: &[u8]) -> Result<(), BusError> {
+    async fn append_body(&mut self, deadline: Duration, body: &[u8]) -> Result<(), BusError> {
         let exchange = self.names.events.clone();
-        self.send(&exchange, LOG_KEY, body, FieldTable::default()).await
+        self.send_within(deadline, &exchange, LOG_KEY, body, FieldTable::default()).await
     }
 
     pub(crate) fn log_is_down(&self, reason: &str) {

@@ -12,21 +12,35 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Confirmation};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const CONTENT_TYPE: &str = "application/vnd.interaction.likes";
 const PERSISTENT: u8 = 2;
 
+/// How long an election of the queue's leader may take. A channel that was opened meanwhile looks for the old one, whose node is
+/// down, and refuses every message for good, as if the queue were full. One that took a message follows the leader.
+const ELECTION: Duration = Duration::from_secs(2);
+
+/// Between two channels then.
+const ELECTION_POLL: Duration = Duration::from_millis(100);
+
 /// Publishes event batches over a connection of its own.
 ///
 /// Not shared: one task owns it, so at most one message is unconfirmed, and a confirm or return cannot be taken for
-/// another message's. Connects with the first call and again after an error; a call makes one attempt and returns.
+/// another message's. Connects with the first call and again after an error; a call makes one attempt and returns,
+/// but for [`publish`](Self::publish), which does not wait for the redo log for long.
 /// Cancelling a call (dropping its future) leaves the outcome open and drops the connection.
 pub struct Publisher {
     pub(crate) config: BusConfig,
     pub(crate) names: Names,
     pub(crate) link: Option<Link>,
     probe_declared: bool,
+    opened: Instant,
+    /// The queue has taken something over this link.
+    taken: bool,
+    /// The first refusal since the queue took something.
+    refused_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -38,7 +52,15 @@ impl std::fmt::Debug for Publisher {
 impl Publisher {
     /// A publisher that is not connected yet.
     pub fn new(config: BusConfig) -> Self {
-        Self { names: Names::of(&config), config, link: None, probe_declared: false }
+        Self {
+            names: Names::of(&config),
+            config,
+            link: None,
+            probe_declared: false,
+            opened: Instant::now(),
+            taken: false,
+            refused_since: None,
+        }
     }
 
     /// Connects now, unless connected: within `connect_timeout`, one attempt.
@@ -56,8 +78,8 @@ impl Publisher {
     /// Publishes 1 to [`MAX_BATCH`] events as one persistent message; an empty slice is done already.
     ///
     /// `Ok` means that the broker has it: the queue, and the redo log where it is up, because a confirm waits for all that a
-    /// message is routed to. Any error means that it may or may not have it. A log that confirms nothing costs one deadline: what
-    /// comes next goes without it.
+    /// message is routed to. Any error means that it may or may not have it. A log that confirms nothing costs
+    /// `log.confirm_timeout`, once: the message goes again without it, by a new connection, and so does what comes next.
     pub async fn publish(&mut self, events: &[EncodedEvent], headers: &Headers) -> Result<(), BusError> {
         if events.is_empty() {
             return Ok(());
@@ -65,18 +87,54 @@ impl Publisher {
         if events.len() > MAX_BATCH {
             return Err(BusError::BatchTooLarge { len: events.len(), max: MAX_BATCH });
         }
+        let (body, headers) = (codec::encode_batch(events), to_table(headers));
+        loop {
+            match self.publish_once(&body, &headers).await {
+                Ok(()) => {
+                    (self.taken, self.refused_since) = (true, None);
+                    return Ok(());
+                }
+                Err(BusError::NotConfirmed(NotConfirmed::Nack)) if self.may_be_an_election() => {
+                    tokio::time::sleep(ELECTION_POLL).await;
+                }
+                failed => return failed,
+            }
+        }
+    }
+
+    /// Whether a refusal can be one of this channel only, which is given up then. A queue that is full refuses by every one.
+    fn may_be_an_election(&mut self) -> bool {
+        let refused = self.refused_since.get_or_insert_with(Instant::now).elapsed();
+        let again = !self.taken && refused < ELECTION;
+        if again || refused.min(self.opened.elapsed()) >= ELECTION {
+            self.link = None;
+        }
+        again
+    }
+
+    async fn publish_once(&mut self, body: &[u8], headers: &FieldTable) -> Result<(), BusError> {
         let exchange = self.names.events.clone();
         // Looked at once for the process; from then on by whoever looks after the log.
         if self.config.log_state() == LogState::Unknown {
             self.check_log().await?;
         }
         let logged = self.config.log_state() == LogState::Up;
-        let key = if logged { LOGGED_KEY } else { ROUTING_KEY };
-        let sent = self.send(&exchange, key, &codec::encode_batch(events), to_table(headers)).await;
-        if logged && matches!(sent, Err(BusError::NotConfirmed(NotConfirmed::Timeout(_)))) {
-            self.log_is_down("a message that went there too was not confirmed in time");
+        let mut deadline = self.config.confirm_timeout;
+        if logged {
+            let patience = self.config.log_confirm_timeout();
+            let fresh = !self.is_connected();
+            self.connect().await?;
+            match self.send_within(patience, &exchange, LOGGED_KEY, body, headers.clone()).await {
+                Err(BusError::NotConfirmed(NotConfirmed::Timeout(_))) => {
+                    self.log_is_down("a message that went there too was not confirmed in time");
+                }
+                // An old connection breaks with its node; a new one with what a broker says that cannot find its streams.
+                Err(error @ BusError::Unavailable { .. }) if fresh => self.log_is_down(&error.to_string()),
+                sent => return sent,
+            }
+            deadline -= patience;
         }
-        sent
+        self.send_within(deadline, &exchange, ROUTING_KEY, body, headers.clone()).await
     }
 
     /// Publishes any body to the dead-letter exchange, with the reason in the header [`REASON_HEADER`].
@@ -134,6 +192,7 @@ impl Publisher {
             return Ok(link);
         }
         let link = Box::pin(Link::open(&self.config, &self.names, "publisher")).await?;
+        (self.opened, self.taken) = (Instant::now(), false);
         within(self.config.connect_timeout, "asking for confirms", async {
             let select = link.channel.confirm_select(ConfirmSelectOptions::default());
             select.await.map_err(BusError::unavailable("asking for confirms"))
@@ -149,12 +208,23 @@ impl Publisher {
         body: &[u8],
         headers: FieldTable,
     ) -> Result<(), BusError> {
+        self.send_within(self.config.confirm_timeout, exchange, key, body, headers).await
+    }
+
+    /// Sends one message and waits for its confirm; connecting has a deadline of its own.
+    pub(crate) async fn send_within(
+        &mut self,
+        deadline: Duration,
+        exchange: &str,
+        key: &str,
+        body: &[u8],
+        headers: FieldTable,
+    ) -> Result<(), BusError> {
         let link = self.open().await?;
         if link.is_blocked() {
             self.link = Some(link);
             return Err(BusError::Blocked);
         }
-        let deadline = self.config.confirm_timeout;
         let confirmed = within(deadline, "publishing", async {
             let properties = BasicProperties::default()
                 .with_delivery_mode(PERSISTENT)
@@ -191,7 +261,7 @@ impl Publisher {
                 self.link = Some(link);
                 Ok(())
             }
-            // The channel is sound and the next attempt as likely to be refused: no need for a new connection.
+            // The channel may be sound, and the next attempt as likely to be refused.
             Confirmation::Nack(None) => {
                 self.link = Some(link);
                 Err(BusError::NotConfirmed(NotConfirmed::Nack))

@@ -176,8 +176,15 @@ impl<'c> Declaring<'c> {
         let mut start = FieldTable::default();
         start.insert("x-stream-offset".into(), text("next"));
         let options = BasicConsumeOptions::default();
-        let consumer = self.channel.basic_consume(name.into(), "".into(), options, start).await.map_err(&refused)?;
-        self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default()).await.map_err(&failed)
+        match self.channel.basic_consume(name.into(), "".into(), options, start).await {
+            Ok(consumer) => {
+                let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+                cancel.await.map_err(&failed)
+            }
+            // Only a stream is read where a replica is, and written to from everywhere.
+            Err(error) if error.to_string().contains("running replica") => self.may_exist(&error).await.map(drop),
+            Err(error) => Err(refused(error)),
+        }
     }
 
     /// Without relying on a binding that may be there.

@@ -22,14 +22,17 @@ mod writes;
 
 pub use reads::audit::{Behavior, CountAudit, CountPage, DatedAhead, LedgerAudit};
 pub use reads::history::{HistoryEntry, PairHistory, StoredRow};
-pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked};
+pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked, Within};
+pub use reads::standing::{LedgerStanding, Standing};
 pub use sql::config::DatabaseConfig;
 pub use sql::error::StoreError;
 pub use sql::plain::{check_database_url, connect_plain};
 pub use sql::store::EventStore;
 pub use sql::verdict::WentBack;
 pub use tables::check_runs::{FindingRecord, HourRecord, KindRecord, RunRecord, RunStatus};
+pub use tables::findings::{ClosedBy, FindingLife, FindingTotals};
 pub use tables::ledger::{EventFilter, EventPage, EventStatus, LedgerEntry, StatusCount};
+pub use tables::recovery::{RecoveryNote, RecoveryStep};
 pub use tables::refreshes::Refresh;
 pub use tables::repair_token::Fenced;
 pub use tables::writers::WRITERS_KEPT;

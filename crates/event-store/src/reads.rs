@@ -3,3 +3,4 @@
 pub(crate) mod audit;
 pub(crate) mod history;
 pub(crate) mod likes;
+pub(crate) mod standing;

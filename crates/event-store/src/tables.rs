@@ -2,10 +2,12 @@
 
 pub(crate) mod archive;
 pub(crate) mod check_runs;
+pub(crate) mod findings;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;
 pub(crate) mod meta;
+pub(crate) mod recovery;
 pub(crate) mod refreshes;
 pub(crate) mod repair_token;
 pub(crate) mod unlogged;

@@ -23,6 +23,7 @@ use sync_engine::apply::Applier;
 use sync_engine::deliver::kept::{Keeper, Kept};
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::deliver::relay::{Relay, RelayHandle};
+use sync_engine::operate::standings;
 use sync_engine::read::Reader;
 use sync_engine::read::live::LiveCounts;
 use sync_engine::read::warm_up::Warmer;
@@ -148,6 +149,7 @@ impl Assembly {
             spawn(&context, Box::pin(redo_log.run(context.soft.clone())));
         }
         spawn(&context, Box::pin(probe::watch_cache(stores.clone(), interval, helpers.clone())));
+        spawn(&context, standings::watch(stores.clone(), sync.journal_limit, helpers.clone()));
         spawn(&context, Box::pin(probe::watch_database(stores.clone(), interval, helpers.clone())));
         if let Some(publisher) = publisher() {
             spawn(&context, Box::pin(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone())));

@@ -77,12 +77,14 @@ pub(crate) async fn serve(
     for service in SERVICES {
         reporter.set_service_status(service, ServingStatus::Serving).await;
     }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(interaction_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .context("reflection")?
-        .max_decoding_message_size(SHORT);
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(interaction_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let reflection = described().build_v1().context("reflection")?.max_decoding_message_size(SHORT);
+    // Clients that are older than v1, or ask for it first.
+    let alpha = described().build_v1alpha().context("reflection")?.max_decoding_message_size(SHORT);
     let service = InteractionServiceServer::new(interactions)
         .max_decoding_message_size(LONGEST)
         .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
@@ -102,6 +104,7 @@ pub(crate) async fn serve(
         .layer(AccessLayer::new(&context.gate))
         .add_service(health_service.max_decoding_message_size(SHORT))
         .add_service(reflection)
+        .add_service(alpha)
         .add_service(service)
         .add_service(SyncAdminServiceServer::new(admin).max_decoding_message_size(LONGEST))
         .serve_with_incoming_shutdown(

@@ -1,6 +1,7 @@
 //! `GET /openapi.json`: what ops HTTP of a server answers. Each route brings its own description; here stands what all of them
 //! have in common, and the routes of every process ([`service_runtime::router`]).
 
+use crate::status::{Reason, Violation};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::header;
@@ -39,8 +40,17 @@ const READING: &[(&str, &str)] =
 struct Error {
     /// The HTTP status again.
     status: u16,
+    /// Why, for a program; docs/API.md has all of them.
+    #[schema(schema_with = reasons)]
+    reason: String,
     /// What is wrong; begins with the field, if it is one's fault.
     error: String,
+    /// Everything that is wrong with the request, where that is known.
+    field_violations: Option<Vec<Violation>>,
+}
+
+fn reasons() -> RefOr<utoipa::openapi::schema::Schema> {
+    one_of(Reason::ALL.iter().map(|reason| reason.name()))
 }
 
 /// These routes, and one that describes them.
@@ -56,12 +66,13 @@ fn complete(document: &mut OpenApi) {
         .title("Interaction sync, ops HTTP of a server")
         .version("1")
         .description(Some(
-            "Health, metrics, likes for whoever has no gRPC, and what operators ask of interaction-server and standalone. \
+            "Health, metrics, the calls of callers for whoever has no gRPC, and what operators ask of interaction-server and standalone. \
              64-bit numbers of callers are strings in answers. Every error is JSON.",
         ))
         .build();
     let components = document.components.get_or_insert_default();
     components.schemas.insert("Error".to_owned(), <Error as utoipa::PartialSchema>::schema());
+    components.schemas.insert("FieldViolation".to_owned(), <Violation as utoipa::PartialSchema>::schema());
     components.schemas.insert("Health".to_owned(), health_schema());
     let mut bearer = Http::new(HttpAuthScheme::Bearer);
     bearer.description = Some("Needed where service.access.tokens_file is set.".to_owned());

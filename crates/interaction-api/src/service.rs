@@ -1,29 +1,32 @@
 //! `interaction.v1.InteractionService`: likes, counts, lists, live counts.
 
+mod batch;
 mod caller;
 pub(crate) mod deadline;
 pub mod hot;
 pub(crate) mod http;
 pub mod limits;
 mod quota;
+mod reads;
 mod turns;
 pub mod watch;
 
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS, wire_resource};
-use crate::request::page;
-use crate::status;
+use crate::request::page::{self, List};
+use crate::status::{self, Reason};
 use caller::Who;
-use domain::{Action, LikeIntent, Pair, Resource, Version};
-use event_store::EventStore;
+use domain::{Action, LikeIntent, Version};
+use event_store::{EventStore, Within};
 use hot::HotList;
 use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_server::InteractionService;
 use limits::Limits;
+use reads::Part;
 use service_runtime::Pulse;
 use std::sync::Arc;
-use sync_engine::accept::{Acceptor, Call, LikeAnswer, LikeResult};
-use sync_engine::read::{Read, Reader};
+use sync_engine::accept::{Acceptor, Call, LikeAnswer};
+use sync_engine::read::Reader;
 use sync_engine::trace::on_behalf;
 use tonic::{Request, Response, Status};
 use watch::Watch;
@@ -70,10 +73,10 @@ impl Interactions {
 
     /// One like, however it came.
     async fn accept_one(&self, who: &Who, intent: LikeIntent, call: Call) -> Result<LikeAnswer, Status> {
-        who.may_like(std::slice::from_ref(&intent))?;
+        who.may_like(&intent)?;
         self.limits.likes(who, 1)?;
         let result = self.acceptor.accept(vec![intent], call).await.pop();
-        result.ok_or_else(|| Status::internal("no answer"))?.map_err(|error| status::like(&error))
+        result.ok_or_else(|| status::refuse(Reason::Internal, "no answer"))?.map_err(|error| status::like(&error))
     }
 
     /// A call by HTTP says nothing of how long its caller waits.
@@ -104,12 +107,13 @@ impl InteractionService for Interactions {
     ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
         let call = deadline::call(request.metadata(), &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
+        let operations = request.into_inner().operations;
         let mut violations = Violations::default();
-        let intents = convert::intents(&mut violations, request.into_inner().operations);
+        convert::bounded(&mut violations, "operations", operations.len(), MAX_ITEMS);
         violations.finish()?;
-        who.may_like(&intents)?;
-        self.limits.likes(&who, intents.len())?;
-        let results = on_behalf(caller, self.acceptor.accept(intents, call)).await.iter().map(result).collect();
+        let intents = operations.into_iter().enumerate().map(|(i, given)| convert::operation(i, given)).collect();
+        let outcomes = on_behalf(caller, batch::apply(self, &who, intents, call)).await?;
+        let results = outcomes.iter().map(batch::result).collect();
         Ok(Response::new(v1::ApplyLikesResponse { results }))
     }
 
@@ -121,7 +125,7 @@ impl InteractionService for Interactions {
         let mut violations = Violations::default();
         let resources = convert::resources(&mut violations, request.into_inner().resources, MAX_ITEMS);
         violations.finish()?;
-        let read = counts_of(self, &who, &resources).await?;
+        let read = reads::counts(self, &who, &resources).await?;
         let each = resources.into_iter().zip(read.values);
         let counts =
             each.map(|(resource, count)| v1::LikeCount { resource: Some(wire_resource(resource)), count }).collect();
@@ -134,26 +138,31 @@ impl InteractionService for Interactions {
     ) -> Result<Response<v1::GetLikeStatesResponse>, Status> {
         let who = Who::calls(&request);
         let v1::GetLikeStatesRequest { user_id, resources } = request.into_inner();
-        let mut violations = Violations::default();
-        let user = convert::user(&mut violations, user_id);
-        let resources = convert::resources(&mut violations, resources, MAX_ITEMS);
-        let user = violations.given(user)?;
-        let pairs: Vec<Pair> = resources.into_iter().map(|resource| Pair { resource, user }).collect();
-        who.may_user(user)?;
-        who.may_types(pairs.iter().map(|pair| pair.resource.kind))?;
-        let turn = self.limits.reads(&who, pairs.len()).await?;
-        let read = self.reader.states(&pairs).await.map_err(|error| status::read(&error))?;
-        drop(turn);
-        let states = pairs
-            .into_iter()
-            .zip(read.values)
-            .map(|(pair, state)| v1::LikeState {
-                resource: Some(wire_resource(pair.resource)),
-                liked: state.liked,
-                version: state.version.0,
-            })
-            .collect();
-        Ok(Response::new(v1::GetLikeStatesResponse { states, degraded: read.degraded }))
+        let (user, resources) = convert::own(user_id, resources)?;
+        let read = reads::states(self, &who, user, &resources).await?;
+        let states = resources.into_iter().zip(read.values).map(|(resource, state)| v1::LikeState {
+            resource: Some(wire_resource(resource)),
+            liked: state.liked,
+            version: state.version.0,
+        });
+        Ok(Response::new(v1::GetLikeStatesResponse { states: states.collect(), degraded: read.degraded }))
+    }
+
+    async fn get_like_summaries(
+        &self,
+        request: Request<v1::GetLikeSummariesRequest>,
+    ) -> Result<Response<v1::GetLikeSummariesResponse>, Status> {
+        let who = Who::calls(&request);
+        let v1::GetLikeSummariesRequest { user_id, resources } = request.into_inner();
+        let (user, resources) = convert::own(user_id, resources)?;
+        let read = reads::summaries(self, &who, user, &resources).await?;
+        let summaries = resources.into_iter().zip(read.values).map(|(resource, (count, state))| v1::LikeSummary {
+            resource: Some(wire_resource(resource)),
+            count,
+            liked: state.liked,
+            version: state.version.0,
+        });
+        Ok(Response::new(v1::GetLikeSummariesResponse { summaries: summaries.collect(), degraded: read.degraded }))
     }
 
     async fn list_liked_resources(
@@ -164,26 +173,17 @@ impl InteractionService for Interactions {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let user = convert::user(&mut violations, request.user_id);
-        let kind = convert::resource_type(request.r#type)
-            .map_err(|invalid| violations.add(invalid.field, invalid.reason))
-            .ok();
-        let size = convert::page_size(&mut violations, "page_size", request.page_size);
-        let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
-        let ((user, kind), after) = violations.given(user.zip(kind).zip(after))?;
-        who.may_user(user)?;
-        who.may_types([kind])?;
-        let turn = self.limits.list(&who, size).await?;
-        let page = self.database.list_liked(user, kind, size, after).await.map_err(|error| status::store(&error))?;
-        drop(turn);
-        let resources = page
-            .likes
-            .iter()
-            .map(|like| v1::LikedResource {
-                resource: Some(wire_resource(like.pair.resource)),
-                liked_at: Some(timestamp(like.version)),
-            })
-            .collect();
-        Ok(Response::new(v1::ListLikedResourcesResponse { resources, next_page_token: page::token(page.next) }))
+        let kind = violations.take("", convert::resource_type(request.r#type));
+        let within = convert::within(&mut violations, request.since, request.until);
+        let list = user.zip(kind).map(|(user, kind)| List::Liked(user, kind, within));
+        let part = part(&mut violations, list, within, request.page_size, &request.page_token);
+        let ((user, kind), part) = violations.given(user.zip(kind).zip(part))?;
+        let (likes, next_page_token) = reads::liked(self, &who, user, kind, part).await?;
+        let resources = likes.iter().map(|like| v1::LikedResource {
+            resource: Some(wire_resource(like.pair.resource)),
+            liked_at: Some(timestamp(like.version)),
+        });
+        Ok(Response::new(v1::ListLikedResourcesResponse { resources: resources.collect(), next_page_token }))
     }
 
     async fn list_likers(
@@ -194,20 +194,15 @@ impl InteractionService for Interactions {
         let request = request.into_inner();
         let mut violations = Violations::default();
         let resource = convert::resource(&mut violations, "", request.resource);
-        let size = convert::page_size(&mut violations, "page_size", request.page_size);
-        let after = page::cursor(&request.page_token).map_err(|reason| violations.add("page_token", reason)).ok();
-        let (resource, after) = violations.given(resource.zip(after))?;
-        who.may_all_users()?;
-        who.may_resources(&[resource])?;
-        let turn = self.limits.list(&who, size).await?;
-        let page = self.database.list_likers(resource, size, after).await.map_err(|error| status::store(&error))?;
-        drop(turn);
-        let likers = page
-            .likes
+        let within = convert::within(&mut violations, request.since, request.until);
+        let list = resource.map(|resource| List::Likers(resource, within));
+        let part = part(&mut violations, list, within, request.page_size, &request.page_token);
+        let (resource, part) = violations.given(resource.zip(part))?;
+        let (likes, next_page_token) = reads::likers(self, &who, resource, part).await?;
+        let likers = likes
             .iter()
-            .map(|like| v1::Liker { user_id: like.pair.user.get(), liked_at: Some(timestamp(like.version)) })
-            .collect();
-        Ok(Response::new(v1::ListLikersResponse { likers, next_page_token: page::token(page.next) }))
+            .map(|like| v1::Liker { user_id: like.pair.user.get(), liked_at: Some(timestamp(like.version)) });
+        Ok(Response::new(v1::ListLikersResponse { likers: likers.collect(), next_page_token }))
     }
 
     async fn list_hot_resources(
@@ -215,7 +210,21 @@ impl InteractionService for Interactions {
         request: Request<v1::ListHotResourcesRequest>,
     ) -> Result<Response<v1::ListHotResourcesResponse>, Status> {
         let who = Who::calls(&request);
-        self.hot.list(request.into_inner(), &who, &self.limits).await.map(Response::new)
+        let v1::ListHotResourcesRequest { r#type, limit } = request.into_inner();
+        let mut violations = Violations::default();
+        let kind = match r#type {
+            0 => None,
+            given => violations.take("", convert::resource_type(given)),
+        };
+        let limit = convert::page_size(&mut violations, "limit", limit);
+        violations.finish()?;
+        let read = self.hot.list(kind, limit, &who, &self.limits).await?;
+        let resources = read.values.into_iter().map(|hot| v1::HotResource {
+            resource: Some(wire_resource(hot.resource)),
+            count: hot.count,
+            recent_changes: hot.recent_changes,
+        });
+        Ok(Response::new(v1::ListHotResourcesResponse { resources: resources.collect(), degraded: read.degraded }))
     }
 
     type WatchLikeCountsStream = watch::Counts;
@@ -229,11 +238,11 @@ impl InteractionService for Interactions {
     }
 }
 
-/// Counts, however they were asked for.
-async fn counts_of(interactions: &Interactions, who: &Who, resources: &[Resource]) -> Result<Read<i64>, Status> {
-    who.may_resources(resources)?;
-    let _turn = interactions.limits.reads(who, resources.len()).await?;
-    interactions.reader.counts(resources).await.map_err(|error| status::read(&error))
+/// Which part of a list is asked for; violations are noted.
+fn part(violations: &mut Violations, list: Option<List>, within: Within, size: i32, token: &str) -> Option<Part> {
+    let size = convert::page_size(violations, "page_size", size);
+    let after = page::cursor(list, token).map_err(|reason| violations.add("page_token", reason)).ok()?;
+    Some(Part { size, after, within })
 }
 
 /// The span that a call is part of, by W3C Trace Context.
@@ -249,21 +258,6 @@ fn response(answer: &LikeAnswer) -> v1::LikeResponse {
         changed: answer.changed,
         degraded: answer.degraded,
     }
-}
-
-fn result(result: &LikeResult) -> v1::LikeResult {
-    let outcome = match result {
-        Ok(answer) => v1::like_result::Outcome::Response(response(answer)),
-        Err(error) => {
-            let (code, retry_after) = status::of_like(error);
-            v1::like_result::Outcome::Error(v1::LikeError {
-                code: code.into(),
-                message: error.to_string(),
-                retry_after_ms: retry_after.map(|after| i64::try_from(after.as_millis()).unwrap_or(i64::MAX).max(1)),
-            })
-        }
-    };
-    v1::LikeResult { outcome: Some(outcome) }
 }
 
 fn timestamp(version: Version) -> prost_types::Timestamp {

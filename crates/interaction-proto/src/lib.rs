@@ -5,7 +5,6 @@
 /// Version 1 of the contract.
 pub mod v1 {
     #![expect(
-        missing_docs,
         clippy::allow_attributes,
         clippy::allow_attributes_without_reason,
         reason = "generated; documented in the proto files"

@@ -4,7 +4,7 @@ use interaction_api::assembly::register_likes;
 use service_runtime::{Criticality, HealthRegistry};
 use settings::Settings;
 use settings::health::{
-    StorePart, register as register_stores, register_flow, register_redo_log, register_surroundings,
+    StorePart, register as register_stores, register_flow, register_redo_log, register_standing, register_surroundings,
 };
 use sync_engine::Stores;
 
@@ -20,6 +20,7 @@ pub(crate) fn register(health: &HealthRegistry, stores: &Stores, settings: &Sett
     );
     register_surroundings(health, stores);
     register_likes(health, stores);
+    register_standing(health, stores);
     register_flow(health, stores);
     register_redo_log(health, &settings.rabbitmq);
 }

@@ -20,7 +20,7 @@
 //! # Kill matrix
 //!
 //! Real processes under load; the one named aborts at the point (the test checks SIGABRT and the point's name), is started
-//! again, and `verify` must find nothing lost, nothing doubled and no wrong counter. Test modules `kill` and `failover`.
+//! again, and `verify` must find nothing lost, nothing doubled and no wrong counter. Test modules `kill`, `failover` and `recovery`.
 //!
 //! | point | process | where it dies | test |
 //! |---|---|---|---|
@@ -41,6 +41,11 @@
 //! | `retention.purged` | consumer | some batches deleted, others not | `in_a_purge` |
 //! | `store.requeued` | replayer | some dead events replayed, others not | `in_a_replay` |
 //! | `log.joined` | consumer | the redo log has what went around the broker, the ledger still marks it | `in_a_join_of_the_log` |
+//! | `recover.latched` | consumer | the database went back, the recovery is noted, nothing is read | `the_recovery_is_noted_and_nothing_read` |
+//! | `recover.reapplied` | consumer | some of the redo log is applied again, how far is not noted | `some_of_the_log_is_applied_again_and_not_noted` |
+//! | `recover.logged` | consumer | the redo log is read, no cached pair is looked at | `the_log_is_read_and_no_pair` |
+//! | `recover.scanned` | consumer | everything is back, the latch is still on | `everything_is_back_and_the_latch_still_on` |
+//! | `pool.generation` | server | Redis has changed its primary, connections to the old one are given up | `a_generation_of_connections_is_given_up` |
 //!
 //! # Planted bugs
 //!
@@ -77,6 +82,9 @@
 //! | `revision_plus_one` | the revision of a counter is one more than before, not the time | the database becomes what it once was and is written again: the cache does not believe it |
 //! | `went_back_ignored` | nobody compares the database with what it had confirmed | the database becomes what it once was: nobody noticed |
 //! | `repairs_cache_backwards` | a cached counter that is newer than its row is repaired | the database becomes what it once was: the cached count is lowered |
+//! | `keeps_demoted_connection` | connections that say READONLY are used on | Redis changes its primary behind an address: nothing is accepted |
+//! | `probe_select_one` | the probe of the database is a `SELECT 1` | a database that only reads is found well |
+//! | `unlatched_settle` | what is committed while the database is told again is settled at once | the cache believes a database that lacks likes: the served count is lowered |
 //! | `any_clock_believed` | no other clock bounds the versions of a Redis clock that was set ahead | a clock a day ahead: likes are dated into the future |
 //! | `untold_forever` | a write around the cache is never taken off the account of what the cache was not told | the cache comes back while the database is away: likes stay UNAVAILABLE |
 //! | `unchanged_unconfirmed` | "unchanged" is believed without a look at the row | one server writes around the cache, the other answers from it: lost |
@@ -95,6 +103,7 @@
 //! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
 //! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |
+//! | `anybody_blamed` | what the database refuses is its own fault, whoever else is refused | a trigger that refuses every row for a while: good events are given up |
 //!
 //! The live oracle (`served_counts_never_go_down`): users who only like, processes that die, the broker cut off; a served
 //! count that goes down is a failure.

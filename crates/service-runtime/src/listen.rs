@@ -14,6 +14,7 @@ mod leaving;
 mod link;
 pub mod ops;
 mod places;
+pub mod reason;
 pub mod request;
 pub(crate) mod request_id;
 mod slots;

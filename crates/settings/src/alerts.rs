@@ -26,17 +26,17 @@ const FAILED_LIKES: Series = Series::SumOf("likes_total", "outcome", &["overload
 const LIKE_SECONDS: Series = Series::Histogram("like_seconds");
 const COMMIT_LAG: Series = Series::Histogram("commit_lag_seconds");
 const OLDEST_ENTRY: Series = Series::Max("journal_oldest_age_seconds");
-const DEAD: Series = Series::Sum("dead_events_total");
 const MOVED: Series = Series::Sum("moved_events_total");
 const COMPARED: Series = Series::Sum("consistency_checked_total");
-const FOUND: Series = Series::Sum("consistency_found_total");
+/// What is stuck is late, not different: it has gauges of its own.
+const FOUND: Series =
+    Series::SumOf("consistency_found_total", "verdict", &["stale", "drift", "missing", "orphan", "went_back"]);
 
 pub(crate) const RULES: &[AlertRule] = &[
     AlertRule { name: "like_error_rate", series: &[LIKES, FAILED_LIKES], judge: like_error_rate },
     AlertRule { name: "like_latency", series: &[LIKE_SECONDS], judge: like_latency },
     AlertRule { name: "commit_lag", series: &[COMMIT_LAG], judge: commit_lag },
     AlertRule { name: "journal_age", series: &[OLDEST_ENTRY], judge: journal_age },
-    AlertRule { name: "dead_events", series: &[DEAD], judge: dead_events },
     AlertRule { name: "moved_events", series: &[MOVED], judge: moved_events },
     AlertRule { name: "consistency_rate", series: &[COMPARED, FOUND], judge: consistency_rate },
 ];
@@ -72,12 +72,6 @@ fn journal_age(history: &History, _: &AlertsConfig) -> Option<Judged> {
     (age > 0.0).then(|| Judged { firing: age > JOURNAL_AGE, detail: format!("oldest unsettled like {}", seconds(age)) })
 }
 
-fn dead_events(history: &History, _: &AlertsConfig) -> Option<Judged> {
-    let ever = history.last(DEAD)? > 0.0;
-    let dead = history.growth(DEAD, 30 * MINUTE)?;
-    ever.then(|| Judged { firing: dead > 0.0, detail: format!("{dead} events dead within 30 minutes") })
-}
-
 fn moved_events(history: &History, _: &AlertsConfig) -> Option<Judged> {
     let ever = history.last(MOVED)? > 0.0;
     let moved = history.growth(MOVED, 30 * MINUTE)?;
@@ -109,6 +103,7 @@ fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sync_engine::stores::standing::{FILLED, LATE};
 
     /// What the rule of this name says after samples at these minutes.
     fn judged(name: &str, samples: &[(u64, &str)]) -> Option<Judged> {
@@ -162,21 +157,24 @@ mod tests {
     }
 
     #[test]
-    fn ages_deaths_and_comparisons() {
+    fn ages_moves_and_comparisons() {
         assert_eq!(fires("journal_age", &[(0, "journal_oldest_age_seconds 61")]), Some(true));
         assert_eq!(fires("journal_age", &[(0, "journal_oldest_age_seconds 59")]), Some(false));
-        let dead = "dead_events_total{kind=\"undecodable\"} 1";
-        assert_eq!(fires("dead_events", &[(0, "dead_events_total{kind=\"undecodable\"} 0")]), None);
-        assert_eq!(fires("dead_events", &[(0, ""), (1, dead)]), Some(true));
-        assert_eq!(fires("dead_events", &[(0, ""), (1, dead), (32, dead)]), Some(false));
+        assert_eq!(
+            fires("journal_age", &[(0, "journal_oldest_age_seconds 61"), (1, "journal_oldest_age_seconds 0")]),
+            None
+        );
         let moved = "moved_events_total{reason=\"expired\"} 1";
         assert_eq!(fires("moved_events", &[(0, "moved_events_total{reason=\"expired\"} 0")]), None);
         assert_eq!(fires("moved_events", &[(0, ""), (1, moved)]), Some(true));
         assert_eq!(fires("moved_events", &[(0, ""), (1, moved), (32, moved)]), Some(false));
-        let (compared, found) = ("consistency_checked_total{run=\"full\"} 200\n", "consistency_found_total{} 11\n");
+        let (compared, found) =
+            ("consistency_checked_total{run=\"full\"} 200\n", "consistency_found_total{verdict=\"drift\"} 11\n");
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, &format!("{compared}{found}"))]), Some(true));
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, compared)]), Some(false));
-        let few = "consistency_checked_total{run=\"full\"} 2\nconsistency_found_total{} 1\n";
+        let stuck = "consistency_checked_total{run=\"full\"} 200\nconsistency_found_total{verdict=\"stuck\"} 99\n";
+        assert_eq!(fires("consistency_rate", &[(0, ""), (1, stuck)]), Some(false), "what is late is not different");
+        let few = "consistency_checked_total{run=\"full\"} 2\nconsistency_found_total{verdict=\"drift\"} 1\n";
         let judged = judged("consistency_rate", &[(0, ""), (1, few)]).unwrap();
         assert!(!judged.firing && judged.detail.contains("too few"), "{judged:?}");
     }
@@ -191,7 +189,7 @@ mod tests {
         };
         let failed = "likes_total{outcome=\"accepted\"} 85\nlikes_total{outcome=\"unavailable\"} 15\n";
         let slow = "like_seconds_bucket{le=\"2.5\"} 100\nlike_seconds_bucket{le=\"+Inf\"} 100\n";
-        let found = "consistency_checked_total{run=\"full\"} 200\nconsistency_found_total{} 15\n";
+        let found = "consistency_checked_total{run=\"full\"} 200\nconsistency_found_total{verdict=\"stale\"} 15\n";
         for (name, sample) in [("like_error_rate", failed), ("like_latency", slow), ("consistency_rate", found)] {
             let samples = [(0, ""), (1, sample)];
             assert_eq!(fires(name, &samples), Some(true), "{name}");
@@ -228,7 +226,10 @@ mod tests {
             format!("like_seconds:p99_5m > {latency}"),
             format!("commit_lag_seconds:p99_5m > {COMMIT_LAG_P99}"),
             format!("max(journal_oldest_age_seconds) > {JOURNAL_AGE}"),
-            "(increase(dead_events_total[30m])) > 0".to_owned(),
+            "max(ledger_events{status=\"dead\"}) > 0".to_owned(),
+            format!("max(ledger_oldest_age_seconds{{status=~\"failed|processing|pending\"}}) > {}", LATE.as_secs()),
+            "max(consistency_open_findings) > 0".to_owned(),
+            format!("max(journal_fullest_shard_ratio) > {FILLED}"),
             "(increase(moved_events_total[30m])) > 0".to_owned(),
             format!("ratio1h < {consistency} and sum(increase(consistency_checked_total[1h])) >= {FEWEST_COMPARED}"),
         ] {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use sync_engine::Stores;
 use sync_engine::stores::circuit_breaker::Circuit;
 use sync_engine::stores::flow::Flow;
+use sync_engine::stores::standing::TroubleKind;
 
 /// A store, as health shows it.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +42,7 @@ pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
     });
     let history = Arc::clone(&stores.history);
     health.probe("database_history", Criticality::Optional, move || {
-        let lost = history.went_back().map(|evidence| format!("went back in time: {evidence}"));
+        let lost = history.trouble();
         async move { warned(lost) }
     });
     let memory = Arc::clone(&stores.cache_disk);
@@ -68,6 +69,18 @@ pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
 
 fn warned(trouble: Option<String>) -> PartState {
     trouble.map_or_else(|| PartState::new(Status::Ok, ""), |trouble| PartState::new(Status::Degraded, trouble))
+}
+
+/// Registers what is wrong with accepted likes, a part for each kind: every process says the same, because it stands in the
+/// stores.
+pub fn register_standing(health: &HealthRegistry, stores: &Stores) {
+    for kind in TroubleKind::ALL {
+        let standings = Arc::clone(&stores.standings);
+        health.probe(kind.name(), Criticality::Optional, move || {
+            let trouble = standings.trouble(Instant::now(), kind);
+            async move { warned(trouble) }
+        });
+    }
 }
 
 /// Registers how likes get on: the part is degraded while they are accepted and not committed, nobody consumes, or a bound

@@ -59,7 +59,9 @@ impl Settings {
         let cache = std::sync::Arc::new(self.redis.build(self.cache_rules())?);
         let database = event_store::EventStore::connect(&self.database).await?;
         let database = database.with_idempotency_ttl(self.event_driven_sync.idempotency_ttl);
-        Ok(sync_engine::Stores::new(cache, database, self.event_driven_sync.shards, self.event_driven_sync.circuit))
+        let sync = &self.event_driven_sync;
+        let stores = sync_engine::Stores::new(cache, database, sync.shards, sync.circuit);
+        Ok(stores.with_recovery(&sync.recovery, sync.journal_limit))
     }
 
     /// What the cache enforces.

@@ -9,7 +9,7 @@ use interaction_api::assembly::register_likes;
 use interaction_api::{Assembly, Sockets};
 use service_runtime::{ConfigError, Context, Criticality, HealthRegistry};
 use settings::Settings;
-use settings::health::{StorePart, register as register_stores};
+use settings::health::{StorePart, register as register_stores, register_standing};
 use std::fmt::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -84,6 +84,7 @@ fn register_health(health: &HealthRegistry, stores: &Stores) {
         ],
     );
     register_likes(health, stores);
+    register_standing(health, stores);
 }
 
 fn open_cache(settings: &Settings, data_dir: &Path) -> anyhow::Result<EmbeddedCache> {

@@ -1,5 +1,5 @@
-//! The standalone consumer: queue to database, settle, acknowledge; retries; retention; and a rescuer, so that events
-//! never wait for a dead server.
+//! The standalone consumer: queue to database, settle, acknowledge; retries; retention; a rescuer, so that events
+//! never wait for a dead server; and recovery of a database that went back in time.
 //!
 //! Any number of these may run: the database puts writers of one resource in a line, and versions make it not matter
 //! who came first.
@@ -10,7 +10,7 @@ use event_bus::{BusConfig, Publisher};
 use service_runtime::{Context, Criticality, HealthRegistry};
 use settings::Settings;
 use settings::health::{
-    StorePart, register as register_stores, register_flow, register_redo_log, register_surroundings,
+    StorePart, register as register_stores, register_flow, register_redo_log, register_standing, register_surroundings,
 };
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
@@ -19,6 +19,8 @@ use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::operate::retention::Retention;
+use sync_engine::operate::standings;
+use sync_engine::recover::automatic::Recovery;
 use sync_engine::recover::probe;
 use sync_engine::recover::redeliver::Rescuer;
 
@@ -43,7 +45,9 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
         .with_claim_lease(sync.retry.claim_lease);
     let owner = context.instance.to_string();
     let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner.clone(), sync);
-    let retention = Retention::new(stores.clone(), owner, sync);
+    let retention = Retention::new(stores.clone(), owner.clone(), sync);
+    let bus = settings.rabbitmq.clone();
+    let recovery = Recovery::new(stores.clone(), applier.clone(), bus, owner, sync.recovery, sync.batch_size);
     let dead_letters = DeadLetters::new(stores.clone(), applier.clone(), settings.rabbitmq.clone());
     let consumer = ConsumerLoop::new(stores.clone(), applier, settings.rabbitmq.clone(), sync.batch_size);
 
@@ -52,11 +56,13 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_broker(stores.clone(), publisher(), interval, helpers.clone()));
+    context.tracker.spawn(standings::watch(stores.clone(), sync.journal_limit, helpers.clone()));
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
     context.tracker.spawn(dead_letters.run(context.soft.clone()));
     context.tracker.spawn(redo_log.run(context.soft.clone()));
+    context.tracker.spawn(recovery.run(context.soft.clone()));
     startup.ok();
     let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
     tokio::select! {
@@ -83,5 +89,6 @@ fn register_health(health: &HealthRegistry, stores: &Stores, bus: &BusConfig) {
     );
     register_surroundings(health, stores);
     register_flow(health, stores);
+    register_standing(health, stores);
     register_redo_log(health, bus);
 }

@@ -22,6 +22,7 @@ mod missing_count;
 mod rounds;
 mod unchanged;
 mod under_way;
+mod write_turns;
 
 use crate::deliver::relay::RelayHandle;
 use crate::metrics;
@@ -39,9 +40,9 @@ use moka::future::Cache;
 use planted_bugs::planted;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
+use write_turns::WriteTurns;
 
 pub use call::{CALL_LIMIT, Call, LikeAnswer, LikeError, LikeResult};
 
@@ -59,8 +60,8 @@ pub struct Acceptor {
     loads: Cache<Resource, StoredCount>,
     confirm: Confirm<Pair, FreeState>,
     in_ledger: Confirm<Uuid, bool>,
-    direct_writes: Arc<Semaphore>,
-    synchronous_writes: Arc<Semaphore>,
+    direct_writes: Arc<WriteTurns>,
+    synchronous_writes: Arc<WriteTurns>,
 }
 
 impl Acceptor {
@@ -86,8 +87,8 @@ impl Acceptor {
             let likes = Arc::clone(&likes);
             async move { likes.in_ledger(&events).await }.boxed()
         });
-        let synchronous_writes = Arc::new(Semaphore::new(direct_writes));
-        let direct_writes = Arc::new(Semaphore::new(direct_writes));
+        let synchronous_writes = Arc::new(WriteTurns::new(direct_writes));
+        let direct_writes = Arc::new(WriteTurns::new(direct_writes));
         Self { stores, relay, recheck, loads, confirm, in_ledger, direct_writes, synchronous_writes }
     }
 

@@ -41,6 +41,8 @@ pub struct SyncConfig {
     pub circuit: CircuitConfig,
     /// How long what is done is kept.
     pub retention: RetentionConfig,
+    /// What happens when the database has gone back in time.
+    pub recovery: RecoveryConfig,
 }
 
 impl Default for SyncConfig {
@@ -60,6 +62,7 @@ impl Default for SyncConfig {
             retry: RetryConfig::default(),
             circuit: CircuitConfig::default(),
             retention: RetentionConfig::default(),
+            recovery: RecoveryConfig::default(),
         }
     }
 }
@@ -183,6 +186,26 @@ pub struct CircuitConfig {
 impl Default for CircuitConfig {
     fn default() -> Self {
         Self { failures: 3, probe_interval: Duration::from_millis(250) }
+    }
+}
+
+/// Section `event_driven_sync.recovery`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecoveryConfig {
+    /// A consumer brings back what was lost; off: an operator does.
+    pub automatic: bool,
+    /// Most events of the redo log, or cached pairs, per second.
+    pub max_rate: u32,
+    /// The redo log is read from so long before the last commit that the database still has: longer than a like may wait between
+    /// its publication and its commit.
+    #[serde(with = "humantime_serde")]
+    pub margin: Duration,
+}
+
+impl Default for RecoveryConfig {
+    fn default() -> Self {
+        Self { automatic: true, max_rate: 10_000, margin: Duration::from_secs(120) }
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn register() {
         ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
         ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
         ("cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
+        ("recovered_events_total", "source", &["redo_log", "cached_pair", "journal"]),
         ("moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
         (
             "purged_rows_total",
@@ -49,6 +50,7 @@ pub(crate) fn register() {
         "settle_corrections_total",
         "settle_refreshed_pairs_total",
         "settle_failures_total",
+        "settle_latched_total",
         "parked_events_total",
         "degraded_writes_total",
         "cache_delayed_syncs_total",
@@ -82,7 +84,51 @@ pub(crate) fn register() {
     dead_letters(0);
     redo_log_waiting(0);
     cache_replicas(0);
+    cache_memory(None);
     database_went_back(false);
+    recovery_running(false);
+    for status in ["pending", "processing", "failed", "dead"] {
+        ledger(status, 0, Duration::ZERO);
+    }
+    findings(0, Duration::ZERO);
+    fullest_shard(0.0);
+}
+
+/// `ledger_events{status}`, `ledger_oldest_age_seconds{status}`: accepted events that are in no row.
+pub(crate) fn ledger(status: &'static str, events: u64, oldest: Duration) {
+    gauge!("ledger_events", "status" => status).set(events as f64);
+    gauge!("ledger_oldest_age_seconds", "status" => status).set(oldest.as_secs_f64());
+}
+
+/// `consistency_open_findings`, `consistency_oldest_finding_seconds`: subjects that the checkers found something wrong with.
+pub(crate) fn findings(open: u64, oldest: Duration) {
+    gauge!("consistency_open_findings").set(open as f64);
+    gauge!("consistency_oldest_finding_seconds").set(oldest.as_secs_f64());
+}
+
+/// `journal_fullest_shard_ratio`: entries of the fullest shard, as a share of its limit.
+pub(crate) fn fullest_shard(fill: f64) {
+    gauge!("journal_fullest_shard_ratio").set(fill);
+}
+
+/// `cache_memory_used_ratio`: memory of the cache, as a share of its limit; 0 without one.
+pub(crate) fn cache_memory(percent: Option<u8>) {
+    gauge!("cache_memory_used_ratio").set(f64::from(percent.unwrap_or(0)) / 100.0);
+}
+
+/// `recovery_running`: 1 while a database that went back is told again.
+pub(crate) fn recovery_running(running: bool) {
+    gauge!("recovery_running").set(if running { 1.0 } else { 0.0 });
+}
+
+/// `recovered_events_total{source}`: events that a database had lost and has again.
+pub(crate) fn recovered(source: &'static str, events: usize) {
+    counter!("recovered_events_total", "source" => source).increment(events as u64);
+}
+
+/// `settle_latched_total`: settlements that wait until a database that went back is whole.
+pub(crate) fn settle_latched() {
+    counter!("settle_latched_total").increment(1);
 }
 
 /// `database_went_back`: 1 while the database lacks commits that it had confirmed.

@@ -1,5 +1,7 @@
-//! Operate: what operators ask for and what is kept for them: replay and discard, one pair's story, retention.
+//! Operate: what operators ask for and what is kept for them: replay and discard, one pair's story, retention, what is wrong.
 
+pub mod conclusion;
 pub mod events;
 pub mod explain;
 pub mod retention;
+pub mod standings;

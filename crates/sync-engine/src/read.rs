@@ -132,6 +132,18 @@ impl Reader {
         Ok(Read { values: values.into_iter().map(Option::unwrap_or_default).collect(), degraded })
     }
 
+    /// Served counts and states of pairs. Both are asked for at the same time, so they cost one round trip; no moment is promised
+    /// that both are of.
+    pub fn summaries<'a>(&'a self, pairs: &'a [Pair]) -> BoxFuture<'a, Result<Read<(i64, PairState)>, ReadError>> {
+        async move {
+            let resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+            let (counts, states) = tokio::try_join!(self.counts(&resources), self.states(pairs))?;
+            let values = counts.values.into_iter().zip(states.values).collect();
+            Ok(Read { values, degraded: counts.degraded || states.degraded })
+        }
+        .boxed()
+    }
+
     /// Nothing where any of these is away: then all are read from the database.
     async fn ask_cache<T>(
         &self,

@@ -9,11 +9,12 @@ pub mod flow;
 pub mod like_database;
 pub(crate) mod refused;
 pub mod shard_circuits;
+pub mod standing;
 mod untold;
 pub mod write_switch;
 
 use crate::clock::wall_clock;
-use crate::config::CircuitConfig;
+use crate::config::{CircuitConfig, RecoveryConfig};
 use crate::trace::Traces;
 use chrono::{DateTime, Utc};
 use circuit_breaker::Circuit;
@@ -27,8 +28,10 @@ use flow::Flow;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use like_database::LikeDatabase;
+use planted_bugs::planted;
 use refused::RefusedKind;
 use shard_circuits::ShardCircuits;
+use standing::Standings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::RwLock;
@@ -58,6 +61,8 @@ pub struct Stores {
     pub database_circuit: Arc<Circuit>,
     /// Of what kind rows are that the database refused, all of them.
     pub(crate) refused: Arc<RefusedKind>,
+    /// The latch gives way when so many entries are unsettled.
+    latched_entries: u64,
     shards: ShardCount,
     schema_ready: Arc<AtomicBool>,
     /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
@@ -71,6 +76,8 @@ pub struct Stores {
     pub history: Arc<DatabaseHistory>,
     /// What the cache says of its disk.
     pub cache_disk: Arc<CacheDisk>,
+    /// What is wrong with accepted likes, as all processes see it.
+    pub standings: Arc<Standings>,
     /// Which way likes go.
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
@@ -95,15 +102,31 @@ impl Stores {
             flow: Arc::default(),
             database_circuit: circuit("database"),
             refused: Arc::default(),
+            latched_entries: u64::MAX,
             shards,
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
             untold: Arc::default(),
             clocks: Arc::default(),
             cache_disk: Arc::default(),
+            standings: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }
+    }
+
+    /// What a database has lost comes back by itself, if that is configured. It is settled again meanwhile when the journals are
+    /// half full: likes that are turned away are worse than counts that are too low for a while.
+    #[must_use]
+    pub fn with_recovery(self, config: &RecoveryConfig, journal_limit: u64) -> Self {
+        self.history.expect_recovery(config.automatic);
+        Self { latched_entries: journal_limit / 2, ..self }
+    }
+
+    /// Whether the cache must not hear what the database says: see [`database_history`].
+    pub fn is_latched(&self) -> bool {
+        planted!("unlatched_settle" => false);
+        self.history.is_latched() && self.flow.pending() <= self.latched_entries
     }
 
     /// Likes and counts come from there instead of the database: for simulations.
@@ -165,7 +188,8 @@ impl Stores {
             Ok(()) => Ok(()),
             // There is no other server to wait for.
             Err(error) if error.only_reads_there() && self.database.is_alone() => Err(error.into()),
-            Err(error) if error.is_unavailable() => {
+            // Who locks a table, or its rows, keeps nobody from starting.
+            Err(error) if error.is_unavailable() || error.is_conflict() => {
                 tracing::warn!(%error, "the database is unreachable, starting without it");
                 self.database_circuit.trip(&error);
                 Ok(())

@@ -5,21 +5,44 @@ mod migration;
 mod people;
 mod verify;
 
-use crate::Verdict;
 use crate::client::{ServerArgs, parse_resource};
 use crate::clock::ClockArgs;
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RecoverArgs, RepairArgs, WarmupArgs};
+use crate::dead_letters::DeadLettersArgs;
+use crate::environment::Environment;
 use crate::events::{EventsArgs, ExplainArgs};
+use crate::lists::{CacheStatsArgs, LikedArgs, LikersArgs};
+use crate::output::Format;
 use crate::redo::RedoLogArgs;
-use clap::{Args, Parser, Subcommand};
+use crate::status::{ReportArgs, StatusArgs};
+use crate::{UsageError, Verdict};
+use anyhow::Context;
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use domain::{Action, Resource, ResourceType};
+use std::ffi::OsString;
+use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 /// Operates the like pipeline: sends load, verifies the stores, migrates the database.
 #[derive(Debug, Parser)]
 #[command(name = "syncctl", version)]
 pub struct Cli {
+    /// How results are printed.
+    #[arg(
+        short = 'o',
+        long = "output",
+        global = true,
+        value_enum,
+        default_value_t,
+        env = "SYNCCTL_OUTPUT",
+        help_heading = "Output"
+    )]
+    output: Format,
+    /// Section of the file of contexts that flags are taken from; SYNCCTL_CONTEXTS names the file.
+    #[arg(long, global = true, env = "SYNCCTL_CONTEXT", help_heading = "Access")]
+    context: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -108,8 +131,30 @@ enum Command {
     Warmup(WarmupArgs),
     /// Lists a server's events, and replays or discards those that failed.
     Events(Box<EventsArgs>),
-    /// Tells what became of a user's likes of a resource.
+    /// Tells what became of a user's likes of a resource, what that comes to, and what to do.
     Explain(ExplainArgs),
+    /// Shows on one screen whether anything is wrong, and where likes are.
+    Status(StatusArgs),
+    /// Shows what is wrong now, and what the checkers found.
+    Report(ReportArgs),
+    /// Lists, replays or drains what was given up.
+    DeadLetters(Box<DeadLettersArgs>),
+    /// Shows the accounting of every journal, and how often the cache knew the answer.
+    CacheStats(CacheStatsArgs),
+    /// Lists who likes a resource, the latest first.
+    Likers(LikersArgs),
+    /// Lists what a user likes, the latest first.
+    Liked(LikedArgs),
+    /// Prints completions for a shell.
+    Completions {
+        /// For this shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes a manual page for each command.
+    Man {
+        /// Into this directory.
+        directory: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +180,26 @@ pub(crate) fn positive(text: &str) -> Result<f64, String> {
 }
 
 impl Cli {
+    /// Reads the command line, and where a flag is missing what the environment gives for it.
+    pub(crate) fn parse_with(
+        args: impl IntoIterator<Item = OsString>,
+        environment: &Environment,
+    ) -> Result<Self, clap::Error> {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let texts: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
+        // Needed before anything else is understood.
+        let context = texts.iter().enumerate().find_map(|(at, arg)| match arg.strip_prefix("--context") {
+            Some("") => texts.get(at + 1).map(ToString::to_string),
+            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+            None => None,
+        });
+        let plain = Self::command();
+        let command = environment
+            .apply(plain.clone(), context.as_deref())
+            .map_err(|UsageError(what)| plain.clone().error(ErrorKind::ValueValidation, what))?;
+        Self::from_arg_matches(&command.try_get_matches_from(args)?)
+    }
+
     /// Runs the command.
     pub fn run(self) -> anyhow::Result<Verdict> {
         let threads = if let Command::Load(args) = &self.command { args.threads() } else { 1 };
@@ -144,12 +209,12 @@ impl Cli {
         } else {
             tokio::runtime::Builder::new_current_thread().enable_all().build()
         }?;
-        runtime.block_on(Box::pin(self.command.run()))
+        runtime.block_on(Box::pin(self.command.run(self.output)))
     }
 }
 
 impl Command {
-    async fn run(self) -> anyhow::Result<Verdict> {
+    async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         match self {
             Self::Load(args) => args.run().await,
             Self::Verify(args) => args.run().await,
@@ -160,23 +225,39 @@ impl Command {
             Self::WritePath(args) => args.run().await,
             Self::Like(args) => commands::like(&args.server, args.user, args.resource, Action::Like).await,
             Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike).await,
-            Self::Counts { server, resources } => commands::counts(&server, &resources).await,
-            Self::States { server, user, resources } => commands::states(&server, user, &resources).await,
+            Self::Counts { server, resources } => commands::counts(&server, &resources, format).await,
+            Self::States { server, user, resources } => commands::states(&server, user, &resources, format).await,
             Self::Watch { server, updates, resources } => {
                 let stop = CancellationToken::new();
                 tokio::spawn(interrupt_on_signal(stop.clone()));
                 commands::watch(&server, &resources, updates, stop).await
             }
-            Self::Hot { server, kind, limit } => commands::hot(&server, kind, limit).await,
-            Self::Check(args) => args.run().await,
+            Self::Hot { server, kind, limit } => commands::hot(&server, kind, limit, format).await,
+            Self::Check(args) => args.run(format).await,
             Self::Repair(args) => args.run().await,
             Self::Reconcile(args) => args.run().await,
             Self::Recover(args) => args.run().await,
             Self::Clock(args) => args.run().await,
             Self::RedoLog(args) => args.run().await,
             Self::Warmup(args) => args.run().await,
-            Self::Events(args) => args.run().await,
+            Self::Events(args) => args.run(format).await,
             Self::Explain(args) => args.run().await,
+            Self::Status(args) => args.run(format).await,
+            Self::Report(args) => args.run(format).await,
+            Self::DeadLetters(args) => args.run(format).await,
+            Self::CacheStats(args) => args.run(format).await,
+            Self::Likers(args) => args.run(format).await,
+            Self::Liked(args) => args.run(format).await,
+            Self::Completions { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "syncctl", &mut std::io::stdout());
+                Ok(Verdict::Fine)
+            }
+            Self::Man { directory } => {
+                std::fs::create_dir_all(&directory)
+                    .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory))
+                    .with_context(|| directory.display().to_string())?;
+                Ok(Verdict::Fine)
+            }
         }
     }
 }

@@ -22,10 +22,10 @@ pub type AdminClient = SyncAdminServiceClient<InterceptedService<Channel, Bearer
 #[derive(Debug, Clone, Args)]
 pub struct ServerArgs {
     /// Server: host:port, http://host:port, or https://host:port with --ca-file.
-    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", global = true)]
-    addr: String,
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", global = true, help_heading = "Access")]
+    pub(crate) addr: String,
     #[command(flatten)]
-    credentials: CredentialArgs,
+    pub(crate) credentials: CredentialArgs,
 }
 
 impl ServerArgs {
@@ -86,13 +86,27 @@ pub fn connect_later(addr: &str, credentials: &Credentials) -> Result<Client, Us
     Ok(InteractionServiceClient::with_interceptor(channel, credentials.bearer()))
 }
 
-/// A resource as the contract writes it.
-pub fn to_proto(resource: Resource) -> v1::Resource {
-    let kind = match resource.kind {
+/// A type as the contract writes it.
+pub(crate) const fn wire_type(kind: ResourceType) -> v1::ResourceType {
+    match kind {
         ResourceType::Video => v1::ResourceType::Video,
         ResourceType::Comment => v1::ResourceType::Comment,
-    };
-    v1::Resource { r#type: kind.into(), id: resource.id.get() }
+    }
+}
+
+/// A resource as the contract writes it.
+pub fn to_proto(resource: Resource) -> v1::Resource {
+    v1::Resource { r#type: wire_type(resource.kind).into(), id: resource.id.get() }
+}
+
+/// A resource of an answer as it is written on the command line.
+pub(crate) fn name(resource: Option<&v1::Resource>) -> String {
+    let Some(resource) = resource else { return "?".to_owned() };
+    match resource.r#type() {
+        v1::ResourceType::Video => format!("video:{}", resource.id),
+        v1::ResourceType::Comment => format!("comment:{}", resource.id),
+        v1::ResourceType::Unspecified => format!("type {}:{}", resource.r#type, resource.id),
+    }
 }
 
 /// A resource from `video:ID` or `comment:ID`.

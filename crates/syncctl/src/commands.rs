@@ -1,10 +1,13 @@
 //! Single calls for humans.
 
 use crate::Verdict;
-use crate::client::{ServerArgs, to_proto};
+use crate::client::{ServerArgs, name, to_proto, wire_type};
+use crate::events::word;
+use crate::output::{Format, Row, print};
 use anyhow::Context;
 use domain::{Action, Resource, ResourceType, WritePath};
 use interaction_proto::v1;
+use serde::Serialize;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
@@ -42,43 +45,157 @@ pub async fn like(server: &ServerArgs, user: i64, resource: Resource, action: Ac
     Ok(Verdict::Fine)
 }
 
-/// Prints counts.
-pub async fn counts(server: &ServerArgs, resources: &[Resource]) -> anyhow::Result<Verdict> {
-    let request = v1::GetLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
-    let answer = server.connect().await?.get_like_counts(request).await.context("counts were refused")?.into_inner();
-    for (resource, count) in resources.iter().zip(answer.counts) {
-        println!("{resource}\t{}", count.count);
-    }
-    Ok(Verdict::Fine)
+#[derive(Serialize)]
+struct CountRow {
+    resource: String,
+    count: i64,
+    /// Accepted likes that failed or are dead; none if this caller may not know.
+    not_applied: Option<u64>,
 }
 
-/// Prints whether the user likes each resource.
-pub async fn states(server: &ServerArgs, user: i64, resources: &[Resource]) -> anyhow::Result<Verdict> {
+impl Row for CountRow {
+    const HEADERS: &'static [&'static str] = &["RESOURCE", "COUNT", "NOT APPLIED"];
+
+    fn cells(&self) -> Vec<String> {
+        let not_applied = self.not_applied.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        vec![self.resource.clone(), self.count.to_string(), not_applied]
+    }
+}
+
+/// Prints counts, and how many accepted likes they lack because their events failed.
+pub async fn counts(server: &ServerArgs, resources: &[Resource], format: Format) -> anyhow::Result<Verdict> {
+    let request = v1::GetLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
+    let answer = server.connect().await?.get_like_counts(request).await.context("counts were refused")?.into_inner();
+    let mut rows = Vec::new();
+    for (resource, count) in resources.iter().zip(answer.counts) {
+        let held = held_back(server, *resource, None).await?;
+        let not_applied = held.map(|events| events.len() as u64);
+        rows.push(CountRow { resource: resource.to_string(), count: count.count, not_applied });
+    }
+    print(format, &rows)?;
+    let lacking = rows.iter().any(|row| row.not_applied.is_some_and(|number| number > 0));
+    if lacking && format == Format::Table {
+        println!(
+            "\nthese likes were accepted, their users see them, and the database lacks them: syncctl dead-letters list"
+        );
+    }
+    Ok(Verdict::from_fine(!lacking))
+}
+
+#[derive(Serialize)]
+struct StateRow {
+    resource: String,
+    liked: bool,
+    version: i64,
+    /// `failed` or `dead`: the database does not have what the user sees.
+    event: Option<String>,
+}
+
+impl Row for StateRow {
+    const HEADERS: &'static [&'static str] = &["RESOURCE", "STATE", "VERSION", "EVENT"];
+
+    fn cells(&self) -> Vec<String> {
+        let state = if self.liked { "liked" } else { "not liked" };
+        let event =
+            self.event.as_ref().map_or_else(|| "-".to_owned(), |status| format!("{status}: not in the database"));
+        vec![self.resource.clone(), state.to_owned(), self.version.to_string(), event]
+    }
+}
+
+/// Prints whether the user likes each resource, and whether the database lacks that because its event failed.
+pub async fn states(server: &ServerArgs, user: i64, resources: &[Resource], format: Format) -> anyhow::Result<Verdict> {
     let resources_asked = resources.iter().map(|r| to_proto(*r)).collect();
     let request = v1::GetLikeStatesRequest { user_id: user, resources: resources_asked };
     let answer = server.connect().await?.get_like_states(request).await.context("states were refused")?.into_inner();
+    let mut rows = Vec::new();
     for (resource, state) in resources.iter().zip(answer.states) {
-        println!("{resource}\t{}\tversion {}", if state.liked { "liked" } else { "not liked" }, state.version);
+        let held = held_back(server, *resource, Some(user)).await?.unwrap_or_default();
+        let event = held.iter().find(|event| event.version == state.version).map(|event| word(event.status()));
+        rows.push(StateRow { resource: resource.to_string(), liked: state.liked, version: state.version, event });
     }
-    Ok(Verdict::Fine)
+    print(format, &rows)?;
+    Ok(Verdict::from_fine(rows.iter().all(|row| row.event.is_none())))
+}
+
+/// Failed and dead events of a resource; none if this caller, or this server, does not say.
+async fn held_back(
+    server: &ServerArgs,
+    resource: Resource,
+    user: Option<i64>,
+) -> anyhow::Result<Option<Vec<v1::SyncEvent>>> {
+    const PAGE: i32 = 100;
+    const PAGES: usize = 10;
+    let mut client = server.connect_admin().await?;
+    let mut held = Vec::new();
+    for status in [v1::EventStatus::Dead, v1::EventStatus::Failed] {
+        let mut page_token = String::new();
+        for _ in 0..PAGES {
+            let filter = v1::EventFilter {
+                status: status.into(),
+                resource: Some(to_proto(resource)),
+                user_id: user.unwrap_or(0),
+                ..v1::EventFilter::default()
+            };
+            let request = v1::ListEventsRequest { filter: Some(filter), page_size: PAGE, page_token };
+            let page = match client.list_events(request).await {
+                Ok(page) => page.into_inner(),
+                Err(status)
+                    if matches!(
+                        status.code(),
+                        Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented | Code::Unavailable
+                    ) =>
+                {
+                    return Ok(None);
+                }
+                Err(status) => return Err(status).context("the list was refused"),
+            };
+            held.extend(page.events);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+    }
+    Ok(Some(held))
+}
+
+#[derive(Serialize)]
+struct HotRow {
+    resource: String,
+    count: i64,
+    recent_changes: i32,
+    degraded: bool,
+}
+
+impl Row for HotRow {
+    const HEADERS: &'static [&'static str] = &["RESOURCE", "COUNT", "RECENT CHANGES"];
+
+    fn cells(&self) -> Vec<String> {
+        let degraded = if self.degraded { " (degraded)" } else { "" };
+        vec![self.resource.clone(), format!("{}{degraded}", self.count), self.recent_changes.to_string()]
+    }
 }
 
 /// Prints the hottest resources, of one type or of all.
-pub async fn hot(server: &ServerArgs, kind: Option<ResourceType>, limit: u32) -> anyhow::Result<Verdict> {
-    let kind = match kind {
-        None => v1::ResourceType::Unspecified,
-        Some(ResourceType::Video) => v1::ResourceType::Video,
-        Some(ResourceType::Comment) => v1::ResourceType::Comment,
-    };
+pub async fn hot(
+    server: &ServerArgs,
+    kind: Option<ResourceType>,
+    limit: u32,
+    format: Format,
+) -> anyhow::Result<Verdict> {
+    let kind = kind.map_or(v1::ResourceType::Unspecified, wire_type);
     let limit = i32::try_from(limit).unwrap_or(i32::MAX);
     let request = v1::ListHotResourcesRequest { r#type: kind.into(), limit };
     let mut client = server.connect().await?;
     let answer = client.list_hot_resources(request).await.context("hot resources were refused")?.into_inner();
-    let degraded = if answer.degraded { "\tdegraded" } else { "" };
-    for hot in answer.resources {
-        let (name, changes) = (name(hot.resource.as_ref()), hot.recent_changes);
-        println!("{name}\t{}\t{changes} recent changes{degraded}", hot.count);
-    }
+    let row = |hot: v1::HotResource| HotRow {
+        resource: name(hot.resource.as_ref()),
+        count: hot.count,
+        recent_changes: hot.recent_changes,
+        degraded: answer.degraded,
+    };
+    let rows: Vec<_> = answer.resources.into_iter().map(row).collect();
+    print(format, &rows)?;
     Ok(Verdict::Fine)
 }
 
@@ -131,16 +248,6 @@ async fn print_updates(mut stream: Streaming<v1::WatchLikeCountsResponse>, left:
         if *left == 0 {
             return None;
         }
-    }
-}
-
-/// A resource of an answer as it is written on the command line.
-fn name(resource: Option<&v1::Resource>) -> String {
-    let Some(resource) = resource else { return "?".to_owned() };
-    match resource.r#type() {
-        v1::ResourceType::Video => format!("video:{}", resource.id),
-        v1::ResourceType::Comment => format!("comment:{}", resource.id),
-        v1::ResourceType::Unspecified => format!("type {}:{}", resource.r#type, resource.id),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `config`: what a file means here, key by key, and the same in our keys.
 
-use crate::{UsageError, Verdict};
+use crate::{UnusableConfig, Verdict};
 use anyhow::{Context, ensure};
 use clap::Subcommand;
 use settings::ENV_PREFIX;
@@ -99,5 +99,5 @@ fn read(file: &Path) -> anyhow::Result<(String, String)> {
 }
 
 fn unusable(error: impl std::fmt::Display) -> anyhow::Error {
-    UsageError(error.to_string()).into()
+    UnusableConfig(error.to_string()).into()
 }

@@ -9,6 +9,7 @@ mod recover;
 mod stores;
 
 use crate::client::{ServerArgs, parse_resource, to_proto};
+use crate::output::{Format, Row, print};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 #[cfg(feature = "distributed")]
@@ -18,6 +19,7 @@ use consistency::{CheckOutcome, Finding, RepairNote, Strategy};
 use domain::Resource;
 use interaction_proto::v1;
 pub(crate) use recover::RecoverArgs;
+use serde::Serialize;
 use std::path::PathBuf;
 
 /// Arguments of `check`.
@@ -114,18 +116,31 @@ enum Believe {
 
 impl CheckArgs {
     /// Asks the server about each resource; repairs nothing. Problems if anything is wrong; lag is not.
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         let mut client = self.server.connect_admin().await?;
-        let mut fine = true;
+        let (mut fine, mut rows) = (true, Vec::new());
         for resource in self.resources {
             let request = v1::CheckConsistencyRequest { resource: Some(to_proto(resource)), dry_run: true };
             let answer = client.check_consistency(request).await.context("the check was refused")?.into_inner();
             fine &= matches!(answer.verdict(), v1::ConsistencyVerdict::Consistent | v1::ConsistencyVerdict::InFlight);
-            println!("{resource}\t{}", word(answer.verdict()));
-            for finding in &answer.findings {
-                println!("  {}", line_of_wire(finding));
+            let empty =
+                CheckRow { resource: resource.to_string(), verdict: word(answer.verdict()), ..CheckRow::default() };
+            if answer.findings.is_empty() {
+                rows.push(empty);
+                continue;
             }
+            rows.extend(answer.findings.iter().map(|finding| CheckRow {
+                resource: resource.to_string(),
+                verdict: word(finding.verdict()),
+                user: finding.user_id,
+                compared: finding.kind.clone(),
+                cache: finding.cache.as_ref().map(side),
+                database: finding.stored.as_ref().map(side),
+                detail: finding.detail.clone(),
+                repair: finding.repair.as_ref().map(|note| format!("{}: {}", note.action, note.outcome)),
+            }));
         }
+        print(format, &rows)?;
         Ok(Verdict::from_fine(fine))
     }
 }
@@ -199,29 +214,44 @@ fn word(verdict: v1::ConsistencyVerdict) -> String {
     verdict.as_str_name().trim_start_matches("CONSISTENCY_VERDICT_").to_lowercase()
 }
 
-fn line_of_wire(finding: &v1::ConsistencyFinding) -> String {
-    let side = |side: &Option<v1::ConsistencySide>| match side {
-        None => "nothing".to_owned(),
-        Some(side) => {
-            let mut text = side.value.to_string();
-            let parts = [("version", side.version), ("revision", side.revision), ("pending", side.pending)];
-            for (name, value) in parts {
-                text.extend(value.map(|value| format!(" {name} {value}")));
-            }
-            text
-        }
-    };
-    let user = finding.user_id.map_or_else(String::new, |user| format!(" of user {user}"));
-    let repair =
-        finding.repair.as_ref().map_or_else(String::new, |note| format!("; {}: {}", note.action, note.outcome));
-    let detail = if finding.detail.is_empty() { String::new() } else { format!(" ({})", finding.detail) };
-    format!(
-        "{}{user} {}: cache {}, database {}{detail}{repair}",
-        finding.kind,
-        word(finding.verdict()),
-        side(&finding.cache),
-        side(&finding.stored)
-    )
+fn side(side: &v1::ConsistencySide) -> String {
+    let mut text = side.value.to_string();
+    for (name, value) in [("version", side.version), ("revision", side.revision), ("pending", side.pending)] {
+        text.extend(value.map(|value| format!(" {name} {value}")));
+    }
+    text
+}
+
+/// A finding; of a resource without one, that it is consistent.
+#[derive(Debug, Default, Serialize)]
+struct CheckRow {
+    resource: String,
+    verdict: String,
+    user: Option<i64>,
+    compared: String,
+    cache: Option<String>,
+    database: Option<String>,
+    detail: String,
+    repair: Option<String>,
+}
+
+impl Row for CheckRow {
+    const HEADERS: &'static [&'static str] =
+        &["RESOURCE", "VERDICT", "USER", "COMPARED", "CACHE", "DATABASE", "DETAIL", "REPAIR"];
+
+    fn cells(&self) -> Vec<String> {
+        let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        vec![
+            self.resource.clone(),
+            self.verdict.clone(),
+            self.user.map_or_else(|| "-".to_owned(), |user| user.to_string()),
+            if self.compared.is_empty() { "-".to_owned() } else { self.compared.clone() },
+            text(&self.cache),
+            text(&self.database),
+            self.detail.clone(),
+            text(&self.repair),
+        ]
+    }
 }
 
 #[cfg(feature = "distributed")]

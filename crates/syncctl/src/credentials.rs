@@ -13,22 +13,21 @@ use tonic::{Request, Status};
 
 /// Flags of every command that calls a server.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Access")]
 pub struct CredentialArgs {
     /// Token, where the server wants one; better in the environment than here.
-    #[arg(long, global = true, env = "TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, help_heading = "Access", env = "TOKEN", hide_env_values = true)]
     token: Option<SecretString>,
     /// File that holds the token.
-    #[arg(long, global = true, env = "TOKEN_FILE")]
+    #[arg(long, global = true, help_heading = "Access", env = "TOKEN_FILE")]
     token_file: Option<PathBuf>,
     /// Authority of the server's certificate, in PEM; for https://.
-    #[arg(long, global = true, env = "CA_FILE")]
+    #[arg(long, global = true, help_heading = "Access", env = "CA_FILE")]
     ca_file: Option<PathBuf>,
     /// Own certificate in PEM, where the server wants one.
-    #[arg(long, global = true, env = "CLIENT_CERT_FILE", requires_all = ["ca_file", "client_key_file"])]
+    #[arg(long, global = true, help_heading = "Access", env = "CLIENT_CERT_FILE", requires_all = ["ca_file", "client_key_file"])]
     client_cert_file: Option<PathBuf>,
     /// Its private key.
-    #[arg(long, global = true, env = "CLIENT_KEY_FILE", requires = "client_cert_file")]
+    #[arg(long, global = true, help_heading = "Access", env = "CLIENT_KEY_FILE", requires = "client_cert_file")]
     client_key_file: Option<PathBuf>,
 }
 

@@ -1,14 +1,16 @@
 //! `events` and `explain`: a server's ledger for operators.
 
-use crate::client::{ServerArgs, parse_resource, to_proto};
+use crate::client::{ServerArgs, name, parse_resource, to_proto};
+use crate::output::{Format, Row, print};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use domain::Resource;
 use event_store::EventStatus;
 use interaction_proto::v1;
+use serde::Serialize;
 
 /// Events that one call of a server replays or discards at most.
 const AT_ONCE: u32 = 1_000;
@@ -41,8 +43,8 @@ enum EventsCommand {
     Discard(OperateArgs),
 }
 
-#[derive(Debug, Args)]
-struct FilterArgs {
+#[derive(Debug, Default, Args)]
+pub(crate) struct FilterArgs {
     /// Only of this status.
     #[arg(long, value_parser = parse_status())]
     status: Option<v1::EventStatus>,
@@ -52,16 +54,16 @@ struct FilterArgs {
     /// Only of this user.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
     user: Option<i64>,
-    /// Accepted at or after, for example 2026-01-31T07:00:00Z.
+    /// Accepted at or after: a time such as 2026-01-31T07:00:00Z, or how long ago, such as 90s, 30m, 1h or 2d.
     #[arg(long, value_parser = parse_time)]
     since: Option<DateTime<Utc>>,
-    /// Accepted before.
+    /// Accepted before; likewise.
     #[arg(long, value_parser = parse_time)]
     until: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, Args)]
-struct OperateArgs {
+pub(crate) struct OperateArgs {
     /// These events.
     #[arg(conflicts_with_all = ["status", "resource", "user", "since", "until"])]
     ids: Vec<String>,
@@ -103,14 +105,37 @@ fn parse_status() -> impl TypedValueParser<Value = v1::EventStatus> {
 }
 
 pub(crate) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Some(ago) = length(text) {
+        let time = crate::job::now().checked_sub_signed(ago);
+        return time.ok_or_else(|| "longer ago than time goes".to_owned());
+    }
     let time = DateTime::parse_from_rfc3339(text);
-    time.map(|time| time.to_utc()).map_err(|_| "expected a time such as 2026-01-31T07:00:00Z".to_owned())
+    time.map(|time| time.to_utc())
+        .map_err(|_| "expected a time such as 2026-01-31T07:00:00Z, or how long ago, such as 1h".to_owned())
+}
+
+/// `90s`, `30m`, `1h` or `2d`.
+fn length(text: &str) -> Option<TimeDelta> {
+    let unit = text.chars().next_back()?;
+    let number: i64 = text.get(..text.len() - unit.len_utf8())?.parse().ok().filter(|number| *number >= 0)?;
+    match unit {
+        's' => TimeDelta::try_seconds(number),
+        'm' => TimeDelta::try_minutes(number),
+        'h' => TimeDelta::try_hours(number),
+        'd' => TimeDelta::try_days(number),
+        _ => None,
+    }
 }
 
 impl FilterArgs {
     fn is_empty(&self) -> bool {
         let Self { status, resource, user, since, until } = self;
         status.is_none() && resource.is_none() && user.is_none() && since.is_none() && until.is_none()
+    }
+
+    /// Without a status: this one.
+    pub(crate) fn or_status(&mut self, status: v1::EventStatus) {
+        self.status.get_or_insert(status);
     }
 
     fn wire(&self) -> v1::EventFilter {
@@ -126,34 +151,103 @@ impl FilterArgs {
 
 impl EventsArgs {
     /// Lists, replays or discards.
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         match self.command {
-            EventsCommand::List { filter, limit } => list(&self.server, &filter, limit).await,
-            EventsCommand::Replay(args) => args.run(&self.server, false).await,
-            EventsCommand::Discard(args) => args.run(&self.server, true).await,
+            EventsCommand::List { filter, limit } => {
+                let rows = list(&self.server, &filter, limit).await?;
+                print(format, &rows)?;
+                Ok(Verdict::Fine)
+            }
+            EventsCommand::Replay(args) => args.run(&self.server, false, format).await,
+            EventsCommand::Discard(args) => args.run(&self.server, true, format).await,
         }
     }
 }
 
-async fn list(server: &ServerArgs, filter: &FilterArgs, limit: u32) -> anyhow::Result<Verdict> {
+/// An event of the ledger.
+#[derive(Debug, Serialize)]
+pub(crate) struct EventRow {
+    pub(crate) id: String,
+    pub(crate) status: String,
+    pub(crate) user: i64,
+    pub(crate) resource: String,
+    pub(crate) action: String,
+    pub(crate) accepted_at: String,
+    pub(crate) retries: String,
+    /// The last error; then what operators did.
+    pub(crate) error: String,
+    pub(crate) operators: Vec<String>,
+}
+
+impl Row for EventRow {
+    const HEADERS: &'static [&'static str] =
+        &["ID", "STATUS", "USER", "RESOURCE", "ACTION", "ACCEPTED", "RETRIES", "ERROR", "OPERATORS"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.status.clone(),
+            self.user.to_string(),
+            self.resource.clone(),
+            self.action.clone(),
+            self.accepted_at.clone(),
+            self.retries.clone(),
+            self.error.clone(),
+            self.operators.join("; "),
+        ]
+    }
+}
+
+impl EventRow {
+    fn of(event: &v1::SyncEvent) -> Self {
+        let retries = format!("{}/{}", event.retry_count, event.max_retries);
+        Self {
+            id: event.id.clone(),
+            status: word(event.status()),
+            user: event.user_id,
+            resource: name(event.resource.as_ref()),
+            action: event.action().as_str_name().trim_start_matches("ACTION_").to_lowercase(),
+            accepted_at: time_of(event.accepted_at),
+            retries: if event.max_retries > 0 { retries } else { "-".to_owned() },
+            error: event.error.clone(),
+            operators: event
+                .operators
+                .iter()
+                .map(|deed| format!("{} by {} at {} {}", deed.action, deed.actor, time_of(deed.at), deed.reason))
+                .collect(),
+        }
+    }
+}
+
+/// Events, newest first.
+pub(crate) async fn list(server: &ServerArgs, filter: &FilterArgs, limit: u32) -> anyhow::Result<Vec<EventRow>> {
     let mut client = server.connect_admin().await?;
+    let mut rows = Vec::new();
     let (mut page_token, mut left) = (String::new(), limit);
     while left > 0 {
         let page_size = i32::try_from(left.min(PAGE))?;
         let request = v1::ListEventsRequest { filter: Some(filter.wire()), page_size, page_token };
         let page = client.list_events(request).await.context("the list was refused")?.into_inner();
-        page.events.iter().for_each(|event| println!("{}", line_of(event)));
+        rows.extend(page.events.iter().map(EventRow::of));
         left -= left.min(u32::try_from(page.events.len())?);
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
         }
     }
-    Ok(Verdict::Fine)
+    Ok(rows)
 }
 
 impl OperateArgs {
-    async fn run(self, server: &ServerArgs, discard: bool) -> anyhow::Result<Verdict> {
+    /// Of those chosen by a filter, ones of this status where none is given.
+    pub(crate) fn or_status(mut self, status: v1::EventStatus) -> Self {
+        if self.ids.is_empty() {
+            self.filter.or_status(status);
+        }
+        self
+    }
+
+    pub(crate) async fn run(self, server: &ServerArgs, discard: bool, format: Format) -> anyhow::Result<Verdict> {
         if self.ids.is_empty() && self.filter.is_empty() {
             return Err(UsageError("name events, or choose them with --status dead and the like".to_owned()).into());
         }
@@ -162,7 +256,7 @@ impl OperateArgs {
         }
         let mut client = server.connect_admin().await?;
         let (mut page_token, mut left, mut done) = (String::new(), self.limit, 0);
-        let mut all_known = true;
+        let (mut all_known, mut rows) = (true, Vec::new());
         loop {
             let selection = Some(v1::EventSelection {
                 ids: self.ids.clone(),
@@ -180,14 +274,14 @@ impl OperateArgs {
                 let answer = client.replay_events(request).await.context("the replay was refused")?.into_inner();
                 (answer.events, answer.skipped, answer.next_page_token, answer.due_until)
             };
-            events.iter().for_each(|event| println!("{}", line_of(event)));
+            rows.extend(events.iter().map(EventRow::of));
             for one in &skipped {
                 all_known = false;
                 let status = match one.status() {
                     v1::EventStatus::Unspecified => "not in the ledger".to_owned(),
                     status => format!("left alone: {}", word(status)),
                 };
-                println!("{}\t{status}", one.id);
+                eprintln!("{}: {status}", one.id);
             }
             done += events.len();
             left -= left.min(u32::try_from(events.len())?);
@@ -195,7 +289,10 @@ impl OperateArgs {
             if page_token.is_empty() || left == 0 {
                 let due = due.map_or_else(String::new, |due| format!(", the last one due at {}", time_of(Some(due))));
                 let would = if self.dry_run { "would be " } else { "" };
-                println!("{done} {would}{}{due}", if discard { "discarded" } else { "replayed" });
+                print(format, &rows)?;
+                if format == Format::Table {
+                    println!("{done} {would}{}{due}", if discard { "discarded" } else { "replayed" });
+                }
                 break;
             }
         }
@@ -231,9 +328,20 @@ impl ExplainArgs {
             None => println!("row: none"),
         }
         println!("stored count: {} revision {}", told.stored_count, told.stored_revision);
+        let end = told.conclusion.unwrap_or_else(|| v1::ExplainedConclusion { fine: true, ..Default::default() });
+        let fine = end.fine;
+        let conclude = move || {
+            if !end.says.is_empty() {
+                println!("=> {}", end.says);
+            }
+            if !end.hint.is_empty() {
+                println!("   {}", end.hint);
+            }
+        };
         if !told.cache_available {
             println!("cache: unreachable");
-            return Ok(Verdict::Fine);
+            conclude();
+            return Ok(Verdict::from_fine(fine));
         }
         match &told.cached_pair {
             Some(pair) => println!("cached pair: {} version {}", state(pair.liked), pair.version),
@@ -243,37 +351,13 @@ impl ExplainArgs {
             Some(count) => println!("cached count: {} pending {}", count.value, count.pending.unwrap_or(0)),
             None => println!("cached count: none"),
         }
-        Ok(Verdict::Fine)
+        conclude();
+        Ok(Verdict::from_fine(fine))
     }
-}
-
-fn line_of(event: &v1::SyncEvent) -> String {
-    let resource = event.resource.as_ref().map_or_else(String::new, |resource| {
-        let kind = resource.r#type().as_str_name().trim_start_matches("RESOURCE_TYPE_").to_lowercase();
-        format!("{kind}:{}", resource.id)
-    });
-    let action = event.action().as_str_name().trim_start_matches("ACTION_").to_lowercase();
-    let mut line = format!(
-        "{}\t{}\tuser {} {resource}\t{action}\taccepted {}",
-        event.id,
-        word(event.status()),
-        event.user_id,
-        time_of(event.accepted_at)
-    );
-    if event.max_retries > 0 {
-        line.push_str(&format!("\tretries {}/{}", event.retry_count, event.max_retries));
-    }
-    if !event.error.is_empty() {
-        line.push_str(&format!("\t{}", event.error));
-    }
-    for deed in &event.operators {
-        line.push_str(&format!("\t{} by {} at {} {}", deed.action, deed.actor, time_of(deed.at), deed.reason));
-    }
-    line
 }
 
 /// `EVENT_STATUS_DEAD` of the contract as `dead`.
-fn word(status: v1::EventStatus) -> String {
+pub(crate) fn word(status: v1::EventStatus) -> String {
     status.as_str_name().trim_start_matches("EVENT_STATUS_").to_lowercase()
 }
 
@@ -283,7 +367,7 @@ fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.timestamp(), nanos }
 }
 
-fn time_of(time: Option<prost_types::Timestamp>) -> String {
+pub(crate) fn time_of(time: Option<prost_types::Timestamp>) -> String {
     let time = time.and_then(|time| DateTime::<Utc>::from_timestamp(time.seconds, u32::try_from(time.nanos).ok()?));
     time.map_or_else(|| "-".to_owned(), |time| time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true))
 }

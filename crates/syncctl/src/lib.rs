@@ -16,7 +16,12 @@
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
 //! that is wrong there must not be wrong here too.
 //!
-//! Exit codes: 0 all well, 1 problems found or failed, 64 bad usage.
+//! - `status`, `report`, `cache-stats`: what is wrong now, what was found, what the journals hold ([`status`]).
+//! - `dead-letters`: likes that were given up, and what lies in the dead-letter queue (`dead_letters`).
+//!
+//! Results are tables, JSON or tab-separated ([`output`]). Exit codes: 0 all well, 1 something wrong was found or the command
+//! failed, 2 a command line that makes no sense, 64 a configuration file that cannot be used, 69 a server or store that is
+//! unreachable.
 
 pub mod backfill;
 pub mod cli;
@@ -26,22 +31,28 @@ pub mod commands;
 mod configuration;
 mod consistency;
 pub mod credentials;
+mod dead_letters;
+mod environment;
 mod events;
+mod failure;
 pub mod hash;
+mod http;
 pub mod job;
 pub mod legacy;
+mod lists;
 pub mod load;
 #[cfg(feature = "distributed")]
 mod open;
 pub mod oplog;
+pub mod output;
 pub mod people;
 mod redo;
+mod status;
 pub mod trace;
 pub mod verify;
 
 pub use traffic::{Operation, generate};
 
-use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -49,7 +60,18 @@ use std::process::ExitCode;
 pub const EXIT_FAILED: u8 = 1;
 
 /// Exit code of a command line that makes no sense.
-pub const EXIT_USAGE: u8 = 64;
+pub const EXIT_USAGE: u8 = 2;
+
+/// Exit code of a configuration file that cannot be used, as of every program.
+pub const EXIT_CONFIG: u8 = 64;
+
+/// Exit code when a server or a store is unreachable.
+pub const EXIT_UNREACHABLE: u8 = 69;
+
+/// A configuration file that cannot be used; ends with [`EXIT_CONFIG`].
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UnusableConfig(pub String);
 
 /// A command line that makes no sense; ends with [`EXIT_USAGE`].
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +111,7 @@ impl Verdict {
 
 /// Runs the command line, prints its result to standard output and errors to standard error.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match cli::Cli::try_parse_from(args) {
+    let cli = match cli::Cli::parse_with(args, &environment::Environment::of_process()) {
         Ok(cli) => cli,
         Err(error) => {
             // Nothing can be done about a closed terminal.
@@ -100,9 +122,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.run() {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Problems) => ExitCode::from(EXIT_FAILED),
-        Err(error) => {
-            eprintln!("syncctl: {error:#}");
-            ExitCode::from(if error.is::<UsageError>() { EXIT_USAGE } else { EXIT_FAILED })
-        }
+        Err(error) => failure::Failure::of(&error).tell(),
     }
 }

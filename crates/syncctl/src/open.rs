@@ -18,6 +18,8 @@ pub(crate) async fn stores(settings: &mut Settings) -> anyhow::Result<Stores> {
     let Some(shards) = shards else { bail!("the database has no number of shards: no service has ever used it") };
     let shards: u16 = shards.parse().with_context(|| format!("number of shards, {shards:?}"))?;
     settings.event_driven_sync.shards = ShardCount::new(shards)?;
+    // What these commands commit is settled at once, unless a recovery is under way.
+    settings.event_driven_sync.recovery.automatic = false;
     let stores = settings.stores().await?;
     stores.cache.prepare().await.context("cache")?;
     stores.cache.ping().await.context("cache")?;

@@ -49,8 +49,8 @@ use counts::Counts;
 use domain::{Pair, Resource, Version};
 use stores::Sorted;
 
-/// So begins the name of a fault that empties the cache.
-pub const EMPTIED: &str = "flush_redis";
+/// So begin the names of faults after which the cache lacks what it had: all, or the last of it.
+pub const EMPTIED: [&str; 3] = ["flush_redis", "failover_redis", "split_redis"];
 
 /// What the checker takes for granted.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,7 +73,7 @@ pub struct Options {
     pub shared: bool,
     /// What may be lost.
     pub excuses: Vec<Excuse>,
-    /// When the cache was emptied, from and to; faults of the history whose name begins with [`EMPTIED`] as well.
+    /// When the cache was emptied, from and to; faults of the history whose name begins with one of [`EMPTIED`] as well.
     pub emptied: Vec<(u64, u64)>,
 }
 
@@ -108,7 +108,8 @@ pub struct Excuse {
 
 /// Judges a history.
 pub fn check(history: &History, stores: &Stores, options: &Options) -> Report {
-    let flushes = history.faults().iter().filter(|fault| fault.name.starts_with(EMPTIED));
+    let empties = |name: &str| EMPTIED.iter().any(|emptied| name.starts_with(emptied));
+    let flushes = history.faults().iter().filter(|fault| empties(&fault.name));
     let mut options = options.clone();
     options.emptied.extend(flushes.map(|fault| (fault.begin, fault.end)));
     let options = &options;

@@ -2,11 +2,13 @@
 
 use super::{PROBE_TTL_SECS, RedisCache};
 use crate::connection::Connections;
-use crate::meaning::{cache_error, is_elsewhere, is_misconfigured};
+use crate::meaning::{
+    Spoiled, cache_error, has_no_room, is_elsewhere, is_misconfigured, is_shut_journal, naming, shard_error,
+};
 use crate::slots::redirect;
-use deadpool_redis::redis::{RedisError, RedisResult, cmd, pipe};
-use domain::ShardId;
+use deadpool_redis::redis::{RedisError, cmd, pipe};
 use domain::cache::{CacheError, CacheResult, Durability};
+use domain::{ShardId, Version};
 use tokio::time::timeout;
 
 impl RedisCache {
@@ -60,16 +62,20 @@ impl RedisCache {
         Ok(())
     }
 
-    /// One that is silent keeps nobody from hearing of the others.
-    pub(super) async fn probe_in_time(&self, server: &Connections, shards: &[ShardId]) -> RedisResult<()> {
+    /// What a probe meets, and whether likes find no room. One that is silent keeps nobody from hearing of the others.
+    pub(super) async fn probe_in_time(
+        &self,
+        server: &Connections,
+        shards: &[ShardId],
+    ) -> Result<(), (CacheError, bool)> {
         if !self.routes.is_cluster() {
             return self.probe(server, shards).await;
         }
-        let silent = |_| Err(RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        let silent = |_| Err((cache_error(std::io::Error::from(std::io::ErrorKind::TimedOut).into()), false));
         timeout(self.routes.patience / 2, self.probe(server, shards)).await.unwrap_or_else(silent)
     }
 
-    async fn probe(&self, server: &Connections, shards: &[ShardId]) -> RedisResult<()> {
+    async fn probe(&self, server: &Connections, shards: &[ShardId]) -> Result<(), (CacheError, bool)> {
         server.drop_former();
         let shared = &server.shared;
         for shard in shards {
@@ -77,13 +83,42 @@ impl RedisCache {
             call.arg(&self.keys.probe(*shard)).arg(PROBE_TTL_SECS);
             match self.probe.run_on::<i64>(shared.way(), &call, false).await {
                 Ok(_) => break,
-                // This shard is on its way to another node, which says nothing about the server.
-                Err(error) if self.routes.is_cluster() && redirect(&error).is_some() => self.routes.look_soon(),
-                Err(error) => return Err(error),
+                Err(error) if self.is_on_its_way(&error) => self.routes.look_soon(),
+                Err(error) => {
+                    let full = has_no_room(&error);
+                    return Err((naming(cache_error(error), |_| self.keys.probe(*shard).join(" or ")), full));
+                }
             }
         }
-        shared.way().confirm().await?;
-        shared.measure_clock().await
+        let looks = shards.iter().map(|shard| self.look_at_shard(server, *shard));
+        futures::future::try_join_all(looks).await.map_err(|error| {
+            let full = is_shut_journal(&error);
+            (error, full)
+        })?;
+        let clock = async {
+            shared.way().confirm().await?;
+            shared.measure_clock().await
+        };
+        clock.await.map_err(|error| (cache_error(error), false))
+    }
+
+    /// Whether journal and clock of a shard take what comes next: somebody else may have written there.
+    async fn look_at_shard(&self, server: &Connections, shard: ShardId) -> CacheResult<()> {
+        let mut call = self.probe_shard.call(2);
+        call.arg(self.keys.journal(shard)).arg(self.keys.clock(shard)).arg(Version::MAX.0);
+        // On the connection of likes, like the rest of the probe.
+        match self.probe_shard.run_on::<i64>(server.shared.way(), &call, false).await {
+            Ok(1) => Err(Spoiled::Journal(self.keys.journal(shard)).into()),
+            Ok(2) => Err(Spoiled::Clock(self.keys.clock(shard)).into()),
+            Ok(_) => Ok(()),
+            Err(error) if self.is_on_its_way(&error) => Ok(()),
+            Err(error) => Err(shard_error(error, &self.keys, shard)),
+        }
+    }
+
+    /// Whether a shard is on its way to another node, which says nothing about the server.
+    fn is_on_its_way(&self, error: &RedisError) -> bool {
+        self.routes.is_cluster() && redirect(error).is_some()
     }
 
     /// What a server says of its disk, its memory, and its replicas.

@@ -4,7 +4,7 @@
 use crate::support::{PATIENCE, Raw, config, private};
 use anyhow::{Context, Result, ensure};
 use cache_manager::RedisCache;
-use deadpool_redis::redis::cmd;
+use deadpool_redis::redis::{Value, cmd};
 use domain::cache::{AcceptOutcome, LikeCache, MissingCount, SettledResource, Settlement};
 use domain::{PairState, ShardCount, StoredCount};
 use std::time::Duration;
@@ -179,6 +179,7 @@ async fn a_missing_right_is_named_with_the_statement_that_grants_it() -> Result<
     cache.fill_states(&[(video_pair(5, 5), PairState::default())]).await?;
     ensure!(cache.cached_pairs(0, 1000).await?.0.contains(&pair), "it lists no pairs");
     cache.acquire_lease("l", "me", PATIENCE).await?.context("no lease")?;
+    assert_eq!(cache.acquire_lease("l", "other", PATIENCE).await?, None);
     cache.release_lease("l", "me").await?;
     cache.journal_page(roomy_rules().shards.of(pair.resource), domain::Version::ZERO, 10).await?;
     // Without the right to look at the settings, or to list, too.
@@ -275,15 +276,111 @@ async fn a_key_of_the_wrong_type_stays_narrow() -> Result<()> {
             assert_eq!(cache.states(&[pair]).await?[0].map(|state| state.liked), Some(true));
         }
     }
-    // The journal is no copy: nobody deletes it, and the whole cache is of no use until somebody looks.
-    let journal = cache.keys().journal(domain::ShardId(0));
-    raw.run::<()>(&format!("SET {journal} garbage")).await?;
-    let error = cache.accept(&[like(fine)]).await.remove(0).err().context("accepted")?;
-    ensure!(error.is_unavailable() && error.to_string().contains("WRONGTYPE"), "{error}");
-    ensure!(error.to_string().contains(&journal), "{error} does not name {journal}");
-    // Neither does the status of the shards, by which health and checker go, pass over it.
-    let error = cache.shard_status().await.err().context("a status")?;
-    ensure!(error.to_string().contains(&journal), "{error} does not name {journal}");
-    assert_eq!(raw.run::<String>(&format!("GET {journal}")).await?, "garbage");
+    Ok(())
+}
+
+/// What is more than a copy nobody deletes, and the whole cache is of no use until somebody looks. Whoever meets such a key
+/// names it, the probe first.
+#[tokio::test]
+async fn keys_that_are_no_copies_are_named_by_whoever_meets_them() -> Result<()> {
+    let rules = domain::cache::CacheRules { shards: ShardCount::new(2)?, ..roomy_rules() };
+    let (_redis, cache, raw) = private(rules.clone()).await?;
+    let pair = (1..).map(|id| video_pair(1, id)).find(|pair| rules.shards.of(pair.resource).0 == 1).context("none")?;
+    let (journal, clock) = (cache.keys().journal(domain::ShardId(1)), cache.keys().clock(domain::ShardId(1)));
+    let token = "{l:work}:t".to_owned();
+    for (key, written) in [(&journal, true), (&clock, true), (&"{s1}:w".to_owned(), false)] {
+        raw.run::<()>(&format!("SET {key} garbage")).await?;
+        let mut errors = Vec::new();
+        if written {
+            errors.push(("accept", cache.accept(&[like(pair)]).await.remove(0).err()));
+            errors.push(("probe", cache.ping().await.err()));
+            errors.push(("status", cache.shard_status().await.err()));
+            errors.push(("standings", cache.standings().await.err()));
+        } else {
+            errors.push(("commits", cache.commits().await.err()));
+        }
+        if key == &journal {
+            errors.push(("page", cache.journal_page(domain::ShardId(1), domain::Version::ZERO, 9).await.err()));
+        }
+        if key == &clock {
+            errors.push(("fence", cache.fence_repairs(7).await.err()));
+            let filled = cache.fill_counts(&[(pair.resource, StoredCount::default())]).await;
+            errors.push(("fill", filled.err()));
+        }
+        for (who, error) in errors {
+            let error = error.with_context(|| format!("{who} passed over {key}"))?;
+            ensure!(error.is_unavailable() && error.to_string().contains("WRONGTYPE"), "{who}: {error}");
+            ensure!(error.to_string().contains(key), "{who}: {error} does not name {key}");
+        }
+        assert_eq!(raw.run::<String>(&format!("GET {key}")).await?, "garbage");
+        raw.run::<()>(&format!("DEL {key}")).await?;
+        works_again(&cache).await;
+    }
+    raw.run::<()>(&format!("LPUSH {token} garbage")).await?;
+    let error = cache.acquire_lease("work", "me", PATIENCE).await.err().context("a lease")?;
+    ensure!(error.to_string().contains(&token), "{error} does not name {token}");
+    raw.run::<()>("DEL meta").await?;
+    raw.run::<()>("SET meta garbage").await?;
+    for error in [cache.prepare().await.err(), cache.durability().await.err()] {
+        let error = error.context("the marks of the data were passed over")?;
+        ensure!(error.to_string().contains("meta (ours is a hash)"), "{error}");
+    }
+    Ok(())
+}
+
+/// Ids only grow, so one above all of ours shuts a journal for good, also when its entry is gone again.
+#[tokio::test]
+async fn a_journal_that_somebody_shut_is_named_and_what_is_in_it_is_brought_on() -> Result<()> {
+    let rules = domain::cache::CacheRules { shards: ShardCount::new(2)?, ..roomy_rules() };
+    let (_redis, cache, raw) = private(rules.clone()).await?;
+    let pair = (1..).map(|id| video_pair(1, id)).find(|pair| rules.shards.of(pair.resource).0 == 1).context("none")?;
+    let (shard, journal) = (domain::ShardId(1), cache.keys().journal(domain::ShardId(1)));
+    let most = u64::MAX;
+    for (id, entries) in [
+        (format!("XADD {journal} {most}-{most} a b"), 1),
+        (format!("XADD {journal} {most}-0 e x"), 1),
+        (format!("XADD {journal} 9000000000000000-0 e x"), 1),
+        (format!("XSETID {journal} {most}-{most}"), 0),
+    ] {
+        let mut word = like(pair);
+        word.rewrite = true;
+        let accepted = match cache.accept(std::slice::from_ref(&word)).await.remove(0)? {
+            AcceptOutcome::Accepted(answer) => answer.version,
+            other => anyhow::bail!("{other:?}"),
+        };
+        raw.run::<Value>(&id).await?;
+        for again in 0..3 {
+            let probe = cache.ping().await.err().with_context(|| format!("{id}: the probe passed, time {again}"))?;
+            let like = cache.accept(std::slice::from_ref(&word)).await.remove(0).err();
+            let like = like.with_context(|| format!("{id}: accepted"))?;
+            for error in [probe, like] {
+                ensure!(error.is_unavailable() && error.to_string().contains(&journal), "{id}: {error}");
+                ensure!(error.to_string().contains("DEL it"), "{id}: {error}");
+            }
+            ensure!(cache.is_full(), "{id}: nobody brings on what it holds");
+        }
+        // What was accepted is still found, and settled.
+        let page = cache.journal_page(shard, domain::Version::ZERO, 10).await?;
+        assert_eq!(page.iter().map(|entry| entry.version).collect::<Vec<_>>(), [accepted], "{id}");
+        let settled = SettledResource { resource: pair.resource, entries: vec![accepted], stored: None };
+        cache.settle(&Settlement { resources: vec![settled], pairs: Vec::new(), commit: None }).await?;
+        let status = cache.shard_status().await?[1];
+        assert_eq!((status.journal_len, status.oldest), (entries, None), "{id}");
+        cache.standings().await?;
+        raw.run::<()>(&format!("DEL {journal}")).await?;
+        works_again(&cache).await;
+        ensure!(!cache.is_full(), "{id}: full still");
+        let page = cache.journal_page(shard, domain::Version::ZERO, 10).await?;
+        let entries = page.iter().map(|entry| entry.version).collect();
+        let left = SettledResource { resource: pair.resource, entries, stored: None };
+        cache.settle(&Settlement { resources: vec![left], pairs: Vec::new(), commit: None }).await?;
+    }
+    // The same by the clock: beyond what is exact no version follows another.
+    let clock = cache.keys().clock(shard);
+    raw.run::<i64>(&format!("HSET {clock} v {most}")).await?;
+    let error = cache.ping().await.err().context("the probe passed")?.to_string();
+    ensure!(error.contains(&format!("HDEL {clock} v")), "{error}");
+    raw.run::<i64>(&format!("HDEL {clock} v")).await?;
+    works_again(&cache).await;
     Ok(())
 }

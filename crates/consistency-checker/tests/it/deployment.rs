@@ -100,6 +100,15 @@ impl Checked {
         self.deployment.sql(statements).await.unwrap()
     }
 
+    /// The schema refuses every row of a video, until it is cured.
+    pub(crate) async fn poison(&self, video: i64) {
+        self.deployment.poison(video).await.unwrap();
+    }
+
+    pub(crate) async fn cure(&self) {
+        self.deployment.cure().await.unwrap();
+    }
+
     /// Everything that was found so far, oldest first.
     pub(crate) async fn found(&self) -> Vec<Found> {
         let rows = self

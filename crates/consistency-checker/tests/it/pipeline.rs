@@ -178,7 +178,7 @@ async fn everything_that_is_broken_under_load_is_found_by_one_sweep_and_nothing_
     let served: i64 = deployment.redis(&format!("HGET {} n", deployment.keys.counter(video_of(1)))).await;
     assert_eq!(served, USERS + 3);
 
-    let (code, said) = deployment.syncctl(&["check", "video:1", "video:2"], Some(&server)).await;
+    let (code, said) = deployment.syncctl(&["check", "video:1", "video:2", "-o", "tsv"], Some(&server)).await;
     assert!(code == Some(1) && said.contains("video:1\tdrift") && said.contains("video:2\tconsistent"), "{said}");
     let (code, said) = deployment.syncctl(&["repair", "video:1"], None).await;
     assert!(code == Some(1) && said.contains("\"outcome\":\"dry_run\""), "{said}");

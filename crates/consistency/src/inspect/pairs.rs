@@ -21,7 +21,7 @@ impl PairObservation {
         let detail = match self.verdict {
             Verdict::Missing => "the cache accepted what neither row, journal nor ledger has",
             Verdict::WentBack => "the cache has what the database has lost: neither row, journal nor ledger has it",
-            Verdict::Stuck => "the event waits in the journal for too long, or failed and waits in the ledger",
+            Verdict::Stuck => "the event waits in the journal for too long",
             Verdict::Drift if self.cached.is_some_and(|cached| cached.version > self.row.version) => {
                 "the cache still shows an event that was discarded"
             }
@@ -125,7 +125,8 @@ impl Inspector {
         }
         for status in [EventStatus::Failed, EventStatus::Processing, EventStatus::Dead, EventStatus::Pending] {
             if self.ledger_has(status, observation.pair, version).await? {
-                return Ok(Verdict::Stuck);
+                // That is a finding of its own, of the ledger.
+                return Ok(Verdict::Consistent);
             }
         }
         if self.ledger_has(EventStatus::Discarded, observation.pair, version).await? {

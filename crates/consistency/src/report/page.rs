@@ -2,6 +2,7 @@
 
 use crate::report::Report;
 use askama::Template;
+use event_store::{FindingLife, FindingRecord};
 
 /// The page of a report.
 ///
@@ -19,7 +20,7 @@ pub(crate) fn page(report: &Report) -> Result<String, askama::Error> {
 #[template(path = "report.html")]
 struct Page<'a> {
     report: &'a Report,
-    tiles: [Tile; 7],
+    tiles: [Tile; 6],
     /// Of the hour in which most was compared.
     most: i64,
 }
@@ -41,13 +42,37 @@ impl Page<'_> {
         value.map_or_else(|| "–".to_owned(), |value| value.to_string())
     }
 
+    /// What a recovery says of itself.
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn recovery(&self, one: &FindingRecord) -> Option<String> {
+        if one.resource_type != "database" {
+            return None;
+        }
+        let details: serde_json::Value = serde_json::from_str(&one.details).ok()?;
+        details["detail"].as_str().map(str::to_owned)
+    }
+
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn ended(&self, outcome: &Option<String>) -> String {
+        let seen =
+            |outcome: &str| if outcome == "consistent" { "seen consistent".to_owned() } else { outcome.to_owned() };
+        outcome.as_deref().map_or_else(|| "closed".to_owned(), seen)
+    }
+
+    /// Until the latest look that saw it.
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn open_for(&self, life: &FindingLife) -> String {
+        let minutes = (life.seen_at - life.opened_at).num_minutes();
+        if minutes < 120 { format!("{minutes} min") } else { format!("{} h", minutes / 60) }
+    }
+
     #[expect(clippy::unused_self, reason = "templates call methods")]
     fn share(&self, part: &Option<f64>) -> String {
         part.map_or_else(|| "–".to_owned(), percent)
     }
 }
 
-fn tiles(report: &Report) -> [Tile; 7] {
+fn tiles(report: &Report) -> [Tile; 6] {
     let state = |good: bool| if good { "good" } else { "bad" };
     let rate = report.consistency_rate.map_or_else(|| "nothing compared".to_owned(), percent);
     let nines = match (report.nines, report.consistency_rate) {
@@ -63,9 +88,8 @@ fn tiles(report: &Report) -> [Tile; 7] {
     [
         (state(report.consistency_rate.is_none_or(|rate| rate >= 0.95)), rate, format!("consistent; {nines}")),
         ("", report.checked.to_string(), format!("compared in {} runs", report.runs)),
-        (state(report.inconsistent == 0), report.inconsistent.to_string(), "inconsistent".to_owned()),
-        ("good", report.repaired.to_string(), "repaired".to_owned()),
-        (state(report.open == 0), report.open.to_string(), "open".to_owned()),
+        (state(report.open == 0), report.open.to_string(), "open now: subjects with something wrong".to_owned()),
+        ("", format!("{} / {}", report.opened, report.closed), "findings opened / closed".to_owned()),
         ("", coverage, "covered by the newest full sweep".to_owned()),
         ("", format!("{} ms", lag.p50_ms), lags),
     ]
@@ -82,6 +106,26 @@ mod tests {
     use super::*;
     use crate::LagReport;
     use event_store::{HourRecord, KindRecord};
+    use sync_engine::stores::standing::{Trouble, TroubleKind};
+
+    fn life(verdict: &str, outcome: Option<&str>) -> FindingLife {
+        let at = |seconds| chrono::DateTime::from_timestamp(seconds, 0).unwrap();
+        FindingLife {
+            kind: "ledger".into(),
+            verdict: verdict.into(),
+            resource_type: "video".into(),
+            resource_id: 9,
+            user_id: Some(4),
+            cache_value: Some(1),
+            stored_value: None,
+            details: "{}".into(),
+            sightings: 5,
+            opened_at: at(0),
+            seen_at: at(50),
+            outcome: outcome.map(str::to_owned),
+            closed_at: outcome.map(|_| at(60)),
+        }
+    }
 
     #[test]
     fn a_page_shows_its_numbers_and_nothing_runs_in_it() {
@@ -93,6 +137,13 @@ mod tests {
             inconsistent: 2,
             repaired: 1,
             open: 1,
+            opened: 2,
+            closed: 1,
+            troubles: vec![Trouble {
+                kind: TroubleKind::DeadEvents,
+                detail: "33 accepted likes are dead".into(),
+                hint: "replay them",
+            }],
             consistency_rate: Some(0.999_999_9),
             nines: Some(7.0),
             coverage: Some(1.0),
@@ -102,14 +153,29 @@ mod tests {
             trend: vec![HourRecord { hour: "1970-01-01 00".into(), runs: 3, checked: 9, inconsistent: 2, repaired: 1 }],
             latest_runs: Vec::new(),
             latest_findings: Vec::new(),
+            findings: vec![life("stuck", None), life("drift", Some("repaired"))],
         };
         let html = page(&report).unwrap();
-        for shown in ["1234567", "99.9999%", "7.0 nines", "video:1", "&#60;script&#62;", "100.0000%", "1970-01-01 00"] {
+        for shown in [
+            "1234567",
+            "99.9999%",
+            "7.0 nines",
+            "video:1",
+            "&#60;script&#62;",
+            "100.0000%",
+            "1970-01-01 00",
+            "33 accepted likes are dead",
+            "video:9 user 4",
+            "open for",
+            "repaired 00:01:00",
+        ] {
             assert!(html.contains(shown), "{shown}: {html}");
         }
         for never in ["<script", "http:", "https:", "src="] {
             assert!(!html.contains(never), "{never}: {html}");
         }
+        report.troubles.clear();
+        assert!(page(&report).unwrap().contains("Nothing is wrong now"));
         report.consistency_rate = None;
         assert!(page(&report).unwrap().contains("nothing compared"));
     }

@@ -64,7 +64,7 @@ impl Checker {
             };
             each(progress, pass.heard());
             if !more {
-                pass.finish(RunStatus::Finished).await?;
+                pass.finish_all().await?;
                 return Ok(Some(pass.run));
             }
             pass.save(RunStatus::Running).await?;

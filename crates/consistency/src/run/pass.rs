@@ -1,7 +1,7 @@
 //! One run: counts what it compared, repairs, and writes everything down.
 
 use crate::error::CheckError;
-use crate::finding::{Finding, RepairNote, Subject};
+use crate::finding::{Finding, RepairNote, Subject, Verdict};
 use crate::metrics;
 use crate::repair::Repairer;
 use chrono::{DateTime, Utc};
@@ -95,14 +95,13 @@ impl Pass {
         metrics::repaired(&repair);
         let repaired = repair.is_repaired();
         self.run.repaired += i64::from(repaired);
-        tracing::warn!(
-            kind,
-            verdict,
-            subject = ?finding.subject,
-            action = repair.action.name(),
-            outcome = repair.outcome.name(),
-            "inconsistency"
-        );
+        let (subject, action, outcome) = (finding.subject, repair.action.name(), repair.outcome.name());
+        if finding.verdict == Verdict::Stuck {
+            // Looked at every minute, for as long as it takes a person; gauges and health say so.
+            tracing::debug!(kind, verdict, ?subject, action, outcome, "inconsistency");
+        } else {
+            tracing::warn!(kind, verdict, ?subject, action, outcome, "inconsistency");
+        }
         finding.repair = Some(repair);
         if written {
             record.details = details(&finding);
@@ -124,6 +123,13 @@ impl Pass {
         let strategy = self.repairer.fix.effective().name();
         self.repairer.inspector.stores.database.save_run(&self.run, self.kind, strategy, status).await?;
         Ok(())
+    }
+
+    /// The end of a run that looked at everything: what it did not see is wrong no more.
+    pub(crate) async fn finish_all(&mut self) -> Result<(), CheckError> {
+        let (began, now) = (self.run.started_at, self.repairer.inspector.wall_clock());
+        self.repairer.inspector.stores.database.close_findings_not_seen_since(began, now).await?;
+        self.finish(RunStatus::Finished).await
     }
 
     pub(crate) async fn finish(&mut self, status: RunStatus) -> Result<(), CheckError> {

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const POSITION: &str = "consistency_sweep";
-const LATE_EVENTS: u32 = 500;
 const FOREIGN_ROWS: u32 = 500;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +95,7 @@ impl Checker {
             let began = Instant::now();
             let checked = pass.run.checked;
             if !self.step(&mut position, &mut pass).await? {
-                pass.finish(RunStatus::Finished).await?;
+                pass.finish_all().await?;
                 database.remember(POSITION, "").await?;
                 return Ok(Some(pass.run));
             }
@@ -183,7 +182,7 @@ impl Checker {
         Ok(true)
     }
 
-    /// Accounting, old entries, and ledger rows that nobody takes up.
+    /// Accounting, old entries, and events that the ledger holds and no row has.
     async fn journals(&self, pass: &mut Pass) -> Result<(), CheckError> {
         let inspector = self.inspector();
         let (status, wrong) = inspector.accounting().await?;
@@ -194,10 +193,9 @@ impl Checker {
             pass.compared(old.len());
             pass.take(old).await?;
         }
-        let due = inspector.wall_clock() - self.config().stuck_after;
-        let late = inspector.stores.database.late_events(due, LATE_EVENTS).await?;
-        pass.compared(late.len());
-        pass.take(late.iter().map(crate::finding::late_finding).collect()).await?;
+        let unfinished = inspector.unfinished(None).await?;
+        pass.compared(unfinished.findings.len());
+        pass.take(unfinished.findings).await?;
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 mod broken;
 mod flow;
 mod leader;
+mod lives;
 mod rig;
 mod sweep;
 mod web;

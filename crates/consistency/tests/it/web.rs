@@ -44,8 +44,11 @@ async fn checks_and_reports_and_refuses_nonsense() {
     let report: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(
         (&report["runs"], &report["inconsistent"], &report["repaired"], &report["open"]),
-        (&3.into(), &2.into(), &1.into(), &1.into())
+        (&3.into(), &2.into(), &1.into(), &0.into())
     );
+    assert_eq!((&report["opened"], &report["closed"]), (&1.into(), &1.into()), "seen twice, found once");
+    assert_eq!(report["findings"][0]["outcome"], "repaired");
+    assert_eq!(report["troubles"].as_array().map(Vec::len), Some(0));
     assert_eq!(report["by_kind"][0]["kind"], "cached_count");
     assert_eq!(report["by_resource"][0][0], "video:1");
     assert_eq!(report["lag"]["events"], 1);

@@ -1,4 +1,6 @@
-use crate::support::{Intruder, PATIENCE, config, event, next, publish_until_taken, shared_config, versions};
+use crate::support::{
+    Intruder, PATIENCE, config, event, next, publish_until_taken, shared_config, versions, without_log,
+};
 use event_bus::{BusConfig, BusError, Consumer, Headers, NotConfirmed, Publisher};
 use std::time::{Duration, Instant};
 use test_support::{Proxy, RabbitMq, eventually};
@@ -18,7 +20,7 @@ async fn through_proxy() -> (Proxy, BusConfig, BusConfig) {
 #[tokio::test]
 async fn a_missing_confirm_is_an_error_in_time_and_heals() {
     let (proxy, proxied, direct) = through_proxy().await;
-    let mut publisher = Publisher::new(proxied);
+    let mut publisher = Publisher::new(without_log(proxied));
     publisher.publish(&[event(1)], &Headers::new()).await.unwrap();
 
     proxy.freeze();

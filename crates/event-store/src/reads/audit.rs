@@ -1,11 +1,11 @@
 //! What the checker reads: counters against live rows, the history and the ledger step by step.
 
+use crate::LedgerEntry;
 use crate::sql::error::StoreError;
 use crate::sql::script::{CHUNK, Script, first_id_of};
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::ledger::{entry_of, select_entries};
 use crate::tables::likes::{LikeTable, by_kind, table_of};
-use crate::{EventStatus, LedgerEntry};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::{Action, Pair, PairState, Resource, ResourceType, StoredCount, Version};
 use std::collections::{BTreeMap, BTreeSet};
@@ -256,18 +256,6 @@ impl EventStore {
         Ok(entries.into_iter().map(audit).collect())
     }
 
-    /// Unfinished events that should have been taken up before `due`, at most `limit`. The dead are not among them.
-    pub async fn late_events(&self, due: DateTime<Utc>, limit: u32) -> Result<Vec<LedgerEntry>, StoreError> {
-        let mut script = self.script();
-        for status in [EventStatus::Pending, EventStatus::Processing, EventStatus::Failed] {
-            select_entries(&mut script).words(" WHERE status = ").name(status.name());
-            script.words(" AND COALESCE(next_retry_at, updated_at) < ").time(due);
-            script.words(" ORDER BY id LIMIT ").int(i64::from(limit));
-        }
-        let results = self.read(&script).await?;
-        results.iter().flatten().map(entry_of).collect()
-    }
-
     /// The newest `events` of the ledger, as pairs, newest first: what is hot right now.
     pub async fn latest_pairs(&self, events: u32) -> Result<Vec<Pair>, StoreError> {
         let mut script = self.script();
@@ -284,11 +272,14 @@ impl EventStore {
             .collect()
     }
 
-    /// Milliseconds from acceptance to commit of the newest completed events, at most `events`, in no order.
+    /// Milliseconds from acceptance to commit of the newest completed events, at most `events`, in no order. Those that failed at
+    /// first are left out: they took as long as somebody needed.
     pub async fn commit_lags(&self, events: u32) -> Result<Vec<i64>, StoreError> {
         let mut script = self.script();
-        script
-            .begin("SELECT version, processed_at FROM sync_events WHERE status = 'completed' ORDER BY id DESC LIMIT ");
+        script.begin(
+            "SELECT version, processed_at FROM sync_events WHERE status = 'completed' AND max_retries = 0 \
+                    ORDER BY id DESC LIMIT ",
+        );
         script.int(i64::from(events));
         let results = self.read(&script).await?;
         let mut lags = Vec::new();

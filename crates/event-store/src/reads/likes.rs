@@ -120,11 +120,12 @@ impl EventStore {
         &self,
         user: UserId,
         kind: ResourceType,
+        within: Within,
         limit: u32,
         after: Option<LikeCursor>,
     ) -> Result<LikePage, StoreError> {
         let id = table_of(kind).id;
-        let list = List { kind, by: "user_id", by_id: user.get(), other: id };
+        let list = List { kind, by: "user_id", by_id: user.get(), other: id, within };
         self.list(list, limit, after, |other| Pair::new(user.get(), kind, other)).await
     }
 
@@ -132,11 +133,12 @@ impl EventStore {
     pub async fn list_likers(
         &self,
         resource: Resource,
+        within: Within,
         limit: u32,
         after: Option<LikeCursor>,
     ) -> Result<LikePage, StoreError> {
         let id = table_of(resource.kind).id;
-        let list = List { kind: resource.kind, by: id, by_id: resource.id.get(), other: "user_id" };
+        let list = List { kind: resource.kind, by: id, by_id: resource.id.get(), other: "user_id", within };
         self.list(list, limit, after, |other| Pair::new(other, resource.kind, resource.id.get())).await
     }
 
@@ -147,12 +149,18 @@ impl EventStore {
         after: Option<LikeCursor>,
         pair: impl Fn(i64) -> Result<Pair, domain::Invalid>,
     ) -> Result<LikePage, StoreError> {
-        let List { kind, by, by_id, other } = list;
+        let List { kind, by, by_id, other, within } = list;
         let LikeTable { name, .. } = table_of(kind);
         let limit = limit.max(1);
         let mut script = self.script();
         script.begin("SELECT version, ").words(other).words(" FROM ").words(name);
         script.words(" WHERE ").words(by).words(" = ").int(by_id).words(" AND deleted_at IS NULL");
+        if let Some(since) = within.since {
+            script.words(" AND version >= ").int(since.0);
+        }
+        if let Some(until) = within.until {
+            script.words(" AND version < ").int(until.0);
+        }
         if let Some(LikeCursor { version, id }) = after {
             script.words(" AND version <= ").int(version.0);
             script.words(" AND (version < ").int(version.0).words(" OR ").words(other).words(" < ").int(id).words(")");
@@ -175,9 +183,19 @@ impl EventStore {
     }
 }
 
+/// Which likes of a list, by when they were made; the default is all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Within {
+    /// Those from this version on.
+    pub since: Option<Version>,
+    /// Those before this version.
+    pub until: Option<Version>,
+}
+
 struct List {
     kind: ResourceType,
     by: &'static str,
     by_id: i64,
     other: &'static str,
+    within: Within,
 }

@@ -56,6 +56,15 @@ impl Dialect {
         }
     }
 
+    /// After `INSERT ... VALUES ...`: what is assigned to an existing row, in MySQL's order: a column that others are made of comes
+    /// after them.
+    pub(crate) fn update_existing(self, key: &str, assignments: &str) -> String {
+        match self {
+            Self::MySql => format!(" ON DUPLICATE KEY UPDATE {assignments}"),
+            Self::Sqlite => format!(" ON CONFLICT ({key}) DO UPDATE SET {assignments}"),
+        }
+    }
+
     /// In [`Self::overwrite`]: the value that the insert brings.
     pub(crate) fn new_value(self, column: &str) -> String {
         match self {

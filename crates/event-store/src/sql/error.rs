@@ -104,6 +104,14 @@ impl StoreError {
         Self::of(Meaning::Elsewhere, "read_only is set".into(), ONLY_READS.to_owned())
     }
 
+    /// What the probe waited for in vain. Others wait as long as it takes.
+    pub(crate) fn or_locked(self) -> Self {
+        match self {
+            Self::Conflict(error) => Self::of(Meaning::Later, error, LOCKED.to_owned()),
+            other => other,
+        }
+    }
+
     /// Two servers say that they write.
     #[cfg(feature = "mysql")]
     pub(crate) fn two_write(first: &str, second: &str) -> Self {
@@ -216,6 +224,15 @@ const ONLY_READS: &str =
 const SESSION: &str = "the session has settings that are not ours (sql_safe_updates, max_join_size, max_statement_time, \
                        max_execution_time): look for a proxy that sets them";
 
+/// The error of the probe, which touches no row that somebody else may hold.
+const LOCKED: &str = "somebody locks a table, or the whole server (LOCK TABLES, FLUSH TABLES WITH READ LOCK, an ALTER TABLE that \
+                      goes on): SHOW PROCESSLIST tells who, UNLOCK TABLES or KILL ends it";
+
+#[cfg(feature = "mysql")]
+const USER_LIMIT: &str = "a limit of this user is reached, max_user_connections or the one that the error names: ALTER USER \
+                          <user of database.url> WITH MAX_USER_CONNECTIONS, MAX_QUERIES_PER_HOUR, MAX_UPDATES_PER_HOUR or \
+                          MAX_CONNECTIONS_PER_HOUR sets it; fewer connections: database.max_connections";
+
 /// Stands for the statement that grants what the message says is denied.
 #[cfg(feature = "mysql")]
 const GRANT: &str = "GRANT";
@@ -242,7 +259,8 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
         (1146, _) => (Settings, "the tables are created by: syncctl migrate"),
         (1021 | 1114, _) => (Later, "its disk is full"),
         (1026, _) => (Later, "its disk takes no writes"),
-        (1040 | 1203 | 1226, _) => (Later, "more connections are needed than it allows (max_connections)"),
+        (1040, _) => (Later, "more connections are needed than it allows (max_connections)"),
+        (1203 | 1226, _) => (Later, USER_LIMIT),
         // data exception; integrity constraint violation; SIGNAL of a trigger
         (_, Some(state)) if state.starts_with("22") || state.starts_with("23") || state == "45000" => (Rejected, ""),
         _ => (Later, ""),

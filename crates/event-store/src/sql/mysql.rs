@@ -167,13 +167,15 @@ pub(crate) fn connect_options(url: &StoreUrl) -> Result<MySqlConnectOptions, Str
 
 fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MySql> {
     let (told, asked) = (Arc::clone(sessions), Arc::clone(sessions));
-    // InnoDB counts lock waits in whole seconds. The driver itself sets the time zone to UTC.
+    // Lock waits are counted in whole seconds. Of a table that somebody locks, too: the server does not notice that whoever
+    // waits has gone, and would keep the connection for a day. The driver itself sets the time zone to UTC.
     let lock_seconds = config.lock_timeout.as_secs().max(1);
     // Longer than a resting connection is trusted.
     let silent_seconds = config.silence_limit.as_secs().max(2 * TRUSTED_IDLE_TIME.as_secs());
     let settings = format!(
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
-         SET SESSION innodb_lock_wait_timeout = {lock_seconds}, wait_timeout = {silent_seconds}, {OURS}; \
+         SET SESSION innodb_lock_wait_timeout = {lock_seconds}, lock_wait_timeout = {lock_seconds}, \
+         wait_timeout = {silent_seconds}, {OURS}; \
          SELECT CAST(@@max_allowed_packet AS CHAR), {}",
         hosts::ROLE
     );

@@ -19,19 +19,38 @@ pub struct WentBack {
     pub found: Option<(i64, DateTime<Utc>)>,
     /// When it was noticed.
     pub noticed_at: DateTime<Utc>,
+    /// The latest commit that is known to be lost: at least `known_at`.
+    pub lost_until: DateTime<Utc>,
 }
 
 impl WentBack {
     pub(crate) fn new(expected: &Expected, found: Option<(i64, DateTime<Utc>)>, noticed_at: DateTime<Utc>) -> Self {
-        Self { known: expected.commit, known_at: expected.at, found, noticed_at }
+        Self { known: expected.commit, known_at: expected.at, found, noticed_at, lost_until: expected.at }
+    }
+
+    /// How far the database went back; none: nobody can say.
+    pub fn back_to(&self) -> Option<DateTime<Utc>> {
+        self.found.map(|(_, at)| at)
+    }
+
+    /// Both. In whatever order findings come together, everybody arrives at the same.
+    #[must_use]
+    pub(crate) fn and(self, other: Self) -> Self {
+        let key = |one: &Self| (one.back_to(), one.known.writer, one.known.lane, one.known.number);
+        let further = if key(&other) < key(&self) { other } else { self };
+        Self {
+            noticed_at: self.noticed_at.min(other.noticed_at),
+            lost_until: self.lost_until.max(other.lost_until),
+            ..further
+        }
     }
 
     /// At most 255 bytes.
     pub(crate) fn to_note(self) -> String {
         let CommitNumber { writer, lane, number } = self.known;
         let (found, back_to) = self.found.map_or((-1, 0), |(found, at)| (found, at.timestamp_micros()));
-        let (at, noticed) = (self.known_at.timestamp_micros(), self.noticed_at.timestamp_micros());
-        format!("{} {lane} {number} {at} {found} {back_to} {noticed}", writer.simple())
+        let [at, noticed, until] = [self.known_at, self.noticed_at, self.lost_until].map(|at| at.timestamp_micros());
+        format!("{} {lane} {number} {at} {found} {back_to} {noticed} {until}", writer.simple())
     }
 
     pub(crate) fn of_note(text: &str) -> Option<Self> {
@@ -44,7 +63,9 @@ impl WentBack {
         let known_at = time(number()?);
         let (found, back_to) = (number()?, number()?);
         let found = (found >= 0).then(|| (found, time(back_to)));
-        Some(Self { known, known_at, found, noticed_at: time(number()?) })
+        let noticed_at = time(number()?);
+        let lost_until = number().map_or(known_at, time);
+        Some(Self { known, known_at, found, noticed_at, lost_until })
     }
 }
 
@@ -80,13 +101,41 @@ impl History {
 mod tests {
     use super::*;
 
+    fn time(micros: i64) -> DateTime<Utc> {
+        time_of(Version(micros))
+    }
+
+    fn evidence(known_at: i64, found: Option<i64>, noticed_at: i64) -> WentBack {
+        let known = CommitNumber { writer: Uuid::from_u128(7), lane: 0, number: known_at };
+        let (known_at, noticed_at) = (time(known_at), time(noticed_at));
+        WentBack { known, known_at, found: found.map(|at| (1, time(at))), noticed_at, lost_until: known_at }
+    }
+
+    #[test]
+    fn findings_come_together_in_any_order() {
+        let all = [
+            evidence(50, Some(40), 60),
+            evidence(55, Some(45), 59),
+            evidence(51, Some(40), 62),
+            evidence(70, None, 71),
+        ];
+        let together = all.into_iter().reduce(WentBack::and).unwrap();
+        assert_eq!((together.known.number, together.back_to()), (70, None));
+        assert_eq!((together.noticed_at, together.lost_until), (time(59), time(70)));
+        assert_eq!(all.into_iter().rev().reduce(WentBack::and).unwrap(), together);
+        for one in all {
+            assert_eq!((together.and(one), one.and(together)), (together, together));
+        }
+        let without_emptied = all[0].and(all[1]).and(all[2]);
+        assert_eq!((without_emptied.known.number, without_emptied.back_to()), (50, Some(time(40))));
+    }
+
     #[test]
     fn evidence_is_a_note_and_back() {
-        let time = |micros| time_of(Version(micros));
         let known = CommitNumber { writer: Uuid::now_v7(), lane: u32::MAX, number: i64::MAX };
         let (known_at, noticed_at) = (time(1_700_000_000_000_000), time(1_700_000_000_000_009));
         for found in [None, Some((0, time(1_600_000_000_000_000))), Some((i64::MAX, time(4_000_000_000_000_000)))] {
-            let evidence = WentBack { known, known_at, found, noticed_at };
+            let evidence = WentBack { known, known_at, found, noticed_at, lost_until: noticed_at };
             let note = evidence.to_note();
             assert!(note.len() <= 255, "{note}");
             assert_eq!(WentBack::of_note(&note), Some(evidence));

@@ -3,6 +3,7 @@
 use crate::sql::error::StoreError;
 use crate::sql::script::{Script, utc};
 use crate::sql::store::{EventStore, get, row, rows};
+use crate::tables::findings;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::QueryResult;
 use uuid::Uuid;
@@ -138,7 +139,7 @@ impl EventStore {
         self.write("save_run", &script).await.map(drop)
     }
 
-    /// Writes down an inconsistency.
+    /// Writes down an inconsistency, and opens its [life](crate::FindingLife) or notes that it was seen again.
     pub async fn record_finding(&self, finding: &FindingRecord) -> Result<(), StoreError> {
         let mut script = self.script();
         script
@@ -149,10 +150,11 @@ impl EventStore {
         int_or_null(script.words(","), finding.cache_value).words(",");
         int_or_null(&mut script, finding.stored_value).words(",").text(&finding.details).words(",");
         script.time_or_null(finding.repaired_at).words(",").time(finding.created_at).words(")");
+        findings::see(&mut script, finding);
         self.write("record_finding", &script).await.map(drop)
     }
 
-    /// Notes what a repair did to a finding, and when it succeeded.
+    /// Notes what a repair did to a finding, and when it succeeded: then its life is over.
     pub async fn record_repair(&self, finding: &FindingRecord) -> Result<(), StoreError> {
         let mut script = self.script();
         script.begin("UPDATE data_consistency_checks SET details = ").text(&finding.details).words(", repaired_at = ");
@@ -161,6 +163,7 @@ impl EventStore {
         script.words(" AND resource_id = ").int(finding.resource_id).words(" AND COALESCE(user_id, 0) = ");
         // A sweep that another process continues has the same run: its findings are others.
         script.int(finding.user_id.unwrap_or(0)).words(" AND created_at = ").time(finding.created_at);
+        findings::note_repair(&mut script, finding);
         self.write("record_repair", &script).await.map(drop)
     }
 
@@ -241,6 +244,8 @@ impl EventStore {
             purged += u64::try_from(get::<i64>(row, 0, table)?).unwrap_or(0);
             script.begin("DELETE FROM ").words(table).words(" WHERE ").words(time).words(" <= ").time(utc(newest));
         }
+        // What is open is forgotten by nobody; lives are few beside looks.
+        script.begin("DELETE FROM consistency_findings WHERE closed_at < ").time(before);
         self.write("purge_reports", &script).await?;
         Ok(purged)
     }
@@ -271,7 +276,7 @@ impl EventStore {
     }
 }
 
-fn int_or_null(script: &mut Script, value: Option<i64>) -> &mut Script {
+pub(crate) fn int_or_null(script: &mut Script, value: Option<i64>) -> &mut Script {
     match value {
         Some(value) => script.int(value),
         None => script.words("NULL"),

@@ -1,13 +1,15 @@
 //! The verdict that this database is not what it was: it lacks commits that it had confirmed.
 //!
 //! Whoever notices writes it down, in the database that has gone back, so that all processes know: a note that stands until it
-//! is taken away, with the first evidence.
+//! is taken away, with the evidence that reaches furthest back.
 
 use crate::sql::error::StoreError;
 use crate::sql::lanes::Expected;
 use crate::sql::script::{CHUNK, Script, time_of};
-use crate::sql::store::{EventStore, get, rows};
+use crate::sql::store::EventStore;
 use crate::sql::verdict::{Verdict, WentBack};
+use crate::tables::meta::write_note;
+use crate::tables::recovery::RECOVERY;
 use crate::tables::writers::{WRITERS_KEPT, found, select};
 use chrono::{DateTime, Utc};
 use domain::cache::ToldCommit;
@@ -16,7 +18,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
 
-const NOTE: &str = "went_back";
+pub(crate) const NOTE: &str = "went_back";
 
 /// What is missing is looked for once more.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
@@ -51,9 +53,19 @@ impl EventStore {
         Ok(self.went_back())
     }
 
-    /// Takes the verdict away: what the database had lost is in it again, or is given up. What is in `told` is expected no more.
+    /// Takes the verdict away: what the database had lost is in it again, or is given up. What is in `told` is expected no more,
+    /// and no recovery is under way any more.
     pub async fn forget_went_back(&self, told: &[ToldCommit]) -> Result<(), StoreError> {
         let mut script = self.script();
+        self.settle_with(&mut script, told).await?;
+        script.begin("DELETE FROM sync_meta WHERE name IN (").text(NOTE).words(",").text(RECOVERY).words(")");
+        self.write("forget_went_back", &script).await?;
+        *self.history.lock() = None;
+        Ok(())
+    }
+
+    /// Adds the statements after which the database has what is in `told`.
+    pub(crate) async fn settle_with(&self, script: &mut Script, told: &[ToldCommit]) -> Result<(), StoreError> {
         let expected: Vec<Expected> = told.iter().map(expected_by).collect();
         for (Expected { commit, .. }, _) in self.lacking(&expected).await? {
             let (now, overwrite) =
@@ -62,9 +74,6 @@ impl EventStore {
             script.words(",").int(i64::from(commit.lane)).words(",").int(commit.number).words(",").words(now);
             script.words(")").words(&overwrite);
         }
-        script.begin("DELETE FROM sync_meta WHERE name = ").text(NOTE);
-        self.write("forget_went_back", &script).await?;
-        *self.history.lock() = None;
         Ok(())
     }
 
@@ -89,50 +98,56 @@ impl EventStore {
         self.learn(evidence, false);
     }
 
+    /// `written`: it is what the note says.
     fn learn(&self, evidence: WentBack, written: bool) {
         let mut verdict = self.history.lock();
-        match &mut *verdict {
-            Some(verdict) => verdict.written |= written,
-            None => {
-                *verdict = Some(Verdict { evidence, written });
-                tracing::error!(%evidence, "the database has gone back in time: it lacks commits that it had confirmed");
-            }
+        let Some(known) = *verdict else {
+            *verdict = Some(Verdict { evidence, written });
+            tracing::error!(%evidence, "the database has gone back in time: it lacks commits that it had confirmed");
+            return;
+        };
+        let together = known.evidence.and(evidence);
+        if together != known.evidence {
+            tracing::error!(%evidence, "the database has gone back further, or once more");
         }
+        let written = if written { together == evidence } else { known.written && together == known.evidence };
+        *verdict = Some(Verdict { evidence: together, written });
     }
 
-    /// The first who finds something writes it down for all.
+    /// What one finds is written down for all, and what others found is learnt.
     async fn share(&self) -> Result<(), StoreError> {
-        let unwritten = self.history.lock().filter(|verdict| !verdict.written);
-        if let Some(Verdict { evidence, .. }) = unwritten {
-            let mut script = self.script();
-            write_note_once(&mut script, evidence);
-            self.write("went_back", &script).await?;
-            self.learn(evidence, true);
-            return Ok(());
+        let noted = self.noted_went_back().await?;
+        if let Some(noted) = noted {
+            self.learn(noted, true);
         }
-        let mut script = self.script();
-        script.begin("SELECT value FROM sync_meta WHERE name = ").text(NOTE);
-        let results = self.read(&script).await?;
-        let Some(row) = rows(&results, 0).first() else {
+        let known = *self.history.lock();
+        match known {
+            Some(Verdict { evidence, written: false }) => {
+                let mut script = self.script();
+                write_note(&mut script, NOTE, &evidence.to_note());
+                self.write("went_back", &script).await?;
+                self.learn(evidence, true);
+            }
             // Somebody took it away; what was found since then is not written yet.
-            let mut verdict = self.history.lock();
-            *verdict = verdict.filter(|verdict| !verdict.written);
-            return Ok(());
-        };
-        let text: String = get(row, 0, "sync_meta")?;
-        let evidence = WentBack::of_note(&text)
-            .ok_or_else(|| StoreError::corrupt("sync_meta", format!("{NOTE}: {text} is no evidence")))?;
-        self.learn(evidence, true);
+            Some(Verdict { written: true, .. }) if noted.is_none() => {
+                let mut verdict = self.history.lock();
+                *verdict = verdict.filter(|verdict| !verdict.written);
+            }
+            _ => {}
+        }
         Ok(())
     }
+
+    /// As the database says.
+    async fn noted_went_back(&self) -> Result<Option<WentBack>, StoreError> {
+        self.note(NOTE).await?.map(|text| evidence_of(&text)).transpose()
+    }
+}
+
+pub(crate) fn evidence_of(text: &str) -> Result<WentBack, StoreError> {
+    WentBack::of_note(text).ok_or_else(|| StoreError::corrupt("sync_meta", format!("{NOTE}: {text} is no evidence")))
 }
 
 fn expected_by(told: &ToldCommit) -> Expected {
     Expected { commit: told.commit, at: time_of(told.at) }
-}
-
-fn write_note_once(script: &mut Script, evidence: WentBack) {
-    let keep = script.dialect().keep_existing("name");
-    script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(NOTE).words(",");
-    script.text(&evidence.to_note()).words(")").words(&keep);
 }

@@ -8,6 +8,7 @@ mod audit;
 mod codes;
 mod direct;
 mod failures;
+mod findings;
 mod following;
 mod horizon;
 mod import;

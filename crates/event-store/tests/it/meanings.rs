@@ -204,3 +204,56 @@ async fn a_row_that_somebody_holds_is_contention() {
     server.store.probe().await.unwrap();
     holder.abort();
 }
+
+/// A lock of a table, or of the whole server, that an administrator holds: the probe touches no row, so it can be nothing else.
+/// No connection waits for it on the server when its caller has gone.
+#[tokio::test]
+async fn a_table_that_somebody_locks_is_said_to_be_locked() {
+    let server = Server::with_rights(&[]).await;
+    for lock in ["LOCK TABLES likes.video_likes READ", "FLUSH TABLES WITH READ LOCK"] {
+        let url = server.mariadb.url().to_owned();
+        let held = format!("{lock}; SELECT SLEEP(1000)");
+        let holder = tokio::spawn(async move { execute_sql(&url, &held).await });
+        eventually(PATIENCE, "a probe that fails for it", async || match server.store.probe().await {
+            Err(error) if error.is_unavailable() && error.to_string().contains("UNLOCK TABLES") => Ok(()),
+            other => Err(format!("{lock}: {other:?}")),
+        })
+        .await;
+        // A caller that goes, as all do in the end.
+        let event = [like(2, 8, 2)];
+        let write = server.store.apply(&event, at(1_000));
+        tokio::time::timeout(Duration::from_millis(500), write).await.unwrap_err();
+        eventually(PATIENCE, "nobody who waits for good", async || {
+            let waiting =
+                "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'app' AND state LIKE 'Waiting%lock%'";
+            match server.admin(waiting).await.trim() {
+                "0" => Ok(()),
+                waiting => Err(format!("{lock}: {waiting} connections wait")),
+            }
+        })
+        .await;
+        let sleeping = "SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'";
+        let id = server.admin(sleeping).await;
+        server.admin(&format!("KILL {}", id.trim())).await;
+        holder.await.unwrap().unwrap_err();
+        server.works_again().await;
+    }
+}
+
+/// A limit of the user's own is not that of the server.
+#[tokio::test]
+async fn a_limit_of_the_user_is_named() {
+    let server = Server::with_rights(&[]).await;
+    for limit in ["MAX_UPDATES_PER_HOUR", "MAX_QUERIES_PER_HOUR"] {
+        // Who is connected already may have another limit.
+        server.admin(&format!("ALTER USER app@'%' WITH {limit} 1; KILL USER app")).await;
+        eventually(PATIENCE, "a probe that fails for it", async || match server.store.probe().await {
+            Err(error) if error.is_unavailable() && error.to_string().contains("ALTER USER") => Ok(()),
+            other => Err(format!("{limit}: {other:?}")),
+        })
+        .await;
+        server.of_no_use("max_user_connections or the one that the error names").await;
+        server.admin(&format!("ALTER USER app@'%' WITH {limit} 0; FLUSH USER_RESOURCES; KILL USER app")).await;
+        server.works_again().await;
+    }
+}

@@ -5,8 +5,9 @@ use super::{Admin, timestamp};
 use crate::request::Violations;
 use crate::status;
 use consistency::{ConsistencyReport, Report};
-use event_store::{FindingRecord, RunRecord};
+use event_store::{FindingLife, FindingRecord, RunRecord};
 use interaction_proto::v1;
+use sync_engine::stores::standing::Trouble;
 use tonic::Status;
 
 pub(super) async fn grpc(
@@ -62,6 +63,31 @@ fn answer(report: Report) -> v1::GetConsistencyReportResponse {
         trend: trend.collect(),
         latest_runs: report.latest_runs.into_iter().map(run).collect(),
         latest_findings: report.latest_findings.into_iter().map(recorded).collect(),
+        opened: report.opened,
+        closed: report.closed,
+        troubles: report.troubles.into_iter().map(trouble).collect(),
+        findings: report.findings.into_iter().map(life).collect(),
+    }
+}
+
+fn trouble(trouble: Trouble) -> v1::Trouble {
+    v1::Trouble { kind: trouble.kind.name().to_owned(), detail: trouble.detail, hint: trouble.hint.to_owned() }
+}
+
+fn life(life: FindingLife) -> v1::FindingLife {
+    v1::FindingLife {
+        kind: life.kind,
+        verdict: life.verdict,
+        name: format!("{}:{}", life.resource_type, life.resource_id),
+        user_id: life.user_id,
+        cache_value: life.cache_value,
+        stored_value: life.stored_value,
+        details: life.details,
+        sightings: life.sightings,
+        opened_at: Some(timestamp(life.opened_at)),
+        seen_at: Some(timestamp(life.seen_at)),
+        outcome: life.outcome.unwrap_or_default(),
+        closed_at: life.closed_at.map(timestamp),
     }
 }
 

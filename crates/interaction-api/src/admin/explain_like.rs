@@ -89,6 +89,11 @@ fn answer(told: Explanation) -> v1::ExplainLikeResponse {
         cached_pair: cache.pair.map(|pair| v1::ExplainedState { liked: pair.liked, version: pair.version.0 }),
         cached_count: cache.count.map(cached_count),
         searched_since: told.searched_since.map(timestamp),
+        conclusion: Some(v1::ExplainedConclusion {
+            fine: told.conclusion.fine,
+            says: told.conclusion.says,
+            hint: told.conclusion.hint,
+        }),
     }
 }
 

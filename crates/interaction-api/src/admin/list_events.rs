@@ -47,8 +47,8 @@ pub(super) struct Parameters {
     since: Option<DateTime<Utc>>,
     /// Accepted before.
     until: Option<DateTime<Utc>>,
-    /// 20 if absent or 0.
-    #[param(minimum = 0, maximum = 100)]
+    /// 20 if absent or 0; 100 if more.
+    #[param(minimum = 0)]
     page_size: Option<i32>,
     /// Of the page before.
     #[param(max_length = 64)]
@@ -126,7 +126,7 @@ mod tests {
             ("resource_type=video", "resource_id: must be given"),
             ("resource_type=film&resource_id=1", "resource_type: unknown variant"),
             ("since=yesterday", "since: "),
-            ("page_size=101", "page_size: must be 1 to 100, or 0 for 20"),
+            ("page_size=-1", "page_size: must not be negative"),
             ("page_token=1-1-1", "page_token: is not a token"),
         ] {
             let refusal = of_query(Some(text)).expect_err(text);

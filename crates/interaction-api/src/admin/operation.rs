@@ -4,7 +4,7 @@ use super::event::{self, Event, StatusName};
 use super::filter;
 use super::filter::Filter;
 use crate::request::{Violations, page};
-use crate::status::{self, HttpError};
+use crate::status::{self, HttpError, Reason};
 use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
@@ -228,7 +228,7 @@ fn in_words(selection: &Selection) -> String {
 pub(super) fn failed(error: &OperateError) -> Status {
     match error {
         OperateError::Store(error) => status::store(error),
-        OperateError::Status(_) | OperateError::TooMany(_) => Status::invalid_argument(error.to_string()),
+        OperateError::Status(_) | OperateError::TooMany(_) => status::refuse(Reason::InvalidRequest, error.to_string()),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Admin;
 use crate::request::{Violations, convert};
-use crate::status::{self, HttpError};
+use crate::status::{self, HttpError, Reason};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -99,7 +99,7 @@ fn request<T>(
 async fn call(admin: &Admin, plan: WarmupPlan) -> Result<WarmupReport, Status> {
     let plan = if plan == WarmupPlan::default() { admin.warmer.plan() } else { plan };
     Box::pin(admin.warmer.warm(&plan)).await.map_err(|error| match error {
-        WarmupError::Busy => status::busy(error.to_string()),
+        WarmupError::Busy => status::refuse_for_now(Reason::WarmUpRunning, error.to_string()),
         other => status::stores(other.is_unavailable(), "warming up", &other),
     })
 }

@@ -178,8 +178,10 @@ async function report() {
   put("nines", said.nines === null ? "" : `${(Math.floor(said.nines * 10) / 10).toFixed(1)} nines`);
   const few = said.checked < FEWEST_COMPARED, low = !few && rate !== null && rate < limits.consistency_rate;
   $("consistency").className = low ? "bad" : "";
+  put("open-findings", said.open === 0 ? "Nothing is open." : `${whole(said.open)} open now`);
+  $("open-findings").className = said.open === 0 ? "quiet" : "bad";
   const verdict = few ? "too few to judge: " : low ? `below the limit of ${limits.consistency_rate * 100} %: ` : "";
-  put("consistency-note", rate === null ? "nothing was compared yet" : verdict + `${whole(said.checked)} compared, ${whole(said.inconsistent)} wrong, ${whole(said.open)} not repaired`);
+  put("consistency-note", rate === null ? "nothing was compared yet" : verdict + `${whole(said.checked)} compared in a day`);
 }
 
 // ---- events ----
@@ -190,8 +192,8 @@ let page = { statuses: ["failed", "dead"], token: "", events: [], next: "" };
 function wanted(status) {
   const filter = { status };
   const id = $("f-id").value.trim(), user = $("f-user").value.trim();
-  if (id) { filter.resource_type = $("f-type").value; filter.resource_id = Number(id); }
-  if (user) filter.user_id = Number(user);
+  if (id) { filter.resource_type = $("f-type").value; filter.resource_id = id; }
+  if (user) filter.user_id = user;
   return filter;
 }
 
@@ -345,7 +347,7 @@ async function check() {
   const node = $("check-result");
   node.replaceChildren(el("p", { class: "quiet" }, "looking …"));
   try {
-    const body = { resource_type: $("c-type").value, resource_id: Number($("c-id").value) };
+    const body = { resource_type: $("c-type").value, resource_id: $("c-id").value.trim() };
     const said = await post("/consistency/check", body);
     const fine = said.verdict === "consistent" || said.verdict === "in_flight";
     const side = (one) => one ? `${one.value}${one.pending ? ` (${one.pending} pending)` : ""}` : "nothing";
@@ -378,7 +380,10 @@ async function explain() {
       ["cached pair", told.cache ? state(told.cache.pair) : "the cache is unreachable"],
       ["cached count", told.cache ? (told.cache.count ? `${told.cache.count.served}, ${told.cache.count.pending} pending` : "none") : "the cache is unreachable"],
     ];
+    const end = told.conclusion;
     node.replaceChildren(...present([
+      el("p", { class: end.fine ? "" : "bad" }, end.says + "."),
+      end.hint ? el("p", { class: "quiet" }, end.hint) : null,
       steps.length ? el("ol", { class: "story" }, ...steps) : el("p", {}, "No event of it is known."),
       told.searched_since ? el("p", { class: "quiet" }, "Completed events before ", when(told.searched_since), " may be missing.") : null,
       el("dl", { class: "facts" }, ...now.flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)])),

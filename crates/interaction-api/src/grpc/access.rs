@@ -4,12 +4,12 @@
 //! calls is an extension of the request ([`Caller`](service_runtime::listen::access::Caller)). What the table does not know needs
 //! the highest role: a method that somebody adds is closed until it stands here.
 
+use crate::status;
 use axum::http::{Request, Response};
 use futures::future::{Either, Ready, ready};
 use service_runtime::listen::access::{Access, CallerAddress, Denied, Role, caller_address};
 use service_runtime::{Gate, TrustedProxies};
 use std::task::{Context, Poll};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::{Layer, Service};
@@ -27,6 +27,7 @@ const ROLES: &[(&str, Role)] = &[
     ("InteractionService/ApplyLikes", Role::Write),
     ("InteractionService/GetLikeCounts", Role::Read),
     ("InteractionService/GetLikeStates", Role::Read),
+    ("InteractionService/GetLikeSummaries", Role::Read),
     ("InteractionService/ListLikedResources", Role::Read),
     ("InteractionService/ListLikers", Role::Read),
     ("InteractionService/ListHotResources", Role::Read),
@@ -111,9 +112,7 @@ where
 
 fn refusal(denied: Denied) -> Response<Body> {
     metrics::counter!("access_denied_total", "surface" => "grpc", "reason" => denied.reason()).increment(1);
-    let message = denied.to_string();
-    let status = if denied.is_known() { Status::permission_denied(message) } else { Status::unauthenticated(message) };
-    status.into_http()
+    status::refuse(denied.because(), denied.to_string()).into_http()
 }
 
 #[cfg(test)]
@@ -162,6 +161,7 @@ mod tests {
             ("/interaction.v1.InteractionService/", Some(Role::Operate)),
             ("//interaction.v1.InteractionService/GetLikeCounts", Some(Role::Operate)),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Some(Role::Operate)),
+            ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Some(Role::Operate)),
             ("/", Some(Role::Operate)),
         ] {
             assert_eq!(needed(path), expected, "{path}");

@@ -13,7 +13,7 @@
 use super::access::HEALTH;
 use super::connection::Peer;
 use crate::service::deadline::timeout;
-use crate::status;
+use crate::status::{self, Reason};
 use axum::http::{Request, Response};
 use service_runtime::listen::{Answer, Bounded, Link, Refused, Unfinished, head_len};
 use std::pin::Pin;
@@ -33,7 +33,9 @@ const fn longest(method: &[u8]) -> usize {
     match method {
         b"InteractionService/ApplyLikes" | b"SyncAdminService/WarmUp" => LONGEST,
         b"SyncAdminService/ReplayEvents" | b"SyncAdminService/DiscardEvents" => 64 << 10,
-        b"InteractionService/GetLikeCounts" | b"InteractionService/GetLikeStates" => 16 << 10,
+        b"InteractionService/GetLikeCounts"
+        | b"InteractionService/GetLikeStates"
+        | b"InteractionService/GetLikeSummaries" => 16 << 10,
         _ => SHORT,
     }
 }
@@ -104,10 +106,10 @@ where
         let refused = if let Some(key) = link.lacks_place().filter(|_| !open) {
             Some(("reserve", status::no_place(key)))
         } else if let Err(reason) = timeout(request.headers()) {
-            Some(("timeout", Status::invalid_argument(reason)))
+            Some(("timeout", status::refuse(Reason::InvalidRequest, reason)))
         } else if call.open_calls() > MAX_OPEN_CALLS {
             let message = format!("more than {MAX_OPEN_CALLS} calls at a time that need no token");
-            Some(("open_calls", status::busy(message)))
+            Some(("open_calls", status::refuse_for_now(Reason::TooManyOpenCalls, message)))
         } else {
             None
         };
@@ -139,9 +141,8 @@ fn count(reason: &'static str) {
 fn refusal(why: Refused) -> Status {
     count(why.reason());
     match why {
-        Refused::Late => Status::deadline_exceeded(why.to_string()),
-        Refused::Long(_) => Status::resource_exhausted(why.to_string()),
-        Refused::Crowded => status::busy(why.to_string()),
+        Refused::Late | Refused::Long(_) => status::refuse(why.because(), why.to_string()),
+        Refused::Crowded => status::refuse_for_now(why.because(), why.to_string()),
     }
 }
 
@@ -207,6 +208,10 @@ mod tests {
             (
                 "InteractionService/GetLikeStates",
                 v1::GetLikeStatesRequest { user_id: i64::MAX, resources: resources(MAX_ITEMS) }.encoded_len(),
+            ),
+            (
+                "InteractionService/GetLikeSummaries",
+                v1::GetLikeSummariesRequest { user_id: i64::MAX, resources: resources(MAX_ITEMS) }.encoded_len(),
             ),
             (
                 "InteractionService/WatchLikeCounts",

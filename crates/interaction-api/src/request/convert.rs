@@ -1,14 +1,18 @@
 //! From messages of gRPC to the domain, and back.
 
 use super::violations::Violations;
-use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId};
+use chrono::DateTime;
+use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId, Version};
+use event_store::Within;
 use interaction_proto::v1;
+use prost_types::Timestamp;
+use tonic::Status;
 use uuid::Uuid;
 
 /// Most operations or resources in one call.
 pub const MAX_ITEMS: usize = 500;
 
-/// Largest page of a list; 0 asks for [`DEFAULT_PAGE`].
+/// Largest page of a list, also for whoever asks for a larger one; 0 asks for [`DEFAULT_PAGE`].
 pub const MAX_PAGE: i32 = 100;
 
 /// Page of a caller that does not say.
@@ -58,6 +62,14 @@ pub fn resources(violations: &mut Violations, given: Vec<v1::Resource>, most: us
     each.filter_map(|(i, given)| resource(violations, &format!("resources[{i}]."), Some(given))).collect()
 }
 
+/// A user and 1 to [`MAX_ITEMS`] resources.
+pub fn own(user_id: i64, given: Vec<v1::Resource>) -> Result<(UserId, Vec<Resource>), Status> {
+    let mut violations = Violations::default();
+    let user = user(&mut violations, user_id);
+    let resources = resources(&mut violations, given, MAX_ITEMS);
+    Ok((violations.given(user)?, resources))
+}
+
 /// A user.
 pub fn user(violations: &mut Violations, id: i64) -> Option<UserId> {
     violations.take("", UserId::new(id))
@@ -103,45 +115,56 @@ pub fn intended(
     })
 }
 
-/// 1 to [`MAX_ITEMS`] operations.
-pub fn intents(violations: &mut Violations, given: Vec<v1::LikeOperation>) -> Vec<LikeIntent> {
-    if !bounded(violations, "operations", given.len(), MAX_ITEMS) {
-        return Vec::new();
-    }
-    let mut intents = Vec::with_capacity(given.len());
-    for (i, operation) in given.into_iter().enumerate() {
-        let prefix = format!("operations[{i}].");
-        let action = match v1::Action::try_from(operation.action) {
-            Ok(v1::Action::Like) => Action::Like,
-            Ok(v1::Action::Unlike) => Action::Unlike,
-            Ok(v1::Action::Unspecified) => {
-                violations.add(format!("{prefix}action"), "must be given");
-                continue;
-            }
-            Err(_) => {
-                violations.add(format!("{prefix}action"), format!("unknown value {}", operation.action));
-                continue;
-            }
-        };
-        let key = operation.idempotency_key;
-        intents.extend(intent(violations, &prefix, operation.user_id, operation.resource, action, key));
-    }
-    intents
+/// The operation that stands at this place of a call.
+pub fn operation(place: usize, given: v1::LikeOperation) -> Result<LikeIntent, Status> {
+    let v1::LikeOperation { user_id, resource, action, idempotency_key } = given;
+    let mut violations = Violations::default();
+    let prefix = format!("operations[{place}].");
+    let known = match v1::Action::try_from(action) {
+        Ok(v1::Action::Like) => Some(Action::Like),
+        Ok(v1::Action::Unlike) => Some(Action::Unlike),
+        Ok(v1::Action::Unspecified) => {
+            violations.add(format!("{prefix}action"), "must be given");
+            None
+        }
+        Err(_) => {
+            violations.add(format!("{prefix}action"), format!("unknown value {action}"));
+            None
+        }
+    };
+    let action = known.unwrap_or(Action::Like);
+    let intent = intent(&mut violations, &prefix, user_id, resource, action, idempotency_key);
+    violations.given(intent)
 }
 
-/// A page size, or the length of a list, within its bounds.
+/// Which likes of a list, by their times.
+pub fn within(violations: &mut Violations, since: Option<Timestamp>, until: Option<Timestamp>) -> Within {
+    let mut version = |field: &str, given: Option<Timestamp>| {
+        let given = given?;
+        let nanos = u32::try_from(given.nanos).ok();
+        let time = nanos.and_then(|nanos| DateTime::from_timestamp(given.seconds, nanos));
+        if time.is_none() {
+            violations.add(field, "is not a time");
+        }
+        time.map(|time| Version(time.timestamp_micros()))
+    };
+    Within { since: version("since", since), until: version("until", until) }
+}
+
+/// A page size, or the length of a list: never more than [`MAX_PAGE`], whatever is asked for.
 pub fn page_size(violations: &mut Violations, field: &str, given: i32) -> u32 {
     match given {
         0 => DEFAULT_PAGE,
-        1..=MAX_PAGE => given.unsigned_abs(),
+        1.. => given.min(MAX_PAGE).unsigned_abs(),
         _ => {
-            violations.add(field, format!("must be 1 to {MAX_PAGE}, or 0 for {DEFAULT_PAGE}, got {given}"));
+            violations.add(field, format!("must not be negative, got {given}"));
             DEFAULT_PAGE
         }
     }
 }
 
-fn bounded(violations: &mut Violations, field: &str, len: usize, most: usize) -> bool {
+/// Whether there are 1 to `most` items; else that is noted.
+pub fn bounded(violations: &mut Violations, field: &str, len: usize, most: usize) -> bool {
     let fits = (1..=most).contains(&len);
     if !fits {
         violations.add(field, format!("must have 1 to {most} items, got {len}"));
@@ -182,16 +205,31 @@ mod tests {
         assert_eq!(violated(|v| drop(resources(v, vec![video(1); MAX_ITEMS + 1], MAX_ITEMS))), ["resources"]);
         assert_eq!(violated(|v| drop(resources(v, vec![video(1), video(0)], MAX_ITEMS))), ["resources[1].resource.id"]);
         let wrong =
-            v1::LikeOperation { user_id: 1, resource: Some(video(1)), action: 7, idempotency_key: String::new() };
-        assert_eq!(violated(|v| drop(intents(v, vec![wrong]))), ["operations[0].action"]);
+            v1::LikeOperation { user_id: 0, resource: Some(video(1)), action: 7, idempotency_key: String::new() };
+        let status = operation(3, wrong).unwrap_err();
+        let details = status.get_error_details();
+        let fields: Vec<_> = details.bad_request().unwrap().field_violations.iter().map(|v| v.field.as_str()).collect();
+        assert_eq!(fields, ["operations[3].action", "operations[3].user_id"]);
+    }
+
+    #[test]
+    fn times_of_a_list() {
+        let time = |seconds, nanos| Some(Timestamp { seconds, nanos });
+        let mut violations = Violations::default();
+        let read = within(&mut violations, time(1_760_000_000, 1_000), None);
+        assert_eq!(read, Within { since: Some(Version(1_760_000_000_000_001)), until: None });
+        assert!(violations.finish().is_ok());
+        assert_eq!(violated(|v| _ = within(v, time(i64::MAX, 0), time(0, -1))), ["since", "until"]);
     }
 
     #[test]
     fn unknown_types_and_page_sizes() {
         let unknown = v1::Resource { r#type: 9, id: 1 };
         assert_eq!(violated(|v| _ = resource(v, "", Some(unknown))), ["resource.type"]);
-        assert_eq!(violated(|v| _ = page_size(v, "page_size", 101)), ["page_size"]);
         assert_eq!(violated(|v| _ = page_size(v, "page_size", -1)), ["page_size"]);
-        assert!(violated(|v| assert_eq!(page_size(v, "page_size", 0), DEFAULT_PAGE)).is_empty());
+        assert_eq!(violated(|v| _ = page_size(v, "page_size", i32::MIN)), ["page_size"]);
+        for (given, expected) in [(0, DEFAULT_PAGE), (1, 1), (100, 100), (101, 100), (i32::MAX, 100)] {
+            assert!(violated(|v| assert_eq!(page_size(v, "page_size", given), expected)).is_empty());
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! What is wrong with a request: all of it at once, each part by the name that its caller gave it.
 
+use crate::status::{self, Reason};
 use consistency::named_resource;
 use domain::{Invalid, Resource, ResourceType};
 use service_runtime::listen::request::Whole;
-use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::Status;
+use tonic_types::ErrorDetails;
 
 /// How a request came: fields have other names in messages of gRPC than in JSON and queries.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -75,12 +76,12 @@ impl Violations {
             return Ok(());
         };
         let message = format!("{}: {}", first.field, first.description);
-        Err(Status::with_error_details(Code::InvalidArgument, message, self.details))
+        Err(status::refuse_with(Reason::InvalidRequest, message, self.details))
     }
 
     /// What the request became; INVALID_ARGUMENT if anything is wrong with it.
     pub fn given<T>(self, value: Option<T>) -> Result<T, Status> {
         self.finish()?;
-        value.ok_or_else(|| Status::internal("a valid request lacks a part"))
+        value.ok_or_else(|| status::refuse(Reason::Internal, "a valid request lacks a part"))
     }
 }

@@ -97,8 +97,8 @@ impl Who {
     }
 
     /// Whether it may do this.
-    pub(super) fn may_like(&self, intents: &[LikeIntent]) -> Result<(), Status> {
-        intents.iter().try_for_each(|intent| self.may_user(intent.pair.user))?;
-        self.may_types(intents.iter().map(|intent| intent.pair.resource.kind))
+    pub(super) fn may_like(&self, intent: &LikeIntent) -> Result<(), Status> {
+        self.may_user(intent.pair.user)?;
+        self.may_types([intent.pair.resource.kind])
     }
 }

@@ -2,15 +2,12 @@
 
 use super::caller::Who;
 use super::limits::Limits;
-use crate::request::Violations;
-use crate::request::convert::{self, wire_resource};
 use crate::status;
 use consistency::Checker;
 use domain::{Resource, ResourceType};
-use interaction_proto::v1;
 use std::sync::Arc;
 use std::time::Duration;
-use sync_engine::read::Reader;
+use sync_engine::read::{Read, Reader};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tonic::Status;
@@ -19,6 +16,15 @@ use tonic::Status;
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
 type Ranking = Arc<Vec<(Resource, usize)>>;
+
+/// A hot resource.
+pub(super) struct Hot {
+    pub(super) resource: Resource,
+    /// As readers are served it.
+    pub(super) count: i64,
+    /// Likes and unlikes among the newest events.
+    pub(super) recent_changes: i32,
+}
 
 /// Answers `ListHotResources`. Clones share their ranking.
 #[derive(Clone)]
@@ -37,19 +43,11 @@ impl HotList {
     /// The hottest resources of a type, or of all.
     pub(super) async fn list(
         &self,
-        request: v1::ListHotResourcesRequest,
+        kind: Option<ResourceType>,
+        limit: u32,
         who: &Who,
         limits: &Limits,
-    ) -> Result<v1::ListHotResourcesResponse, Status> {
-        let mut violations = Violations::default();
-        let kind = match request.r#type {
-            0 => None,
-            given => {
-                convert::resource_type(given).map_err(|invalid| violations.add(invalid.field, invalid.reason)).ok()
-            }
-        };
-        let limit = convert::page_size(&mut violations, "limit", request.limit);
-        violations.finish()?;
+    ) -> Result<Read<Hot>, Status> {
         match kind {
             Some(kind) => who.may_types([kind])?,
             None => who.may_types(ResourceType::ALL)?,
@@ -60,12 +58,12 @@ impl HotList {
         let (resources, changes): (Vec<Resource>, Vec<usize>) = of_kind.take(limit as usize).copied().unzip();
         let read = self.reader.counts(&resources).await.map_err(|error| status::read(&error))?;
         let each = resources.into_iter().zip(read.values).zip(changes);
-        let resources = each.map(|((resource, count), changes)| v1::HotResource {
-            resource: Some(wire_resource(resource)),
+        let values = each.map(|((resource, count), changes)| Hot {
+            resource,
             count,
             recent_changes: i32::try_from(changes).unwrap_or(i32::MAX),
         });
-        Ok(v1::ListHotResourcesResponse { resources: resources.collect(), degraded: read.degraded })
+        Ok(Read { values: values.collect(), degraded: read.degraded })
     }
 
     async fn ranking(&self) -> Result<Ranking, Status> {

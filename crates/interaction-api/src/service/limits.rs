@@ -83,6 +83,12 @@ impl Limits {
         if items <= FEW { Ok(None) } else { self.cached.take(&who.key()).await.map(Some) }
     }
 
+    /// The same of so many counts, each with a state: both are of the quota, and a page of them waits for nobody's turn.
+    pub(super) async fn summaries(&self, who: &Who, resources: usize) -> Result<Option<Turn>, Status> {
+        self.read(who, resources * 2)?;
+        if resources <= FEW { Ok(None) } else { self.cached.take(&who.key()).await.map(Some) }
+    }
+
     /// The same of a list with so many lines.
     pub(super) async fn list(&self, who: &Who, lines: u32) -> Result<Turn, Status> {
         self.read(who, lines as usize)?;
@@ -154,6 +160,7 @@ mod tests {
         // Reads are counted apart from likes, by what they ask for.
         assert!(limits.reads(&one, 9).await.is_ok());
         assert_eq!(limits.reads(&one, 9).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        assert_eq!(limits.summaries(&other, 6).await.err().map(|status| status.code()), Some(Code::InvalidArgument));
         assert_eq!(limits.list(&one, 9).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
         assert_eq!(limits.reads(&other, 11).await.err().map(|status| status.code()), Some(Code::InvalidArgument));
         let first = limits.watch(&other, 1).unwrap();

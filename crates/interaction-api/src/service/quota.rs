@@ -1,6 +1,6 @@
 //! Quotas by name or address: so many per second with a burst, and so many at once. What is quiet is forgotten.
 
-use crate::status;
+use crate::status::{self, Reason};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use metrics::counter;
@@ -32,7 +32,8 @@ pub(super) fn quota(per_second: u32, burst: u32) -> Option<Quota> {
 
 /// More in one call than the burst ever allows: waiting does not help.
 pub(super) fn too_large(setting: &str) -> Status {
-    Status::invalid_argument(format!("the call asks for more than rate_limiting.{setting} allows at once"))
+    let message = format!("the call asks for more than rate_limiting.{setting} allows at once");
+    status::refuse(Reason::BeyondBurst, message)
 }
 
 /// So many per second for each key.

@@ -5,7 +5,7 @@
 //! as somebody who waits with one. Where no more may wait, the newest call of the caller with most of them gives way.
 
 use crate::service::caller::CallerKey;
-use crate::status;
+use crate::status::{self, Reason};
 use metrics::{counter, gauge, histogram};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -129,7 +129,7 @@ impl Turns {
 
     fn refuse(&self) -> Status {
         counter!("bulk_reads_refused_total", "kind" => self.0.kind).increment(1);
-        status::busy("too many large reads wait for their turn".to_owned())
+        status::refuse_for_now(Reason::ReadsWaiting, "too many large reads wait for their turn".to_owned())
     }
 
     /// A turn is over: the next one's begins.

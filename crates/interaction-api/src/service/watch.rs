@@ -4,7 +4,7 @@ use super::caller::Who;
 use super::limits::Limits;
 use crate::request::Violations;
 use crate::request::convert::{self, wire_resource};
-use crate::status;
+use crate::status::{self, Reason};
 use futures::stream::{BoxStream, StreamExt, unfold};
 use interaction_proto::v1;
 use sync_engine::read::live::{LiveCounts, LiveUpdate};
@@ -45,7 +45,10 @@ impl Watch {
         if self.stop.is_cancelled() {
             return Err(status::stopping());
         }
-        let subscription = self.live.watch(&resources).map_err(|error| status::busy(error.to_string()))?;
+        let subscription = self
+            .live
+            .watch(&resources)
+            .map_err(|error| status::refuse_for_now(Reason::TooManyStreams, error.to_string()))?;
         let stop = self.stop.clone();
         let messages = unfold(Some((subscription, watching)), move |watched| {
             let stop = stop.clone();

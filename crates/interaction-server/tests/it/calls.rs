@@ -99,6 +99,18 @@ async fn counts_and_states_come_in_the_order_of_the_question() {
     assert_eq!(states.iter().map(|state| state.liked).collect::<Vec<_>>(), [false, true, true, false, true]);
     assert_eq!(states.iter().map(|state| state.version > 0).collect::<Vec<_>>(), [false, true, true, false, true]);
     assert_eq!(states.iter().map(|state| state.resource.unwrap()).collect::<Vec<_>>(), resources);
+
+    // Both in one call.
+    let request = v1::GetLikeSummariesRequest { user_id: other, resources: resources.clone() };
+    let both = client.get_like_summaries(request).await.unwrap().into_inner();
+    assert!(!both.degraded);
+    let each = states.iter().zip(answer.counts).map(|(state, count)| v1::LikeSummary {
+        resource: state.resource,
+        count: count.count,
+        liked: state.liked,
+        version: state.version,
+    });
+    assert_eq!(both.summaries, each.collect::<Vec<_>>());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

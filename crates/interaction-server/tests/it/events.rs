@@ -167,7 +167,7 @@ async fn mistakes_about_events_name_the_field() {
         since: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
         until: Some(prost_types::Timestamp { seconds: 0, nanos: -1 }),
     };
-    let request = v1::ListEventsRequest { filter: Some(strange), page_size: 101, page_token: "x".to_owned() };
+    let request = v1::ListEventsRequest { filter: Some(strange), page_size: -1, page_token: "x".to_owned() };
     let named_fields = fields(admin.list_events(request).await.unwrap_err());
     let filter = ["filter.status", "filter.since", "filter.until", "filter.resource.id", "filter.user_id"];
     assert_eq!(named_fields, [&filter[..], &["page_size", "page_token"]].concat());

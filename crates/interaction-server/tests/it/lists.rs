@@ -1,6 +1,6 @@
 //! Lists, read from the database by pages.
 
-use crate::client::{Client, Grpc, PATIENCE, comment, fresh_id, like, shared_server, unlike, video};
+use crate::client::{Client, Grpc, PATIENCE, comment, fields, fresh_id, like, shared_server, unlike, video};
 use interaction_proto::v1;
 use test_support::{eventually, expect_eq};
 
@@ -10,6 +10,7 @@ async fn liked_page(client: &Client, user_id: i64, page_size: i32, token: &str) 
         r#type: v1::ResourceType::Video.into(),
         page_size,
         page_token: token.to_owned(),
+        ..Default::default()
     };
     let page = client.clone().list_liked_resources(request).await.unwrap().into_inner();
     let times: Vec<_> = page.resources.iter().map(|liked| liked.liked_at.unwrap()).collect();
@@ -19,7 +20,12 @@ async fn liked_page(client: &Client, user_id: i64, page_size: i32, token: &str) 
 }
 
 async fn likers_page(client: &Client, id: i64, page_size: i32, token: &str) -> (Vec<i64>, String) {
-    let request = v1::ListLikersRequest { resource: Some(video(id)), page_size, page_token: token.to_owned() };
+    let request = v1::ListLikersRequest {
+        resource: Some(video(id)),
+        page_size,
+        page_token: token.to_owned(),
+        ..Default::default()
+    };
     let page = client.clone().list_likers(request).await.unwrap().into_inner();
     (page.likers.iter().map(|liker| liker.user_id).collect(), page.next_page_token)
 }
@@ -77,4 +83,23 @@ async fn who_likes_a_video_comes_latest_first_and_in_pages() {
     let (rest, end) = likers_page(&client, id, 3, &token).await;
     assert_eq!((first, rest, end), (latest_first[..3].to_vec(), latest_first[3..].to_vec(), String::new()));
     assert_eq!(likers_page(&client, fresh_id(), 0, "").await, (vec![], String::new()));
+
+    // Of some time only: from the second liker on, before the last one; and a page token is of that list alone.
+    let all = v1::ListLikersRequest { resource: Some(video(id)), ..Default::default() };
+    let all = client.list_likers(all).await.unwrap().into_inner().likers;
+    let some = v1::ListLikersRequest {
+        resource: Some(video(id)),
+        page_size: 1,
+        since: all[2].liked_at,
+        until: all[0].liked_at,
+        ..Default::default()
+    };
+    let first = client.list_likers(some.clone()).await.unwrap().into_inner();
+    let rest = v1::ListLikersRequest { page_token: first.next_page_token.clone(), page_size: 9, ..some };
+    let rest = client.list_likers(rest).await.unwrap().into_inner();
+    let seen: Vec<i64> = first.likers.iter().chain(&rest.likers).map(|liker| liker.user_id).collect();
+    assert_eq!((seen, rest.next_page_token.as_str()), (latest_first[1..3].to_vec(), ""));
+    let foreign =
+        v1::ListLikersRequest { resource: Some(video(id)), page_token: first.next_page_token, ..Default::default() };
+    assert_eq!(fields(client.list_likers(foreign).await.unwrap_err()), ["page_token"]);
 }

@@ -227,8 +227,8 @@ async fn the_hottest_come_first_with_their_counts() {
         let status = program.wait_exit(PATIENCE).await.unwrap();
         (status.code(), program.log())
     };
-    let (code, said) = syncctl(&["hot", "--type", "video", "--limit", "1"]).await;
-    assert_eq!((code, said.trim()), (Some(0), "video:3\t5\t5 recent changes"));
+    let (code, said) = syncctl(&["hot", "--type", "video", "--limit", "1", "-o", "tsv"]).await;
+    assert_eq!((code, said.trim()), (Some(0), "RESOURCE\tCOUNT\tRECENT CHANGES\nvideo:3\t5\t5"));
     let (code, said) = syncctl(&["watch", "--updates", "1", "comment:9", "video:1"]).await;
     assert_eq!((code, said.trim()), (Some(0), "comment:9\t4\nvideo:1\t0"));
     drop(consumer);

@@ -34,6 +34,30 @@ async fn reflection_lists_the_service_and_describes_it() {
     }
 }
 
+/// What older clients ask, and stock ones of Python.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflection_of_the_version_before_says_the_same() {
+    use tonic_reflection::pb::v1alpha;
+    let channel = shared_server().await.channel().await;
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let mut ask = async |request| {
+        let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+        let mut answers = client.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+        answers.message().await.unwrap().unwrap().message_response.unwrap()
+    };
+    use v1alpha::server_reflection_request::MessageRequest;
+    use v1alpha::server_reflection_response::MessageResponse;
+    let MessageResponse::ListServicesResponse(list) = ask(MessageRequest::ListServices(String::new())).await else {
+        panic!("no list of services");
+    };
+    let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+    for expected in [SERVICE, ADMIN, "grpc.health.v1.Health"] {
+        assert!(names.iter().any(|name| name == expected), "{expected} is not in {names:?}");
+    }
+    let answer = ask(MessageRequest::FileContainingSymbol(format!("{SERVICE}.Like"))).await;
+    assert!(matches!(&answer, MessageResponse::FileDescriptorResponse(_)), "{answer:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_health_says_serving() {
     let mut client = HealthClient::new(shared_server().await.channel().await);

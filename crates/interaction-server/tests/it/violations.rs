@@ -37,16 +37,53 @@ async fn of_batches() {
     assert_eq!(fields(client.apply_likes(batch(vec![])).await), ["operations"]);
     let many = vec![operation(1, video(1), v1::Action::Like); 501];
     assert_eq!(fields(client.apply_likes(batch(many)).await), ["operations"]);
-    let id = fresh_id();
+    // Each bad operation fails alone, at its place; around it everything happens in its order.
+    let (user, id) = (fresh_id(), fresh_id());
     let mixed = vec![
-        operation(fresh_id(), video(id), v1::Action::Like),
+        operation(user, video(id), v1::Action::Like),
         v1::LikeOperation { action: 9, ..operation(1, video(1), v1::Action::Like) },
+        operation(user, video(id), v1::Action::Unlike),
         operation(0, video(1), v1::Action::Unspecified),
+        v1::LikeOperation { idempotency_key: "k".repeat(129), ..operation(user, video(id), v1::Action::Like) },
+        operation(user, video(id), v1::Action::Like),
+        v1::LikeOperation { resource: None, ..operation(1, video(1), v1::Action::Like) },
     ];
-    assert_eq!(fields(client.apply_likes(batch(mixed)).await), ["operations[1].action", "operations[2].action"]);
-    // One bad operation refuses the whole batch: nothing of it happened.
+    let results = client.apply_likes(batch(mixed)).await.unwrap().into_inner().results;
+    let outcomes: Vec<_> = results.into_iter().map(|result| result.outcome.unwrap()).collect();
+    let said: Vec<(Option<bool>, Vec<String>)> = outcomes
+        .into_iter()
+        .map(|outcome| match outcome {
+            v1::like_result::Outcome::Response(answer) => (Some(answer.liked), Vec::new()),
+            v1::like_result::Outcome::Error(error) => {
+                assert_eq!(error.code, i32::from(Code::InvalidArgument), "{error:?}");
+                assert!(error.message.starts_with(&error.field_violations[0].field), "{error:?}");
+                assert!(error.retry_after_ms.is_none() && !error.field_violations[0].description.is_empty());
+                (None, error.field_violations.into_iter().map(|violation| violation.field).collect())
+            }
+        })
+        .collect();
+    let named = |names: &[&str]| (None, names.iter().map(ToString::to_string).collect());
+    let expected = [
+        (Some(true), vec![]),
+        named(&["operations[1].action"]),
+        (Some(false), vec![]),
+        named(&["operations[3].action", "operations[3].user_id"]),
+        named(&["operations[4].idempotency_key"]),
+        (Some(true), vec![]),
+        named(&["operations[6].resource"]),
+    ];
+    assert_eq!(said, expected);
     let counts = v1::GetLikeCountsRequest { resources: vec![video(id)] };
-    assert_eq!(client.get_like_counts(counts).await.unwrap().into_inner().counts[0].count, 0);
+    assert_eq!(client.get_like_counts(counts).await.unwrap().into_inner().counts[0].count, 1);
+    // A key of the other action, too, names its field.
+    let keyed = |action| v1::LikeOperation { idempotency_key: "once".to_owned(), ..operation(user, video(id), action) };
+    let both = batch(vec![keyed(v1::Action::Unlike), keyed(v1::Action::Like)]);
+    let results = client.apply_likes(both).await.unwrap().into_inner().results;
+    let Some(v1::like_result::Outcome::Error(reused)) = &results[1].outcome else { panic!("{results:?}") };
+    assert_eq!(
+        reused.field_violations.iter().map(|v| v.field.as_str()).collect::<Vec<_>>(),
+        ["operations[1].idempotency_key"]
+    );
 
     let five_hundred: Vec<_> = (0..500).map(|_| operation(fresh_id(), video(id), v1::Action::Like)).collect();
     let results = client.apply_likes(batch(five_hundred)).await.unwrap().into_inner().results;
@@ -62,18 +99,22 @@ async fn of_reads() {
     assert_eq!(fields(client.get_like_counts(counts(vec![video(1), video(0)])).await), ["resources[1].resource.id"]);
     let states = v1::GetLikeStatesRequest { user_id: 0, resources: vec![] };
     assert_eq!(fields(client.get_like_states(states).await), ["user_id", "resources"]);
+    let summaries = v1::GetLikeSummariesRequest { user_id: 0, resources: vec![video(1), video(0)] };
+    assert_eq!(fields(client.get_like_summaries(summaries).await), ["user_id", "resources[1].resource.id"]);
 
     let liked = |user_id, r#type, page_size, token: &str| v1::ListLikedResourcesRequest {
         user_id,
         r#type,
         page_size,
         page_token: token.to_owned(),
+        ..v1::ListLikedResourcesRequest::default()
     };
-    assert_eq!(fields(client.list_liked_resources(liked(1, 1, 101, "")).await), ["page_size"]);
+    assert!(client.list_liked_resources(liked(1, 1, i32::MAX, "")).await.is_ok(), "a large page was not cut");
     assert_eq!(fields(client.list_liked_resources(liked(1, 1, -1, "")).await), ["page_size"]);
     assert_eq!(fields(client.list_liked_resources(liked(1, 1, 1, "guess")).await), ["page_token"]);
     assert_eq!(fields(client.list_liked_resources(liked(0, 5, 0, "")).await), ["user_id", "type"]);
-    let likers = v1::ListLikersRequest { resource: None, page_size: 101, page_token: "2-1-1".to_owned() };
+    let likers =
+        v1::ListLikersRequest { resource: None, page_size: -1, page_token: "2-1-1".to_owned(), ..Default::default() };
     assert_eq!(fields(client.list_likers(likers).await), ["resource", "page_size", "page_token"]);
 }
 

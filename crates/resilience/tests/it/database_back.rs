@@ -1,13 +1,14 @@
 //! A database that becomes what it once was.
 
 use crate::planted::{Found, finds};
-use crate::rig::{Process, Rig, VIDEO};
+use crate::rig::{PATIENCE, Process, Rig, VIDEO};
 use consistency::{AutoFix, Checker, ConsistencyConfig, Strategy};
 use domain::Action::Like;
 use domain::cache::CachedCount;
+use event_store::{Fenced, RecoveryNote, RecoveryStep};
 use std::time::Duration;
 use test_support::build::video_pair;
-use test_support::unique_name;
+use test_support::{eventually, expect_eq, unique_name};
 use tokio_util::sync::CancellationToken;
 
 /// One like is in the copy; three more are committed, settled, and lost.
@@ -66,6 +67,46 @@ fn noticed(process: &Process<'_>) -> Found {
     let evidence = process.stores.history.went_back().ok_or("nobody noticed")?;
     let lost = evidence.found.map(|(found, _)| evidence.known.number - found);
     if lost == Some(3) { Ok(()) } else { Err(format!("wrong evidence: {evidence}")) }
+}
+
+/// While a recovery is under way, which may be another process's, the cache does not hear how many likes the database has.
+#[tokio::test]
+async fn unlatched_settle() {
+    finds("unlatched_settle", "lowered", async |rig| {
+        let (process, server) = three_lost(rig).await;
+        let before = cached(&process).await;
+        let database = &process.stores.database;
+        let now = database.now().await.unwrap();
+        let note = RecoveryNote {
+            token: database.take_repair_token().await.unwrap(),
+            run: uuid::Uuid::now_v7(),
+            began_at: now,
+            round: 1,
+            round_at: now,
+            back_to: None,
+            step: RecoveryStep::Log,
+            since: now,
+            queued: 0,
+            from_log: 0,
+            from_pairs: 0,
+        };
+        assert_eq!(database.save_recovery(&note).await.unwrap(), Fenced::Done(()));
+        process.stores.prepare_database().await.unwrap();
+        process.accept(&server, 5, Like).await;
+        let committed = "SELECT COUNT(*) FROM video_likes WHERE user_id = 5";
+        eventually(PATIENCE, "a commit", async || expect_eq(rig.sql(committed).await.trim(), "1").map(drop)).await;
+        // It ends when it has acknowledged what it has in hand.
+        let stores = process.stores.clone();
+        drop(server);
+        process.stop().await;
+        let after = stores.cache.counts(&[video_pair(1, VIDEO).resource]).await.unwrap()[0].expect("cached");
+        let expected = (before.served + 1, before.pending + 1);
+        if (after.served, after.pending) == expected {
+            return Ok(());
+        }
+        Err(format!("lowered: {before:?}, {after:?}"))
+    })
+    .await;
 }
 
 /// What the database lacks the cache keeps.

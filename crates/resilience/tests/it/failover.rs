@@ -118,6 +118,19 @@ async fn answer_before_wait() {
     panic!("the bug was not found");
 }
 
+/// A switchover behind an address whose connections stay; the server dies when it has given up those to the old primary.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_generation_of_connections_is_given_up() {
+    let (mut failover, server) = Failover::start(&[], "pool.generation").await;
+    let load = failover.system.load_of(OPERATIONS, SHAPE);
+    failover.system.under_way().await;
+    failover.group.switch_to(1).await.unwrap();
+    failover.address.retarget(failover.group.node(1).unwrap().addr().unwrap());
+    dies_at(&server, "pool.generation").await;
+    let restarted = failover.system.start(Server, "").await;
+    failover.end(&load, restarted).await.unwrap();
+}
+
 /// The server lives, and has what the replica has not; also what its relay has no room for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_confirmed_survives_with_its_server() {

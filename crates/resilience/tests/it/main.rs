@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
 
 mod aftermath;
+mod alarm;
 mod backwards;
 mod brokers;
 mod database_back;
 mod database_failover;
+mod demoted;
 mod failover;
 mod follow;
 mod kill;
@@ -13,6 +15,7 @@ mod last_word;
 mod live;
 mod people;
 mod planted;
+mod recovery;
 mod redo;
 mod rig;
 mod running;

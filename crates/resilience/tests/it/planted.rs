@@ -407,3 +407,41 @@ async fn park_forgets() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn anybody_blamed() {
+    finds("anybody_blamed", "given up", async |rig| {
+        published(rig).await;
+        rig.sql(
+            "CREATE TRIGGER mood BEFORE INSERT ON video_likes FOR EACH ROW \
+             SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'no rows today'",
+        )
+        .await;
+        let consumer = rig.process().await;
+        consumer.consume();
+        consumer.retry();
+        let number =
+            async |of: &str| rig.sql(&format!("SELECT COUNT(*) FROM {of}")).await.trim().parse::<u64>().unwrap();
+        eventually(PATIENCE, "a judgement", async || {
+            let waits = consumer.stores.database_circuit.is_open();
+            waits || number("sync_events WHERE status = 'dead'").await == 5
+        })
+        .await;
+        rig.sql("DROP TRIGGER mood").await;
+        consumer.watch_database();
+        eventually(PATIENCE, "a database that is well", async || !consumer.stores.database_circuit.is_open()).await;
+        // Whoever is not given up arrives.
+        let arrived = try_eventually(PATIENCE, "all of them", async || {
+            let (rows, dead) = (number("video_likes").await, number("sync_events WHERE status = 'dead'").await);
+            if rows == 5 || dead > 0 { Ok(dead) } else { Err(format!("{rows} rows, {dead} dead")) }
+        })
+        .await;
+        consumer.stop().await;
+        match arrived {
+            Ok(0) => Ok(()),
+            Ok(dead) => Err(format!("{dead} events were given up")),
+            Err(error) => Err(error.to_string()),
+        }
+    })
+    .await;
+}

@@ -16,9 +16,11 @@ use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::kept::{Keeper, Kept};
 use sync_engine::deliver::relay::{Relay, RelayHandle};
+use sync_engine::recover::automatic::Recovery;
+use sync_engine::recover::probe;
 use sync_engine::recover::recheck::Recheck;
 use sync_engine::recover::redeliver::Rescuer;
-use sync_engine::{CircuitConfig, RetryConfig, Stores, SyncConfig, WritePath};
+use sync_engine::{CircuitConfig, RecoveryConfig, RetryConfig, Stores, SyncConfig, WritePath};
 use test_support::build::{intent, video_pair};
 use test_support::{Deployment, eventually, expect_eq, unique_name};
 use tokio::task::JoinSet;
@@ -48,6 +50,7 @@ impl Rig {
                 rescue_interval: Duration::from_millis(40),
                 retry: RetryConfig { base_delay: Duration::from_millis(100), ..RetryConfig::default() },
                 circuit: CircuitConfig { failures: 2, probe_interval: Duration::from_millis(40) },
+                recovery: RecoveryConfig { automatic: false, ..RecoveryConfig::default() },
                 ..SyncConfig::default()
             },
             redis: RedisConfig {
@@ -64,6 +67,14 @@ impl Rig {
             deployment,
             oplog: Mutex::new("#syncctl-oplog 1\n".to_owned()),
         }
+    }
+
+    /// One whose processes wait for a recovery to begin, with a redo log or without.
+    pub(crate) async fn recovering(log: bool) -> Self {
+        let mut rig = Self::new().await;
+        rig.sync.recovery.automatic = true;
+        rig.bus.log.enabled = log;
+        rig
     }
 
     /// One more process: nothing runs in it yet.
@@ -88,7 +99,8 @@ impl Rig {
         };
         let cache = Arc::new(redis.build(rules).unwrap());
         let database = EventStore::connect(&self.database).await.unwrap();
-        let stores = Stores::new(cache, database, self.sync.shards, self.sync.circuit);
+        let stores = Stores::new(cache, database, self.sync.shards, self.sync.circuit)
+            .with_recovery(&self.sync.recovery, self.sync.journal_limit);
         stores.prepare().await.unwrap();
         let applier = Applier::new(stores.clone(), self.sync.retry.into());
         Process { rig: self, stores, applier, soft: CancellationToken::new(), tasks: Mutex::new(JoinSet::new()) }
@@ -299,6 +311,27 @@ impl Process<'_> {
         let (owner, publisher) = (unique_name("owner"), Some(self.rig.publisher()));
         let rescuer = Rescuer::new(self.stores.clone(), self.applier.clone(), publisher, owner, &self.rig.sync);
         self.spawn(rescuer.run(self.soft.clone()));
+    }
+
+    /// Looks at the database now and then, as every program does.
+    pub(crate) fn watch_database(&self) {
+        let interval = self.rig.sync.circuit.probe_interval;
+        self.spawn(probe::watch_database(self.stores.clone(), interval, self.soft.clone()));
+    }
+
+    /// Looks at the cache now and then, as every program does.
+    pub(crate) fn watch_cache(&self) {
+        let interval = self.rig.sync.circuit.probe_interval;
+        self.spawn(probe::watch_cache(self.stores.clone(), interval, self.soft.clone()));
+    }
+
+    /// Brings back what the database has lost, once it is known.
+    pub(crate) fn recover(&self) {
+        self.watch_database();
+        let (bus, owner, sync) = (self.rig.bus.clone(), unique_name("owner"), &self.rig.sync);
+        let applier = self.applier.clone();
+        let recovery = Recovery::new(self.stores.clone(), applier, bus, owner, sync.recovery, sync.batch_size);
+        self.spawn(recovery.run(self.soft.clone()));
     }
 
     pub(crate) fn retry(&self) {

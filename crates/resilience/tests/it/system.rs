@@ -174,6 +174,16 @@ impl System {
         ledger.lines().filter(|id| !logged.contains(*id)).map(str::to_owned).collect()
     }
 
+    /// The database will have this again.
+    pub(crate) async fn copy_database(&self) {
+        self.deployment.copy_database().await.unwrap();
+    }
+
+    /// The database has what it once had.
+    pub(crate) async fn restore_database(&self) {
+        self.deployment.restore_database().await.unwrap();
+    }
+
     /// Runs statements in the schema of the deployment.
     pub(crate) async fn sql(&self, statements: &str) -> String {
         self.deployment.sql(statements).await.unwrap()

@@ -18,6 +18,7 @@ pub use proxies::{CallerAddress, caller_address};
 pub use scope::Scope;
 
 use crate::config::{AccessConfig, ConfigError, reload};
+use crate::listen::reason::Reason;
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue, header};
 use std::fmt::{self, Display, Formatter};
@@ -102,6 +103,17 @@ impl Denied {
     /// Whether another token would be let in; otherwise the caller is not known at all.
     pub const fn is_known(self) -> bool {
         matches!(self, Self::Role { .. } | Self::Scope)
+    }
+
+    /// For the caller's program.
+    pub const fn because(self) -> Reason {
+        match self {
+            Self::Missing => Reason::TokenMissing,
+            Self::Malformed => Reason::TokenMalformed,
+            Self::Unknown => Reason::TokenUnknown,
+            Self::Role { .. } => Reason::RoleTooLow,
+            Self::Scope => Reason::OutOfScope,
+        }
     }
 
     /// A word for metrics.

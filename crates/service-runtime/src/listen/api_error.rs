@@ -1,9 +1,10 @@
-//! An error as every HTTP route answers it: JSON, `{"status": 404, "error": "..."}`.
+//! An error as every HTTP route answers it: JSON, `{"status": 404, "reason": "NOT_FOUND", "error": "..."}`.
 
+use super::reason::Reason;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// An error as these routes answer it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -11,14 +12,27 @@ use serde_json::json;
 pub struct ApiError {
     /// HTTP status.
     pub status: StatusCode,
+    /// The same, more exactly, for a program.
+    pub reason: Reason,
     /// What is wrong, for a person.
     pub message: String,
 }
 
 impl ApiError {
-    /// An error with its status.
+    /// An error with its status, and the usual reason for it.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, reason: Reason::of_status(status), message: message.into() }
+    }
+
+    /// The same for another reason.
+    #[must_use]
+    pub fn because(self, reason: Reason) -> Self {
+        Self { reason, ..self }
+    }
+
+    /// As it is sent.
+    pub fn body(&self) -> Value {
+        json!({ "status": self.status.as_u16(), "reason": self.reason.name(), "error": self.message })
     }
 
     /// 400.
@@ -34,6 +48,6 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(json!({ "status": self.status.as_u16(), "error": self.message }))).into_response()
+        (self.status, Json(self.body())).into_response()
     }
 }

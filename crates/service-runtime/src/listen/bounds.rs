@@ -5,6 +5,7 @@ use crate::listen::answer::Answer;
 use crate::listen::api_error::ApiError;
 use crate::listen::link::Link;
 use crate::listen::ops::MAX_BODY_LEN;
+use crate::listen::reason::Reason;
 use crate::listen::unfinished::{Bounded, Refused, Unfinished, head_len};
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -24,7 +25,8 @@ pub(crate) async fn bound(State(unfinished): State<Unfinished>, mut request: Req
     let response = match full {
         Some(key) => {
             let message = format!("too many connections ({key}): on this one only /health is answered");
-            closing(refusal("reserve", StatusCode::SERVICE_UNAVAILABLE, &message))
+            let error = ApiError::unavailable(message).because(Reason::TooManyConnections);
+            closing(refusal("reserve", error))
         }
         None => run(request, next, unfinished).await,
     };
@@ -62,12 +64,12 @@ async fn run(request: Request, next: Next, unfinished: Unfinished) -> Response {
         Refused::Late => StatusCode::REQUEST_TIMEOUT,
         Refused::Crowded => StatusCode::SERVICE_UNAVAILABLE,
     };
-    closing(refusal(why.reason(), status, &why.to_string()))
+    closing(refusal(why.reason(), ApiError::new(status, why.to_string()).because(why.because())))
 }
 
-fn refusal(reason: &'static str, status: StatusCode, message: &str) -> Response {
+fn refusal(reason: &'static str, error: ApiError) -> Response {
     metrics::counter!("calls_refused_total", "surface" => "http", "reason" => reason).increment(1);
-    ApiError::new(status, message).into_response()
+    error.into_response()
 }
 
 /// The rest of the request is not waited for.

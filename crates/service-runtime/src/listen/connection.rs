@@ -106,6 +106,10 @@ impl Greeting {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.frames.as_mut().is_some_and(Frames::gives_turn) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let read = match self.stream(cx)? {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),

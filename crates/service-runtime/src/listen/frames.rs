@@ -2,6 +2,9 @@
 //!
 //! A connection may send some at any time, and more the more it asks and is answered: clients acknowledge, measure by pings,
 //! grant windows and give calls up.
+//!
+//! Calls sent ahead cost more, and tens of thousands of them may wait in a socket. So others have their turn after a few
+//! frames, however many more are there to be read.
 
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,6 +18,8 @@ const PER_SECOND: u32 = 200;
 const PER_CALL: u32 = 16;
 /// Earned by each part of an answer.
 pub(crate) const FRAMES_PER_PART: u32 = 4;
+/// Others have their turn after so many frames.
+const TURN: u32 = 64;
 /// A frame of data that is as long pays for itself: the windows and the bounds of bodies count its bytes.
 const SMALL: usize = 1_024;
 
@@ -32,11 +37,13 @@ pub(crate) struct Frames {
     have: usize,
     left: u32,
     refilled: Instant,
+    /// Since others had their turn.
+    in_a_row: u32,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, left: FIRST, refilled: Instant::now() }
+        Self { skip: PREFACE, head: [0; HEAD], have: 0, left: FIRST, refilled: Instant::now(), in_a_row: 0 }
     }
 }
 
@@ -56,6 +63,7 @@ impl Frames {
             bytes = rest;
             if self.have == HEAD {
                 self.have = 0;
+                self.in_a_row = self.in_a_row.saturating_add(1);
                 let [high, middle, low, kind, ..] = self.head;
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
                 match kind {
@@ -73,6 +81,15 @@ impl Frames {
         let within = cost <= self.left;
         self.left = self.left.saturating_sub(cost);
         within
+    }
+
+    /// Whether it is the turn of others; they have it now.
+    pub(crate) fn gives_turn(&mut self) -> bool {
+        let gives = self.in_a_row >= TURN;
+        if gives {
+            self.in_a_row = 0;
+        }
+        gives
     }
 
     fn gain(&mut self, frames: u32) {

@@ -179,7 +179,19 @@ impl Gate {
             tokio::spawn(self.access.clone().watch(self.tokens.clone()));
         }
         if let Some(tls) = self.tls.clone() {
-            tokio::spawn(tls.watch(self.certificates.clone()));
+            tokio::spawn(tls.clone().watch(self.certificates.clone()));
+            tokio::spawn(show_validity(tls));
+        }
+    }
+}
+
+/// Shows the certificate's time as a gauge; never returns.
+async fn show_validity(tls: Tls) {
+    let mut minutes = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        minutes.tick().await;
+        if let Some(left) = tls.seconds_left() {
+            metrics::gauge!("certificate_expires_seconds").set(left);
         }
     }
 }

@@ -146,6 +146,37 @@ mod tests {
         assert!(started.elapsed() >= lifetime);
     }
 
+    /// All of it is there to be read at once, and somebody else has something to do.
+    #[tokio::test]
+    async fn others_have_their_turn_between_calls_that_were_sent_ahead() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut incoming = acceptor(None).start(listener, CancellationToken::new());
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        let frame = |kind: u8, len: u8| [&[0, 0, len, kind, 0, 0, 0, 0, 1][..], &vec![0; usize::from(len)]].concat();
+        let call = frame(1, 40);
+        let sent = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0), &call.repeat(1_000)].concat();
+        client.write_all(&sent).await.unwrap();
+        let mut connection = incoming.recv().await.unwrap();
+        let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let turn = Arc::clone(&turns);
+        tokio::spawn(async move {
+            loop {
+                turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let (mut left, mut some, mut since, mut most) = (sent.len(), vec![0; 10 * call.len()], 0, 0);
+        while left > 0 {
+            let before = turns.load(std::sync::atomic::Ordering::Relaxed);
+            let read = connection.read(&mut some).await.unwrap();
+            since = if turns.load(std::sync::atomic::Ordering::Relaxed) == before { since + read } else { read };
+            most = most.max(since);
+            left -= read;
+        }
+        assert!(most <= 80 * call.len(), "{} calls before anybody else's turn", most / call.len());
+    }
+
     #[tokio::test]
     async fn the_listener_is_closed_at_the_end() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

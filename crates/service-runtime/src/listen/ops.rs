@@ -1,6 +1,6 @@
 //! HTTP for operators: what stands before the routes, and how they are served.
 //!
-//! Every error is JSON, `{"status": 404, "error": "..."}`; so are those of routes that answer an error in plain text.
+//! Every error is JSON, `{"status": 404, "reason": "NOT_FOUND", "error": "..."}`; so are those of routes that answer an error in plain text.
 //! Headers, bodies, times, connections and concurrent requests are bounded.
 //!
 //! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, or `metrics` for
@@ -22,7 +22,6 @@ use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use serde_json::json;
 use std::any::Any;
 use std::pin::pin;
 use std::time::Duration;
@@ -163,7 +162,7 @@ async fn errors_as_json(response: Response) -> Response {
         "" => status.canonical_reason().unwrap_or("error").to_lowercase(),
         text => text.to_owned(),
     };
-    let body = json!({ "status": status.as_u16(), "error": message }).to_string();
+    let body = ApiError::new(status, message).body().to_string();
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Response::from_parts(parts, Body::from(body))

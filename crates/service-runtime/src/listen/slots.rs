@@ -5,7 +5,6 @@ use crate::listen::ops::MAX_BODY_LEN;
 use crate::listen::unfinished::{Refused, Unfinished};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::sync::Arc;
@@ -34,7 +33,7 @@ pub(crate) async fn slot(State(slots): State<Slots>, request: Request, next: Nex
     };
     let permit = match turn(&slots, &body).await {
         Ok(permit) => permit,
-        Err(why) => return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()).into_response(),
+        Err(why) => return ApiError::unavailable(why.to_string()).because(why.because()).into_response(),
     };
     let response = next.run(Request::from_parts(head, Body::from(body))).await;
     drop(permit);

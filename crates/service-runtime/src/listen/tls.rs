@@ -99,6 +99,14 @@ impl Tls {
         expiry::validity(self.0.loaded.load().expires, SystemTime::now())
     }
 
+    /// For how long the certificate is valid, negative once it is not; none if nobody knows.
+    #[expect(clippy::disallowed_methods, reason = "certificates end by the wall clock of those who look at them")]
+    pub(crate) fn seconds_left(&self) -> Option<f64> {
+        let now = SystemTime::now();
+        let expires = self.0.loaded.load().expires?;
+        Some(expires.duration_since(now).map_or_else(|over| -over.duration().as_secs_f64(), |left| left.as_secs_f64()))
+    }
+
     /// Reads the files again whenever they change; never returns.
     pub(crate) async fn watch(self, refusal: reload::Refusal) {
         let files = &self.0;

@@ -3,6 +3,7 @@
 //!
 //! A body that comes whole with its head, as a like's does, passes without being counted.
 
+use crate::listen::reason::Reason;
 use axum::http::HeaderMap;
 use hyper::body::{Body, Buf, Frame, SizeHint};
 use std::collections::BTreeMap;
@@ -33,6 +34,15 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// For the caller's program.
+    pub const fn because(self) -> Reason {
+        match self {
+            Self::Long(_) => Reason::MessageTooLong,
+            Self::Late => Reason::IncompleteRequest,
+            Self::Crowded => Reason::CrowdedOut,
+        }
+    }
+
     /// A word for metrics.
     pub const fn reason(self) -> &'static str {
         match self {

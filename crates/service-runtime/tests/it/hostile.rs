@@ -9,6 +9,7 @@ use service_runtime::listen::{GREETING, RECEIVE_TIMEOUT, SILENCE};
 use service_runtime::{ServiceConfig, Status, TlsConfig};
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use test_support::http::{self, Answer};
 use test_support::{Authority, eventually};
@@ -228,4 +229,30 @@ async fn one_address_has_a_share_only() {
     assert_eq!(answer.status, 200);
     let refused = ops.ask("/things").await.unwrap();
     assert!(refused.status == 503 && refused.body.contains("(service.max_connections_per_address)"), "{refused:?}");
+}
+
+/// Requests that were served, and most of them that were served before somebody else, who waits since one of them, had a turn.
+static SERVED: AtomicUsize = AtomicUsize::new(0);
+static BETWEEN: AtomicUsize = AtomicUsize::new(0);
+
+#[tokio::test]
+async fn between_requests_that_were_sent_ahead_others_have_their_turn() {
+    let serve = async || {
+        let this = SERVED.fetch_add(1, Ordering::Relaxed) + 1;
+        tokio::spawn(async move { BETWEEN.fetch_max(SERVED.load(Ordering::Relaxed) - this, Ordering::Relaxed) });
+        "things"
+    };
+    let routes = Router::new().route("/things", get(serve));
+    let ops = Guarded::start(tempfile::tempdir().unwrap(), &ServiceConfig::default(), routes).await;
+    let all = 100;
+    let mut stream = ops.connect(&"GET /things HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(all)).await;
+    let mut answers = String::new();
+    while answers.matches("HTTP/1.1 200 ").count() < all {
+        let mut some = [0; 4096];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut some)).await.unwrap().unwrap();
+        assert_ne!(read, 0, "{answers}");
+        answers += std::str::from_utf8(&some[..read]).unwrap();
+    }
+    assert_eq!(SERVED.load(Ordering::Relaxed), all);
+    assert!(BETWEEN.load(Ordering::Relaxed) <= 1, "{BETWEEN:?} before anybody else's turn");
 }

@@ -56,20 +56,20 @@ async fn health_says_how_the_whole_and_the_parts_are() {
 async fn every_error_is_json() {
     let context = Context::new("test", "1", "host-1");
     let addr = serve(&context).await;
-    for (path, code, error) in [
-        ("/nothing/here", 404, "not found"),
-        ("/echo", 405, "method not allowed"),
-        ("/fails", 400, "no such shard"),
-        ("/panics", 500, "internal error"),
-        ("/metrics", 404, "metrics are switched off"),
+    for (path, code, reason, error) in [
+        ("/nothing/here", 404, "NOT_FOUND", "not found"),
+        ("/echo", 405, "METHOD_NOT_ALLOWED", "method not allowed"),
+        ("/fails", 400, "INVALID_REQUEST", "no such shard"),
+        ("/panics", 500, "INTERNAL", "internal error"),
+        ("/metrics", 404, "NOT_FOUND", "metrics are switched off"),
     ] {
         let (found, body) = http::get(&addr, path).await.unwrap();
         assert_eq!(found, code, "{path}: {body}");
         let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{path}: {body}"));
-        assert_eq!(body, serde_json::json!({ "status": code, "error": error }), "{path}");
+        assert_eq!(body, serde_json::json!({ "status": code, "reason": reason, "error": error }), "{path}");
     }
     let (code, body) = http::post_json(&addr, "/echo", &"x".repeat(MAX_BODY_LEN + 1)).await.unwrap();
-    assert!(code == 413 && body.starts_with('{'), "{code} {body}");
+    assert!(code == 413 && body.contains("MESSAGE_TOO_LONG"), "{code} {body}");
     assert_eq!(http::post_json(&addr, "/echo", "hello").await.unwrap(), (200, "hello".to_owned()));
 }
 

@@ -130,10 +130,22 @@ async fn a_limited_token_reaches_no_further() {
             action: v1::Action::Like.into(),
             ..v1::LikeOperation::default()
         };
-        let apply = ApplyLikesRequest { operations: vec![operation] };
-        assert_eq!(code(client.apply_likes(as_caller(some, apply)).await), expected, "user {user}");
+        // Within many likes only those are refused that are not for this token.
+        let own = v1::LikeOperation { user_id: 9, ..operation.clone() };
+        let foreign = v1::LikeOperation { resource: Some(comment()), ..own.clone() };
+        let apply = ApplyLikesRequest { operations: vec![operation, foreign, own] };
+        let results = client.apply_likes(as_caller(some, apply)).await.unwrap().into_inner().results;
+        let codes = results.into_iter().map(|result| match result.outcome.unwrap() {
+            v1::like_result::Outcome::Response(_) => Code::Ok,
+            v1::like_result::Outcome::Error(error) => Code::from_i32(error.code),
+        });
+        assert_eq!(codes.collect::<Vec<_>>(), [expected, denied, Code::Ok], "user {user}");
         let states = v1::GetLikeStatesRequest { user_id: user, resources: vec![video()] };
         assert_eq!(code(client.get_like_states(as_caller(some, states)).await), expected, "user {user}");
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![video()] };
+        assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), expected, "user {user}");
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![comment()] };
+        assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), denied, "user {user}");
         let list = v1::ListLikedResourcesRequest {
             user_id: user,
             r#type: v1::ResourceType::Video.into(),
@@ -299,7 +311,15 @@ async fn grpc_with_tls_and_certificates_of_clients() {
     };
     assert!(!served, "served without TLS");
 
-    let counts = Binary::build("syncctl").args(["counts", "video:3", "--addr", &standalone.grpc_addr(), "--ca-file"]);
+    let counts = Binary::build("syncctl").args([
+        "counts",
+        "video:3",
+        "-o",
+        "tsv",
+        "--addr",
+        &standalone.grpc_addr(),
+        "--ca-file",
+    ]);
     let counts = counts.arg(ca.ca()).arg("--client-cert-file").arg(&good.cert).arg("--client-key-file").arg(&good.key);
     let counts = counts.start().unwrap();
     let status = counts.wait_exit(PATIENCE).await.unwrap();

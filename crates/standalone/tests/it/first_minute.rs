@@ -49,7 +49,7 @@ async fn it_says_what_to_try_and_that_works() {
     let answer = client.like(like(2, 42)).await.unwrap().into_inner();
     assert_eq!(answer.count, Some(2));
     assert_eq!(watched.message().await.unwrap().unwrap().counts[0].count, 2);
-    let request = v1::ListLikersRequest { resource: Some(video(42)), page_size: 10, page_token: String::new() };
+    let request = v1::ListLikersRequest { resource: Some(video(42)), page_size: 10, ..Default::default() };
     eventually(PATIENCE, "both users in the list", async || {
         let likers =
             client.clone().list_likers(request.clone()).await.map_err(|error| error.to_string())?.into_inner().likers;

@@ -3,6 +3,7 @@
 use crate::deployment::{PATIENCE, Standalone, like, video};
 use interaction_proto::v1;
 use serde_json::{Value, json};
+use test_support::eventually;
 use test_support::http::{self, Answer};
 
 const JSON: &str = "Content-Type: application/json";
@@ -88,6 +89,98 @@ async fn a_like_by_http_is_the_same_as_by_grpc() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_that_callers_ask_by_grpc_they_may_ask_by_http() {
+    let standalone = Standalone::new().await;
+    let server = standalone.start_ready().await;
+    let ask = async |line: &str| {
+        let (answer, value) = send(&standalone, line, &[], &Value::Null).await;
+        assert_eq!(answer.status, 200, "{line}: {}", answer.body);
+        value
+    };
+    // Each operation alone, in its order, also what is none.
+    let operations = json!({ "operations": [
+        asked(json!(1), "like"),
+        asked(json!("2"), "like"),
+        asked(json!(0), "like"),
+        asked(json!(2), "love"),
+        asked(json!(2), "unlike"),
+        asked(json!(3), "like"),
+        7,
+    ] });
+    let (answer, batch) = send(&standalone, "POST /v1/likes/batch", &[], &operations).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let results: Vec<Value> = batch["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|result| match &result["error"] {
+            Value::Null => json!([result["response"]["liked"], result["response"]["count"]]),
+            error => {
+                assert_eq!((&error["code"], &error["reason"]), (&"INVALID_ARGUMENT".into(), &"INVALID_REQUEST".into()));
+                error["field_violations"][0]["field"].clone()
+            }
+        })
+        .collect();
+    let expected = json!([
+        [true, "1"],
+        [true, "2"],
+        "operations[2].user_id",
+        "operations[3].action",
+        [false, "1"],
+        [true, "2"],
+        "operations[6]",
+    ]);
+    assert_eq!(Value::Array(results), expected);
+    let version = batch["results"][0]["response"]["version"].clone();
+
+    let states = ask("GET /v1/states?user_id=1&resource=comment:7&resource=video:42").await;
+    let comment = json!({ "resource_type": "comment", "resource_id": "7", "liked": false, "version": "0" });
+    let video = json!({ "resource_type": "video", "resource_id": "42", "liked": true, "version": version });
+    assert_eq!(states, json!({ "states": [comment, video], "degraded": false }));
+    let summaries = ask("GET /v1/summaries?user_id=1&resource=video:42").await;
+    let mut both = video.clone();
+    both["count"] = "2".into();
+    assert_eq!(summaries, json!({ "summaries": [both], "degraded": false }));
+
+    // Lists show what is settled, by pages that go on where gRPC ends.
+    eventually(PATIENCE, "two likers by pages", async || {
+        let first = ask("GET /v1/likers?resource_type=video&resource_id=42&page_size=1").await;
+        let token = first["next_page_token"].as_str().unwrap().to_owned();
+        let request = v1::ListLikersRequest {
+            resource: Some(crate::deployment::video(42)),
+            page_token: token.clone(),
+            ..v1::ListLikersRequest::default()
+        };
+        let rest = standalone.client().await.list_likers(request).await.map_err(|status| status.to_string())?;
+        let rest: Vec<i64> = rest.into_inner().likers.iter().map(|liker| liker.user_id).collect();
+        match (first["likers"][0]["user_id"].as_str(), rest.as_slice()) {
+            (Some("3"), [1]) if !token.is_empty() => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+    let liked = ask("GET /v1/liked?user_id=3&resource_type=video").await;
+    assert_eq!((&liked["resources"][0]["resource_id"], &liked["next_page_token"]), (&"42".into(), &"".into()));
+    let time = liked["resources"][0]["liked_at"].as_str().unwrap();
+    assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
+    eventually(PATIENCE, "the hot one", async || {
+        let hot = ask("GET /v1/hot?limit=1").await;
+        match (&hot["resources"][0]["resource_id"], &hot["resources"][0]["count"]) {
+            (id, count) if id == "42" && count == "2" => Ok(()),
+            seen => Err(format!("{seen:?}")),
+        }
+    })
+    .await;
+
+    // Everything that is wrong, at once.
+    let (answer, refusal) = send(&standalone, "GET /v1/likers?page_size=-1", &[], &Value::Null).await;
+    assert_eq!((answer.status, &refusal["reason"]), (400, &"INVALID_REQUEST".into()), "{}", answer.body);
+    let fields: Vec<_> = refusal["field_violations"].as_array().unwrap().iter().map(|one| &one["field"]).collect();
+    assert_eq!(fields, ["resource_type", "page_size"]);
+    server.end(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_like_by_http_needs_the_role_write() {
     let standalone = crate::access::with_tokens(Standalone::new().await);
     let server = standalone.start_ready().await;
@@ -116,12 +209,46 @@ async fn a_like_by_http_needs_the_role_write() {
     server.end(PATIENCE).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limited_token_reaches_no_further_by_http() {
+    let standalone = crate::access::with_tokens(Standalone::new().await);
+    let server = standalone.start_ready().await;
+    // For users 1 to 9, and videos.
+    let token = ["Authorization: Bearer token-of-some-users-1"];
+    let refused = |answer: &Answer| answer.status == 403 && answer.body.contains("OUT_OF_SCOPE");
+    for (user, allowed) in [(9, true), (10, false)] {
+        for path in [
+            format!("/v1/states?user_id={user}&resource=video:1"),
+            format!("/v1/summaries?user_id={user}&resource=video:1"),
+            format!("/v1/liked?user_id={user}&resource_type=video"),
+        ] {
+            let (answer, _) = send(&standalone, &format!("GET {path}"), &token, &Value::Null).await;
+            assert!(if allowed { answer.status == 200 } else { refused(&answer) }, "{path}: {}", answer.body);
+        }
+        let batch = json!({ "operations": [asked(json!(user), "like")] });
+        let (answer, batch) = send(&standalone, "POST /v1/likes/batch", &token, &batch).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let reason = if allowed { Value::Null } else { "OUT_OF_SCOPE".into() };
+        assert_eq!(batch["results"][0]["error"]["reason"], reason, "{batch}");
+    }
+    for path in ["/v1/likers?resource_type=video&resource_id=1", "/v1/hot", "/v1/counts?resource=comment:1"] {
+        let (answer, _) = send(&standalone, &format!("GET {path}"), &token, &Value::Null).await;
+        assert!(refused(&answer), "{path}: {}", answer.body);
+    }
+    server.end(PATIENCE).await.unwrap();
+}
+
 /// A request of each operation of the document.
 fn request_of(operation: &str) -> (&'static str, Value) {
     let resource = json!({ "resource_type": "video", "resource_id": 42 });
     match operation {
         "explain" => ("?user_id=1&resource_type=video&resource_id=42", Value::Null),
         "counts" => ("?resource=video:42", Value::Null),
+        "states" | "summaries" => ("?user_id=1&resource=video:42&resource=comment:7", Value::Null),
+        "liked" => ("?user_id=1&resource_type=video&page_size=1", Value::Null),
+        "likers" => ("?resource_type=video&resource_id=42&page_size=500", Value::Null),
+        "hot" => ("?resource_type=video&limit=3", Value::Null),
+        "likes" => ("", json!({ "operations": [asked(json!(1), "like"), asked(json!("none"), "like"), 7] })),
         "consistencyReport" => ("?hours=1", Value::Null),
         "events" => ("?page_size=1&user_id=1", Value::Null),
         "like" => ("", asked(json!("1"), "like")),
@@ -225,11 +352,17 @@ async fn the_openapi_document_is_true() {
         "GET /openapi.json",
         "GET /overview",
         "GET /v1/counts",
+        "GET /v1/hot",
+        "GET /v1/liked",
+        "GET /v1/likers",
+        "GET /v1/states",
+        "GET /v1/summaries",
         "POST /cache/warmup",
         "POST /consistency/check",
         "POST /events/discard",
         "POST /events/replay",
         "POST /v1/likes",
+        "POST /v1/likes/batch",
     ];
     assert_eq!(seen, expected);
     server.end(PATIENCE).await.unwrap();

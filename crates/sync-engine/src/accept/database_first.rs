@@ -15,11 +15,7 @@ use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
 use event_store::{DirectResult, FreeState, Reserved};
 use futures::FutureExt;
 use planted_bugs::is_planted;
-use std::time::Duration;
-use tokio::time::{Instant, timeout};
-
-/// Longest wait for a turn at the database.
-const TURN_TIMEOUT: Duration = Duration::from_secs(2);
+use tokio::time::Instant;
 
 /// What is to be written, by position in the call.
 #[derive(Default)]
@@ -44,8 +40,7 @@ impl Acceptor {
             return self.write_directly(intents, call).await;
         }
         let began = Instant::now();
-        let turn = timeout(TURN_TIMEOUT, self.synchronous_writes.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
+        let Some(_turn) = self.synchronous_writes.take(call.until.into()).await else {
             let error = LikeError::Overloaded { what: "synchronous writing", retry_after: RETRY_AFTER };
             return vec![Err(error); intents.len()];
         };

@@ -67,7 +67,7 @@ impl Acceptor {
             return Err(LikeError::Unavailable { reason, retry_after: RETRY_AFTER });
         }
         tokio::time::sleep_until(passed).await;
-        let Ok(_permit) = self.direct_writes.try_acquire() else {
+        let Some(_turn) = self.direct_writes.take(call.until.into()).await else {
             return Err(LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER });
         };
         let _open = self.stores.direct_gate.read().await;

@@ -37,6 +37,7 @@ impl Retrier {
     /// Dead letters are also published, if there is a broker.
     pub fn new(stores: Stores, applier: Applier, dead_letters: Option<Publisher>, policy: RetryPolicy) -> Self {
         let poll_interval = (policy.base_delay / 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        let applier = applier.of_retries();
         Self { stores, applier, dead_letters, policy, poll_interval, claim_lease: CLAIM_LEASE }
     }
 
@@ -121,12 +122,17 @@ impl Retrier {
         Some(RetryFailure { id: claimed.event.intent.id, error, next_retry_at })
     }
 
-    /// False if the broker did not take the letter.
+    /// False if the letter is to be tried again. One that the broker refuses, because its queue is full, is done without: the
+    /// ledger has the event and its reason.
     async fn publish_dead(&mut self, claimed: &ClaimedEvent, reason: &str) -> bool {
         let Some(publisher) = &mut self.dead_letters else { return true };
         let body = encode_batch(&[EncodedEvent::from_event(&claimed.event)]);
         match publisher.publish_dead(&body, reason, &Headers::new()).await {
             Ok(()) => true,
+            Err(error) if !error.is_unavailable() => {
+                faults::tell("publishing a dead letter, which the ledger has alone now,", &error);
+                true
+            }
             Err(error) => {
                 faults::tell("publishing a dead letter, which is tried again,", &error);
                 false

@@ -7,7 +7,8 @@
 //! One error policy: database unreachable: keep the deliveries and wait; undecodable: dead letter at once; broker unreachable:
 //! reconnect, what was not acknowledged comes again. A message that not even the client library can read breaks the
 //! connection with every delivery, until the broker gives it up (`delivery_limit`) as a dead letter: meanwhile messages are
-//! taken one by one, so that this does not count against the ones beside it, nor hold up the ones before it.
+//! taken one by one, so that this does not count against the ones beside it, nor hold up the ones before it. What went back
+//! with it comes first and is done with before more than one is taken again, so it goes back once and no more.
 
 use crate::apply::Applier;
 use crate::metrics;
@@ -32,11 +33,8 @@ const IDLE: Duration = Duration::from_secs(1);
 /// After so many times in a row of being passed over it subscribes anew: once may be chance.
 const IGNORED: u32 = 2;
 
-/// How long messages are taken one by one after one that cannot be read.
+/// How long messages are taken one by one at most after one that cannot be read.
 const ONE_BY_ONE_FOR: Duration = Duration::from_secs(10);
-
-/// It has to be delivered many times before the broker gives it up.
-const UNREADABLE_PAUSE: Duration = Duration::from_millis(10);
 
 const DATABASE_PAUSE: Duration = Duration::from_millis(50);
 
@@ -67,23 +65,42 @@ impl ConsumerLoop {
     async fn run_inner(mut self, soft: CancellationToken) {
         let mut failures: u32 = 0;
         let bus_one_by_one = BusConfig { prefetch: 1, ..self.bus.clone() };
-        let mut one_by_one_until: Option<Instant> = None;
+        let mut one_by_one: Option<OneByOne> = None;
+        // Connections in a row that broke before anything was read.
+        let mut broke: u32 = 0;
         while !soft.is_cancelled() {
             let mut pause = RECONNECT_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_RECONNECT_PAUSE);
-            one_by_one_until = one_by_one_until.filter(|until| Instant::now() < *until);
-            match Consumer::connect(if one_by_one_until.is_some() { &bus_one_by_one } else { &self.bus }).await {
+            one_by_one = one_by_one.filter(|one_by_one| !one_by_one.is_over());
+            let bus = if one_by_one.is_some() { &bus_one_by_one } else { &self.bus };
+            let connected = if broke > 0 { Consumer::connect_again(bus).await } else { Consumer::connect(bus).await };
+            match connected {
                 Ok(consumer) => {
                     failures = 0;
                     self.stores.consuming.close();
-                    match self.consume(consumer, one_by_one_until, &soft).await {
-                        Ok(()) => {}
-                        Err(error) if error.is_unreadable() => {
-                            if one_by_one_until.replace(Instant::now() + ONE_BY_ONE_FOR).is_none() {
-                                tracing::warn!(%error, "a message cannot be read, taking them one by one");
+                    match self.consume(consumer, &mut one_by_one, &soft).await {
+                        Ok(()) => {
+                            broke = 0;
+                            if one_by_one.take().is_some() {
+                                pause = Duration::ZERO;
                             }
-                            pause = UNREADABLE_PAUSE;
+                        }
+                        Err(error) if error.is_unreadable() => {
+                            let next = OneByOne::of(2 * usize::from(self.bus.prefetch));
+                            let before = one_by_one.replace(next);
+                            if before.is_none()
+                                && let Some(times) = faults::again("message cannot be read")
+                            {
+                                tracing::warn!(%error, times, "a message cannot be read, taking them one by one");
+                            }
+                            let again = before.is_some_and(|before| before.has_taken_none());
+                            broke = if again { broke.saturating_add(1) } else { 1 };
+                            // Each attempt brings its end nearer, unless somebody's queue has no such limit.
+                            if broke <= self.bus.delivery_limit.saturating_mul(2) {
+                                pause = Duration::ZERO;
+                            }
                         }
                         Err(error) => {
+                            broke = 0;
                             faults::tell("consuming", &error);
                             self.stores.consuming.failure(&error);
                         }
@@ -91,6 +108,7 @@ impl ConsumerLoop {
                 }
                 Err(error) => {
                     failures += 1;
+                    broke = 0;
                     self.stores.consuming.trip(&error);
                     faults::tell("consuming", &error);
                 }
@@ -107,13 +125,13 @@ impl ConsumerLoop {
     async fn consume(
         &mut self,
         mut consumer: Consumer,
-        one_by_one_until: Option<Instant>,
+        one_by_one: &mut Option<OneByOne>,
         soft: &CancellationToken,
     ) -> Result<(), BusError> {
         let forgotten = planted::is_forgotten(&mut consumer).await?;
         let mut ignored = 0;
         let mut committed: Option<Settling> = None;
-        while one_by_one_until.is_none_or(|until| Instant::now() < until) {
+        while one_by_one.as_ref().is_none_or(|one_by_one| !one_by_one.is_over()) {
             let first = tokio::select! {
                 biased;
                 () = soft.cancelled() => break,
@@ -138,6 +156,9 @@ impl ConsumerLoop {
                 }
             };
             ignored = 0;
+            if let Some(one_by_one) = one_by_one {
+                one_by_one.took_one();
+            }
             let mut gathered = Gathered::default();
             gathered.add(first);
             while gathered.events.len() < self.batch_size {
@@ -147,7 +168,8 @@ impl ConsumerLoop {
                 }
             }
             for (delivery, reason) in std::mem::take(&mut gathered.undecodable) {
-                self.dead_letter(&mut consumer, delivery, &reason).await?;
+                let buried = self.dead_letter(&mut consumer, delivery, &reason).await;
+                buried.map_err(|error| consumer.cause().unwrap_or(error))?;
             }
             planted::ack_before_commit(&mut consumer, &gathered.deliveries).await?;
             let Gathered { deliveries, events, .. } = gathered;
@@ -199,6 +221,31 @@ impl ConsumerLoop {
                 consumer.nack([&delivery], false).await
             }
         }
+    }
+}
+
+/// Messages are taken one by one for so long and so many of them.
+struct OneByOne {
+    until: Instant,
+    messages: usize,
+    left: usize,
+}
+
+impl OneByOne {
+    fn of(messages: usize) -> Self {
+        Self { until: Instant::now() + ONE_BY_ONE_FOR, messages, left: messages }
+    }
+
+    fn has_taken_none(&self) -> bool {
+        self.left == self.messages
+    }
+
+    fn is_over(&self) -> bool {
+        self.left == 0 || Instant::now() >= self.until
+    }
+
+    fn took_one(&mut self) {
+        self.left = self.left.saturating_sub(1);
     }
 }
 

@@ -29,6 +29,12 @@ const LINGER: Duration = Duration::from_millis(5);
 /// Load: events per second of the batch before. Below it a message more or less makes no difference.
 const BUSY: f64 = 2_500.0;
 
+/// How long applying directly may take before the broker's return ends it: other processes can hold the rows for long.
+const DIRECT_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often the broker's return is looked for then.
+const RETURN_POLL: Duration = Duration::from_millis(50);
+
 /// Takes accepted events; never waits.
 #[derive(Debug, Clone)]
 pub struct RelayHandle {
@@ -134,23 +140,38 @@ impl Relay {
     async fn relay_batch(&mut self, batch: &[EncodedEvent]) {
         let Self { stores, applier, kept, .. } = self;
         let kept = kept.as_ref();
-        if let Some(publisher) = self.publisher.as_mut()
-            && !stores.broker_circuit.is_open()
-        {
-            match publish(&stores.traces, publisher, batch).await {
-                Ok(()) => {
-                    planted::delete_at_publish(applier, batch).await;
-                    return stores.broker_circuit.success();
-                }
-                Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),
-                Err(error) => {
-                    tracing::debug!(%error, events = batch.len(), "batch refused, left in the journal");
-                    spilled(kept, "refused", batch);
-                    return tokio::time::sleep(REFUSED_PAUSE).await;
+        loop {
+            if let Some(publisher) = self.publisher.as_mut()
+                && !stores.broker_circuit.is_open()
+            {
+                match publish(&stores.traces, publisher, batch).await {
+                    Ok(()) => {
+                        planted::delete_at_publish(applier, batch).await;
+                        return stores.broker_circuit.success();
+                    }
+                    Err(error) if error.is_unavailable() => stores.broker_circuit.trip(&error),
+                    Err(error) => {
+                        tracing::debug!(%error, events = batch.len(), "batch refused, left in the journal");
+                        spilled(kept, "refused", batch);
+                        return tokio::time::sleep(REFUSED_PAUSE).await;
+                    }
                 }
             }
+            // Both ways at once would be harmless, too: versions decide.
+            tokio::select! {
+                biased;
+                () = apply_directly(stores, applier, kept, batch) => return,
+                () = broker_returns(stores), if self.publisher.is_some() => {}
+            }
         }
-        apply_directly(stores, applier, kept, batch).await;
+    }
+}
+
+/// Waits until the broker answers again, and no shorter than [`DIRECT_PATIENCE`].
+async fn broker_returns(stores: &Stores) {
+    tokio::time::sleep(DIRECT_PATIENCE).await;
+    while stores.broker_circuit.is_open() {
+        tokio::time::sleep(RETURN_POLL).await;
     }
 }
 

@@ -4,6 +4,7 @@
 //! answered as unknown. A journal entry that is gone was settled; when, is not written down either.
 
 use crate::clock::wall_clock;
+use crate::operate::conclusion::{Conclusion, conclude};
 use crate::stores::{Stores, time_of};
 use chrono::{DateTime, Utc};
 use domain::cache::{CacheResult, CachedCount, JournalPages};
@@ -85,6 +86,8 @@ pub struct Explanation {
     pub cache: Option<CachedNow>,
     /// Completed events that were made before this may be missing; none: nothing is.
     pub searched_since: Option<DateTime<Utc>>,
+    /// What it comes to, and what to do.
+    pub conclusion: Conclusion,
 }
 
 /// What the cache has of a pair.
@@ -118,6 +121,7 @@ async fn explain_inner(stores: &Stores, pair: Pair) -> Result<Explanation, Store
         events.push(known.explained(journal));
         known.steps(&mut timeline, &story, journal, &actions);
     }
+    let conclusion = conclude(stores, pair, &events, story.row, held.as_ref().map(|held| held.now));
     Ok(Explanation {
         pair,
         at: wall_clock(),
@@ -127,6 +131,7 @@ async fn explain_inner(stores: &Stores, pair: Pair) -> Result<Explanation, Store
         stored_count: count,
         cache: held.map(|held| held.now),
         searched_since: story.searched_since,
+        conclusion,
     })
 }
 

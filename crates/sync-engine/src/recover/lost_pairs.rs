@@ -11,21 +11,12 @@
 //! # What is not here
 //!
 //! What is not cached any more nobody has, and what a user did before the last word of a pair is not in the pair: both
-//! need a log of events. The whole of a recovery, of which this is one step:
-//!
-//! 1. *Latch.* From the verdict on nobody settles, or acknowledges, what it commits: a batch that is committed in a database
-//!    which lacks something waits with its messages, up to the prefetch of each consumer. The verdict reaches every process
-//!    within a second (`database_history`); a writer's own transaction tells it at once.
-//! 2. Writers apply again what they remember: messages that are not acknowledged, and what servers keep.
-//! 3. The log of events, from the oldest message that was in anybody's hands at the point of return.
-//! 4. Cached pairs: this module.
-//! 5. Roll call: every living writer has looked at its lanes, and those of dead ones are settled with.
-//! 6. *Unlatch*: the note goes. What waits is settled by its version and acknowledged.
-//!
-//! Without the first three steps nothing is lost by doing the fourth: consumers go on meanwhile.
+//! need a log of events. This is one step of a whole recovery ([`automatic`](super::automatic)); by itself it loses nothing either:
+//! consumers go on meanwhile.
 
 use crate::apply::{Applier, DatabaseUnreachable};
 use crate::clock::wall_clock;
+use crate::recover::replay::Listener;
 use crate::stores::Stores;
 use domain::cache::{CacheError, Settlement};
 use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
@@ -73,6 +64,17 @@ pub enum RecoverError {
     Fenced,
 }
 
+/// What a walk through the cached pairs does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walk {
+    /// Brings back pairs, and counts again what the cache knows a newer revision of.
+    Everything,
+    /// Brings back pairs; the cache hears nothing.
+    Pairs,
+    /// Looks whether a pair lacks still, and makes every cached counter what the database says.
+    Counters,
+}
+
 /// Goes through the cached pairs.
 pub struct LostPairs {
     stores: Stores,
@@ -80,12 +82,19 @@ pub struct LostPairs {
     /// Pairs per second, at most.
     rate: u32,
     dry_run: bool,
+    listener: Option<Listener>,
 }
 
 impl LostPairs {
     /// With `dry_run` it is only counted.
     pub fn new(stores: Stores, applier: Applier, rate: u32, dry_run: bool) -> Self {
-        Self { stores, applier, rate: rate.max(1), dry_run }
+        Self { stores, applier, rate: rate.max(1), dry_run, listener: None }
+    }
+
+    /// Says what came back.
+    #[must_use]
+    pub(crate) fn heard_by(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     /// Until all pairs were seen, or `stop`. Afterwards the database is believed again, unless this was a dry run.
@@ -100,16 +109,37 @@ impl LostPairs {
     async fn run_inner(
         &self,
         stop: &CancellationToken,
-        mut each: impl FnMut(Recovered) + Send,
+        each: impl FnMut(Recovered) + Send,
     ) -> Result<Recovered, RecoverError> {
-        let mut done = Recovered::default();
         let token = if self.dry_run { None } else { Some(self.stores.database.take_repair_token().await?) };
         // What is committed from here on is in the database that is recovered.
         let told = self.stores.cache.commits().await?;
+        let latched = self.stores.is_latched();
+        let done = self.walk(Walk::Everything, token, stop, each).await?;
+        if done.finished && !self.dry_run {
+            self.stores.database.forget_went_back(&told).await?;
+            self.stores.history.saw_recovery(None);
+            if latched {
+                // What came back was not told to the cache.
+                self.walk(Walk::Counters, token, stop, |_| {}).await?;
+            }
+        }
+        Ok(done)
+    }
+
+    /// Without a token it is only counted.
+    pub(crate) async fn walk(
+        &self,
+        walk: Walk,
+        token: Option<u64>,
+        stop: &CancellationToken,
+        mut each: impl FnMut(Recovered) + Send,
+    ) -> Result<Recovered, RecoverError> {
+        let mut done = Recovered::default();
         let mut cursor = 0;
         while !stop.is_cancelled() {
             let (pairs, next) = self.stores.cache.cached_pairs(cursor, PAGE).await?;
-            self.page(&pairs, token, &mut done).await?;
+            self.page(&pairs, walk, token, &mut done).await?;
             each(done);
             cursor = next;
             if cursor == 0 {
@@ -118,13 +148,16 @@ impl LostPairs {
             }
             tokio::time::sleep(Duration::from_secs(pairs.len() as u64) / self.rate).await;
         }
-        if done.finished && !self.dry_run {
-            self.stores.database.forget_went_back(&told).await?;
-        }
         Ok(done)
     }
 
-    async fn page(&self, pairs: &[Pair], token: Option<u64>, done: &mut Recovered) -> Result<(), RecoverError> {
+    async fn page(
+        &self,
+        pairs: &[Pair],
+        walk: Walk,
+        token: Option<u64>,
+        done: &mut Recovered,
+    ) -> Result<(), RecoverError> {
         done.pairs += pairs.len() as u64;
         let newer = self.newer(pairs).await?;
         let waiting = self.stores.database.in_ledger_unfinished(&newer).await?;
@@ -132,12 +165,35 @@ impl LostPairs {
         let lost = newer.iter().zip(waiting).filter(|(_, waits)| !waits);
         let events: Vec<LikeEvent> = lost.map(|((pair, state), _)| event_of(*pair, *state)).collect();
         done.lost += events.len() as u64;
-        if let Some(token) = token {
-            if !events.is_empty() {
-                done.applied += self.applier.apply(&events).await?.applied as u64;
+        let Some(token) = token else { return Ok(()) };
+        if !events.is_empty() {
+            done.applied += self.applier.apply(&events).await?.applied as u64;
+            if let Some(listener) = &self.listener {
+                listener(&events);
             }
+        }
+        if walk != Walk::Pairs {
             let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
-            done.recounted += self.recount(&resources.into_iter().collect::<Vec<_>>(), token).await?;
+            let resources: Vec<Resource> = resources.into_iter().collect();
+            done.recounted += self.recount(&resources, token).await?;
+            if walk == Walk::Counters {
+                self.tell(&resources).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The cache hears what the database says of these, as far as that is newer.
+    pub(crate) async fn tell(&self, resources: &[Resource]) -> Result<(), RecoverError> {
+        let cached = self.stores.cache.counts(resources).await?;
+        let stored = self.stores.database.load_counts(resources).await?;
+        let counts = resources.iter().zip(cached).zip(stored);
+        let older = counts.filter_map(|((resource, cached), stored)| {
+            cached.filter(|cached| cached.stored_revision < stored.revision).map(|_| (*resource, stored))
+        });
+        let older: Vec<(Resource, StoredCount)> = older.collect();
+        if !older.is_empty() {
+            self.stores.cache.settle(&Settlement::of_rows(older, [])).await?;
         }
         Ok(())
     }
@@ -164,7 +220,7 @@ impl LostPairs {
     }
 
     /// Counters of which the cache has heard a newer revision than the database has.
-    async fn recount(&self, resources: &[Resource], token: u64) -> Result<u64, RecoverError> {
+    pub(crate) async fn recount(&self, resources: &[Resource], token: u64) -> Result<u64, RecoverError> {
         let cached = self.stores.cache.counts(resources).await?;
         let stored = self.stores.database.load_counts(resources).await?;
         let mut recounted = 0;

@@ -1,7 +1,12 @@
 //! Probes: the only ones that close a circuit, and the first to notice an outage when there is no traffic.
+//!
+//! A probe asks for all that a part must be able to do, for every program alike. What fails it may leave some calls as they
+//! were (a missing right, one key, a table that somebody locks), and each call that goes well would make up for a probe that
+//! did not. So probes that fail are counted by themselves, and as many in a row as of calls open the circuit.
 
 use crate::recover::catch_up;
 use crate::stores::Stores;
+use crate::stores::circuit_breaker::Circuit;
 use event_bus::Publisher;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -21,6 +26,7 @@ pub fn watch_cache(stores: Stores, interval: Duration, stop: CancellationToken) 
 }
 
 async fn watch_cache_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
+    let mut failed = FailedInARow::default();
     while pause_for_cache(&stores, interval, &stop).await {
         // A cache that comes back may be another one: it is examined like at start.
         let open = stores.cache_circuit.is_open() || stores.shard_circuits.any();
@@ -30,13 +36,16 @@ async fn watch_cache_inner(stores: Stores, interval: Duration, stop: Cancellatio
             examined.and(asked)
         };
         let away = match timeout(PROBE_TIMEOUT, look).await {
-            Ok(Ok(away)) => away,
+            Ok(Ok(away)) => {
+                failed = FailedInARow::default();
+                away
+            }
             Ok(Err(error)) => {
-                stores.cache_circuit.failure(&error);
+                failed.tell(&stores.cache_circuit, &error);
                 continue;
             }
             Err(elapsed) => {
-                stores.cache_circuit.failure(&elapsed);
+                failed.tell(&stores.cache_circuit, &elapsed);
                 continue;
             }
         };
@@ -88,11 +97,15 @@ pub fn watch_database(stores: Stores, interval: Duration, stop: CancellationToke
 }
 
 async fn watch_database_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
+    let mut failed = FailedInARow::default();
     while pause(&stores.database_circuit, interval, &stop).await {
         // No deadline of ours: a first migration may take long, and every call within has its own.
         match stores.prepare_database().await {
-            Ok(()) => stores.database_circuit.close(),
-            Err(error) => stores.database_circuit.failure(&error),
+            Ok(()) => {
+                failed = FailedInARow::default();
+                stores.database_circuit.close();
+            }
+            Err(error) => failed.tell(&stores.database_circuit, &error),
         }
     }
 }
@@ -108,21 +121,32 @@ pub fn watch_broker(
 }
 
 async fn watch_broker_inner(stores: Stores, mut publisher: Publisher, interval: Duration, stop: CancellationToken) {
+    let mut failed = FailedInARow::default();
     while pause(&stores.broker_circuit, interval, &stop).await {
         match publisher.probe().await {
-            Ok(()) => stores.broker_circuit.close(),
-            Err(error) => stores.broker_circuit.failure(&error),
+            Ok(()) => {
+                failed = FailedInARow::default();
+                stores.broker_circuit.close();
+            }
+            Err(error) => failed.tell(&stores.broker_circuit, &error),
         }
     }
     publisher.close().await;
 }
 
+/// Probes of one part that failed, since the last one that passed.
+#[derive(Debug, Default)]
+struct FailedInARow(u32);
+
+impl FailedInARow {
+    fn tell(&mut self, circuit: &Circuit, error: &dyn std::fmt::Display) {
+        self.0 = self.0.saturating_add(1);
+        if self.0 >= circuit.threshold() { circuit.trip(error) } else { circuit.failure(error) }
+    }
+}
+
 /// Waits until it is time to look; false at the end.
-async fn pause(
-    circuit: &crate::stores::circuit_breaker::Circuit,
-    interval: Duration,
-    stop: &CancellationToken,
-) -> bool {
+async fn pause(circuit: &Circuit, interval: Duration, stop: &CancellationToken) -> bool {
     // After a relapse a probe that passes is not believed for a while, so there is none.
     let time = if circuit.is_open() { interval.max(circuit.held()) } else { CALM_INTERVAL };
     wait(time, stop).await
@@ -132,5 +156,21 @@ async fn wait(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
         () = sleep(time) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probes_that_fail_count_whatever_calls_do() {
+        let (circuit, mut failed) = (Circuit::new("test", 3), FailedInARow::default());
+        for probe in 1..=3 {
+            assert!(!circuit.is_open(), "before probe {probe}");
+            failed.tell(&circuit, &"a right is missing");
+            circuit.success();
+        }
+        assert!(circuit.is_open());
     }
 }

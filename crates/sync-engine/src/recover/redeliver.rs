@@ -127,6 +127,11 @@ impl Rescuer {
             self.stores.flow.saw_consumers(None);
             return Ok(());
         }
+        if self.stores.is_latched() {
+            // Most of them are committed. They are settled by who recovers.
+            self.attempts.clear();
+            return Ok(());
+        }
         let direct = self.publisher.is_none() || self.stores.broker_circuit.is_open();
         let mut queue_empty = true;
         if let Some(publisher) = self.publisher.as_mut().filter(|_| !direct) {

@@ -85,12 +85,18 @@ pub enum ReplayError {
 /// Hears of every batch.
 pub type Progress<'a> = &'a (dyn Fn(&ReplayReport) + Sync);
 
+/// Hears of events that the database has again.
+pub type Listener = Box<dyn Fn(&[LikeEvent]) + Send + Sync>;
+
 /// Tells the database again.
 pub struct Replay {
     stores: Stores,
     applier: Applier,
     bus: BusConfig,
     options: ReplayOptions,
+    /// Events per second, at most.
+    rate: Option<u32>,
+    listener: Option<Listener>,
 
     report: ReplayReport,
     /// Of events that were missing; ids of version 7 end in random bits.
@@ -102,7 +108,20 @@ impl Replay {
     /// Of the log that `bus` leads to.
     pub fn new(stores: Stores, applier: &Applier, bus: BusConfig, options: ReplayOptions) -> Self {
         let (report, remembered, gathered) = Default::default();
-        Self { stores, applier: applier.of_logged(), bus, options, report, remembered, gathered }
+        let applier = applier.of_logged();
+        Self { stores, applier, bus, options, rate: None, listener: None, report, remembered, gathered }
+    }
+
+    /// Reads so many events per second, at most.
+    #[must_use]
+    pub fn at_most(self, rate: u32) -> Self {
+        Self { rate: Some(rate.max(1)), ..self }
+    }
+
+    /// Says what came back.
+    #[must_use]
+    pub fn heard_by(self, listener: Listener) -> Self {
+        Self { listener: Some(listener), ..self }
     }
 
     /// Runs to what was the end of the log when it began, or until `stop`.
@@ -143,8 +162,12 @@ impl Replay {
                 self.gather(&message);
             }
             if self.gathered.len() >= self.options.batch_size || ended {
+                let events = self.gathered.len();
                 self.tell_gathered().await?;
                 progress(&self.report);
+                if let Some(rate) = self.rate.filter(|_| !ended) {
+                    tokio::time::sleep(Duration::from_secs(events as u64) / rate).await;
+                }
             }
             if ended {
                 reader.close().await;
@@ -195,6 +218,10 @@ impl Replay {
             self.report.missing += missing.len() as u64;
             if !self.options.dry_run && !missing.is_empty() {
                 self.report.parked += self.applier.apply(&missing).await?.parked as u64;
+                fail::fail_point!("recover.reapplied");
+                if let Some(listener) = &self.listener {
+                    listener(&missing);
+                }
             }
         }
         let Some(last) = self.report.last_offset.filter(|_| !self.options.dry_run) else { return Ok(()) };

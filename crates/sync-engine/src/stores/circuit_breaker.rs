@@ -102,6 +102,11 @@ impl Circuit {
         self.part
     }
 
+    /// Failures in a row that open it.
+    pub(crate) const fn threshold(&self) -> u32 {
+        self.threshold
+    }
+
     /// Whether the part is unreachable.
     pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Acquire)

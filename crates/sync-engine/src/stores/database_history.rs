@@ -5,24 +5,33 @@
 //! server may answer (at start, after an outage, under another name), and now and then besides.
 //!
 //! While the database lacks something, nobody may use it as evidence against the cache: the checker lowers nothing, and no row is
-//! a reason for "unchanged". What comes in is committed and settled as ever: it is right by its version in any database.
+//! a reason for "unchanged". What comes in is committed as ever: it is right by its version in any database.
 //!
-//! Deliberately absent: to bring back what was lost. Until then the verdict stands.
+//! While it is told again ([`automatic`](crate::recover::automatic)), it is *latched*: what is committed is not settled. A settlement
+//! says how many likes a resource has, by a database that lacks some, and the cache would believe it. The events stay in the
+//! journal and are settled when the latch goes. Whoever sees the verdict first waits for a recovery to begin, for a while.
+//! Where there is none, likes are settled as ever.
 
 use crate::metrics;
 use domain::cache::LikeCache;
-use event_store::{EventStore, StoreError, WentBack};
+use event_store::{EventStore, RecoveryNote, RecoveryStep, StoreError, WentBack};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often the cache is asked for what dead writers had committed, although nothing points to another server.
 const CALM_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A recovery that has not begun after this long is not waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// What the database has lost, as far as this process knows.
 #[derive(Debug)]
 pub struct DatabaseHistory {
     database: EventStore,
     seen: Mutex<Seen>,
+    /// Somebody brings back by itself what was lost.
+    automatic: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -31,11 +40,60 @@ struct Seen {
     /// When the cache was asked last.
     asked: Option<Instant>,
     went_back: bool,
+    /// When the verdict was met here.
+    met: Option<Instant>,
+    recovery: Option<RecoveryNote>,
 }
 
 impl DatabaseHistory {
     pub(super) fn new(database: EventStore) -> Self {
-        Self { database, seen: Mutex::default() }
+        Self { database, seen: Mutex::default(), automatic: AtomicBool::new(false) }
+    }
+
+    /// A recovery will begin by itself.
+    pub fn expect_recovery(&self, automatic: bool) {
+        self.automatic.store(automatic, Ordering::Relaxed);
+    }
+
+    /// The recovery that is under way, as this process saw it last.
+    pub fn recovery(&self) -> Option<RecoveryNote> {
+        self.seen().recovery
+    }
+
+    pub(crate) fn saw_recovery(&self, recovery: Option<RecoveryNote>) {
+        metrics::recovery_running(recovery.is_some());
+        self.seen().recovery = recovery;
+    }
+
+    /// Whether what the database says must not reach the cache.
+    pub fn is_latched(&self) -> bool {
+        let went_back = self.went_back().is_some();
+        let mut seen = self.seen();
+        seen.met = went_back.then(|| seen.met.unwrap_or_else(Instant::now));
+        let expected =
+            || self.automatic.load(Ordering::Relaxed) && seen.met.is_some_and(|met| met.elapsed() < PATIENCE);
+        seen.recovery.is_some() || expected()
+    }
+
+    /// What is wrong, and what is done about it, in words for an operator.
+    pub fn trouble(&self) -> Option<String> {
+        let evidence = self.went_back();
+        let recovery = self.recovery();
+        let done = match recovery {
+            None if self.automatic.load(Ordering::Relaxed) => "a consumer will tell it again".to_owned(),
+            None => "nobody tells it again (event_driven_sync.recovery.automatic is false): syncctl recover".to_owned(),
+            Some(RecoveryNote { step, round, since, from_log, from_pairs, .. }) => {
+                let step = match step {
+                    RecoveryStep::Log => format!("reads the redo log since {}", since.to_rfc3339()),
+                    RecoveryStep::Pairs => "goes through the cached pairs".to_owned(),
+                };
+                format!("recovery, round {round}: {step}; came back: {from_log} from the log, {from_pairs} from pairs")
+            }
+        };
+        match evidence {
+            Some(evidence) => Some(format!("went back in time: {evidence}; {done}")),
+            None => recovery.map(|_| done),
+        }
     }
 
     /// The evidence, while the verdict stands.
@@ -54,6 +112,7 @@ impl DatabaseHistory {
         let told = if due { cache.commits().await.ok() } else { None };
         let asked = told.is_some();
         self.database.look_back(&told.unwrap_or_default()).await?;
+        self.saw_recovery(self.database.recovery().await?);
         let mut seen = self.seen();
         if asked {
             (seen.server, seen.asked) = (server, Some(Instant::now()));

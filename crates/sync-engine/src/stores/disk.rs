@@ -46,6 +46,7 @@ impl CacheDisk {
         if let Some(replicas) = durability.replicas {
             metrics::cache_replicas(replicas.attached);
         }
+        metrics::cache_memory(durability.memory_percent);
         seen.last = Some(durability);
         let alone = alone(&seen, now);
         if seen.alone != alone.is_some() {

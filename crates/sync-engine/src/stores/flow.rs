@@ -51,6 +51,11 @@ impl Flow {
         self.overloaded_at.store(since + 1, Ordering::Relaxed);
     }
 
+    /// Unsettled entries of all journals, as they were seen last.
+    pub fn pending(&self) -> u64 {
+        self.journal.load(Ordering::Relaxed)
+    }
+
     /// What is wrong with it, in words for an operator.
     pub fn trouble(&self) -> Option<String> {
         let oldest = Duration::from_millis(self.oldest_ms.load(Ordering::Relaxed));

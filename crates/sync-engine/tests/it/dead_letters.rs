@@ -3,7 +3,7 @@
 use crate::rig::{PATIENCE, Rig, event, like, video};
 use domain::Action;
 use domain::codec::{EncodedEvent, encode_batch};
-use event_bus::Headers;
+use event_bus::{Consumer, Headers};
 use std::time::Duration;
 use test_support::{Deployment, eventually, expect_eq};
 
@@ -71,4 +71,56 @@ async fn likes_that_a_policy_moves_to_the_dead_letters_are_applied_from_there() 
     expected.sort();
     assert_eq!(bodies, expected);
     rig.end().await;
+}
+
+/// A letter that not even the client library can read breaks every connection that meets it. Those before it are gone through
+/// once, and nothing of them is left or doubled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_before_one_that_nobody_can_read_are_gone_through_once() {
+    let rig = Rig::new().await;
+    let (queue, dead) = (rig.deployment.queue(), format!("{}.dead", rig.deployment.queue()));
+    let mut publisher = rig.publisher();
+    publisher.publish_dead(b"stays", "given up", &Headers::new()).await.unwrap();
+    // Rejected, as by somebody's own consumer: the broker moves it.
+    let mut somebody = Consumer::connect(&rig.bus).await.unwrap();
+    for user in 1..=5 {
+        let good = EncodedEvent::from_event(&event(user, 1, Action::Like, 1000 + user));
+        publisher.publish(&[good], &Headers::new()).await.unwrap();
+        let delivery = somebody.next().await.unwrap();
+        somebody.nack([&delivery], false).await.unwrap();
+    }
+    somebody.close().await;
+    let wire = tokio::sync::Mutex::new(rig.wire().await);
+    let waiting = async |letters: u32| {
+        eventually(PATIENCE, "the letters", async || expect_eq(wire.lock().await.depth(&dead).await.unwrap(), letters))
+            .await;
+    };
+    waiting(6).await;
+    {
+        let mut wire = wire.lock().await;
+        // A message id, which has to be UTF-8.
+        wire.send(&dead_exchange(&queue), &[0, 0x80, 2, 0xff, 0xfe], b"unreadable").await.unwrap();
+        wire.confirmed().await.unwrap();
+    }
+    waiting(7).await;
+
+    let process = rig.process().await;
+    process.drain_dead_letters();
+    eventually(PATIENCE, "the moved likes", async || {
+        expect_eq(rig.number("SELECT COUNT(*) FROM video_likes").await, 5)
+    })
+    .await;
+    waiting(2).await;
+    process.stop().await;
+    let (mut wire, mut bodies) = (wire.into_inner(), Vec::new());
+    while let Some(body) = wire.take(&dead).await.unwrap() {
+        bodies.push(String::from_utf8_lossy(&body).into_owned());
+    }
+    bodies.sort();
+    assert_eq!(bodies, ["stays", "unreadable"]);
+    rig.end().await;
+}
+
+fn dead_exchange(queue: &str) -> String {
+    format!("{}.dead", queue.trim_end_matches(".likes"))
 }

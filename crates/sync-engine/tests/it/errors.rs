@@ -40,11 +40,16 @@ async fn likes_go_on_while_the_cache_misses_a_right_has_no_room_or_only_reads() 
     let server = rig.process().await;
     server.watch();
     server.consume();
+    // What was committed and could not be settled.
+    server.rescue();
     let accept = server.server();
     accepted(&accept, 1..=5).await;
     let mut users = 5;
     for (spoil, mend, says) in [
         (&["ACL", "SETUSER", "default", "-xadd"][..], &["ACL", "SETUSER", "default", "+xadd"][..], "ACL SETUSER"),
+        // What likes that are accepted do without, and settlements and fills do not.
+        (&["ACL", "SETUSER", "default", "-xdel"], &["ACL", "SETUSER", "default", "+xdel"], "+xdel"),
+        (&["ACL", "SETUSER", "default", "-expire"], &["ACL", "SETUSER", "default", "+expire"], "+expire"),
         (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"], "maxmemory"),
         (&["REPLICAOF", "127.0.0.1", "1"], &["REPLICAOF", "NO", "ONE"], "replica"),
     ] {
@@ -84,6 +89,52 @@ async fn what_a_full_cache_alone_has_is_brought_on() {
     redis_cli(&rig, &["CONFIG", "SET", "maxmemory", "0"]).await;
     is_open(&process.stores.cache_circuit, false, "the circuit of the cache to close").await;
     all_arrived(&rig, &process, 20).await;
+    process.stop().await;
+    rig.end().await;
+}
+
+/// Somebody shuts the journal of one shard with an id above all of ours. Likes of the other shards go well, each of them more
+/// often than a probe fails, and all the same the circuit opens, says the key, and stays open until that is gone. What the journal
+/// holds is brought on meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_somebody_shut_is_found_emptied_and_named() {
+    let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions::default())).await;
+    let process = rig.process().await;
+    let nobody_relays = process.dying_server();
+    accepted(&nobody_relays, 1..=20).await;
+    drop(nobody_relays);
+    let shards = rig.sync.shards;
+    let keys = cache_manager::Keys::new(rig.redis.key_prefix.clone(), shards);
+    let journal = keys.journal(shards.of(video(1)));
+    let shut = "redis.call('XADD', KEYS[1], ARGV[1], 'a', 'b') return redis.status_reply('OK')";
+    redis_cli(&rig, &["EVAL", shut, "1", &journal, "18446744073709551615-18446744073709551615"]).await;
+
+    let elsewhere = (2..).find(|id| shards.of(video(*id)) != shards.of(video(1))).unwrap();
+    let (accept, circuit) = (process.server(), &process.stores.cache_circuit);
+    process.watch();
+    let likes = std::cell::Cell::new(20);
+    eventually(PATIENCE, "the circuit of the cache to open", async || {
+        for _ in 0..5 {
+            likes.set(likes.get() + 1);
+            accept.accept_one(like(likes.get(), elsewhere)).await.unwrap();
+        }
+        expect_eq(circuit.is_open(), true)
+    })
+    .await;
+    let last = circuit.last_error().unwrap();
+    assert!(last.text.contains(&journal) && last.text.contains("DEL it"), "{last:?}");
+    process.consume();
+    process.rescue();
+    eventually(PATIENCE, "nothing but the foreign entry", async || expect_eq(process.journal_len().await, 1)).await;
+    assert!(circuit.is_open(), "it takes no like of that shard");
+    let first = likes.get() + 1;
+    accepted(&accept, first..=first + 4).await;
+
+    let gone = "redis.call('DEL', KEYS[1]) return redis.status_reply('OK')";
+    redis_cli(&rig, &["EVAL", gone, "1", &journal]).await;
+    is_open(circuit, false, "the circuit of the cache to close").await;
+    accepted(&accept, first + 5..=first + 9).await;
+    all_arrived(&rig, &process, first + 9).await;
     process.stop().await;
     rig.end().await;
 }

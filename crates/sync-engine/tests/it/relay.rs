@@ -1,7 +1,7 @@
 //! Whatever the broker does to a batch, it arrives: by the rescuer, by a second attempt, or directly.
 
 use crate::rig::{PATIENCE, Rig, like, video};
-use test_support::{Links, eventually, expect_eq};
+use test_support::{Links, eventually, execute_sql, expect_eq};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_full_queue_refuses_comes_later() {
@@ -104,6 +104,46 @@ async fn without_confirms_events_are_applied_directly_until_the_broker_is_back()
     consumer.settled().await;
     assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 6);
     consumer.assert_cache_agrees(&[video(1)]).await;
+    consumer.stop().await;
+    drop(server);
+    rig.end().await;
+}
+
+/// A process that is stopped in the middle of a transaction keeps its rows locked. Nobody else waits for it longer than the
+/// broker is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_locked_row_holds_up_nobody_once_the_broker_is_back() {
+    let mut rig = Rig::new().await;
+    let proxy = Links::to(&rig.deployment).await.unwrap().rabbitmq;
+    let (direct, queue) = (rig.bus.clone(), rig.queue_gauge());
+    rig.bus.url = proxy.url_of(rig.deployment.rabbitmq().url()).into();
+    let server = rig.process().await;
+    let accept = server.server();
+    rig.bus = direct;
+    let consumer = rig.process().await;
+    consumer.consume();
+    accept.accept_one(like(1, 1)).await.unwrap();
+    server.settled().await;
+    consumer.stop().await;
+    server.watch();
+
+    let url = rig.deployment.database_url().to_owned();
+    let held = "BEGIN; UPDATE like_counts SET revision = revision + 1; SELECT SLEEP(20); ROLLBACK";
+    let holder = tokio::spawn(async move { execute_sql(&url, held).await });
+    let sleeping = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP%'";
+    eventually(PATIENCE, "a held row", async || rig.number(sleeping).await > 0).await;
+    proxy.cut().await;
+    accept.accept_one(like(2, 1)).await.unwrap();
+    eventually(PATIENCE, "an open circuit", async || server.stores.broker_circuit.is_open()).await;
+    proxy.restore().await.unwrap();
+    eventually(PATIENCE, "what was to be applied in the queue", async || queue.ready().await == 1).await;
+    assert!(!holder.is_finished(), "it waited for the row");
+
+    holder.await.unwrap().unwrap();
+    let consumer = rig.process().await;
+    consumer.consume();
+    consumer.settled().await;
+    assert_eq!(rig.number("SELECT like_count FROM like_counts").await, 2);
     consumer.stop().await;
     drop(server);
     rig.end().await;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("source").required(true).args(["trace", "generate", "people"]))]
+#[command(group = clap::ArgGroup::new("source").args(["trace", "generate", "people"]))]
 pub(super) struct LoadArgs {
     /// Servers, host:port or http(s)://host:port, separated by commas; a failed call is repeated at the next one.
     #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_delimiter = ',')]
@@ -118,8 +118,19 @@ impl LoadArgs {
     }
 
     pub(super) async fn run(self) -> anyhow::Result<Verdict> {
+        if let Some(help) = self.people.help() {
+            print!("{help}");
+            return Ok(Verdict::Fine);
+        }
         if let Some(people) = self.people.number() {
             return self.run_people(people).await;
+        }
+        if self.people.has_shares() {
+            return Err(UsageError("--share: is of --people".to_owned()).into());
+        }
+        if self.trace.is_none() && !self.generate {
+            let what = "one of --trace <TRACE>|--generate|--people <PEOPLE> says what is sent";
+            return Err(UsageError(what.to_owned()).into());
         }
         let (source, limit) = self.source()?;
         let options = self.options()?;

@@ -68,7 +68,10 @@ impl Check<'_> {
             self.oracle.mark(at, flag::BEHAVIOUR);
             return;
         }
-        if !self.oracle.expected(range.clone()).doubtful {
+        let expected = self.oracle.expected(range.clone());
+        // In shared stores others may have had a later word about it.
+        let of_others = self.options.shared && row.version > expected.version;
+        if !expected.doubtful && !of_others {
             self.report.add(Kind::ExtraBehaviour, describe(row));
         }
         let latest = self.strange_behaviours.entry(range.start).or_insert(state);
@@ -77,6 +80,9 @@ impl Check<'_> {
 
     pub(super) fn see_ledger(&mut self, row: &EventRow) {
         self.report.ledger += 1;
+        if self.options.shared && self.oracle.find(row.pair).is_none() {
+            return;
+        }
         match row.status.as_str() {
             "completed" | "dead" | "discarded" => {}
             status => self.report.add(Kind::UnfinishedLedger, format_args!("{}: {status}", describe(row))),
@@ -141,13 +147,18 @@ impl Check<'_> {
             }
             self.judge_fold(&range);
             let liked = match expected.liked {
-                Some(liked) if !first.has(flag::PAIR_ALLOWED) => liked,
+                Some(liked) if !first.has(flag::PAIR_ALLOWED) && !self.is_overtaken(first) => liked,
                 _ => first.has(flag::PAIR_LIVE),
             };
             live[self.oracle.resource_of(&range)] += i64::from(liked);
             self.report.liked += u64::from(liked);
         }
         live
+    }
+
+    /// Whether somebody else had a later word about this pair, which decides.
+    fn is_overtaken(&self, first: oracle::Record) -> bool {
+        self.options.shared && first.has(flag::PAIR_NEWER)
     }
 
     /// Why the database misses something of this pair.
@@ -288,7 +299,7 @@ impl Check<'_> {
                 let first = self.oracle.records(range.clone())[0];
                 let allowed = first.has(flag::PAIR_ALLOWED);
                 let liked = match expected.liked {
-                    Some(liked) if !allowed => liked,
+                    Some(liked) if !allowed && !self.is_overtaken(first) => liked,
                     _ => first.has(flag::PAIR_LIVE),
                 };
                 let exact = !expected.doubtful && !allowed && !self.options.shared;

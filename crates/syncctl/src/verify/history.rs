@@ -49,6 +49,8 @@ pub struct HistoryReport {
     pub problems: BTreeMap<Kind, Finding>,
     /// How many pairs, windows and reasons are excused, by reason.
     pub excused_by_reason: BTreeMap<String, u64>,
+    /// How many excuses stand in the file whose reason was needed for nothing, by reason.
+    pub unused_excuses: BTreeMap<String, u64>,
     /// What the run did not contain, so that it shows nothing about it.
     pub vacuous: Vec<&'static str>,
     /// Whether that is a failure.
@@ -73,6 +75,9 @@ impl fmt::Display for HistoryReport {
         for (kind, finding) in &self.problems {
             writeln!(f, "{}: {}", kind.title(), finding.count)?;
             finding.examples.iter().try_for_each(|example| writeln!(f, "  {example}"))?;
+        }
+        for (reason, number) in &self.unused_excuses {
+            writeln!(f, "not used: {number} excuses: {reason}")?;
         }
         if !self.vacuous.is_empty() {
             let failure = if self.strict { "VACUOUS" } else { "not in this run" };
@@ -147,11 +152,16 @@ pub async fn judge(options: &VerifyOptions, of: &HistoryOptions) -> anyhow::Resu
     let (rows_read, ledger_read) = (rows.len(), ledger.len());
     (stores.rows, stores.ledger) = (Some(rows), Some(ledger));
 
+    let mut unused_excuses = BTreeMap::new();
+    for excuse in &excuses {
+        *unused_excuses.entry(excuse.reason.clone()).or_default() += 1;
+    }
     let rules = Options { shared: options.shared, excuses, ..Options::default() };
     let judged = check(&history, &stores, &rules);
     let mut excused_by_reason = BTreeMap::new();
     for (_, reason, number) in judged.excuses() {
         *excused_by_reason.entry(reason.to_owned()).or_default() += number;
+        unused_excuses.remove(reason);
     }
     Ok(HistoryReport {
         rows: rows_read,
@@ -162,6 +172,7 @@ pub async fn judge(options: &VerifyOptions, of: &HistoryOptions) -> anyhow::Resu
         waited_s: quiet.waited_s,
         problems,
         excused_by_reason,
+        unused_excuses,
         vacuous: judged.coverage.vacuous(),
         strict: of.strict,
         judged,

@@ -4,13 +4,12 @@ use super::ServedBy;
 #[cfg(feature = "distributed")]
 use super::cache::Cache;
 use crate::client::{Client, connect, to_proto};
+use crate::http::fetch;
 use anyhow::{Context, ensure};
 use domain::{Pair, PairState, Resource, UserId, Version};
 use interaction_proto::v1;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 /// Most resources in one call.
 const CHUNK: usize = 500;
@@ -119,15 +118,4 @@ impl Served {
         }
         Ok(states)
     }
-}
-
-/// A GET over plain HTTP/1.0, so that the body comes in one piece.
-async fn fetch(addr: &str, path: &str, header: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(addr).await?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {addr}\r\n{header}\r\n").as_bytes()).await?;
-    let mut answer = String::new();
-    stream.take(16 << 20).read_to_string(&mut answer).await?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("not an answer")?;
-    ensure!(head.split_whitespace().nth(1) == Some("200"), "{}", head.lines().next().unwrap_or_default());
-    Ok(body.to_owned())
 }

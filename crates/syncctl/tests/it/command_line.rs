@@ -18,7 +18,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn bad_usage_ends_with_64_and_names_the_reason() {
+async fn bad_usage_ends_with_2_and_names_the_reason() {
     for (args, reason) in [
         (&["load"][..], "--trace <TRACE>|--generate"),
         (&["load", "--generate"], "--likes or --duration"),
@@ -43,10 +43,14 @@ async fn bad_usage_ends_with_64_and_names_the_reason() {
         (&["frobnicate"], "frobnicate"),
     ] {
         let output = syncctl(args).await;
-        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(text(&output.stderr).contains(reason), "{args:?}: {}", text(&output.stderr));
     }
     assert_eq!(syncctl(&["--help"]).await.status.code(), Some(0));
+    let shares = syncctl(&["load", "--share", "help"]).await;
+    assert_eq!(shares.status.code(), Some(0), "{}", text(&shares.stderr));
+    assert!(text(&shares.stdout).contains("two_devices"), "{}", text(&shares.stdout));
+    assert_eq!(syncctl(&["load", "--share", "hot=1"]).await.status.code(), Some(2));
 }
 
 #[tokio::test]
@@ -119,7 +123,79 @@ async fn single_calls_answer_in_one_line() {
     let output = syncctl(&["unlike", "--addr", &server.addr, "7", "video:3"]).await;
     assert_eq!(text(&output.stdout), "video:3: not liked, count 1, version 2\n");
     let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "video:4"]).await;
-    assert_eq!(text(&output.stdout), "video:3\t0\nvideo:4\t0\n");
+    // This server has no calls of operators.
+    assert_eq!(text(&output.stdout), "RESOURCE   COUNT   NOT APPLIED\nvideo:3    0       -\nvideo:4    0       -\n");
+    let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "-o", "tsv"]).await;
+    assert_eq!(text(&output.stdout), "RESOURCE\tCOUNT\tNOT APPLIED\nvideo:3\t0\t-\n");
+    let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "-o", "json"]).await;
+    assert_eq!(text(&output.stdout), "[{\"resource\":\"video:3\",\"count\":0,\"not_applied\":null}]\n");
+}
+
+#[tokio::test]
+async fn a_server_or_store_that_is_unreachable_ends_with_69_and_says_what_to_look_at() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let database = format!("mysql://u:secret@{closed}/x");
+    for args in [&["counts", "video:1", "--addr", &closed][..], &["status", "--addr", &closed]] {
+        let output = syncctl(args).await;
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(69), "{args:?}: {said}");
+        assert!(said.starts_with("syncctl: UNREACHABLE: could not connect to 127.0.0.1:"), "{said}");
+        assert!(said.contains(": is it running") && !said.contains("Error"), "{said}");
+    }
+    let output = syncctl(&["write-path", "get", "--database-url", &database]).await;
+    assert_eq!(output.status.code(), Some(69), "{}", text(&output.stderr));
+    assert!(!text(&output.stderr).contains("secret"), "{}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn what_a_flag_lacks_comes_from_variables_files_and_contexts() {
+    let server = FakeServer::start(Behaviour::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let contexts = dir.path().join("contexts");
+    std::fs::write(&contexts, format!("[here]\naddr = {}\n", server.addr)).unwrap();
+    let asked = async |variables: &[(&str, &str)], args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_syncctl"));
+        command.env_remove("GRPC_ADDR").envs(variables.iter().copied()).args(["counts", "video:3"]).args(args);
+        command.output().await.unwrap()
+    };
+    let contexts = ("SYNCCTL_CONTEXTS", contexts.to_str().unwrap());
+    let nowhere = ("GRPC_ADDR", "127.0.0.1:1");
+    for (variables, args) in [
+        (&[("SYNCCTL_ADDR", server.addr.as_str()), nowhere][..], &[][..]),
+        (&[contexts], &["--context", "here"]),
+        (&[contexts, ("SYNCCTL_CONTEXT", "here")], &[]),
+    ] {
+        let output = asked(variables, args).await;
+        assert_eq!(output.status.code(), Some(0), "{variables:?}: {}", text(&output.stderr));
+    }
+    assert_eq!(asked(&[contexts, nowhere], &["--context=here"]).await.status.code(), Some(69), "a variable is nearer");
+    let unknown = asked(&[contexts], &["--context", "there"]).await;
+    assert!(unknown.status.code() == Some(2) && text(&unknown.stderr).contains("no \"there\""), "{unknown:?}");
+
+    let url = dir.path().join("url");
+    std::fs::write(&url, "mysql://u:p@/x\n").unwrap();
+    let mut migrate = Command::new(env!("CARGO_BIN_EXE_syncctl"));
+    migrate.env_remove("DATABASE_URL").env("SYNCCTL_DATABASE_URL_FILE", &url).arg("migrate");
+    let output = migrate.output().await.unwrap();
+    assert!(text(&output.stderr).contains("names no host"), "the file was read: {}", text(&output.stderr));
+}
+
+#[tokio::test]
+async fn help_stands_in_its_place_and_completions_and_pages_are_written() {
+    let help = text(&syncctl(&["states", "--help"]).await.stdout);
+    let (arguments, rest) = help.split_once("Access:").unwrap();
+    assert!(arguments.contains("<USER>") && arguments.contains("<RESOURCES>"), "{help}");
+    assert!(rest.contains("--token-file") && rest.contains("--addr") && !rest.contains("<USER>"), "{help}");
+    let help = text(&syncctl(&["load", "--help"]).await.stdout);
+    let access = help.split_once("Access:").unwrap().1;
+    assert!(!access.contains("--trace") && !access.contains("--json"), "{help}");
+    let completions = syncctl(&["completions", "bash"]).await;
+    assert!(completions.status.success() && text(&completions.stdout).contains("dead-letters"));
+    let dir = tempfile::tempdir().unwrap();
+    let written = syncctl(&["man", dir.path().to_str().unwrap()]).await;
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    let page = std::fs::read_to_string(dir.path().join("syncctl-status.1")).unwrap();
+    assert!(page.contains(".TH") && page.contains("\\-\\-http"), "{page}");
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ impl InteractionService for FakeServer {
                 Err(status) => v1::like_result::Outcome::Error(v1::LikeError {
                     code: status.code().into(),
                     message: status.message().into(),
-                    retry_after_ms: None,
+                    ..v1::LikeError::default()
                 }),
             };
             v1::LikeResult { outcome: Some(outcome) }
@@ -180,6 +180,13 @@ impl InteractionService for FakeServer {
         &self,
         _: Request<v1::GetLikeStatesRequest>,
     ) -> Result<Response<v1::GetLikeStatesResponse>, Status> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn get_like_summaries(
+        &self,
+        _: Request<v1::GetLikeSummariesRequest>,
+    ) -> Result<Response<v1::GetLikeSummariesResponse>, Status> {
         Err(Status::unimplemented("not needed"))
     }
 

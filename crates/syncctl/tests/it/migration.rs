@@ -362,6 +362,6 @@ async fn the_write_path_is_ordered_and_taken_back() {
         assert_eq!((code, out.trim()), (Some(0), said), "{args:?}: {error}");
     }
     let (code, _, error) = to.run(&["write-path", "set", "101%"]).await;
-    assert_eq!(code, Some(64));
+    assert_eq!(code, Some(2));
     assert!(error.contains("0 to 100"), "{error}");
 }

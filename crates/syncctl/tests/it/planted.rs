@@ -207,6 +207,18 @@ async fn in_shared_stores_only_the_logs_pairs_count() {
     let options = VerifyOptions { shared: true, ..stores.options(&small_log()) };
     let report = verify::run(&options).await.unwrap();
     assert_eq!(found(&report), [(Kind::WrongCachedCount, 1)], "the cache was not told of the other like");
+
+    // Somebody had a later word about a pair of the logs: rows, behaviours and counts are right as they are.
+    stores.apply(&[build::event(2, 10, Action::Unlike, BASE + 500)]).await;
+    let report = verify::run(&options).await.unwrap();
+    // One like more and one less: the cached count happens to be right.
+    assert_eq!(
+        found(&report),
+        [(Kind::WrongCachedPair, 1)],
+        "the cache was not told of that, either: {:?}",
+        report.problems
+    );
+    assert!(!verify::run(&VerifyOptions { shared: false, ..options }).await.unwrap().is_fine());
 }
 
 #[tokio::test]

@@ -127,8 +127,9 @@ impl<'a> Resource<'a> {
     }
 
     fn served_count(&self) -> Result<String> {
-        let (_, answer) = self.system.ask(&["counts", &self.name()]);
-        answer.split('\t').nth(1).map(str::to_owned).context(answer)
+        let (_, answer) = self.system.ask(&["counts", &self.name(), "-o", "tsv"]);
+        let line = answer.lines().last().unwrap_or_default();
+        line.split('\t').nth(1).map(str::to_owned).context(answer)
     }
 
     /// A field of the cached counter.

@@ -175,8 +175,11 @@ impl Walk<'_> {
         self.expect(kind, "version of the row", &shown, |resource| resource.row_version(user));
         self.expect(kind, "cached pair", &format!("{liked} {version}"), |resource| resource.cached_pair(user));
         let (system, name) = (self.system, self.of(kind).name());
-        let state = format!("{name}\t{liked}\tversion {version}");
-        self.expect(kind, "state by gRPC", &state, |_| Ok(system.ask(&["states", &user.to_string(), &name]).1));
+        let state = format!("{name}\t{liked}\t{version}\t-");
+        let last_line = |said: String| said.lines().last().unwrap_or_default().to_owned();
+        self.expect(kind, "state by gRPC", &state, |_| {
+            Ok(last_line(system.ask(&["states", &user.to_string(), &name, "-o", "tsv"]).1))
+        });
         self.expect(kind, "journal has no such entry", "", |resource| resource.in_journal(&shown));
     }
 

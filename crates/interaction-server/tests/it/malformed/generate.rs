@@ -83,17 +83,22 @@ pub(super) fn message(random: &mut Random, method: &str) -> Vec<u8> {
         "GetLikeCounts" | "WatchLikeCounts" => {
             v1::GetLikeCountsRequest { resources: resources(random) }.encode_to_vec()
         }
-        "GetLikeStates" => v1::GetLikeStatesRequest { user_id, resources: resources(random) }.encode_to_vec(),
+        "GetLikeStates" | "GetLikeSummaries" => {
+            v1::GetLikeStatesRequest { user_id, resources: resources(random) }.encode_to_vec()
+        }
         "ListLikedResources" => v1::ListLikedResourcesRequest {
             user_id,
             r#type: number(random) as i32,
             page_size: number(random) as i32,
             page_token: text(random),
+            since: time(random),
+            until: time(random),
         }
         .encode_to_vec(),
         "ListLikers" => {
             let page_size = number(random) as i32;
-            v1::ListLikersRequest { resource: target, page_size, page_token: text(random) }.encode_to_vec()
+            let (page_token, since, until) = (text(random), time(random), time(random));
+            v1::ListLikersRequest { resource: target, page_size, page_token, since, until }.encode_to_vec()
         }
         "ListHotResources" | "GetConsistencyReport" => {
             v1::ListHotResourcesRequest { r#type: number(random) as i32, limit: number(random) as i32 }.encode_to_vec()
@@ -127,12 +132,13 @@ pub(super) fn message(random: &mut Random, method: &str) -> Vec<u8> {
     }
 }
 
+fn time(random: &mut Random) -> Option<prost_types::Timestamp> {
+    let (seconds, nanos) = (number(random), number(random) as i32);
+    chance(random, 20).then_some(prost_types::Timestamp { seconds, nanos })
+}
+
 fn filter(random: &mut Random) -> v1::EventFilter {
-    let mut time = || {
-        let (seconds, nanos) = (number(random), number(random) as i32);
-        chance(random, 20).then_some(prost_types::Timestamp { seconds, nanos })
-    };
-    let (since, until) = (time(), time());
+    let (since, until) = (time(random), time(random));
     v1::EventFilter {
         status: random.below(9) as i32,
         resource: if chance(random, 50) { resource(random) } else { None },

@@ -13,12 +13,13 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
-const LIKES: [&str; 9] = [
+const LIKES: [&str; 10] = [
     "Like",
     "Unlike",
     "ApplyLikes",
     "GetLikeCounts",
     "GetLikeStates",
+    "GetLikeSummaries",
     "ListLikedResources",
     "ListLikers",
     "ListHotResources",

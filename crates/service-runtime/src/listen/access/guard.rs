@@ -8,6 +8,7 @@
 use super::{Caller, CallerAddress, Denied, Role, caller_address};
 use crate::listen::api_error::ApiError;
 use crate::listen::gate::Gate;
+use crate::listen::reason::Reason;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -63,7 +64,7 @@ fn admit(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Resu
     let Some(needed) = needed(method, uri.path(), writes) else { return Ok(None) };
     if gate.is_local() && !names_this_machine(uri, headers) {
         let message = "without tokens this is served as localhost or by address only (service.access.tokens_file)";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, message));
+        return Err(ApiError::new(StatusCode::FORBIDDEN, message).because(Reason::NotLocal));
     }
     let caller = gate.access.check(headers, needed, scoped.contains(&uri.path())).map_err(|denied| {
         metrics::counter!("access_denied_total", "surface" => "http", "reason" => denied.reason()).increment(1);
@@ -103,7 +104,7 @@ pub(crate) fn is_probe(path: &str) -> bool {
 
 fn refusal(denied: Denied) -> ApiError {
     let status = if denied.is_known() { StatusCode::FORBIDDEN } else { StatusCode::UNAUTHORIZED };
-    ApiError::new(status, denied.to_string())
+    ApiError::new(status, denied.to_string()).because(denied.because())
 }
 
 /// What the request says it was sent to. Browsers always do.
@@ -127,7 +128,8 @@ fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
 
 /// Whether this was sent by a page of our own, or by no page at all.
 fn same_site(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let forbidden = || ApiError::new(StatusCode::FORBIDDEN, "requests of other sites change nothing here");
+    let message = "requests of other sites change nothing here";
+    let forbidden = || ApiError::new(StatusCode::FORBIDDEN, message).because(Reason::CrossSite);
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return Err(forbidden());
     }

@@ -1,0 +1,103 @@
+//! A second look at what is open: what a run has not come to is looked at for its own sake, and closed if nothing is wrong with
+//! it any more. So a finding does not outlive what it is about by more than a check of the hot resources.
+
+use crate::error::CheckError;
+use crate::finding::{Finding, Kind, Subject};
+use crate::run::checker::Checker;
+use crate::run::pass::Pass;
+use domain::{Pair, Resource};
+use event_store::{ClosedBy, FindingLife};
+use std::collections::{BTreeSet, HashSet};
+
+/// Most findings that are looked at again by one run, those first that were not seen for longest.
+const AGAIN: u32 = 1_000;
+
+type Key = (Kind, Subject);
+
+impl Checker {
+    /// Looks again at open findings that this run has not seen: of one resource, or of all. `unfinished` says that the run saw
+    /// all of the ledger that concerns them. Rows and history have no way back to what they are about: the full sweep closes
+    /// those.
+    pub(crate) async fn look_again(
+        &self,
+        pass: &mut Pass,
+        of: Option<Resource>,
+        unfinished: bool,
+    ) -> Result<Vec<Finding>, CheckError> {
+        let began = pass.run.started_at;
+        let database = &self.inspector().stores.database;
+        let mut open: Vec<(Key, FindingLife)> = Vec::new();
+        for life in database.open_findings(of, AGAIN).await? {
+            let kind = Kind::ALL.into_iter().find(|kind| kind.name() == life.kind);
+            if let (true, Some(kind), Some(subject)) = (life.seen_at < began, kind, Subject::of(&life)) {
+                open.push(((kind, subject), life));
+            }
+        }
+        if open.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (looked, findings) = self.see_again(open.iter().map(|(key, _)| *key), unfinished).await?;
+        pass.compared(looked.len());
+        let wrong: HashSet<Key> = findings.iter().map(|one| (one.kind, one.subject)).collect();
+        let findings = pass.take(findings).await?;
+        let over: Vec<FindingLife> = open
+            .into_iter()
+            .filter(|(key, _)| looked.contains(key) && !wrong.contains(key))
+            .map(|(_, life)| life)
+            .collect();
+        database.close_findings(&over, ClosedBy::Consistent, self.inspector().wall_clock()).await?;
+        Ok(findings)
+    }
+
+    /// What could be looked at, and what is still wrong with it, or on its way.
+    async fn see_again(
+        &self,
+        open: impl Iterator<Item = Key>,
+        unfinished: bool,
+    ) -> Result<(HashSet<Key>, Vec<Finding>), CheckError> {
+        let inspector = self.inspector();
+        let (mut looked, mut findings) = (HashSet::new(), Vec::new());
+        let (mut resources, mut pairs) = (BTreeSet::<Resource>::new(), BTreeSet::<Pair>::new());
+        let mut journals = false;
+        for (kind, subject) in open {
+            let seen = match (kind, subject) {
+                (Kind::CachedCount | Kind::StoredCount, Subject::Resource(resource)) => {
+                    resources.insert(resource);
+                    true
+                }
+                (Kind::CachedPair, Subject::Pair(pair)) => {
+                    pairs.insert(pair);
+                    true
+                }
+                (Kind::Journal | Kind::Accounting, _) => {
+                    journals = true;
+                    true
+                }
+                // The run has seen all that the ledger holds, and not this.
+                (Kind::Ledger, _) => unfinished,
+                _ => false,
+            };
+            if seen {
+                looked.insert((kind, subject));
+            }
+        }
+        let resources: Vec<Resource> = resources.into_iter().collect();
+        let pairs: Vec<Pair> = pairs.into_iter().collect();
+        if !resources.is_empty() {
+            findings.extend(inspector.counts(&resources).await?);
+        }
+        if !pairs.is_empty() {
+            findings.extend(inspector.pairs(&pairs).await?);
+        }
+        if journals {
+            let (status, wrong) = inspector.accounting().await?;
+            findings.extend(wrong);
+            for accounting in &status {
+                findings.extend(inspector.old_entries(accounting).await?);
+            }
+        }
+        // What else such a look comes upon belongs to the run that looks for it.
+        findings.retain(|one| looked.contains(&(one.kind, one.subject)));
+        Ok((looked, findings))
+    }
+}

@@ -1,0 +1,131 @@
+//! The dead-letter queue at the broker. A letter that is not acknowledged goes back to where it was.
+
+use super::{DeadRow, QueueArgs};
+use crate::output::{Format, print};
+use crate::{UsageError, Verdict};
+use anyhow::Context;
+use domain::codec::decode_batch;
+use event_bus::{BusConfig, Consumer, Delivery, REASON_HEADER};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+/// Nothing more comes.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Most letters that are held at once; what is beyond them is shown by the next call.
+const HELD: u16 = 10_000;
+
+/// A letter as the file has it.
+#[derive(Serialize)]
+struct Written<'a> {
+    reason: &'a str,
+    headers: &'a BTreeMap<String, String>,
+    body: String,
+}
+
+impl QueueArgs {
+    fn config(&self) -> anyhow::Result<BusConfig> {
+        let Some(url) = self.amqp_url.clone() else {
+            return Err(UsageError("--amqp-url: the dead-letter queue is read at the broker".to_owned()).into());
+        };
+        let ca_file = self.amqp_ca_file.clone();
+        let prefix = self.amqp_prefix.clone();
+        let bus = BusConfig { url: url.into(), ca_file, prefix, prefetch: HELD, ..BusConfig::default() };
+        bus.validate().map_err(|error| UsageError(format!("--amqp-url or --amqp-prefix: {error}")))?;
+        Ok(bus)
+    }
+
+    /// Letters that are no events of ours. All of them stay.
+    pub(super) async fn letters(&self) -> anyhow::Result<Vec<DeadRow>> {
+        let mut rows = Vec::new();
+        self.each(async |place, delivery, _| {
+            rows.push(row(place, delivery));
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
+    }
+
+    /// Takes them out, each after it is in the file.
+    pub(super) async fn drain(&self, file: &Path, dry_run: bool, format: Format) -> anyhow::Result<Verdict> {
+        let open = || OpenOptions::new().create(true).append(true).open(file);
+        let mut file = if dry_run { None } else { Some(open().with_context(|| file.display().to_string())?) };
+        let mut rows = Vec::new();
+        self.each(async |place, delivery, consumer| {
+            rows.push(row(place, delivery));
+            let Some(file) = &mut file else { return Ok(()) };
+            let reason = reason_of(delivery);
+            let written = Written { reason: &reason, headers: &delivery.headers, body: hex(&delivery.body) };
+            writeln!(file, "{}", serde_json::to_string(&written)?)
+                .and_then(|()| file.sync_data())
+                .context("could not write the letter")?;
+            consumer.ack([delivery]).await.context("a letter could not be taken out")
+        })
+        .await?;
+        print(format, &rows)?;
+        if format == Format::Table {
+            println!("{} letters {}", rows.len(), if dry_run { "would be taken out" } else { "taken out" });
+        }
+        Ok(Verdict::Fine)
+    }
+
+    async fn each(
+        &self,
+        mut take: impl AsyncFnMut(usize, &Delivery, &mut Consumer) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let unread = "the dead-letter queue cannot be read";
+        let mut consumer = Consumer::connect_dead(&self.config()?).await.context(unread)?;
+        let mut held = 0;
+        let taken = loop {
+            if held == usize::from(HELD) {
+                break Ok(());
+            }
+            let delivery = match tokio::time::timeout(IDLE, consumer.next()).await {
+                Err(_) => break Ok(()),
+                Ok(Err(error)) => break Err(error).context(unread),
+                Ok(Ok(delivery)) => delivery,
+            };
+            held += 1;
+            // An event of ours: the ledger has it, and consumers look after its letter.
+            if decode_batch(&delivery.body).is_ok_and(|events| !events.is_empty()) {
+                continue;
+            }
+            if let Err(error) = take(held, &delivery, &mut consumer).await {
+                break Err(error);
+            }
+        };
+        consumer.close().await;
+        taken
+    }
+}
+
+fn row(place: usize, delivery: &Delivery) -> DeadRow {
+    DeadRow {
+        kind: "letter",
+        id: place.to_string(),
+        user: None,
+        resource: None,
+        action: None,
+        accepted_at: None,
+        error: format!("{} ({} bytes)", reason_of(delivery), delivery.body.len()),
+    }
+}
+
+fn reason_of(delivery: &Delivery) -> String {
+    let said = delivery.headers.get(REASON_HEADER).cloned();
+    let moved = || delivery.moved.as_ref().map(|reason| format!("the broker moved it: {reason}"));
+    said.or_else(moved).unwrap_or_else(|| "no reason is given".to_owned())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

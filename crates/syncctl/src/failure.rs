@@ -1,0 +1,107 @@
+//! How a command ends that could not do its work: one line, `CODE: what: hint`, and an exit code.
+
+use crate::{EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, UnusableConfig, UsageError};
+use std::process::ExitCode;
+use tonic::{Code, Status};
+
+/// What is told of an error, and what it means.
+pub(crate) struct Failure {
+    code: &'static str,
+    what: String,
+    hint: &'static str,
+    exit: u8,
+}
+
+impl Failure {
+    /// Of any error of a command.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        if let Some(UsageError(what)) = error.downcast_ref() {
+            return Self { code: "USAGE", what: what.clone(), hint: "syncctl help says more", exit: EXIT_USAGE };
+        }
+        if let Some(UnusableConfig(what)) = error.downcast_ref() {
+            return Self { code: "CONFIG", what: what.clone(), hint: "", exit: EXIT_CONFIG };
+        }
+        if let Some(status) = error.chain().find_map(|cause| cause.downcast_ref::<Status>()) {
+            // What was tried, then the server's own words: its type prints more than that.
+            let tried = error.to_string();
+            let what = if tried == status.to_string() {
+                status.message().to_owned()
+            } else {
+                format!("{tried}: {}", status.message())
+            };
+            let (code, hint) = answered(status.code());
+            let exit = if status.code() == Code::Unavailable { EXIT_UNREACHABLE } else { EXIT_FAILED };
+            return Self { code, what, hint, exit };
+        }
+        if is_unreachable(error) {
+            let what = format!("{error:#}");
+            let hint = "is it running, and is its address right? --help says which flag and variable name it";
+            return Self { code: "UNREACHABLE", what, hint, exit: EXIT_UNREACHABLE };
+        }
+        Self { code: "FAILED", what: format!("{error:#}"), hint: "", exit: EXIT_FAILED }
+    }
+
+    /// Says it, and gives the exit code.
+    pub(crate) fn tell(self) -> ExitCode {
+        let Self { code, what, hint, exit } = self;
+        let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
+        eprintln!("syncctl: {code}: {what}{hint}");
+        ExitCode::from(exit)
+    }
+}
+
+const fn answered(code: Code) -> (&'static str, &'static str) {
+    match code {
+        Code::Unavailable => ("UNAVAILABLE", "syncctl status says which store is unreachable"),
+        Code::Unauthenticated => ("UNAUTHENTICATED", "show a token: --token-file or SYNCCTL_TOKEN_FILE"),
+        Code::PermissionDenied => ("PERMISSION_DENIED", "this needs a token of another role"),
+        Code::InvalidArgument => ("INVALID_ARGUMENT", ""),
+        Code::NotFound => ("NOT_FOUND", ""),
+        Code::ResourceExhausted => ("RESOURCE_EXHAUSTED", "try again later"),
+        Code::DeadlineExceeded => ("DEADLINE_EXCEEDED", "try again later"),
+        Code::Unimplemented => ("UNIMPLEMENTED", "the server is older than this syncctl"),
+        _ => ("FAILED", ""),
+    }
+}
+
+fn is_unreachable(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<tonic::transport::Error>()
+            || cause.downcast_ref::<event_store::StoreError>().is_some_and(event_store::StoreError::is_unavailable)
+            || cause.downcast_ref::<domain::cache::CacheError>().is_some_and(domain::cache::CacheError::is_unavailable)
+            || cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
+                use std::io::ErrorKind::{
+                    ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+                };
+                matches!(
+                    error.kind(),
+                    ConnectionRefused | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut
+                )
+            })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    fn failure(error: anyhow::Error) -> (&'static str, String, u8) {
+        let Failure { code, what, exit, .. } = Failure::of(&error);
+        (code, what, exit)
+    }
+
+    #[test]
+    fn each_error_has_a_code_and_no_type() {
+        let status =
+            |code| Err::<(), _>(Status::new(code, "the database is unreachable")).context("the list was refused");
+        let refused = failure(status(Code::Unavailable).unwrap_err());
+        assert_eq!(refused, ("UNAVAILABLE", "the list was refused: the database is unreachable".to_owned(), 69));
+        assert_eq!(failure(status(Code::InvalidArgument).unwrap_err()).2, 1);
+        assert_eq!(failure(UsageError("--x: no".to_owned()).into()), ("USAGE", "--x: no".to_owned(), 2));
+        let io = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let refused = failure(Err::<(), _>(io).context("could not connect to h:1").unwrap_err());
+        assert_eq!((refused.0, refused.2), ("UNREACHABLE", 69));
+        assert_eq!(failure(anyhow::anyhow!("odd")), ("FAILED", "odd".to_owned(), 1));
+    }
+}
