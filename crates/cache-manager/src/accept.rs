@@ -4,11 +4,12 @@ mod codec;
 
 use crate::combine::{AskShard, Reply, Waits, ask_shard};
 use crate::confirm::Confirm;
-use crate::connection::Connections;
+use crate::connection::Server;
 use crate::fill::unconfirmed_secs;
 use crate::keys::Keys;
 use crate::mark::Marks;
 use crate::meaning::{cache_error, shard_error};
+use crate::routes::{Routes, Way};
 use crate::script::{LOADS, Script, if_known};
 use codec::*;
 use deadpool_redis::redis::{Cmd, ErrorKind, RedisError};
@@ -24,24 +25,17 @@ pub use codec::accept_script;
 pub(crate) use codec::first_answer;
 
 pub(crate) struct Accept {
-    connections: Arc<Connections>,
+    routes: Arc<Routes>,
     script: Script,
     marks: Arc<Marks>,
-    confirm: Option<Arc<Confirm>>,
 
     keys: Keys,
     rules: CacheRules,
 }
 
 impl Accept {
-    pub(crate) fn new(
-        connections: Arc<Connections>,
-        marks: Arc<Marks>,
-        confirm: Option<Arc<Confirm>>,
-        keys: Keys,
-        rules: CacheRules,
-    ) -> Self {
-        Self { connections, script: Script::new(accept_code()), marks, confirm, keys, rules }
+    pub(crate) fn new(routes: Arc<Routes>, marks: Arc<Marks>, keys: Keys, rules: CacheRules) -> Self {
+        Self { routes, script: Script::new(accept_code()), marks, keys, rules }
     }
 
     /// Accepts a batch: one call per shard it touches.
@@ -67,7 +61,7 @@ impl Accept {
     }
 
     /// The answer about those of these requests whose callers still wait. An unknown script ran nothing: it is loaded, and
-    /// they are asked about as if for the first time.
+    /// they are asked about as if for the first time. So they are where another node of the cluster has the shard.
     async fn send(
         &self,
         shard: ShardId,
@@ -75,59 +69,81 @@ impl Accept {
         began: Instant,
         waits: Waits<'_>,
     ) -> Result<Sent, RedisError> {
-        let shared = &self.connections.shared;
-        let deadline = shared.deadline(began).await?;
-        // Who only takes a version writes its word to the database, and is answered from there.
-        let confirm = self.confirm.as_ref().filter(|_| requests.iter().any(|request| request.reserve.is_none()));
+        // Well before its deadline, so that a slot that is on its way for longer lets the like go around the cache in time.
+        let mut journey = self.routes.journey(self.routes.slot(shard), began + self.routes.patience / 2);
         let mut loads = 0;
         loop {
-            // This may have to connect, or wait for a turn, so it is done before the look at the callers.
-            let (server, seat) = match confirm {
-                Some(confirm) => {
-                    let seat = confirm.seat().await?;
-                    shared.met(&seat.server);
-                    (Arc::clone(&seat.server), Some(seat))
+            let way = journey.way().await?;
+            match self.send_there(&way, shard, requests, began, waits).await {
+                Ok(Attempt::Answered(sent)) => return Ok(sent),
+                Ok(Attempt::Left) => journey.again(way),
+                Ok(Attempt::Unknown(server)) if loads < LOADS => {
+                    self.script.load(way.connections.shared.way(), &server).await?;
+                    loads += 1;
+                    journey.again(way);
                 }
-                None => (shared.server().await?, None),
-            };
-            let asked: Vec<usize> = (0..requests.len()).filter(|i| waits(*i)).collect();
-            if asked.is_empty() {
-                return Ok(Sent::default());
-            }
-            let requests: Vec<&AcceptRequest> = asked.iter().map(|i| requests[*i]).collect();
-            let own: Vec<Option<Version>> = requests
-                .iter()
-                .map(|request| {
-                    let until = shared.redis_time(request.until.into());
-                    (!is_planted("expired_asked_afresh") && until < deadline).then_some(until)
-                })
-                .collect();
-            let call = self.build(shard, &requests, deadline, &own, &server.run);
-            let (reply, confirmed) = match seat {
-                Some(seat) => {
-                    let until = requests.iter().map(|request| request.until.into()).max().unwrap_or(began);
-                    let Some(told) = seat.ask(call, until).await? else { continue };
-                    (told.reply, told.confirmed)
+                Ok(Attempt::Unknown(_)) => {
+                    return Err(RedisError::from((ErrorKind::Client, "accept.lua is flushed again and again")));
                 }
-                None => (shared.way().ask(&server, &call).await, true),
-            };
-            match if_known(reply)? {
-                Some(numbers) => return Ok(Sent { asked, own, numbers, confirmed }),
-                None if loads < LOADS => self.script.load(shared.way(), &server).await?,
-                None => return Err(RedisError::from((ErrorKind::Client, "accept.lua is flushed again and again"))),
+                Err(error) => journey.turned_away(error).await?,
             }
-            loads += 1;
         }
+    }
+
+    async fn send_there(
+        &self,
+        way: &Way,
+        shard: ShardId,
+        requests: &[&AcceptRequest],
+        began: Instant,
+        waits: Waits<'_>,
+    ) -> Result<Attempt, RedisError> {
+        let shared = &way.connections.shared;
+        let deadline = shared.deadline(began).await?;
+        // Who only takes a version writes its word to the database, and is answered from there.
+        let confirm = way.connections.confirm.as_ref();
+        let confirm = confirm.filter(|_| requests.iter().any(|request| request.reserve.is_none()));
+        // This may have to connect, or wait for a turn, so it is done before the look at the callers.
+        let (server, seat) = match confirm {
+            Some(confirm) => {
+                let seat = confirm.seat().await?;
+                shared.met(&seat.server);
+                (Arc::clone(&seat.server), Some(seat))
+            }
+            None => (shared.server().await?, None),
+        };
+        let asked: Vec<usize> = (0..requests.len()).filter(|i| waits(*i)).collect();
+        if asked.is_empty() {
+            return Ok(Attempt::Answered(Sent::default()));
+        }
+        let requests: Vec<&AcceptRequest> = asked.iter().map(|i| requests[*i]).collect();
+        let own: Vec<Option<Version>> = requests
+            .iter()
+            .map(|request| {
+                let until = shared.redis_time(request.until.into());
+                (!is_planted("expired_asked_afresh") && until < deadline).then_some(until)
+            })
+            .collect();
+        let call = self.build(shard, &requests, deadline, &own, &server.run);
+        let (reply, confirmed) = match seat {
+            Some(seat) => {
+                let until = requests.iter().map(|request| request.until.into()).max().unwrap_or(began);
+                let Some(told) = seat.ask(shard, call, way.asking, until).await? else { return Ok(Attempt::Left) };
+                (told.reply, told.confirmed)
+            }
+            None => (shared.way().ask_as(&server, &call, way.asking).await, true),
+        };
+        Ok(match if_known(reply)? {
+            Some(numbers) => Attempt::Answered(Sent { asked, own, numbers, confirmed }),
+            None => Attempt::Unknown(server),
+        })
     }
 
     /// What was answered to callers goes on only if replicas have it, or the configuration says so.
     ///
     /// An "unchanged" and the answer of a key write nothing, and rely on a word of before, which may be as unconfirmed as this
     /// one: they wait as well. The others promise nothing that Redis could lose.
-    fn look_at_replicas(&self, replies: &mut [CacheResult<Reply>], confirmed: bool) {
-        if self.confirm.is_none() {
-            return;
-        }
+    fn look_at_replicas(&self, confirm: &Confirm, replies: &mut [CacheResult<Reply>], confirmed: bool) {
         let mut promises: Vec<(&mut CacheResult<Reply>, Option<Version>)> = Vec::new();
         for reply in replies {
             let written = match reply {
@@ -139,18 +155,12 @@ impl Accept {
         }
         if confirmed {
             metrics::counter!("cache_confirmations_total", "outcome" => "confirmed").increment(promises.len() as u64);
-        } else if !promises.is_empty() && !self.not_confirmed(promises.len()) {
+        } else if !promises.is_empty() && !not_confirmed(confirm, promises.len()) {
             fail::fail_point!("accept.unconfirmed");
             for (reply, written) in promises {
                 *reply = Ok(Reply::Outcome(AcceptOutcome::Unconfirmed { written }));
             }
         }
-    }
-
-    /// Whether they may be answered all the same.
-    fn not_confirmed(&self, answers: usize) -> bool {
-        metrics::counter!("cache_confirmations_total", "outcome" => "unconfirmed").increment(answers as u64);
-        self.confirm.as_ref().is_none_or(|confirm| confirm.not_confirmed(answers))
     }
 
     fn build(
@@ -194,11 +204,11 @@ impl Accept {
             .arg(interval_us.to_string())
             .arg(period_us.to_string())
             .arg(deadline.0)
-            .arg(self.connections.shared.ceiling().0)
+            .arg(self.routes.common().ceiling().0)
             .arg(self.marks.field())
             .arg(self.marks.floor(shard).0)
             .arg(run)
-            .arg(self.connections.shared.carried().0);
+            .arg(self.routes.carried().0);
         for ((request, options), own) in requests.iter().zip(&options).zip(own) {
             match request.reserve {
                 Some(above) => call.arg(*options).arg(above.if_possible().0),
@@ -213,6 +223,15 @@ impl Accept {
         }
         call
     }
+}
+
+/// What became of a call where it was sent.
+enum Attempt {
+    Answered(Sent),
+    /// Its group had left without it: nothing was sent.
+    Left,
+    /// The server does not know the script: nothing was run.
+    Unknown(Arc<Server>),
 }
 
 /// What was asked, about which of the requests, and the reply.
@@ -234,10 +253,11 @@ impl AskShard for Accept {
         began: Instant,
         waits: Waits<'_>,
     ) -> Vec<CacheResult<Reply>> {
-        if self.confirm.as_ref().is_some_and(|confirm| confirm.refuses()) {
+        let confirm = self.routes.confirm(shard);
+        if let Some(confirm) = confirm.as_ref().filter(|confirm| confirm.refuses()) {
             // Nobody is there to confirm it: better not to begin.
             if requests.iter().all(|request| request.reserve.is_none()) {
-                self.not_confirmed(requests.len());
+                not_confirmed(confirm, requests.len());
                 return vec![Ok(Reply::Outcome(AcceptOutcome::Unconfirmed { written: None })); requests.len()];
             }
         }
@@ -254,7 +274,7 @@ impl AskShard for Accept {
         }
         let items = numbers[1..].chunks_exact(3);
         let highest = items.clone().map(|item| item[2]).max().unwrap_or(0);
-        self.connections.shared.answered(shard, Version(highest));
+        self.routes.common().answered(shard, Version(highest));
         // Only what the script gave to this call: other versions may be given to others.
         let given = items.clone().filter(|item| matches!(item[0], ACCEPTED | RESERVED)).map(|item| item[2]);
         self.marks.answered(shard, Version(given.max().unwrap_or(0)));
@@ -264,13 +284,23 @@ impl AskShard for Accept {
         for ((i, item), own) in asked.into_iter().zip(items).zip(own) {
             replies[i] = reply(item[0], item[1], item[2], own.is_some());
         }
-        self.look_at_replicas(&mut replies, confirmed);
+        if let Some(confirm) = &confirm {
+            self.look_at_replicas(confirm, &mut replies, confirmed);
+        }
         replies
     }
 
-    async fn measure_clock(&self) -> CacheResult<()> {
-        self.connections.shared.measure_clock().await.map_err(cache_error)
+    async fn measure_clock(&self, shard: ShardId) -> CacheResult<()> {
+        let slot = self.routes.slot(shard);
+        let way = self.routes.journey(slot, Instant::now()).way().await.map_err(cache_error)?;
+        way.connections.shared.measure_clock().await.map_err(cache_error)
     }
+}
+
+/// So many answers were not confirmed in time; whether they may be given all the same.
+fn not_confirmed(confirm: &Confirm, answers: usize) -> bool {
+    metrics::counter!("cache_confirmations_total", "outcome" => "unconfirmed").increment(answers as u64);
+    confirm.not_confirmed(answers)
 }
 
 /// The script says so once: it has taken the caller's mark for its own then.

@@ -8,6 +8,9 @@ pub(crate) fn validate(config: &RedisConfig) -> Result<(), String> {
     if !config.nodes.is_empty() && !config.sentinels.is_empty() {
         return Err("redis.sentinels: name the primary, so there can be no redis.nodes beside them".to_owned());
     }
+    if config.cluster && !config.sentinels.is_empty() {
+        return Err("redis.sentinels: a Redis Cluster elects its primaries without them".to_owned());
+    }
     let nodes: Vec<&str> = config.nodes.iter().map(String::as_str).collect();
     domain::addresses::check("redis.nodes", &nodes)?;
     let sentinels: Vec<&str> = config.sentinels.iter().map(|entry| login(entry.expose_secret()).1).collect();

@@ -41,7 +41,7 @@ pub(crate) trait AskShard: Send + Sync + 'static {
     ) -> impl Future<Output = Vec<CacheResult<Reply>>> + Send;
 
     /// Compares clocks with who is asked.
-    fn measure_clock(&self) -> impl Future<Output = CacheResult<()>> + Send;
+    fn measure_clock(&self, shard: ShardId) -> impl Future<Output = CacheResult<()>> + Send;
 }
 
 /// What one item of a call came to.
@@ -71,7 +71,7 @@ pub(crate) async fn ask_shard(
     // have not gone: who has may have said something else meanwhile, somewhere else.
     metrics::counter!("cache_calls_repeated_total").increment(too_late.len() as u64);
     let again: Vec<&AcceptRequest> = too_late.iter().map(|i| requests[*i]).collect();
-    let answers = match shard.measure_clock().await {
+    let answers = match shard.measure_clock(id).await {
         Ok(()) => {
             // What was stuck here, in a process that did not run, has its cancellation in a socket that nobody has read yet.
             tokio::time::sleep(CANCELLED_WITHIN).await;

@@ -13,6 +13,7 @@ use {
         Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo, RedisError,
         TlsCertificates,
     },
+    domain::addresses::join,
     domain::cache::{CacheError, CacheRules},
 };
 
@@ -29,6 +30,9 @@ pub struct RedisConfig {
     /// `host:port` of every node, one of which is the primary; user, password, database and TLS are those of the url, whose own
     /// address is not used.
     pub nodes: Vec<String>,
+    /// The nodes are those of a Redis Cluster: any of them lead to all primaries, each of which has some of the shards. Without
+    /// nodes the url leads there.
+    pub cluster: bool,
     /// Instead: Sentinels that know the primary, each as `host:port` or `user:password@host:port`.
     pub sentinels: Vec<SecretString>,
     /// What Sentinels call the primary.
@@ -69,6 +73,7 @@ impl Default for RedisConfig {
         Self {
             url: SecretString::from("redis://127.0.0.1:6379"),
             nodes: Vec::new(),
+            cluster: false,
             sentinels: Vec::new(),
             master: "mymaster".to_owned(),
             ca_file: None,
@@ -94,6 +99,9 @@ impl RedisConfig {
     pub fn validate(&self) -> Result<(), String> {
         addresses::validate(self)?;
         let place = self.place().map_err(|reason| format!("redis.url: {reason}"))?;
+        if self.cluster && place.database != 0 {
+            return Err("redis.url: a Redis Cluster has database 0 only".to_owned());
+        }
         if self.confirm_replicas > 0 && self.confirm_timeout > self.response_timeout / 2 {
             // What waits behind it on the same connection has an answer in time, too.
             return Err("redis.confirm_timeout: must not be longer than half of redis.response_timeout".to_owned());
@@ -131,6 +139,16 @@ impl RedisConfig {
         let Some(file) = &self.ca_file else { return Client::open(place) };
         let certificates = TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(file)?) };
         Client::build_with_tls(place, certificates)
+    }
+
+    /// Nodes of the cluster that are known from here.
+    #[cfg(feature = "redis")]
+    pub(crate) fn members(&self) -> Vec<String> {
+        if !self.nodes.is_empty() {
+            return self.nodes.clone();
+        }
+        let place = self.place().ok();
+        place.map(|place| join(&place.url.host, place.url.port.unwrap_or(PORT))).into_iter().collect()
     }
 
     fn place(&self) -> Result<Place, String> {
@@ -223,6 +241,17 @@ mod tests {
         of(1, 1_000).unwrap();
         of(0, 1_001).unwrap();
         assert!(of(1, 1_001).unwrap_err().starts_with("redis.confirm_timeout: "));
+    }
+
+    #[test]
+    fn a_cluster_has_one_database_and_no_sentinels() {
+        let of = |url: &str, sentinels: &[&str]| {
+            let sentinels = sentinels.iter().map(|sentinel| (*sentinel).into()).collect();
+            RedisConfig { url: url.into(), cluster: true, sentinels, ..RedisConfig::default() }.validate()
+        };
+        of("redis://h", &[]).unwrap();
+        assert!(of("redis://h/1", &[]).unwrap_err().starts_with("redis.url: "));
+        assert!(of("redis://h", &["s:1"]).unwrap_err().starts_with("redis.sentinels: "));
     }
 
     #[cfg(feature = "redis")]

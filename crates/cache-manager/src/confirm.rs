@@ -9,7 +9,9 @@
 use crate::config::{RedisConfig, Unconfirmed};
 use crate::connection::{Multiplexed, Server};
 use crate::keys::Keys;
-use deadpool_redis::redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
+use crate::slots::redirect;
+use deadpool_redis::redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, from_redis_value, pipe};
+use domain::ShardId;
 use domain::cache::Replicas;
 use planted_bugs::is_planted;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +39,7 @@ pub(crate) struct Confirm {
     unconfirmed: Unconfirmed,
     lanes: Vec<Multiplexed>,
     gate: Mutex<Gate>,
-    touch: Cmd,
+    keys: Keys,
     /// Fewer replicas follow than are asked for, as far as is known.
     missing: AtomicBool,
     unanswered: AtomicU64,
@@ -56,7 +58,10 @@ pub(crate) struct Seat {
 }
 
 struct Call {
+    shard: ShardId,
     command: Cmd,
+    /// It was sent here for this once.
+    asking: bool,
     until: Instant,
     answer: oneshot::Sender<RedisResult<Told>>,
 }
@@ -73,15 +78,13 @@ impl Confirm {
         if config.confirm_replicas == 0 {
             return None;
         }
-        let mut touch = cmd("SET");
-        touch.arg(keys.touched()).arg(1).arg("EX").arg(TOUCH_TTL_SECS);
         Some(Arc::new(Self {
             replicas: config.confirm_replicas,
             timeout: config.confirm_timeout,
             unconfirmed: config.unconfirmed,
             lanes: (0..LANES).map(|_| connection()).collect(),
             gate: Mutex::new(Gate { free: (0..LANES).collect(), waiting: Vec::new() }),
-            touch,
+            keys: keys.clone(),
             missing: AtomicBool::new(false),
             unanswered: AtomicU64::new(0),
         }))
@@ -137,13 +140,18 @@ impl Confirm {
         let mut commands = pipe();
         commands.ignore_errors();
         for call in &mut *calls {
+            if call.asking {
+                commands.cmd("ASKING").ignore();
+            }
             commands.add_command(std::mem::replace(&mut call.command, Cmd::new()));
         }
         // Nobody is there to wait for, or a test wants to see what becomes of it.
         let hopeless = self.missing.load(Ordering::Relaxed);
         let waits = !hopeless && !is_planted("answer_before_wait");
         if waits {
-            commands.add_command(self.touch.clone());
+            // Beside a shard that is here.
+            let touched = calls.first().map(|call| self.keys.touched(call.shard)).unwrap_or_default();
+            commands.cmd("SET").arg(touched).arg(1).arg("EX").arg(TOUCH_TTL_SECS);
             commands.cmd("WAIT").arg(self.replicas).arg(self.patience(calls).as_millis().to_string());
         }
         let began = Instant::now();
@@ -151,8 +159,13 @@ impl Confirm {
         let mut confirmed = !hopeless;
         if waits {
             let acknowledged = way.look_at(server, replies.pop().unwrap_or_else(|| Err(interrupted())))?;
-            way.look_at(server, replies.pop().unwrap_or_else(|| Err(interrupted())))?;
-            confirmed = from_redis_value::<u32>(acknowledged)? >= self.replicas;
+            let touched = way.look_at(server, replies.pop().unwrap_or_else(|| Err(interrupted())));
+            // The shard is on its way to another node: what was asked has run here all the same, as far as its answers say so.
+            let touched = match touched {
+                Err(error) if redirect(&error).is_none() => return Err(error),
+                touched => touched.is_ok(),
+            };
+            confirmed = touched && from_redis_value::<u32>(acknowledged)? >= self.replicas;
             metrics::histogram!("cache_confirm_seconds").record(began.elapsed().as_secs_f64());
         }
         let told = |reply| {
@@ -173,10 +186,16 @@ impl Confirm {
 
 impl Seat {
     /// Sends the call with its group, for a caller that waits until then; nothing if the group has left, and nothing was sent.
-    pub(crate) async fn ask(self, command: Cmd, until: Instant) -> RedisResult<Option<Told>> {
+    pub(crate) async fn ask(
+        self,
+        shard: ShardId,
+        command: Cmd,
+        asking: bool,
+        until: Instant,
+    ) -> RedisResult<Option<Told>> {
         let (answer, told) = oneshot::channel();
         let Self { group, .. } = self;
-        if group.try_send(Call { command, until, answer }).is_err() {
+        if group.try_send(Call { shard, command, asking, until, answer }).is_err() {
             return Ok(None);
         }
         // It leaves when the last seat is gone.

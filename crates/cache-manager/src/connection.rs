@@ -1,4 +1,4 @@
-//! The ways to Redis: one shared connection for likes, two for reads, a pool for background work.
+//! The ways to one primary: one shared connection for likes, two for reads, a pool for background work.
 //!
 //! Redis answers a connection's commands in their order, so whoever reads hundreds of keys would be in front of the likes
 //! that come after it. Reads of a few keys have a connection of their own, and those of many another one, on which only a
@@ -6,17 +6,20 @@
 
 mod multiplexed;
 
+use multiplexed::query;
 pub(crate) use multiplexed::{Multiplexed, Server};
 
 use crate::clock::ServerClock;
 use crate::config::RedisConfig;
+use crate::confirm::Confirm;
+use crate::keys::Keys;
 use crate::meaning::{Meaning, cache_error, meaning};
 use crate::pool::{Pool, Pooled};
 use crate::primary::Primary;
 use deadpool::managed::{Object, PoolError};
 use deadpool_redis::Runtime;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError, cmd};
+use deadpool_redis::redis::{Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, cmd};
 use domain::cache::{CacheError, CacheResult};
 use domain::{ShardCount, ShardId, Version};
 use planted_bugs::planted;
@@ -33,7 +36,7 @@ pub(crate) const CHUNK: usize = 100;
 const BULK_CALLS: usize = 2;
 
 /// A read of at most so many keys is no bulk read.
-const FEW: usize = 20;
+pub(crate) const FEW: usize = 20;
 
 /// How far ahead of the other clocks Redis's may date a like: further ahead is a clock that was set wrongly.
 const MAX_AHEAD_US: i64 = 60_000_000;
@@ -41,49 +44,22 @@ const MAX_AHEAD_US: i64 = 60_000_000;
 /// No clock is so far behind ours.
 const UNKNOWN: i64 = i64::MIN;
 
-/// The connection of likes, and what it knows of Redis's clock.
-pub(crate) struct SharedConnection {
-    connection: Multiplexed,
-    clock: ServerClock,
+/// What is known whichever primary answers.
+pub(crate) struct Common {
     /// Highest version that each shard ever answered: its clock can be ahead of Redis's.
     answered: Box<[AtomicI64]>,
-    patience_us: i64,
     /// Another clock, as far as it is ahead of our steady one; [`UNKNOWN`] before it was learnt.
     other: AtomicI64,
     started: Instant,
 }
 
-impl SharedConnection {
-    fn new(connection: Multiplexed, config: &RedisConfig, shards: ShardCount) -> Self {
+impl Common {
+    pub(crate) fn new(shards: ShardCount) -> Self {
         Self {
-            connection,
-            clock: ServerClock::new(),
             answered: shards.all().map(|_| AtomicI64::new(0)).collect(),
-            patience_us: i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4,
             other: AtomicI64::new(UNKNOWN),
             started: Instant::now(),
         }
-    }
-
-    /// Not below Redis's clock, unless that was set ahead of all others, and above every version it answered.
-    pub(crate) fn clock(&self) -> Option<Version> {
-        self.clock_above(self.answered.iter())
-    }
-
-    /// The same as far as these shards are concerned, and how far that may be ahead of Redis's clock.
-    pub(crate) fn clock_for(&self, shards: impl Iterator<Item = ShardId>) -> Option<(Version, Duration)> {
-        let most = self.clock_above(shards.map(|shard| &self.answered[usize::from(shard.0)]))?;
-        Some((most, most.since(self.clock.at_least()?)))
-    }
-
-    fn clock_above<'a>(&self, answered: impl Iterator<Item = &'a AtomicI64>) -> Option<Version> {
-        let highest = answered.map(|version| version.load(Ordering::Relaxed)).max().unwrap_or(0);
-        self.clock.at_most().map(|now| now.min(self.ceiling()).max(Version(highest + 1)))
-    }
-
-    /// Redis's clock now, between two bounds.
-    pub(crate) fn own_clock(&self) -> Option<(Version, Version)> {
-        self.clock.at_least().zip(self.clock.at_most())
     }
 
     /// Another clock shows this now.
@@ -95,17 +71,54 @@ impl SharedConnection {
         i64::try_from(self.started.elapsed().as_micros()).unwrap_or(i64::MAX / 4)
     }
 
-    /// How far [`clock`](Self::clock) may be ahead of Redis's.
-    pub(crate) fn clock_uncertainty(&self) -> Duration {
-        match (self.clock.at_least(), self.clock()) {
-            (Some(least), Some(most)) => most.since(least),
-            _ => Duration::ZERO,
-        }
-    }
-
     /// This shard answered this version.
     pub(crate) fn answered(&self, shard: ShardId, version: Version) {
         self.answered[usize::from(shard.0)].fetch_max(version.0, Ordering::Relaxed);
+    }
+
+    /// The highest version that any of these shards answered.
+    pub(crate) fn highest(&self, shards: impl Iterator<Item = ShardId>) -> Version {
+        let answered = shards.map(|shard| self.answered[usize::from(shard.0)].load(Ordering::Relaxed));
+        Version(answered.max().unwrap_or(0))
+    }
+
+    /// No version is dated later than this: the later one of our own wall clock and the other one that we know, and what two
+    /// clocks may differ by.
+    pub(crate) fn ceiling(&self) -> Version {
+        if planted_bugs::is_planted("any_clock_believed") {
+            return Version(i64::MAX / 4);
+        }
+        let other = match self.other.load(Ordering::Relaxed) {
+            UNKNOWN => 0,
+            ahead => ahead.saturating_add(self.steady_us()),
+        };
+        Version(wall_clock().0.max(other).saturating_add(MAX_AHEAD_US))
+    }
+}
+
+/// Our own wall clock.
+#[expect(clippy::disallowed_methods, reason = "a second clock is what tells that the cache's was set wrongly")]
+pub(crate) fn wall_clock() -> Version {
+    let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Version(i64::try_from(ours.as_micros()).unwrap_or(i64::MAX / 4))
+}
+
+/// The connection of likes, and what it knows of its server's clock.
+pub(crate) struct SharedConnection {
+    connection: Multiplexed,
+    clock: ServerClock,
+    patience_us: i64,
+}
+
+impl SharedConnection {
+    fn new(connection: Multiplexed, config: &RedisConfig) -> Self {
+        let patience_us = i64::try_from(config.response_timeout.as_micros()).unwrap_or(i64::MAX / 4) / 5 * 4;
+        Self { connection, clock: ServerClock::new(), patience_us }
+    }
+
+    /// The server's clock now, between two bounds.
+    pub(crate) fn own_clock(&self) -> Option<(Version, Version)> {
+        self.clock.at_least().zip(self.clock.at_most())
     }
 
     /// By Redis's clock, when a call whose caller waits since `since` must have begun: well before the caller stops
@@ -133,25 +146,9 @@ impl SharedConnection {
         )
     }
 
-    /// No version is dated later than this: the later one of our own wall clock and the other one that we know, and what two
-    /// clocks may differ by.
-    #[expect(clippy::disallowed_methods, reason = "a second clock is what tells that the cache's was set wrongly")]
-    pub(crate) fn ceiling(&self) -> Version {
-        if planted_bugs::is_planted("any_clock_believed") {
-            return Version(i64::MAX / 4);
-        }
-        let ours = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let other = match self.other.load(Ordering::Relaxed) {
-            UNKNOWN => 0,
-            ahead => ahead.saturating_add(self.steady_us()),
-        };
-        let latest = i64::try_from(ours.as_micros()).unwrap_or(i64::MAX / 4).max(other);
-        Version(latest.saturating_add(MAX_AHEAD_US))
-    }
-
-    /// No version of a server before this one was above this: what a shard goes on from that has another server than before.
-    pub(crate) fn carried(&self) -> Version {
-        self.clock.highest_ever().min(self.ceiling())
+    /// No clock of this server, nor of one before it at this address, says more than this.
+    pub(crate) fn highest_ever(&self) -> Version {
+        self.clock.highest_ever()
     }
 
     /// Asks Redis for its time.
@@ -181,8 +178,10 @@ impl SharedConnection {
     }
 }
 
-/// All ways.
+/// All ways to one primary.
 pub(crate) struct Connections {
+    /// Where it is, in a cluster; elsewhere it moves.
+    pub(crate) address: String,
     pub(crate) shared: SharedConnection,
     /// For reads of a few keys.
     reads: Multiplexed,
@@ -193,11 +192,25 @@ pub(crate) struct Connections {
     pool: Pool,
     /// What rests in the pool was opened in this generation.
     pooled_generation: AtomicU64,
+    /// Where likes wait for replicas.
+    pub(crate) confirm: Option<Arc<Confirm>>,
 }
 
 impl Connections {
-    pub(crate) fn new(config: &RedisConfig, shards: ShardCount) -> CacheResult<Self> {
-        let primary = Arc::new(Primary::new(config).map_err(cache_error)?);
+    /// To the primary, wherever it is.
+    pub(crate) fn new(config: &RedisConfig, keys: &Keys) -> CacheResult<Self> {
+        let primary = Primary::new(config).map_err(cache_error)?;
+        Self::to(primary, String::new(), config, keys)
+    }
+
+    /// To the node of a cluster at this address.
+    pub(crate) fn at(address: String, config: &RedisConfig, keys: &Keys) -> CacheResult<Self> {
+        let primary = Primary::member(config, &address).map_err(cache_error)?;
+        Self::to(primary, address, config, keys)
+    }
+
+    fn to(primary: Primary, address: String, config: &RedisConfig, keys: &Keys) -> CacheResult<Self> {
+        let primary = Arc::new(primary);
         let pool = Pool::builder(Pooled(Arc::clone(&primary)))
             .max_size(config.pool_size.max(1))
             .wait_timeout(Some(config.response_timeout))
@@ -208,7 +221,9 @@ impl Connections {
             .map_err(|error| CacheError::Unavailable(Arc::new(error)))?;
         let connection = || Multiplexed::new(Arc::clone(&primary));
         Ok(Self {
-            shared: SharedConnection::new(connection(), config, shards),
+            address,
+            shared: SharedConnection::new(connection(), config),
+            confirm: Confirm::new(config, keys, connection),
             reads: connection(),
             bulk: connection(),
             turns: Semaphore::new(BULK_CALLS),
@@ -216,11 +231,6 @@ impl Connections {
             pooled_generation: AtomicU64::new(0),
             primary,
         })
-    }
-
-    /// One more way.
-    pub(crate) fn another(&self) -> Multiplexed {
-        Multiplexed::new(Arc::clone(&self.primary))
     }
 
     /// Whether no other node could be the primary.
@@ -237,6 +247,11 @@ impl Connections {
         (&self.bulk, self.turn().await)
     }
 
+    /// The way of a read of one key of so many.
+    pub(crate) const fn way_of_key(&self, keys: usize) -> &Multiplexed {
+        if keys <= FEW { &self.reads } else { &self.bulk }
+    }
+
     /// A turn on [`bulk`](Self::bulk).
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         // Nobody closes it.
@@ -245,22 +260,27 @@ impl Connections {
 
     /// Runs a command of background work.
     pub(crate) async fn run<T: FromRedisValue>(&self, command: &Cmd) -> CacheResult<T> {
-        self.with_pooled(async |connection| command.query_async(connection).await).await
+        self.run_as(command, false).await.map_err(cache_error)
+    }
+
+    /// The same; who was sent here for this once says so.
+    pub(crate) async fn run_as<T: FromRedisValue>(&self, command: &Cmd, asking: bool) -> Result<T, RedisError> {
+        self.with_pooled(async |connection| query(connection, command, asking).await).await
     }
 
     /// Runs commands of background work in one round trip.
-    pub(crate) async fn run_all<T: FromRedisValue>(&self, commands: &Pipeline) -> CacheResult<T> {
+    pub(crate) async fn run_all<T: FromRedisValue>(&self, commands: &Pipeline) -> Result<T, RedisError> {
         self.with_pooled(async |connection| commands.query_async(connection).await).await
     }
 
     async fn with_pooled<T>(
         &self,
         call: impl AsyncFnOnce(&mut MultiplexedConnection) -> Result<T, RedisError>,
-    ) -> CacheResult<T> {
+    ) -> Result<T, RedisError> {
         self.drop_former();
         let mut pooled = self.pool.get().await.map_err(|error| match error {
-            PoolError::Backend(error) => cache_error(error),
-            other => CacheError::Unavailable(Arc::new(other)),
+            PoolError::Backend(error) => error,
+            other => RedisError::from((ErrorKind::Io, "no connection of the pool", other.to_string())),
         })?;
         let (connection, generation) = &mut *pooled;
         let generation = *generation;
@@ -271,11 +291,11 @@ impl Connections {
         if result.as_ref().is_err_and(of_no_use) || self.primary.generation() != generation {
             drop(Object::take(pooled));
         }
-        result.map_err(cache_error)
+        result
     }
 
     /// Lets go of connections that rest since before all were given up.
-    fn drop_former(&self) {
+    pub(crate) fn drop_former(&self) {
         let now = self.primary.generation();
         if self.pooled_generation.swap(now, Ordering::Relaxed) != now {
             self.pool.retain(|(_, generation), _| *generation == now);
@@ -298,7 +318,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_bulk_reads_a_few_are_under_way_at_a_time() {
-        let connections = Connections::new(&RedisConfig::default(), ShardCount::default()).unwrap();
+        let connections = Connections::new(&RedisConfig::default(), &Keys::new("", ShardCount::default())).unwrap();
         let mut under_way: Vec<_> = (0..BULK_CALLS).map(|_| connections.way_of_read(FEW + 1).now_or_never()).collect();
         assert!(under_way.iter().flatten().all(|(_, turn)| turn.is_some()) && under_way.iter().all(Option::is_some));
         assert!(connections.way_of_read(FEW + 1).now_or_never().is_none(), "one more at once");

@@ -1,13 +1,15 @@
 //! `fill_counts.lua` and `fill_states.lua`: what the database said, for keys that are not cached.
 
-use crate::connection::{CHUNK, Connections};
+use crate::connection::CHUNK;
 use crate::keys::Keys;
 use crate::meaning::{cache_error, shard_error};
+use crate::routes::Routes;
 use crate::script::Script;
 use crate::settle::encode_state;
 use domain::cache::{CacheResult, CacheRules, UNCONFIRMED_TTL};
 use domain::{Pair, PairState, Resource, ShardId, StoredCount};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) struct Fill {
@@ -25,7 +27,7 @@ impl Fill {
 
     pub(crate) async fn counts(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
         rules: &CacheRules,
         counts: &[(Resource, StoredCount)],
@@ -44,8 +46,7 @@ impl Fill {
             for (_, stored) in group {
                 call.arg(stored.count).arg(stored.revision).arg(stored.last_version.if_possible().0);
             }
-            let _turn = connections.turn().await;
-            let filled = self.counts.run_on::<i64>(&connections.bulk, &call).await;
+            let filled = self.counts.run_in_turn::<i64>(routes, routes.slot(*shard), &call).await;
             filled.map_err(|error| shard_error(error, keys, *shard))
         });
         futures::future::try_join_all(calls).await.map(drop)
@@ -53,13 +54,14 @@ impl Fill {
 
     pub(crate) async fn states(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
         rules: &CacheRules,
         states: &[(Pair, PairState)],
     ) -> CacheResult<()> {
         let groups = by_shard(states, |(pair, _)| rules.shards.of(pair.resource));
-        let calls = groups.values().flat_map(|group| group.chunks(CHUNK)).map(|group| async move {
+        let pieces = groups.iter().flat_map(|(shard, group)| group.chunks(CHUNK).map(move |piece| (shard, piece)));
+        let calls = pieces.map(|(shard, group)| async move {
             let mut call = self.states.call(group.len());
             for (pair, _) in group {
                 call.arg(keys.pair(*pair));
@@ -68,8 +70,7 @@ impl Fill {
             for (_, state) in group {
                 call.arg(encode_state(*state));
             }
-            let _turn = connections.turn().await;
-            self.states.run_on::<i64>(&connections.bulk, &call).await
+            self.states.run_in_turn::<i64>(routes, routes.slot(*shard), &call).await
         });
         futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
     }
@@ -85,7 +86,7 @@ pub(crate) fn unknown_secs(rules: &CacheRules, ttl: Duration) -> u64 {
     ttl.min(rules.unknown_ttl).as_secs().max(1)
 }
 
-fn by_shard<T>(items: &[T], shard_of: impl Fn(&T) -> ShardId) -> BTreeMap<ShardId, Vec<&T>> {
+pub(crate) fn by_shard<T>(items: &[T], shard_of: impl Fn(&T) -> ShardId) -> BTreeMap<ShardId, Vec<&T>> {
     let mut groups: BTreeMap<ShardId, Vec<&T>> = BTreeMap::new();
     for item in items {
         groups.entry(shard_of(item)).or_default().push(item);

@@ -1,20 +1,26 @@
 //! The journals as the rescuer and the metrics see them.
 
-use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::mark::Marks;
-use crate::meaning::{cache_error, naming, of_shard, shard_error};
+use crate::meaning::{cache_error, naming, shard_error};
+use crate::routes::Routes;
 use crate::script::Script;
 use bytes::Bytes;
-use deadpool_redis::redis::{Value, cmd, pipe};
+use deadpool_redis::redis::{RedisResult, Value, cmd};
 use domain::cache::{CacheResult, CacheRules, ShardStanding, ShardStatus};
 use domain::codec::EncodedEvent;
 use domain::{Origin, ShardId, Version};
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// `XRANGE` of at most one entry, and of a page: `[(id, [field, value])]`.
 type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
+
+/// What a shard says of itself, and its server's time.
+type Status = (Accounting, u64, Value, (i64, i64));
+
+/// How far back a shard is unknown, and the last version that this process was given.
+type Mark = (Option<i64>, Option<i64>);
 
 type Accounting = (Option<i64>, Option<u64>, Option<u64>, Option<i64>);
 
@@ -24,16 +30,14 @@ pub(crate) fn status_script() -> Script {
 
 pub(crate) async fn status(
     script: &Script,
-    connections: &Connections,
+    routes: &Arc<Routes>,
     keys: &Keys,
     rules: &CacheRules,
 ) -> CacheResult<Vec<ShardStatus>> {
-    let (seconds, micros): (i64, i64) = connections.run(&cmd("TIME")).await?;
-    let now = seconds * 1_000_000 + micros;
     let calls = rules.shards.all().map(|shard| async move {
         let mut call = script.call(2);
         call.arg(keys.journal(shard)).arg(keys.clock(shard));
-        let reply = script.run_on::<(Accounting, u64, Value)>(&connections.bulk, &call).await;
+        let reply = script.run_in_bulk::<Status>(routes, routes.slot(shard), &call).await;
         reply.map_err(|error| shard_error(error, keys, shard))
     });
     let replies = futures::future::try_join_all(calls).await?;
@@ -41,10 +45,11 @@ pub(crate) async fn status(
         .shards
         .all()
         .zip(replies)
-        .map(|(shard, ((last, accepted, settled, settled_up_to), journal_len, head))| {
+        .map(|(shard, ((last, accepted, settled, settled_up_to), journal_len, head, (seconds, micros)))| {
+            let now = seconds * 1_000_000 + micros;
             let head = entries(head)?;
             // Ahead of Redis's own clock after that was set back: who writes around Redis must come later all the same.
-            connections.shared.answered(shard, Version(last.unwrap_or(0)));
+            routes.common().answered(shard, Version(last.unwrap_or(0)));
             Ok(ShardStatus {
                 shard,
                 accepted: accepted.unwrap_or(0),
@@ -60,29 +65,31 @@ pub(crate) async fn status(
 
 /// What the shards know of what they answered this process: its mark, and how far the journal begins.
 pub(crate) async fn standings(
-    connections: &Connections,
+    routes: &Arc<Routes>,
     keys: &Keys,
     rules: &CacheRules,
     marks: &Marks,
 ) -> CacheResult<Vec<ShardStanding>> {
     // Read before the marks in the shards: those can only have grown since.
     let floors: Vec<Version> = rules.shards.all().map(|shard| marks.floor(shard)).collect();
-    let mut pipeline = pipe();
-    for shard in rules.shards.all() {
-        // In this order: if the shard is whole afterwards, it was when its journal was looked at.
-        pipeline.cmd("XRANGE").arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1);
-        pipeline.cmd("HMGET").arg(keys.clock(shard)).arg(&["b", marks.field()]);
-    }
-    let replies = connections.run_all::<Vec<Value>>(&pipeline).await;
-    let replies = replies.map_err(|error| {
-        let shard = |position: usize| ShardId(u16::try_from(position / 2).unwrap_or(u16::MAX));
-        naming(error, |position| of_shard(keys, shard(position)))
-    })?;
-    let shards = rules.shards.all().zip(floors).zip(replies.chunks_exact(2));
-    let standing = |((shard, floor), reply): ((ShardId, Version), &[Value])| {
-        let oldest = oldest(&entries(reply[0].clone())?);
-        let fields = deadpool_redis::redis::from_redis_value(reply[1].clone());
-        let (back, mark): (Option<i64>, Option<i64>) = fields.map_err(|error| cache_error(error.into()))?;
+    let calls = rules.shards.all().map(|shard| async move {
+        // In this order: if the shard is whole afterwards, it was when its journal was looked at. One by one: either key may
+        // be on its way to another node.
+        let mut head = cmd("XRANGE");
+        head.arg(keys.journal(shard)).arg("-").arg("+").arg("COUNT").arg(1);
+        let mut fields = cmd("HMGET");
+        fields.arg(keys.clock(shard)).arg(&["b", marks.field()]);
+        let asked = async {
+            let head: Value = routes.ask(routes.slot(shard), &head).await?;
+            let fields: Mark = routes.ask(routes.slot(shard), &fields).await?;
+            RedisResult::Ok((head, fields))
+        };
+        asked.await.map_err(|error| shard_error(error, keys, shard))
+    });
+    let replies = futures::future::try_join_all(calls).await?;
+    let shards = rules.shards.all().zip(floors).zip(replies);
+    let standing = |((shard, floor), (head, (back, mark))): ((ShardId, Version), (Value, Mark))| {
+        let oldest = oldest(&entries(head)?);
         let whole = floor > Version::ZERO && mark.unwrap_or(0) >= floor.0;
         Ok(ShardStanding { shard, whole, back: Version(back.unwrap_or(0)), oldest })
     };
@@ -90,7 +97,7 @@ pub(crate) async fn standings(
 }
 
 pub(crate) async fn page(
-    connections: &Connections,
+    routes: &Arc<Routes>,
     keys: &Keys,
     shard: ShardId,
     after: Version,
@@ -100,8 +107,8 @@ pub(crate) async fn page(
     loop {
         let mut call = cmd("XRANGE");
         call.arg(keys.journal(shard)).arg(&start).arg("+").arg("COUNT").arg(limit);
-        let read = connections.run(&call).await.map_err(|error| naming(error, |_| keys.journal(shard)))?;
-        let read = entries(read)?;
+        let read = routes.ask_calmly(routes.slot(shard), &call).await;
+        let read = entries(read.map_err(|error| naming(error, |_| keys.journal(shard)))?)?;
         let last = read.last().map(|(id, _)| format!("({id}"));
         let full = read.len() >= limit;
         let mut events = Vec::with_capacity(read.len());

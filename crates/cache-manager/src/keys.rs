@@ -81,14 +81,14 @@ impl Keys {
         (format!("{}{{l:{name}}}:o", self.prefix), format!("{}{{l:{name}}}:t", self.prefix))
     }
 
-    /// Stream, hash and string of a probe, beside the keys of the first shard.
-    pub(crate) fn probe(&self) -> [String; 3] {
-        ["hj", "ht", "h"].map(|name| format!("{}{{s0}}:{name}", self.prefix))
+    /// Stream, hash and string of a probe, beside the keys of a shard.
+    pub(crate) fn probe(&self, shard: ShardId) -> [String; 3] {
+        ["hj", "ht", "h"].map(|name| format!("{}{{s{shard}}}:{name}", self.prefix))
     }
 
     /// Written before replicas are asked what they have.
-    pub(crate) fn touched(&self) -> String {
-        format!("{}{{s0}}:w", self.prefix)
+    pub(crate) fn touched(&self, shard: ShardId) -> String {
+        format!("{}{{s{shard}}}:hw", self.prefix)
     }
 
     pub(crate) fn meta(&self) -> String {

@@ -11,15 +11,16 @@
 //! | `r:<user>` | the user's rate limit |
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
 //! | `meta` | hash: `shards` |
-//! | `{s0}:h`, `{s0}:hj`, `{s0}:ht` | what a probe writes |
-//! | `{s0}:w` | what is written before replicas are asked what they have |
+//! | `{s<N>}:h`, `{s<N>}:hj`, `{s<N>}:ht` | what a probe writes, beside a shard of each server |
+//! | `{s<N>}:hw` | what is written before replicas are asked what they have |
 //!
 //! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
 //! pipelined and likes of one shard that meet are combined; reads have two of their own, so that no like waits behind
 //! them, and background work uses a small pool. Where [replicas confirm](RedisConfig::confirm_replicas), likes have two more.
 //!
-//! Deliberately absent: Redis Cluster (the keys are laid out for it, but a batch of several shards is sent to one node)
-//! and any decision about what to do when Redis is unreachable: that is the engine's.
+//! In a [Redis Cluster](RedisConfig::cluster) there are these connections to every primary, and a router to them.
+//!
+//! Deliberately absent: any decision about what to do when Redis is unreachable. That is the engine's.
 //!
 //! Without the feature `redis` there is the configuration only: read and checked as ever, and nobody to connect.
 
@@ -44,6 +45,8 @@ mod keys;
 #[cfg(feature = "redis")]
 mod lease;
 #[cfg(feature = "redis")]
+mod limit;
+#[cfg(feature = "redis")]
 mod mark;
 #[cfg(feature = "redis")]
 mod meaning;
@@ -60,9 +63,13 @@ mod redis_cache;
 #[cfg(feature = "redis")]
 mod repair;
 #[cfg(feature = "redis")]
+mod routes;
+#[cfg(feature = "redis")]
 mod script;
 #[cfg(feature = "redis")]
 mod settle;
+#[cfg(feature = "redis")]
+mod slots;
 
 #[cfg(feature = "redis")]
 #[doc(hidden)]

@@ -8,7 +8,8 @@
 //! | meaning | connections | errors |
 //! |---|---|---|
 //! | `Away`: no answer, or none that can be understood | this one goes | I/O, timeout, protocol |
-//! | `Elsewhere`: this server is not the one that writes, or not any more | all go, resting ones too | READONLY, MASTERDOWN, NOREPLICAS, CLUSTERDOWN, MOVED, ASK |
+//! | `Elsewhere`: this server is not the one that writes, or not any more | all go, resting ones too | READONLY, MASTERDOWN, NOREPLICAS, CLUSTERDOWN |
+//! | `Slot`: another node of the cluster does that ([`routes`](crate::routes)) | stay | MOVED, ASK |
 //! | `Later`: passes by itself, or when somebody makes room | stay | LOADING, BUSY, OOM, MISCONF, TRYAGAIN |
 //! | `Misconfigured`: passes when somebody changes something, which the error names | all go: rights and passwords are read when connecting | NOPERM, NOAUTH, WRONGPASS, unknown command, CROSSSLOT |
 //! | `Key`: one key holds something else | stay | WRONGTYPE, an id above all of ours in a journal |
@@ -25,11 +26,15 @@ use std::sync::Arc;
 pub(crate) enum Meaning {
     Away,
     Elsewhere,
+    Slot,
     Later,
     Misconfigured,
     Key,
     Unknown,
 }
+
+/// What is said of a node that sends elsewhere; in a cluster it is followed.
+const OF_A_CLUSTER: &str = "it is a node of a Redis Cluster: redis.cluster must be true";
 
 /// Code, meaning, and what to do about it.
 const TABLE: &[(&str, Meaning, &str)] = &[
@@ -40,8 +45,8 @@ const TABLE: &[(&str, Meaning, &str)] = &[
     ),
     ("MASTERDOWN", Meaning::Elsewhere, "it is a replica without its primary"),
     ("CLUSTERDOWN", Meaning::Elsewhere, ""),
-    ("MOVED", Meaning::Elsewhere, "redis.url is a node of a Redis Cluster, which is not supported"),
-    ("ASK", Meaning::Elsewhere, "redis.url is a node of a Redis Cluster, which is not supported"),
+    ("MOVED", Meaning::Slot, OF_A_CLUSTER),
+    ("ASK", Meaning::Slot, OF_A_CLUSTER),
     ("LOADING", Meaning::Later, ""),
     ("TRYAGAIN", Meaning::Later, ""),
     ("BUSY", Meaning::Later, "somebody's script runs: SCRIPT KILL ends it"),
@@ -51,14 +56,14 @@ const TABLE: &[(&str, Meaning, &str)] = &[
     ("NOREPLICAS", Meaning::Elsewhere, "fewer replicas follow than min-replicas-to-write asks for"),
     ("NOAUTH", Meaning::Misconfigured, "redis.url needs user and password"),
     ("WRONGPASS", Meaning::Misconfigured, "user or password in redis.url is wrong"),
-    ("CROSSSLOT", Meaning::Misconfigured, "redis.url is a node of a Redis Cluster, which is not supported"),
+    ("CROSSSLOT", Meaning::Misconfigured, OF_A_CLUSTER),
     ("NOPERM", Meaning::Misconfigured, ""),
     ("WRONGTYPE", Meaning::Key, "somebody else wrote this key: delete it"),
 ];
 
 /// What scripts, reads and connections use; [`missing_right`] names them, and a test holds that they are enough.
 pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +wait +info +ping +role +multi +exec +get +set +mget +del +exists \
-     +expire +pexpire +pttl +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +xinfo|stream +scan";
+     +expire +pexpire +pttl +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +xinfo|stream +scan +asking +cluster|slots";
 
 /// What Redis says when the last id of a stream leaves no room for ours.
 const SHUT: [&str; 2] = ["equal or smaller than the target stream top item", "exhausted the last possible id"];

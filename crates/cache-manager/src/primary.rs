@@ -7,6 +7,10 @@
 //! Two primaries at once are none: which one is the right one nobody here can tell, and the database can be written to
 //! meanwhile. Sentinels can tell, so they are asked together, and what most of them say counts.
 
+mod slots;
+
+pub(crate) use slots::ask_for_slots;
+
 use crate::addresses::login;
 use crate::config::RedisConfig;
 use crate::meaning::{Meaning, is_denied, meaning};
@@ -43,6 +47,8 @@ pub(crate) struct Primary {
     generation: AtomicU64,
     /// It was said that nobody here may ask for roles.
     said: AtomicBool,
+    /// One primary of a cluster: what it does not do, another node does.
+    member: bool,
 }
 
 enum Whereabouts {
@@ -76,10 +82,20 @@ impl Primary {
         } else {
             Whereabouts::One(Node { address: "redis.url".to_owned(), client })
         };
+        Ok(Self::of(whereabouts, config))
+    }
+
+    /// The node of a cluster at this address; login and TLS are those of the url.
+    pub(crate) fn member(config: &RedisConfig, address: &str) -> RedisResult<Self> {
+        let node = Node::at(config.client()?.get_connection_info(), address)?;
+        Ok(Self { member: true, ..Self::of(Whereabouts::One(node), config) })
+    }
+
+    fn of(whereabouts: Whereabouts, config: &RedisConfig) -> Self {
         let timeouts = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.response_timeout));
-        Ok(Self {
+        Self {
             whereabouts,
             timeouts,
             connect_timeout: config.connect_timeout,
@@ -87,7 +103,8 @@ impl Primary {
             last: Mutex::new(None),
             generation: AtomicU64::new(0),
             said: AtomicBool::new(false),
-        })
+            member: false,
+        }
     }
 
     /// Connections of another generation than this are of no use any more.
@@ -117,6 +134,10 @@ impl Primary {
 
     /// Whether no other node could be the primary.
     pub(crate) fn is_alone(&self) -> bool {
+        !self.member && self.is_at_one_address()
+    }
+
+    const fn is_at_one_address(&self) -> bool {
         matches!(self.whereabouts, Whereabouts::One(_))
     }
 
@@ -275,7 +296,7 @@ impl Primary {
         match Cmd::new().arg("ROLE").query_async::<Value>(connection).await {
             Ok(answer) => judge(&answer),
             // What a user may not ask nobody can say; of several somebody must.
-            Err(error) if self.is_alone() && is_denied(&error) => {
+            Err(error) if self.is_at_one_address() && is_denied(&error) => {
                 if !self.said.swap(true, Ordering::Relaxed) {
                     tracing::warn!(%error, "redis does not let us ask for its role (+role): it is taken for the primary");
                 }

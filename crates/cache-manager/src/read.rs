@@ -1,45 +1,88 @@
 //! Plain reads: counters and pairs as cached. Many of them are asked for in pieces, between which others get their turn.
 
-use crate::connection::{CHUNK, Connections};
+use crate::connection::{CHUNK, FEW};
 use crate::keys::Keys;
 use crate::meaning::{Meaning, cache_error, meaning};
+use crate::routes::{Routes, Way};
 use crate::settle::decode_state;
-use deadpool_redis::redis::{ErrorKind, RedisResult, Value, cmd, from_redis_value, pipe};
-use domain::cache::{CacheResult, CachedCount};
-use domain::{Pair, PairState, Resource, Version};
+use deadpool_redis::redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
+use domain::cache::{CacheResult, CacheRules, CachedCount};
+use domain::{Pair, PairState, Resource, ShardId, Version};
+use std::sync::Arc;
 
 type CounterFields = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
 
 pub(crate) async fn counts(
-    connections: &Connections,
+    routes: &Arc<Routes>,
     keys: &Keys,
+    rules: &CacheRules,
     resources: &[Resource],
 ) -> CacheResult<Vec<Option<CachedCount>>> {
+    let command = |resource: &Resource| {
+        let mut command = cmd("HMGET");
+        command.arg(keys.counter(*resource)).arg(&["n", "p", "v", "dn", "dr"]);
+        command
+    };
+    if routes.is_cluster() {
+        let calls = resources.iter().map(|resource| (rules.shards.of(*resource), command(resource)));
+        return one_by_one(routes, calls.collect(), count).await;
+    }
+    let only = routes.only().await.map_err(cache_error)?;
     let mut counts = Vec::with_capacity(resources.len());
     for some in resources.chunks(CHUNK) {
         let mut calls = pipe();
         calls.ignore_errors();
         for resource in some {
-            calls.cmd("HMGET").arg(keys.counter(*resource)).arg(&["n", "p", "v", "dn", "dr"]);
+            calls.add_command(command(resource));
         }
-        let (way, _turn) = connections.way_of_read(resources.len()).await;
+        let (way, _turn) = only.way_of_read(resources.len()).await;
         let answers: Vec<RedisResult<Value>> = way.query_all(&calls).await.map_err(cache_error)?;
         for answer in answers {
-            let fields = answer.and_then(|value| from_redis_value::<CounterFields>(value).map_err(Into::into));
-            counts.push(match fields {
-                Ok(fields) => cached(fields),
-                // Somebody else's value under this key: as if it were not cached. Whoever fills it puts it right.
-                Err(error)
-                    if meaning(&error) == Meaning::Key
-                        || matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType) =>
-                {
-                    None
-                }
-                Err(error) => return Err(way.of_one_command(error)),
-            });
+            counts.push(count(answer).map_err(|error| cache_error(way.of_one_command(error)))?);
         }
     }
     Ok(counts)
+}
+
+/// One key each, each to where it is.
+async fn one_by_one<T>(
+    routes: &Arc<Routes>,
+    calls: Vec<(ShardId, Cmd)>,
+    read: fn(RedisResult<Value>) -> RedisResult<Option<T>>,
+) -> CacheResult<Vec<Option<T>>> {
+    let all = calls.len();
+    let mut answers = Vec::with_capacity(all);
+    for some in calls.chunks(CHUNK) {
+        // Nobody closes it.
+        let _turn = if all > FEW { routes.turns.acquire().await.ok() } else { None };
+        let asked = some.iter().map(|(shard, command)| {
+            let ask =
+                move |to: Way| async move { read(to.connections.way_of_key(all).query(command, to.asking).await) };
+            routes.follow(routes.slot(*shard), ask)
+        });
+        answers.extend(futures::future::try_join_all(asked).await.map_err(cache_error)?);
+    }
+    Ok(answers)
+}
+
+fn count(answer: RedisResult<Value>) -> RedisResult<Option<CachedCount>> {
+    match answer.and_then(|value| from_redis_value::<CounterFields>(value).map_err(Into::into)) {
+        Ok(fields) => Ok(cached(fields)),
+        Err(error) => somebody_elses(error),
+    }
+}
+
+fn state(answer: RedisResult<Value>) -> RedisResult<Option<PairState>> {
+    match answer.and_then(|value| from_redis_value::<Option<Vec<u8>>>(value).map_err(Into::into)) {
+        Ok(value) => Ok(value.as_deref().and_then(number).map(decode_state)),
+        Err(error) => somebody_elses(error),
+    }
+}
+
+/// Somebody else's value under this key: as if it were not cached. Whoever fills it puts it right.
+fn somebody_elses<T>(error: RedisError) -> RedisResult<Option<T>> {
+    let is_one = matches!(error.kind(), ErrorKind::Parse | ErrorKind::UnexpectedReturnType);
+    if is_one || meaning(&error) == Meaning::Key { Ok(None) } else { Err(error) }
 }
 
 fn cached(fields: CounterFields) -> Option<CachedCount> {
@@ -54,33 +97,65 @@ fn cached(fields: CounterFields) -> Option<CachedCount> {
 }
 
 pub(crate) async fn states(
-    connections: &Connections,
+    routes: &Arc<Routes>,
     keys: &Keys,
+    rules: &CacheRules,
     pairs: &[Pair],
 ) -> CacheResult<Vec<Option<PairState>>> {
+    if routes.is_cluster() {
+        let get = |pair: &Pair| {
+            let mut get = cmd("GET");
+            get.arg(keys.pair(*pair));
+            (rules.shards.of(pair.resource), get)
+        };
+        return one_by_one(routes, pairs.iter().map(get).collect(), state).await;
+    }
+    let only = routes.only().await.map_err(cache_error)?;
     let mut states = Vec::with_capacity(pairs.len());
     for some in pairs.chunks(CHUNK) {
         let mut call = cmd("MGET");
         for pair in some {
             call.arg(keys.pair(*pair));
         }
-        let (way, _turn) = connections.way_of_read(pairs.len()).await;
-        let values: Vec<Option<Vec<u8>>> = way.query(&call).await.map_err(cache_error)?;
+        let (way, _turn) = only.way_of_read(pairs.len()).await;
+        let values: Vec<Option<Vec<u8>>> = way.query(&call, false).await.map_err(cache_error)?;
         states.extend(values.into_iter().map(|value| value.as_deref().and_then(number).map(decode_state)));
     }
     Ok(states)
 }
 
+/// Where a scan of a cluster goes on: the node's own cursor, and above it which of the primaries and of which set of them.
+const OWN_CURSOR_BITS: u32 = 48;
+
 pub(crate) async fn cached_pairs(
-    connections: &Connections,
+    routes: &Arc<Routes>,
     keys: &Keys,
     cursor: u64,
     about: u32,
 ) -> CacheResult<(Vec<Pair>, u64)> {
-    let mut call = cmd("SCAN");
-    call.arg(cursor).arg("MATCH").arg(keys.any_pair()).arg("COUNT").arg(about);
-    let (next, names): (u64, Vec<Vec<u8>>) = connections.run(&call).await?;
+    let (version, primaries) = routes.in_order().await?;
     let pair = |name: &Vec<u8>| keys.pair_of(std::str::from_utf8(name).ok()?);
+    let scan = |cursor: u64| {
+        let mut call = cmd("SCAN");
+        call.arg(cursor).arg("MATCH").arg(keys.any_pair()).arg("COUNT").arg(about);
+        call
+    };
+    if !routes.is_cluster() {
+        let only = routes.only().await.map_err(cache_error)?;
+        let (next, names): (u64, Vec<Vec<u8>>) = only.run(&scan(cursor)).await?;
+        return Ok((names.iter().filter_map(pair).collect(), next));
+    }
+    let of = |at: usize, own: u64| (u64::from(version) << 8 | at as u64) << OWN_CURSOR_BITS | own;
+    let (seen, at) = (cursor >> (OWN_CURSOR_BITS + 8), (cursor >> OWN_CURSOR_BITS & 0xff) as usize);
+    // Keys may have gone to a node that was passed over already: then all are looked at once more.
+    let (at, own) = if seen == u64::from(version) { (at, cursor & ((1 << OWN_CURSOR_BITS) - 1)) } else { (0, 0) };
+    let Some(primary) = primaries.get(at) else { return Ok((Vec::new(), 0)) };
+    let (next, names): (u64, Vec<Vec<u8>>) = primary.run(&scan(own)).await?;
+    let next = match next {
+        0 if at + 1 < primaries.len().min(0x100) => of(at + 1, 0),
+        0 => 0,
+        next => of(at, next & ((1 << OWN_CURSOR_BITS) - 1)),
+    };
     Ok((names.iter().filter_map(pair).collect(), next))
 }
 

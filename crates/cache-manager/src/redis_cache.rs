@@ -1,22 +1,23 @@
 //! [`LikeCache`] on Redis.
 
+mod server;
+
 use crate::accept::{Accept, first_answer};
 use crate::combine::Combiner;
 use crate::config::RedisConfig;
-use crate::confirm::Confirm;
-use crate::connection::Connections;
 use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
+use crate::limit::Limit;
 use crate::mark::Marks;
-use crate::meaning::{
-    Spoiled, cache_error, has_no_room, is_elsewhere, is_misconfigured, is_shut_journal, naming, shard_error,
-};
+use crate::meaning::{cache_error, is_misconfigured, naming};
 use crate::repair::Repair;
+use crate::routes::Routes;
 use crate::script::Script;
 use crate::settle::{self, Settle};
+use crate::slots::Slot;
 use crate::{journal, read};
-use deadpool_redis::redis::{cmd, pipe};
+use deadpool_redis::redis::{Cmd, cmd, pipe};
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, Durability,
     FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus,
@@ -32,13 +33,13 @@ use std::time::Duration;
 /// What a probe wrote goes when nobody probes any more.
 const PROBE_TTL_SECS: u64 = 60;
 
-/// The cache on a Redis server.
+/// The cache on a Redis server, or on those of a cluster.
 pub struct RedisCache {
-    connections: Arc<Connections>,
+    routes: Arc<Routes>,
     accept: Arc<Accept>,
     marks: Arc<Marks>,
-    confirm: Option<Arc<Confirm>>,
     combiner: Combiner,
+    limit: Option<Limit>,
     settle: Settle,
     fill: Fill,
     lease: Lease,
@@ -57,23 +58,16 @@ pub struct RedisCache {
 
 impl RedisCache {
     pub(crate) fn new(config: &RedisConfig, rules: CacheRules) -> CacheResult<Self> {
-        let connections = Arc::new(Connections::new(config, rules.shards)?);
         let keys = Keys::new(config.key_prefix.clone(), rules.shards);
+        let routes = Routes::new(config, &keys, rules.shards)?;
         let marks = Arc::new(Marks::new(rules.shards));
-        let confirm = Confirm::new(config, &keys, || connections.another());
-        let accept = Arc::new(Accept::new(
-            Arc::clone(&connections),
-            Arc::clone(&marks),
-            confirm.clone(),
-            keys.clone(),
-            rules.clone(),
-        ));
+        let accept = Arc::new(Accept::new(Arc::clone(&routes), Arc::clone(&marks), keys.clone(), rules.clone()));
         Ok(Self {
-            connections,
+            limit: Limit::new(&routes, &keys, &rules),
+            routes,
             combiner: Combiner::new(Arc::clone(&accept), rules.shards.get()),
             accept,
             marks,
-            confirm,
             settle: Settle::new(),
             fill: Fill::new(),
             lease: Lease::new(),
@@ -88,71 +82,58 @@ impl RedisCache {
         })
     }
 
-    /// Refuses a server that cannot be the one that writes, or that may evict the journal. What a user may not ask, nobody can say.
-    async fn look_at_server(&self) -> CacheResult<()> {
-        let info: String = match self.connections.run(&cmd("INFO")).await {
-            Ok(info) => info,
-            Err(error) if self.connections.is_alone() && is_elsewhere(&error) => {
-                return Err(CacheError::Unsafe(error.to_string()));
-            }
-            Err(error) if is_misconfigured(&error) => {
-                self.say_once("INFO", "redis does not let us look at its settings (+info): its maxmemory-policy must be noeviction or volatile-*");
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        if info_field(&info, "cluster_enabled") == Some("1") {
-            return Err(CacheError::Unsafe(
-                "redis.url is a node of a Redis Cluster, which is not supported; use one primary with replicas"
-                    .to_owned(),
-            ));
-        }
-        let policy = info_field(&info, "maxmemory_policy").unwrap_or("unknown");
-        if !(policy == "noeviction" || policy.starts_with("volatile-")) {
-            return Err(CacheError::Unsafe(format!(
-                "maxmemory-policy is {policy}, which may evict the journal; use noeviction or volatile-*"
-            )));
-        }
-        if policy.starts_with("volatile-") && info_field(&info, "maxmemory").is_some_and(|most| most != "0") {
-            self.say_once(
-                "EVICTION",
-                "redis may evict idempotency keys before their time: maxmemory-policy noeviction keeps them",
-            );
-        }
-        if info_field(&info, "aof_enabled") == Some("0") {
-            self.say_once("AOF", "redis runs without AOF: likes that are not yet published are lost if it is killed");
-        }
-        if let Some(confirm) = &self.confirm {
-            let attached = attached(&info);
-            confirm.saw_replicas(attached);
-            if attached < confirm.replicas() {
-                self.say_once(
-                    "REPLICAS",
-                    &format!("redis.confirm_replicas asks for {}, and {attached} follow", confirm.replicas()),
-                );
-            }
-            // Changes nothing; says whether we may wait.
-            if let Err(error) = self.connections.run::<u32>(cmd("WAIT").arg(0).arg(1)).await {
-                self.say_once("WAIT", &format!("redis.confirm_replicas: replicas cannot be asked: {error}"));
-            }
-        }
-        Ok(())
+    /// Whether the data has as many shards as it should have.
+    async fn look_at_data(&self) -> CacheResult<()> {
+        let meta = self.keys.meta();
+        let slot = self.routes.slot_of(&meta);
+        let mut ask = cmd("HGET");
+        ask.arg(&meta).arg("shards");
+        let configured = self.rules.shards.get();
+        let stored =
+            match self.routes.ask_calmly::<Option<u16>>(slot, &ask).await.map_err(|error| self.of_meta(error))? {
+                Some(stored) => stored,
+                None => {
+                    self.mark_data().await?;
+                    self.routes.ask_calmly::<u16>(slot, &ask).await?
+                }
+            };
+        if stored == configured { Ok(()) } else { Err(CacheError::ShardMismatch { stored, configured }) }
     }
 
-    /// Whether the journals and clocks of all shards take what comes next: somebody else may have written there.
-    async fn look_at_shards(&self) -> CacheResult<()> {
-        let shards = self.rules.shards.all().map(|shard| async move {
-            let mut call = self.probe_shard.call(2);
-            call.arg(self.keys.journal(shard)).arg(self.keys.clock(shard)).arg(Version::MAX.0);
-            // On the connection of likes, like the rest of the probe.
-            let found = self.probe_shard.run::<i64>(&self.connections, &call).await;
-            match found.map_err(|error| shard_error(error, &self.keys, shard))? {
-                1 => Err(Spoiled::Journal(self.keys.journal(shard)).into()),
-                2 => Err(Spoiled::Clock(self.keys.clock(shard)).into()),
-                _ => Ok(()),
+    /// The mark of the data: an emptied Redis has lost it.
+    async fn mark_data(&self) -> CacheResult<()> {
+        let meta = self.keys.meta();
+        let mut mark = cmd("HSETNX");
+        mark.arg(&meta).arg("shards").arg(self.rules.shards.get());
+        let marked = self.routes.ask_calmly::<i64>(self.routes.slot_of(&meta), &mark).await;
+        marked.map(drop).map_err(|error| self.of_meta(error))
+    }
+
+    async fn accept_as_limited(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
+        match requests {
+            [only] => {
+                let shard = self.rules.shards.of(only.intent.pair.resource);
+                vec![self.combiner.accept(shard, only.clone()).await]
             }
-        });
-        futures::future::try_join_all(shards).await.map(drop)
+            batch => self.accept.run(batch).await,
+        }
+    }
+
+    /// Likes whose limit is asked beforehand.
+    async fn accept_limited(&self, limit: &Limit, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
+        let mut outcomes = limit.take(requests).await;
+        let allowed: Vec<usize> = (0..requests.len()).filter(|i| outcomes[*i].is_none()).collect();
+        let asked: Vec<AcceptRequest> =
+            allowed.iter().map(|i| AcceptRequest { limited: false, ..requests[*i].clone() }).collect();
+        if !asked.is_empty() {
+            let mut answers = self.accept_as_limited(&asked).await;
+            let unanswered = allowed.iter().zip(&answers).filter(|(_, answer)| !Limit::is_answer(answer));
+            limit.give_back(unanswered.map(|(i, _)| &requests[*i]).filter(|request| request.limited)).await;
+            for (i, answer) in allowed.into_iter().zip(answers.drain(..)) {
+                outcomes[i] = Some(answer);
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(AcceptOutcome::Expired))).collect()
     }
 
     fn of_meta(&self, error: CacheError) -> CacheError {
@@ -175,38 +156,49 @@ impl RedisCache {
 #[async_trait::async_trait]
 impl LikeCache for RedisCache {
     async fn prepare(&self) -> CacheResult<()> {
-        self.look_at_server().await?;
-        let meta = self.keys.meta();
-        let mut ask = cmd("HGET");
-        ask.arg(&meta).arg("shards");
-        let configured = self.rules.shards.get();
-        let stored = match self.connections.run::<Option<u16>>(&ask).await.map_err(|error| self.of_meta(error))? {
-            Some(stored) => stored,
-            None => {
-                let mut commands = pipe();
-                commands.cmd("HSETNX").arg(&meta).arg("shards").arg(configured).ignore();
-                commands.cmd("HGET").arg(&meta).arg("shards");
-                let (stored,): (u16,) = self.connections.run_all(&commands).await?;
-                stored
+        self.routes.look().await?;
+        let servers = self.routes.primaries().await?;
+        let looks = servers.iter().map(|(server, _)| self.look_at_server(server));
+        let looked = futures::future::join_all(looks).await;
+        // One of several that is away is looked at when it comes back.
+        let enough = looked.iter().any(Result::is_ok);
+        for error in looked.into_iter().filter_map(Result::err) {
+            if !(enough && error.is_unavailable()) {
+                return Err(error);
             }
-        };
-        if stored == configured { Ok(()) } else { Err(CacheError::ShardMismatch { stored, configured }) }
+        }
+        match self.look_at_data().await {
+            Err(error) if enough && self.routes.is_cluster() && error.is_unavailable() => Ok(()),
+            looked => looked,
+        }
     }
 
-    /// Writes, because that is what likes need; and measures the clock.
+    /// Writes, because that is what likes need; and measures the clock. Every primary is asked.
     async fn ping(&self) -> CacheResult<()> {
-        let mut call = self.probe.call(3);
-        call.arg(&self.keys.probe()).arg(PROBE_TTL_SECS);
-        let probed = self.probe.run::<i64>(&self.connections, &call).await;
-        let no_room = probed.as_ref().err().is_some_and(has_no_room);
-        let looked = match probed {
-            Ok(_) => self.look_at_shards().await,
-            Err(error) => Err(naming(cache_error(error), |_| self.keys.probe().join(" or "))),
-        };
-        self.full.store(no_room || looked.as_ref().is_err_and(is_shut_journal), Ordering::Relaxed);
-        looked?;
-        self.connections.shared.way().confirm().await.map_err(cache_error)?;
-        self.connections.shared.measure_clock().await.map_err(cache_error)
+        self.ping_shards().await?.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    fn is_partitioned(&self) -> bool {
+        self.routes.is_cluster()
+    }
+
+    async fn ping_shards(&self) -> CacheResult<Vec<(ShardId, CacheError)>> {
+        let servers = self.routes.primaries().await?;
+        let probes = servers.iter().map(|(server, shards)| self.probe_in_time(server, shards));
+        let probed = futures::future::join_all(probes).await;
+        self.full.store(probed.iter().any(|probed| probed.as_ref().is_err_and(|(_, full)| *full)), Ordering::Relaxed);
+        let answered = probed.iter().any(Result::is_ok);
+        let mut away = Vec::new();
+        for ((_, shards), probed) in servers.iter().zip(probed) {
+            let Err((error, _)) = probed else { continue };
+            // In a cluster another node may have taken over.
+            self.routes.look_soon();
+            if !answered {
+                return Err(error);
+            }
+            away.extend(shards.iter().map(|shard| (*shard, error.clone())));
+        }
+        Ok(away)
     }
 
     fn is_full(&self) -> bool {
@@ -214,86 +206,83 @@ impl LikeCache for RedisCache {
     }
 
     fn clock(&self) -> Option<Version> {
-        self.connections.shared.clock()
+        self.routes.clock()
     }
 
     fn clock_for(&self, resources: &[Resource]) -> Option<(Version, Duration)> {
-        self.connections.shared.clock_for(resources.iter().map(|resource| self.rules.shards.of(*resource)))
+        self.routes.clock_for(resources.iter().map(|resource| self.rules.shards.of(*resource)))
     }
 
     fn own_clock(&self) -> Option<(Version, Version)> {
-        self.connections.shared.own_clock()
+        self.routes.own_clock()
     }
 
     fn learn_clock(&self, time: Version) {
-        self.connections.shared.learn_clock(time);
+        self.routes.common().learn_clock(time);
     }
 
     async fn durability(&self) -> CacheResult<Option<Durability>> {
-        // The mark of the data, too: an emptied Redis has lost it.
-        let mut commands = pipe();
-        commands.cmd("INFO").arg("persistence");
-        commands.cmd("INFO").arg("memory");
-        commands.cmd("INFO").arg("replication");
-        commands.cmd("HSETNX").arg(self.keys.meta()).arg("shards").arg(self.rules.shards.get()).ignore();
-        let told = self.connections.run_all(&commands).await;
-        let (disk, memory, replication): (String, String, String) = told.map_err(|error| self.of_meta(error))?;
-        let replicas = self.confirm.as_ref().map(|confirm| {
-            let attached = attached(&replication);
-            confirm.saw_replicas(attached);
-            confirm.standing(attached)
-        });
-        Ok(Some(Durability { replicas, ..durability_of(&(disk + &memory)) }))
+        self.mark_data().await?;
+        let servers = self.routes.primaries().await?;
+        let told = servers.iter().map(|(server, _)| self.durability_of(server));
+        Ok(futures::future::try_join_all(told).await?.into_iter().reduce(Durability::and))
     }
 
     fn clock_uncertainty(&self) -> Duration {
-        self.connections.shared.clock_uncertainty()
+        self.routes.clock_for(self.rules.shards.all()).map_or(Duration::ZERO, |(_, uncertainty)| uncertainty)
     }
 
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
-        match requests {
-            [only] => {
-                let shard = self.rules.shards.of(only.intent.pair.resource);
-                vec![self.combiner.accept(shard, only.clone()).await]
-            }
-            batch => self.accept.run(batch).await,
+        match &self.limit {
+            Some(limit) if requests.iter().any(|request| request.limited) => self.accept_limited(limit, requests).await,
+            _ => self.accept_as_limited(requests).await,
         }
     }
 
     async fn remember(&self, answers: &[FirstAnswer]) -> CacheResult<()> {
-        let mut commands = pipe();
-        for first in answers {
+        let kept = |first: &FirstAnswer| {
             let left = self.rules.idempotency_ttl.saturating_sub(first.age).as_millis();
             if left == 0 {
-                continue;
+                return None;
             }
+            let mut set = cmd("SET");
             let key = self.keys.idempotency(first.pair, &first.key);
-            commands.cmd("SET").arg(key).arg(first_answer(first)).arg("PX").arg(left.to_string()).arg("NX").ignore();
-        }
-        if commands.is_empty() {
+            set.arg(key).arg(first_answer(first)).arg("PX").arg(left.to_string()).arg("NX");
+            Some((self.routes.slot(self.rules.shards.of(first.pair.resource)), set))
+        };
+        let kept: Vec<(Slot, Cmd)> = answers.iter().filter_map(kept).collect();
+        if kept.is_empty() {
             return Ok(());
         }
-        self.connections.run_all(&commands).await
+        if !self.routes.is_cluster() {
+            let mut commands = pipe();
+            for (_, set) in kept {
+                commands.add_command(set).ignore();
+            }
+            return self.routes.only().await.map_err(cache_error)?.run_all(&commands).await.map_err(cache_error);
+        }
+        let calls = kept.iter().map(|(slot, set)| self.routes.ask::<()>(*slot, set));
+        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
     }
 
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {
-        self.settle.run(&self.connections, &self.keys, &self.rules, settlement).await
+        self.settle.run(&self.routes, &self.keys, &self.rules, settlement).await
     }
 
     async fn counts(&self, resources: &[Resource]) -> CacheResult<Vec<Option<CachedCount>>> {
-        read::counts(&self.connections, &self.keys, resources).await
+        read::counts(&self.routes, &self.keys, &self.rules, resources).await
     }
 
     async fn fill_counts(&self, counts: &[(Resource, StoredCount)]) -> CacheResult<()> {
-        self.fill.counts(&self.connections, &self.keys, &self.rules, counts).await
+        self.fill.counts(&self.routes, &self.keys, &self.rules, counts).await
     }
 
     async fn states(&self, pairs: &[Pair]) -> CacheResult<Vec<Option<PairState>>> {
-        read::states(&self.connections, &self.keys, pairs).await
+        read::states(&self.routes, &self.keys, &self.rules, pairs).await
     }
 
     async fn cached_pairs(&self, cursor: u64, about: u32) -> CacheResult<(Vec<Pair>, u64)> {
-        match read::cached_pairs(&self.connections, &self.keys, cursor, about).await {
+        match read::cached_pairs(&self.routes, &self.keys, cursor, about).await {
             // Not even checkers need this: whoever may not list goes without.
             Err(error) if is_misconfigured(&error) => {
                 self.say_once(
@@ -307,102 +296,46 @@ impl LikeCache for RedisCache {
     }
 
     async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()> {
-        self.fill.states(&self.connections, &self.keys, &self.rules, states).await
+        self.fill.states(&self.routes, &self.keys, &self.rules, states).await
     }
 
     async fn forget_states(&self, states: &[(Pair, Version)]) -> CacheResult<()> {
-        self.repair.forget(&self.connections, &self.keys, states).await
+        self.repair.forget(&self.routes, &self.keys, &self.rules, states).await
     }
 
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
-        journal::status(&self.status, &self.connections, &self.keys, &self.rules).await
+        journal::status(&self.status, &self.routes, &self.keys, &self.rules).await
     }
 
     async fn standings(&self) -> CacheResult<Vec<ShardStanding>> {
-        journal::standings(&self.connections, &self.keys, &self.rules, &self.marks).await
+        journal::standings(&self.routes, &self.keys, &self.rules, &self.marks).await
     }
 
     async fn commits(&self) -> CacheResult<Vec<ToldCommit>> {
-        settle::commits(&self.connections, &self.keys, &self.rules).await
+        settle::commits(&self.routes, &self.keys, &self.rules).await
     }
 
     async fn journal_page(&self, shard: ShardId, after: Version, limit: usize) -> CacheResult<Vec<EncodedEvent>> {
-        journal::page(&self.connections, &self.keys, shard, after, limit).await
+        journal::page(&self.routes, &self.keys, shard, after, limit).await
     }
 
     async fn acquire_lease(&self, name: &str, owner: &str, ttl: Duration) -> CacheResult<Option<u64>> {
-        self.lease.acquire(&self.connections, &self.keys, name, owner, ttl).await
+        self.lease.acquire(&self.routes, &self.keys, name, owner, ttl).await
     }
 
     async fn release_lease(&self, name: &str, owner: &str) -> CacheResult<()> {
-        self.lease.release(&self.connections, &self.keys, name, owner).await
+        self.lease.release(&self.routes, &self.keys, name, owner).await
     }
 
     async fn fence_repairs(&self, token: u64) -> CacheResult<()> {
-        self.repair.fence(&self.connections, &self.keys, self.rules.shards.all(), token).await
+        self.repair.fence(&self.routes, &self.keys, self.rules.shards.all(), token).await
     }
 
     async fn repair_count(&self, repair: &CountRepair, token: u64) -> CacheResult<RepairOutcome> {
-        self.repair.count(&self.connections, &self.keys, &self.rules, repair, token).await
+        self.repair.count(&self.routes, &self.keys, &self.rules, repair, token).await
     }
 
     async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
-        self.repair.pair(&self.connections, &self.keys, &self.rules, repair, token).await
-    }
-}
-
-fn durability_of(info: &str) -> Durability {
-    let number = |name| info_field(info, name)?.parse::<u64>().ok();
-    let limit = number("maxmemory").filter(|limit| *limit > 0);
-    let percent = |(used, limit): (u64, u64)| u8::try_from(used.saturating_mul(100) / limit).unwrap_or(u8::MAX);
-    Durability {
-        persistent: info_field(info, "aof_enabled") != Some("0"),
-        writable: info_field(info, "aof_last_write_status").is_none_or(|status| status == "ok"),
-        delayed_syncs: number("aof_delayed_fsync").unwrap_or(0),
-        memory_percent: number("used_memory").zip(limit).map(percent),
-        replicas: None,
-    }
-}
-
-/// Replicas that have a copy and follow it.
-fn attached(info: &str) -> u32 {
-    let follows = |line: &&str| line.starts_with("slave") && line.contains("state=online");
-    u32::try_from(info.lines().filter(follows).count()).unwrap_or(u32::MAX)
-}
-
-fn info_field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
-    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_redis_says_of_its_disk() {
-        let delayed = "# Persistence\r\naof_enabled:1\r\naof_last_write_status:ok\r\naof_delayed_fsync:7\r\n";
-        let of = |persistent, writable, delayed_syncs| Durability {
-            persistent,
-            writable,
-            delayed_syncs,
-            memory_percent: None,
-            replicas: None,
-        };
-        assert_eq!(durability_of(delayed), of(true, true, 7));
-        let off = "aof_enabled:0\r\naof_last_write_status:err\r\n";
-        assert_eq!(durability_of(off), of(false, false, 0));
-        let memory = |used: &str, limit: &str| {
-            durability_of(&format!("used_memory:{used}\r\nused_memory_peak:9\r\nmaxmemory:{limit}\r\n")).memory_percent
-        };
-        assert_eq!(memory("1000", "0"), None);
-        assert_eq!(memory("912", "1000"), Some(91));
-        assert_eq!(memory("90000", "1"), Some(255));
-    }
-
-    #[test]
-    fn a_replica_follows_when_it_has_its_copy() {
-        let info = "role:master\r\nconnected_slaves:2\r\nslave0:ip=::1,port=1,state=online,offset=4,lag=0\r\n\
-                    slave1:ip=::1,port=2,state=send_bulk,offset=0,lag=0\r\nmaster_replid:0\r\n";
-        assert_eq!((attached(info), attached("role:master\r\nconnected_slaves:0\r\n")), (1, 0));
+        self.repair.pair(&self.routes, &self.keys, &self.rules, repair, token).await
     }
 }

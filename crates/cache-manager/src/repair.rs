@@ -1,13 +1,14 @@
 //! `repair_count.lua`, `repair_pair.lua`, `fence_repairs.lua`: what the checker writes, each as compare-and-set; and
 //! `forget_pair.lua`, for discarded events.
 
-use crate::connection::Connections;
 use crate::keys::Keys;
 use crate::meaning::{cache_error, shard_error};
+use crate::routes::Routes;
 use crate::script::Script;
 use crate::settle::encode_state;
 use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome};
 use domain::{Pair, ShardId, Version};
+use std::sync::Arc;
 
 pub(crate) struct Repair {
     fence: Script,
@@ -28,7 +29,7 @@ impl Repair {
 
     pub(crate) async fn fence(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
         shards: impl Iterator<Item = ShardId>,
         token: u64,
@@ -36,54 +37,58 @@ impl Repair {
         let calls = shards.map(|shard| async move {
             let mut call = self.fence.call(1);
             call.arg(keys.clock(shard)).arg(token);
-            self.fence.run::<u64>(connections, &call).await.map_err(|error| shard_error(error, keys, shard))
+            let fenced = self.fence.run::<u64>(routes, routes.slot(shard), &call).await;
+            fenced.map_err(|error| shard_error(error, keys, shard))
         });
         futures::future::try_join_all(calls).await.map(drop)
     }
 
     pub(crate) async fn count(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
         rules: &CacheRules,
         repair: &CountRepair,
         token: u64,
     ) -> CacheResult<RepairOutcome> {
         let CountRepair { resource, seen, stored, abandoned } = repair;
-        let mut call = self.count.call(2);
         let shard = rules.shards.of(*resource);
+        let mut call = self.count.call(2);
         call.arg(keys.clock(shard)).arg(keys.counter(*resource));
         call.arg(token).arg(i64::from(*abandoned));
         call.arg(seen.served).arg(seen.pending).arg(seen.last_version.0).arg(seen.stored).arg(seen.stored_revision);
         call.arg(stored.count).arg(stored.revision).arg(rules.counter_ttl.as_secs().max(1));
-        self.count.run(connections, &call).await.map(outcome).map_err(|error| shard_error(error, keys, shard))
+        let repaired = self.count.run(routes, routes.slot(shard), &call).await;
+        repaired.map(outcome).map_err(|error| shard_error(error, keys, shard))
     }
 
     pub(crate) async fn pair(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
         rules: &CacheRules,
         repair: &PairRepair,
         token: u64,
     ) -> CacheResult<RepairOutcome> {
-        let mut call = self.pair.call(2);
         let shard = rules.shards.of(repair.pair.resource);
+        let mut call = self.pair.call(2);
         call.arg(keys.clock(shard)).arg(keys.pair(repair.pair));
         call.arg(token).arg(encode_state(repair.seen)).arg(encode_state(repair.row));
-        self.pair.run(connections, &call).await.map(outcome).map_err(|error| shard_error(error, keys, shard))
+        let repaired = self.pair.run(routes, routes.slot(shard), &call).await;
+        repaired.map(outcome).map_err(|error| shard_error(error, keys, shard))
     }
 
     pub(crate) async fn forget(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
+        rules: &CacheRules,
         states: &[(Pair, Version)],
     ) -> CacheResult<()> {
         let calls = states.iter().map(|(pair, version)| async move {
             let mut call = self.forget.call(1);
             call.arg(keys.pair(*pair)).arg(version.0);
-            self.forget.run::<i64>(connections, &call).await
+            self.forget.run::<i64>(routes, routes.slot(rules.shards.of(pair.resource)), &call).await
         });
         futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
     }

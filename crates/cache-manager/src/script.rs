@@ -1,7 +1,9 @@
 //! Lua scripts by hash: sent as `EVALSHA`, loaded when Redis does not know them (after a restart or `SCRIPT FLUSH`).
 
-use crate::connection::{Connections, Multiplexed, Server};
+use crate::connection::{Multiplexed, Server};
 use crate::planted;
+use crate::routes::{Routes, Way};
+use crate::slots::Slot;
 use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, cmd};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -31,31 +33,55 @@ impl Script {
         command
     }
 
-    /// Runs a call on the connection of likes.
-    pub(crate) async fn run<T: FromRedisValue>(&self, connections: &Connections, call: &Cmd) -> Result<T, RedisError> {
-        self.run_on(connections.shared.way(), call).await
+    /// Runs a call about this slot on the connection of likes.
+    pub(crate) async fn run<T: FromRedisValue>(
+        &self,
+        routes: &Arc<Routes>,
+        slot: Slot,
+        call: &Cmd,
+    ) -> Result<T, RedisError> {
+        routes.follow(slot, |to| async move { self.run_on(to.connections.shared.way(), call, to.asking).await }).await
+    }
+
+    /// Runs a call about this slot on the connection of bulk reads.
+    pub(crate) async fn run_in_bulk<T: FromRedisValue>(
+        &self,
+        routes: &Arc<Routes>,
+        slot: Slot,
+        call: &Cmd,
+    ) -> Result<T, RedisError> {
+        routes.follow(slot, |to| async move { self.run_on(&to.connections.bulk, call, to.asking).await }).await
+    }
+
+    /// The same, for one of many: see [`Connections::turn`](crate::connection::Connections::turn).
+    pub(crate) async fn run_in_turn<T: FromRedisValue>(
+        &self,
+        routes: &Arc<Routes>,
+        slot: Slot,
+        call: &Cmd,
+    ) -> Result<T, RedisError> {
+        let run = |to: Way| async move {
+            let _turn = to.connections.turn().await;
+            self.run_on(&to.connections.bulk, call, to.asking).await
+        };
+        routes.follow(slot, run).await
     }
 
     /// Runs a call on this connection.
-    pub(crate) async fn run_on<T: FromRedisValue>(&self, way: &Multiplexed, call: &Cmd) -> Result<T, RedisError> {
+    pub(crate) async fn run_on<T: FromRedisValue>(
+        &self,
+        way: &Multiplexed,
+        call: &Cmd,
+        asking: bool,
+    ) -> Result<T, RedisError> {
         let server = way.server().await?;
         for _ in 0..LOADS {
-            match self.once(way, &server, call).await? {
+            match if_known(way.ask_as(&server, call, asking).await)? {
                 Some(answer) => return Ok(answer),
                 None => self.load(way, &server).await?,
             }
         }
-        way.ask(&server, call).await
-    }
-
-    /// Runs a call once on the connection that it was made for; nothing if Redis does not know the script, and so ran nothing.
-    pub(crate) async fn once<T: FromRedisValue>(
-        &self,
-        way: &Multiplexed,
-        server: &Arc<Server>,
-        call: &Cmd,
-    ) -> Result<Option<T>, RedisError> {
-        if_known(way.ask(server, call).await)
+        way.ask_as(&server, call, asking).await
     }
 
     pub(crate) async fn load(&self, way: &Multiplexed, server: &Arc<Server>) -> Result<(), RedisError> {
@@ -67,7 +93,16 @@ impl Script {
 pub(crate) fn if_known<T>(answer: Result<T, RedisError>) -> Result<Option<T>, RedisError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => Ok(None),
+        Err(error) if is_unknown(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Also of a command before which we said that we were sent there.
+fn is_unknown(error: &RedisError) -> bool {
+    if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) {
+        return true;
+    }
+    let failed = error.clone().into_server_errors();
+    failed.as_deref().and_then(<[_]>::first).is_some_and(|(_, first)| first.kind() == Some(ServerErrorKind::NoScript))
 }

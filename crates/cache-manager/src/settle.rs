@@ -1,14 +1,15 @@
 //! `settle.lua`: one call per shard after each commit.
 
-use crate::connection::Connections;
 use crate::fill::{unconfirmed_secs, unknown_secs};
 use crate::keys::Keys;
-use crate::meaning::{naming, of_shard, shard_error};
+use crate::meaning::shard_error;
+use crate::routes::Routes;
 use crate::script::Script;
-use deadpool_redis::redis::pipe;
+use deadpool_redis::redis::cmd;
 use domain::cache::{CacheResult, CacheRules, CommitNumber, SettleReport, SettledResource, Settlement, ToldCommit};
 use domain::{Pair, PairState, ShardId, Version};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 pub(crate) struct Settle {
@@ -28,7 +29,7 @@ impl Settle {
 
     pub(crate) async fn run(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
         rules: &CacheRules,
         settlement: &Settlement,
@@ -42,8 +43,7 @@ impl Settle {
         }
         // One shard that knows the commit is enough.
         let mut commit = settlement.commit;
-        let calls =
-            parts.iter().map(|(shard, part)| self.run_shard(connections, keys, rules, *shard, part, commit.take()));
+        let calls = parts.iter().map(|(shard, part)| self.run_shard(routes, keys, rules, *shard, part, commit.take()));
         let mut total = SettleReport::default();
         let mut failure = None;
         // Every shard is tried, whatever became of the others: settling is harmless to repeat.
@@ -58,7 +58,7 @@ impl Settle {
 
     async fn run_shard(
         &self,
-        connections: &Connections,
+        routes: &Arc<Routes>,
         keys: &Keys,
         rules: &CacheRules,
         shard: ShardId,
@@ -99,24 +99,20 @@ impl Settle {
         fail::fail_point!("settle.shard");
         let (removed, corrections, refreshed): (u64, u64, u64) =
             // Not on the connection of likes: they would wait behind it.
-            self.script.run_on(&connections.bulk, &call).await.map_err(|error| shard_error(error, keys, shard))?;
+            self.script.run_in_bulk(routes, routes.slot(shard), &call).await.map_err(|error| shard_error(error, keys, shard))?;
         Ok(SettleReport { removed, corrections, refreshed })
     }
 }
 
 /// The last commit of every lane that the shards remember.
-pub(crate) async fn commits(
-    connections: &Connections,
-    keys: &Keys,
-    rules: &CacheRules,
-) -> CacheResult<Vec<ToldCommit>> {
-    let mut pipeline = pipe();
-    for shard in rules.shards.all() {
-        pipeline.cmd("HGETALL").arg(keys.writers(shard));
-    }
-    let replies = connections.run_all::<Vec<BTreeMap<String, String>>>(&pipeline).await;
-    let shard = |position: usize| ShardId(u16::try_from(position).unwrap_or(u16::MAX));
-    let replies = replies.map_err(|error| naming(error, |position| of_shard(keys, shard(position))))?;
+pub(crate) async fn commits(routes: &Arc<Routes>, keys: &Keys, rules: &CacheRules) -> CacheResult<Vec<ToldCommit>> {
+    let calls = rules.shards.all().map(|shard| async move {
+        let mut call = cmd("HGETALL");
+        call.arg(keys.writers(shard));
+        let told = routes.ask::<BTreeMap<String, String>>(routes.slot(shard), &call).await;
+        told.map_err(|error| shard_error(error, keys, shard))
+    });
+    let replies = futures::future::try_join_all(calls).await?;
     let mut newest: BTreeMap<(Uuid, u32), ToldCommit> = BTreeMap::new();
     // What somebody else wrote there is none.
     for told in replies.iter().flatten().filter_map(|(lane, last)| told(lane, last)) {

@@ -269,6 +269,16 @@ pub trait LikeCache: Send + Sync + 'static {
     /// Answers if the cache does, and measures its clock.
     async fn ping(&self) -> CacheResult<()>;
 
+    /// Whether it is several servers that have some of the shards each: one can be lost and the others go on.
+    fn is_partitioned(&self) -> bool {
+        false
+    }
+
+    /// [`ping`](Self::ping), that fails only where no server answers: else it tells which shards are away, and why.
+    async fn ping_shards(&self) -> CacheResult<Vec<(ShardId, CacheError)>> {
+        self.ping().await.map(|()| Vec::new())
+    }
+
     /// Whether it answered the last [`ping`](Self::ping) and had no room for what a like needs, in its memory or in a journal:
     /// leases, reads and settlements go on, and make room.
     fn is_full(&self) -> bool {

@@ -27,7 +27,7 @@ impl ShardCount {
     }
 
     /// Every shard.
-    pub fn all(self) -> impl Iterator<Item = ShardId> {
+    pub fn all(self) -> impl Iterator<Item = ShardId> + Clone {
         (0..self.0).map(ShardId)
     }
 

@@ -55,6 +55,11 @@ pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
         let alone = replicas.alone(Instant::now());
         async move { warned(alone) }
     });
+    let shards = Arc::clone(&stores.shard_circuits);
+    health.probe("redis_shards", Criticality::Optional, move || {
+        let away = shards.trouble();
+        async move { warned(away) }
+    });
     let disk = Arc::clone(&stores.cache_disk);
     health.probe("redis_disk", Criticality::Optional, move || {
         let trouble = disk.trouble(Instant::now()).map(str::to_owned);

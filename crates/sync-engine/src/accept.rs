@@ -147,18 +147,27 @@ impl Acceptor {
     async fn accept_event_driven(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
         if self.stores.cache_circuit.is_open() {
             self.write_directly(&intents, call).boxed().await
+        } else if self.stores.shard_circuits.any() {
+            self.accept_around_shards(intents, call).boxed().await
         } else {
             self.accept_in_cache(intents, call).await
         }
     }
 
+    /// Likes of shards that are away are written directly.
+    async fn accept_around_shards(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
+        let ways: Vec<bool> = intents.iter().map(|intent| self.stores.is_away(intent.pair.resource)).collect();
+        let (away, here) = divide(intents, &ways);
+        let one = async { if away.is_empty() { Vec::new() } else { self.write_directly(&away, call).await } };
+        let other = async { if here.is_empty() { Vec::new() } else { self.accept_in_cache(here, call).await } };
+        let (one, other) = tokio::join!(one, other);
+        unite(one, other, &ways)
+    }
+
     /// Each user's likes go one way.
     async fn accept_by_user(&self, path: WritePath, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
         let ways: Vec<bool> = intents.iter().map(|intent| path.is_event_driven(intent.pair.user)).collect();
-        let (mut event_driven, mut synchronous) = (Vec::new(), Vec::new());
-        for (intent, way) in intents.into_iter().zip(&ways) {
-            if *way { &mut event_driven } else { &mut synchronous }.push(intent);
-        }
+        let (event_driven, synchronous) = divide(intents, &ways);
         let one = async {
             if event_driven.is_empty() { Vec::new() } else { self.accept_event_driven(event_driven, call).await }
         };
@@ -166,8 +175,7 @@ impl Acceptor {
             if synchronous.is_empty() { Vec::new() } else { self.write_synchronously(&synchronous, call).await }
         };
         let (one, other) = tokio::join!(one, other);
-        let (mut one, mut other) = (one.into_iter(), other.into_iter());
-        ways.into_iter().map(|way| if way { one.next() } else { other.next() }.unwrap_or_else(no_answer)).collect()
+        unite(one, other, &ways)
     }
 
     async fn accept_in_cache(&self, intents: Vec<LikeIntent>, call: Call) -> Vec<LikeResult> {
@@ -209,9 +217,14 @@ impl Acceptor {
 
     async fn ask_cache(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>> {
         let outcomes = self.stores.cache.accept(requests).await;
+        let failed = |outcome: &CacheResult<AcceptOutcome>| outcome.as_ref().is_err_and(CacheError::is_unavailable);
+        let resources = |have_failed| {
+            let some = requests.iter().zip(&outcomes).filter(move |(_, outcome)| failed(outcome) == have_failed);
+            some.map(|(request, _)| request.intent.pair.resource)
+        };
         match outcomes.iter().find_map(|outcome| outcome.as_ref().err().filter(|error| error.is_unavailable())) {
-            Some(error) => self.stores.cache_circuit.failure(error),
-            None => self.stores.cache_circuit.success(),
+            Some(error) => self.stores.cache_failed(resources(true), error),
+            None => self.stores.cache_answered(resources(false)),
         }
         outcomes
     }
@@ -266,6 +279,21 @@ impl Acceptor {
             Err(error) => Err(LikeError::Refused(faults::for_caller("the cache", &error))),
         }
     }
+}
+
+/// Those that go one way, and those that go the other.
+fn divide(intents: Vec<LikeIntent>, ways: &[bool]) -> (Vec<LikeIntent>, Vec<LikeIntent>) {
+    let (mut one, mut other) = (Vec::new(), Vec::new());
+    for (intent, way) in intents.into_iter().zip(ways) {
+        if *way { &mut one } else { &mut other }.push(intent);
+    }
+    (one, other)
+}
+
+/// Results in the order of what was divided.
+fn unite(one: Vec<LikeResult>, other: Vec<LikeResult>, ways: &[bool]) -> Vec<LikeResult> {
+    let (mut one, mut other) = (one.into_iter(), other.into_iter());
+    ways.iter().map(|way| if *way { one.next() } else { other.next() }.unwrap_or_else(no_answer)).collect()
 }
 
 /// The cache was asked and did not answer: it may have accepted what the database then refused.

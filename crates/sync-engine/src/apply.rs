@@ -291,18 +291,24 @@ impl Applier {
             return metrics::settle_failed();
         }
         let started = Instant::now();
-        let settled = self.stores.cache.settle(&settlement(batch, applied)).await;
+        let mut settlement = settlement(batch, applied);
+        if self.stores.shard_circuits.any() {
+            // What is away is settled by the rescuer, and nobody waits for it here.
+            settlement.resources.retain(|settled| !self.stores.is_away(settled.resource));
+            settlement.pairs.retain(|(pair, _)| !self.stores.is_away(pair.resource));
+        }
+        let settled = self.stores.cache.settle(&settlement).await;
         let error = settled.as_ref().err().map(ToString::to_string);
         self.stores.traces.stage(Stage::Settle, started, batch.iter(), error.as_deref());
         match settled {
             Ok(report) => {
                 fail::fail_point!("apply.settled");
-                self.stores.cache_circuit.success();
+                self.stores.cache_answered(batch.iter().map(|event| event.pair().resource));
                 metrics::settled(report);
             }
             Err(error) => {
                 if error.is_unavailable() {
-                    self.stores.cache_circuit.failure(&error);
+                    self.stores.cache_failed(batch.iter().map(|event| event.pair().resource), &error);
                 } else {
                     faults::tell("settling", &error);
                 }

@@ -58,6 +58,7 @@ pub(crate) fn register() {
         "confirm_rewrites_total",
         "cache_calls_repeated_total",
         "cache_steps_back_total",
+        "cache_slot_waits_total",
         "relay_given_up_total",
         "offered_again_total",
         "redo_log_joined_total",
@@ -74,6 +75,7 @@ pub(crate) fn register() {
     for name in histograms {
         let _registered = histogram!(name);
     }
+    shards_away(0);
     journals(&[], Duration::ZERO);
     live(0, 0);
     ["cache", "database"].into_iter().for_each(|clock| clock_ahead(clock, 0));
@@ -143,6 +145,11 @@ pub fn like(outcome: &'static str, took: Duration) {
 /// `circuit_open{part}`: 1 while a part counts as unreachable.
 pub fn circuit(part: &'static str, open: bool) {
     gauge!("circuit_open", "part" => part).set(if open { 1.0 } else { 0.0 });
+}
+
+/// `cache_shards_away`: shards whose server is unreachable while others are not.
+pub(crate) fn shards_away(shards: usize) {
+    gauge!("cache_shards_away").set(shards as f64);
 }
 
 /// `publish_batch_size`: events per confirmed message; `publish_seconds`: until the confirm.

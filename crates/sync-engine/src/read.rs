@@ -81,7 +81,7 @@ impl Reader {
     }
 
     async fn counts_inner(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
-        let cached = self.ask_cache(self.stores.cache.counts(resources)).await;
+        let cached = self.ask_cache(resources.iter().copied(), self.stores.cache.counts(resources)).await;
         let degraded = cached.is_none();
         let mut values: Vec<Option<i64>> = match cached {
             Some(cached) => cached.into_iter().map(|count| count.map(|count| count.served)).collect(),
@@ -97,7 +97,8 @@ impl Reader {
             }
             if !degraded {
                 let fills: Vec<_> = asked.iter().copied().zip(stored).collect();
-                self.ask_cache(self.stores.cache.fill_counts(&fills)).await;
+                self.ask_cache(fills.iter().map(|(resource, _)| *resource), self.stores.cache.fill_counts(&fills))
+                    .await;
                 self.recheck.resources(asked).await;
             }
         }
@@ -110,7 +111,7 @@ impl Reader {
     }
 
     async fn states_inner(&self, pairs: &[Pair]) -> Result<Read<PairState>, ReadError> {
-        let cached = self.ask_cache(self.stores.cache.states(pairs)).await;
+        let cached = self.ask_cache(pairs.iter().map(|pair| pair.resource), self.stores.cache.states(pairs)).await;
         let degraded = cached.is_none();
         let mut values = cached.unwrap_or_else(|| vec![None; pairs.len()]);
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
@@ -123,7 +124,8 @@ impl Reader {
             }
             if !degraded {
                 let fills: Vec<_> = asked.iter().copied().zip(stored).collect();
-                self.ask_cache(self.stores.cache.fill_states(&fills)).await;
+                self.ask_cache(fills.iter().map(|(pair, _)| pair.resource), self.stores.cache.fill_states(&fills))
+                    .await;
                 self.recheck.pairs(asked).await;
             }
         }
@@ -142,18 +144,24 @@ impl Reader {
         .boxed()
     }
 
-    async fn ask_cache<T>(&self, call: impl Future<Output = CacheResult<T>>) -> Option<T> {
-        if self.stores.cache_circuit.is_open() {
+    /// Nothing where any of these is away: then all are read from the database.
+    async fn ask_cache<T>(
+        &self,
+        resources: impl Iterator<Item = Resource> + Clone,
+        call: impl Future<Output = CacheResult<T>>,
+    ) -> Option<T> {
+        let some_away = || resources.clone().any(|resource| self.stores.is_away(resource));
+        if self.stores.cache_circuit.is_open() || self.stores.shard_circuits.any() && some_away() {
             return None;
         }
         match call.await {
             Ok(value) => {
-                self.stores.cache_circuit.success();
+                self.stores.cache_answered(resources);
                 Some(value)
             }
             Err(error) => {
                 if error.is_unavailable() {
-                    self.stores.cache_circuit.failure(&error);
+                    self.stores.cache_failed(resources, &error);
                 } else {
                     faults::tell("reading from the cache", &error);
                 }

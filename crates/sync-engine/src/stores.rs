@@ -8,6 +8,7 @@ pub mod faults;
 pub mod flow;
 pub mod like_database;
 pub(crate) mod refused;
+pub mod shard_circuits;
 pub mod standing;
 mod untold;
 pub mod write_switch;
@@ -29,6 +30,7 @@ use futures::future::BoxFuture;
 use like_database::LikeDatabase;
 use planted_bugs::planted;
 use refused::RefusedKind;
+use shard_circuits::ShardCircuits;
 use standing::Standings;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +49,8 @@ pub struct Stores {
     pub(crate) likes: Arc<dyn LikeDatabase>,
     /// Open while the cache is unreachable: likes are written directly.
     pub cache_circuit: Arc<Circuit>,
+    /// Of single shards, where the cache is several servers.
+    pub shard_circuits: Arc<ShardCircuits>,
     /// Open while the broker is unreachable: the relay applies directly.
     pub broker_circuit: Arc<Circuit>,
     /// Open while this process cannot consume from the broker, whatever else it can do there.
@@ -85,8 +89,10 @@ impl Stores {
     pub fn new(cache: Arc<dyn LikeCache>, database: EventStore, shards: ShardCount, config: CircuitConfig) -> Self {
         crate::metrics::register();
         let circuit = |part| Arc::new(Circuit::new(part, config.failures));
+        let shard_circuits = Arc::new(ShardCircuits::new(&*cache, shards, config.failures));
         Self {
             cache,
+            shard_circuits,
             likes: Arc::new(database.clone()),
             history: Arc::new(DatabaseHistory::new(database.clone())),
             database,

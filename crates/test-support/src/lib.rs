@@ -5,6 +5,7 @@
 //! - [`shared`]: one server of each kind per test process, or the ones named by `TEST_REDIS_URL`,
 //!   `TEST_DATABASE_URL` and `TEST_AMQP_URL`; tests keep apart by [`fresh_database`] and [`unique_name`].
 //! - [`RedisGroup`], [`MariaDbGroup`]: a primary with replicas, whose roles can be changed.
+//! - [`RedisCluster`]: primaries that share the keys, with replicas; slots can be moved.
 //! - [`RabbitMqGroup`]: brokers that are one cluster.
 //! - [`Proxy`]: a TCP link that can be cut, frozen (both ways or one), slowed, and led to another server.
 //! - [`Preload`]: a slow disk and a wrong clock for one of them, while it runs.
@@ -47,6 +48,7 @@ mod rabbitmq;
 mod rabbitmq_group;
 mod random;
 mod redis;
+mod redis_cluster;
 mod redis_group;
 mod server;
 pub mod shared;
@@ -70,6 +72,7 @@ pub use rabbitmq::RabbitMq;
 pub use rabbitmq_group::RabbitMqGroup;
 pub use random::Random;
 pub use redis::{Redis, RedisOptions};
+pub use redis_cluster::RedisCluster;
 pub use redis_group::{RedisGroup, RedisGroupOptions};
 pub use server::Server;
 pub use wire::Wire;

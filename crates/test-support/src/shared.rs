@@ -3,7 +3,7 @@
 //! `TEST_REDIS_URL`, `TEST_DATABASE_URL` and `TEST_AMQP_URL` name servers to use instead, so that a whole test run can
 //! share one set. Never kill or pause a shared server: start a private one for that.
 
-use crate::{MariaDb, MariaDbOptions, RabbitMq, Redis, RedisOptions};
+use crate::{MariaDb, MariaDbOptions, RabbitMq, Redis, RedisCluster, RedisOptions};
 use anyhow::Result;
 use std::env;
 use tokio::sync::OnceCell;
@@ -17,6 +17,13 @@ pub async fn redis() -> Result<&'static Redis> {
             None => Redis::start(RedisOptions { appendonly: false, ..RedisOptions::default() }).await,
         })
         .await
+}
+
+/// The shared Redis Cluster, always of this process: three primaries without replicas. Keep apart as in [`redis`].
+pub async fn redis_cluster() -> Result<&'static RedisCluster> {
+    static SHARED: OnceCell<RedisCluster> = OnceCell::const_new();
+    let node = RedisOptions { appendonly: false, ..RedisOptions::default() };
+    SHARED.get_or_try_init(async || RedisCluster::start(node, 3, false).await).await
 }
 
 /// The shared mariadb; keep apart by [`crate::fresh_database`].

@@ -32,6 +32,9 @@ pub(crate) struct Test {
     /// chaos, a hundred thousand bad inputs, a million likes under a checker, outages' latency, a full-size migration.
     #[arg(long, conflicts_with = "fast")]
     all: bool,
+    /// Also the heavy tests on a Redis Cluster, a few minutes: slots that move under load, lost primaries.
+    #[arg(long)]
+    cluster: bool,
     /// Only steps with one of these words in their name.
     #[arg(long, value_name = "WORD,...", value_delimiter = ',')]
     only: Vec<String>,
@@ -155,6 +158,10 @@ impl Run<'_> {
         // Programs stand beside the tests that start them; so built they have the same features.
         self.cargo("build", ["build", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"]);
         self.step("tests", self.piece(Piece::Tests));
+        if self.arguments.cluster || self.arguments.all {
+            let cluster = ["test", "--locked", "--workspace", "--test", "it", "cluster", "--", "--ignored"];
+            self.cargo("tests on a Redis Cluster", cluster);
+        }
     }
 
     /// The whole system by its scripts, each step on what the steps before it have started.

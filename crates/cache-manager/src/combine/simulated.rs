@@ -99,7 +99,7 @@ impl AskShard for SlowShard {
         replies
     }
 
-    async fn measure_clock(&self) -> CacheResult<()> {
+    async fn measure_clock(&self, _: ShardId) -> CacheResult<()> {
         sleep(Duration::from_millis(self.below(5))).await;
         Ok(())
     }

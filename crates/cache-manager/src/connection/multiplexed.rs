@@ -3,12 +3,11 @@
 //! It is replaced after an I/O error or a timeout; commands already sent then have an unknown outcome.
 
 use super::of_no_use;
-use crate::meaning::{Meaning, cache_error, meaning};
+use crate::meaning::{Meaning, meaning};
 use crate::primary::Primary;
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::aio::MultiplexedConnection;
-use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError, cmd};
-use domain::cache::CacheError;
+use deadpool_redis::redis::{Cmd, FromRedisValue, Pipeline, RedisError, cmd, pipe};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -89,13 +88,24 @@ impl Multiplexed {
         self.look_at(&server, result)
     }
 
-    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
-        self.ask(&self.server().await?, command).await
+    /// Asks over the current connection; who was sent here for this once says so.
+    pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd, asking: bool) -> Result<T, RedisError> {
+        self.ask_as(&self.server().await?, command, asking).await
     }
 
     /// Asks over this connection, whatever the current one is.
     pub(crate) async fn ask<T: FromRedisValue>(&self, server: &Arc<Server>, command: &Cmd) -> Result<T, RedisError> {
-        let result = command.query_async(&mut server.connection.clone()).await;
+        self.ask_as(server, command, false).await
+    }
+
+    /// The same; who was sent here for this once says so.
+    pub(crate) async fn ask_as<T: FromRedisValue>(
+        &self,
+        server: &Arc<Server>,
+        command: &Cmd,
+        asking: bool,
+    ) -> Result<T, RedisError> {
+        let result = query(&mut server.connection.clone(), command, asking).await;
         self.look_at(server, result)
     }
 
@@ -127,13 +137,28 @@ impl Multiplexed {
     }
 
     /// What one command of several met, whose answer was no error of the whole.
-    pub(crate) fn of_one_command(&self, error: RedisError) -> CacheError {
+    pub(crate) fn of_one_command(&self, error: RedisError) -> RedisError {
         if let Some(server) = self.current.load_full() {
             if of_no_use(&error) {
                 let _ = self.current.compare_and_swap(&server, None);
             }
             self.primary.note(&error, server.generation);
         }
-        cache_error(error)
+        error
     }
+}
+
+/// One command; before it, if we were sent here for it, what lets the node answer for a slot that it is being given.
+pub(super) async fn query<T: FromRedisValue>(
+    connection: &mut MultiplexedConnection,
+    command: &Cmd,
+    asking: bool,
+) -> Result<T, RedisError> {
+    if !asking {
+        return command.query_async(connection).await;
+    }
+    let mut both = pipe();
+    both.cmd("ASKING").ignore().add_command(command.clone());
+    let (answer,) = both.query_async(connection).await?;
+    Ok(answer)
 }

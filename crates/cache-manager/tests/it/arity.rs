@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 12] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 13] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
@@ -28,6 +28,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 12] = [
     ),
     ("forget_pair", include_str!("../../src/scripts/forget_pair.lua"), 1, &["10"]),
     ("probe", include_str!("../../src/scripts/probe.lua"), 3, &["60"]),
+    ("take_token", include_str!("../../src/scripts/take_token.lua"), 1, &["1000", "5000", "1"]),
     ("probe_shard", include_str!("../../src/scripts/probe_shard.lua"), 2, &["9"]),
     ("shard_status", include_str!("../../src/scripts/shard_status.lua"), 2, &[]),
     ("repair_pair", include_str!("../../src/scripts/repair_pair.lua"), 2, &["1", "20", "21"]),

@@ -3,6 +3,8 @@
 mod addresses;
 mod arity;
 mod before;
+mod cluster;
+mod cluster_contract;
 mod commits;
 mod confirmed;
 mod contract;

@@ -10,7 +10,7 @@ use domain::{PairState, ShardCount, StoredCount};
 use std::time::Duration;
 use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules, unlike};
-use test_support::{Redis, RedisOptions, eventually};
+use test_support::{Redis, RedisOptions, eventually, lease_port};
 
 /// Likes, reads, settlements, background reads and the probe agree about the server.
 pub(crate) async fn of_no_use(cache: &RedisCache, says: &str) -> Result<()> {
@@ -211,7 +211,11 @@ async fn a_renamed_command_is_named() -> Result<()> {
 /// A node of a Redis Cluster, given as if it were one server.
 #[tokio::test]
 async fn a_cluster_is_named() -> Result<()> {
-    let redis = Redis::start_with_arguments(RedisOptions::default(), &["--cluster-enabled", "yes"]).await?;
+    // Else it takes a port that may be somebody else's.
+    let bus = lease_port()?;
+    let port = bus.port().to_string();
+    let arguments = ["--cluster-enabled", "yes", "--cluster-port", &port];
+    let redis = Redis::start_with_arguments(RedisOptions::default(), &arguments).await?;
     let raw = Raw::connect(redis.url(), String::new()).await?;
     let cache = config(redis.url(), "").build(roomy_rules())?;
     of_no_use(&cache, "").await?;

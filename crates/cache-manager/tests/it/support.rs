@@ -6,7 +6,7 @@ use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{Client, Cmd, FromRedisValue};
 use domain::cache::{CacheRules, LikeCache};
 use std::time::Duration;
-use test_support::{Redis, RedisOptions, shared, unique_name};
+use test_support::{Redis, RedisCluster, RedisOptions, shared, unique_name};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -21,6 +21,12 @@ pub(crate) async fn on_shared(rules: CacheRules) -> Result<(RedisCache, Raw)> {
     let cache = config(url, &prefix).build(rules)?;
     cache.prepare().await?;
     Ok((cache, Raw::connect(url, prefix).await?))
+}
+
+/// The way into a cluster by all its nodes.
+pub(crate) fn in_cluster(cluster: &RedisCluster, prefix: &str) -> Result<RedisConfig> {
+    // Nobody listens at the url.
+    Ok(RedisConfig { nodes: cluster.addrs()?, cluster: true, ..config("redis://127.0.0.1:1", prefix) })
 }
 
 /// A server that may be killed, paused and misconfigured, with a cache.

@@ -178,7 +178,7 @@ impl Checker {
         faults::tell(what, &error);
         let stores = &self.inspector().stores;
         match &error {
-            CheckError::Cache(error) if error.is_unavailable() => stores.cache_circuit.failure(error),
+            CheckError::Cache(error) if error.is_unavailable() => stores.cache_failed_somewhere(error),
             CheckError::Store(error) if error.is_unavailable() => stores.database_circuit.failure(error),
             _ => {}
         }

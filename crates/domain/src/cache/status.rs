@@ -58,6 +58,29 @@ pub struct Durability {
     pub replicas: Option<Replicas>,
 }
 
+impl Durability {
+    /// Of two servers that are one cache: as good as the worse one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let replicas = |one: Replicas, other: Replicas| Replicas {
+            wanted: one.wanted.max(other.wanted),
+            attached: one.attached.min(other.attached),
+            unconfirmed: one.unconfirmed + other.unconfirmed,
+            refused: one.refused || other.refused,
+        };
+        Self {
+            persistent: self.persistent && other.persistent,
+            writable: self.writable && other.writable,
+            delayed_syncs: self.delayed_syncs + other.delayed_syncs,
+            memory_percent: self.memory_percent.max(other.memory_percent),
+            replicas: match (self.replicas, other.replicas) {
+                (Some(one), Some(other)) => Some(replicas(one, other)),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+}
+
 /// What a cache says of its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replicas {

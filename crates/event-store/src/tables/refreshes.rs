@@ -24,8 +24,16 @@ pub struct Refresh {
 impl EventStore {
     /// Oldest entries of the list, at most `limit`. They stay until deleted: refreshing twice is harmless.
     pub async fn take_refreshes(&self, limit: u32) -> Result<Vec<Refresh>, StoreError> {
+        self.refreshes_after(0, limit).await
+    }
+
+    /// The same, of entries after this one.
+    pub async fn refreshes_after(&self, after: i64, limit: u32) -> Result<Vec<Refresh>, StoreError> {
         let mut script = self.script();
-        script.begin("SELECT id, resource_type, resource_id, user_id, version, created_at FROM cache_refreshes ORDER BY id LIMIT ");
+        script.begin(
+            "SELECT id, resource_type, resource_id, user_id, version, created_at FROM cache_refreshes WHERE id > ",
+        );
+        script.int(after).words(" ORDER BY id LIMIT ");
         script.int(i64::from(limit));
         let results = self.read(&script).await?;
         rows(&results, 0)

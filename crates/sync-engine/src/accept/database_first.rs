@@ -179,7 +179,9 @@ impl Acceptor {
         match &told {
             Ok(()) => untold.told(),
             // It is on the list of what the cache must be told, keys included.
-            Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(error),
+            Err(error) if error.is_unavailable() => {
+                self.stores.cache_failed(writes.intents.iter().map(|intent| intent.pair.resource), error);
+            }
             Err(error) => drop(faults::tell("telling the cache of a synchronous write", error)),
         }
         for (i, outcome) in writes.positions.iter().zip(outcomes) {

@@ -23,6 +23,17 @@ impl Acceptor {
         }
     }
 
+    /// Whether all was told: of shards that are away nobody is.
+    async fn tell_serving_shards(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) -> bool {
+        if !self.stores.shard_circuits.any() {
+            return self.tell_serving_cache(intents, outcomes).await;
+        }
+        let serving = intents.iter().zip(outcomes).filter(|(intent, _)| !self.stores.is_away(intent.pair.resource));
+        let (told, of): (Vec<LikeIntent>, Vec<DirectResult>) =
+            serving.map(|(intent, outcome)| (intent.clone(), *outcome)).unzip();
+        (told.is_empty() || self.tell_serving_cache(&told, &of).await) && told.len() == intents.len()
+    }
+
     /// Whether it was told. If not, this process does not believe it until somebody has.
     async fn tell_serving_cache(&self, intents: &[LikeIntent], outcomes: &[DirectResult]) -> bool {
         let told = async {
@@ -34,15 +45,15 @@ impl Acceptor {
         };
         match timeout(FILL_TIMEOUT, told).await {
             Ok(Ok(())) => return true,
-            Ok(Err(error)) => self.stores.cache_circuit.trip(&error),
-            Err(elapsed) => self.stores.cache_circuit.trip(&elapsed),
+            Ok(Err(error)) => self.stores.cache_untold(resources_of(intents), &error),
+            Err(elapsed) => self.stores.cache_untold(resources_of(intents), &elapsed),
         }
         false
     }
 
     async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
         let began = Instant::now();
-        let resources: Vec<Resource> = intents.iter().map(|intent| intent.pair.resource).collect();
+        let resources: Vec<Resource> = resources_of(intents).collect();
         // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
         // this user's next word a smaller one.
         let (now, ahead) = match self.stores.cache.clock_for(&resources) {
@@ -72,7 +83,7 @@ impl Acceptor {
                 self.stores.database_circuit.success();
                 outcomes.iter().for_each(|_| metrics::degraded_write());
                 // Under the gate: a circuit that is open now closes only after somebody has told the cache of this.
-                if !self.stores.cache_circuit.is_open() && self.tell_serving_cache(intents, &outcomes).boxed().await {
+                if !self.stores.cache_circuit.is_open() && self.tell_serving_shards(intents, &outcomes).boxed().await {
                     untold.told();
                 }
                 Ok(outcomes)
@@ -93,6 +104,10 @@ impl Acceptor {
             error => LikeError::Refused(faults::for_caller("the database", &error)),
         }
     }
+}
+
+fn resources_of(intents: &[LikeIntent]) -> impl Iterator<Item = Resource> {
+    intents.iter().map(|intent| intent.pair.resource)
 }
 
 pub(super) fn direct_result(result: DirectResult, degraded: bool) -> LikeResult {

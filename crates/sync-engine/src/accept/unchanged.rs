@@ -136,7 +136,7 @@ impl Acceptor {
         if let Err(error) = &remembered
             && error.is_unavailable()
         {
-            self.stores.cache_circuit.failure(error);
+            self.stores.cache_failed(answers.iter().map(|first| first.pair.resource), error);
         }
         remembered
     }

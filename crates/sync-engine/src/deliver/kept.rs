@@ -182,7 +182,7 @@ impl Keeper {
                 };
                 match round {
                     Ok(()) => {}
-                    Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(&error),
+                    Err(error) if error.is_unavailable() => self.stores.cache_failed_somewhere(&error),
                     Err(error) => drop(faults::tell("looking after what is kept", &error)),
                 }
             }

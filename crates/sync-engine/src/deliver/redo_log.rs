@@ -94,7 +94,7 @@ impl RedoLog {
             };
             match round {
                 Ok(()) => {}
-                Err(JoinError::Cache(error)) if error.is_unavailable() => self.stores.cache_circuit.failure(&error),
+                Err(JoinError::Cache(error)) if error.is_unavailable() => self.stores.cache_failed_somewhere(&error),
                 Err(JoinError::Store(error)) if error.is_unavailable() => self.stores.database_circuit.failure(&error),
                 Err(error) => drop(faults::tell("looking after the redo log", &error)),
             }

@@ -150,7 +150,7 @@ impl Operator {
             // Now rather than within a second; what fails here stays on the list.
             match catch_up::drain(&self.stores).await {
                 Ok(_) => {}
-                Err(RefreshError::Cache(error)) => self.stores.cache_circuit.failure(&error),
+                Err(RefreshError::Cache(error)) => self.stores.cache_failed_somewhere(&error),
                 Err(RefreshError::Store(error)) => tracing::warn!(%error, "the cache was not told of discarded events"),
             }
         }

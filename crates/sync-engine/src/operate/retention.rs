@@ -90,7 +90,7 @@ impl Retention {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(RetentionError::Cache(error)) if error.is_unavailable() => {
-                    self.stores.cache_circuit.failure(&error);
+                    self.stores.cache_failed_somewhere(&error);
                 }
                 Err(RetentionError::Store(error)) if error.is_unavailable() => {
                     self.stores.database_circuit.failure(&error);

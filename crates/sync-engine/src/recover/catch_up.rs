@@ -3,7 +3,7 @@
 
 use crate::stores::Stores;
 use domain::cache::{CacheError, Settlement};
-use domain::{LikeIntent, Pair, PairState, Resource, Version};
+use domain::{LikeIntent, Pair, PairState, Resource, ShardId, Version};
 use event_store::{DirectResult, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -25,13 +25,29 @@ pub enum RefreshError {
     Cache(#[from] CacheError),
 }
 
-/// Tells the cache about at most one batch; returns how many entries were told.
+/// One batch of the list.
+struct Batch {
+    /// So many were listed.
+    listed: usize,
+    /// So many of them are of shards that are away: they stay.
+    left: usize,
+    /// The last one.
+    last: i64,
+}
+
+/// Tells the cache about at most one batch of entries after this one.
 ///
 /// Rows are read after the list and told before it is shortened, so stopping anywhere only repeats work.
-pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
-    let entries = stores.likes.take_refreshes(BATCH as u32).await?;
+async fn drain_batch(stores: &Stores, after: i64, back: &[ShardId]) -> Result<Batch, RefreshError> {
+    let mut entries = stores.likes.refreshes_after(after, BATCH as u32).await?;
+    let (listed, last) = (entries.len(), entries.last().map_or(after, |entry| entry.id));
+    if stores.shard_circuits.any() {
+        let is_away = |shard: ShardId| stores.shard_circuits.is_open(shard) && !back.contains(&shard);
+        entries.retain(|entry| !is_away(stores.shards().of(entry.pair.resource)));
+    }
+    let batch = Batch { listed, left: listed - entries.len(), last };
     if entries.is_empty() {
-        return Ok(0);
+        return Ok(batch);
     }
     let mut pairs: Vec<Pair> = entries.iter().map(|entry| entry.pair).collect();
     pairs.sort_unstable();
@@ -65,25 +81,55 @@ pub async fn drain_batch(stores: &Stores) -> Result<usize, RefreshError> {
     fail::fail_point!("refresh.told");
     let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
     stores.likes.delete_refreshes(&ids).await?;
-    Ok(entries.len())
+    Ok(batch)
 }
 
-/// Tells everything that is listed now.
+/// Tells everything that is listed now, except of shards that are away; how much that was.
 pub fn drain(stores: &Stores) -> BoxFuture<'_, Result<usize, RefreshError>> {
-    drain_inner(stores).boxed()
+    drain_inner(stores, &[]).boxed()
 }
 
-async fn drain_inner(stores: &Stores) -> Result<usize, RefreshError> {
-    let mut total = 0;
+/// The same, also of these shards, which are back.
+async fn drain_inner(stores: &Stores, back: &[ShardId]) -> Result<usize, RefreshError> {
+    let (mut total, mut left, mut after) = (0, 0, 0);
     let ended = stores.untold.drain_begins();
     loop {
-        let told = drain_batch(stores).await?;
-        total += told;
-        if told < BATCH {
-            stores.untold.drain_ended(ended);
+        let batch = drain_batch(stores, after, back).await?;
+        total += batch.listed - batch.left;
+        left += batch.left;
+        after = batch.last;
+        if batch.listed < BATCH {
+            if left == 0 {
+                stores.untold.drain_ended(ended);
+            }
             return Ok(total);
         }
     }
+}
+
+/// Shards answer again whose server was away while others were not: as for the [whole](close_cache_circuit).
+pub(crate) fn close_shard_circuits<'a>(
+    stores: &'a Stores,
+    back: &'a [ShardId],
+) -> BoxFuture<'a, Result<(), RefreshError>> {
+    close_shard_circuits_inner(stores, back).boxed()
+}
+
+async fn close_shard_circuits_inner(stores: &Stores, back: &[ShardId]) -> Result<(), RefreshError> {
+    let close = || back.iter().for_each(|shard| stores.shard_circuits.close(*shard));
+    if stores.database_circuit.is_open() {
+        if let Ok(_no_direct_writes) = stores.direct_gate.try_write()
+            && stores.untold.is_empty()
+        {
+            close();
+        }
+        return Ok(());
+    }
+    drain_inner(stores, back).await?;
+    let _no_direct_writes = stores.direct_gate.write().await;
+    drain_inner(stores, back).await?;
+    close();
+    Ok(())
 }
 
 /// The cache answers again: tells it what it missed, then lets it serve.

@@ -27,12 +27,19 @@ pub fn watch_cache(stores: Stores, interval: Duration, stop: CancellationToken) 
 
 async fn watch_cache_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
     let mut failed = FailedInARow::default();
-    while pause(&stores.cache_circuit, interval, &stop).await {
+    while pause_for_cache(&stores, interval, &stop).await {
         // A cache that comes back may be another one: it is examined like at start.
-        let open = stores.cache_circuit.is_open();
-        let look = async { if open { stores.cache.prepare().await } else { Ok(()) }.and(stores.cache.ping().await) };
-        match timeout(PROBE_TIMEOUT, look).await {
-            Ok(Ok(())) => failed = FailedInARow::default(),
+        let open = stores.cache_circuit.is_open() || stores.shard_circuits.any();
+        let look = async {
+            let examined = if open { stores.cache.prepare().await } else { Ok(()) };
+            let asked = stores.cache.ping_shards().await;
+            examined.and(asked)
+        };
+        let away = match timeout(PROBE_TIMEOUT, look).await {
+            Ok(Ok(away)) => {
+                failed = FailedInARow::default();
+                away
+            }
             Ok(Err(error)) => {
                 failed.tell(&stores.cache_circuit, &error);
                 continue;
@@ -41,6 +48,9 @@ async fn watch_cache_inner(stores: Stores, interval: Duration, stop: Cancellatio
                 failed.tell(&stores.cache_circuit, &elapsed);
                 continue;
             }
+        };
+        for (shard, error) in &away {
+            stores.shard_circuits.failure(*shard, error);
         }
         stores.clocks.compare_cache(&*stores.cache);
         match timeout(PROBE_TIMEOUT, stores.cache.durability()).await {
@@ -57,12 +67,28 @@ async fn watch_cache_inner(stores: Stores, interval: Duration, stop: Cancellatio
             stores.cache_circuit.success();
             catch_up::drain(&stores).await.map(drop)
         };
-        match told {
-            Ok(()) => {}
-            Err(catch_up::RefreshError::Cache(error)) => stores.cache_circuit.failure(&error),
-            Err(catch_up::RefreshError::Store(error)) => stores.database_circuit.failure(&error),
+        look_at_told(&stores, told);
+        let mut back = stores.shard_circuits.may_close();
+        back.retain(|shard| !away.iter().any(|(away, _)| away == shard));
+        if !back.is_empty() && !stores.cache_circuit.is_open() {
+            look_at_told(&stores, catch_up::close_shard_circuits(&stores, &back).await);
         }
     }
+}
+
+fn look_at_told(stores: &Stores, told: Result<(), catch_up::RefreshError>) {
+    match told {
+        Ok(()) => {}
+        Err(catch_up::RefreshError::Cache(error)) => stores.cache_failed_somewhere(&error),
+        Err(catch_up::RefreshError::Store(error)) => stores.database_circuit.failure(&error),
+    }
+}
+
+async fn pause_for_cache(stores: &Stores, interval: Duration, stop: &CancellationToken) -> bool {
+    if !stores.cache_circuit.is_open() && stores.shard_circuits.any() {
+        return wait(interval.max(stores.shard_circuits.held()), stop).await;
+    }
+    pause(&stores.cache_circuit, interval, stop).await
 }
 
 /// Watches the database.
@@ -122,10 +148,14 @@ impl FailedInARow {
 /// Waits until it is time to look; false at the end.
 async fn pause(circuit: &Circuit, interval: Duration, stop: &CancellationToken) -> bool {
     // After a relapse a probe that passes is not believed for a while, so there is none.
-    let wait = if circuit.is_open() { interval.max(circuit.held()) } else { CALM_INTERVAL };
+    let time = if circuit.is_open() { interval.max(circuit.held()) } else { CALM_INTERVAL };
+    wait(time, stop).await
+}
+
+async fn wait(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
-        () = sleep(wait) => true,
+        () = sleep(time) => true,
     }
 }
 

@@ -101,7 +101,7 @@ impl Rescuer {
                 Ok(()) => {}
                 // Nothing new.
                 Err(_) if open => {}
-                Err(error) if error.is_unavailable() => self.stores.cache_circuit.failure(&error),
+                Err(error) if error.is_unavailable() => self.stores.cache_failed_somewhere(&error),
                 Err(error) => drop(faults::tell("looking at the journals", &error)),
             }
         }

@@ -37,6 +37,8 @@ pub struct Circuit {
     failures: AtomicU32,
     open: AtomicBool,
     past: Mutex<Past>,
+    /// Who has it shows it.
+    quiet: bool,
 }
 
 /// The last time a part was found unreachable.
@@ -80,8 +82,19 @@ impl Circuit {
     /// A closed circuit of `part` that opens after `threshold` failures in a row.
     pub fn new(part: &'static str, threshold: u32) -> Self {
         metrics::circuit(part, false);
+        Self { quiet: false, ..Self::quiet(part, threshold) }
+    }
+
+    /// One of many, whose gauge somebody else sets.
+    pub(super) fn quiet(part: &'static str, threshold: u32) -> Self {
         let (failures, open) = (AtomicU32::new(0), AtomicBool::new(false));
-        Self { part, threshold: threshold.max(1), failures, open, past: Mutex::default() }
+        Self { part, threshold: threshold.max(1), failures, open, past: Mutex::default(), quiet: true }
+    }
+
+    fn show(&self, open: bool) {
+        if !self.quiet {
+            metrics::circuit(self.part, open);
+        }
     }
 
     /// Name of the part.
@@ -134,7 +147,7 @@ impl Circuit {
                 past.open(Instant::now());
                 past.hold()
             };
-            metrics::circuit(self.part, true);
+            self.show(true);
             tracing::warn!(part = self.part, %error, ?held, "circuit opened");
         }
     }
@@ -144,7 +157,7 @@ impl Circuit {
         self.failures.store(0, Ordering::Relaxed);
         if self.open.swap(false, Ordering::AcqRel) {
             self.past().closed_at = Some(Instant::now());
-            metrics::circuit(self.part, false);
+            self.show(false);
             tracing::info!(part = self.part, "circuit closed");
         }
     }

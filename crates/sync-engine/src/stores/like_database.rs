@@ -48,8 +48,8 @@ pub trait LikeDatabase: Send + Sync + 'static {
         until: Instant,
     ) -> StoreResult<Vec<DirectResult>>;
 
-    /// See [`EventStore::take_refreshes`].
-    async fn take_refreshes(&self, limit: u32) -> StoreResult<Vec<Refresh>>;
+    /// See [`EventStore::refreshes_after`].
+    async fn refreshes_after(&self, after: i64, limit: u32) -> StoreResult<Vec<Refresh>>;
 
     /// See [`EventStore::delete_refreshes`].
     async fn delete_refreshes(&self, ids: &[i64]) -> StoreResult<()>;
@@ -95,8 +95,8 @@ impl LikeDatabase for EventStore {
         Self::apply_synchronous(self, intents, reserved, now, until).await
     }
 
-    async fn take_refreshes(&self, limit: u32) -> StoreResult<Vec<Refresh>> {
-        Self::take_refreshes(self, limit).await
+    async fn refreshes_after(&self, after: i64, limit: u32) -> StoreResult<Vec<Refresh>> {
+        Self::refreshes_after(self, after, limit).await
     }
 
     async fn delete_refreshes(&self, ids: &[i64]) -> StoreResult<()> {

@@ -287,8 +287,12 @@ impl LikeDatabase for LinkedDatabase {
         .await
     }
 
-    async fn take_refreshes(&self, limit: u32) -> StoreResult<Vec<Refresh>> {
-        self.read(move |tables| tables.refreshes.iter().take(limit as usize).copied().collect()).await
+    async fn refreshes_after(&self, after: i64, limit: u32) -> StoreResult<Vec<Refresh>> {
+        self.read(move |tables| {
+            let listed = tables.refreshes.iter().filter(|refresh| refresh.id > after);
+            listed.take(limit as usize).copied().collect()
+        })
+        .await
     }
 
     async fn delete_refreshes(&self, ids: &[i64]) -> StoreResult<()> {
