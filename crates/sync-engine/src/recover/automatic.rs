@@ -114,7 +114,7 @@ impl Recovery {
     fn failed(&self, error: &Failed) {
         match error {
             Failed::Cache(error) | Failed::Pairs(RecoverError::Cache(error)) if error.is_unavailable() => {
-                self.stores.cache_circuit.failure(error);
+                self.stores.cache_failed_somewhere(error);
             }
             Failed::Store(error)
             | Failed::Pairs(RecoverError::Store(error))
