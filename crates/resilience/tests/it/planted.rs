@@ -1,11 +1,17 @@
 //! Wrong versions of the protocol. Each scenario passes without the bug and finds it with the bug.
 
+mod scenes;
+
 use crate::rig::{PATIENCE, Process, Rig, VIDEO};
 use domain::Action::{Like, Unlike};
 use domain::codec::EncodedEvent;
 use domain::{PairState, ResourceType};
 use event_bus::Headers;
 use fail::FailGuard;
+use scenes::{
+    accepted, broker_is_wiped, consumer_dies_and_broker_is_wiped, consumer_dies_and_cache_is_wiped, published,
+    server_dies_after_the_answer,
+};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 use sync_engine::operate::retention::Retention;
@@ -36,73 +42,6 @@ pub(crate) async fn finds(bug: &str, finding: &str, scenario: impl AsyncFn(&Rig)
     assert!(found.contains(finding), "found something else than {finding:?}: {found}");
     rig.end().await;
     drop(planted);
-}
-
-/// Five likes are published, by a server that then ends.
-async fn published(rig: &Rig) {
-    let process = rig.process().await;
-    let server = process.server();
-    process.accept_likes(&server, 5).await;
-    // The relay ends when it has relayed everything.
-    drop(server);
-    process.stop().await;
-    assert!(rig.queue().await.ready > 0, "nothing was published");
-}
-
-/// A consumer gets everything done but the commit, and is killed.
-async fn consumer_dies_before_commit(rig: &Rig) {
-    let _away = FailGuard::new("store.before_commit", "return").unwrap();
-    let consumer = rig.process().await;
-    consumer.consume();
-    eventually(PATIENCE, "a failed commit", async || consumer.stores.database_circuit.is_open()).await;
-}
-
-async fn consumer_dies_and_cache_is_wiped(rig: &Rig) -> Found {
-    published(rig).await;
-    rig.wipe_cache("").await;
-    consumer_dies_before_commit(rig).await;
-    rig.empty_queue().await;
-    rig.verify().await
-}
-
-async fn consumer_dies_and_broker_is_wiped(rig: &Rig) -> Found {
-    published(rig).await;
-    consumer_dies_before_commit(rig).await;
-    rig.wipe_broker().await;
-    rescued(rig).await
-}
-
-async fn broker_is_wiped(rig: &Rig) -> Found {
-    published(rig).await;
-    rig.wipe_broker().await;
-    rescued(rig).await
-}
-
-async fn server_dies_after_the_answer(rig: &Rig) -> Found {
-    let process = rig.process().await;
-    process.accept_likes(&process.dying_server(), 5).await;
-    drop(process);
-    rescued(rig).await
-}
-
-/// Everything must come back from the journals.
-async fn rescued(rig: &Rig) -> Found {
-    let consumer = rig.process().await;
-    consumer.consume();
-    consumer.rescue();
-    let found = rig.verify().await;
-    consumer.stop().await;
-    found
-}
-
-/// A process, and what it has accepted: still in the journal, committed by nobody.
-async fn accepted<'a>(rig: &'a Rig, operations: &[(i64, domain::Action)]) -> Process<'a> {
-    let process = rig.process().await;
-    let server = process.dying_server();
-    for (user, action) in operations {
-        process.accept(&server, *user, *action).await;
-    }
-    process
 }
 
 #[tokio::test]
