@@ -16,10 +16,10 @@
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
 //! that is wrong there must not be wrong here too.
 //!
-//! - `status`, `report`, `cache-stats`: what is wrong now, what was found, what the journals hold ([`status`]).
+//! - `status`, `report`, `cache-stats`: what is wrong now, what was found, what the journals hold (`status`).
 //! - `dead-letters`: likes that were given up, and what lies in the dead-letter queue (`dead_letters`).
 //!
-//! Results are tables, JSON or tab-separated ([`output`]). Exit codes: 0 all well, 1 something wrong was found or the command
+//! Results are tables, JSON or tab-separated (`output`). Exit codes: 0 all well, 1 something wrong was found or the command
 //! failed, 2 a command line that makes no sense, 64 a configuration file that cannot be used, 69 a server or store that is
 //! unreachable.
 

@@ -119,7 +119,7 @@ async fn mistakes_are_named() {
         all.extend(fields(watch(&client, resources).await.expect_err("accepted")));
     }
     assert_eq!(all, ["resources", "resources", "resources[1].resource.id"]);
-    let hot = v1::ListHotResourcesRequest { r#type: 77, limit: 101 };
+    let hot = v1::ListHotResourcesRequest { r#type: 77, limit: -1 };
     assert_eq!(fields(client.clone().list_hot_resources(hot).await.unwrap_err()), ["type", "limit"]);
 }
 
