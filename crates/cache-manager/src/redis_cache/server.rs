@@ -9,6 +9,7 @@ use crate::slots::redirect;
 use deadpool_redis::redis::{RedisError, cmd, pipe};
 use domain::cache::{CacheError, CacheResult, Durability};
 use domain::{ShardId, Version};
+use futures::TryFutureExt;
 use tokio::time::timeout;
 
 impl RedisCache {
@@ -78,28 +79,33 @@ impl RedisCache {
     async fn probe(&self, server: &Connections, shards: &[ShardId]) -> Result<(), (CacheError, bool)> {
         server.drop_former();
         let shared = &server.shared;
-        for shard in shards {
-            let mut call = self.probe.call(3);
-            call.arg(&self.keys.probe(*shard)).arg(PROBE_TTL_SECS);
-            match self.probe.run_on::<i64>(shared.way(), &call, false).await {
-                Ok(_) => break,
-                Err(error) if self.is_on_its_way(&error) => self.routes.look_soon(),
-                Err(error) => {
-                    let full = has_no_room(&error);
-                    return Err((naming(cache_error(error), |_| self.keys.probe(*shard).join(" or ")), full));
+        // All at once: over a slow link one after the other would take longer than a probe may.
+        let written = async {
+            for shard in shards {
+                let mut call = self.probe.call(3);
+                call.arg(&self.keys.probe(*shard)).arg(PROBE_TTL_SECS);
+                match self.probe.run_on::<i64>(shared.way(), &call, false).await {
+                    Ok(_) => break,
+                    Err(error) if self.is_on_its_way(&error) => self.routes.look_soon(),
+                    Err(error) => {
+                        let full = has_no_room(&error);
+                        return Err((naming(cache_error(error), |_| self.keys.probe(*shard).join(" or ")), full));
+                    }
                 }
             }
-        }
+            Ok(())
+        };
         let looks = shards.iter().map(|shard| self.look_at_shard(server, *shard));
-        futures::future::try_join_all(looks).await.map_err(|error| {
+        let looked = futures::future::try_join_all(looks).map_err(|error| {
             let full = is_shut_journal(&error);
             (error, full)
-        })?;
+        });
         let clock = async {
             shared.way().confirm().await?;
             shared.measure_clock().await
         };
-        clock.await.map_err(|error| (cache_error(error), false))
+        let clock = clock.map_err(|error| (cache_error(error), false));
+        tokio::try_join!(written, looked, clock).map(drop)
     }
 
     /// Whether journal and clock of a shard take what comes next: somebody else may have written there.
