@@ -50,7 +50,11 @@ async fn recovered(rig: &Rig, process: &Process<'_>, times: u32) {
 /// How many events came back from where.
 async fn summary(rig: &Rig) -> Value {
     let details = "SELECT details FROM data_consistency_checks WHERE kind = 'recovery' AND resource_type = 'database'";
-    serde_json::from_str(rig.sql(details).await.trim()).unwrap()
+    // Written right after the run is said to be finished.
+    eventually(PATIENCE, "a summary", async || {
+        serde_json::from_str(rig.sql(details).await.trim()).map_err(|error| error.to_string())
+    })
+    .await
 }
 
 async fn named(rig: &Rig, source: &str) -> String {
@@ -79,7 +83,8 @@ async fn comes_back(log: bool, source: &str) {
     assert!(summary["journal"].as_u64() >= Some(1), "{summary}");
     assert!(summary["back_to"].is_string() && summary["from"].is_string(), "{summary}");
     assert_eq!(summary["log_absent"].is_null(), log, "{summary}");
-    assert_eq!(named(&rig, source).await, LOST.to_string());
+    // They are written down after the run is said to be finished.
+    eventually(PATIENCE, "every event named", async || expect_eq(named(&rig, source).await, LOST.to_string())).await;
     rig.verify().await.unwrap();
     drop(server);
     process.stop().await;

@@ -1,6 +1,6 @@
 //! Replay: a database that came back from a copy is told again what the redo log has.
 //!
-//! Everything that was published since a time is read in order; what the database does not know, by ledger or history, is
+//! Everything that was published since a time is read in order; what the database does not know, by ledger, history or row, is
 //! applied by the way that all events go: the version of the row decides, retained rows and discarded events count, and the
 //! cache is told. What it knows is left alone. Any part of that may happen twice; where it stands is noted, so that another
 //! run goes on from there.
@@ -11,8 +11,8 @@
 use crate::apply::{Applier, DatabaseUnreachable};
 use crate::stores::Stores;
 use chrono::{DateTime, Utc};
-use domain::LikeEvent;
 use domain::codec::decode_batch;
+use domain::{LikeEvent, Pair, PairState};
 use event_bus::{BusConfig, BusError, LogMessage, LogReader, LogStart};
 use event_store::StoreError;
 use futures::FutureExt;
@@ -213,8 +213,10 @@ impl Replay {
         for batch in gathered.chunks(self.options.batch_size.max(1)) {
             let ids: Vec<Uuid> = batch.iter().map(|event| event.intent.id).collect();
             let known = self.stores.database.known_events(&ids).await?;
-            let unknown = batch.iter().filter(|event| !known.contains(&event.intent.id));
-            let missing: Vec<LikeEvent> = unknown.filter(|event| self.is_new(event.intent.id)).cloned().collect();
+            let unknown: Vec<&LikeEvent> = batch.iter().filter(|event| !known.contains(&event.intent.id)).collect();
+            let told = self.told_by_pairs(&unknown).await?;
+            let lacks = unknown.into_iter().zip(told).filter(|(_, told)| !told).map(|(event, _)| event);
+            let missing: Vec<LikeEvent> = lacks.filter(|event| self.is_new(event.intent.id)).cloned().collect();
             self.report.missing += missing.len() as u64;
             if !self.options.dry_run && !missing.is_empty() {
                 self.report.parked += self.applier.apply(&missing).await?.parked as u64;
@@ -227,6 +229,16 @@ impl Replay {
         let Some(last) = self.report.last_offset.filter(|_| !self.options.dry_run) else { return Ok(()) };
         let note = format!("{} {}", self.options.since.timestamp_micros(), last + 1);
         Ok(self.stores.database.set_note(NOTE, Some(&note)).await?)
+    }
+
+    /// Which of them rows have already, told by cached pairs: those have other ids, and a version is one event's.
+    async fn told_by_pairs(&self, events: &[&LikeEvent]) -> Result<Vec<bool>, StoreError> {
+        let pairs: Vec<Pair> = events.iter().map(|event| event.intent.pair).collect();
+        let rows = self.stores.likes.load_states(&pairs).await?;
+        let is_it = |event: &LikeEvent, row: PairState| {
+            row == PairState { liked: event.intent.action.liked(), version: event.version }
+        };
+        Ok(events.iter().zip(rows).map(|(event, row)| is_it(event, row)).collect())
     }
 
     /// Whether it was not counted before.
