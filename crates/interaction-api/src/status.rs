@@ -228,29 +228,6 @@ impl IntoResponse for HttpError {
     }
 }
 
-/// The code as JSON has it.
-pub const fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
-}
-
 /// Codes that these calls never answer are faults.
 const fn http_status(code: Code) -> StatusCode {
     match code {
@@ -267,6 +244,7 @@ const fn http_status(code: Code) -> StatusCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use interaction_proto::code_name;
 
     #[test]
     fn retry_info_travels_with_the_code() {
@@ -327,7 +305,7 @@ mod tests {
                 (cells.next().unwrap(), cells.next().unwrap())
             })
             .collect();
-        let expected: Vec<_> = Reason::ALL.iter().map(|reason| (reason.name(), name(code(*reason)))).collect();
+        let expected: Vec<_> = Reason::ALL.iter().map(|reason| (reason.name(), code_name(code(*reason)))).collect();
         assert_eq!(rows, expected);
     }
 }

@@ -15,7 +15,7 @@ pub use pacer::Pacer;
 pub use queue::{PairQueue, Source};
 pub use recorder::{Latency, Recorder, Totals};
 pub use watch::{Fall, WatchReport};
-pub(crate) use worker::{code_name, is_refusal};
+pub(crate) use worker::is_refusal;
 
 use crate::client::{self, Client};
 use crate::credentials::Credentials;

@@ -32,8 +32,8 @@ pub(crate) struct Test {
     /// chaos, a hundred thousand bad inputs, a million likes under a checker, outages' latency, a full-size migration.
     #[arg(long, conflicts_with = "fast")]
     all: bool,
-    /// Also the heavy tests on a Redis Cluster, a few minutes: slots that move under load, lost primaries.
-    #[arg(long)]
+    /// Nothing but the tests on a Redis Cluster, which the others include: its contract, slots that move, lost primaries.
+    #[arg(long, conflicts_with_all = ["fast", "all"])]
     cluster: bool,
     /// Only steps with one of these words in their name.
     #[arg(long, value_name = "WORD,...", value_delimiter = ',')]
@@ -69,8 +69,12 @@ pub(crate) fn test(arguments: &Test) -> Result<bool> {
     let environment = environment(&scratch, profile);
     let steps = Steps::new(io::stdout(), scratch.clone());
     let mut run = Run { arguments, environment, scratch, steps, profile };
-    run.source();
-    if !arguments.fast {
+    if arguments.cluster {
+        run.on_a_cluster();
+    } else {
+        run.source();
+    }
+    if !arguments.fast && !arguments.cluster {
         run.system();
     }
     if arguments.all {
@@ -155,13 +159,18 @@ impl Run<'_> {
         self.step("docs", docs);
         self.step("deny.sh", self.script("deny.sh", &[]));
         self.step("check_deploy.sh", self.script("check_deploy.sh", &[]));
-        // Programs stand beside the tests that start them; so built they have the same features.
-        self.cargo("build", ["build", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"]);
+        self.build();
         self.step("tests", self.piece(Piece::Tests));
-        if self.arguments.cluster || self.arguments.all {
-            let cluster = ["test", "--locked", "--workspace", "--test", "it", "cluster", "--", "--ignored"];
-            self.cargo("tests on a Redis Cluster", cluster);
-        }
+    }
+
+    /// Programs stand beside the tests that start them; so built they have the same features.
+    fn build(&mut self) {
+        self.cargo("build", ["build", "--locked", "--workspace", "--lib", "--bins", "--tests", "--examples"]);
+    }
+
+    fn on_a_cluster(&mut self) {
+        self.build();
+        self.cargo("tests on a Redis Cluster", ["test", "--locked", "--workspace", "--test", "it", "cluster"]);
     }
 
     /// The whole system by its scripts, each step on what the steps before it have started.

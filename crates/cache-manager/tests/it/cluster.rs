@@ -67,7 +67,6 @@ async fn load(
 
 /// A slot goes from node to node while its likes come: none is refused, and all are in the journal once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "heavy: scripts/test.sh --cluster"]
 async fn a_slot_that_moves_refuses_no_like() -> Result<()> {
     let cluster = RedisCluster::start(NODE, 3, false).await?;
     // However slow this machine moves it.
@@ -158,7 +157,6 @@ async fn keys_of_a_slot_on_its_way_are_found_where_they_are() -> Result<()> {
 
 /// A killed primary takes its shards along until its replica is elected. The others go on, and versions go on above all.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "heavy: scripts/test.sh --cluster"]
 async fn a_lost_primary_takes_only_its_shards_along_and_its_replica_takes_over() -> Result<()> {
     let cluster = RedisCluster::start(NODE, 3, true).await?;
     let cache = Arc::new(in_cluster(&cluster, "")?.build(CacheRules { user_limit: None, ..roomy_rules() })?);
@@ -223,7 +221,6 @@ async fn a_lost_primary_takes_only_its_shards_along_and_its_replica_takes_over()
 
 /// A primary that is killed and comes back before anybody is elected goes on where it was.
 #[tokio::test]
-#[ignore = "heavy: scripts/test.sh --cluster"]
 async fn a_primary_that_restarts_goes_on() -> Result<()> {
     let cluster = RedisCluster::start(NODE, 3, false).await?;
     let cache = in_cluster(&cluster, "")?.build(roomy_rules())?;
@@ -244,7 +241,6 @@ async fn a_primary_that_restarts_goes_on() -> Result<()> {
 
 /// A scan sees every pair once at least, on whichever node, also when a slot moves meanwhile.
 #[tokio::test]
-#[ignore = "heavy: scripts/test.sh --cluster"]
 async fn a_scan_goes_over_all_primaries() -> Result<()> {
     let cluster = RedisCluster::start(NODE, 3, false).await?;
     let cache = in_cluster(&cluster, "")?.build(roomy_rules())?;
@@ -292,7 +288,6 @@ async fn any_node_leads_to_the_others_and_a_single_server_is_none() -> Result<()
 
 /// A user's limit is on a node of its own; when that is lost it limits nobody, and others are limited as ever.
 #[tokio::test]
-#[ignore = "heavy: scripts/test.sh --cluster"]
 async fn a_limit_whose_node_is_lost_limits_nobody() -> Result<()> {
     let cluster = RedisCluster::start(NODE, 3, false).await?;
     let limit = UserLimit { actions: 2, period: Duration::from_secs(3_000) };

@@ -31,6 +31,16 @@ async fn copied_and_gone_on(rig: &Rig, process: &Process<'_>, server: &Acceptor)
     process.settled().await;
 }
 
+/// A process that recovers by itself has a database of which there is an older copy.
+async fn gone_on_after_a_copy(rig: &Rig) -> (Process<'_>, Acceptor) {
+    let process = rig.process().await;
+    let server = process.server();
+    process.consume();
+    process.recover();
+    copied_and_gone_on(rig, &process, &server).await;
+    (process, server)
+}
+
 async fn recovered(rig: &Rig, process: &Process<'_>, times: u32) {
     eventually(PATIENCE, "a recovery", async || {
         expect_eq(rig.sql(FINISHED).await.trim(), times.to_string().as_str()).map(drop)
@@ -66,11 +76,7 @@ async fn named(rig: &Rig, source: &str) -> String {
 /// Where it comes from if there is a log, and if there is none.
 async fn comes_back(log: bool, source: &str) {
     let rig = Rig::recovering(log).await;
-    let process = rig.process().await;
-    let server = process.server();
-    process.consume();
-    process.recover();
-    copied_and_gone_on(&rig, &process, &server).await;
+    let (process, server) = gone_on_after_a_copy(&rig).await;
     // One that its server could not publish before it died: nobody but the journal has it.
     let dead = rig.process().await;
     dead.accept(&dead.dying_server(), 21, Like).await;
@@ -108,11 +114,7 @@ async fn what_a_database_has_lost_comes_back_from_cached_pairs() {
 async fn what_cache_and_database_have_lost_together_comes_back_from_the_log() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let rig = Rig::recovering(true).await;
-    let process = rig.process().await;
-    let server = process.server();
-    process.consume();
-    process.recover();
-    copied_and_gone_on(&rig, &process, &server).await;
+    let (process, server) = gone_on_after_a_copy(&rig).await;
     rig.restore_database().await;
     rig.wipe_cache("").await;
     recovered(&rig, &process, 1).await;
@@ -182,11 +184,7 @@ async fn a_lost_like_that_is_repeated_meanwhile_is_written() {
 async fn a_step_back_meanwhile_begins_another_round() {
     let _alone = ONE_AT_A_TIME.lock().await;
     let rig = Rig::recovering(true).await;
-    let process = rig.process().await;
-    let server = process.server();
-    process.consume();
-    process.recover();
-    copied_and_gone_on(&rig, &process, &server).await;
+    let (process, server) = gone_on_after_a_copy(&rig).await;
     let scanned = FailGuard::new("recover.scanned", "return").unwrap();
     rig.restore_database().await;
     process.accept(&server, 22, Like).await;

@@ -1,7 +1,17 @@
 //! Whatever the broker does to a batch, it arrives: by the rescuer, by a second attempt, or directly.
 
-use crate::rig::{PATIENCE, Rig, like, video};
-use test_support::{Links, eventually, execute_sql, expect_eq};
+use crate::rig::{PATIENCE, QueueGauge, Rig, like, video};
+use event_bus::BusConfig;
+use test_support::{Links, Proxy, eventually, execute_sql, expect_eq};
+
+/// What comes now reaches the broker through a proxy; the way around it, and who looks at the queue on that.
+async fn behind_a_proxy() -> (Rig, Proxy, (BusConfig, QueueGauge)) {
+    let mut rig = Rig::new().await;
+    let proxy = Links::to(&rig.deployment).await.unwrap().rabbitmq;
+    let around = (rig.bus.clone(), rig.queue_gauge());
+    rig.bus.url = proxy.url_of(rig.deployment.rabbitmq().url()).into();
+    (rig, proxy, around)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_full_queue_refuses_comes_later() {
@@ -62,10 +72,7 @@ async fn what_is_returned_because_the_queue_is_gone_is_published_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_confirms_events_are_applied_directly_until_the_broker_is_back() {
-    let mut rig = Rig::new().await;
-    let proxy = Links::to(&rig.deployment).await.unwrap().rabbitmq;
-    let (direct, queue) = (rig.bus.clone(), rig.queue_gauge());
-    rig.bus.url = proxy.url_of(rig.deployment.rabbitmq().url()).into();
+    let (mut rig, proxy, (direct, queue)) = behind_a_proxy().await;
     let server = rig.process().await;
     let accept = server.server();
     server.watch();
@@ -113,10 +120,7 @@ async fn without_confirms_events_are_applied_directly_until_the_broker_is_back()
 /// broker is away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_row_holds_up_nobody_once_the_broker_is_back() {
-    let mut rig = Rig::new().await;
-    let proxy = Links::to(&rig.deployment).await.unwrap().rabbitmq;
-    let (direct, queue) = (rig.bus.clone(), rig.queue_gauge());
-    rig.bus.url = proxy.url_of(rig.deployment.rabbitmq().url()).into();
+    let (mut rig, proxy, (direct, queue)) = behind_a_proxy().await;
     let server = rig.process().await;
     let accept = server.server();
     rig.bus = direct;

@@ -5,13 +5,13 @@ use super::super::{Who, batch};
 use super::{LikeRequest, LikeResponse, Opening, read_like, traced};
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS};
-use crate::status::{self, HttpError, Violation};
+use crate::status::{HttpError, Violation};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{Extensions, HeaderMap};
 use domain::LikeIntent;
-use interaction_proto::v1;
+use interaction_proto::{code_name, v1};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use service_runtime::listen::request::json;
@@ -78,7 +78,7 @@ fn outcome(outcome: &batch::Outcome) -> Outcome {
 fn refusal(error: v1::LikeError) -> Refusal {
     let violations = error.field_violations.into_iter();
     Refusal {
-        code: status::name(Code::from_i32(error.code)),
+        code: code_name(Code::from_i32(error.code)),
         reason: error.reason,
         message: error.message,
         retry_after_ms: error.retry_after_ms.map(|after| after.to_string()),
