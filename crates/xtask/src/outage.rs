@@ -6,13 +6,16 @@ use crate::command::{Environment, output, start};
 use crate::installation::Installation;
 use crate::load::wanted;
 use crate::workspace::Profile;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use moods::Mood;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
+
+/// Loads after a mood until all likes take the ordinary way again.
+const CALM_ATTEMPTS: u32 = 15;
 
 /// How fast likes are answered while the broker or the database is unreachable, against the same load while all is well.
 ///
@@ -91,7 +94,7 @@ impl Loads<'_> {
             let calm = self.run(|at| mood.without(at))?;
             let load = self.run(|at| mood.begin(at)).with_context(|| format!("beginning of {}", mood.name))?;
             mood.end(&self.installation).with_context(|| format!("end of {}", mood.name))?;
-            self.wait_until_well()?;
+            self.wait_until_calm().with_context(|| format!("after {}", mood.name))?;
             let normal = wanted(&calm, "p99")?;
             worst = worst.max(wanted(&load, "p99")? / normal);
             println!("{}\n{}", line("  calm", &calm, normal)?, line(mood.name, &load, normal)?);
@@ -99,8 +102,24 @@ impl Loads<'_> {
         Ok(self.arguments.limit.is_none_or(|limit| worst <= limit))
     }
 
+    /// A store that was away is believed again only after some probes (`/health` answers 200 meanwhile): what is compared
+    /// with as calm begins when no like goes around the cache any more.
+    fn wait_until_calm(&mut self) -> Result<()> {
+        self.wait_until_well()?;
+        for _ in 0..CALM_ATTEMPTS {
+            if wanted(&self.run_for(2, |_| Ok(()))?, "degraded")? == 0.0 {
+                return Ok(());
+            }
+        }
+        bail!("likes still go around the cache after {CALM_ATTEMPTS} loads of 2 s");
+    }
+
     /// One load; a second after its beginning something strikes.
     fn run(&mut self, strike: impl FnOnce(&Installation) -> Result<()>) -> Result<Value> {
+        self.run_for(self.arguments.seconds, strike)
+    }
+
+    fn run_for(&mut self, seconds: u32, strike: impl FnOnce(&Installation) -> Result<()>) -> Result<Value> {
         let seed = self.oplogs.len() / 2 + 1;
         let oplog = self.work.join(format!("oplog-{seed}")).display().to_string();
         let mut load = self.installation.environment.command(&self.syncctl);
@@ -116,7 +135,7 @@ impl Loads<'_> {
             "--concurrency",
             "256",
         ]);
-        load.args(["--duration", &self.arguments.seconds.to_string(), "--rate", &self.arguments.rate.to_string()]);
+        load.args(["--duration", &seconds.to_string(), "--rate", &self.arguments.rate.to_string()]);
         load.args(["--seed", &seed.to_string(), "--oplog", &oplog, "--json"]).stdout(Stdio::piped());
         self.oplogs.extend(["--oplog".to_owned(), oplog]);
         let load = start(&mut load)?;
