@@ -1,6 +1,6 @@
 //! Likes from `syncctl load`: always new pairs, uniform over the resources.
 
-use crate::rig::Rig;
+use crate::rig::{Rig, Settings};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -150,7 +150,12 @@ pub(crate) async fn finish(child: Child) -> Result<Sent> {
 
 /// Starts one consumer, and warms everything up.
 pub(crate) async fn start_warm(rig: &mut Rig, likes: u64, resources: u64) -> Result<()> {
-    rig.start(&[], 1).await?;
+    start_warm_with(rig, &[], likes, resources).await
+}
+
+/// The same with settings of its own.
+pub(crate) async fn start_warm_with(rig: &mut Rig, settings: Settings, likes: u64, resources: u64) -> Result<()> {
+    rig.start(settings, 1).await?;
     warm_up(rig, likes, resources).await?;
     rig.all_settled().await
 }

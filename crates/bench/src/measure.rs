@@ -7,6 +7,7 @@ mod growth;
 mod hot;
 mod lag;
 mod peers;
+mod redo_log;
 mod sustained;
 mod write_paths;
 
@@ -74,7 +75,10 @@ pub(crate) async fn run(measurement: Measurement, bench: &mut Bench) -> Result<(
         Measurement::A => accept::measure(bench).await,
         Measurement::B => batch::measure(bench).await,
         Measurement::C => apply::measure(bench).await,
-        Measurement::D => sustained::measure(bench).await,
+        Measurement::D => {
+            sustained::measure(bench).await?;
+            redo_log::measure(bench).await
+        }
         Measurement::E => lag::measure(bench).await,
         Measurement::F => write_paths::measure(bench).await,
         Measurement::G => hot::measure(bench).await,
