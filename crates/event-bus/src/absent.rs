@@ -139,6 +139,11 @@ impl Consumer {
     }
 
     /// Never called.
+    pub async fn bind_again(&mut self) -> Result<(), BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
     pub async fn ack<'a>(&mut self, _: impl IntoIterator<Item = &'a Delivery>) -> Result<(), BusError> {
         match self.0 {}
     }

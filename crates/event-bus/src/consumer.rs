@@ -2,7 +2,7 @@
 
 use crate::connection::{Link, within};
 use crate::headers::{delivery_count, from_table, moved};
-use crate::topology::{LOGGED_KEY, Names};
+use crate::topology::{LOGGED_KEY, Names, bind_likes};
 use crate::{BusConfig, BusError, Delivery, QueueDepth};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
@@ -19,6 +19,7 @@ use uuid::Uuid;
 /// Ends with its first error: the caller makes a new one. What was not acknowledged is then delivered again, to
 /// whoever comes first; deliveries of an old consumer given to a new one are ignored.
 pub struct Consumer {
+    config: BusConfig,
     link: Link,
     stream: lapin::Consumer,
     queue: String,
@@ -27,6 +28,8 @@ pub struct Consumer {
     /// Handed out and not yet acknowledged; bounded by the prefetch.
     outstanding: BTreeSet<u64>,
     deadline: Duration,
+    /// Not known to be refused.
+    may_bind: bool,
 }
 
 impl std::fmt::Debug for Consumer {
@@ -67,8 +70,17 @@ impl Consumer {
             consume.await.map_err(BusError::topology(&queue, "starting to consume"))
         })
         .await?;
-        let deadline = config.confirm_timeout;
-        Ok(Self { link, stream, queue, session: Uuid::now_v7(), outstanding: BTreeSet::new(), deadline })
+        let (deadline, config) = (config.confirm_timeout, config.clone());
+        Ok(Self {
+            config,
+            link,
+            stream,
+            queue,
+            session: Uuid::now_v7(),
+            outstanding: BTreeSet::new(),
+            deadline,
+            may_bind: true,
+        })
     }
 
     /// Waits for the next message. Cancel-safe: a dropped call loses nothing.
@@ -106,6 +118,16 @@ impl Consumer {
             Ok(QueueDepth { ready, consumers, known: ready > 0 || consumers > 0 })
         })
         .await
+    }
+
+    /// Binds the likes queue again, as far as our user may. Where somebody took a binding away, likes go into the redo log alone,
+    /// which confirms them: nobody but an idle consumer has a reason to look.
+    pub async fn bind_again(&mut self) -> Result<(), BusError> {
+        if self.may_bind {
+            let bound = bind_likes(&self.link.connection, &self.config);
+            self.may_bind = within(self.deadline, "binding the queue", bound).await?;
+        }
+        Ok(())
     }
 
     /// Tells the broker that these are done. In few frames where they are in order; those of an earlier connection, or

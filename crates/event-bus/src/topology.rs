@@ -79,10 +79,16 @@ pub(crate) async fn declare(connection: &Connection, config: &BusConfig, names: 
     likes.insert("x-dead-letter-strategy".into(), text("at-least-once"));
     declaring.exchange(&names.events).await?;
     declaring.queue(&names.likes, likes).await?;
-    declaring.bind(&names.likes, &names.events, ROUTING_KEY).await?;
-    // With or without a log here: another process may have one.
-    declaring.bind(&names.likes, &names.events, LOGGED_KEY).await?;
+    declaring.bind_likes(names).await?;
     declaring.end().await
+}
+
+/// Binds the likes queue, if our user may; harmless when it is bound.
+pub(crate) async fn bind_likes(connection: &Connection, config: &BusConfig) -> Result<bool, BusError> {
+    let mut declaring = Declaring::new(connection, config).await?;
+    let may = declaring.bind_likes(&Names::of(config)).await?;
+    declaring.end().await?;
+    Ok(may)
 }
 
 /// Declares the redo log, and binds it beside the queue.
@@ -117,7 +123,7 @@ pub(crate) async fn declare_probe(connection: &Connection, config: &BusConfig, n
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(1));
     arguments.insert("x-expires".into(), AMQPValue::LongLongInt(PROBE_EXPIRES_MS));
     match declaring.queue(&names.probe, arguments).await {
-        Ok(()) => declaring.bind(&names.probe, &names.events, PROBE_KEY).await?,
+        Ok(()) => drop(declaring.bind(&names.probe, &names.events, PROBE_KEY).await?),
         Err(BusError::Topology { .. }) => return Ok(()),
         Err(other) => return Err(other),
     }
@@ -187,6 +193,12 @@ impl<'c> Declaring<'c> {
         }
     }
 
+    async fn bind_likes(&mut self, names: &Names) -> Result<bool, BusError> {
+        // The second with or without a log here: another process may have one.
+        Ok(self.bind(&names.likes, &names.events, ROUTING_KEY).await?
+            && self.bind(&names.likes, &names.events, LOGGED_KEY).await?)
+    }
+
     /// Without relying on a binding that may be there.
     async fn bind_surely(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BusError> {
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
@@ -194,16 +206,16 @@ impl<'c> Declaring<'c> {
         bound.map_err(BusError::topology(queue, "binding a queue"))
     }
 
-    /// Who may not bind relies on the binding that is there: a message that nobody takes comes back.
-    async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<(), BusError> {
+    /// Who may not bind (false) relies on the binding that is there: a message that nobody takes comes back.
+    async fn bind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<bool, BusError> {
         let (options, none) = (QueueBindOptions::default(), FieldTable::default());
         match self.channel.queue_bind(queue.into(), exchange.into(), key.into(), options, none).await {
             Err(error) if refusal(&error) == Some(ACCESS_REFUSED) => {
                 self.may_exist(&error).await?;
                 self.use_as_it_is(&format!("binding of {queue} to {key}"), &error);
-                Ok(())
+                Ok(false)
             }
-            other => other.map_err(BusError::topology(queue, "binding a queue")),
+            other => other.map(|()| true).map_err(BusError::topology(queue, "binding a queue")),
         }
     }
 

@@ -165,7 +165,7 @@ impl Assembly {
             stores.database,
             Limits::new(&settings.rate_limiting, settings.cache_management.bulk_reads),
             HotList::new(checker, reader),
-            Watch::new(live.clone(), context.soft.clone()),
+            Watch::new(live.clone(), context.gate.access.clone(), context.soft.clone()),
             context.pulse.clone(),
         );
         likes.open(interactions.clone());

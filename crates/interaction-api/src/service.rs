@@ -8,6 +8,7 @@ pub(crate) mod http;
 pub mod limits;
 mod quota;
 mod reads;
+mod streams;
 mod turns;
 pub mod watch;
 
@@ -15,6 +16,7 @@ use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS, wire_resource};
 use crate::request::page::{self, List};
 use crate::status::{self, Reason};
+use axum::http::Extensions;
 use caller::Who;
 use domain::{Action, LikeIntent, Version};
 use event_store::{EventStore, Within};
@@ -24,6 +26,7 @@ use interaction_proto::v1::interaction_service_server::InteractionService;
 use limits::Limits;
 use reads::Part;
 use service_runtime::Pulse;
+use service_runtime::listen::Arrived;
 use std::sync::Arc;
 use sync_engine::accept::{Acceptor, Call, LikeAnswer};
 use sync_engine::read::Reader;
@@ -79,9 +82,12 @@ impl Interactions {
         result.ok_or_else(|| status::refuse(Reason::Internal, "no answer"))?.map_err(|error| status::like(&error))
     }
 
-    /// A call by HTTP says nothing of how long its caller waits.
-    async fn arriving_now(&self) -> Call {
-        Call::arrived(self.pulse.arrived().await, None)
+    /// A call by HTTP, which says nothing of how long its caller waits. It may have waited for its turn since it was whole.
+    async fn arrived(&self, extensions: &Extensions) -> Call {
+        let seen = self.pulse.arrived().await;
+        let whole = extensions.get().map(|Arrived(whole)| *whole);
+        let at = whole.map_or(seen, |whole| whole.min(self.pulse.arrival(whole)).min(seen));
+        Call::arrived(at, None)
     }
 }
 
@@ -233,8 +239,8 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::WatchLikeCountsRequest>,
     ) -> Result<Response<watch::Counts>, Status> {
-        let who = Who::calls(&request);
-        self.watch.begin(request.into_inner(), &who, &self.limits).map(Response::new)
+        let (who, caller) = (Who::calls(&request), request.extensions().get().cloned());
+        self.watch.begin(request.into_inner(), &who, caller, &self.limits).map(Response::new)
     }
 }
 

@@ -132,6 +132,11 @@ pub fn stopping() -> Status {
     refuse_for_now(Reason::NotServing, "the server is stopping".to_owned())
 }
 
+/// What was begun with a token ends with it.
+pub fn token_gone() -> Status {
+    refuse(Reason::TokenUnknown, "the token of this stream is not valid any more, or is limited otherwise")
+}
+
 /// Likes are not accepted yet, or no more.
 pub fn not_serving() -> Status {
     refuse_for_now(Reason::NotServing, "the server is starting or stopping".to_owned())

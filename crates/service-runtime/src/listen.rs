@@ -28,5 +28,6 @@ pub use connection::Connection;
 pub use link::{Call, Link};
 pub use places::{GREETING, SILENCE};
 pub(crate) use places::{Limits, Places, Pressure};
+pub use slots::Arrived;
 pub use unfinished::{Bounded, RECEIVE_TIMEOUT, Refused, Unfinished, head_len};
 pub use unsent::SEND_TIMEOUT;

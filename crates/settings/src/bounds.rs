@@ -132,6 +132,7 @@ impl Settings {
             ("rate_limiting.token.reads_per_second", limits.token.reads_per_second.into(), 1, MANY),
             ("rate_limiting.token.reads_burst", limits.token.reads_burst.into(), 1, MANY),
             ("rate_limiting.token.max_streams", count(limits.token.max_streams), 0, 100_000),
+            ("rate_limiting.token.max_watched", count(limits.token.max_watched), 0, 100_000),
         ]);
         let times = [
             ("service.max_connection_age", self.service.max_connection_age, SECOND, 365 * DAY),

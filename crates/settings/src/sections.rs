@@ -91,6 +91,8 @@ pub struct TokenLimit {
     pub reads_burst: u32,
     /// Streams of live counts at a time.
     pub max_streams: usize,
+    /// Different resources that they watch together.
+    pub max_watched: usize,
 }
 
 impl Default for TokenLimit {
@@ -102,6 +104,7 @@ impl Default for TokenLimit {
             reads_per_second: 100_000,
             reads_burst: 200_000,
             max_streams: 500,
+            max_watched: 1_000,
         }
     }
 }

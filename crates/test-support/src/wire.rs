@@ -130,6 +130,13 @@ impl Wire {
         self.expect(50, 41).await.map(drop)
     }
 
+    /// Takes a binding away.
+    pub async fn unbind(&mut self, queue: &str, exchange: &str, key: &str) -> Result<()> {
+        let arguments = [vec![0, 0], short(queue)?, short(exchange)?, short(key)?, vec![0; 4]].concat();
+        self.method(1, 50, 50, &arguments).await?;
+        self.expect(50, 51).await.map(drop)
+    }
+
     /// Deletes an exchange.
     pub async fn delete_exchange(&mut self, exchange: &str) -> Result<()> {
         self.method(1, 40, 20, &[vec![0, 0], short(exchange)?, vec![0]].concat()).await?;

@@ -160,7 +160,7 @@ async fn like(
 ) -> Result<Json<LikeResponse>, HttpError> {
     let interactions = opening.get()?;
     let who = Who::of(&extensions);
-    let call = interactions.arriving_now().await;
+    let call = interactions.arrived(&extensions).await;
     let intent = intent(&body)?;
     let answer = Box::pin(on_behalf(traced(&headers), interactions.accept_one(&who, intent, call))).await?;
     Ok(Json(answer.into()))

@@ -2,9 +2,11 @@
 //! token; turns of those who read much.
 
 use super::caller::Who;
-use super::quota::{self, Keyed, Streams, Watching};
+use super::quota::{self, Keyed};
+use super::streams::{Streams, Watching};
 use super::turns::{Turn, Turns};
 use crate::status;
+use domain::Resource;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, RateLimiter};
 use settings::{BulkReads, RateLimiting};
@@ -48,7 +50,7 @@ impl Limits {
             clock: DefaultClock::default(),
             token_likes: of_token("likes", "token.likes_burst", token.likes_per_second, token.likes_burst),
             token_reads: of_token("reads", "token.reads_burst", token.reads_per_second, token.reads_burst),
-            token_streams: token.enabled.then(|| Streams::new(token.max_streams)),
+            token_streams: token.enabled.then(|| Streams::new(token.max_streams, token.max_watched)),
             cached: Turns::new("cached", bulk.at_once, bulk.waiting),
             listed: Turns::new("listed", bulk.at_once, bulk.waiting),
         }
@@ -97,10 +99,10 @@ impl Limits {
 
     /// One more stream of the caller's token, until what this gives back is dropped; its counts are read again and again,
     /// whoever watches them, so they count as read once.
-    pub(super) fn watch(&self, who: &Who, resources: usize) -> Result<Option<Watching>, Status> {
-        self.read(who, resources)?;
+    pub(super) fn watch(&self, who: &Who, resources: &[Resource]) -> Result<Option<Watching>, Status> {
+        self.read(who, resources.len())?;
         match (&self.token_streams, who.token()) {
-            (Some(streams), Some(name)) => streams.begin(name).map(Some),
+            (Some(streams), Some(name)) => streams.begin(name, resources).map(Some),
             _ => Ok(None),
         }
     }
@@ -117,6 +119,7 @@ pub(super) fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use domain::ResourceType;
     use settings::{GlobalLimit, IpLimit, TokenLimit};
     use tonic::Code;
 
@@ -149,6 +152,7 @@ mod tests {
             reads_per_second: 1,
             reads_burst: 10,
             max_streams: 1,
+            max_watched: 10,
         };
         let limits = limits(IpLimit::default(), token);
         let (one, other) = (Who::with_token("one"), Who::with_token("other"));
@@ -163,10 +167,11 @@ mod tests {
         assert_eq!(limits.summaries(&other, 6).await.err().map(|status| status.code()), Some(Code::InvalidArgument));
         assert_eq!(limits.list(&one, 9).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
         assert_eq!(limits.reads(&other, 11).await.err().map(|status| status.code()), Some(Code::InvalidArgument));
-        let first = limits.watch(&other, 1).unwrap();
-        assert_eq!(limits.watch(&other, 1).err().map(|status| status.code()), Some(Code::ResourceExhausted));
+        let watched = [Resource::new(ResourceType::Video, 1).unwrap()];
+        let first = limits.watch(&other, &watched).unwrap();
+        assert_eq!(limits.watch(&other, &watched).err().map(|status| status.code()), Some(Code::ResourceExhausted));
         drop(first);
-        assert!(limits.watch(&other, 1).is_ok(), "the stream has ended");
+        assert!(limits.watch(&other, &watched).is_ok(), "the stream has ended");
         // Where nobody needs a token nobody has a quota.
         assert!(limits.likes(&Who::default(), 500).is_ok() && limits.reads(&Who::default(), 500).await.is_ok());
     }

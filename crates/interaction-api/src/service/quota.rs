@@ -1,27 +1,26 @@
-//! Quotas by name or address: so many per second with a burst, and so many at once. What is quiet is forgotten.
+//! Quotas by name or address: so many per second with a burst. What is quiet is forgotten.
 
 use crate::status::{self, Reason};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use metrics::counter;
-use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use tonic::Status;
 
 /// Keys remembered; those that are quiet are forgotten first.
 const MAX_KEYS: usize = 100_000;
 
-/// How soon a stream may be free: nobody knows, so the caller asks again.
-const STREAM_RETRY: Duration = Duration::from_secs(1);
-
 /// Shows what is limited from the start.
 pub(super) fn register() {
-    for (limit, what) in
-        [("ip", "likes"), ("global", "likes"), ("token", "likes"), ("token", "reads"), ("token", "streams")]
-    {
+    for (limit, what) in [
+        ("ip", "likes"),
+        ("global", "likes"),
+        ("token", "likes"),
+        ("token", "reads"),
+        ("token", "streams"),
+        ("token", "watched resources"),
+    ] {
         counter!("calls_limited_total", "limit" => limit, "what" => what).increment(0);
     }
 }
@@ -66,48 +65,6 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
             Ok(Ok(())) => Ok(()),
             Ok(Err(wait)) => Err(status::limited(self.what, self.limit, wait.wait_time_from(self.clock.now()))),
             Err(_) => Err(too_large(self.setting)),
-        }
-    }
-}
-
-type Running = Arc<Mutex<HashMap<Arc<str>, usize>>>;
-
-/// Streams of each token.
-pub(super) struct Streams {
-    most: usize,
-    running: Running,
-}
-
-impl Streams {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, running: Arc::default() }
-    }
-
-    pub(super) fn begin(&self, name: &Arc<str>) -> Result<Watching, Status> {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = running.entry(Arc::clone(name)).or_default();
-        if *count >= self.most {
-            return Err(status::limited("streams", "token", STREAM_RETRY));
-        }
-        *count += 1;
-        Ok(Watching { name: Arc::clone(name), running: Arc::clone(&self.running) })
-    }
-}
-
-/// A stream; it ends when this is dropped.
-pub(super) struct Watching {
-    name: Arc<str>,
-    running: Running,
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = running.get_mut(&self.name) {
-            *count -= 1;
-            if *count == 0 {
-                running.remove(&self.name);
-            }
         }
     }
 }

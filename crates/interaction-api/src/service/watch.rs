@@ -1,4 +1,4 @@
-//! Streams of live counts.
+//! Streams of live counts. One ends when its caller's token goes, or may do something else than before.
 
 use super::caller::Who;
 use super::limits::Limits;
@@ -7,6 +7,7 @@ use crate::request::convert::{self, wire_resource};
 use crate::status::{self, Reason};
 use futures::stream::{BoxStream, StreamExt, unfold};
 use interaction_proto::v1;
+use service_runtime::listen::access::{Access, Caller};
 use sync_engine::read::live::{LiveCounts, LiveUpdate};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -21,13 +22,14 @@ pub type Counts = BoxStream<'static, Result<v1::WatchLikeCountsResponse, Status>
 #[derive(Clone)]
 pub struct Watch {
     live: LiveCounts,
+    access: Access,
     stop: CancellationToken,
 }
 
 impl Watch {
-    /// Streams end at `stop`.
-    pub const fn new(live: LiveCounts, stop: CancellationToken) -> Self {
-        Self { live, stop }
+    /// Streams end at `stop`; tokens are those of `access`.
+    pub const fn new(live: LiveCounts, access: Access, stop: CancellationToken) -> Self {
+        Self { live, access, stop }
     }
 
     /// A stream, unless the request is wrong or there are too many.
@@ -35,13 +37,14 @@ impl Watch {
         &self,
         request: v1::WatchLikeCountsRequest,
         who: &Who,
+        caller: Option<Caller>,
         limits: &Limits,
     ) -> Result<Counts, Status> {
         let mut violations = Violations::default();
         let resources = convert::resources(&mut violations, request.resources, MAX_WATCHED);
         violations.finish()?;
         who.may_resources(&resources)?;
-        let watching = limits.watch(who, resources.len())?;
+        let watching = limits.watch(who, &resources)?;
         if self.stop.is_cancelled() {
             return Err(status::stopping());
         }
@@ -49,18 +52,20 @@ impl Watch {
             .live
             .watch(&resources)
             .map_err(|error| status::refuse_for_now(Reason::TooManyStreams, error.to_string()))?;
-        let stop = self.stop.clone();
-        let messages = unfold(Some((subscription, watching)), move |watched| {
+        let (stop, admission) = (self.stop.clone(), self.access.admission(caller));
+        let messages = unfold(Some((subscription, admission, watching)), move |watched| {
             let stop = stop.clone();
             async move {
-                let (mut subscription, watching) = watched?;
+                let (mut subscription, mut admission, watching) = watched?;
                 let update = tokio::select! {
                     biased;
                     () = stop.cancelled() => Err(status::stopping()),
                     update = subscription.next() => update.map_err(|error| status::read(&error)),
                 };
                 Some(match update {
-                    Ok(update) => (Ok(message(update)), Some((subscription, watching))),
+                    // Only what is told matters: a stream on which nothing happens may stay.
+                    Ok(_) if !admission.holds() => (Err(status::token_gone()), None),
+                    Ok(update) => (Ok(message(update)), Some((subscription, admission, watching))),
                     Err(last) => (Err(last), None),
                 })
             }

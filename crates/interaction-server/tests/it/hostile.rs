@@ -34,6 +34,10 @@ async fn a_database_that_hangs_does_not_make_the_server_seem_dead() {
     }
     let health = tokio::time::timeout(Duration::from_secs(10), http::get(&addr, "/health")).await;
     assert!(health.expect("it waits for a slot").unwrap().1.contains("mysql"));
+    // A like needs no database, and waits for nobody who does.
+    let like = r#"{"user_id":1,"resource_type":"video","resource_id":1,"action":"like"}"#;
+    let liked = tokio::time::timeout(Duration::from_secs(3), http::post_json(&addr, "/v1/likes", like)).await;
+    assert_eq!(liked.expect("a like waits for a slot").unwrap().0, 200);
     let answered = std::iter::from_fn(|| asking.try_join_next()).count();
     assert!(answered < SLOTS, "{answered} did not hang: the test shows nothing");
     deployment.mariadb().resume().unwrap();

@@ -24,7 +24,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use std::fmt::{self, Display, Formatter};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokens::Tokens;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokens::{TokenDigest, Tokens};
 
 const TOKENS_KEY: &str = "service.access.tokens_file";
 
@@ -62,6 +63,8 @@ pub struct Caller {
     pub role: Role,
     /// For whom, and about what.
     pub scope: Arc<Scope>,
+    /// Which token it was; none where none is needed.
+    token: Option<TokenDigest>,
 }
 
 /// Name of callers where none needs a token.
@@ -135,6 +138,8 @@ pub struct Access(Option<Arc<File>>);
 struct File {
     path: PathBuf,
     tokens: ArcSwap<Tokens>,
+    /// How often they were read again.
+    readings: AtomicU64,
     seen: reload::Fingerprint,
 }
 
@@ -153,7 +158,7 @@ impl Access {
         let Some(path) = &config.tokens_file else { return Ok(Self(None)) };
         let seen = reload::Fingerprint::of(std::slice::from_ref(path));
         let tokens = ArcSwap::from_pointee(read(path)?);
-        Ok(Self(Some(Arc::new(File { path: path.clone(), tokens, seen }))))
+        Ok(Self(Some(Arc::new(File { path: path.clone(), tokens, readings: AtomicU64::new(0), seen }))))
     }
 
     /// Whether anybody needs a token.
@@ -165,7 +170,7 @@ impl Access {
     /// does it looks at the caller's [`Scope`].
     pub fn check(&self, headers: &HeaderMap, needed: Role, scoped: bool) -> Result<Caller, Denied> {
         let Some(file) = &self.0 else {
-            return Ok(Caller { name: ANYONE.into(), role: Role::Operate, scope: Arc::default() });
+            return Ok(Caller { name: ANYONE.into(), role: Role::Operate, scope: Arc::default(), token: None });
         };
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let value = values.next().ok_or(Denied::Missing)?;
@@ -183,6 +188,11 @@ impl Access {
         Ok(caller)
     }
 
+    /// What is let in for long, to be asked again and again.
+    pub fn admission(&self, caller: Option<Caller>) -> Admission {
+        Admission { access: self.clone(), caller, seen: None }
+    }
+
     /// Reads the file again whenever it changes; never returns if there is one.
     pub(crate) async fn watch(self, refusal: reload::Refusal) {
         let Some(file) = self.0 else { return };
@@ -190,9 +200,33 @@ impl Access {
             let tokens = read(&file.path)?;
             tracing::info!("{TOKENS_KEY}: read again, {} tokens", tokens.len());
             file.tokens.store(Arc::new(tokens));
+            file.readings.fetch_add(1, Ordering::Release);
             Ok(())
         })
         .await;
+    }
+}
+
+/// A caller that was let in for long: what its token may do can change, or the token go, meanwhile.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    access: Access,
+    caller: Option<Caller>,
+    /// Reading of the file with which it was found valid last.
+    seen: Option<u64>,
+}
+
+impl Admission {
+    /// Whether its token is in the file as it was.
+    pub fn holds(&mut self) -> bool {
+        let (Some(file), Some(caller)) = (&self.access.0, &self.caller) else { return true };
+        let readings = file.readings.load(Ordering::Acquire);
+        if self.seen == Some(readings) {
+            return true;
+        }
+        let known = file.tokens.load().has(caller);
+        self.seen = known.then_some(readings);
+        known
     }
 }
 
@@ -249,6 +283,36 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[tokio::test]
+    async fn who_was_let_in_for_long_is_asked_again_when_the_file_has_changed() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let write = |text: &str| std::fs::write(file.path(), text).unwrap();
+        let (one, other) = ("one read looking-looking-1", "other read looking-looking-2");
+        write(&format!("{one}\n{other}\n"));
+        let config = AccessConfig { tokens_file: Some(file.path().to_owned()), insecure: false };
+        let access = Access::open(&config).unwrap();
+        let admitted = |token: &str| {
+            let caller = access.check(&headers(&[&format!("Bearer {token}")]), Role::Read, false).unwrap();
+            access.admission(Some(caller))
+        };
+        let mut holders = [admitted("looking-looking-1"), admitted("looking-looking-2")];
+        let read_again = |text: &str| {
+            let inner = access.0.as_ref().unwrap();
+            inner.tokens.store(Arc::new(Tokens::parse(text).unwrap()));
+            inner.readings.fetch_add(1, Ordering::Release);
+        };
+        for (text, expected) in [
+            (format!("{one}\n{other}\n"), [true, true]),
+            (format!("{other}\n"), [false, true]),
+            // The same name with another secret is another token.
+            ("one read looking-looking-3\nother write looking-looking-2\n".to_owned(), [false, false]),
+        ] {
+            read_again(&text);
+            assert_eq!(holders.each_mut().map(Admission::holds), expected, "{text}");
+        }
+        assert!(Access::default().admission(None).holds());
     }
 
     #[test]

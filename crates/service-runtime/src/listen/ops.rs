@@ -37,7 +37,7 @@ use tower_http::timeout::TimeoutLayer;
 pub const MAX_BODY_LEN: usize = 1 << 20;
 /// Longest time for an answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
-/// Requests worked on at once; more of them wait.
+/// Requests worked on at once, and as many likes beside them; more of them wait.
 pub const MAX_CONCURRENT: usize = 64;
 
 /// Longest head of a request in bytes: its first line and all headers.
@@ -75,7 +75,7 @@ pub(crate) fn guarded(gate: &Gate, common: Router, routes: OpsRoutes) -> Router 
     let guard = Guard { gate: gate.clone(), writes: routes.writes, scoped: routes.scoped };
     routes
         .router
-        .layer(from_fn_with_state(Slots::new(MAX_CONCURRENT, gate.unfinished().clone()), slot))
+        .layer(from_fn_with_state(Slots::new(MAX_CONCURRENT, routes.writes, gate.unfinished().clone()), slot))
         .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))
         .merge(common)
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))

@@ -146,6 +146,7 @@ impl ConsumerLoop {
                     let depth = consumer.depth().await?;
                     ignored = if depth.consumers == 0 || depth.ready > 0 { ignored + 1 } else { 0 };
                     if ignored < IGNORED {
+                        consumer.bind_again().await?;
                         continue;
                     }
                     if let Some(times) = faults::again("nothing is delivered") {

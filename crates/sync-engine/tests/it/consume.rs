@@ -270,3 +270,38 @@ async fn a_message_that_nobody_can_read_ends_as_a_dead_letter_alone() {
     consumer.stop().await;
     rig.end().await;
 }
+
+/// What goes into the redo log beside the queue goes by a key of its own: without that binding the log alone takes likes, and
+/// confirms them. An idle consumer binds the queue again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_binding_that_somebody_took_away_comes_back() {
+    let rig = Rig::new().await;
+    let consumer = rig.process().await;
+    consumer.consume();
+    let mut publisher = rig.publisher();
+    let now = now_version();
+    let publish = async |publisher: &mut event_bus::Publisher, n: i64| {
+        let event = EncodedEvent::from_event(&event(n, 1, Action::Like, now + n));
+        publisher.publish(&[event], &Headers::new()).await.unwrap();
+    };
+    let rows = "SELECT COUNT(*) FROM video_likes";
+    publish(&mut publisher, 1).await;
+    eventually(PATIENCE, "the first like", async || expect_eq(rig.number(rows).await, 1)).await;
+    let mut wire = rig.wire().await;
+    for key in ["likes", "likes.logged"] {
+        wire.unbind(&rig.deployment.queue(), &rig.deployment.exchange(), key).await.unwrap();
+    }
+    let one_comes_through = async {
+        for n in 2.. {
+            publish(&mut publisher, n).await;
+            if rig.number(rows).await > 1 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(10), one_comes_through).await;
+    waited.expect("nothing comes through: only the next look at the log binds it");
+    consumer.stop().await;
+    rig.end().await;
+}

@@ -120,7 +120,7 @@ pub(super) async fn likes(
     body: Bytes,
 ) -> Result<Json<Answer>, HttpError> {
     let interactions = opening.get()?;
-    let call = interactions.arriving_now().await;
+    let call = interactions.arrived(&extensions).await;
     let operations = operations(&body)?;
     let who = Who::of(&extensions);
     let applied = batch::apply(&interactions, &who, operations, call);

@@ -12,10 +12,18 @@ const MAX_NAME_LEN: usize = 64;
 /// A call is compared with every one of them.
 const MAX_TOKENS: usize = 1_000;
 
-type Digest = [u8; 32];
+/// SHA-256 of a token; never shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct TokenDigest([u8; 32]);
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest")
+    }
+}
 
 struct Token {
-    digest: Digest,
+    digest: TokenDigest,
     caller: Caller,
 }
 
@@ -55,12 +63,17 @@ impl Tokens {
         self.0.len()
     }
 
+    /// Whether one of them is this caller's, with the same name, role and limits.
+    pub(super) fn has(&self, caller: &Caller) -> bool {
+        self.0.iter().any(|token| token.caller == *caller)
+    }
+
     /// Whose token it is. Looks at all of them, so that the time says nothing.
     pub(super) fn find(&self, token: &[u8]) -> Option<Caller> {
         let digest = sha256(token);
         let mut found = None;
         for token in &self.0 {
-            if bool::from(token.digest.ct_eq(&digest)) {
+            if bool::from(token.digest.0.ct_eq(&digest.0)) {
                 found = Some(&token.caller);
             }
         }
@@ -92,10 +105,9 @@ impl Token {
         if role == Role::Operate && scope.is_limited() {
             return Err("who operates cannot be limited".to_owned());
         }
-        Ok(Self {
-            digest: sha256(token.as_bytes()),
-            caller: Caller { name: (*name).into(), role, scope: scope.into() },
-        })
+        let digest = sha256(token.as_bytes());
+        let caller = Caller { name: (*name).into(), role, scope: scope.into(), token: Some(digest) };
+        Ok(Self { digest, caller })
     }
 }
 
@@ -104,10 +116,10 @@ pub(super) const fn is_allowed(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
 }
 
-fn sha256(token: &[u8]) -> Digest {
-    let mut bytes = Digest::default();
+fn sha256(token: &[u8]) -> TokenDigest {
+    let mut bytes = [0; 32];
     bytes.copy_from_slice(digest(&SHA256, token).as_ref());
-    bytes
+    TokenDigest(bytes)
 }
 
 #[cfg(test)]
@@ -127,10 +139,8 @@ mod tests {
         let tokens =
             Tokens::parse("# who\n\n  a read 0123456789abcdef  # old\r\nb operate fedcba9876543210\n").unwrap();
         assert_eq!(tokens.len(), 2);
-        assert_eq!(
-            tokens.find(b"fedcba9876543210").unwrap(),
-            Caller { name: "b".into(), role: Role::Operate, scope: Arc::default() }
-        );
+        let found = tokens.find(b"fedcba9876543210").unwrap();
+        assert_eq!((&*found.name, found.role, found.scope), ("b", Role::Operate, Arc::default()));
         assert_eq!(tokens.find(b"fedcba987654321"), None);
         assert_eq!(tokens.find(b""), None);
         assert_eq!(format!("{tokens:?}"), "Tokens(2)");
