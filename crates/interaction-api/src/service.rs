@@ -26,7 +26,6 @@ use interaction_proto::v1::interaction_service_server::InteractionService;
 use limits::Limits;
 use reads::Part;
 use service_runtime::Pulse;
-use service_runtime::listen::Arrived;
 use std::sync::Arc;
 use sync_engine::accept::{Acceptor, Call, LikeAnswer};
 use sync_engine::read::Reader;
@@ -82,26 +81,23 @@ impl Interactions {
         result.ok_or_else(|| status::refuse(Reason::Internal, "no answer"))?.map_err(|error| status::like(&error))
     }
 
-    /// A call by HTTP, which says nothing of how long its caller waits. It may have waited for its turn since it was whole.
+    /// A call by HTTP says nothing of how long its caller waits.
     async fn arrived(&self, extensions: &Extensions) -> Call {
-        let seen = self.pulse.arrived().await;
-        let whole = extensions.get().map(|Arrived(whole)| *whole);
-        let at = whole.map_or(seen, |whole| whole.min(self.pulse.arrival(whole)).min(seen));
-        Call::arrived(at, None)
+        Call::arrived(deadline::arrived(extensions, &self.pulse).await, None)
     }
 }
 
 #[tonic::async_trait]
 impl InteractionService for Interactions {
     async fn like(&self, request: Request<v1::LikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
-        let call = deadline::call(request.metadata(), &self.pulse).await;
+        let call = deadline::call(&request, &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
         let v1::LikeRequest { user_id, resource, idempotency_key } = request.into_inner();
         on_behalf(caller, self.one((who, call), user_id, resource, Action::Like, idempotency_key)).await
     }
 
     async fn unlike(&self, request: Request<v1::UnlikeRequest>) -> Result<Response<v1::LikeResponse>, Status> {
-        let call = deadline::call(request.metadata(), &self.pulse).await;
+        let call = deadline::call(&request, &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
         let v1::UnlikeRequest { user_id, resource, idempotency_key } = request.into_inner();
         on_behalf(caller, self.one((who, call), user_id, resource, Action::Unlike, idempotency_key)).await
@@ -111,7 +107,7 @@ impl InteractionService for Interactions {
         &self,
         request: Request<v1::ApplyLikesRequest>,
     ) -> Result<Response<v1::ApplyLikesResponse>, Status> {
-        let call = deadline::call(request.metadata(), &self.pulse).await;
+        let call = deadline::call(&request, &self.pulse).await;
         let (who, caller) = (Who::calls(&request), caller(&request));
         let operations = request.into_inner().operations;
         let mut violations = Violations::default();

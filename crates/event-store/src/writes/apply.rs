@@ -1,12 +1,13 @@
 //! Applying a batch of accepted events: the one way by which journal entries become rows.
 
 use crate::sql::error::StoreError;
+use crate::sql::pool::Tx;
 use crate::sql::script::Script;
 use crate::sql::store::{EventStore, rows};
 use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
 use crate::tables::likes::{
-    PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
+    Outcome, PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
 };
 use crate::tables::repair_token::Fenced;
 use chrono::{DateTime, Utc};
@@ -77,6 +78,22 @@ impl EventStore {
         self.attempt(events, None, End::TakeBack, false, now).await.map(drop)
     }
 
+    /// The same of one event after the other, in one transaction.
+    pub(crate) async fn rehearse(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<(), StoreError> {
+        let batches: Vec<Batch> =
+            events.iter().map(|one| self.prepare(std::slice::from_ref(one), false, now)).collect();
+        self.transaction("apply", async || {
+            let mut tx = self.begin().await?;
+            for batch in &batches {
+                if let Ok((script, _)) = self.fold_in(&mut tx, batch).await? {
+                    tx.run(&script).await?;
+                }
+            }
+            tx.roll_back().await
+        })
+        .await
+    }
+
     /// As [`apply`](Self::apply); with a token only while nobody has a larger one.
     pub(crate) async fn apply_fenced(
         &self,
@@ -127,23 +144,10 @@ impl EventStore {
         {
             return Ok(Attempt::Done(Fenced::Refused));
         }
-        let results = tx.run(&batch.record_and_lock).await?;
-        if !rows(&results, batch.any_discarded).is_empty() {
-            let mut script = self.script();
-            let statements = discarded_ids(&mut script, batch.ids.iter().copied());
-            let discarded = read_existing(&tx.run(&script).await?, statements)?;
-            if !discarded.is_empty() {
-                return Ok(Attempt::Discarded(discarded));
-            }
-        }
-        let mut snapshot = batch.reading.snapshot(&results, self.horizon.for_writes())?;
-        create_missing(&mut tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
-        // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
-        fail::fail_point!("store.ledger_inserted");
-        let outcome = fold_events(&snapshot, &batch.events, self.horizon.revision());
-        let mut script = self.script();
-        write_outcome(&mut script, &outcome, batch.now);
-        keys::record(&mut script, &batch.keys, self.idempotency_ttl);
+        let (script, outcome) = match self.fold_in(&mut tx, batch).await? {
+            Ok(folded) => folded,
+            Err(discarded) => return Ok(Attempt::Discarded(discarded)),
+        };
         let commit = match end {
             End::Commit => {
                 let turn = self.numbered(&mut tx, script).await?;
@@ -159,6 +163,33 @@ impl EventStore {
         };
         let changed_pairs = outcome.changed_pairs.len();
         Ok(Attempt::Done(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit })))
+    }
+
+    /// All statements of a batch but the last ones, which are given back with what they will have done; the inner error are
+    /// events that are discarded.
+    async fn fold_in(
+        &self,
+        tx: &mut Tx,
+        batch: &Batch,
+    ) -> Result<Result<(Script, Outcome), HashSet<Uuid>>, StoreError> {
+        let results = tx.run(&batch.record_and_lock).await?;
+        if !rows(&results, batch.any_discarded).is_empty() {
+            let mut script = self.script();
+            let statements = discarded_ids(&mut script, batch.ids.iter().copied());
+            let discarded = read_existing(&tx.run(&script).await?, statements)?;
+            if !discarded.is_empty() {
+                return Ok(Err(discarded));
+            }
+        }
+        let mut snapshot = batch.reading.snapshot(&results, self.horizon.for_writes())?;
+        create_missing(tx, self.script(), &batch.touched, &mut snapshot, batch.now).await?;
+        // Ledger, behaviours, locks and reads are one round trip: all of them are done here, nothing is folded yet.
+        fail::fail_point!("store.ledger_inserted");
+        let outcome = fold_events(&snapshot, &batch.events, self.horizon.revision());
+        let mut script = self.script();
+        write_outcome(&mut script, &outcome, batch.now);
+        keys::record(&mut script, &batch.keys, self.idempotency_ttl);
+        Ok(Ok((script, outcome)))
     }
 
     fn prepare(&self, events: &[LikeEvent], unlogged: bool, now: DateTime<Utc>) -> Batch {

@@ -2,14 +2,15 @@
 //! schema does. Then the event that happened to come is as good as any other, and is not given up.
 //!
 //! Asked is not whether others were committed: one that came again changes nothing, and meets no trigger. Other rows of the
-//! same kind are written as the event would be, and taken back. They are rows of nobody, which a foreign key or a narrow
+//! same kind are written as the event would be, and taken back: each with the opposite action first, so that the row is written
+//! new and changed, whichever of both the event would have done. They are rows of nobody, which a foreign key or a narrow
 //! column may refuse, and rows of pairs that were written before, which only a fault can refuse. One that is taken is enough.
 
 use crate::sql::error::StoreError;
 use crate::sql::script::version_of;
 use crate::sql::store::{EventStore, get, rows};
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, Origin, Pair, ResourceType};
+use domain::{Action, LikeEvent, Origin, Pair, ResourceType, Version};
 use uuid::Uuid;
 
 /// Newest completed events among which pairs are looked for.
@@ -48,16 +49,23 @@ impl EventStore {
         pair: Pair,
         now: DateTime<Utc>,
     ) -> Result<Result<(), StoreError>, StoreError> {
-        let mut other = suspect.clone();
-        other.intent.id = Uuid::now_v7();
-        other.intent.pair = pair;
-        other.intent.trace = None;
-        if let Some(key) = &mut other.intent.idempotency_key {
-            *key = other.intent.id.to_string();
-        }
-        other.origin = Origin::Direct;
-        other.version = version_of(now);
-        match self.dry_run(&[other], now).await {
+        let other = |action, version| {
+            let mut other = suspect.clone();
+            other.intent.id = Uuid::now_v7();
+            other.intent.pair = pair;
+            other.intent.action = action;
+            other.intent.trace = None;
+            if let Some(key) = &mut other.intent.idempotency_key {
+                *key = other.intent.id.to_string();
+            }
+            other.origin = Origin::Direct;
+            other.version = version;
+            other
+        };
+        let version = version_of(now);
+        let before = other(Action::from_liked(!suspect.intent.action.liked()), version);
+        let same = other(suspect.intent.action, Version(version.0 + 1));
+        match self.rehearse(&[before, same], now).await {
             Err(error) if error.is_unavailable() => Err(error),
             done => Ok(done),
         }

@@ -1,17 +1,25 @@
 //! How long a call may take effect: from its arrival, for as long as its caller waits.
 
-use axum::http::HeaderMap;
+use axum::http::{Extensions, HeaderMap};
 use service_runtime::Pulse;
-use std::time::Duration;
+use service_runtime::listen::Arrived;
+use std::time::{Duration, Instant};
 use sync_engine::accept::Call;
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
 const HEADER: &str = "grpc-timeout";
 
-/// The call with this metadata, seen now.
-pub(super) async fn call(metadata: &MetadataMap, pulse: &Pulse) -> Call {
-    let patience = metadata.get(HEADER).and_then(|value| value.to_str().ok()).and_then(read);
-    Call::arrived(pulse.arrived().await, patience)
+/// The call of this request, seen now.
+pub(super) async fn call<T>(request: &Request<T>, pulse: &Pulse) -> Call {
+    let patience = request.metadata().get(HEADER).and_then(|value| value.to_str().ok()).and_then(read);
+    Call::arrived(arrived(request.extensions(), pulse).await, patience)
+}
+
+/// When a request arrived at the latest: with its head, whatever it waited for since. Its caller may have gone on meanwhile.
+pub(super) async fn arrived(extensions: &Extensions, pulse: &Pulse) -> Instant {
+    let seen = pulse.arrived().await;
+    let head = extensions.get().map(|Arrived(head)| *head);
+    head.map_or(seen, |head| head.min(pulse.arrival(head)).min(seen))
 }
 
 /// How long the caller waits, if he says so; the error names the header. Whoever wrote one that nobody can read has a deadline

@@ -7,6 +7,7 @@ use std::time::Duration;
 use test_support::{Links, eventually, expect_eq};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request};
 
 /// Longer than a call may take.
@@ -205,6 +206,44 @@ async fn what_waited_for_the_cache_is_dead() {
     })
     .await;
     assert_eq!(state(&mut second, 1, video(1)).await, (false, last.version));
+}
+
+/// A stalled uplink: the head of a call is there, the rest comes when its user has gone on elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_whose_body_came_late_is_dead() {
+    let deployment = deployed().await;
+    let server = deployment.server().start_ready().await.unwrap();
+    let mut client = server.client().await;
+    let (sender, messages) = tokio::sync::mpsc::channel(1);
+    let mut by_grpc = tonic::client::Grpc::new(server.channel().await);
+    let waiting = tokio::spawn(async move {
+        by_grpc.ready().await.unwrap();
+        let path = "/interaction.v1.InteractionService/Like".parse().unwrap();
+        let codec = tonic_prost::ProstCodec::<v1::LikeRequest, v1::LikeResponse>::default();
+        by_grpc.client_streaming(Request::new(ReceiverStream::new(messages)), path, codec).await
+    });
+    let body = r#"{"user_id":"2","resource_type":"video","resource_id":"1","action":"like"}"#;
+    let head = "POST /v1/likes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+    let mut by_http = TcpStream::connect(server.http()).await.unwrap();
+    by_http.write_all(format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes()).await.unwrap();
+
+    tokio::time::sleep(STOPPED).await;
+    let mut last = Vec::new();
+    for user in [1, 2] {
+        client.like(like(user, video(1))).await.unwrap();
+        last.push(client.unlike(unlike(user, video(1))).await.unwrap().into_inner().version);
+    }
+    sender.send(like(1, video(1))).await.unwrap();
+    drop(sender);
+    let late = waiting.await.unwrap();
+    assert_eq!(late.as_ref().map_err(tonic::Status::code).err(), Some(Code::Unavailable), "{late:?}");
+    by_http.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    by_http.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    for (user, version) in [1, 2].into_iter().zip(last) {
+        assert_eq!(state(&mut client, user, video(1)).await, (false, version), "user {user}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,7 +3,8 @@
 //! Likes have turns of their own: they need no database, and what waits for a slow one must not hold them up. Of the others no
 //! caller has more than half.
 //!
-//! A request [arrived](Arrived) when it was whole, not when its turn came: what it may do until when is counted from then.
+//! A request [arrived](Arrived) with its head, not when it was whole or its turn came: what it may do until when is counted from
+//! then.
 
 use crate::listen::access::{Caller, CallerAddress};
 use crate::listen::address::Address;
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// When a request was whole; an extension of it.
+/// When the head of a request was there; an extension of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrived(pub Instant);
 
@@ -111,12 +112,12 @@ impl Drop for Share {
 /// A middleware; the body was bounded before.
 pub(crate) async fn slot(State(slots): State<Slots>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
+    head.extensions.insert(Arrived(Instant::now()));
     let body = match to_bytes(body, MAX_BODY_LEN).await {
         Ok(body) => body,
         // Its reason is said by whoever bounded it.
         Err(error) => return ApiError::bad_request(format!("body: {error}")).into_response(),
     };
-    head.extensions.insert(Arrived(Instant::now()));
     let is_write = head.method == Method::POST && slots.writes.contains(&head.uri.path());
     let mut turn = std::pin::pin!(slots.turn(is_write, Key::of(&head.extensions)));
     let turn = tokio::select! {
@@ -147,7 +148,7 @@ mod tests {
     const WRITES: &[&str] = &["/v1/likes"];
 
     #[tokio::test]
-    async fn a_request_arrived_when_it_was_whole_not_when_its_turn_came() {
+    async fn a_request_arrived_with_its_head_not_when_its_turn_came() {
         let took = Duration::from_millis(100);
         let handler = async move |Extension(Arrived(at)): Extension<Arrived>| {
             tokio::time::sleep(took).await;

@@ -171,7 +171,10 @@ impl Acceptor {
         let now = time_of(self.stores.now());
         fail::fail_point!("accept.reserved");
         let written = self.stores.likes.apply_synchronous(&writes.intents, &writes.reserved, now, call.until).await;
-        let outcomes = written.map_err(|error| self.database_failed(error))?;
+        let outcomes = match written {
+            Ok(outcomes) => outcomes,
+            Err(error) => return Err(self.blame(&writes.intents, error).await),
+        };
         self.stores.database_circuit.success();
         metrics::synchronous_writes(outcomes.len());
         fail::fail_point!("accept.synchronous_committed");

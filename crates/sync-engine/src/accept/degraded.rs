@@ -5,9 +5,11 @@
 
 use super::call::{Call, LikeAnswer, LikeError, LikeResult, let_cancel};
 use super::{Acceptor, FILL_TIMEOUT, RETRY_AFTER};
+use crate::clock::wall_clock;
 use crate::metrics;
 use crate::stores::{faults, time_of};
-use domain::{LikeIntent, Resource};
+use chrono::{DateTime, Utc};
+use domain::{LikeEvent, LikeIntent, Origin, Resource};
 use event_store::{DirectResult, StoreError};
 use futures::FutureExt;
 use std::time::Duration;
@@ -18,7 +20,7 @@ impl Acceptor {
     /// be told.
     pub(super) async fn write_directly(&self, intents: &[LikeIntent], call: Call) -> Vec<LikeResult> {
         match self.write_to_database(intents, call).await {
-            Ok(outcomes) => outcomes.into_iter().map(|outcome| direct_result(outcome, true)).collect(),
+            Ok(outcomes) => outcomes.into_iter().map(|outcome| direct_result(outcome?, true)).collect(),
             Err(error) => vec![Err(error); intents.len()],
         }
     }
@@ -51,7 +53,11 @@ impl Acceptor {
         false
     }
 
-    async fn write_to_database(&self, intents: &[LikeIntent], call: Call) -> Result<Vec<DirectResult>, LikeError> {
+    async fn write_to_database(
+        &self,
+        intents: &[LikeIntent],
+        call: Call,
+    ) -> Result<Vec<Result<DirectResult, LikeError>>, LikeError> {
         let began = Instant::now();
         let resources: Vec<Resource> = resources_of(intents).collect();
         // The version may be ahead of the cache's clock by so much; until that has caught up another server's cache could give
@@ -78,17 +84,68 @@ impl Acceptor {
         let_cancel(began).await;
         // Ends before the gate is free again.
         let untold = self.stores.untold.begin();
-        match self.stores.likes.apply_direct(intents, now, call.until).await {
-            Ok(outcomes) => {
-                self.stores.database_circuit.success();
-                outcomes.iter().for_each(|_| metrics::degraded_write());
-                // Under the gate: a circuit that is open now closes only after somebody has told the cache of this.
-                if !self.stores.cache_circuit.is_open() && self.tell_serving_shards(intents, &outcomes).boxed().await {
-                    untold.told();
+        let outcomes = self.write_parts(intents, now, call).await;
+        let written = intents.iter().zip(&outcomes);
+        let written = written.filter_map(|(intent, outcome)| Some((intent.clone(), *outcome.as_ref().ok()?)));
+        let (kept, decided): (Vec<LikeIntent>, Vec<DirectResult>) = written.unzip();
+        // Under the gate: a circuit that is open now closes only after somebody has told the cache of this.
+        if !kept.is_empty()
+            && !self.stores.cache_circuit.is_open()
+            && self.tell_serving_shards(&kept, &decided).boxed().await
+            && kept.len() == intents.len()
+        {
+            untold.told();
+        }
+        Ok(outcomes)
+    }
+
+    /// In one transaction; where the database refuses one of them, in more, so that the others succeed.
+    async fn write_parts(
+        &self,
+        intents: &[LikeIntent],
+        now: DateTime<Utc>,
+        call: Call,
+    ) -> Vec<Result<DirectResult, LikeError>> {
+        let mut results = Vec::with_capacity(intents.len());
+        // The next part last.
+        let mut rest = vec![intents];
+        let mut is_itself = false;
+        while let Some(part) = rest.pop() {
+            match self.stores.likes.apply_direct(part, now, call.until).await {
+                Ok(outcomes) => {
+                    self.stores.database_circuit.success();
+                    outcomes.iter().for_each(|_| metrics::degraded_write());
+                    results.extend(outcomes.into_iter().map(Ok));
                 }
-                Ok(outcomes)
+                Err(error) => {
+                    let error = if is_itself { self.database_failed(error) } else { self.blame(part, error).await };
+                    if part.len() > 1 && matches!(error, LikeError::Refused(_)) {
+                        is_itself = true;
+                        let (left, right) = part.split_at(part.len() / 2);
+                        rest.extend([right, left]);
+                    } else {
+                        results.extend(part.iter().map(|_| Err(error.clone())));
+                    }
+                }
             }
-            Err(error) => Err(self.database_failed(error)),
+        }
+        results
+    }
+
+    /// What a write that failed means for its caller. Where the database refuses every row of that kind nobody's like is to blame:
+    /// they wait until it takes one again.
+    pub(super) async fn blame(&self, intents: &[LikeIntent], error: StoreError) -> LikeError {
+        let (StoreError::Rejected(_), Some(first)) = (&error, intents.first()) else {
+            return self.database_failed(error);
+        };
+        let suspect = LikeEvent { intent: first.clone(), version: self.stores.now(), origin: Origin::Direct };
+        match self.stores.database.takes_others(&suspect, wall_clock()).await {
+            Err(all) if all.is_unavailable() => {
+                self.stores.refused.refuses_all_like(&suspect);
+                self.stores.database_circuit.trip(&all);
+                LikeError::Unavailable { reason: faults::for_caller("the database", &all), retry_after: RETRY_AFTER }
+            }
+            _ => self.database_failed(error),
         }
     }
 
