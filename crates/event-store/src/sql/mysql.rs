@@ -20,7 +20,7 @@ const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 /// What our statements rely on, whatever the server's own settings are. How long one may take is `query_timeout`'s business.
 /// MySQL skips the first comment, MariaDB the second.
 const OURS: &str = "autocommit = 1, completion_type = 0, sql_safe_updates = 0, sql_big_selects = 1, \
-                    sql_select_limit = 18446744073709551615, \
+                    timestamp = DEFAULT, sql_select_limit = 18446744073709551615, \
                     /*M! max_statement_time = 0, */ /*!50708 max_execution_time = 0, */ \
                     sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT'";
 
@@ -234,17 +234,18 @@ mod tests {
         let server = MariaDb::start_with_arguments(options, &[]).await.unwrap();
         let others = "SET GLOBAL autocommit = 0, GLOBAL completion_type = 1, GLOBAL sql_safe_updates = 1, \
                       GLOBAL max_join_size = 1, GLOBAL sql_select_limit = 1, GLOBAL max_statement_time = 59, \
-                      GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES'";
+                      GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', \
+                      GLOBAL init_connect = 'SET SESSION timestamp = 1000000000'";
         execute_sql(server.url(), others).await.unwrap();
         let config = DatabaseConfig { url: server.url().to_owned().into(), ..DatabaseConfig::default() };
         let pool = Pool::new(&config).unwrap();
         let mut script = Script::new(pool.dialect());
         script.begin("SELECT CONCAT_WS(' ', @@autocommit, @@completion_type, @@sql_safe_updates, @@sql_big_selects, ");
-        script.words("@@max_statement_time, @@sql_mode)");
+        script.words("@@max_statement_time, @@sql_mode, @@timestamp > 1500000000)");
         script.begin("SELECT 1 UNION ALL SELECT 2");
         let results = pool.read(&script).await.unwrap();
         let told: String = results[0][0].try_get_by_index(0).unwrap();
-        let ours = "ON NO_CHAIN OFF ON 0.000000 PIPES_AS_CONCAT,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION";
+        let ours = "ON NO_CHAIN OFF ON 0.000000 PIPES_AS_CONCAT,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION 1";
         assert_eq!((told.as_str(), results[1].len()), (ours, 2));
     }
 

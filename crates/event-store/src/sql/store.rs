@@ -16,15 +16,18 @@ use domain::cache::CommitNumber;
 use planted_bugs::is_planted;
 use sea_orm::QueryResult;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Attempts after the first at a call that met a deadlock.
 const CONFLICT_RETRIES: usize = 8;
 
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
+
+/// While all is well a probe commits this often; after an error the next one does.
+const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
 /// What likes need to be allowed, in statements that touch no row.
 const PROBE: &[&str] = &[
@@ -54,6 +57,8 @@ pub struct EventStore {
     pub(crate) writer: Arc<Writer>,
     pub(crate) history: Arc<History>,
     pub(crate) idempotency_ttl: Duration,
+    /// When a probe committed last; none since something failed.
+    probe_committed: Arc<Mutex<Option<Instant>>>,
     ping_timeout: Duration,
     query_timeout: Duration,
 }
@@ -72,6 +77,7 @@ impl EventStore {
             writer: Arc::new(Writer::new()),
             history: Arc::default(),
             idempotency_ttl: IDEMPOTENCY_TTL,
+            probe_committed: Arc::default(),
             ping_timeout: config.connect_timeout,
             query_timeout: config.query_timeout,
         })
@@ -117,7 +123,7 @@ impl EventStore {
         }
     }
 
-    /// Answers if the database would take likes, within `connect_timeout`: writes as they do, and takes it back. A server
+    /// Answers if the database would take likes, within `connect_timeout`: writes as they do, and takes it back or away. A server
     /// that only reads, cannot log what is written, or gives our user too few rights does not.
     ///
     /// SQLite is only asked to read: it has one writer at a time, which may be at work for longer than a probe waits.
@@ -134,10 +140,16 @@ impl EventStore {
         script.begin("SET SESSION lock_wait_timeout = 1");
         #[cfg(feature = "mysql")]
         script.begin("SELECT ").words(hosts::ROLE);
-        script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(&format!("probe:{}", Uuid::now_v7()));
-        script.words(", '')");
+        let name = format!("probe:{}", Uuid::now_v7());
+        script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(&name).words(", '')");
         for statement in PROBE {
             script.begin(statement);
+        }
+        // Where commits hang everything else answers. Each of them costs a write to the disk, so not every probe has one while
+        // all is well.
+        let commits = self.commit_due();
+        if commits {
+            script.begin("DELETE FROM sync_meta WHERE name = ").text(&name);
         }
         let mut as_before = self.script();
         as_before.begin("SET SESSION lock_wait_timeout = @@innodb_lock_wait_timeout");
@@ -147,7 +159,12 @@ impl EventStore {
             let restored = tx.run(&as_before).await;
             let results = results?;
             restored?;
-            tx.roll_back().await?;
+            if commits {
+                tx.commit().await?;
+                *self.probe_committed() = Some(Instant::now());
+            } else {
+                tx.roll_back().await?;
+            }
             check_role(&results)?;
             self.pool.proved();
             Ok(())
@@ -279,12 +296,21 @@ impl EventStore {
     }
 
     /// Connections that are of no use any more are not used again.
+    fn commit_due(&self) -> bool {
+        self.probe_committed().is_none_or(|last| last.elapsed() >= COMMIT_EVERY)
+    }
+
+    fn probe_committed(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.probe_committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn noticed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if result.as_ref().is_err_and(StoreError::ends_connections) {
             self.pool.renounce();
         }
         if result.as_ref().is_err_and(StoreError::is_unavailable) {
             self.pool.lost();
+            *self.probe_committed() = None;
         }
         result
     }

@@ -98,3 +98,28 @@ async fn a_row_that_is_let_go_between_two_looks_is_not_missing() {
     assert_ne!(state, FreeState::Missing);
     holder.await.unwrap().unwrap();
 }
+
+/// A backup holds up commits, or a replica that must confirm them is gone: everything else answers.
+#[tokio::test]
+async fn a_server_on_which_commits_hang_is_unavailable() {
+    let (server, store) = private().await;
+    eventually(Duration::from_secs(20), "a probe", || store.probe()).await;
+    let url = server.url().to_owned();
+    let backup = "BACKUP STAGE START; BACKUP STAGE FLUSH; BACKUP STAGE BLOCK_DDL; BACKUP STAGE BLOCK_COMMIT; \
+                  SELECT SLEEP(12); BACKUP STAGE END";
+    let backup = tokio::spawn(async move { execute_sql(&url, backup).await });
+    eventually(Duration::from_secs(10), "a commit that hangs", || async {
+        store.apply(&[like(1, 7, 1)], at(1_000)).await.map_or_else(|_| Ok(()), |_| Err("it was committed"))
+    })
+    .await;
+    // After an error the next probe commits, and so does the one after it.
+    for _ in 0..2 {
+        assert!(store.probe().await.is_err_and(|error| error.is_unavailable()), "it cannot be committed to");
+    }
+    backup.await.unwrap().unwrap();
+    eventually(Duration::from_secs(20), "a probe", || store.probe()).await;
+    assert_eq!(
+        execute_sql(server.url(), "SELECT COUNT(*) FROM likes.sync_meta WHERE name LIKE 'probe%'").await.unwrap(),
+        "0\n"
+    );
+}

@@ -81,8 +81,12 @@ async fn given_up_while_stopped<C, F>(
             last.push((user, second.unlike(unlike(user, video(1))).await.unwrap().into_inner().version));
         }
         stopped.resume().unwrap();
-        // It has caught up when it answers what came after.
-        stopped.client().await.like(like(100 + round, video(1))).await.unwrap();
+        // It has caught up when it answers what came after. Until then that may wait as long as the others did.
+        eventually(PATIENCE, "a like", async || {
+            let answer = stopped.client().await.like(like(100 + round, video(1))).await;
+            answer.map(drop).map_err(|status| status.to_string())
+        })
+        .await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         for (user, version) in last {
             assert_eq!(state(&mut second, user, video(1)).await, (false, version), "round {round}, user {user}");

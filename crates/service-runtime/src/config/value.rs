@@ -102,14 +102,18 @@ fn whole(value: &str, wanted: &str) -> Result<i128, NodeError> {
         (Some(rest), _) => (16, rest),
         (_, Some(rest)) => (8, rest),
         _ if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit() || b == b'_') => {
-            let reason = "to some readers it is a number to base 8: write it without the 0 in front, or with 0o";
-            return Err(de::Error::custom(format!("ambiguous value {text:?}: {reason}")));
+            return Err(ambiguous(text));
         }
         _ => (10, digits),
     };
     let parted = !digits.starts_with('_') && !digits.ends_with('_') && !digits.starts_with(['+', '-']);
     let number = i128::from_str_radix(&digits.replace('_', ""), base).ok().filter(|_| parted);
     number.map(|number| sign * number).ok_or_else(|| invalid(text, wanted))
+}
+
+fn ambiguous(text: &str) -> NodeError {
+    let reason = "to some readers it is a number to base 8: write it without the 0 in front, or with 0o";
+    de::Error::custom(format!("ambiguous value {text:?}: {reason}"))
 }
 
 fn signed(value: &str, wanted: &str) -> Result<i64, NodeError> {
@@ -122,6 +126,11 @@ fn unsigned(value: &str, wanted: &str) -> Result<u64, NodeError> {
 
 fn float(value: &str, wanted: &str) -> Result<f64, NodeError> {
     let text = value.trim();
+    if let [b'0', next, ..] = text.trim_start_matches(['+', '-']).as_bytes()
+        && next.is_ascii_digit()
+    {
+        return Err(ambiguous(text));
+    }
     let number = text.bytes().any(|byte| byte.is_ascii_digit());
     text.replace('_', "").parse().ok().filter(|_| number).ok_or_else(|| invalid(text, wanted))
 }

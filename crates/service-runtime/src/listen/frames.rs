@@ -18,8 +18,9 @@ const PER_SECOND: u32 = 200;
 const PER_CALL: u32 = 16;
 /// Earned by each part of an answer.
 pub(crate) const FRAMES_PER_PART: u32 = 4;
-/// Others have their turn after so many frames.
+/// Others have their turn after so many frames, or so many bytes: heads of calls are costly to read where they are long.
 const TURN: u32 = 64;
+const TURN_BYTES: usize = 32 << 10;
 /// A frame of data that is as long pays for itself: the windows and the bounds of bodies count its bytes.
 const SMALL: usize = 1_024;
 
@@ -39,11 +40,20 @@ pub(crate) struct Frames {
     refilled: Instant,
     /// Since others had their turn.
     in_a_row: u32,
+    bytes_in_a_row: usize,
 }
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { skip: PREFACE, head: [0; HEAD], have: 0, left: FIRST, refilled: Instant::now(), in_a_row: 0 }
+        Self {
+            skip: PREFACE,
+            head: [0; HEAD],
+            have: 0,
+            left: FIRST,
+            refilled: Instant::now(),
+            in_a_row: 0,
+            bytes_in_a_row: 0,
+        }
     }
 }
 
@@ -51,6 +61,7 @@ impl Frames {
     /// Whether the connection may go on after these bytes; `earned` are frames that answers allow.
     pub(crate) fn may_send(&mut self, mut bytes: &[u8], earned: impl FnOnce() -> u32) -> bool {
         let (mut cost, mut calls) = (0_u32, 0_u32);
+        self.bytes_in_a_row = self.bytes_in_a_row.saturating_add(bytes.len());
         while !bytes.is_empty() {
             let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
             self.skip -= skipped.len();
@@ -85,9 +96,9 @@ impl Frames {
 
     /// Whether it is the turn of others; they have it now.
     pub(crate) fn gives_turn(&mut self) -> bool {
-        let gives = self.in_a_row >= TURN;
+        let gives = self.in_a_row >= TURN || self.bytes_in_a_row >= TURN_BYTES;
         if gives {
-            self.in_a_row = 0;
+            (self.in_a_row, self.bytes_in_a_row) = (0, 0);
         }
         gives
     }

@@ -34,6 +34,9 @@ pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result
     Ok(())
 }
 
+/// Libraries that write a line for each thing that strangers send, or that is slow: what matters of it is said and counted here.
+const LIBRARIES: &str = "lapin=off,h2=error,sqlx=error";
+
 /// What is logged, by `rust_log` or else as configured.
 pub(crate) fn filter(config: &MonitoringConfig, rust_log: Option<&str>) -> Result<EnvFilter, ConfigError> {
     known_levels(&config.log_level).map_err(|reason| ConfigError::key(LOG_LEVEL, reason))?;
@@ -41,7 +44,7 @@ pub(crate) fn filter(config: &MonitoringConfig, rust_log: Option<&str>) -> Resul
         Some(directives) => ("RUST_LOG", directives),
         None => (LOG_LEVEL, config.log_level.as_str()),
     };
-    let filter = EnvFilter::builder().parse(format!("lapin=off,{directives}"));
+    let filter = EnvFilter::builder().parse(format!("{LIBRARIES},{directives}"));
     filter.map_err(|error| ConfigError::key(key, format!("{directives:?}: {error}")))
 }
 

@@ -75,6 +75,8 @@ fn words_are_read_by_the_keys_that_take_them() {
 fn what_cannot_be_read_is_named() {
     for (yaml, said) in [
         ("a: {number: 010}", "a.number: ambiguous value \"010\""),
+        ("a: {ratio: 010}", "a.ratio: ambiguous value \"010\""),
+        ("a: {ratio: -010.5}", "a.ratio: ambiguous value"),
         ("a: {number: 0755}", "a.number: ambiguous value"),
         ("a: {number: 1__}", "a.number: invalid value"),
         ("a: {number: 1e3}", "a.number: invalid value \"1e3\", expected a whole number"),

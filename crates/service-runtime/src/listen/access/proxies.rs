@@ -47,12 +47,24 @@ fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         return lines.iter().flat_map(|line| line.split(',')).map(address).collect();
     }
     let for_of = |element: &str| {
-        element.split(';').find_map(|pair| {
+        parts(element, ';').into_iter().find_map(|pair| {
             let (name, value) = pair.split_once('=')?;
             name.trim().eq_ignore_ascii_case("for").then(|| address(value.trim().trim_matches('"'))).flatten()
         })
     };
-    standard.iter().flat_map(|line| line.split(',')).map(for_of).collect()
+    standard.iter().flat_map(|line| parts(line, ',')).map(for_of).collect()
+}
+
+/// Parts between separators that stand in no quoted string: a proxy quotes what its caller wrote. What is never closed is one part.
+fn parts(text: &str, separator: char) -> Vec<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c: char| {
+        let splits = c == separator && !quoted;
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        splits
+    })
+    .collect()
 }
 
 /// An address, perhaps with a port.
@@ -100,6 +112,10 @@ mod tests {
             ("10.1.2.3", &[("forwarded", "for=198.51.100.1;proto=https, for=10.4.4.4")], "198.51.100.1"),
             ("10.1.2.3", &[("forwarded", "proto=https;For=\"[2001:db8::5]:443\"")], "2001:db8::5"),
             ("10.1.2.3", &[("forwarded", "for=_hidden")], "10.1.2.3"),
+            ("10.1.2.3", &[("forwarded", "host=\"a,for=9.9.9.9\";for=198.51.100.1")], "198.51.100.1"),
+            ("10.1.2.3", &[("forwarded", "for=198.51.100.1;by=\"a,for=9.9.9.9\"")], "198.51.100.1"),
+            ("10.1.2.3", &[("forwarded", "host=\"a\\\",for=9.9.9.9;for=9.9.9.9\";for=198.51.100.1")], "198.51.100.1"),
+            ("10.1.2.3", &[("forwarded", "for=198.51.100.1;host=\"a,for=9.9.9.9")], "198.51.100.1"),
             ("10.1.2.3", &[("forwarded", "for=198.51.100.1"), (xff, "1.1.1.1")], "10.1.2.3"),
         ] {
             assert_eq!(caller(&trusted, peer, headers), expected, "{peer} {headers:?}");
