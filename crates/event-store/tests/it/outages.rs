@@ -119,7 +119,7 @@ async fn a_server_on_which_commits_hang_is_unavailable() {
     backup.await.unwrap().unwrap();
     eventually(Duration::from_secs(20), "a probe", || store.probe()).await;
     assert_eq!(
-        execute_sql(server.url(), "SELECT COUNT(*) FROM likes.sync_meta WHERE name LIKE 'probe%'").await.unwrap(),
+        execute_sql(server.url(), "SELECT COUNT(*) FROM sync_meta WHERE name LIKE 'probe%'").await.unwrap(),
         "0\n"
     );
 }
