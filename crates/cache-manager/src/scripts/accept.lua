@@ -37,12 +37,12 @@ local limit, deadline, ceiling = tonumber(ARGV[2]), tonumber(ARGV[8]), tonumber(
 local interval, period = tonumber(ARGV[6]), tonumber(ARGV[7])
 local floor, run = tonumber(ARGV[11]), ARGV[12]
 local accounting = call('HMGET', clock, 'v', 'a', 'b', 'r', ARGV[10])
-local last, accepted = tonumber(accounting[1]) or 0, tonumber(accounting[2]) or 0
+local last, accepted = last_version(accounting[1]), number(accounting[2]) or 0
 local last_before, last_id = last, nil -- last_id: `last` as written in the journal, nil if it moved on without an entry
 -- Pairs up to this version are older than the server that holds them, or than a step back of it: a newer word may be on its
 -- way that only the process knows that gave it. They are no reason to answer "unchanged".
-local back = tonumber(accounting[3]) or 0
-local went_back = (tonumber(accounting[5]) or 0) < floor
+local back = number(accounting[3]) or 0
+local went_back = (number(accounting[5]) or 0) < floor
 local met = went_back or run ~= '' and accounting[4] ~= run
 local room = limit - call('XLEN', journal)
 local time = call('TIME')
@@ -98,14 +98,14 @@ local function accept_next()
   end
 
   local seen = read('HMGET', counter, 'n', 'p')
-  local n, p = tonumber(seen[1]), tonumber(seen[2])
+  local n, p = number(seen[1]), number(seen[2])
   if not p then n = nil end
   if not n and not fill and not reserve and not without_count then return answer(COUNT_MISSING, -1, 0) end
 
   -- Over the limit costs nothing; a token is taken only when the item is answered.
   local tat
   if user then
-    tat = tonumber(read('GET', user)) or now
+    tat = number(read('GET', user)) or now
     -- Further ahead than any limit leads: the clock was set back, and must not lock the user out for as long as it jumped.
     if tat < now or tat > now + period + 1000000 then tat = now end
     tat = tat + interval
@@ -113,7 +113,7 @@ local function accept_next()
     if over > 0 then return answer(RATE_LIMITED, math.ceil(over / 1000), 0) end
   end
 
-  local held = tonumber(read('GET', pair))
+  local held = number(read('GET', pair))
   if reserve then
     if user then call('SET', user, tat, 'PX', max(1, math.ceil((tat - now) / 1000))) end
     last, last_id = max(last + 1, date, tonumber(payload) + 1), nil

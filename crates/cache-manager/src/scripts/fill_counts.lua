@@ -10,13 +10,13 @@ local filled, highest = 0, 0
 for i = 2, #KEYS do
   local a = 2 + 3 * (i - 2)
   highest = math.max(highest, tonumber(ARGV[a + 3]))
-  if not tonumber(read('HGET', KEYS[i], 'n')) then
+  if not number(read('HGET', KEYS[i], 'n')) then
     redis.call('HSET', KEYS[i], 'n', ARGV[a + 1], 'p', 0, 'v', 0, 'dn', ARGV[a + 1], 'dr', ARGV[a + 2])
     redis.call('EXPIRE', KEYS[i], ARGV[tonumber(ARGV[a + 2]) > 0 and 1 or 2])
     filled = filled + 1
   end
 end
 -- The shard clock must not fall behind what the database already holds.
-local v = tonumber(redis.call('HGET', KEYS[1], 'v')) or 0
+local v = last_version(redis.call('HGET', KEYS[1], 'v'))
 if highest > v then redis.call('HSET', KEYS[1], 'v', highest) end
 return filled

@@ -8,7 +8,7 @@ if #KEYS < 1 or #ARGV ~= 2 + #KEYS then
 end
 local written = 0
 for i = 1, #KEYS do
-  local held, row = tonumber(read('GET', KEYS[i])), tonumber(ARGV[2 + i])
+  local held, row = number(read('GET', KEYS[i])), tonumber(ARGV[2 + i])
   if not held then
     redis.call('SET', KEYS[i], -row, 'EX', ARGV[row > 0 and 1 or 2])
     written = written + 1

@@ -7,7 +7,7 @@ if #KEYS ~= 2 or #ARGV ~= 1 then
   return redis.error_reply('ERR probe_shard: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
 local call = redis.call
-local v = tonumber(call('HGET', KEYS[2], 'v')) or 0
+local v = last_version(call('HGET', KEYS[2], 'v'))
 if v >= tonumber(ARGV[1]) then return 2 end
 if call('XLEN', KEYS[1]) == 0 and call('EXISTS', KEYS[1]) == 0 then return 0 end
 local info = redis.pcall('XINFO', 'STREAM', KEYS[1])

@@ -6,3 +6,16 @@ local function read(command, key, ...)
   if string.find(reply.err, 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
   return redis.call(command, key, ...)
 end
+
+-- A whole number that a double holds exactly. What else somebody wrote there (nan, inf, words) is no number of ours: it would
+-- pass through sums, and come out as something that nobody can read.
+local function number(text)
+  local n = tonumber(text)
+  if n and n >= -9007199254740992 and n <= 9007199254740992 and n % 1 == 0 then return n end
+end
+
+-- A shard's last version. One that is too large stays so, and shuts the shard until somebody has looked: probes name it.
+local function last_version(text)
+  local n = tonumber(text)
+  return n == n and n or 0
+end

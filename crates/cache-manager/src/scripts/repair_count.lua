@@ -8,11 +8,11 @@ if #KEYS ~= 2 or #ARGV ~= 10 then
   return redis.error_reply('ERR repair_count: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
 local token = tonumber(ARGV[1])
-if token < (tonumber(redis.call('HGET', KEYS[1], 'f')) or 0) then return -1 end
+if token < (number(redis.call('HGET', KEYS[1], 'f')) or 0) then return -1 end
 local held = read('HMGET', KEYS[2], 'n', 'p', 'v', 'dn', 'dr')
 if not held[1] then return 0 end
 for i = 1, 5 do
-  if (tonumber(held[i]) or 0) ~= tonumber(ARGV[2 + i]) then return 0 end
+  if (number(held[i]) or 0) ~= tonumber(ARGV[2 + i]) then return 0 end
 end
 if tonumber(ARGV[4]) > 0 and ARGV[2] ~= '1' then return 0 end
 redis.call('HSET', KEYS[1], 'f', token)

@@ -7,11 +7,11 @@ if #KEYS ~= 2 or #ARGV ~= 3 then
 end
 local token = tonumber(ARGV[1])
 local accounting = redis.call('HMGET', KEYS[1], 'v', 'f')
-if token < (tonumber(accounting[2]) or 0) then return -1 end
-local held = tonumber(read('GET', KEYS[2]))
+if token < (number(accounting[2]) or 0) then return -1 end
+local held = number(read('GET', KEYS[2]))
 if not held or math.abs(held) ~= tonumber(ARGV[2]) then return 0 end
 local row = tonumber(ARGV[3])
 -- Later likes must win against the row.
-redis.call('HSET', KEYS[1], 'f', token, 'v', math.max(tonumber(accounting[1]) or 0, math.floor(row / 2)))
+redis.call('HSET', KEYS[1], 'f', token, 'v', math.max(last_version(accounting[1]), math.floor(row / 2)))
 redis.call('SET', KEYS[2], held > 0 and row or -row, 'KEEPTTL')
 return 1

@@ -56,7 +56,7 @@ for r = 1, resources do
 
   if removed > 0 or revision >= 0 then
     local held = read('HMGET', counter, 'n', 'p', 'dn', 'dr')
-    local n, before, dn, dr = tonumber(held[1]), tonumber(held[2]), tonumber(held[3]), tonumber(held[4])
+    local n, before, dn, dr = number(held[1]), number(held[2]), number(held[3]), number(held[4])
     -- A counter that is not cached is not created: its next reader fills it from the database. One that is no counter
     -- any more goes.
     if not (n and before and dn and dr) then
@@ -84,7 +84,7 @@ if pairs_ > 0 then
     local upto = math.min(first + 499, pairs_)
     local held = call('MGET', unpack(KEYS, 3 + resources + first, 3 + resources + upto))
     for i = first, upto do
-      local pair, was, row = KEYS[3 + resources + i], tonumber(held[i - first + 1]), tonumber(ARGV[a + i])
+      local pair, was, row = KEYS[3 + resources + i], number(held[i - first + 1]), tonumber(ARGV[a + i])
       highest = max(highest, math.floor(row / 2))
       if was and math.abs(was) < row then
         call('SET', pair, was > 0 and row or -row, 'KEEPTTL')
@@ -97,7 +97,7 @@ if pairs_ > 0 then
 end
 
 local accounting = call('HMGET', clock, 'v', 's', 'w')
-local v, s, w = tonumber(accounting[1]) or 0, tonumber(accounting[2]) or 0, tonumber(accounting[3]) or 0
+local v, s, w = last_version(accounting[1]), number(accounting[2]) or 0, number(accounting[3]) or 0
 -- Rows written around the cache may be ahead of its clock; later likes must still win against them.
 if highest > v or removed_total > 0 or settled_up_to > w then
   call('HSET', clock, 'v', max(v, highest), 's', s + removed_total, 'w', max(w, settled_up_to))

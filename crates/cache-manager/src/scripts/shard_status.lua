@@ -5,8 +5,10 @@ if #KEYS ~= 2 or #ARGV ~= 0 then
   return redis.error_reply('ERR shard_status: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
 local call = redis.call
+local held = call('HMGET', KEYS[2], 'v', 'a', 's', 'w')
+for i = 1, 4 do held[i] = number(held[i]) and string.format('%d', number(held[i])) or false end
 return {
-  call('HMGET', KEYS[2], 'v', 'a', 's', 'w'),
+  held,
   call('XLEN', KEYS[1]),
   call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1),
   call('TIME'),

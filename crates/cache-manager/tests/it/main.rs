@@ -13,6 +13,7 @@ mod held;
 mod lifetimes;
 mod meanings;
 mod nodes;
+mod numbers;
 mod outages;
 mod promoted;
 mod repair;
