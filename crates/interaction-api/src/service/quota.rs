@@ -3,7 +3,7 @@
 use crate::status::{self, Reason};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use metrics::counter;
+use metrics::{counter, describe_counter};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -19,10 +19,11 @@ const STREAM_RETRY: Duration = Duration::from_secs(1);
 
 /// Shows what is limited from the start.
 pub(super) fn register() {
+    describe_counter!("interaction_calls_limited_total", "Calls refused by a limit that each server keeps alone");
     for (limit, what) in
         [("ip", "likes"), ("global", "likes"), ("token", "likes"), ("token", "reads"), ("token", "streams")]
     {
-        counter!("calls_limited_total", "limit" => limit, "what" => what).increment(0);
+        counter!("interaction_calls_limited_total", "limit" => limit, "what" => what).increment(0);
     }
 }
 
