@@ -43,6 +43,7 @@ write_env() {
     if [[ -n ${grpc_port:-} ]]; then
       printf 'export %s=127.0.0.1:%s\n' GRPC_ADDR "$grpc_port" HTTP_ADDR "$http_port" CONSUMER_HTTP_ADDR "$consumer_port" \
         CHECKER_HTTP_ADDR "$checker_port"
+      printf 'export SYNCCTL_HTTP=127.0.0.1:%s,127.0.0.1:%s,127.0.0.1:%s\n' "$http_port" "$consumer_port" "$checker_port"
     fi
   } >"$RUN_DIR/env.new"
   mv "$RUN_DIR/env.new" "$RUN_DIR/env"

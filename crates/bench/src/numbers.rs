@@ -101,30 +101,30 @@ mod tests {
         assert_eq!(ratios(&[1.0, 9.0], &[2.0, 3.0]), [0.5, 3.0]);
     }
 
-    const TEXT: &str = "# TYPE commit_lag_seconds histogram\n\
-        commit_lag_seconds_bucket{le=\"0.005\"} 10\n\
-        commit_lag_seconds_bucket{le=\"0.01\"} 50\n\
-        commit_lag_seconds_bucket{le=\"0.1\"} 99\n\
-        commit_lag_seconds_bucket{le=\"+Inf\"} 100\n\
-        commit_lag_seconds_sum 3.5\ncommit_lag_seconds_count 100\n\
-        published_events_total 1234\npublished_events_total_more 5\n";
+    const TEXT: &str = "# TYPE interaction_commit_lag_seconds histogram\n\
+        interaction_commit_lag_seconds_bucket{le=\"0.005\"} 10\n\
+        interaction_commit_lag_seconds_bucket{le=\"0.01\"} 50\n\
+        interaction_commit_lag_seconds_bucket{le=\"0.1\"} 99\n\
+        interaction_commit_lag_seconds_bucket{le=\"+Inf\"} 100\n\
+        interaction_commit_lag_seconds_sum 3.5\ninteraction_commit_lag_seconds_count 100\n\
+        interaction_published_events_total 1234\ninteraction_published_events_total_more 5\n";
 
     #[test]
     fn histograms_are_read_and_interpolated() {
-        let buckets = Buckets::parse(TEXT, "commit_lag_seconds").unwrap();
+        let buckets = Buckets::parse(TEXT, "interaction_commit_lag_seconds").unwrap();
         assert_eq!(buckets.count(), 100.0);
         assert_eq!(buckets.quantile(0.5), Some(0.01));
         assert_eq!(buckets.quantile(0.99), Some(0.1));
         assert!((buckets.quantile(0.3).unwrap() - 0.0075).abs() < 1e-12);
         assert_eq!(buckets.quantile(0.999), Some(f64::INFINITY));
-        assert_eq!(Buckets::parse(TEXT, "publish_seconds"), None);
+        assert_eq!(Buckets::parse(TEXT, "interaction_publish_seconds"), None);
     }
 
     #[test]
     fn only_what_was_added_counts() {
-        let before = Buckets::parse(TEXT, "commit_lag_seconds").unwrap();
+        let before = Buckets::parse(TEXT, "interaction_commit_lag_seconds").unwrap();
         let text = TEXT.replace("\"} 99", "\"} 199").replace("\"} 100", "\"} 200");
-        let added = Buckets::parse(&text, "commit_lag_seconds").unwrap().since(Some(&before));
+        let added = Buckets::parse(&text, "interaction_commit_lag_seconds").unwrap().since(Some(&before));
         assert_eq!(added.count(), 100.0);
         assert!((added.quantile(0.5).unwrap() - 0.055).abs() < 1e-12);
         assert_eq!(before.since(None), before);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_metric_is_found_by_its_whole_name() {
-        assert_eq!(metric(TEXT, "published_events_total"), Some(1234.0));
+        assert_eq!(metric(TEXT, "interaction_published_events_total"), Some(1234.0));
         assert_eq!(metric(TEXT, "published"), None);
     }
 }

@@ -154,7 +154,8 @@ impl Accept {
             promises.push((reply, written));
         }
         if confirmed {
-            metrics::counter!("cache_confirmations_total", "outcome" => "confirmed").increment(promises.len() as u64);
+            metrics::counter!("interaction_cache_confirmations_total", "outcome" => "confirmed")
+                .increment(promises.len() as u64);
         } else if !promises.is_empty() && !not_confirmed(confirm, promises.len()) {
             fail::fail_point!("accept.unconfirmed");
             for (reply, written) in promises {
@@ -299,13 +300,13 @@ impl AskShard for Accept {
 
 /// So many answers were not confirmed in time; whether they may be given all the same.
 fn not_confirmed(confirm: &Confirm, answers: usize) -> bool {
-    metrics::counter!("cache_confirmations_total", "outcome" => "unconfirmed").increment(answers as u64);
+    metrics::counter!("interaction_cache_confirmations_total", "outcome" => "unconfirmed").increment(answers as u64);
     confirm.not_confirmed(answers)
 }
 
 /// The script says so once: it has taken the caller's mark for its own then.
 fn went_back(shard: ShardId) {
-    metrics::counter!("cache_steps_back_total").increment(1);
+    metrics::counter!("interaction_cache_steps_back_total").increment(1);
     tracing::warn!(%shard, "redis went back in time: it has forgotten what it answered");
 }
 

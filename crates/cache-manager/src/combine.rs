@@ -69,7 +69,7 @@ pub(crate) async fn ask_shard(
     // Redis answers, so it is alive: either the call was stuck on its way, or our idea of its clock is old. Nothing was
     // written. Measure the clock anew and ask once more, as far as the callers' own deadlines allow it and for those that
     // have not gone: who has may have said something else meanwhile, somewhere else.
-    metrics::counter!("cache_calls_repeated_total").increment(too_late.len() as u64);
+    metrics::counter!("interaction_cache_calls_repeated_total").increment(too_late.len() as u64);
     let again: Vec<&AcceptRequest> = too_late.iter().map(|i| requests[*i]).collect();
     let answers = match shard.measure_clock(id).await {
         Ok(()) => {

@@ -166,7 +166,7 @@ impl Confirm {
                 touched => touched.is_ok(),
             };
             confirmed = touched && from_redis_value::<u32>(acknowledged)? >= self.replicas;
-            metrics::histogram!("cache_confirm_seconds").record(began.elapsed().as_secs_f64());
+            metrics::histogram!("interaction_cache_confirm_seconds").record(began.elapsed().as_secs_f64());
         }
         let told = |reply| {
             let reply = way.look_at(server, reply);

@@ -117,7 +117,7 @@ pub(crate) async fn observe(rig: &Rig, observed: &Observed) {
                 let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
                 value.and_then(|value| value.parse().ok()).unwrap_or(0)
             };
-            let now = (number("cache_calls_repeated_total"), number("confirm_rewrites_total"));
+            let now = (number("interaction_cache_calls_repeated_total"), number("interaction_confirm_rewrites_total"));
             let last = before.insert(node.id.to_string(), now).unwrap_or_default();
             // A smaller number is a new process's.
             let grown = |now: u64, last: u64| if now >= last { now - last } else { now };

@@ -101,7 +101,7 @@ pub fn store(error: &event_store::StoreError) -> Status {
 
 /// This server's own limits: `what` is counted, `limit` is whose it is.
 pub fn limited(what: &'static str, limit: &'static str, retry_after: Duration) -> Status {
-    counter!("calls_limited_total", "limit" => limit, "what" => what).increment(1);
+    counter!("interaction_calls_limited_total", "limit" => limit, "what" => what).increment(1);
     let (reason, whose) = match limit {
         "ip" => (Reason::AddressLimit, "from this address"),
         "token" => (Reason::TokenLimit, "with this token"),
@@ -118,7 +118,7 @@ pub fn stores(unavailable: bool, doing: &str, error: &dyn Display) -> Status {
 
 /// The token is for others.
 pub fn out_of_scope(what: &str) -> Status {
-    counter!("access_denied_total", "surface" => "grpc", "reason" => "scope").increment(1);
+    counter!("interaction_access_denied_total", "surface" => "grpc", "reason" => "scope").increment(1);
     refuse(Reason::OutOfScope, format!("the token is limited to other {what}"))
 }
 

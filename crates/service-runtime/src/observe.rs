@@ -2,6 +2,8 @@
 
 pub(crate) mod alerts;
 pub(crate) mod health;
+mod help;
+mod old_names;
 pub(crate) mod otlp;
 pub(crate) mod pulse;
 pub(crate) mod telemetry;

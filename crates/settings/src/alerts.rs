@@ -20,17 +20,21 @@ const JOURNAL_AGE: f64 = 60.0;
 /// The fewest comparisons that say something.
 const FEWEST_COMPARED: f64 = 100.0;
 
-const LIKES: Series = Series::Sum("likes_total");
+const LIKES: Series = Series::Sum("interaction_likes_total");
 /// Of the system's fault; the rest are answers, or the caller's.
-const FAILED_LIKES: Series = Series::SumOf("likes_total", "outcome", &["overloaded", "unavailable", "refused"]);
-const LIKE_SECONDS: Series = Series::Histogram("like_seconds");
-const COMMIT_LAG: Series = Series::Histogram("commit_lag_seconds");
-const OLDEST_ENTRY: Series = Series::Max("journal_oldest_age_seconds");
-const MOVED: Series = Series::Sum("moved_events_total");
-const COMPARED: Series = Series::Sum("consistency_checked_total");
+const FAILED_LIKES: Series =
+    Series::SumOf("interaction_likes_total", "outcome", &["overloaded", "unavailable", "refused"]);
+const LIKE_SECONDS: Series = Series::Histogram("interaction_like_seconds");
+const COMMIT_LAG: Series = Series::Histogram("interaction_commit_lag_seconds");
+const OLDEST_ENTRY: Series = Series::Max("interaction_journal_oldest_age_seconds");
+const MOVED: Series = Series::Sum("interaction_moved_events_total");
+const COMPARED: Series = Series::Sum("interaction_consistency_checked_total");
 /// What is stuck is late, not different: it has gauges of its own.
-const FOUND: Series =
-    Series::SumOf("consistency_found_total", "verdict", &["stale", "drift", "missing", "orphan", "went_back"]);
+const FOUND: Series = Series::SumOf(
+    "interaction_consistency_found_total",
+    "verdict",
+    &["stale", "drift", "missing", "orphan", "went_back"],
+);
 
 pub(crate) const RULES: &[AlertRule] = &[
     AlertRule { name: "like_error_rate", series: &[LIKES, FAILED_LIKES], judge: like_error_rate },
@@ -126,31 +130,36 @@ mod tests {
     #[test]
     fn errors_are_the_systems_and_count_within_five_minutes() {
         let fires = |samples: &[(u64, &str)]| fires("like_error_rate", samples);
-        let zero = "likes_total{outcome=\"accepted\"} 0\nlikes_total{outcome=\"unavailable\"} 0\n";
-        let good = "likes_total{outcome=\"accepted\"} 90\nlikes_total{outcome=\"rate_limited\"} 900\n";
-        let failed = "likes_total{outcome=\"accepted\"} 90\nlikes_total{outcome=\"unavailable\"} 10\n";
-        let few = "likes_total{outcome=\"accepted\"} 9\nlikes_total{outcome=\"unavailable\"} 10\n";
+        let zero =
+            "interaction_likes_total{outcome=\"accepted\"} 0\ninteraction_likes_total{outcome=\"unavailable\"} 0\n";
+        let good =
+            "interaction_likes_total{outcome=\"accepted\"} 90\ninteraction_likes_total{outcome=\"rate_limited\"} 900\n";
+        let failed =
+            "interaction_likes_total{outcome=\"accepted\"} 90\ninteraction_likes_total{outcome=\"unavailable\"} 10\n";
+        let few =
+            "interaction_likes_total{outcome=\"accepted\"} 9\ninteraction_likes_total{outcome=\"unavailable\"} 10\n";
         assert_eq!(fires(&[(0, zero)]), None);
         assert_eq!(fires(&[(0, zero), (1, good)]), Some(false));
         assert_eq!(fires(&[(0, zero), (1, failed)]), Some(true));
         assert_eq!(fires(&[(0, zero), (1, few)]), Some(false));
-        let later = "likes_total{outcome=\"accepted\"} 190\nlikes_total{outcome=\"unavailable\"} 10\n";
+        let later =
+            "interaction_likes_total{outcome=\"accepted\"} 190\ninteraction_likes_total{outcome=\"unavailable\"} 10\n";
         assert_eq!(fires(&[(0, zero), (1, failed), (7, later)]), Some(false));
     }
 
     #[test]
     fn quantiles_are_taken_of_what_is_new() {
-        let slow = "like_seconds_bucket{outcome=\"accepted\",le=\"1\"} 50\n\
-                    like_seconds_bucket{outcome=\"accepted\",le=\"2.5\"} 100\n\
-                    like_seconds_bucket{outcome=\"accepted\",le=\"+Inf\"} 100\n";
-        let quick = "like_seconds_bucket{outcome=\"accepted\",le=\"1\"} 950\n\
-                     like_seconds_bucket{outcome=\"accepted\",le=\"2.5\"} 1000\n\
-                     like_seconds_bucket{outcome=\"accepted\",le=\"+Inf\"} 1000\n";
+        let slow = "interaction_like_seconds_bucket{outcome=\"accepted\",le=\"1\"} 50\n\
+                    interaction_like_seconds_bucket{outcome=\"accepted\",le=\"2.5\"} 100\n\
+                    interaction_like_seconds_bucket{outcome=\"accepted\",le=\"+Inf\"} 100\n";
+        let quick = "interaction_like_seconds_bucket{outcome=\"accepted\",le=\"1\"} 950\n\
+                     interaction_like_seconds_bucket{outcome=\"accepted\",le=\"2.5\"} 1000\n\
+                     interaction_like_seconds_bucket{outcome=\"accepted\",le=\"+Inf\"} 1000\n";
         assert_eq!(fires("like_latency", &[(0, ""), (1, slow)]), Some(true));
         let said = judged("like_latency", &[(0, ""), (1, slow)]).unwrap().detail;
         assert_eq!(said.split(' ').nth(3), Some("2.470"), "{said}");
         assert_eq!(fires("like_latency", &[(0, ""), (1, slow), (7, quick)]), Some(false));
-        let late = slow.replace("like_seconds", "commit_lag_seconds");
+        let late = slow.replace("interaction_like_seconds", "interaction_commit_lag_seconds");
         assert_eq!(fires("commit_lag", &[(0, ""), (1, &late)]), Some(false));
         let later = late.replace("le=\"2.5\"", "le=\"10\"");
         assert_eq!(fires("commit_lag", &[(0, ""), (1, &later)]), Some(true));
@@ -158,23 +167,28 @@ mod tests {
 
     #[test]
     fn ages_moves_and_comparisons() {
-        assert_eq!(fires("journal_age", &[(0, "journal_oldest_age_seconds 61")]), Some(true));
-        assert_eq!(fires("journal_age", &[(0, "journal_oldest_age_seconds 59")]), Some(false));
+        assert_eq!(fires("journal_age", &[(0, "interaction_journal_oldest_age_seconds 61")]), Some(true));
+        assert_eq!(fires("journal_age", &[(0, "interaction_journal_oldest_age_seconds 59")]), Some(false));
         assert_eq!(
-            fires("journal_age", &[(0, "journal_oldest_age_seconds 61"), (1, "journal_oldest_age_seconds 0")]),
+            fires(
+                "journal_age",
+                &[(0, "interaction_journal_oldest_age_seconds 61"), (1, "interaction_journal_oldest_age_seconds 0")]
+            ),
             None
         );
-        let moved = "moved_events_total{reason=\"expired\"} 1";
-        assert_eq!(fires("moved_events", &[(0, "moved_events_total{reason=\"expired\"} 0")]), None);
+        let moved = "interaction_moved_events_total{reason=\"expired\"} 1";
+        assert_eq!(fires("moved_events", &[(0, "interaction_moved_events_total{reason=\"expired\"} 0")]), None);
         assert_eq!(fires("moved_events", &[(0, ""), (1, moved)]), Some(true));
         assert_eq!(fires("moved_events", &[(0, ""), (1, moved), (32, moved)]), Some(false));
-        let (compared, found) =
-            ("consistency_checked_total{run=\"full\"} 200\n", "consistency_found_total{verdict=\"drift\"} 11\n");
+        let (compared, found) = (
+            "interaction_consistency_checked_total{run=\"full\"} 200\n",
+            "interaction_consistency_found_total{verdict=\"drift\"} 11\n",
+        );
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, &format!("{compared}{found}"))]), Some(true));
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, compared)]), Some(false));
-        let stuck = "consistency_checked_total{run=\"full\"} 200\nconsistency_found_total{verdict=\"stuck\"} 99\n";
+        let stuck = "interaction_consistency_checked_total{run=\"full\"} 200\ninteraction_consistency_found_total{verdict=\"stuck\"} 99\n";
         assert_eq!(fires("consistency_rate", &[(0, ""), (1, stuck)]), Some(false), "what is late is not different");
-        let few = "consistency_checked_total{run=\"full\"} 2\nconsistency_found_total{verdict=\"drift\"} 1\n";
+        let few = "interaction_consistency_checked_total{run=\"full\"} 2\ninteraction_consistency_found_total{verdict=\"drift\"} 1\n";
         let judged = judged("consistency_rate", &[(0, ""), (1, few)]).unwrap();
         assert!(!judged.firing && judged.detail.contains("too few"), "{judged:?}");
     }
@@ -187,9 +201,11 @@ mod tests {
             latency_threshold: Duration::from_secs(3),
             ..AlertsConfig::default()
         };
-        let failed = "likes_total{outcome=\"accepted\"} 85\nlikes_total{outcome=\"unavailable\"} 15\n";
-        let slow = "like_seconds_bucket{le=\"2.5\"} 100\nlike_seconds_bucket{le=\"+Inf\"} 100\n";
-        let found = "consistency_checked_total{run=\"full\"} 200\nconsistency_found_total{verdict=\"stale\"} 15\n";
+        let failed =
+            "interaction_likes_total{outcome=\"accepted\"} 85\ninteraction_likes_total{outcome=\"unavailable\"} 15\n";
+        let slow =
+            "interaction_like_seconds_bucket{le=\"2.5\"} 100\ninteraction_like_seconds_bucket{le=\"+Inf\"} 100\n";
+        let found = "interaction_consistency_checked_total{run=\"full\"} 200\ninteraction_consistency_found_total{verdict=\"stale\"} 15\n";
         for (name, sample) in [("like_error_rate", failed), ("like_latency", slow), ("consistency_rate", found)] {
             let samples = [(0, ""), (1, sample)];
             assert_eq!(fires(name, &samples), Some(true), "{name}");
@@ -215,23 +231,29 @@ mod tests {
         let AlertsConfig { enabled: _, consistency_rate_threshold, error_rate_threshold, latency_threshold } =
             AlertsConfig::default();
         // What processes export, and without them the defaults.
-        let exported =
-            |alert: &str, limit: f64| format!("scalar(max(alert_threshold{{alert=\"{alert}\"}}) or vector({limit}))");
+        let exported = |alert: &str, limit: f64| {
+            format!("scalar(max(interaction_alert_threshold{{alert=\"{alert}\"}}) or vector({limit}))")
+        };
         let errors = exported("like_error_rate", error_rate_threshold / 100.0);
         let latency = exported("like_latency", latency_threshold.as_secs_f64());
         let consistency = exported("consistency_rate", consistency_rate_threshold / 100.0);
         for expression in [
-            format!("ratio5m > {errors} and sum(increase(likes_total[5m])) >= {FEWEST_CALLS}"),
-            "rate(likes_total{outcome=~\"overloaded|unavailable|refused\"}[5m])".to_owned(),
+            format!("ratio5m > {errors} and sum(increase(interaction_likes_total[5m])) >= {FEWEST_CALLS}"),
+            "rate(interaction_likes_total{outcome=~\"overloaded|unavailable|refused\"}[5m])".to_owned(),
             format!("like_seconds:p99_5m > {latency}"),
             format!("commit_lag_seconds:p99_5m > {COMMIT_LAG_P99}"),
-            format!("max(journal_oldest_age_seconds) > {JOURNAL_AGE}"),
-            "max(ledger_events{status=\"dead\"}) > 0".to_owned(),
-            format!("max(ledger_oldest_age_seconds{{status=~\"failed|processing|pending\"}}) > {}", LATE.as_secs()),
-            "max(consistency_open_findings) > 0".to_owned(),
-            format!("max(journal_fullest_shard_ratio) > {FILLED}"),
-            "(increase(moved_events_total[30m])) > 0".to_owned(),
-            format!("ratio1h < {consistency} and sum(increase(consistency_checked_total[1h])) >= {FEWEST_COMPARED}"),
+            format!("max(interaction_journal_oldest_age_seconds) > {JOURNAL_AGE}"),
+            "max(interaction_ledger_events{status=\"dead\"}) > 0".to_owned(),
+            format!(
+                "max(interaction_ledger_oldest_age_seconds{{status=~\"failed|processing|pending\"}}) > {}",
+                LATE.as_secs()
+            ),
+            "max(interaction_consistency_open_findings) > 0".to_owned(),
+            format!("max(interaction_journal_fullest_shard_ratio) > {FILLED}"),
+            "(increase(interaction_moved_events_total[30m])) > 0".to_owned(),
+            format!(
+                "ratio1h < {consistency} and sum(increase(interaction_consistency_checked_total[1h])) >= {FEWEST_COMPARED}"
+            ),
         ] {
             assert!(alerts.contains(&expression), "{expression}");
         }

@@ -1,14 +1,17 @@
 //! Names and meanings of the engine's metrics, in one place.
 
+mod help;
+
 use ::metrics::{counter, gauge, histogram};
 use domain::cache::{SettleReport, ShardStatus};
 use std::time::Duration;
 
 /// Shows every metric from the start, at zero: a rate needs a value before the first failure.
 pub(crate) fn register() {
+    help::describe();
     let labelled = [
         (
-            "likes_total",
+            "interaction_likes_total",
             "outcome",
             &[
                 "accepted",
@@ -22,15 +25,15 @@ pub(crate) fn register() {
                 "refused",
             ][..],
         ),
-        ("relay_spilled_total", "reason", &["relay_full", "refused", "database_unreachable"]),
-        ("rescued_events_total", "how", &["republished", "applied"]),
-        ("retried_events_total", "outcome", &["completed", "failed", "dead"]),
-        ("dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
-        ("cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
-        ("recovered_events_total", "source", &["redo_log", "cached_pair", "journal"]),
-        ("moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
+        ("interaction_relay_spilled_total", "reason", &["relay_full", "refused", "database_unreachable"]),
+        ("interaction_rescued_events_total", "how", &["republished", "applied"]),
+        ("interaction_retried_events_total", "outcome", &["completed", "failed", "dead"]),
+        ("interaction_dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
+        ("interaction_cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
+        ("interaction_recovered_events_total", "source", &["redo_log", "cached_pair", "journal"]),
+        ("interaction_moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
         (
-            "purged_rows_total",
+            "interaction_purged_rows_total",
             "what",
             &["completed_events", "operator_actions", "idempotency_keys", "writers", "tombstones"],
         ),
@@ -38,39 +41,39 @@ pub(crate) fn register() {
     for (name, label, values) in labelled {
         for value in values {
             counter!(name, label => *value).increment(0);
-            if name == "likes_total" {
-                let _registered = histogram!("like_seconds", "outcome" => *value);
+            if name == "interaction_likes_total" {
+                let _registered = histogram!("interaction_like_seconds", "outcome" => *value);
             }
         }
     }
     let counters = [
-        "published_events_total",
-        "applied_events_total",
-        "settled_entries_total",
-        "settle_corrections_total",
-        "settle_refreshed_pairs_total",
-        "settle_failures_total",
-        "settle_latched_total",
-        "parked_events_total",
-        "degraded_writes_total",
-        "cache_delayed_syncs_total",
-        "synchronous_writes_total",
-        "confirm_rewrites_total",
-        "cache_calls_repeated_total",
-        "cache_steps_back_total",
-        "cache_slot_waits_total",
-        "relay_given_up_total",
-        "offered_again_total",
-        "redo_log_joined_total",
+        "interaction_published_events_total",
+        "interaction_applied_events_total",
+        "interaction_settled_entries_total",
+        "interaction_settle_corrections_total",
+        "interaction_settle_refreshed_pairs_total",
+        "interaction_settle_failures_total",
+        "interaction_settle_latched_total",
+        "interaction_parked_events_total",
+        "interaction_degraded_writes_total",
+        "interaction_cache_delayed_syncs_total",
+        "interaction_synchronous_writes_total",
+        "interaction_confirm_rewrites_total",
+        "interaction_cache_calls_repeated_total",
+        "interaction_cache_steps_back_total",
+        "interaction_cache_slot_waits_total",
+        "interaction_relay_given_up_total",
+        "interaction_offered_again_total",
+        "interaction_redo_log_joined_total",
     ];
     counters.into_iter().for_each(|name| counter!(name).increment(0));
     let histograms = [
-        "publish_batch_size",
-        "publish_seconds",
-        "apply_batch_size",
-        "apply_seconds",
-        "commit_lag_seconds",
-        "cache_confirm_seconds",
+        "interaction_publish_batch_size",
+        "interaction_publish_seconds",
+        "interaction_apply_batch_size",
+        "interaction_apply_seconds",
+        "interaction_commit_lag_seconds",
+        "interaction_cache_confirm_seconds",
     ];
     for name in histograms {
         let _registered = histogram!(name);
@@ -94,219 +97,220 @@ pub(crate) fn register() {
     fullest_shard(0.0);
 }
 
-/// `ledger_events{status}`, `ledger_oldest_age_seconds{status}`: accepted events that are in no row.
+/// `interaction_ledger_events{status}`, `interaction_ledger_oldest_age_seconds{status}`: accepted events that are in no row.
 pub(crate) fn ledger(status: &'static str, events: u64, oldest: Duration) {
-    gauge!("ledger_events", "status" => status).set(events as f64);
-    gauge!("ledger_oldest_age_seconds", "status" => status).set(oldest.as_secs_f64());
+    gauge!("interaction_ledger_events", "status" => status).set(events as f64);
+    gauge!("interaction_ledger_oldest_age_seconds", "status" => status).set(oldest.as_secs_f64());
 }
 
-/// `consistency_open_findings`, `consistency_oldest_finding_seconds`: subjects that the checkers found something wrong with.
+/// `interaction_consistency_open_findings`, `interaction_consistency_oldest_finding_seconds`: subjects that the checkers found something wrong with.
 pub(crate) fn findings(open: u64, oldest: Duration) {
-    gauge!("consistency_open_findings").set(open as f64);
-    gauge!("consistency_oldest_finding_seconds").set(oldest.as_secs_f64());
+    gauge!("interaction_consistency_open_findings").set(open as f64);
+    gauge!("interaction_consistency_oldest_finding_seconds").set(oldest.as_secs_f64());
 }
 
-/// `journal_fullest_shard_ratio`: entries of the fullest shard, as a share of its limit.
+/// `interaction_journal_fullest_shard_ratio`: entries of the fullest shard, as a share of its limit.
 pub(crate) fn fullest_shard(fill: f64) {
-    gauge!("journal_fullest_shard_ratio").set(fill);
+    gauge!("interaction_journal_fullest_shard_ratio").set(fill);
 }
 
-/// `cache_memory_used_ratio`: memory of the cache, as a share of its limit; 0 without one.
+/// `interaction_cache_memory_used_ratio`: memory of the cache, as a share of its limit; 0 without one.
 pub(crate) fn cache_memory(percent: Option<u8>) {
-    gauge!("cache_memory_used_ratio").set(f64::from(percent.unwrap_or(0)) / 100.0);
+    gauge!("interaction_cache_memory_used_ratio").set(f64::from(percent.unwrap_or(0)) / 100.0);
 }
 
-/// `recovery_running`: 1 while a database that went back is told again.
+/// `interaction_recovery_running`: 1 while a database that went back is told again.
 pub(crate) fn recovery_running(running: bool) {
-    gauge!("recovery_running").set(if running { 1.0 } else { 0.0 });
+    gauge!("interaction_recovery_running").set(if running { 1.0 } else { 0.0 });
 }
 
-/// `recovered_events_total{source}`: events that a database had lost and has again.
+/// `interaction_recovered_events_total{source}`: events that a database had lost and has again.
 pub(crate) fn recovered(source: &'static str, events: usize) {
-    counter!("recovered_events_total", "source" => source).increment(events as u64);
+    counter!("interaction_recovered_events_total", "source" => source).increment(events as u64);
 }
 
-/// `settle_latched_total`: settlements that wait until a database that went back is whole.
+/// `interaction_settle_latched_total`: settlements that wait until a database that went back is whole.
 pub(crate) fn settle_latched() {
-    counter!("settle_latched_total").increment(1);
+    counter!("interaction_settle_latched_total").increment(1);
 }
 
-/// `database_went_back`: 1 while the database lacks commits that it had confirmed.
+/// `interaction_database_went_back`: 1 while the database lacks commits that it had confirmed.
 pub(crate) fn database_went_back(went_back: bool) {
-    gauge!("database_went_back").set(if went_back { 1.0 } else { 0.0 });
+    gauge!("interaction_database_went_back").set(if went_back { 1.0 } else { 0.0 });
 }
 
-/// `likes_total{outcome}`: answers to likes and unlikes; `like_seconds{outcome}`: until the answer.
+/// `interaction_likes_total{outcome}`: answers to likes and unlikes; `interaction_like_seconds{outcome}`: until the answer.
 pub fn like(outcome: &'static str, took: Duration) {
-    counter!("likes_total", "outcome" => outcome).increment(1);
-    histogram!("like_seconds", "outcome" => outcome).record(took.as_secs_f64());
+    counter!("interaction_likes_total", "outcome" => outcome).increment(1);
+    histogram!("interaction_like_seconds", "outcome" => outcome).record(took.as_secs_f64());
 }
 
-/// `circuit_open{part}`: 1 while a part counts as unreachable.
+/// `interaction_circuit_open{part}`: 1 while a part counts as unreachable.
 pub fn circuit(part: &'static str, open: bool) {
-    gauge!("circuit_open", "part" => part).set(if open { 1.0 } else { 0.0 });
+    gauge!("interaction_circuit_open", "part" => part).set(if open { 1.0 } else { 0.0 });
 }
 
-/// `cache_shards_away`: shards whose server is unreachable while others are not.
+/// `interaction_cache_shards_away`: shards whose server is unreachable while others are not.
 pub(crate) fn shards_away(shards: usize) {
-    gauge!("cache_shards_away").set(shards as f64);
+    gauge!("interaction_cache_shards_away").set(shards as f64);
 }
 
-/// `publish_batch_size`: events per confirmed message; `publish_seconds`: until the confirm.
+/// `interaction_publish_batch_size`: events per confirmed message; `interaction_publish_seconds`: until the confirm.
 pub(crate) fn published(events: usize, took: Duration) {
-    histogram!("publish_batch_size").record(events as f64);
-    histogram!("publish_seconds").record(took.as_secs_f64());
-    counter!("published_events_total").increment(events as u64);
+    histogram!("interaction_publish_batch_size").record(events as f64);
+    histogram!("interaction_publish_seconds").record(took.as_secs_f64());
+    counter!("interaction_published_events_total").increment(events as u64);
 }
 
-/// `relay_spilled_total{reason}`: accepted events left to the rescuer.
+/// `interaction_relay_spilled_total{reason}`: accepted events left to the rescuer.
 pub(crate) fn spilled(reason: &'static str, events: usize) {
-    counter!("relay_spilled_total", "reason" => reason).increment(events as u64);
+    counter!("interaction_relay_spilled_total", "reason" => reason).increment(events as u64);
 }
 
-/// `relay_kept_events`, `relay_kept_bytes`: accepted events that this process could not deliver and still has.
+/// `interaction_relay_kept_events`, `interaction_relay_kept_bytes`: accepted events that this process could not deliver and still has.
 pub(crate) fn kept(events: usize, bytes: usize) {
-    gauge!("relay_kept_events").set(events as f64);
-    gauge!("relay_kept_bytes").set(bytes as f64);
+    gauge!("interaction_relay_kept_events").set(events as f64);
+    gauge!("interaction_relay_kept_bytes").set(bytes as f64);
 }
 
-/// `relay_given_up_total`: events that the memory had no room for.
+/// `interaction_relay_given_up_total`: events that the memory had no room for.
 pub(crate) fn given_up(events: usize) {
-    counter!("relay_given_up_total").increment(events as u64);
+    counter!("interaction_relay_given_up_total").increment(events as u64);
 }
 
-/// `offered_again_total`: events that the journal had forgotten.
+/// `interaction_offered_again_total`: events that the journal had forgotten.
 pub(crate) fn offered_again(events: usize) {
-    counter!("offered_again_total").increment(events as u64);
+    counter!("interaction_offered_again_total").increment(events as u64);
 }
 
-/// `rescued_events_total{how}`: stuck events published again or applied directly.
+/// `interaction_rescued_events_total{how}`: stuck events published again or applied directly.
 pub(crate) fn rescued(how: &'static str, events: usize) {
-    counter!("rescued_events_total", "how" => how).increment(events as u64);
+    counter!("interaction_rescued_events_total", "how" => how).increment(events as u64);
 }
 
-/// `apply_batch_size`: events per transaction; `apply_seconds`: its duration.
+/// `interaction_apply_batch_size`: events per transaction; `interaction_apply_seconds`: its duration.
 pub(crate) fn applied(events: usize, took: Duration) {
-    histogram!("apply_batch_size").record(events as f64);
-    histogram!("apply_seconds").record(took.as_secs_f64());
-    counter!("applied_events_total").increment(events as u64);
+    histogram!("interaction_apply_batch_size").record(events as f64);
+    histogram!("interaction_apply_seconds").record(took.as_secs_f64());
+    counter!("interaction_applied_events_total").increment(events as u64);
 }
 
-/// `commit_lag_seconds`: from acceptance to commit, per event.
+/// `interaction_commit_lag_seconds`: from acceptance to commit, per event.
 pub(crate) fn commit_lag(lag: impl Iterator<Item = Duration>) {
-    let histogram = histogram!("commit_lag_seconds");
+    let histogram = histogram!("interaction_commit_lag_seconds");
     lag.for_each(|lag| histogram.record(lag.as_secs_f64()));
 }
 
-/// `settled_entries_total`, `settle_corrections_total`, `settle_refreshed_pairs_total`.
+/// `interaction_settled_entries_total`, `interaction_settle_corrections_total`, `interaction_settle_refreshed_pairs_total`.
 pub(crate) fn settled(report: SettleReport) {
-    counter!("settled_entries_total").increment(report.removed);
-    counter!("settle_corrections_total").increment(report.corrections);
-    counter!("settle_refreshed_pairs_total").increment(report.refreshed);
+    counter!("interaction_settled_entries_total").increment(report.removed);
+    counter!("interaction_settle_corrections_total").increment(report.corrections);
+    counter!("interaction_settle_refreshed_pairs_total").increment(report.refreshed);
 }
 
-/// `settle_failures_total`: settlements left to the rescuer.
+/// `interaction_settle_failures_total`: settlements left to the rescuer.
 pub(crate) fn settle_failed() {
-    counter!("settle_failures_total").increment(1);
+    counter!("interaction_settle_failures_total").increment(1);
 }
 
-/// `parked_events_total`, `retried_events_total{outcome}`, `dead_events_total{kind}`: events that failed alone.
+/// `interaction_parked_events_total`, `interaction_retried_events_total{outcome}`, `interaction_dead_events_total{kind}`: events that failed alone.
 pub(crate) fn parked(events: usize) {
-    counter!("parked_events_total").increment(events as u64);
+    counter!("interaction_parked_events_total").increment(events as u64);
 }
 
 /// See [`parked`].
 pub(crate) fn retried(outcome: &'static str, events: usize) {
-    counter!("retried_events_total", "outcome" => outcome).increment(events as u64);
+    counter!("interaction_retried_events_total", "outcome" => outcome).increment(events as u64);
 }
 
 /// See [`parked`].
 pub(crate) fn dead(kind: &'static str, events: usize) {
-    counter!("dead_events_total", "kind" => kind).increment(events as u64);
+    counter!("interaction_dead_events_total", "kind" => kind).increment(events as u64);
 }
 
-/// `moved_events_total{reason}`: events that the broker moved to the dead letters, applied from there.
+/// `interaction_moved_events_total{reason}`: events that the broker moved to the dead letters, applied from there.
 pub(crate) fn moved(reason: &'static str, events: usize) {
-    counter!("moved_events_total", "reason" => reason).increment(events as u64);
+    counter!("interaction_moved_events_total", "reason" => reason).increment(events as u64);
 }
 
-/// `dead_letters`: letters that wait.
+/// `interaction_dead_letters`: letters that wait.
 pub(crate) fn dead_letters(letters: u32) {
-    gauge!("dead_letters").set(f64::from(letters));
+    gauge!("interaction_dead_letters").set(f64::from(letters));
 }
 
-/// `purged_rows_total`: rows deleted for their age; `tombstones`: moved to their archive.
+/// `interaction_purged_rows_total`: rows deleted for their age; `tombstones`: moved to their archive.
 pub(crate) fn purged(what: &'static str, rows: u64) {
-    counter!("purged_rows_total", "what" => what).increment(rows);
+    counter!("interaction_purged_rows_total", "what" => what).increment(rows);
 }
 
-/// `degraded_writes_total`: likes written to the database directly.
+/// `interaction_degraded_writes_total`: likes written to the database directly.
 pub(crate) fn degraded_write() {
-    counter!("degraded_writes_total").increment(1);
+    counter!("interaction_degraded_writes_total").increment(1);
 }
 
-/// `clock_ahead_seconds{clock}`: how far a store's clock is ahead of this process's.
+/// `interaction_clock_ahead_seconds{clock}`: how far a store's clock is ahead of this process's.
 pub(crate) fn clock_ahead(clock: &'static str, ahead_us: i64) {
-    gauge!("clock_ahead_seconds", "clock" => clock).set(ahead_us as f64 / 1e6);
+    gauge!("interaction_clock_ahead_seconds", "clock" => clock).set(ahead_us as f64 / 1e6);
 }
 
-/// `cache_delayed_syncs_total`: writes of the cache that waited for its disk.
+/// `interaction_cache_delayed_syncs_total`: writes of the cache that waited for its disk.
 pub(crate) fn cache_syncs_delayed(syncs: u64) {
-    counter!("cache_delayed_syncs_total").increment(syncs);
+    counter!("interaction_cache_delayed_syncs_total").increment(syncs);
 }
 
-/// `cache_replicas`: replicas of the cache that follow, where answers wait for them.
+/// `interaction_cache_replicas`: replicas of the cache that follow, where answers wait for them.
 pub(crate) fn cache_replicas(attached: u32) {
-    gauge!("cache_replicas").set(f64::from(attached));
+    gauge!("interaction_cache_replicas").set(f64::from(attached));
 }
 
-/// `synchronous_writes_total`: likes written to the database first because the write path says so.
+/// `interaction_synchronous_writes_total`: likes written to the database first because the write path says so.
 pub(crate) fn synchronous_writes(likes: usize) {
-    counter!("synchronous_writes_total").increment(likes as u64);
+    counter!("interaction_synchronous_writes_total").increment(likes as u64);
 }
 
-/// `confirm_rewrites_total`: likes that the cache took for unchanged and that were written all the same.
+/// `interaction_confirm_rewrites_total`: likes that the cache took for unchanged and that were written all the same.
 pub(crate) fn confirm_rewrites(likes: usize) {
-    counter!("confirm_rewrites_total").increment(likes as u64);
+    counter!("interaction_confirm_rewrites_total").increment(likes as u64);
 }
 
-/// `write_path_event_driven_percent`: users whose likes are event-driven, of 100.
+/// `interaction_write_path_event_driven_percent`: users whose likes are event-driven, of 100.
 pub(crate) fn write_path(path: domain::WritePath) {
-    gauge!("write_path_event_driven_percent").set(f64::from(path.event_driven_percent()));
+    gauge!("interaction_write_path_event_driven_percent").set(f64::from(path.event_driven_percent()));
 }
 
-/// `journal_entries`, `journal_oldest_age_seconds`, `accepted_entries`, `settled_entries`: the journals' accounting.
+/// `interaction_journal_entries`, `interaction_journal_oldest_age_seconds`, `interaction_journal_accepted_entries`,
+/// `interaction_journal_settled_entries`: the journals' accounting.
 pub(crate) fn journals(status: &[ShardStatus], oldest_age: Duration) {
     let sum = |field: fn(&ShardStatus) -> u64| status.iter().map(field).sum::<u64>() as f64;
-    gauge!("journal_entries").set(sum(|s| s.journal_len));
-    gauge!("journal_accepted_entries").set(sum(|s| s.accepted));
-    gauge!("journal_settled_entries").set(sum(|s| s.settled));
-    gauge!("journal_oldest_age_seconds").set(oldest_age.as_secs_f64());
+    gauge!("interaction_journal_entries").set(sum(|s| s.journal_len));
+    gauge!("interaction_journal_accepted_entries").set(sum(|s| s.accepted));
+    gauge!("interaction_journal_settled_entries").set(sum(|s| s.settled));
+    gauge!("interaction_journal_oldest_age_seconds").set(oldest_age.as_secs_f64());
 }
 
-/// `queue_ready_messages`, `queue_consumers`: the broker's queue.
+/// `interaction_queue_ready_messages`, `interaction_queue_consumers`: the broker's queue.
 pub(crate) fn queue(ready: u32, consumers: u32) {
-    gauge!("queue_ready_messages").set(f64::from(ready));
-    gauge!("queue_consumers").set(f64::from(consumers));
+    gauge!("interaction_queue_ready_messages").set(f64::from(ready));
+    gauge!("interaction_queue_consumers").set(f64::from(consumers));
 }
 
-/// `live_streams`, `live_resources`: streams of live counts, and the different resources that they watch.
+/// `interaction_live_streams`, `interaction_live_resources`: streams of live counts, and the different resources that they watch.
 pub(crate) fn live(streams: usize, resources: usize) {
-    gauge!("live_streams").set(streams as f64);
-    gauge!("live_resources").set(resources as f64);
+    gauge!("interaction_live_streams").set(streams as f64);
+    gauge!("interaction_live_resources").set(resources as f64);
 }
 
-/// `redo_log_up`: what is published goes into the redo log, too.
+/// `interaction_redo_log_up`: what is published goes into the redo log, too.
 pub(crate) fn redo_log_up(up: bool) {
-    gauge!("redo_log_up").set(if up { 1.0 } else { 0.0 });
+    gauge!("interaction_redo_log_up").set(if up { 1.0 } else { 0.0 });
 }
 
-/// `redo_log_waiting_events`: applied, and not in the redo log yet.
+/// `interaction_redo_log_waiting_events`: applied, and not in the redo log yet.
 pub(crate) fn redo_log_waiting(events: u64) {
-    gauge!("redo_log_waiting_events").set(events as f64);
+    gauge!("interaction_redo_log_waiting_events").set(events as f64);
 }
 
-/// `redo_log_joined_total`: events that went around the broker and were brought to the redo log.
+/// `interaction_redo_log_joined_total`: events that went around the broker and were brought to the redo log.
 pub(crate) fn redo_log_joined(events: usize) {
-    counter!("redo_log_joined_total").increment(events as u64);
+    counter!("interaction_redo_log_joined_total").increment(events as u64);
 }

@@ -2,6 +2,8 @@
 
 use crate::Verdict;
 use crate::job::{Job, JobOptions, connect};
+use crate::output::{Format, print_one};
+use crate::progress;
 use anyhow::Context;
 use domain::{LikeEvent, LikeIntent, Origin};
 use indicatif::ProgressBar;
@@ -34,15 +36,14 @@ pub struct BackfillReport {
 pub async fn run(database_url: &str, options: JobOptions, bar: &ProgressBar) -> anyhow::Result<BackfillReport> {
     let store = connect(database_url).await?;
     let mut job = Job::start(store.clone(), options, NOTE.to_owned(), false).await?;
-    if let Ok(rows) = store.history_len().await {
-        bar.set_length(rows);
-    }
     let mut after = match job.cursor() {
         "" => None,
         text => Some(Uuid::parse_str(text).with_context(|| format!("the noted progress {text:?} is none: --restart"))?),
     };
+    let total = store.history_len(after).await.context("could not count user_behaviors")?;
     let mut report = BackfillReport::default();
     loop {
+        progress::reach(bar, report.rows, total);
         let page = store.history_page(after, options.batch_size).await.context("could not read user_behaviors")?;
         let Some(last) = page.last else { break };
         let events: Vec<LikeEvent> = page
@@ -71,9 +72,9 @@ pub async fn run(database_url: &str, options: JobOptions, bar: &ProgressBar) -> 
         }
         report.rows += rows;
         report.others += page.others;
-        bar.inc(rows);
         after = Some(last);
     }
+    progress::finish(bar);
     // Complete: the next run begins at the beginning.
     store.set_note(NOTE, None).await.context("could not remove the progress")?;
     store.close().await;
@@ -82,14 +83,12 @@ pub async fn run(database_url: &str, options: JobOptions, bar: &ProgressBar) -> 
 }
 
 /// Prints the result.
-pub fn conclude(report: &BackfillReport, json: bool) -> anyhow::Result<Verdict> {
-    if json {
-        println!("{}", serde_json::to_string(report)?);
-    } else {
+pub fn conclude(report: &BackfillReport, format: Format) -> anyhow::Result<Verdict> {
+    print_one(format, report, || {
         println!(
             "{} rows read: {} likes and unlikes, {} pairs changed; {} rows of other kinds, {} broken",
             report.rows, report.events, report.changed, report.others, report.broken
         );
-    }
+    })?;
     Ok(Verdict::from_fine(report.broken == 0))
 }

@@ -11,11 +11,13 @@ use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RecoverArgs, RepairArgs, WarmupArgs};
 use crate::dead_letters::DeadLettersArgs;
 use crate::environment::Environment;
-use crate::events::{EventsArgs, ExplainArgs};
+use crate::events::EventsArgs;
+use crate::explain::ExplainArgs;
 use crate::lists::{CacheStatsArgs, LikedArgs, LikersArgs};
 use crate::output::Format;
 use crate::redo::RedoLogArgs;
-use crate::status::{ReportArgs, StatusArgs};
+use crate::report::ReportArgs;
+use crate::status::StatusArgs;
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use clap::error::ErrorKind;
@@ -56,7 +58,7 @@ enum Command {
     /// Brings the database to the current schema.
     Migrate {
         /// Database, for example mysql://user:password@host/name.
-        #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+        #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
         database_url: String,
     },
     /// Folds user_behaviors into likes and counts; goes on where it stopped, and may run beside live traffic.
@@ -216,32 +218,32 @@ impl Cli {
 impl Command {
     async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         match self {
-            Self::Load(args) => args.run().await,
-            Self::Verify(args) => args.run().await,
-            Self::Migrate { database_url } => commands::migrate(&database_url).await,
-            Self::Backfill(args) => args.run().await,
-            Self::ImportLegacy(args) => args.run().await,
-            Self::Config { command } => command.run().await,
-            Self::WritePath(args) => args.run().await,
-            Self::Like(args) => commands::like(&args.server, args.user, args.resource, Action::Like).await,
-            Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike).await,
+            Self::Load(args) => args.run(format).await,
+            Self::Verify(args) => args.run(format).await,
+            Self::Migrate { database_url } => commands::migrate(&database_url, format).await,
+            Self::Backfill(args) => args.run(format).await,
+            Self::ImportLegacy(args) => args.run(format).await,
+            Self::Config { command } => command.run(format).await,
+            Self::WritePath(args) => args.run(format).await,
+            Self::Like(args) => commands::like(&args.server, args.user, args.resource, Action::Like, format).await,
+            Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike, format).await,
             Self::Counts { server, resources } => commands::counts(&server, &resources, format).await,
             Self::States { server, user, resources } => commands::states(&server, user, &resources, format).await,
             Self::Watch { server, updates, resources } => {
                 let stop = CancellationToken::new();
                 tokio::spawn(interrupt_on_signal(stop.clone()));
-                commands::watch(&server, &resources, updates, stop).await
+                commands::watch(&server, &resources, updates, stop, format).await
             }
             Self::Hot { server, kind, limit } => commands::hot(&server, kind, limit, format).await,
             Self::Check(args) => args.run(format).await,
-            Self::Repair(args) => args.run().await,
-            Self::Reconcile(args) => args.run().await,
-            Self::Recover(args) => args.run().await,
-            Self::Clock(args) => args.run().await,
-            Self::RedoLog(args) => args.run().await,
-            Self::Warmup(args) => args.run().await,
+            Self::Repair(args) => args.run(format).await,
+            Self::Reconcile(args) => args.run(format).await,
+            Self::Recover(args) => args.run(format).await,
+            Self::Clock(args) => args.run(format).await,
+            Self::RedoLog(args) => args.run(format).await,
+            Self::Warmup(args) => args.run(format).await,
             Self::Events(args) => args.run(format).await,
-            Self::Explain(args) => args.run().await,
+            Self::Explain(args) => args.run(format).await,
             Self::Status(args) => args.run(format).await,
             Self::Report(args) => args.run(format).await,
             Self::DeadLetters(args) => args.run(format).await,

@@ -3,7 +3,7 @@
 use crate::Verdict;
 use crate::client::{ServerArgs, name, to_proto, wire_type};
 use crate::events::word;
-use crate::output::{Format, Row, print};
+use crate::output::{Format, Row, Updates, print, print_one};
 use anyhow::Context;
 use domain::{Action, Resource, ResourceType, WritePath};
 use interaction_proto::v1;
@@ -13,20 +13,43 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 
 /// Applies pending migrations.
-pub async fn migrate(database_url: &str) -> anyhow::Result<Verdict> {
+pub async fn migrate(database_url: &str, format: Format) -> anyhow::Result<Verdict> {
+    #[derive(Serialize)]
+    struct Migrated {
+        applied: Vec<String>,
+    }
+
     let store = crate::job::open(database_url).await?;
     let pending = store.pending_migrations().await.context("could not read the state of the schema")?;
     store.migrate().await.context("migration failed")?;
     store.close().await;
-    match pending.as_slice() {
+    let migrated = Migrated { applied: pending };
+    print_one(format, &migrated, || match migrated.applied.as_slice() {
         [] => println!("the schema is current"),
         names => println!("applied {}", names.join(", ")),
-    }
+    })?;
     Ok(Verdict::Fine)
 }
 
+/// What became of a like.
+#[derive(Serialize)]
+struct Answered {
+    resource: String,
+    liked: bool,
+    count: Option<i64>,
+    version: i64,
+    changed: bool,
+    degraded: bool,
+}
+
 /// Likes or unlikes, and prints the answer.
-pub async fn like(server: &ServerArgs, user: i64, resource: Resource, action: Action) -> anyhow::Result<Verdict> {
+pub async fn like(
+    server: &ServerArgs,
+    user: i64,
+    resource: Resource,
+    action: Action,
+    format: Format,
+) -> anyhow::Result<Verdict> {
     let mut client = server.connect().await?;
     let (user_id, target, idempotency_key) = (user, Some(to_proto(resource)), String::new());
     let answer = match action {
@@ -34,14 +57,17 @@ pub async fn like(server: &ServerArgs, user: i64, resource: Resource, action: Ac
         Action::Unlike => client.unlike(v1::UnlikeRequest { user_id, resource: target, idempotency_key }).await,
     };
     let answer = answer.with_context(|| format!("{} was refused", action.name()))?.into_inner();
-    println!(
-        "{resource}: {}, count {}, version {}{}{}",
-        if answer.liked { "liked" } else { "not liked" },
-        answer.count.map_or_else(|| "unknown".into(), |count| count.to_string()),
-        answer.version,
-        if answer.changed { "" } else { ", unchanged" },
-        if answer.degraded { ", degraded" } else { "" },
-    );
+    let v1::LikeResponse { liked, count, version, changed, degraded } = answer;
+    let answered = Answered { resource: resource.to_string(), liked, count, version, changed, degraded };
+    print_one(format, &answered, || {
+        println!(
+            "{resource}: {}, count {}, version {version}{}{}",
+            if liked { "liked" } else { "not liked" },
+            count.map_or_else(|| "unknown".into(), |count| count.to_string()),
+            if changed { "" } else { ", unchanged" },
+            if degraded { ", degraded" } else { "" },
+        );
+    })?;
     Ok(Verdict::Fine)
 }
 
@@ -205,15 +231,17 @@ pub async fn watch(
     resources: &[Resource],
     updates: Option<u64>,
     stop: CancellationToken,
+    format: Format,
 ) -> anyhow::Result<Verdict> {
     const PAUSE: Duration = Duration::from_secs(1);
     let mut client = server.connect().await?;
     let mut left = updates.unwrap_or(u64::MAX);
+    let mut updates = Updates::new(format);
     let watching = async {
         loop {
             let request = v1::WatchLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
             let ended = match client.watch_like_counts(request).await {
-                Ok(stream) => print_updates(stream.into_inner(), &mut left).await,
+                Ok(stream) => print_updates(stream.into_inner(), &mut left, &mut updates).await?,
                 Err(status) => Some(status),
             };
             match ended {
@@ -234,37 +262,70 @@ pub async fn watch(
 }
 
 /// Why the stream ended, if it said so.
-async fn print_updates(mut stream: Streaming<v1::WatchLikeCountsResponse>, left: &mut u64) -> Option<Status> {
+async fn print_updates(
+    mut stream: Streaming<v1::WatchLikeCountsResponse>,
+    left: &mut u64,
+    updates: &mut Updates,
+) -> anyhow::Result<Option<Status>> {
     loop {
         let update = match stream.message().await {
-            Ok(update) => update?,
-            Err(status) => return Some(status),
+            Ok(Some(update)) => update,
+            Ok(None) => return Ok(None),
+            Err(status) => return Ok(Some(status)),
         };
         for count in &update.counts {
-            let degraded = if update.degraded { "\tdegraded" } else { "" };
-            println!("{}\t{}{degraded}", name(count.resource.as_ref()), count.count);
+            updates.print(&WatchRow {
+                resource: name(count.resource.as_ref()),
+                count: count.count,
+                degraded: update.degraded,
+            })?;
         }
         *left -= 1;
         if *left == 0 {
-            return None;
+            return Ok(None);
         }
     }
 }
 
+#[derive(Serialize)]
+struct WatchRow {
+    resource: String,
+    count: i64,
+    degraded: bool,
+}
+
+impl Row for WatchRow {
+    const HEADERS: &'static [&'static str] = &["RESOURCE", "COUNT"];
+
+    fn cells(&self) -> Vec<String> {
+        let degraded = if self.degraded { " (degraded)" } else { "" };
+        vec![self.resource.clone(), format!("{}{degraded}", self.count)]
+    }
+}
+
 /// Prints which write path was ordered.
-pub async fn write_path(database_url: &str) -> anyhow::Result<Verdict> {
+pub async fn write_path(database_url: &str, format: Format) -> anyhow::Result<Verdict> {
     let store = crate::job::connect(database_url).await?;
     let path = store.write_path().await.context("could not read the write path")?;
     store.close().await;
-    println!("{}", path.map_or_else(|| "as configured".to_owned(), |path| path.to_string()));
+    say_ordered(path, format)
+}
+
+fn say_ordered(path: Option<WritePath>, format: Format) -> anyhow::Result<Verdict> {
+    #[derive(Serialize)]
+    struct Ordered {
+        /// None: every server's configuration decides.
+        ordered: Option<String>,
+    }
+    let ordered = Ordered { ordered: path.map(|path| path.to_string()) };
+    print_one(format, &ordered, || println!("{}", ordered.ordered.as_deref().unwrap_or("as configured")))?;
     Ok(Verdict::Fine)
 }
 
 /// Orders a write path, or takes the order back.
-pub async fn order_write_path(database_url: &str, path: Option<WritePath>) -> anyhow::Result<Verdict> {
+pub async fn order_write_path(database_url: &str, path: Option<WritePath>, format: Format) -> anyhow::Result<Verdict> {
     let store = crate::job::connect(database_url).await?;
     store.set_write_path(path).await.context("could not order the write path")?;
     store.close().await;
-    println!("{}", path.map_or_else(|| "as configured".to_owned(), |path| path.to_string()));
-    Ok(Verdict::Fine)
+    say_ordered(path, format)
 }

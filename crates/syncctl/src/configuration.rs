@@ -1,8 +1,10 @@
 //! `config`: what a file means here, key by key, and the same in our keys.
 
+use crate::output::{Format, Row, print};
 use crate::{UnusableConfig, Verdict};
 use anyhow::{Context, ensure};
 use clap::Subcommand;
+use serde::Serialize;
 use settings::ENV_PREFIX;
 use settings::old_system::{Checked, Meaning, Start, check, convert};
 
@@ -30,14 +32,47 @@ pub(crate) enum ConfigCommand {
     },
 }
 
+/// A key of the file, or a program that may start with it.
+#[derive(Debug, Serialize)]
+struct ConfigRow {
+    /// `key` or `program`.
+    what: &'static str,
+    name: String,
+    says: String,
+}
+
+impl Row for ConfigRow {
+    const HEADERS: &'static [&'static str] = &["WHAT", "NAME", "SAYS"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.what.to_owned(), self.name.clone(), self.says.clone()]
+    }
+}
+
+fn rows(checked: &Checked) -> Vec<ConfigRow> {
+    let keys = checked.keys.iter();
+    let keys = keys.map(|(key, meaning)| ConfigRow { what: "key", name: key.clone(), says: meaning.to_string() });
+    let programs = checked.programs.iter().map(|start| ConfigRow {
+        what: "program",
+        name: start.program.name().to_owned(),
+        says: start.refused.as_ref().map_or_else(|| "starts".to_owned(), |why| format!("does not start: {why}")),
+    });
+    keys.chain(programs).collect()
+}
+
 impl ConfigCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         match self {
             Self::Check { file } => {
                 let (name, text) = read(&file)?;
                 let environment =
                     std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value))).collect::<Vec<_>>();
                 let checked = check(&name, &text, &environment).await.map_err(unusable)?;
+                let fine = Checked::all_start(&checked.programs);
+                if format != Format::Table {
+                    print(format, &rows(&checked))?;
+                    return Ok(Verdict::from_fine(fine && checked.is_answered()));
+                }
                 for (key, meaning) in &checked.keys {
                     println!("{key}: {meaning}");
                 }
@@ -46,7 +81,6 @@ impl ConfigCommand {
                     println!("{variables} variables {ENV_PREFIX}... of this environment count, too");
                 }
                 say(&checked.programs);
-                let fine = Checked::all_start(&checked.programs);
                 if !fine && checked.keys.iter().any(|(_, meaning)| !matches!(meaning, Meaning::Ours)) {
                     advise(&name, &checked);
                 }

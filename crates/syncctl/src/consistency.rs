@@ -9,13 +9,13 @@ mod recover;
 mod stores;
 
 use crate::client::{ServerArgs, parse_resource, to_proto};
-use crate::output::{Format, Row, print};
+use crate::output::{Format, Row, print, print_one};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 #[cfg(feature = "distributed")]
 use checker::checker;
 use clap::{Args, ValueEnum};
-use consistency::{CheckOutcome, Finding, RepairNote, Strategy};
+use consistency::{CheckOutcome, Finding, RepairNote, Side, Strategy, Subject};
 use domain::Resource;
 use interaction_proto::v1;
 pub(crate) use recover::RecoverArgs;
@@ -52,16 +52,16 @@ pub(crate) struct WarmupArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StoreArgs {
     /// Database, for example mysql://user:password@host/name.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     pub(super) database_url: String,
     /// Cache, for example redis://host:6379.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true)]
+    #[arg(long, env = "REDIS_URL", help_heading = "Stores", hide_env_values = true)]
     pub(super) redis_url: String,
     /// Authority of a rediss:// url, PEM; else the public ones.
-    #[arg(long, env = "REDIS_CA_FILE")]
+    #[arg(long, env = "REDIS_CA_FILE", help_heading = "Stores")]
     pub(super) redis_ca_file: Option<PathBuf>,
     /// What all keys of the cache start with.
-    #[arg(long, env = "REDIS_PREFIX", default_value = "")]
+    #[arg(long, env = "REDIS_PREFIX", help_heading = "Stores", default_value = "")]
     pub(super) redis_prefix: String,
     /// Most comparisons per second.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -75,7 +75,7 @@ pub(crate) struct StoreArgs {
     /// Write every finding to this file, one JSON object per line, and a summary as the last line.
     #[arg(long)]
     pub(super) report: Option<PathBuf>,
-    /// Print the summary as JSON.
+    /// The same as -o json.
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -147,7 +147,7 @@ impl CheckArgs {
 
 impl WarmupArgs {
     /// Has the server warm its cache.
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         let request = v1::WarmUpRequest {
             top_resources: self.top,
             recent_events: self.recent,
@@ -155,39 +155,43 @@ impl WarmupArgs {
         };
         let mut client = self.server.connect_admin().await?;
         let report = client.warm_up(request).await.context("the warm-up was refused")?.into_inner();
-        println!(
-            "{} of {} counters and {} of {} pairs were not cached and are now, in {} ms",
-            report.counters_filled, report.counters, report.pairs_filled, report.pairs, report.took_ms
-        );
+        let v1::WarmUpResponse { counters, counters_filled, pairs, pairs_filled, took_ms } = report;
+        let warmed = Warmed { counters, counters_filled, pairs, pairs_filled, took_ms };
+        print_one(format, &warmed, || {
+            println!(
+                "{counters_filled} of {counters} counters and {pairs_filled} of {pairs} pairs were not cached and are now, \
+                 in {took_ms} ms"
+            );
+        })?;
         Ok(Verdict::Fine)
     }
 }
 
 impl ReconcileArgs {
     /// Compares everything and repairs nothing. Problems if anything is wrong.
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         let checker = checker(&self.stores, Strategy::ReportOnly).await?;
-        let summary = stores::audit(&checker, &self.stores, false).await?;
+        let summary = stores::audit(&checker, &self.stores, false, format).await?;
         Ok(Verdict::from_fine(summary.finished && summary.inconsistent == 0))
     }
 }
 
 impl RepairArgs {
     /// Repairs, or says what would be done. Problems if something is wrong and not repaired.
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         let strategy = match self.strategy {
             Believe::DatabaseFirst => Strategy::DatabaseFirst,
             Believe::CacheFirst => Strategy::CacheFirst,
         };
-        let checker = checker(&self.stores, strategy).await?;
-        if self.all {
-            let summary = stores::audit(&checker, &self.stores, self.apply).await?;
-            return Ok(Verdict::from_fine(summary.finished && summary.inconsistent == summary.repaired));
-        }
-        if self.stores.report.is_some() {
+        if self.stores.report.is_some() && !self.all {
             return Err(UsageError("--report needs --all".to_owned()).into());
         }
-        let mut fine = true;
+        let checker = checker(&self.stores, strategy).await?;
+        if self.all {
+            let summary = stores::audit(&checker, &self.stores, self.apply, format).await?;
+            return Ok(Verdict::from_fine(summary.finished && summary.inconsistent == summary.repaired));
+        }
+        let (mut fine, mut outcomes) = (true, Vec::new());
         for resource in self.resources {
             let outcome: CheckOutcome = if self.apply {
                 checker.repair(resource).await.with_context(|| format!("{resource} was not repaired"))?
@@ -196,17 +200,38 @@ impl RepairArgs {
             };
             let repaired = |one: &Finding| one.repair.as_ref().is_some_and(RepairNote::is_repaired);
             fine &= outcome.findings.iter().all(|one| !one.verdict.is_wrong() || repaired(one));
-            if self.stores.json {
-                println!("{}", serde_json::to_string(&outcome)?);
-                continue;
+            outcomes.push((resource, outcome));
+        }
+        // One object a line, as --json has printed it since before -o.
+        if self.stores.json {
+            for (_, outcome) in &outcomes {
+                println!("{}", serde_json::to_string(outcome)?);
             }
-            println!("{resource}\t{}", outcome.verdict.name());
-            for finding in &outcome.findings {
-                println!("  {}", stores::line_of(finding)?);
-            }
+        } else {
+            let rows: Vec<_> = outcomes.iter().flat_map(|(resource, outcome)| rows_of(*resource, outcome)).collect();
+            print(format, &rows)?;
         }
         Ok(Verdict::from_fine(fine))
     }
+}
+
+/// The findings of a resource; of one without any, what was found of it.
+fn rows_of(resource: Resource, outcome: &CheckOutcome) -> Vec<CheckRow> {
+    if outcome.findings.is_empty() {
+        let (resource, verdict) = (resource.to_string(), outcome.verdict.name().to_owned());
+        return vec![CheckRow { resource, verdict, ..CheckRow::default() }];
+    }
+    outcome.findings.iter().map(CheckRow::of).collect()
+}
+
+/// What a warm-up did.
+#[derive(Serialize)]
+struct Warmed {
+    counters: u64,
+    counters_filled: u64,
+    pairs: u64,
+    pairs_filled: u64,
+    took_ms: u64,
 }
 
 /// `IN_FLIGHT` of the contract as `in_flight`.
@@ -215,8 +240,18 @@ fn word(verdict: v1::ConsistencyVerdict) -> String {
 }
 
 fn side(side: &v1::ConsistencySide) -> String {
-    let mut text = side.value.to_string();
-    for (name, value) in [("version", side.version), ("revision", side.revision), ("pending", side.pending)] {
+    in_words(side.value, [("version", side.version), ("revision", side.revision), ("pending", side.pending)])
+}
+
+fn side_of(side: Side) -> String {
+    let Side { value, version, revision, pending } = side;
+    let version = version.map(|version| version.0);
+    in_words(value, [("version", version), ("revision", revision), ("pending", pending)])
+}
+
+fn in_words(value: i64, more: [(&str, Option<i64>); 3]) -> String {
+    let mut text = value.to_string();
+    for (name, value) in more {
         text.extend(value.map(|value| format!(" {name} {value}")));
     }
     text
@@ -233,6 +268,26 @@ struct CheckRow {
     database: Option<String>,
     detail: String,
     repair: Option<String>,
+}
+
+impl CheckRow {
+    fn of(finding: &Finding) -> Self {
+        let (resource, user) = match finding.subject {
+            Subject::Pair(pair) => (pair.resource.to_string(), Some(pair.user.get())),
+            Subject::Resource(resource) => (resource.to_string(), None),
+            Subject::Shard { shard } => (format!("shard:{}", shard.0), None),
+        };
+        Self {
+            resource,
+            user,
+            verdict: finding.verdict.name().to_owned(),
+            compared: finding.kind.name().to_owned(),
+            cache: finding.cache.map(side_of),
+            database: finding.stored.map(side_of),
+            detail: finding.detail.clone(),
+            repair: finding.repair.as_ref().map(|note| format!("{}: {}", note.action.name(), note.outcome.name())),
+        }
+    }
 }
 
 impl Row for CheckRow {

@@ -26,7 +26,8 @@ pub(crate) struct DeadLettersArgs {
 
 #[derive(Debug, Subcommand)]
 enum DeadLettersCommand {
-    /// Lists accepted likes that were given up and why; with --amqp-url also what else lies in the dead-letter queue.
+    /// Lists accepted likes that were given up and why; with --amqp-url also what else lies in the dead-letter queue: likes that
+    /// the broker moved there itself, and what is no event of ours.
     List {
         #[command(flatten)]
         filter: FilterArgs,
@@ -55,22 +56,22 @@ enum DeadLettersCommand {
 #[derive(Debug, Args)]
 struct QueueArgs {
     /// Broker, for example amqp://user:password@host/%2f.
-    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    #[arg(long, env = "AMQP_URL", help_heading = "Stores", hide_env_values = true)]
     amqp_url: Option<String>,
     /// Authority of an amqps:// url, PEM; beside the public ones.
-    #[arg(long, env = "AMQP_CA_FILE")]
+    #[arg(long, env = "AMQP_CA_FILE", help_heading = "Stores")]
     amqp_ca_file: Option<PathBuf>,
     /// What the names of exchanges and queues start with.
-    #[arg(long, env = "AMQP_PREFIX", default_value = "interaction")]
+    #[arg(long, env = "AMQP_PREFIX", help_heading = "Stores", default_value = "interaction")]
     amqp_prefix: String,
 }
 
-/// An event that was given up, or another letter of the queue.
+/// An event that was given up, one that the broker moved by itself, or another letter of the queue.
 #[derive(Debug, Serialize)]
 struct DeadRow {
-    /// `event`, or `letter`: no event of ours.
+    /// `event`: given up; `moved`: consumers apply it; `letter`: no event of ours.
     kind: &'static str,
-    /// Of an event its id, of a letter its place in the queue.
+    /// Of an event its id, of another letter its place in the queue.
     id: String,
     user: Option<i64>,
     resource: Option<String>,

@@ -1,4 +1,4 @@
-//! `events` and `explain`: a server's ledger for operators.
+//! `events`: a server's ledger for operators.
 
 use crate::client::{ServerArgs, name, parse_resource, to_proto};
 use crate::output::{Format, Row, print};
@@ -81,18 +81,6 @@ pub(crate) struct OperateArgs {
     /// Why; written down.
     #[arg(long, default_value = "")]
     reason: String,
-}
-
-/// Arguments of `explain`.
-#[derive(Debug, Args)]
-pub(crate) struct ExplainArgs {
-    #[command(flatten)]
-    server: ServerArgs,
-    /// User id.
-    user: i64,
-    /// video:ID or comment:ID.
-    #[arg(value_parser = parse_resource)]
-    resource: Resource,
 }
 
 /// The ledger's words for a status.
@@ -300,68 +288,12 @@ impl OperateArgs {
     }
 }
 
-impl ExplainArgs {
-    /// Prints the story, oldest event first, then what holds now.
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
-        let Self { server, user, resource } = self;
-        let request = v1::ExplainLikeRequest { user_id: user, resource: Some(to_proto(resource)) };
-        let mut client = server.connect_admin().await?;
-        let told = client.explain_like(request).await.context("the explanation was refused")?.into_inner();
-        println!("user {user} {resource}");
-        let mut of = String::new();
-        for step in &told.timeline {
-            if of != step.event_id {
-                println!("event {}", step.event_id);
-                of.clone_from(&step.event_id);
-            }
-            println!("  {:27}  {:9}  {}", time_of(step.at), step.step, step.detail);
-        }
-        if told.timeline.is_empty() {
-            println!("no event of it is known");
-        }
-        if let Some(since) = told.searched_since {
-            println!("completed events before {} may be missing", time_of(Some(since)));
-        }
-        let state = |liked| if liked { "liked" } else { "not liked" };
-        match &told.row {
-            Some(row) => println!("row: {} version {}", state(row.liked), row.version),
-            None => println!("row: none"),
-        }
-        println!("stored count: {} revision {}", told.stored_count, told.stored_revision);
-        let end = told.conclusion.unwrap_or_else(|| v1::ExplainedConclusion { fine: true, ..Default::default() });
-        let fine = end.fine;
-        let conclude = move || {
-            if !end.says.is_empty() {
-                println!("=> {}", end.says);
-            }
-            if !end.hint.is_empty() {
-                println!("   {}", end.hint);
-            }
-        };
-        if !told.cache_available {
-            println!("cache: unreachable");
-            conclude();
-            return Ok(Verdict::from_fine(fine));
-        }
-        match &told.cached_pair {
-            Some(pair) => println!("cached pair: {} version {}", state(pair.liked), pair.version),
-            None => println!("cached pair: none"),
-        }
-        match &told.cached_count {
-            Some(count) => println!("cached count: {} pending {}", count.value, count.pending.unwrap_or(0)),
-            None => println!("cached count: none"),
-        }
-        conclude();
-        Ok(Verdict::from_fine(fine))
-    }
-}
-
 /// `EVENT_STATUS_DEAD` of the contract as `dead`.
 pub(crate) fn word(status: v1::EventStatus) -> String {
     status.as_str_name().trim_start_matches("EVENT_STATUS_").to_lowercase()
 }
 
-fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
+pub(crate) fn timestamp(time: DateTime<Utc>) -> prost_types::Timestamp {
     // Fewer than two thousand million, always.
     let nanos = i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0);
     prost_types::Timestamp { seconds: time.timestamp(), nanos }

@@ -4,6 +4,31 @@ use crate::{EXIT_CONFIG, EXIT_FAILED, EXIT_UNREACHABLE, EXIT_USAGE, UnusableConf
 use std::process::ExitCode;
 use tonic::{Code, Status};
 
+/// What a shell says of a program that wrote to somebody who had read enough.
+const READER_GONE: i32 = 141;
+
+/// Whoever reads may have read enough, as `head` has: then this program ends without a word, as others do.
+pub(crate) fn end_with_the_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str().is_some_and(|said| said.contains("Broken pipe")) {
+            std::process::exit(READER_GONE);
+        }
+        usual(panic);
+    }));
+}
+
+/// Says what is wrong with a command line, in the form of all errors; help that was asked for is what it is.
+pub(crate) fn tell_usage(error: &clap::Error) -> ExitCode {
+    let said = error.to_string();
+    match said.strip_prefix("error: ").filter(|_| error.use_stderr()) {
+        Some(what) => eprint!("syncctl: USAGE: {what}"),
+        // Nothing can be done about a closed terminal.
+        None => drop(error.print()),
+    }
+    if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+}
+
 /// What is told of an error, and what it means.
 pub(crate) struct Failure {
     code: &'static str,
@@ -34,11 +59,11 @@ impl Failure {
             return Self { code, what, hint, exit };
         }
         if is_unreachable(error) {
-            let what = format!("{error:#}");
+            let what = in_words(error);
             let hint = "is it running, and is its address right? --help says which flag and variable name it";
             return Self { code: "UNREACHABLE", what, hint, exit: EXIT_UNREACHABLE };
         }
-        Self { code: "FAILED", what: format!("{error:#}"), hint: "", exit: EXIT_FAILED }
+        Self { code: "FAILED", what: in_words(error), hint: "", exit: EXIT_FAILED }
     }
 
     /// Says it, and gives the exit code.
@@ -48,6 +73,18 @@ impl Failure {
         eprintln!("syncctl: {code}: {what}{hint}");
         ExitCode::from(exit)
     }
+}
+
+/// What was tried, and why it failed: many causes repeat in their words what is below them.
+fn in_words(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |mut said, cause| {
+        let cause = cause.to_string();
+        if !said.contains(&cause) {
+            let colon = if said.is_empty() { "" } else { ": " };
+            said.extend([colon, &cause]);
+        }
+        said
+    })
 }
 
 const fn answered(code: Code) -> (&'static str, &'static str) {
@@ -64,9 +101,20 @@ const fn answered(code: Code) -> (&'static str, &'static str) {
     }
 }
 
+#[cfg(feature = "distributed")]
+fn is_broker_unreachable(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref::<event_bus::BusError>().is_some_and(event_bus::BusError::is_unavailable)
+}
+
+#[cfg(not(feature = "distributed"))]
+fn is_broker_unreachable(_: &(dyn std::error::Error + 'static)) -> bool {
+    false
+}
+
 fn is_unreachable(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<tonic::transport::Error>()
+            || is_broker_unreachable(cause)
             || cause.downcast_ref::<event_store::StoreError>().is_some_and(event_store::StoreError::is_unavailable)
             || cause.downcast_ref::<domain::cache::CacheError>().is_some_and(domain::cache::CacheError::is_unavailable)
             || cause.downcast_ref::<std::io::Error>().is_some_and(|error| {
@@ -102,6 +150,8 @@ mod tests {
         let io = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let refused = failure(Err::<(), _>(io).context("could not connect to h:1").unwrap_err());
         assert_eq!((refused.0, refused.2), ("UNREACHABLE", 69));
+        let below = anyhow::anyhow!("refused").context("pool: refused").context("database: pool: refused");
+        assert_eq!(failure(below.context("no rows")).1, "no rows: database: pool: refused");
         assert_eq!(failure(anyhow::anyhow!("odd")), ("FAILED", "odd".to_owned(), 1));
     }
 }

@@ -14,6 +14,8 @@ mod time;
 
 use crate::Verdict;
 use crate::job::{Job, JobOptions, connect, now};
+use crate::output::{Format, print_one};
+use crate::progress;
 use anyhow::Context;
 use chrono::FixedOffset;
 use domain::LikeEvent;
@@ -131,11 +133,12 @@ impl Work<'_> {
         let mut report = TableReport { table: self.name.clone(), after, ..TableReport::default() };
         bar.reset();
         bar.set_message(self.name.clone());
-        bar.set_length(self.source.len(&self.name).await?);
+        let total = self.source.len(&self.name, &self.columns, after).await?;
         if let Some(after) = after {
             self.look_back(after).await?;
         }
         loop {
+            progress::reach(bar, report.rows, total);
             let limit = self.import.job.batch_size;
             let page = self.source.page(&self.name, &self.columns, after, limit).await?;
             let Some(last) = page.last().map(|row| row.id) else { break };
@@ -160,9 +163,9 @@ impl Work<'_> {
                 self.rejects.add(&self.name, ids[at], &reason)?;
             }
             report.rows += page.len() as u64;
-            bar.inc(page.len() as u64);
             after = Some(last);
         }
+        progress::finish(bar);
         self.rejects.flush()?;
         (report.events, report.changed) = (self.job.events, self.job.changed);
         Ok(report)
@@ -212,12 +215,10 @@ pub fn conclude(
     report: &LegacyReport,
     rejects: &std::path::Path,
     allow_rejects: bool,
-    json: bool,
+    format: Format,
 ) -> anyhow::Result<Verdict> {
     let rejected: u64 = report.tables.iter().map(|table| table.rejected).sum();
-    if json {
-        println!("{}", serde_json::to_string(report)?);
-    } else {
+    print_one(format, report, || {
         for table in &report.tables {
             let from = table.after.map_or_else(String::new, |after| format!(" after id {after}"));
             println!(
@@ -231,6 +232,6 @@ pub fn conclude(
         if rejected > 0 {
             println!("rejected rows are named in {}", rejects.display());
         }
-    }
+    })?;
     Ok(Verdict::from_fine(rejected == 0 || allow_rejects))
 }

@@ -10,16 +10,16 @@
 //! - `config` answers for every key of a configuration, also of the old system's (`configuration`).
 //! - `check`, `repair`, `reconcile`, `recover`, `warmup`: the consistency service for operators (`consistency`).
 //! - `redo-log`: what the redo log has (`redo`).
-//! - `events`, `explain`: a server's ledger for operators (`events`).
+//! - `events`: a server's ledger for operators (`events`); `explain`: the story of one pair (`explain`).
 //! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
 //! that is wrong there must not be wrong here too.
 //!
-//! - `status`, `report`, `cache-stats`: what is wrong now, what was found, what the journals hold (`status`).
+//! - `status`: what is wrong now (`status`); `report`: what was found (`report`); `cache-stats`: what the journals hold (`lists`).
 //! - `dead-letters`: likes that were given up, and what lies in the dead-letter queue (`dead_letters`).
 //!
-//! Results are tables, JSON or tab-separated (`output`). Exit codes: 0 all well, 1 something wrong was found or the command
+//! Results are tables, JSON or tab-separated (`output`); long commands show how far they are ([`progress`]). Exit codes: 0 all well, 1 something wrong was found or the command
 //! failed, 2 a command line that makes no sense, 64 a configuration file that cannot be used, 69 a server or store that is
 //! unreachable.
 
@@ -34,6 +34,7 @@ pub mod credentials;
 mod dead_letters;
 mod environment;
 mod events;
+mod explain;
 mod failure;
 pub mod hash;
 mod http;
@@ -46,7 +47,9 @@ mod open;
 pub mod oplog;
 pub mod output;
 pub mod people;
+pub mod progress;
 mod redo;
+mod report;
 mod status;
 pub mod trace;
 pub mod verify;
@@ -111,13 +114,10 @@ impl Verdict {
 
 /// Runs the command line, prints its result to standard output and errors to standard error.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    failure::end_with_the_reader();
     let cli = match cli::Cli::parse_with(args, &environment::Environment::of_process()) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing can be done about a closed terminal.
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return failure::tell_usage(&error),
     };
     match cli.run() {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,

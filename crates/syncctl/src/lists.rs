@@ -2,9 +2,10 @@
 
 use crate::Verdict;
 use crate::client::{ServerArgs, name, parse_resource, to_proto, wire_type};
-use crate::events::time_of;
+use crate::events::{parse_time, time_of, timestamp};
 use crate::output::{Format, Row, print};
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use clap::Args;
 use domain::{Resource, ResourceType};
 use interaction_proto::v1;
@@ -12,6 +13,17 @@ use serde::Serialize;
 
 /// Largest page of a list.
 const PAGE: u32 = 100;
+
+/// Of which time.
+#[derive(Debug, Args)]
+struct PeriodArgs {
+    /// Liked at or after: a time such as 2026-01-31T07:00:00Z, or how long ago, such as 90s, 30m, 1h or 2d.
+    #[arg(long, value_parser = parse_time)]
+    since: Option<DateTime<Utc>>,
+    /// Liked before; likewise.
+    #[arg(long, value_parser = parse_time)]
+    until: Option<DateTime<Utc>>,
+}
 
 /// Arguments of `likers`.
 #[derive(Debug, Args)]
@@ -21,6 +33,8 @@ pub(crate) struct LikersArgs {
     /// At most so many.
     #[arg(long, default_value_t = 20)]
     limit: u32,
+    #[command(flatten)]
+    period: PeriodArgs,
     /// video:ID or comment:ID.
     #[arg(value_parser = parse_resource)]
     resource: Resource,
@@ -37,6 +51,8 @@ pub(crate) struct LikedArgs {
     /// At most so many.
     #[arg(long, default_value_t = 20)]
     limit: u32,
+    #[command(flatten)]
+    period: PeriodArgs,
     /// User id.
     #[arg(value_parser = clap::value_parser!(i64).range(1..))]
     user: i64,
@@ -107,7 +123,8 @@ impl LikersArgs {
                 resource: Some(to_proto(self.resource)),
                 page_size,
                 page_token,
-                ..v1::ListLikersRequest::default()
+                since: self.period.since.map(timestamp),
+                until: self.period.until.map(timestamp),
             };
             let page = client.list_likers(request).await.context("the list was refused")?.into_inner();
             rows.extend(
@@ -136,7 +153,8 @@ impl LikedArgs {
                 r#type,
                 page_size,
                 page_token,
-                ..v1::ListLikedResourcesRequest::default()
+                since: self.period.since.map(timestamp),
+                until: self.period.until.map(timestamp),
             };
             let page = client.list_liked_resources(request).await.context("the list was refused")?.into_inner();
             rows.extend(

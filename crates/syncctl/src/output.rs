@@ -1,7 +1,8 @@
-//! How results are printed: as a table for people, as JSON or tab-separated for programs.
+//! How results are printed: as a table, or in words, for people; as JSON or tab-separated for programs.
 
 use clap::ValueEnum;
 use serde::Serialize;
+use serde_json::Value;
 use std::fmt::Write;
 
 /// `-o`.
@@ -16,6 +17,48 @@ pub enum Format {
     Tsv,
 }
 
+impl Format {
+    /// `--json` says the same as `-o json`.
+    pub(crate) const fn or_json(self, json: bool) -> Self {
+        if json { Self::Json } else { self }
+    }
+}
+
+/// Prints one result: in words for people, else its fields.
+pub(crate) fn print_one(format: Format, result: &impl Serialize, in_words: impl FnOnce()) -> anyhow::Result<()> {
+    match format {
+        Format::Table => in_words(),
+        Format::Json => println!("{}", serde_json::to_string(result)?),
+        Format::Tsv => print!("{}", fields(&serde_json::to_value(result)?)),
+    }
+    Ok(())
+}
+
+/// A line for each field. What is inside another one has its name before it: `latency_us.p50`.
+fn fields(result: &Value) -> String {
+    fn add(lines: &mut String, name: &str, value: &Value) {
+        let inner = |inner: &str| if name.is_empty() { inner.to_owned() } else { format!("{name}.{inner}") };
+        match value {
+            Value::Object(map) => map.iter().for_each(|(key, value)| add(lines, &inner(key), value)),
+            Value::Array(items) => {
+                items.iter().enumerate().for_each(|(at, value)| add(lines, &inner(&at.to_string()), value));
+            }
+            Value::String(text) => lines.push_str(&line(&[name.to_owned(), text.clone()])),
+            Value::Null => lines.push_str(&line(&[name.to_owned(), "-".to_owned()])),
+            other => lines.push_str(&line(&[name.to_owned(), other.to_string()])),
+        }
+    }
+    let mut lines = line(&["FIELD".to_owned(), "VALUE".to_owned()]);
+    add(&mut lines, "", result);
+    lines
+}
+
+/// Cells with tabs between them, without what would be another column or line.
+fn line(cells: &[String]) -> String {
+    let cells: Vec<_> = cells.iter().map(|cell| cell.replace(['\t', '\n', '\r'], " ")).collect();
+    format!("{}\n", cells.join("\t"))
+}
+
 /// A line of a table.
 pub(crate) trait Row: Serialize {
     /// Names of the columns.
@@ -24,6 +67,42 @@ pub(crate) trait Row: Serialize {
     /// What stands in them, in this order.
     fn cells(&self) -> Vec<String>;
 }
+
+/// Rows that come one after the other, without an end: a header first; as JSON an object on each line.
+pub(crate) struct Updates {
+    format: Format,
+    begun: bool,
+}
+
+impl Updates {
+    pub(crate) const fn new(format: Format) -> Self {
+        Self { format, begun: false }
+    }
+
+    pub(crate) fn print<R: Row>(&mut self, row: &R) -> anyhow::Result<()> {
+        print!("{}", self.render(row)?);
+        Ok(())
+    }
+
+    fn render<R: Row>(&mut self, row: &R) -> anyhow::Result<String> {
+        let cells = |cells: &[String]| match self.format {
+            Format::Tsv => line(cells),
+            // Whoever is waited for may have a longer name.
+            _ => table_line(cells, &[COLUMN; 8]),
+        };
+        let headers: Vec<_> = R::HEADERS.iter().map(ToString::to_string).collect();
+        let text = match (self.format, self.begun) {
+            (Format::Json, _) => format!("{}\n", serde_json::to_string(row)?),
+            (_, false) => format!("{}{}", cells(&headers), cells(&row.cells())),
+            (_, true) => cells(&row.cells()),
+        };
+        self.begun = true;
+        Ok(text)
+    }
+}
+
+/// Width of a column whose cells are not known yet.
+const COLUMN: usize = 24;
 
 /// Prints rows. Of none a table says so, on standard error: who reads the output finds nothing in it.
 pub(crate) fn print<R: Row>(format: Format, rows: &[R]) -> anyhow::Result<()> {
@@ -39,12 +118,8 @@ fn render<R: Row>(format: Format, rows: &[R]) -> anyhow::Result<Option<String>> 
         Format::Json => Some(format!("{}\n", serde_json::to_string(rows)?)),
         Format::Tsv => {
             let headers = std::iter::once(R::HEADERS.iter().map(ToString::to_string).collect());
-            let lines = headers.chain(rows.iter().map(Row::cells)).map(|cells: Vec<String>| {
-                // What would be another column or line.
-                let cells: Vec<_> = cells.iter().map(|cell| cell.replace(['\t', '\n', '\r'], " ")).collect();
-                format!("{}\n", cells.join("\t"))
-            });
-            Some(lines.collect())
+            let lines = headers.chain(rows.iter().map(Row::cells));
+            Some(lines.map(|cells: Vec<String>| line(&cells)).collect())
         }
         Format::Table if rows.is_empty() => None,
         Format::Table => Some(table(R::HEADERS, rows.iter().map(Row::cells))),
@@ -60,19 +135,21 @@ fn table(headers: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..headers.len()).map(width).collect();
-    let mut text = String::new();
-    for line in lines {
-        let last = line.len().saturating_sub(1);
-        for (column, cell) in line.iter().enumerate() {
-            // Writing to a string cannot fail.
-            let _ = match widths.get(column) {
-                Some(width) if column < last => write!(text, "{cell:width$}   "),
-                _ => write!(text, "{cell}"),
-            };
-        }
-        text.truncate(text.trim_end_matches(' ').len());
-        text.push('\n');
+    lines.iter().map(|line| table_line(line, &widths)).collect()
+}
+
+/// Cells in columns of these widths.
+fn table_line(cells: &[String], widths: &[usize]) -> String {
+    let (mut text, last) = (String::new(), cells.len().saturating_sub(1));
+    for (column, cell) in cells.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = match widths.get(column) {
+            Some(width) if column < last => write!(text, "{cell:width$}   "),
+            _ => write!(text, "{cell}"),
+        };
     }
+    text.truncate(text.trim_end_matches(' ').len());
+    text.push('\n');
     text
 }
 
@@ -110,5 +187,24 @@ mod tests {
         assert_eq!(render(Format::Table, &[]), None);
         assert_eq!(render(Format::Tsv, &[]).as_deref(), Some("NAME\tCOUNT\n"));
         assert_eq!(render(Format::Json, &[]).as_deref(), Some("[]\n"));
+    }
+
+    #[test]
+    fn what_comes_later_has_one_header() {
+        let rows = [Line { name: "video:1", count: 7 }, Line { name: "b", count: 12 }];
+        let all = |format| {
+            let mut updates = Updates::new(format);
+            rows.iter().map(|row| updates.render(row).unwrap_or_default()).collect::<String>()
+        };
+        let table = format!("{:27}COUNT\n{:27}7\n{:27}12\n", "NAME", "video:1", "b");
+        assert_eq!(all(Format::Table), table);
+        assert_eq!(all(Format::Tsv), "NAME\tCOUNT\nvideo:1\t7\nb\t12\n");
+        assert_eq!(all(Format::Json), "{\"name\":\"video:1\",\"count\":7}\n{\"name\":\"b\",\"count\":12}\n");
+    }
+
+    #[test]
+    fn a_result_is_its_fields() {
+        let result = serde_json::json!({"at": null, "b": [{"c": "d\te"}, 2], "f": {"g": true}});
+        assert_eq!(fields(&result), "FIELD\tVALUE\nat\t-\nb.0.c\td e\nb.1\t2\nf.g\ttrue\n");
     }
 }

@@ -17,13 +17,13 @@ pub(crate) use work::{LogRecovery, recover};
 #[derive(Debug, Args)]
 pub(crate) struct BrokerArgs {
     /// Broker, for example amqp://user:password@host/%2f.
-    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    #[arg(long, env = "AMQP_URL", help_heading = "Stores", hide_env_values = true)]
     pub(crate) amqp_url: String,
     /// Authority of an amqps:// url, PEM; beside the public ones.
-    #[arg(long, env = "AMQP_CA_FILE")]
+    #[arg(long, env = "AMQP_CA_FILE", help_heading = "Stores")]
     pub(crate) amqp_ca_file: Option<PathBuf>,
     /// What the names of exchanges and queues start with.
-    #[arg(long, env = "AMQP_PREFIX", default_value = "interaction")]
+    #[arg(long, env = "AMQP_PREFIX", help_heading = "Stores", default_value = "interaction")]
     pub(crate) amqp_prefix: String,
 }
 
@@ -38,14 +38,14 @@ pub(crate) struct RedoLogArgs {
     /// And print each event: when it was published, its version, id, user, resource and action.
     #[arg(long, requires = "since")]
     list: bool,
-    /// Print the result, and each event, as a line of JSON.
+    /// The same as -o json: the result, and before it each event, as a line of JSON.
     #[arg(long)]
     json: bool,
 }
 
 #[cfg(not(feature = "distributed"))]
 impl RedoLogArgs {
-    pub(crate) async fn run(self) -> anyhow::Result<crate::Verdict> {
+    pub(crate) async fn run(self, _: crate::output::Format) -> anyhow::Result<crate::Verdict> {
         let Self { broker: BrokerArgs { amqp_url: _, amqp_ca_file: _, amqp_prefix: _ }, since: _, list: _, json: _ } =
             self;
         Err(crate::not_built_in("--amqp-url"))

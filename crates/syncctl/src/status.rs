@@ -1,8 +1,7 @@
-//! `status` and `report`: what is wrong now, on one screen, and what was found.
+//! `status`: what is wrong now, on one screen.
 
 use crate::Verdict;
 use crate::client::ServerArgs;
-use crate::events::time_of;
 use crate::http::fetch;
 use crate::output::{Format, Row, print};
 use anyhow::Context;
@@ -11,6 +10,7 @@ use interaction_proto::v1;
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
+use tonic::{Code, Response};
 
 /// A process that takes longer does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,25 +21,12 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// Ops addresses of processes whose health is asked, host:port, separated by commas: server 8893, consumer 8894, checker 8895.
-    #[arg(long, env = "SYNCCTL_HTTP", value_delimiter = ',')]
+    #[arg(long, env = "SYNCCTL_HTTP", value_delimiter = ',', help_heading = "Access")]
     http: Vec<String>,
 }
 
-/// Arguments of `report`.
-#[derive(Debug, Args)]
-pub(crate) struct ReportArgs {
-    #[command(flatten)]
-    server: ServerArgs,
-    /// How far to look back, in hours.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(i32).range(1..=720))]
-    hours: i32,
-    /// Also findings that are closed.
-    #[arg(long)]
-    all: bool,
-}
-
 #[derive(Debug, Serialize)]
-struct Trouble {
+pub(crate) struct Trouble {
     kind: String,
     detail: String,
     hint: String,
@@ -60,22 +47,55 @@ struct Status {
     status: &'static str,
     troubles: Vec<Trouble>,
     processes: Vec<Process>,
+    database_available: bool,
     cache_available: bool,
     pending: u64,
     oldest_age_ms: Option<i64>,
+    /// What the database knows; none while it is unreachable.
+    #[serde(flatten)]
+    stored: Option<Stored>,
+}
+
+#[derive(Debug, Serialize)]
+struct Stored {
     lag_p50_ms: i64,
     lag_p99_ms: i64,
     open_findings: i64,
     consistency_rate: Option<f64>,
 }
 
-fn troubles(report: &v1::GetConsistencyReportResponse) -> Vec<Trouble> {
+impl Stored {
+    fn of(report: v1::GetConsistencyReportResponse) -> Self {
+        let lag = report.lag.unwrap_or_default();
+        let (open_findings, consistency_rate) = (report.open, report.consistency_rate);
+        Self { lag_p50_ms: lag.p50_ms, lag_p99_ms: lag.p99_ms, open_findings, consistency_rate }
+    }
+}
+
+/// What the server knows of a store; none if it does not reach it. A store that hangs must not make the screen hang.
+async fn ask<T>(answer: impl Future<Output = Result<Response<T>, tonic::Status>>) -> Result<Option<T>, tonic::Status> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(answer)) => Ok(Some(answer.into_inner())),
+        Ok(Err(status)) if status.code() != Code::Unavailable => Err(status),
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
+}
+
+fn unreachable(store: &str, meanwhile: &str) -> Trouble {
+    Trouble {
+        kind: format!("{store}_unreachable"),
+        detail: format!("the {store} is unreachable: {meanwhile}"),
+        hint: "is it running, and does it answer? /health of the processes has its last error".to_owned(),
+    }
+}
+
+pub(crate) fn troubles(report: &v1::GetConsistencyReportResponse) -> Vec<Trouble> {
     let trouble =
         |one: &v1::Trouble| Trouble { kind: one.kind.clone(), detail: one.detail.clone(), hint: one.hint.clone() };
     report.troubles.iter().map(trouble).collect()
 }
 
-fn say_troubles(troubles: &[Trouble]) {
+pub(crate) fn say_troubles(troubles: &[Trouble]) {
     if troubles.is_empty() {
         println!("nothing is wrong with accepted likes");
     }
@@ -89,29 +109,38 @@ impl StatusArgs {
     /// One screen; problems if anything is wrong.
     pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         let mut client = self.server.connect_admin().await?;
-        let request = v1::GetConsistencyReportRequest { hours: 1 };
-        let report = client.get_consistency_report(request).await.context("the report was refused")?.into_inner();
-        let request = v1::GetCacheStatsRequest {};
-        let stats = client.get_cache_stats(request).await.context("the figures were refused")?.into_inner();
+        let report = client.get_consistency_report(v1::GetConsistencyReportRequest { hours: 1 });
+        let report = ask(report).await.context("the report was refused")?;
+        let stats =
+            ask(client.get_cache_stats(v1::GetCacheStatsRequest {})).await.context("the figures were refused")?;
+        if report.is_none() && stats.is_none() {
+            // Of a cache that it does not reach a server says so.
+            let silent = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return Err(silent).with_context(|| format!("{} does not answer", self.server.addr));
+        }
+        let stats = stats.unwrap_or_default();
         let header = self.server.credentials.read()?.http_header();
         let mut processes = Vec::new();
         for address in &self.http {
             processes.push(process(address, &header).await);
         }
-        let troubles = troubles(&report);
-        let fine = troubles.is_empty() && stats.available && processes.iter().all(|process| process.status == "ok");
-        let lag = report.lag.unwrap_or_default();
+        let mut troubles = report.as_ref().map(troubles).unwrap_or_default();
+        if report.is_none() {
+            troubles.push(unreachable("database", "likes wait in the journal and the queue"));
+        }
+        if !stats.available {
+            troubles.push(unreachable("cache", "likes are written to the database directly"));
+        }
+        let fine = troubles.is_empty() && processes.iter().all(|process| process.status == "ok");
         let status = Status {
             status: if fine { "ok" } else { "degraded" },
             troubles,
             processes,
+            database_available: report.is_some(),
             cache_available: stats.available,
             pending: stats.shards.iter().map(|shard| shard.pending).sum(),
             oldest_age_ms: stats.shards.iter().filter_map(|shard| shard.oldest_age_ms).max(),
-            lag_p50_ms: lag.p50_ms,
-            lag_p99_ms: lag.p99_ms,
-            open_findings: report.open,
-            consistency_rate: report.consistency_rate,
+            stored: report.map(Stored::of),
         };
         match format {
             Format::Json => println!("{}", serde_json::to_string(&status)?),
@@ -146,24 +175,28 @@ impl Row for Process {
 
 impl Status {
     fn lines(&self) -> Vec<Line> {
+        const UNKNOWN: &str = "unknown";
         let line = |name, value| Line { name, value };
+        let reach = |available: bool| if available { "reachable" } else { "unreachable" }.to_owned();
+        let in_cache = |value: String| if self.cache_available { value } else { UNKNOWN.to_owned() };
+        let in_database =
+            |value: &dyn Fn(&Stored) -> String| self.stored.as_ref().map_or_else(|| UNKNOWN.to_owned(), value);
         let oldest = self.oldest_age_ms.map_or_else(|| "-".to_owned(), |age| format!("{age} ms"));
-        let rate = self.consistency_rate.map_or_else(
-            || "nothing compared".to_owned(),
-            |rate| {
-                // Cut off, not rounded: what is not all is not 100 %.
-                format!("{:.4} %", (rate * 1e6).floor() / 1e4)
-            },
-        );
+        let lag = |stored: &Stored| format!("median {} ms, p99 {} ms", stored.lag_p50_ms, stored.lag_p99_ms);
+        let rate = |stored: &Stored| match stored.consistency_rate {
+            // Cut off, not rounded: what is not all is not 100 %.
+            Some(rate) => format!("{:.4} %", (rate * 1e6).floor() / 1e4),
+            None => "nothing compared".to_owned(),
+        };
         vec![
             line("status", self.status.to_owned()),
-            line("database", "reachable".to_owned()),
-            line("cache", if self.cache_available { "reachable" } else { "unreachable" }.to_owned()),
-            line("in the journals", format!("{} likes", self.pending)),
-            line("the oldest of them", oldest),
-            line("from like to database", format!("median {} ms, p99 {} ms", self.lag_p50_ms, self.lag_p99_ms)),
-            line("open findings", self.open_findings.to_string()),
-            line("consistent, last hour", rate),
+            line("database", reach(self.database_available)),
+            line("cache", reach(self.cache_available)),
+            line("in the journals", in_cache(format!("{} likes", self.pending))),
+            line("the oldest of them", in_cache(oldest)),
+            line("from like to database", in_database(&lag)),
+            line("open findings", in_database(&|stored| stored.open_findings.to_string())),
+            line("consistent, last hour", in_database(&rate)),
         ]
     }
 
@@ -172,8 +205,10 @@ impl Status {
         say_troubles(&self.troubles);
         println!();
         print(Format::Table, &self.lines())?;
-        if !self.processes.is_empty() {
-            println!();
+        println!();
+        if self.processes.is_empty() {
+            println!("no process was asked for its health: --http HOST:8893,HOST:8894,HOST:8895");
+        } else {
             print(Format::Table, &self.processes)?;
         }
         Ok(())
@@ -190,7 +225,12 @@ async fn process(address: &str, header: &str) -> Process {
     };
     let body = match tokio::time::timeout(PATIENCE, fetch(address, "/health", header)).await {
         Err(_) => return unreachable(format!("no answer within {} s", PATIENCE.as_secs())),
-        Ok(Err(error)) => return unreachable(format!("{error:#}")),
+        Ok(Err(error)) => {
+            let why = format!("{error:#}");
+            // It answers, though not with its health: it wants another token.
+            let status = if why.starts_with("HTTP/") { "unknown" } else { "unreachable" };
+            return Process { status: status.to_owned(), ..unreachable(why) };
+        }
         Ok(Ok(body)) => body,
     };
     let Ok(health) = serde_json::from_str::<Value>(&body) else { return unreachable("not health".to_owned()) };
@@ -201,82 +241,5 @@ async fn process(address: &str, header: &str) -> Process {
         name: text(&health["service"]),
         status: text(&health["status"]),
         wrong: wrong.map(|(name, part)| format!("{name}: {}", part["detail"].as_str().unwrap_or_default())).collect(),
-    }
-}
-
-#[derive(Serialize)]
-struct FindingRow {
-    opened_at: String,
-    subject: String,
-    kind: String,
-    verdict: String,
-    cache: Option<i64>,
-    database: Option<i64>,
-    sightings: i64,
-    state: String,
-}
-
-impl Row for FindingRow {
-    const HEADERS: &'static [&'static str] =
-        &["OPENED", "SUBJECT", "COMPARED", "VERDICT", "CACHE", "DATABASE", "SEEN", "STATE"];
-
-    fn cells(&self) -> Vec<String> {
-        let side = |value: Option<i64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
-        vec![
-            self.opened_at.clone(),
-            self.subject.clone(),
-            self.kind.clone(),
-            self.verdict.clone(),
-            side(self.cache),
-            side(self.database),
-            self.sightings.to_string(),
-            self.state.clone(),
-        ]
-    }
-}
-
-impl FindingRow {
-    fn of(life: &v1::FindingLife) -> Self {
-        let user = life.user_id.map_or_else(String::new, |user| format!(" user {user}"));
-        let state = match (life.closed_at, life.outcome.as_str()) {
-            (None, _) => "open".to_owned(),
-            (Some(at), "consistent") => format!("seen consistent {}", time_of(Some(at))),
-            (Some(at), outcome) => format!("{outcome} {}", time_of(Some(at))),
-        };
-        Self {
-            opened_at: time_of(life.opened_at),
-            subject: format!("{}{user}", life.name),
-            kind: life.kind.clone(),
-            verdict: life.verdict.clone(),
-            cache: life.cache_value,
-            database: life.stored_value,
-            sightings: life.sightings,
-            state,
-        }
-    }
-}
-
-impl ReportArgs {
-    /// What is wrong, and what was found; problems if anything is wrong now.
-    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
-        let mut client = self.server.connect_admin().await?;
-        let request = v1::GetConsistencyReportRequest { hours: self.hours };
-        let report = client.get_consistency_report(request).await.context("the report was refused")?.into_inner();
-        let troubles = troubles(&report);
-        let lives = report.findings.iter().filter(|life| self.all || life.closed_at.is_none());
-        let rows: Vec<_> = lives.map(FindingRow::of).collect();
-        if format == Format::Table {
-            say_troubles(&troubles);
-            let rate = report.consistency_rate.map_or_else(
-                || "nothing compared".to_owned(),
-                |rate| format!("{:.4} % of {} comparisons fine", (rate * 1e6).floor() / 1e4, report.checked),
-            );
-            println!(
-                "last {} h: {rate}; {} findings opened, {} closed; {} subjects open now\n",
-                report.hours, report.opened, report.closed, report.open
-            );
-        }
-        print(format, &rows)?;
-        Ok(Verdict::from_fine(troubles.is_empty()))
     }
 }

@@ -124,6 +124,20 @@ impl Wire {
         Ok(Some(body))
     }
 
+    /// Declares a queue that drops its oldest messages, beyond so many, into an exchange, with the routing key of likes.
+    pub async fn declare_dropping(&mut self, queue: &str, length: u32, dropped_to: &str) -> Result<()> {
+        const DURABLE: u8 = 2;
+        let mut arguments = [short("x-max-length")?, b"I".to_vec(), length.to_be_bytes().to_vec()].concat();
+        for (name, text) in [("x-dead-letter-exchange", dropped_to), ("x-dead-letter-routing-key", "likes")] {
+            arguments
+                .extend([&short(name)?[..], b"S", &u32::try_from(text.len())?.to_be_bytes(), text.as_bytes()].concat());
+        }
+        let length = u32::try_from(arguments.len())?.to_be_bytes();
+        let declared = [&[0, 0][..], &short(queue)?, &[DURABLE], &length, &arguments].concat();
+        self.method(1, 50, 10, &declared).await?;
+        self.expect(50, 11).await.map(drop)
+    }
+
     /// Deletes a queue, whatever is in it.
     pub async fn delete_queue(&mut self, queue: &str) -> Result<()> {
         self.method(1, 50, 40, &[vec![0, 0], short(queue)?, vec![0]].concat()).await?;

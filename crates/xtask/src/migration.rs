@@ -278,7 +278,7 @@ fn percent_of(path: &str) -> f64 {
 }
 
 fn event_driven_percent(metrics: &str) -> Option<f64> {
-    let line = metrics.lines().find(|line| line.starts_with("write_path_event_driven_percent"))?;
+    let line = metrics.lines().find(|line| line.starts_with("interaction_write_path_event_driven_percent"))?;
     line.rsplit_once(' ')?.1.parse().ok()
 }
 
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_server_follows_when_its_metric_says_so() {
-        let metrics = "# TYPE write_path_event_driven_percent gauge\nwrite_path_event_driven_percent 50\nother 1\n";
+        let metrics = "# TYPE interaction_write_path_event_driven_percent gauge\ninteraction_write_path_event_driven_percent 50\nother 1\n";
         assert_eq!(event_driven_percent(metrics), Some(percent_of("50%")));
         assert_eq!(event_driven_percent("other 1"), None);
         assert_eq!((percent_of("synchronous"), percent_of("event_driven")), (0.0, 100.0));

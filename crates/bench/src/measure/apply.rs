@@ -81,5 +81,5 @@ async fn drain(rig: &mut Rig, sizes: &Sizes, consumers: usize) -> Result<(f64, f
 }
 
 async fn published(rig: &Rig) -> Result<f64> {
-    Ok(metric(&rig.server_metrics().await?, "published_events_total").unwrap_or(0.0))
+    Ok(metric(&rig.server_metrics().await?, "interaction_published_events_total").unwrap_or(0.0))
 }

@@ -7,7 +7,7 @@ use crate::numbers::Buckets;
 use crate::report::Target;
 use anyhow::{Context, Result};
 
-const HISTOGRAM: &str = "commit_lag_seconds";
+const HISTOGRAM: &str = "interaction_commit_lag_seconds";
 
 /// Percent of the sustained rate; targets are set at the second.
 const LEVELS: [u32; 3] = [25, 50, 80];

@@ -81,7 +81,7 @@ async fn own_kill(rig: &mut Rig, sizes: &Sizes) -> Result<(f64, f64)> {
     let running = load.spawn(rig)?;
     // In the middle of its work: something is applied, and something is not.
     let end = Instant::now() + Duration::from_secs(60);
-    while metric(&rig.consumer_metrics().await?, "applied_events_total").unwrap_or(0.0) == 0.0 {
+    while metric(&rig.consumer_metrics().await?, "interaction_applied_events_total").unwrap_or(0.0) == 0.0 {
         if Instant::now() > end {
             bail!("nothing is applied");
         }

@@ -55,7 +55,7 @@ impl Journey<'_> {
             if Instant::now() + PAUSE > self.until {
                 return Err(error);
             }
-            metrics::counter!("cache_slot_waits_total").increment(1);
+            metrics::counter!("interaction_cache_slot_waits_total").increment(1);
             sleep(PAUSE).await;
         }
         match redirect {

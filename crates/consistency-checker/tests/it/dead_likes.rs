@@ -47,6 +47,21 @@ async fn gauge(program: &Program, series: &str) -> f64 {
     line.unwrap_or_else(|| panic!("no {series}")).parse().unwrap()
 }
 
+/// Each metric of a process says what it means, and its name is one of ours.
+async fn metrics_are_explained(program: &Program) {
+    let metrics = program.metrics().await.unwrap();
+    let named =
+        |start: &'static str| metrics.lines().filter_map(move |line| line.strip_prefix(start)?.split(' ').next());
+    let explained: Vec<_> = named("# HELP ").collect();
+    let known: Vec<_> = named("# TYPE ").collect();
+    assert!(known.len() > 60, "{metrics}");
+    for name in &known {
+        let ours = name.starts_with("interaction_") || *name == "process_resident_memory_bytes";
+        let of_before = || known.iter().any(|new| new.strip_prefix("interaction_") == Some(name));
+        assert!(explained.contains(name) && (ours || of_before()), "{name}: {metrics}");
+    }
+}
+
 struct System {
     deployment: Checked,
     server: Program,
@@ -131,13 +146,32 @@ async fn all_are_dead(system: &System) {
     .await;
 }
 
+/// What the page is made of, beside health and report: its ledger, its check of a resource and its explanation of a like.
+async fn the_page_says(system: &System, dead: i64, verdict: &str, concludes: &str) {
+    eventually(PATIENCE, format!("{dead} dead likes on the page"), async || {
+        let (_, overview) = system.server.get("/overview").await.unwrap();
+        let ledger = overview["ledger"].as_array().unwrap_or_else(|| panic!("{overview}"));
+        let count = ledger.iter().find(|one| one["status"] == "dead").and_then(|one| one["count"].as_i64());
+        if count.unwrap_or(0) == dead { Ok(()) } else { Err(overview) }
+    })
+    .await;
+    let (code, checked) = system.server.check(VIDEO, true).await;
+    assert_eq!((code, &checked["verdict"]), (200, &verdict.into()), "{checked}");
+    let route = format!("/explain?user_id=7&resource_type=video&resource_id={VIDEO}");
+    let (code, explained) = system.server.get(&route).await.unwrap();
+    let end = &explained["conclusion"];
+    assert_eq!((code, &end["fine"]), (200, &(dead == 0).into()), "{explained}");
+    assert!(end["says"].as_str().unwrap().contains(concludes), "{explained}");
+}
+
 async fn one_answer_before(system: &System) {
     // Header of the page (the health of the server), consumer, checker.
     system.says(&dead_and_open()).await;
     for program in system.all() {
+        metrics_are_explained(program).await;
         assert_eq!(health(program).await["status"], "degraded");
-        assert_eq!(gauge(program, "ledger_events{status=\"dead\"}").await, DEAD as f64);
-        assert_eq!(gauge(program, "consistency_open_findings").await, DEAD as f64);
+        assert_eq!(gauge(program, "interaction_ledger_events{status=\"dead\"}").await, DEAD as f64);
+        assert_eq!(gauge(program, "interaction_consistency_open_findings").await, DEAD as f64);
     }
     let report = system.report().await;
     assert_eq!((&report["open"], &report["troubles"][0]["kind"]), (&DEAD.into(), &"dead_events".into()), "{report}");
@@ -160,6 +194,7 @@ async fn one_answer_before(system: &System) {
     let (code, said) = system.ask(&["states", "7", &video, "-o", "json"]).await;
     let states: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &states[0]["liked"], &states[0]["event"]), (Some(1), &true.into(), &"dead".into()), "{said}");
+    the_page_says(system, DEAD, "stuck", end).await;
     let (code, said) = system.ask(&["status"]).await;
     let says = format!("{DEAD} accepted likes are dead");
     assert!(code == Some(1) && said.contains(&says), "{code:?} {said}");
@@ -172,8 +207,8 @@ async fn one_answer_before(system: &System) {
 
 async fn one_answer_after(system: &System) {
     for program in system.all() {
-        assert_eq!(gauge(program, "ledger_events{status=\"dead\"}").await, 0.0);
-        assert_eq!(gauge(program, "consistency_open_findings").await, 0.0);
+        assert_eq!(gauge(program, "interaction_ledger_events{status=\"dead\"}").await, 0.0);
+        assert_eq!(gauge(program, "interaction_consistency_open_findings").await, 0.0);
     }
     let report = system.report().await;
     assert_eq!((&report["open"], &report["troubles"]), (&0.into(), &Value::Array(Vec::new())), "{report}");
@@ -196,9 +231,10 @@ async fn one_answer_after(system: &System) {
     let (code, said) = system.ask(&["states", "7", &video, "-o", "json"]).await;
     let states: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &states[0]["liked"], &states[0]["event"]), (Some(0), &true.into(), &Value::Null), "{said}");
+    the_page_says(system, 0, "consistent", "cache and database say the same").await;
     // The letters of what was replayed do not stay behind.
     eventually(LETTERS, "no dead letter", async || {
-        let letters = gauge(&system.consumer, "dead_letters").await;
+        let letters = gauge(&system.consumer, "interaction_dead_letters").await;
         if letters == 0.0 { Ok(()) } else { Err(letters) }
     })
     .await;

@@ -37,7 +37,11 @@ async fn it_sweeps_repairs_reports_and_ends_on_sigterm() {
     assert_eq!((code, &checked["verdict"], &checked["leader"]), (200, &"consistent".into(), &false.into()));
     let (code, text) = checker.get("/metrics").await.unwrap();
     let text = text.as_str().unwrap();
-    for metric in ["consistency_checked_total", "consistency_found_total", "consistency_repairs_total"] {
+    for metric in [
+        "interaction_consistency_checked_total",
+        "interaction_consistency_found_total",
+        "interaction_consistency_repairs_total",
+    ] {
         assert!(code == 200 && text.contains(metric), "{metric}: {text}");
     }
     let found = deployment.found().await;

@@ -158,10 +158,13 @@ impl EventStore {
         Ok(page)
     }
 
-    /// Rows of the history, as of now.
-    pub async fn history_len(&self) -> Result<u64, StoreError> {
+    /// Rows of the history behind `after`, as of now.
+    pub async fn history_len(&self, after: Option<Uuid>) -> Result<u64, StoreError> {
         let mut script = self.script();
         script.begin("SELECT COUNT(*) FROM user_behaviors");
+        if let Some(after) = after {
+            script.words(" WHERE event_id > ").uuid(after);
+        }
         let results = self.read(&script).await?;
         let rows = rows(&results, 0).first().map_or(Ok(0), |row| get::<i64>(row, 0, "user_behaviors"))?;
         Ok(rows.unsigned_abs())

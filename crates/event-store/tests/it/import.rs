@@ -113,7 +113,7 @@ async fn history_pages_name_what_is_broken(db: TestDb) {
     assert_eq!(pages.iter().map(|page| page.broken.len()).collect::<Vec<_>>(), [1, 1, 0, 0]);
     assert_eq!(pages.iter().map(|page| page.others).sum::<u64>(), 1);
     assert!(pages[0].broken[0].1.contains("user_id"), "{:?}", pages[0]);
-    assert_eq!(db.store.history_len().await.unwrap(), 7);
+    assert_eq!(db.store.history_len(None).await.unwrap(), 7);
 }
 
 async fn notes_are_written_over_and_removed(db: TestDb) {

@@ -78,7 +78,8 @@ let before = null;
 // What alerts compare with, by their names: the process's configuration.
 const limits = {};
 
-function metric(text, name) {
+function metric(text, short) {
+  const name = "interaction_" + short;
   let sum = null;
   for (const line of text.split("\n")) {
     if (line.startsWith(name + " ") || line.startsWith(name + "{")) sum = (sum ?? 0) + Number(line.slice(line.lastIndexOf(" ")));
@@ -92,7 +93,7 @@ async function look() {
   for (const name of ["likes_total", "publish_batch_size_sum", "publish_batch_size_count", "apply_batch_size_sum", "apply_batch_size_count"]) {
     seen[name] = metric(metrics, name);
   }
-  for (const [, name, value] of metrics.matchAll(/^alert_threshold\{alert="(\w+)"\} (\S+)$/gm)) limits[name] = Number(value);
+  for (const [, name, value] of metrics.matchAll(/^interaction_alert_threshold\{alert="(\w+)"\} (\S+)$/gm)) limits[name] = Number(value);
   const since = (key) => before && seen[key] !== null && before[key] !== null ? Math.max(0, seen[key] - before[key]) : null;
   const rate = (key) => since(key) === null ? null : since(key) / (seen.at - before.at) * 1000;
 

@@ -111,7 +111,7 @@ where
 }
 
 fn refusal(denied: Denied) -> Response<Body> {
-    metrics::counter!("access_denied_total", "surface" => "grpc", "reason" => denied.reason()).increment(1);
+    metrics::counter!("interaction_access_denied_total", "surface" => "grpc", "reason" => denied.reason()).increment(1);
     status::refuse(denied.because(), denied.to_string()).into_http()
 }
 

@@ -137,7 +137,7 @@ where
 }
 
 fn count(reason: &'static str) {
-    metrics::counter!("calls_refused_total", "surface" => "grpc", "reason" => reason).increment(1);
+    metrics::counter!("interaction_calls_refused_total", "surface" => "grpc", "reason" => reason).increment(1);
 }
 
 fn refusal(why: Refused) -> Status {

@@ -6,7 +6,7 @@
 
 use crate::service::caller::CallerKey;
 use crate::status::{self, Reason};
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
@@ -97,9 +97,18 @@ impl State {
 impl Turns {
     /// `kind` is their label in the metrics.
     pub(crate) fn new(kind: &'static str, at_once: usize, most_waiting: usize) -> Self {
-        counter!("bulk_reads_refused_total", "kind" => kind).increment(0);
-        gauge!("bulk_reads_waiting", "kind" => kind).set(0.0);
-        let _registered = histogram!("bulk_read_wait_seconds", "kind" => kind);
+        describe_counter!(
+            "interaction_bulk_reads_refused_total",
+            "Calls that read much, refused because too many waited"
+        );
+        describe_gauge!("interaction_bulk_reads_waiting", "Calls that read much and wait for their turn");
+        describe_histogram!(
+            "interaction_bulk_read_wait_seconds",
+            "How long calls that read much waited for their turn"
+        );
+        counter!("interaction_bulk_reads_refused_total", "kind" => kind).increment(0);
+        gauge!("interaction_bulk_reads_waiting", "kind" => kind).set(0.0);
+        let _registered = histogram!("interaction_bulk_read_wait_seconds", "kind" => kind);
         Self(Arc::new(Shared { kind, at_once: at_once.max(1), most_waiting, state: Mutex::default() }))
     }
 
@@ -111,7 +120,7 @@ impl Turns {
             if state.running < self.0.at_once {
                 // As long as there is room nobody waits.
                 state.running += 1;
-                histogram!("bulk_read_wait_seconds", "kind" => self.0.kind).record(0.0);
+                histogram!("interaction_bulk_read_wait_seconds", "kind" => self.0.kind).record(0.0);
                 return Ok(Turn(Some(self.clone())));
             }
             if state.waiting >= self.0.most_waiting && !state.make_room(caller) {
@@ -123,12 +132,12 @@ impl Turns {
         self.show();
         let _place = Place { turns: self, caller, ticket };
         let turn = turn.await;
-        histogram!("bulk_read_wait_seconds", "kind" => self.0.kind).record(began.elapsed().as_secs_f64());
+        histogram!("interaction_bulk_read_wait_seconds", "kind" => self.0.kind).record(began.elapsed().as_secs_f64());
         turn.map_err(|_| self.refuse())
     }
 
     fn refuse(&self) -> Status {
-        counter!("bulk_reads_refused_total", "kind" => self.0.kind).increment(1);
+        counter!("interaction_bulk_reads_refused_total", "kind" => self.0.kind).increment(1);
         status::refuse_for_now(Reason::ReadsWaiting, "too many large reads wait for their turn".to_owned())
     }
 
@@ -155,7 +164,7 @@ impl Turns {
 
     fn show(&self) {
         let waiting = self.state().waiting;
-        gauge!("bulk_reads_waiting", "kind" => self.0.kind).set(waiting as f64);
+        gauge!("interaction_bulk_reads_waiting", "kind" => self.0.kind).set(waiting as f64);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

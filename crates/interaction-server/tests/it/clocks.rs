@@ -26,7 +26,7 @@ async fn a_redis_clock_that_jumps_is_said_once_and_locks_nobody_out() {
     }
     client.like(like(1, video(2))).await.unwrap();
     let metrics = server.metrics().await.unwrap();
-    let ahead = metrics.lines().find_map(|line| line.strip_prefix("clock_ahead_seconds{clock=\"cache\"} "));
+    let ahead = metrics.lines().find_map(|line| line.strip_prefix("interaction_clock_ahead_seconds{clock=\"cache\"} "));
     assert!(ahead.is_some_and(|ahead| ahead.parse::<f64>().unwrap() > 31_000_000.0), "{ahead:?}");
 
     clock.set_clock(0).unwrap();

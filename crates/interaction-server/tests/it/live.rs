@@ -61,11 +61,14 @@ async fn counts_come_first_then_each_change_whichever_server_accepted_it() {
     println!("from the answer at one server to the update at the other: p50 {:?}, most {:?}", took[20], took[39]);
 
     let (_, metrics) = http::get(&here.http(), "/metrics").await.unwrap();
-    assert!(metrics.contains("live_streams 1\n") && metrics.contains("live_resources 3\n"), "{metrics}");
+    assert!(
+        metrics.contains("interaction_live_streams 1\n") && metrics.contains("interaction_live_resources 3\n"),
+        "{metrics}"
+    );
     drop(updates);
     eventually(PATIENCE, "no stream", async || {
         let (_, metrics) = http::get(&here.http(), "/metrics").await.unwrap();
-        metrics.contains("live_streams 0\n") && metrics.contains("live_resources 0\n")
+        metrics.contains("interaction_live_streams 0\n") && metrics.contains("interaction_live_resources 0\n")
     })
     .await;
 }
@@ -146,7 +149,7 @@ async fn streams_do_not_hold_up_the_end_of_the_server_even_if_nobody_reads_them(
     likes_one_by_one(&mut client, 1, 20, &mut updates).await;
     eventually(PATIENCE, "an update that nobody takes", async || {
         let metrics = server.metrics().await.map_err(|error| format!("{error:#}"))?;
-        let held = metrics.lines().find(|line| line.starts_with("untaken_answer_bytes{surface=\"grpc\"}"));
+        let held = metrics.lines().find(|line| line.starts_with("interaction_untaken_answer_bytes{surface=\"grpc\"}"));
         if held.is_some_and(|line| !line.ends_with(" 0")) { Ok(()) } else { Err(format!("{held:?}")) }
     })
     .await;
@@ -229,7 +232,7 @@ async fn the_hottest_come_first_with_their_counts() {
     };
     let (code, said) = syncctl(&["hot", "--type", "video", "--limit", "1", "-o", "tsv"]).await;
     assert_eq!((code, said.trim()), (Some(0), "RESOURCE\tCOUNT\tRECENT CHANGES\nvideo:3\t5\t5"));
-    let (code, said) = syncctl(&["watch", "--updates", "1", "comment:9", "video:1"]).await;
-    assert_eq!((code, said.trim()), (Some(0), "comment:9\t4\nvideo:1\t0"));
+    let (code, said) = syncctl(&["watch", "--updates", "1", "comment:9", "video:1", "-o", "tsv"]).await;
+    assert_eq!((code, said.trim()), (Some(0), "RESOURCE\tCOUNT\ncomment:9\t4\nvideo:1\t0"));
     drop(consumer);
 }

@@ -115,12 +115,12 @@ async fn metrics_show_every_name_from_the_start_and_count() {
         let (_, text) = http::get(program, "/metrics").await.unwrap();
         text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse::<f64>().ok())
     };
-    assert_eq!(value(&server.http(), "likes_total{outcome=\"accepted\"}").await, Some(1.0));
-    assert_eq!(value(&server.http(), "likes_total{outcome=\"unchanged\"}").await, Some(2.0));
+    assert_eq!(value(&server.http(), "interaction_likes_total{outcome=\"accepted\"}").await, Some(1.0));
+    assert_eq!(value(&server.http(), "interaction_likes_total{outcome=\"unchanged\"}").await, Some(2.0));
     eventually(PATIENCE, "one applied event and its lag", async || {
-        value(&consumer.http(), "applied_events_total").await == Some(1.0)
-            && value(&consumer.http(), "commit_lag_seconds_count").await == Some(1.0)
-            && value(&consumer.http(), "settled_entries_total").await == Some(1.0)
+        value(&consumer.http(), "interaction_applied_events_total").await == Some(1.0)
+            && value(&consumer.http(), "interaction_commit_lag_seconds_count").await == Some(1.0)
+            && value(&consumer.http(), "interaction_settled_entries_total").await == Some(1.0)
     })
     .await;
 }

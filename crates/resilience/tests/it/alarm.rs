@@ -19,7 +19,7 @@ fn seconds() -> Option<u64> {
 /// Commits so far of both programs, by the upper bound of their lag in seconds.
 async fn lags(running: &Running) -> Vec<(f64, f64)> {
     let bucket = |line: &str| {
-        let (le, count) = line.strip_prefix("commit_lag_seconds_bucket{le=\"")?.split_once("\"} ")?;
+        let (le, count) = line.strip_prefix("interaction_commit_lag_seconds_bucket{le=\"")?.split_once("\"} ")?;
         Some((if le == "+Inf" { f64::INFINITY } else { le.parse().ok()? }, count.trim().parse::<f64>().ok()?))
     };
     let (server, consumer) = (running.server.metrics().await.unwrap(), running.consumer.metrics().await.unwrap());

@@ -9,7 +9,7 @@ use test_support::{Deployment, RabbitMqGroup, eventually};
 const NODES: usize = 3;
 
 /// What the rescuer took for lost and published again.
-const REPUBLISHED: &str = "rescued_events_total{how=\"republished\"}";
+const REPUBLISHED: &str = "interaction_rescued_events_total{how=\"republished\"}";
 
 /// From a broker's death until the next confirms. Measured: 1 to 2 s on a machine that does nothing else, one of them the wait for
 /// the redo log.

@@ -21,7 +21,7 @@ fn moments(first: u64) -> impl Iterator<Item = (u64, Duration)> {
     (first..first + seeds).map(|seed| (seed, Duration::from_millis(Random(seed).below(BEHIND).unsigned_abs())))
 }
 
-const APPLIED: &str = "applied_events_total";
+const APPLIED: &str = "interaction_applied_events_total";
 
 async fn count(program: &Program, series: &str) -> Result<f64, String> {
     let metrics = program.metrics().await.map_err(|error| format!("{error:#}"))?;

@@ -79,7 +79,7 @@ impl Running {
         for program in [&self.server, &self.consumer] {
             relayed += count(program, PUBLISHED).await.unwrap();
         }
-        relayed += count(&self.consumer, "rescued_events_total{how=\"applied\"}").await.unwrap();
+        relayed += count(&self.consumer, "interaction_rescued_events_total{how=\"applied\"}").await.unwrap();
         relayed as i64 - self.deployment.number("SELECT COUNT(*) FROM sync_events").await.unwrap()
     }
 
@@ -105,13 +105,13 @@ impl Running {
 }
 
 /// Accepted by the cache, as opposed to written around it.
-pub(crate) const ACCEPTED: &str = "likes_total{outcome=\"accepted\"}";
+pub(crate) const ACCEPTED: &str = "interaction_likes_total{outcome=\"accepted\"}";
 
 /// Committed.
-pub(crate) const APPLIED: &str = "applied_events_total";
+pub(crate) const APPLIED: &str = "interaction_applied_events_total";
 
 /// Confirmed by the broker.
-pub(crate) const PUBLISHED: &str = "published_events_total";
+pub(crate) const PUBLISHED: &str = "interaction_published_events_total";
 
 /// The value of a series.
 pub(crate) async fn count(program: &Program, series: &str) -> Result<f64, String> {

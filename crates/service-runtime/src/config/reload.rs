@@ -31,7 +31,7 @@ impl Refusal {
 
     /// What was there before.
     fn set(&self, reason: Option<String>) -> Option<String> {
-        metrics::gauge!("file_refused", "file" => self.file).set(f64::from(u8::from(reason.is_some())));
+        metrics::gauge!("interaction_file_refused", "file" => self.file).set(f64::from(u8::from(reason.is_some())));
         std::mem::replace(&mut *self.reason.lock().unwrap_or_else(PoisonError::into_inner), reason)
     }
 }

@@ -110,6 +110,8 @@ pub struct MonitoringConfig {
     pub log_format: LogFormat,
     /// Whether metrics are recorded and `/metrics` is served.
     pub metrics: bool,
+    /// Whether `/metrics` has the names of 0.1.0, too. For this release only.
+    pub old_metric_names: bool,
     /// Traces of single likes.
     pub tracing: TracingConfig,
     /// What is too much.
@@ -122,6 +124,7 @@ impl Default for MonitoringConfig {
             log_level: "info".to_owned(),
             log_format: LogFormat::Human,
             metrics: true,
+            old_metric_names: true,
             tracing: TracingConfig::default(),
             alerts: AlertsConfig::default(),
         }

@@ -169,6 +169,7 @@ fn run_configured(
     let mut context = Context::new(options.service, options.version, instance);
     context.gate = gate;
     context.metrics = monitoring.metrics.then(Metrics::install).transpose()?;
+    context.metrics = context.metrics.map(|metrics| metrics.with_old_names(monitoring.old_metric_names));
 
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = section.worker_threads {

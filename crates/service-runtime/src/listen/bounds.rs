@@ -68,7 +68,7 @@ async fn run(request: Request, next: Next, unfinished: Unfinished) -> Response {
 }
 
 fn refusal(reason: &'static str, error: ApiError) -> Response {
-    metrics::counter!("calls_refused_total", "surface" => "http", "reason" => reason).increment(1);
+    metrics::counter!("interaction_calls_refused_total", "surface" => "http", "reason" => reason).increment(1);
     error.into_response()
 }
 

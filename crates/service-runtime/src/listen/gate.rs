@@ -191,7 +191,7 @@ async fn show_validity(tls: Tls) {
     loop {
         minutes.tick().await;
         if let Some(left) = tls.seconds_left() {
-            metrics::gauge!("certificate_expires_seconds").set(left);
+            metrics::gauge!("interaction_certificate_expires_seconds").set(left);
         }
     }
 }

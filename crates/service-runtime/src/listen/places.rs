@@ -150,7 +150,8 @@ impl Places {
     }
 
     fn count(&self, reason: &'static str) {
-        metrics::counter!("connections_limited_total", "surface" => self.surface, "reason" => reason).increment(1);
+        metrics::counter!("interaction_connections_limited_total", "surface" => self.surface, "reason" => reason)
+            .increment(1);
     }
 
     /// A place for whoever comes from there.
@@ -241,7 +242,7 @@ impl Places {
     }
 
     fn show(&self, taken: &Taken) {
-        metrics::gauge!("open_connections", "surface" => self.surface).set(taken.all.len() as f64);
+        metrics::gauge!("interaction_open_connections", "surface" => self.surface).set(taken.all.len() as f64);
     }
 
     /// Ends whoever takes too long; never returns.
@@ -273,7 +274,7 @@ impl Places {
         let untaken = taken.all.iter().filter_map(|(number, (_, link))| Some((link.untaken()?, *number)));
         let mut untaken: Vec<_> = untaken.collect();
         let mut bytes: usize = untaken.iter().map(|((_, bytes), _)| bytes).sum();
-        metrics::gauge!("untaken_answer_bytes", "surface" => self.surface).set(bytes as f64);
+        metrics::gauge!("interaction_untaken_answer_bytes", "surface" => self.surface).set(bytes as f64);
         if bytes <= self.limits.unsent {
             return Vec::new();
         }

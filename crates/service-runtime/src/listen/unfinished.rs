@@ -126,7 +126,7 @@ impl Share {
             held.bytes -= bytes;
             gives_way.cancel();
         }
-        metrics::gauge!("unfinished_request_bytes").set(held.bytes as f64);
+        metrics::gauge!("interaction_unfinished_request_bytes").set(held.bytes as f64);
     }
 }
 
@@ -136,7 +136,7 @@ impl Drop for Share {
         if let Some((bytes, _)) = held.bodies.remove(&self.number) {
             held.bytes -= bytes;
         }
-        metrics::gauge!("unfinished_request_bytes").set(held.bytes as f64);
+        metrics::gauge!("interaction_unfinished_request_bytes").set(held.bytes as f64);
     }
 }
 

@@ -59,9 +59,12 @@ pub struct Judged {
 
 /// Tells the page and the rules of Prometheus what this process judges by, in the units of what they compare.
 pub(crate) fn publish(limits: &AlertsConfig) {
-    metrics::gauge!("alert_threshold", "alert" => "consistency_rate").set(limits.consistency_rate_threshold / 100.0);
-    metrics::gauge!("alert_threshold", "alert" => "like_error_rate").set(limits.error_rate_threshold / 100.0);
-    metrics::gauge!("alert_threshold", "alert" => "like_latency").set(limits.latency_threshold.as_secs_f64());
+    metrics::gauge!("interaction_alert_threshold", "alert" => "consistency_rate")
+        .set(limits.consistency_rate_threshold / 100.0);
+    metrics::gauge!("interaction_alert_threshold", "alert" => "like_error_rate")
+        .set(limits.error_rate_threshold / 100.0);
+    metrics::gauge!("interaction_alert_threshold", "alert" => "like_latency")
+        .set(limits.latency_threshold.as_secs_f64());
 }
 
 /// Judges again and again, and says so in `health`; never returns. A rule is shown once there is something to judge.

@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+use super::{help, old_names};
 use crate::config::{ConfigError, LogFormat, MonitoringConfig};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
@@ -63,7 +64,11 @@ fn known_levels(directives: &str) -> Result<(), String> {
 
 /// Renders what was recorded through the `metrics` macros.
 #[derive(Clone)]
-pub struct Metrics(PrometheusHandle);
+pub struct Metrics {
+    handle: PrometheusHandle,
+    /// Whether what is scraped has the names of the release before, too.
+    old_names: bool,
+}
 
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -84,15 +89,28 @@ impl Metrics {
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder)
             .map_err(|_| anyhow::anyhow!("the process has a metrics recorder already"))?;
-        Ok(Self(handle))
+        help::describe();
+        Ok(Self { handle, old_names: false })
     }
 
-    /// The text format of Prometheus.
+    /// Shows what is scraped by the names of the release before, too.
+    #[must_use]
+    pub fn with_old_names(self, old_names: bool) -> Self {
+        Self { old_names, ..self }
+    }
+
+    /// What is scraped.
+    pub fn expose(&self) -> String {
+        let text = self.render();
+        if self.old_names { old_names::with_old_names(text) } else { text }
+    }
+
+    /// The text format of Prometheus, each metric by its name of today.
     pub fn render(&self) -> String {
         if let Some(bytes) = resident_bytes() {
             metrics::gauge!("process_resident_memory_bytes").set(bytes);
         }
-        self.0.render()
+        self.handle.render()
     }
 
     /// Keeps the histograms' memory bounded between scrapes; never returns.
@@ -100,7 +118,7 @@ impl Metrics {
         let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
         loop {
             interval.tick().await;
-            self.0.run_upkeep();
+            self.handle.run_upkeep();
         }
     }
 }

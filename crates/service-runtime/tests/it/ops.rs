@@ -77,10 +77,11 @@ async fn every_error_is_json() {
 async fn metrics_are_prometheus_text_with_the_buckets_of_their_kind() {
     let mut context = Context::new("test", "1", "host-1");
     // The only test of this process that installs the recorder.
-    context.metrics = Some(Metrics::install().unwrap());
+    context.metrics = Some(Metrics::install().unwrap().with_old_names(true));
     assert!(Metrics::install().is_err());
     let addr = serve(&context).await;
     metrics::counter!("test_accepts_total", "outcome" => "changed").increment(2);
+    metrics::counter!("interaction_likes_total", "outcome" => "accepted").increment(1);
     metrics::histogram!("test_lag_seconds").record(0.003);
     metrics::histogram!("test_batch_size").record(150.0);
     let (code, body) = http::get(&addr, "/metrics").await.unwrap();
@@ -91,10 +92,16 @@ async fn metrics_are_prometheus_text_with_the_buckets_of_their_kind() {
         r#"test_lag_seconds_bucket{le="0.005"} 1"#,
         r#"test_batch_size_bucket{le="100"} 0"#,
         r#"test_batch_size_bucket{le="200"} 1"#,
+        "# HELP process_resident_memory_bytes Resident memory",
         "process_resident_memory_bytes ",
+        r#"interaction_likes_total{outcome="accepted"} 1"#,
+        "# TYPE likes_total counter\nlikes_total{outcome=\"accepted\"} 1\n",
     ] {
         assert!(body.contains(line), "{line} in\n{body}");
     }
+    context.metrics = context.metrics.map(|metrics| metrics.with_old_names(false));
+    let (_, body) = http::get(&serve(&context).await, "/metrics").await.unwrap();
+    assert!(body.contains("\ninteraction_likes_total{") && !body.contains("\nlikes_total"), "{body}");
 }
 
 #[tokio::test]

@@ -100,7 +100,7 @@ async fn each_call_needs_its_role() {
         let answer = http::send(&standalone.http_addr(), "GET /metrics", &headers, "").await.unwrap();
         assert_eq!(answer.status, expected);
         if expected == 200 {
-            let line = r#"access_denied_total{surface="grpc",reason="unknown"}"#;
+            let line = r#"interaction_access_denied_total{surface="grpc",reason="unknown"}"#;
             assert!(answer.body.contains(line), "{}", answer.body);
         }
     }

@@ -35,7 +35,7 @@ async fn it_says_what_to_try_and_that_works() {
     assert!(code == 200 && page.contains("<h1>Likes</h1>"), "{code} {page}");
     eventually(PATIENCE, "the like in the database", async || {
         let (_, metrics) = http::get(&standalone.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
-        let wanted = ["applied_events_total 1\n", "journal_entries 0\n"];
+        let wanted = ["interaction_applied_events_total 1\n", "interaction_journal_entries 0\n"];
         if wanted.iter().all(|line| metrics.contains(line)) { Ok(()) } else { Err(metrics) }
     })
     .await;
@@ -74,7 +74,7 @@ async fn the_demo_moves_the_page() {
     server.wait_ready().await.unwrap();
     eventually(PATIENCE, "likes that nobody sent", async || {
         let (_, metrics) = http::get(&standalone.http_addr(), "/metrics").await.map_err(|error| error.to_string())?;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("likes_total{outcome=\"accepted\"} "));
+        let line = metrics.lines().find_map(|line| line.strip_prefix("interaction_likes_total{outcome=\"accepted\"} "));
         let likes: f64 = line.and_then(|number| number.parse().ok()).unwrap_or(0.0);
         if likes > 100.0 { Ok(()) } else { Err(format!("{likes} likes")) }
     })

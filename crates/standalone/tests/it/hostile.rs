@@ -132,7 +132,10 @@ async fn unfinished_calls_without_a_token_cost_next_to_nothing() {
     let mut health = HealthClient::new(standalone.channel().await);
     health.check(HealthCheckRequest::default()).await.unwrap();
     likes.like(writing(like(2, 1))).await.unwrap();
-    assert_eq!(metric(&standalone, r#"calls_refused_total{surface="grpc",reason="late"}"#).await, kept as f64);
+    assert_eq!(
+        metric(&standalone, r#"interaction_calls_refused_total{surface="grpc",reason="late"}"#).await,
+        kept as f64
+    );
     server.end(PATIENCE).await.unwrap();
 }
 
@@ -156,8 +159,8 @@ async fn unfinished_bodies_of_callers_stay_within_the_budget() {
     let (codes, most) = refused(calls, &server).await;
     assert!(most < before + 128 * MIB, "{} MiB, then {} MiB; {codes:?}", before / MIB, most / MIB);
     assert!(codes.contains_key("ResourceExhausted") && codes.contains_key("DeadlineExceeded"), "{codes:?}");
-    assert!(metric(&standalone, r#"calls_refused_total{surface="grpc",reason="crowded"}"#).await >= 100.0);
-    assert!(metric(&standalone, "unfinished_request_bytes").await <= budget as f64);
+    assert!(metric(&standalone, r#"interaction_calls_refused_total{surface="grpc",reason="crowded"}"#).await >= 100.0);
+    assert!(metric(&standalone, "interaction_unfinished_request_bytes").await <= budget as f64);
     // A read has no message of that length at all.
     let read = Unfinished { path: COUNTS, token: Some(READER), announced: 256 * KIB, sent: 255 * KIB };
     let (codes, _) = refused(read.flood(&standalone, 4, 250).await, &server).await;
@@ -174,7 +177,7 @@ async fn a_connection_carries_so_many_calls_at_a_time() {
     let began = Instant::now();
     let calls: Vec<_> = (0..4).map(|_| tokio::spawn(call.make(channel.clone()))).collect();
     eventually(PATIENCE, "all four", async || {
-        let open = metric(&standalone, "unfinished_request_bytes").await;
+        let open = metric(&standalone, "interaction_unfinished_request_bytes").await;
         if open >= 4.0 * 16_384.0 { Ok(()) } else { Err(open.to_string()) }
     })
     .await;
@@ -211,9 +214,15 @@ async fn silent_sockets_lock_nobody_out_of_grpc_and_half_a_beginning_ends() {
     }
     // Who has made a call is kept, however long ago that was.
     likes.like(writing(like(2, 1))).await.unwrap();
-    assert!(metric(&standalone, r#"connections_limited_total{surface="grpc",reason="gave_way"}"#).await >= 1.0);
-    assert!(metric(&standalone, r#"connections_limited_total{surface="grpc",reason="silent"}"#).await >= 1.0);
-    assert!(metric(&standalone, r#"connections_limited_total{surface="grpc",reason="greeting"}"#).await >= 1.0);
+    assert!(
+        metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="gave_way"}"#).await >= 1.0
+    );
+    assert!(
+        metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="silent"}"#).await >= 1.0
+    );
+    assert!(
+        metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="greeting"}"#).await >= 1.0
+    );
     server.end(PATIENCE).await.unwrap();
 }
 
@@ -234,7 +243,7 @@ async fn busy((key, value): (&str, &str), told: &str) {
     let busy = Unfinished { path: APPLY, token: Some(WRITER), announced: 100, sent: 10 };
     let calls = busy.flood(&standalone, 3, 1).await;
     eventually(PATIENCE, "all three", async || {
-        let open = metric(&standalone, "unfinished_request_bytes").await;
+        let open = metric(&standalone, "interaction_unfinished_request_bytes").await;
         if open >= 3.0 * 16_384.0 { Ok(()) } else { Err(open.to_string()) }
     })
     .await;

@@ -25,9 +25,11 @@ async fn streams_of_health_keep_no_place() {
     }
     standalone.client().await.like(writing(like(2, 1))).await.unwrap();
     likes.like(writing(like(3, 1))).await.unwrap();
-    assert!(metric(&standalone, r#"connections_limited_total{surface="grpc",reason="full"}"#).await < 1.0);
+    assert!(metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="full"}"#).await < 1.0);
     // Nine by strangers; and no place was taken from whoever showed a token.
-    assert!(metric(&standalone, r#"connections_limited_total{surface="grpc",reason="gave_way"}"#).await >= 9.0);
+    assert!(
+        metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="gave_way"}"#).await >= 9.0
+    );
     drop(streams);
     server.end(PATIENCE).await.unwrap();
 }
@@ -50,7 +52,9 @@ async fn frames_that_carry_nothing_end_their_connection() {
         assert!(ended.is_ok(), "it floods on");
         let _ = reading.await.unwrap();
     }
-    assert!(metric(&standalone, r#"connections_limited_total{surface="grpc",reason="frames"}"#).await >= 3.0);
+    assert!(
+        metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="frames"}"#).await >= 3.0
+    );
     server.end(PATIENCE).await.unwrap();
 }
 
@@ -73,7 +77,7 @@ async fn requests_that_are_not_whole_take_no_turn() {
     }
     let all = 64.0 * 16_384.0;
     eventually(PATIENCE, "all of them", async || {
-        let open = metric(&standalone, "unfinished_request_bytes").await;
+        let open = metric(&standalone, "interaction_unfinished_request_bytes").await;
         if open >= all { Ok(()) } else { Err(open.to_string()) }
     })
     .await;
@@ -83,7 +87,10 @@ async fn requests_that_are_not_whole_take_no_turn() {
     let mut status = [0; 12];
     stream.read_exact(&mut status).await.unwrap();
     assert_eq!(std::str::from_utf8(&status).unwrap(), "HTTP/1.1 200");
-    assert!(metric(&standalone, "unfinished_request_bytes").await >= all, "it waited for the end of others");
+    assert!(
+        metric(&standalone, "interaction_unfinished_request_bytes").await >= all,
+        "it waited for the end of others"
+    );
     drop(slow);
     server.end(PATIENCE).await.unwrap();
 }

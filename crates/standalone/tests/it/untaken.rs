@@ -111,7 +111,10 @@ async fn who_grants_no_window_is_cut_and_nobody_else() {
     assert!(ended.len() == 4 * 201 && ended.iter().all(|code| is_cut(*code)), "{ended:?}");
     assert!(most < before + 48 * MIB, "{} MiB, then {} MiB", before / MIB, most / MIB);
     assert!(liked >= 10, "{liked} likes of somebody else were taken");
-    assert_eq!(metric(&standalone, r#"connections_limited_total{surface="grpc",reason="untaken"}"#).await, 4.0);
+    assert_eq!(
+        metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="untaken"}"#).await,
+        4.0
+    );
     let silent = tokio::time::timeout(Duration::from_millis(100), quiet.message()).await;
     assert!(silent.is_err(), "{silent:?}");
     server.end(PATIENCE).await.unwrap();
@@ -124,7 +127,7 @@ async fn beyond_the_bytes_of_untaken_answers_who_waited_for_longest_is_cut() {
     let mut first = without_window(&standalone).await;
     let early = tokio::spawn(async move { code(first.get_like_counts(many()).await) });
     eventually(PATIENCE, "the first answer", async || {
-        let bytes = metric(&standalone, r#"untaken_answer_bytes{surface="grpc"}"#).await;
+        let bytes = metric(&standalone, r#"interaction_untaken_answer_bytes{surface="grpc"}"#).await;
         if bytes > 0.0 { Ok(()) } else { Err(bytes) }
     })
     .await;
@@ -219,7 +222,7 @@ async fn who_does_not_read_the_socket_is_cut() {
     assert!(most < before + 64 * MIB, "{} MiB, then {} MiB", before / MIB, most / MIB);
     assert!(liked >= 10, "{liked} likes of somebody else were taken");
     eventually(PATIENCE, "its end", async || {
-        let open = metric(&standalone, r#"open_connections{surface="grpc"}"#).await;
+        let open = metric(&standalone, r#"interaction_open_connections{surface="grpc"}"#).await;
         if open <= 2.0 { Ok(()) } else { Err(open) }
     })
     .await;

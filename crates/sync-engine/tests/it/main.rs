@@ -10,6 +10,7 @@ mod dead_letters;
 mod degraded;
 mod errors;
 mod flood;
+mod full_letters;
 mod future_rows;
 mod journal;
 mod keys;

@@ -308,7 +308,9 @@ impl Process {
 
     pub(crate) fn retry(&self) {
         let publisher = Some(self.rig.publisher());
-        let retrier = Retrier::new(self.stores.clone(), self.applier.clone(), publisher, self.rig.sync.retry.into());
+        let retry = self.rig.sync.retry;
+        let retrier = Retrier::new(self.stores.clone(), self.applier.clone(), publisher, retry.into());
+        let retrier = retrier.with_claim_lease(retry.claim_lease);
         self.spawn(retrier.run(self.soft.clone()));
     }
 

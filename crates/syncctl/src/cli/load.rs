@@ -6,13 +6,15 @@ use crate::credentials::CredentialArgs;
 use crate::generate::{Generator, Shape};
 use crate::load::{self, BulkOptions, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
+use crate::output::{Format, print_one};
 use crate::people::{self, PeopleOptions};
+use crate::progress;
 use crate::trace::{self, TraceFormat};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use clap::Args;
 use domain::{Resource, ResourceType};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::PathBuf;
@@ -23,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 #[command(group = clap::ArgGroup::new("source").args(["trace", "generate", "people"]))]
 pub(super) struct LoadArgs {
     /// Servers, host:port or http(s)://host:port, separated by commas; a failed call is repeated at the next one.
-    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_delimiter = ',')]
+    #[arg(long, env = "GRPC_ADDR", default_value = "127.0.0.1:50051", value_delimiter = ',', help_heading = "Access")]
     addr: Vec<String>,
     #[command(flatten)]
     credentials: CredentialArgs,
@@ -107,7 +109,7 @@ pub(super) struct LoadArgs {
     /// Threads of the load generator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     threads: u32,
-    /// Print the result as JSON.
+    /// The same as -o json.
     #[arg(long)]
     json: bool,
 }
@@ -117,13 +119,14 @@ impl LoadArgs {
         self.threads
     }
 
-    pub(super) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(super) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
+        let format = format.or_json(self.json);
         if let Some(help) = self.people.help() {
             print!("{help}");
             return Ok(Verdict::Fine);
         }
         if let Some(people) = self.people.number() {
-            return self.run_people(people).await;
+            return self.run_people(people, format).await;
         }
         if self.people.has_shares() {
             return Err(UsageError("--share: is of --people".to_owned()).into());
@@ -142,23 +145,19 @@ impl LoadArgs {
         };
         let interrupt = CancellationToken::new();
         tokio::spawn(interrupt_on_signal(interrupt.clone()));
-        let bar = self.progress_bar(limit);
+        let bar = progress_bar(limit, format);
         let progress = |totals: &Totals, elapsed: Duration| {
             let per_second = totals.acknowledged as f64 / elapsed.as_secs_f64().max(1e-3);
             bar.set_position(if bar.length().is_some() { totals.operations } else { totals.acknowledged });
             bar.set_message(format!("{per_second:.0} likes/s"));
         };
         let report = Box::pin(load::run(&options, source, limit, oplog, progress, interrupt)).await?;
-        bar.finish_and_clear();
-        if self.json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            print_load(&report);
-        }
+        progress::finish(&bar);
+        print_one(format, &report, || print_load(&report))?;
         Ok(Verdict::from_fine(report.is_fine()))
     }
 
-    async fn run_people(&self, people: u32) -> anyhow::Result<Verdict> {
+    async fn run_people(&self, people: u32, format: Format) -> anyhow::Result<Verdict> {
         let started = crate::job::now().timestamp_micros();
         let options = PeopleOptions {
             addrs: self.addr.clone(),
@@ -178,11 +177,7 @@ impl LoadArgs {
         let interrupt = CancellationToken::new();
         tokio::spawn(interrupt_on_signal(interrupt.clone()));
         let report = Box::pin(people::run(&options, interrupt)).await?;
-        if self.json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            print!("{report}");
-        }
+        print_one(format, &report, || print!("{report}"))?;
         Ok(Verdict::from_fine(report.is_fine()))
     }
 
@@ -244,17 +239,10 @@ impl LoadArgs {
             .flat_map(|id| kinds.iter().filter_map(move |kind| Resource::new(*kind, id).ok()))
             .collect()
     }
+}
 
-    fn progress_bar(&self, limit: u64) -> ProgressBar {
-        if self.json {
-            return ProgressBar::hidden();
-        }
-        if limit == u64::MAX {
-            return ProgressBar::no_length().with_style(ProgressStyle::default_spinner());
-        }
-        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {msg} eta {eta}");
-        ProgressBar::new(limit).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    }
+fn progress_bar(limit: u64, format: Format) -> ProgressBar {
+    if limit == u64::MAX { progress::spinner(format) } else { progress::bar(limit, format) }
 }
 
 fn print_load(report: &LoadReport) {

@@ -4,11 +4,11 @@ use super::positive;
 use crate::job::JobOptions;
 use crate::legacy::table::{Renamed, Table, parse_renamed};
 use crate::legacy::{self, ImportLegacy};
-use crate::{Verdict, backfill, commands};
+use crate::output::Format;
+use crate::{Verdict, backfill, commands, progress};
 use chrono::FixedOffset;
 use clap::{Args, Subcommand};
 use domain::WritePath;
-use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 
 /// What every job has.
@@ -26,7 +26,7 @@ struct JobArgs {
     /// Begin again instead of going on where the last run stopped; harmless, only slower.
     #[arg(long)]
     restart: bool,
-    /// Print the result as JSON.
+    /// The same as -o json.
     #[arg(long)]
     json: bool,
 }
@@ -40,32 +40,24 @@ impl JobArgs {
             restart: self.restart,
         }
     }
-
-    fn progress_bar(&self) -> ProgressBar {
-        if self.json {
-            return ProgressBar::hidden();
-        }
-        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {msg} {per_sec} eta {eta}");
-        ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-    }
 }
 
 /// Arguments of `backfill`.
 #[derive(Debug, Args)]
 pub(super) struct BackfillArgs {
     /// Database, for example mysql://user:password@host/name.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     database_url: String,
     #[command(flatten)]
     job: JobArgs,
 }
 
 impl BackfillArgs {
-    pub(super) async fn run(self) -> anyhow::Result<Verdict> {
-        let bar = self.job.progress_bar();
+    pub(super) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
+        let format = format.or_json(self.job.json);
+        let bar = progress::bar(0, format);
         let report = Box::pin(backfill::run(&self.database_url, self.job.options(), &bar)).await?;
-        bar.finish_and_clear();
-        backfill::conclude(&report, self.job.json)
+        backfill::conclude(&report, format)
     }
 }
 
@@ -73,10 +65,10 @@ impl BackfillArgs {
 #[derive(Debug, Args)]
 pub(super) struct ImportLegacyArgs {
     /// Database to import into, for example mysql://user:password@host/name.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     database_url: String,
     /// Database to import from; the same one if not given, then --table-prefix tells the tables apart.
-    #[arg(long, env = "LEGACY_DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "LEGACY_DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     from_url: Option<String>,
     /// Tables to import.
     #[arg(long, value_delimiter = ',', default_value = "user_behaviors,video_likes,comment_likes")]
@@ -104,8 +96,9 @@ pub(super) struct ImportLegacyArgs {
 }
 
 impl ImportLegacyArgs {
-    pub(super) async fn run(self) -> anyhow::Result<Verdict> {
-        let bar = self.job.progress_bar();
+    pub(super) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
+        let format = format.or_json(self.job.json);
+        let bar = progress::bar(0, format);
         let import = ImportLegacy {
             source_url: self.from_url.unwrap_or_else(|| self.database_url.clone()),
             database_url: self.database_url,
@@ -118,8 +111,7 @@ impl ImportLegacyArgs {
             job: self.job.options(),
         };
         let report = Box::pin(legacy::run(&import, &bar)).await?;
-        bar.finish_and_clear();
-        legacy::conclude(&report, &import.rejects, self.allow_rejects, self.job.json)
+        legacy::conclude(&report, &import.rejects, self.allow_rejects, format)
     }
 }
 
@@ -148,18 +140,18 @@ enum WritePathCommand {
 #[derive(Debug, Args)]
 struct DatabaseArg {
     /// Database, for example mysql://user:password@host/name.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     database_url: String,
 }
 
 impl WritePathArgs {
-    pub(super) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(super) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         match self.command {
-            WritePathCommand::Get(database) => commands::write_path(&database.database_url).await,
+            WritePathCommand::Get(database) => commands::write_path(&database.database_url, format).await,
             WritePathCommand::Set { path, database } => {
-                commands::order_write_path(&database.database_url, Some(path)).await
+                commands::order_write_path(&database.database_url, Some(path), format).await
             }
-            WritePathCommand::Unset(database) => commands::order_write_path(&database.database_url, None).await,
+            WritePathCommand::Unset(database) => commands::order_write_path(&database.database_url, None, format).await,
         }
     }
 }

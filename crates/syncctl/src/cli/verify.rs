@@ -2,6 +2,7 @@
 
 use crate::Verdict;
 use crate::credentials::CredentialArgs;
+use crate::output::{Format, print_one};
 use crate::verify::{self, AllowedLoss, HistoryOptions, ServedBy, VerifyOptions};
 use anyhow::Context;
 use clap::Args;
@@ -11,19 +12,18 @@ use traffic::check::Observed;
 
 /// Of histories only.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Histories")]
 struct JudgementArgs {
     /// What may be lost: a file of lines `user,v|c,id,begin,end,reason`, the window in microseconds of the history.
-    #[arg(long, requires = "history")]
+    #[arg(long, requires = "history", help_heading = "Histories")]
     excuses: Option<PathBuf>,
     /// A run without each behaviour that could have gone wrong is a failure.
-    #[arg(long, requires = "history")]
+    #[arg(long, requires = "history", help_heading = "Histories")]
     strict: bool,
-    /// Calls that servers sent to the cache a second time, by their metric cache_calls_repeated_total.
-    #[arg(long, requires = "history", default_value_t = 0)]
+    /// Calls that servers sent to the cache a second time, by their metric interaction_cache_calls_repeated_total.
+    #[arg(long, requires = "history", default_value_t = 0, help_heading = "Histories")]
     asked_again: u64,
-    /// "Unchanged" answers that servers wrote instead, by their metric confirm_rewrites_total.
-    #[arg(long, requires = "history", default_value_t = 0)]
+    /// "Unchanged" answers that servers wrote instead, by their metric interaction_confirm_rewrites_total.
+    #[arg(long, requires = "history", default_value_t = 0, help_heading = "Histories")]
     confirm_rewrites: u64,
 }
 
@@ -38,21 +38,27 @@ pub(super) struct VerifyArgs {
     #[command(flatten)]
     judgement: JudgementArgs,
     /// Database, for example mysql://user:password@host/name.
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     database_url: String,
     /// Cache, for example redis://host:6379.
-    #[arg(long, env = "REDIS_URL", hide_env_values = true, required_unless_present = "grpc_addr")]
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        help_heading = "Stores",
+        hide_env_values = true,
+        required_unless_present = "grpc_addr"
+    )]
     redis_url: Option<String>,
     /// Instead of a cache: gRPC of the server whose counts and states are compared, for standalone.
-    #[arg(long, requires = "http_addr")]
+    #[arg(long, requires = "http_addr", help_heading = "Stores")]
     grpc_addr: Option<String>,
     /// The same server's ops HTTP, host:port: it knows what is still on its way.
-    #[arg(long, requires = "grpc_addr")]
+    #[arg(long, requires = "grpc_addr", help_heading = "Stores")]
     http_addr: Option<String>,
     #[command(flatten)]
     credentials: CredentialArgs,
     /// What all keys of the cache start with.
-    #[arg(long, env = "REDIS_PREFIX", default_value = "")]
+    #[arg(long, env = "REDIS_PREFIX", help_heading = "Stores", default_value = "")]
     redis_prefix: String,
     /// Seconds to wait for quiet.
     #[arg(long, default_value_t = 60.0, value_parser = super::not_negative)]
@@ -69,13 +75,14 @@ pub(super) struct VerifyArgs {
     /// Others wrote too: rows outside the oplogs are no failure.
     #[arg(long)]
     shared: bool,
-    /// Print the result as JSON.
+    /// The same as -o json.
     #[arg(long)]
     json: bool,
 }
 
 impl VerifyArgs {
-    pub(super) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(super) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
+        let format = format.or_json(self.json);
         let allowed_loss = match &self.allow_loss {
             Some(text) => AllowedLoss::parse(text)?,
             None => AllowedLoss::default(),
@@ -98,11 +105,7 @@ impl VerifyArgs {
             let observed = Observed { asked_again, confirm_rewrites };
             let of = HistoryOptions { histories: self.history, excuses, strict, observed };
             let report = Box::pin(verify::judge(&options, &of)).await?;
-            if self.json {
-                println!("{}", serde_json::to_string(&report)?);
-            } else {
-                print!("{report}");
-            }
+            print_one(format, &report, || print!("{report}"))?;
             return Ok(Verdict::from_fine(report.is_fine()));
         }
         let report = Box::pin(verify::run(&options)).await?;
@@ -110,11 +113,7 @@ impl VerifyArgs {
             let text: String = report.lost_pairs.iter().map(|pair| verify::loss_line(*pair)).collect();
             std::fs::write(path, text).with_context(|| format!("could not write {}", path.display()))?;
         }
-        if self.json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            report.print();
-        }
+        print_one(format, &report, || report.print())?;
         Ok(Verdict::from_fine(report.is_fine()))
     }
 }

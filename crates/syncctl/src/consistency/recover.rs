@@ -4,11 +4,12 @@ use super::StoreArgs;
 use crate::Verdict;
 use crate::cli::interrupt_on_signal;
 use crate::events::parse_time;
+use crate::output::{Format, print_one};
+use crate::progress;
 #[cfg(feature = "distributed")]
 use crate::redo;
 use chrono::{DateTime, Utc};
 use clap::Args;
-use indicatif::ProgressBar;
 use std::path::PathBuf;
 use sync_engine::apply::Applier;
 use sync_engine::recover::lost_pairs::{LostPairs, Recovered};
@@ -30,13 +31,13 @@ pub(crate) struct RecoverArgs {
     #[arg(long, value_parser = parse_time, requires = "amqp_url")]
     since: Option<DateTime<Utc>>,
     /// Broker with the log, for example amqp://user:password@host/%2f.
-    #[arg(long, env = "AMQP_URL", hide_env_values = true)]
+    #[arg(long, env = "AMQP_URL", help_heading = "Stores", hide_env_values = true)]
     amqp_url: Option<String>,
     /// Authority of an amqps:// url, PEM; beside the public ones.
-    #[arg(long, env = "AMQP_CA_FILE")]
+    #[arg(long, env = "AMQP_CA_FILE", help_heading = "Stores")]
     amqp_ca_file: Option<PathBuf>,
     /// What the names of exchanges and queues start with.
-    #[arg(long, env = "AMQP_PREFIX", default_value = "interaction")]
+    #[arg(long, env = "AMQP_PREFIX", help_heading = "Stores", default_value = "interaction")]
     amqp_prefix: String,
     /// Begin the log again instead of going on where the last run with this --since stopped; harmless, only slower.
     #[arg(long, requires = "since")]
@@ -48,26 +49,27 @@ pub(crate) struct RecoverArgs {
 
 impl RecoverArgs {
     /// Problems if something is lost and not brought back.
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
+        let format = format.or_json(self.stores.json);
         let stores = super::open_stores(&self.stores).await?;
         #[cfg(feature = "distributed")]
-        if let Some(log) = self.log()? {
+        if let Some(log) = self.log(format)? {
             return redo::recover(stores, RetryConfig::default(), log).await;
         }
-        self.recover_pairs(stores).await
+        self.recover_pairs(stores, format).await
     }
 
     #[cfg(feature = "distributed")]
-    fn log(&self) -> anyhow::Result<Option<redo::LogRecovery>> {
+    fn log(&self, format: Format) -> anyhow::Result<Option<redo::LogRecovery>> {
         let (Some(since), Some(amqp_url)) = (self.since, self.amqp_url.clone()) else { return Ok(None) };
         let (amqp_ca_file, amqp_prefix) = (self.amqp_ca_file.clone(), self.amqp_prefix.clone());
         let bus = redo::BrokerArgs { amqp_url, amqp_ca_file, amqp_prefix }.config()?;
         let (dry_run, restart, batch_size) = (self.dry_run, self.restart, self.batch_size.into());
         let options = ReplayOptions { since, dry_run, restart, batch_size };
-        Ok(Some(redo::LogRecovery { bus, options, json: self.stores.json }))
+        Ok(Some(redo::LogRecovery { bus, options, format }))
     }
 
-    async fn recover_pairs(self, stores: Stores) -> anyhow::Result<Verdict> {
+    async fn recover_pairs(self, stores: Stores, format: Format) -> anyhow::Result<Verdict> {
         stores.prepare_database().await?;
         match stores.history.went_back() {
             Some(evidence) => eprintln!("the database went back in time: {evidence}"),
@@ -77,21 +79,19 @@ impl RecoverArgs {
         let recovery = LostPairs::new(stores, applier, self.stores.max_rate, self.dry_run);
         let interrupt = CancellationToken::new();
         tokio::spawn(interrupt_on_signal(interrupt.clone()));
-        let bar = if self.stores.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+        let bar = progress::spinner(format);
         let done = recovery
             .run(&interrupt, |done| {
                 bar.tick();
                 bar.set_message(line(&done));
             })
             .await?;
-        bar.finish_and_clear();
-        if self.stores.json {
-            println!("{}", serde_json::to_string(&done)?);
-        } else {
+        progress::finish(&bar);
+        print_one(format, &done, || {
             let interrupted = if done.finished { "" } else { "interrupted: " };
             let written = if self.dry_run { " (nothing was to be written)" } else { "" };
             println!("{interrupted}{}{written}", line(&done));
-        }
+        })?;
         Ok(Verdict::from_fine(done.finished && done.lost == done.applied))
     }
 }

@@ -1,10 +1,12 @@
 //! An audit by the checker's own code, without a server.
 
-use super::StoreArgs;
+use super::{CheckRow, StoreArgs};
 use crate::cli::interrupt_on_signal;
+use crate::output::{self, Format, print_one};
+use crate::progress;
 use anyhow::Context;
 use consistency::{Checker, Finding, Kind, Progress, Subject, Verdict};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -31,7 +33,8 @@ pub(super) struct Summary {
 }
 
 /// Goes through everything, with a bar, and prints what it came to.
-pub(super) async fn audit(checker: &Checker, args: &StoreArgs, apply: bool) -> anyhow::Result<Summary> {
+pub(super) async fn audit(checker: &Checker, args: &StoreArgs, apply: bool, format: Format) -> anyhow::Result<Summary> {
+    let format = format.or_json(args.json);
     let mut report = match &args.report {
         Some(path) => Some(File::create(path).with_context(|| format!("could not create {}", path.display()))?),
         None => None,
@@ -40,7 +43,7 @@ pub(super) async fn audit(checker: &Checker, args: &StoreArgs, apply: bool) -> a
     let interrupt = CancellationToken::new();
     tokio::spawn(interrupt_on_signal(interrupt.clone()));
     let began = Instant::now();
-    let bar = if args.json { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    let bar = progress::spinner(format);
     let mut heard = Heard::default();
     let mut written: anyhow::Result<()> = Ok(());
     let run = checker
@@ -58,7 +61,7 @@ pub(super) async fn audit(checker: &Checker, args: &StoreArgs, apply: bool) -> a
             }
         })
         .await?;
-    bar.finish_and_clear();
+    progress::finish(&bar);
     written.context("could not write the report")?;
     let progress = heard.progress;
     let summary = Summary {
@@ -78,11 +81,9 @@ pub(super) async fn audit(checker: &Checker, args: &StoreArgs, apply: bool) -> a
             .and_then(|()| report.flush())
             .context("could not write the report")?;
     }
-    if args.json {
-        println!("{text}");
-    } else {
-        print(&summary, &heard.first, apply)?;
-    }
+    let mut said = Ok(());
+    print_one(format, &summary, || said = print(&summary, &heard.first, apply))?;
+    said?;
     Ok(summary)
 }
 
@@ -112,12 +113,10 @@ fn show(bar: &ProgressBar, progress: Progress) {
     let Progress { phase, checked, inconsistent, repaired, resources, known_resources } = progress;
     let counting = matches!(phase, "videos" | "comments") && known_resources > 0;
     if counting && bar.length().is_none() {
-        let style = ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} {msg} eta {eta}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_length(known_resources);
+        progress::counts(bar);
     }
     if counting {
-        bar.set_position(resources);
+        progress::reach(bar, resources, known_resources);
     } else {
         bar.tick();
     }
@@ -125,8 +124,8 @@ fn show(bar: &ProgressBar, progress: Progress) {
 }
 
 fn print(summary: &Summary, first: &[Finding], apply: bool) -> anyhow::Result<()> {
-    for finding in first {
-        println!("{}", line_of(finding)?);
+    if !first.is_empty() {
+        output::print(Format::Table, &first.iter().map(CheckRow::of).collect::<Vec<_>>())?;
     }
     let more = usize::try_from(summary.inconsistent).unwrap_or(0).saturating_sub(first.len());
     if more > 0 {
@@ -150,7 +149,7 @@ fn print(summary: &Summary, first: &[Finding], apply: bool) -> anyhow::Result<()
 }
 
 /// A finding as one line of JSON.
-pub(super) fn line_of(finding: &Finding) -> anyhow::Result<String> {
+fn line_of(finding: &Finding) -> anyhow::Result<String> {
     debug_assert!(finding.verdict != Verdict::Consistent);
     Ok(serde_json::to_string(finding)?)
 }

@@ -4,6 +4,8 @@ use super::{DeadRow, QueueArgs};
 use crate::output::{Format, print};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
+use chrono::{DateTime, SecondsFormat, Utc};
+use domain::LikeEvent;
 use domain::codec::decode_batch;
 use event_bus::{BusConfig, Consumer, Delivery, REASON_HEADER};
 use serde::Serialize;
@@ -40,11 +42,11 @@ impl QueueArgs {
         Ok(bus)
     }
 
-    /// Letters that are no events of ours. All of them stay.
+    /// Letters that the ledger does not know: likes that the broker moved there, and what is no event of ours. All of them stay.
     pub(super) async fn letters(&self) -> anyhow::Result<Vec<DeadRow>> {
         let mut rows = Vec::new();
         self.each(async |place, delivery, _| {
-            rows.push(row(place, delivery));
+            rows.extend(rows_of(place, delivery));
             Ok(())
         })
         .await?;
@@ -57,7 +59,10 @@ impl QueueArgs {
         let mut file = if dry_run { None } else { Some(open().with_context(|| file.display().to_string())?) };
         let mut rows = Vec::new();
         self.each(async |place, delivery, consumer| {
-            rows.push(row(place, delivery));
+            if !events_of(delivery).is_empty() {
+                return Ok(());
+            }
+            rows.extend(rows_of(place, delivery));
             let Some(file) = &mut file else { return Ok(()) };
             let reason = reason_of(delivery);
             let written = Written { reason: &reason, headers: &delivery.headers, body: hex(&delivery.body) };
@@ -91,10 +96,6 @@ impl QueueArgs {
                 Ok(Ok(delivery)) => delivery,
             };
             held += 1;
-            // An event of ours: the ledger has it, and consumers look after its letter.
-            if decode_batch(&delivery.body).is_ok_and(|events| !events.is_empty()) {
-                continue;
-            }
             if let Err(error) = take(held, &delivery, &mut consumer).await {
                 break Err(error);
             }
@@ -104,16 +105,39 @@ impl QueueArgs {
     }
 }
 
-fn row(place: usize, delivery: &Delivery) -> DeadRow {
-    DeadRow {
-        kind: "letter",
-        id: place.to_string(),
-        user: None,
-        resource: None,
-        action: None,
-        accepted_at: None,
-        error: format!("{} ({} bytes)", reason_of(delivery), delivery.body.len()),
+/// None if it is no event of ours.
+fn events_of(delivery: &Delivery) -> Vec<LikeEvent> {
+    decode_batch(&delivery.body).unwrap_or_default()
+}
+
+/// What there is to see of a letter: the ledger has those that were given up.
+fn rows_of(place: usize, delivery: &Delivery) -> Vec<DeadRow> {
+    let events = events_of(delivery);
+    if events.is_empty() {
+        return vec![DeadRow {
+            kind: "letter",
+            id: place.to_string(),
+            user: None,
+            resource: None,
+            action: None,
+            accepted_at: None,
+            error: format!("{} ({} bytes)", reason_of(delivery), delivery.body.len()),
+        }];
     }
+    if delivery.moved.is_none() {
+        return Vec::new();
+    }
+    let of = |event: LikeEvent| DeadRow {
+        kind: "moved",
+        id: event.intent.id.to_string(),
+        user: Some(event.pair().user.get()),
+        resource: Some(event.pair().resource.to_string()),
+        action: Some(event.intent.action.name().to_owned()),
+        accepted_at: DateTime::from_timestamp_micros(event.version.0)
+            .map(|time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Micros, true)),
+        error: format!("{}; a consumer applies it", reason_of(delivery)),
+    };
+    events.into_iter().map(of).collect()
 }
 
 fn reason_of(delivery: &Delivery) -> String {

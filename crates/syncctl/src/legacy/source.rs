@@ -52,10 +52,19 @@ impl Source {
             .collect()
     }
 
-    /// Rows of a table, as of now.
-    pub(super) async fn len(&self, table: &str) -> anyhow::Result<u64> {
-        let sql = format!("SELECT COUNT(*) FROM {}", quoted(table)?);
-        let rows = self.query(sql, Vec::new()).await?;
+    /// Rows of a table behind an id, which is the first of the columns, as of now.
+    pub(super) async fn len(
+        &self,
+        table: &str,
+        columns: &[(Column, String)],
+        after: Option<i64>,
+    ) -> anyhow::Result<u64> {
+        let (_, id) = columns.first().context("no columns")?;
+        let mut sql = format!("SELECT COUNT(*) FROM {}", quoted(table)?);
+        if after.is_some() {
+            sql.push_str(&format!(" WHERE {} > ?", quoted(id)?));
+        }
+        let rows = self.query(sql, after.map(Into::into).into_iter().collect()).await?;
         let count: i64 = rows.first().context("COUNT(*) gave nothing")?.try_get_by_index(0)?;
         Ok(count.unsigned_abs())
     }

@@ -2,6 +2,8 @@
 
 use super::{BrokerArgs, RedoLogArgs};
 use crate::cli::interrupt_on_signal;
+use crate::output::{Format, Row, Updates, print_one};
+use crate::progress;
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -72,43 +74,52 @@ struct Summary {
     since: Option<Since>,
 }
 
+/// An event of the log.
 #[derive(Serialize)]
-struct Line<'e> {
+struct Line {
     published_at: Option<DateTime<Utc>>,
     version: i64,
     id: uuid::Uuid,
     user: i64,
     resource: String,
-    action: &'e str,
+    action: &'static str,
+}
+
+impl Row for Line {
+    const HEADERS: &'static [&'static str] = &["PUBLISHED", "VERSION", "ID", "USER", "RESOURCE", "ACTION"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.published_at.map_or_else(|| "-".to_owned(), |at| at.to_rfc3339()),
+            self.version.to_string(),
+            self.id.to_string(),
+            self.user.to_string(),
+            self.resource.clone(),
+            self.action.to_owned(),
+        ]
+    }
 }
 
 impl RedoLogArgs {
-    pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
+    pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
+        let format = format.or_json(self.json);
         let bus = self.broker.config()?;
         let range = range(&bus).await?;
         let since = match self.since {
-            Some(since) => Some(self.count(&bus, since).await?),
+            Some(since) => Some(self.count(&bus, since, format).await?),
             None => None,
         };
-        if self.json {
-            println!("{}", serde_json::to_string(&Summary { range, since })?);
+        // After the events of a list its fields would be more lines of the same table.
+        if format == Format::Tsv && self.list {
             return Ok(Verdict::Fine);
         }
-        match (range.oldest, range.newest) {
-            (Some(oldest), Some(newest)) => {
-                println!("{} to {}: {} messages", place(oldest), place(newest), range.messages);
-            }
-            _ => println!("the redo log is empty"),
-        }
-        if let Some(Since { messages, events, bytes, unreadable }) = since {
-            println!(
-                "since then: {events} events in {messages} messages, {bytes} bytes, {unreadable} messages are no events"
-            );
-        }
+        let summary = Summary { range, since };
+        print_one(format, &summary, || summary.say())?;
         Ok(Verdict::Fine)
     }
 
-    async fn count(&self, bus: &BusConfig, since: DateTime<Utc>) -> anyhow::Result<Since> {
+    async fn count(&self, bus: &BusConfig, since: DateTime<Utc>, format: Format) -> anyhow::Result<Since> {
+        let mut list = Updates::new(format);
         let start = LogStart::At(since.timestamp_millis());
         let mut reader = LogReader::open(bus, start).await.context("the redo log cannot be read")?;
         let mut counted = Since::default();
@@ -126,24 +137,37 @@ impl RedoLogArgs {
             counted.events += events.len() as u64;
             if self.list {
                 for event in &events {
-                    println!("{}", self.line(End::of(&message).at, event)?);
+                    list.print(&line(End::of(&message).at, event))?;
                 }
             }
         }
         reader.close().await;
         Ok(counted)
     }
+}
 
-    fn line(&self, published_at: Option<DateTime<Utc>>, event: &LikeEvent) -> anyhow::Result<String> {
-        let pair = event.pair();
-        let (version, id, user) = (event.version.0, event.intent.id, pair.user.get());
-        let (resource, action) = (pair.resource.to_string(), event.intent.action.name());
-        if self.json {
-            return Ok(serde_json::to_string(&Line { published_at, version, id, user, resource, action })?);
+impl Summary {
+    fn say(&self) {
+        let Self { range, since } = self;
+        match (range.oldest, range.newest) {
+            (Some(oldest), Some(newest)) => {
+                println!("{} to {}: {} messages", place(oldest), place(newest), range.messages);
+            }
+            _ => println!("the redo log is empty"),
         }
-        let published_at = published_at.map_or_else(|| "?".to_owned(), |at| at.to_rfc3339());
-        Ok(format!("{published_at}\t{version}\t{id}\t{user}\t{resource}\t{action}"))
+        if let Some(Since { messages, events, bytes, unreadable }) = since {
+            println!(
+                "since then: {events} events in {messages} messages, {bytes} bytes, {unreadable} messages are no events"
+            );
+        }
     }
+}
+
+fn line(published_at: Option<DateTime<Utc>>, event: &LikeEvent) -> Line {
+    let pair = event.pair();
+    let (version, id, user) = (event.version.0, event.intent.id, pair.user.get());
+    let (resource, action) = (pair.resource.to_string(), event.intent.action.name());
+    Line { published_at, version, id, user, resource, action }
 }
 
 fn place(end: End) -> String {
@@ -165,17 +189,17 @@ struct Recovered {
 pub(crate) struct LogRecovery {
     pub(crate) bus: BusConfig,
     pub(crate) options: ReplayOptions,
-    pub(crate) json: bool,
+    pub(crate) format: Format,
 }
 
 /// Tells the database of these stores what the log has and it has not. Problems if something may still be missing.
 pub(crate) async fn recover(stores: Stores, retry: RetryConfig, recovery: LogRecovery) -> anyhow::Result<Verdict> {
-    let LogRecovery { bus, options, json } = recovery;
+    let LogRecovery { bus, options, format } = recovery;
     let log_begins = range(&bus).await?.oldest.and_then(|oldest| oldest.at).filter(|at| *at > options.since);
 
     let interrupt = CancellationToken::new();
     tokio::spawn(interrupt_on_signal(interrupt.clone()));
-    let bar = if json { indicatif::ProgressBar::hidden() } else { indicatif::ProgressBar::new_spinner() };
+    let bar = progress::spinner(format);
     let progress = |report: &ReplayReport| {
         bar.tick();
         bar.set_message(format!("{} events read, {} missing", report.events, report.missing));
@@ -184,13 +208,9 @@ pub(crate) async fn recover(stores: Stores, retry: RetryConfig, recovery: LogRec
     let applier = Applier::new(stores.clone(), retry.into());
     let replay = Replay::new(stores, &applier, bus, options).run(&interrupt, &progress);
     let report = replay.await.context("not done; run it again to go on from there")?;
-    bar.finish_and_clear();
+    progress::finish(&bar);
     let recovered = Recovered { dry_run, report, log_begins };
-    if json {
-        println!("{}", serde_json::to_string(&recovered)?);
-    } else {
-        print(&recovered);
-    }
+    print_one(format, &recovered, || print(&recovered))?;
     let report = &recovered.report;
     Ok(Verdict::from_fine(!report.stopped && report.parked == 0 && recovered.log_begins.is_none()))
 }

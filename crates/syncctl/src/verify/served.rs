@@ -82,8 +82,8 @@ impl Served {
             .await
             .context("metrics: no answer")?
             .with_context(|| format!("metrics of {}", self.http))?;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("journal_entries "));
-        let entries: f64 = line.context("the server has no metric journal_entries")?.trim().parse()?;
+        let line = metrics.lines().find_map(|line| line.strip_prefix("interaction_journal_entries "));
+        let entries: f64 = line.context("the server has no metric interaction_journal_entries")?.trim().parse()?;
         Ok(entries as u64)
     }
 

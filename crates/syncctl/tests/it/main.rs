@@ -4,10 +4,13 @@
 mod command_line;
 mod configured;
 mod documented;
+mod errors;
 mod events;
 mod fake_server;
+mod formats;
 mod load;
 mod migration;
 mod movielens;
 mod planted;
+mod progress;
 mod stores;

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const RULES: &str = "deploy/prometheus/alerts.yml";
 pub(crate) const RULE_TESTS: &str = "deploy/prometheus/alerts_test.yml";
+/// A heading for each alert.
+const RUNBOOKS: &str = "docs/OPERATING.md";
 const DASHBOARDS: &str = "deploy/grafana/dashboards";
 
 /// Metrics of others and their labels; `deploy/METRICS.md` says where they come from.
@@ -158,6 +160,10 @@ fn check_alerts(alerts: &[&Value], tree: &Tree, series: &AllSeries<'_>, problems
         let has_severity = ["page", "ticket"].contains(&text(&alert["labels"]["severity"]).as_str());
         if !has_severity || notes["summary"].is_null() || notes["description"].is_null() {
             problems.say(format!("{RULES}: {name} lacks severity, summary or description"));
+        }
+        let runbook = format!("{RUNBOOKS}#{}", name.to_lowercase());
+        if text(&notes["runbook_url"]) != runbook {
+            problems.say(format!("{RULES}: {name}: runbook_url is not {runbook}"));
         }
         if names.iter().filter(|other| *other == name).count() > 1 {
             problems.say(format!("{RULES}: {name} stands there twice"));

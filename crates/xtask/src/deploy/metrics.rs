@@ -40,6 +40,8 @@ pub(crate) struct Documented {
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     pub(crate) metrics: BTreeMap<String, Metric>,
+    /// Those that have a HELP line: a literal name and, after it, a literal text.
+    pub(crate) described: BTreeSet<String>,
     /// Every text in it that is one word: what a label may be compared with.
     pub(crate) words: BTreeSet<String>,
 }
@@ -95,6 +97,9 @@ impl Source {
             if let Some(word) = text_of(token).filter(|text| is_word(text)) {
                 self.words.insert(word);
             }
+            if let Some(name) = described(&tokens[position..]) {
+                self.described.insert(name);
+            }
             let TokenTree::Group(group) = token else { continue };
             self.add_tokens(name, group.stream(), problems);
             let [.., TokenTree::Ident(kind), TokenTree::Punct(mark)] = &tokens[..position] else { continue };
@@ -112,6 +117,13 @@ impl Source {
             }
         }
     }
+}
+
+/// The name at the beginning of `"name", "some text"`.
+fn described(tokens: &[TokenTree]) -> Option<String> {
+    let [name, TokenTree::Punct(comma), help, ..] = tokens else { return None };
+    let (name, help) = (text_of(name)?, text_of(help)?);
+    (comma.as_char() == ',' && is_word(&name) && help.contains(' ')).then_some(name)
 }
 
 /// Name and labels of `"name", "label" => value, ...`.
@@ -168,8 +180,18 @@ pub(crate) fn table(tree: &Tree, problems: &mut Problems) -> BTreeMap<String, Do
     found
 }
 
+/// What names start with, but for those that all clients of Prometheus call the same.
+const PREFIX: &str = "interaction_";
+const OF_ALL_CLIENTS: &[&str] = &["process_resident_memory_bytes"];
+
 pub(crate) fn compare(source: &Source, table: &BTreeMap<String, Documented>, problems: &mut Problems) {
     for (name, metric) in &source.metrics {
+        if !name.starts_with(PREFIX) && !OF_ALL_CLIENTS.contains(&name.as_str()) {
+            problems.say(format!("crates/*/src: {name} does not start with {PREFIX}"));
+        }
+        if !source.described.contains(name) {
+            problems.say(format!("crates/*/src: {name} has no HELP line"));
+        }
         match table.get(name) {
             None => problems.say(format!("{TABLE}: lacks {name}")),
             Some(documented) if documented.metric != *metric => {
@@ -204,12 +226,15 @@ mod tests {
                 let _registered = histogram!("b_seconds");
                 counter!(name, label => *value).increment(0);
                 print!("c_total");
+                describe_counter!("a_total", "Things that came");
+                f("b_seconds", "word");
             }
             "#,
         );
         assert_eq!(problems, Vec::<String>::new());
         let shown: Vec<_> = found.metrics.iter().map(|(name, metric)| format!("{name}: {metric}")).collect();
         assert_eq!(shown, ["a_total: counter with labels [kind, verdict]", "b_seconds: histogram with labels []"]);
+        assert_eq!(found.described.iter().collect::<Vec<_>>(), ["a_total"]);
         assert!(found.words.contains("y") && !found.words.contains("comment_total"));
     }
 
@@ -224,21 +249,31 @@ mod tests {
     #[test]
     fn the_table_is_compared_both_ways() {
         let row = |name: &str, kind: &str| format!("| `{name}` | {kind} | `kind` | rows | Rows | S A | start |\n");
-        let text =
-            [row("a", "gauge"), row("b", "counter"), row("b", "counter"), "| `c` | gauge | | | | X | start |".into()];
+        let text = [
+            row("interaction_a", "gauge"),
+            row("b", "counter"),
+            row("b", "counter"),
+            "| `c` | gauge | | | | X | start |".into(),
+        ];
         let tree = Tree::of_texts([(TABLE, text.concat())]);
         let mut problems = Problems::default();
         let table = table(&tree, &mut problems);
-        let (source, _) = source(r#"fn f() { counter!("a", "kind" => 1); counter!("d"); }"#);
+        let (source, _) = source(
+            r#"fn f() { counter!("interaction_a", "kind" => 1); counter!("d"); describe_counter!("d", "A d"); }"#,
+        );
         compare(&source, &table, &mut problems);
         let expected = [
             "b stands there twice",
             "c: the last two columns make no sense",
-            "a is a gauge with labels [kind] there, in the source a counter with labels [kind]",
             "lacks d",
+            "interaction_a is a gauge with labels [kind] there, in the source a counter with labels [kind]",
             "b is nowhere in crates/*/src",
             "c is nowhere in crates/*/src",
         ];
-        assert_eq!(problems.into_lines(), expected.map(|line| format!("{TABLE}: {line}")));
+        let (of_table, of_source): (Vec<_>, Vec<_>) =
+            problems.into_lines().into_iter().partition(|line| line.starts_with(TABLE));
+        assert_eq!(of_table, expected.map(|line| format!("{TABLE}: {line}")));
+        let expected = ["d does not start with interaction_", "interaction_a has no HELP line"];
+        assert_eq!(BTreeSet::from_iter(of_source), expected.map(|line| format!("crates/*/src: {line}")).into());
     }
 }

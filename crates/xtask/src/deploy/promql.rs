@@ -122,9 +122,9 @@ mod tests {
 
     #[test]
     fn series_are_told_from_functions_labels_and_durations() {
-        let text = r#"sum by (outcome, le) (rate(likes_total{outcome=~"a|b", part!='c\'}d'}[5m] offset 1h)) / on (job) up > 1e3 and x"#;
+        let text = r#"sum by (outcome, le) (rate(interaction_likes_total{outcome=~"a|b", part!='c\'}d'}[5m] offset 1h)) / on (job) up > 1e3 and x"#;
         let found = parse(text);
-        assert_eq!(names(text), ["likes_total", "up", "x"]);
+        assert_eq!(names(text), ["interaction_likes_total", "up", "x"]);
         assert_eq!(found.groupings, ["le", "outcome"].map(str::to_owned).into());
         let expected = [("outcome", "a|b"), ("part", r"c\'}d")].map(|(a, b)| (a.to_owned(), b.to_owned()));
         assert_eq!(found.series[0].matchers, expected);

@@ -5,7 +5,7 @@ use super::tree::Problems;
 use crate::{command, http};
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Asks a process and compares; gives back a line that says what was compared. `TOKEN` is used if there is one.
@@ -13,8 +13,10 @@ pub(crate) fn check(url: &str, table: &BTreeMap<String, Documented>, problems: &
     let url = base(url);
     let health: Value = serde_json::from_str(&fetch(&format!("{url}/health"))?).context("/health")?;
     let service = health["service"].as_str().context("/health names no service")?;
-    let exported = exported(&fetch(&format!("{url}/metrics"))?);
+    let text = fetch(&format!("{url}/metrics"))?;
+    let exported = exported(&text);
     compare(&url, service, &exported, table, problems);
+    check_help(&url, &text, problems);
     Ok(format!("compared {} metrics of {service} at {url}", exported.len()))
 }
 
@@ -87,7 +89,10 @@ fn compare(
     problems: &mut Problems,
 ) {
     for (name, metric) in exported {
-        match table.get(name) {
+        // By its name of the release before.
+        let renamed = format!("interaction_{name}");
+        let known = table.get(name).or_else(|| exported.contains_key(&renamed).then(|| table.get(&renamed)).flatten());
+        match known {
             None => problems.say(format!("{url}: {service} exports {name}, which deploy/METRICS.md lacks")),
             Some(documented) if documented.metric != *metric => {
                 problems.say(format!("{url}: {name} is a {metric}, in deploy/METRICS.md a {}", documented.metric));
@@ -101,6 +106,15 @@ fn compare(
     };
     for (name, _) in table.iter().filter(|(name, documented)| expects(documented) && !exported.contains_key(*name)) {
         problems.say(format!("{url}: {service} does not export {name}"));
+    }
+}
+
+/// Whoever finds a metric without the table reads what it means.
+fn check_help(url: &str, text: &str, problems: &mut Problems) {
+    let named = |start| text.lines().filter_map(move |line| line.strip_prefix(start)?.split(' ').next());
+    let explained: BTreeSet<_> = named("# HELP ").collect();
+    for name in named("# TYPE ").filter(|name| !explained.contains(name)) {
+        problems.say(format!("{url}: {name} has no HELP line"));
     }
 }
 
@@ -145,6 +159,19 @@ mod tests {
             "u: interaction-server does not export missing",
         ];
         assert_eq!(problems.into_lines(), expected);
+    }
+
+    #[test]
+    fn old_names_and_help_lines() {
+        let text = "# TYPE interaction_a_total counter\ninteraction_a_total 1\n# HELP a_total x\n# TYPE a_total counter\n\
+            a_total 1\n";
+        let counter = Metric { kind: "counter".into(), labels: BTreeSet::new() };
+        let documented = Documented { metric: counter, moved_by: vec!["S".to_owned()], from_start: true };
+        let table = BTreeMap::from([("interaction_a_total".to_owned(), documented)]);
+        let mut problems = Problems::default();
+        compare("u", "interaction-server", &exported(text), &table, &mut problems);
+        check_help("u", text, &mut problems);
+        assert_eq!(problems.into_lines(), ["u: interaction_a_total has no HELP line"]);
     }
 
     #[test]

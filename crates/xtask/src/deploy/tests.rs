@@ -44,18 +44,24 @@ fn each_mistake_is_found() -> Result<()> {
     const COMPOSE: &str = "deploy/compose.yaml";
     const UNIT: &str = "deploy/systemd/sync-consumer.service";
     for (file, from, to, expected) in [
-        (charts::RULES, "likes_total", "like_total", "nothing exports like_total"),
+        (charts::RULES, "interaction_likes_total", "like_total", "nothing exports like_total"),
         (charts::RULES, ", part=", ", port=", "has no label port"),
         (charts::RULES, "severity: page }", "severity: loud }", "lacks severity"),
+        (charts::RULES, "#redologdown", "#redolog", "RedoLogDown: runbook_url is not docs/OPERATING.md#redologdown"),
         (charts::RULE_TESTS, "alertname: LikesUnavailable", "alertname: LikesGone", "there is no alert LikesGone"),
         (DASHBOARD, "by (outcome)", "by (outcom)", "nothing in it has a label outcom"),
         (
             "deploy/METRICS.md",
-            "| `live_streams` | gauge |",
-            "| `live_streams` | counter |",
-            "live_streams is a counter",
+            "| `interaction_live_streams` | gauge |",
+            "| `interaction_live_streams` | counter |",
+            "interaction_live_streams is a counter",
         ),
-        ("deploy/METRICS.md", "| `live_streams` |", "| live_streams |", "lacks live_streams"),
+        (
+            "deploy/METRICS.md",
+            "| `interaction_live_streams` |",
+            "| interaction_live_streams |",
+            "lacks interaction_live_streams",
+        ),
         (COMPOSE, "stop_grace_period: 40s", "stop_grace_period: 20s", "stop_grace_period is less than"),
         (COMPOSE, "REDIS__URL_FILE", "REDIS__ADDRESS_FILE", "there is no key redis.address_file"),
         (

@@ -67,7 +67,8 @@ fn admit(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Resu
         return Err(ApiError::new(StatusCode::FORBIDDEN, message).because(Reason::NotLocal));
     }
     let caller = gate.access.check(headers, needed, scoped.contains(&uri.path())).map_err(|denied| {
-        metrics::counter!("access_denied_total", "surface" => "http", "reason" => denied.reason()).increment(1);
+        metrics::counter!("interaction_access_denied_total", "surface" => "http", "reason" => denied.reason())
+            .increment(1);
         refusal(denied)
     })?;
     if !is_safe(method) {
