@@ -43,6 +43,12 @@ pub(crate) struct Cli {
     /// Most seconds from a heal until all is well again.
     #[arg(long, default_value_t = 15.0)]
     pub(crate) converge_limit: f64,
+    /// Most seconds from the first commit on a database that lacks what the one before had confirmed until every process knows.
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) notice_limit: f64,
+    /// With the profile failover: a like is answered when so many replicas of Redis (at most 1 there) have it.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) confirm_replicas: u32,
     /// Where history, faults, excuses and the logs of every process are written.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use crate::account::Flush;
 use crate::broker;
 use crate::kinds::{Clock, Lease};
+use crate::notice::Before;
 use crate::plan::{Fault, Step, Store};
 use crate::redis;
 use crate::rig::{QUEUE, Rig, lock};
@@ -35,7 +36,8 @@ async fn act(rig: &Rig, step: Step) -> Result<()> {
     let lasts = step.lasts;
     match step.fault {
         Fault::Switch(store) => rig.groups()?.switch(store).await,
-        Fault::FailOver(store, behind) => rig.groups()?.fail_over(store, behind).await,
+        Fault::FailOver(Store::Redis, behind) => rig.groups()?.fail_over_redis(behind).await,
+        Fault::FailOver(_, behind) => fail_over_database(rig, behind).await,
         Fault::SplitRedis => rig.groups()?.split_redis(lasts.min(LONGEST_SPLIT)).await,
         Fault::LagDatabase => rig.groups()?.lag_database(lasts).await,
         Fault::KillBrokerNode => rig.groups()?.kill_broker_node(lasts).await,
@@ -134,6 +136,19 @@ async fn act(rig: &Rig, step: Step) -> Result<()> {
             broker.wipe_and_restart().await
         }
     }
+}
+
+/// What the new primary lacks must be noticed.
+async fn fail_over_database(rig: &Rig, behind: Duration) -> Result<()> {
+    let url = rig.deployment.database_url();
+    let (_, schema) = url.rsplit_once('/').context("no schema")?;
+    let before = Before::look(rig);
+    let promotion = rig.groups()?.fail_over_database(behind, schema).await?;
+    match before.noticed(rig, promotion).await {
+        Ok(notice) => lock(&rig.notices).extend(notice),
+        Err(error) => lock(&rig.findings).push(format!("failover_database {behind:?}: {error:#}")),
+    }
+    Ok(())
 }
 
 /// Once, or twice with hardly a moment in between.

@@ -5,6 +5,7 @@
 //! copies the other one.
 
 use crate::kinds::Store;
+use crate::notice::Promotion;
 use anyhow::{Context, Result, ensure};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -85,35 +86,41 @@ impl Groups {
     }
 
     /// The primary dies with its disk, and the replica has heard nothing of it for so long.
-    pub(crate) async fn fail_over(&self, store: Store, behind: Duration) -> Result<()> {
-        match store {
-            Store::Redis => {
-                let old = self.redis.primary().await?;
-                self.redis.promote(1 - old).await?;
-                sleep(behind).await;
-                self.redis.node(old)?.kill9()?;
-                let addr = self.redis.node(1 - old)?.addr()?;
-                self.to_redis.retarget(addr);
-                self.redis.node(old)?.wipe_and_restart().await?;
-                self.redis_copies(old).await
-            }
-            Store::MariaDb => {
-                let old = self.database.load(Ordering::Relaxed);
-                let new = 1 - old;
-                self.mariadb.sql(new, "STOP SLAVE").await?;
-                sleep(behind).await;
-                self.mariadb.node(old)?.kill9()?;
-                self.mariadb.promote(new).await?;
-                self.database_is(new)?;
-                self.mariadb.node(old)?.wipe_and_restart().await?;
-                // A server leaves out what comes from one of its own number, and that is everything it once wrote.
-                let id = self.server_ids.fetch_add(1, Ordering::Relaxed);
-                self.mariadb.sql(old, &format!("SET GLOBAL server_id = {id}")).await?;
-                self.mariadb.follow(old, &self.mariadb.node(new)?.addr()?).await?;
-                self.mariadb.caught_up(old, new).await
-            }
-            Store::RabbitMq => anyhow::bail!("a broker has no replica that is behind"),
-        }
+    pub(crate) async fn fail_over_redis(&self, behind: Duration) -> Result<()> {
+        let old = self.redis.primary().await?;
+        self.redis.promote(1 - old).await?;
+        sleep(behind).await;
+        self.redis.node(old)?.kill9()?;
+        let addr = self.redis.node(1 - old)?.addr()?;
+        self.to_redis.retarget(addr);
+        self.redis.node(old)?.wipe_and_restart().await?;
+        self.redis_copies(old).await
+    }
+
+    /// The same of MariaDB, whose numbered commits are in this schema.
+    pub(crate) async fn fail_over_database(&self, behind: Duration, schema: &str) -> Result<Promotion> {
+        let old = self.database.load(Ordering::Relaxed);
+        let new = 1 - old;
+        self.mariadb.sql(new, "STOP SLAVE").await?;
+        sleep(behind).await;
+        let lost_commits = self.commits(old, schema).await? - self.commits(new, schema).await?;
+        self.mariadb.node(old)?.kill9()?;
+        let at = self.mariadb.sql(new, "SELECT UTC_TIMESTAMP(6)").await?.trim().to_owned();
+        self.mariadb.promote(new).await?;
+        self.database_is(new)?;
+        self.mariadb.node(old)?.wipe_and_restart().await?;
+        // A server leaves out what comes from one of its own number, and that is everything it once wrote.
+        let id = self.server_ids.fetch_add(1, Ordering::Relaxed);
+        self.mariadb.sql(old, &format!("SET GLOBAL server_id = {id}")).await?;
+        self.mariadb.follow(old, &self.mariadb.node(new)?.addr()?).await?;
+        self.mariadb.caught_up(old, new).await?;
+        Ok(Promotion { at, lost_commits })
+    }
+
+    /// Numbers that a node has given to commits.
+    async fn commits(&self, node: usize, schema: &str) -> Result<i64> {
+        let sum = self.mariadb.sql(node, &format!("SELECT COALESCE(SUM(seq), 0) FROM {schema}.sync_writers")).await?;
+        sum.trim().parse().with_context(|| format!("no sum: {sum}"))
     }
 
     /// Two primaries for a while: who is connected to the old one stays there, until it is made a replica.

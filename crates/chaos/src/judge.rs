@@ -3,15 +3,18 @@
 use crate::account;
 use crate::report::Report;
 use crate::rig::{Rig, lock};
-use crate::watch::Observed;
+use crate::watch::{self, Observed};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
-use test_support::Load;
+use test_support::{Load, try_eventually};
 use traffic::history::{Fault, HistoryWriter};
 
 const LOAD_END: Duration = Duration::from_secs(60);
+/// Of the sweep that is under way and the next one.
+const SWEEP_LIMIT: Duration = Duration::from_secs(120);
+const QUIET_LIMIT: Duration = Duration::from_secs(40);
 const VERIFY_LIMIT: Duration = Duration::from_secs(240);
 
 /// What happened: the history of the people, and another one with the faults, by the same clock.
@@ -57,9 +60,13 @@ pub(crate) async fn judge(
     load.wait_exit(LOAD_END).await.context("the load does not end")?;
     report.load = load.report()?;
 
+    if rig.groups().is_ok() {
+        swept(rig).await?;
+    }
     report.excuses = excuse(rig, diary).await?;
     report.findings.clone_from(&lock(&rig.findings));
     report.notes.clone_from(&lock(&rig.notes));
+    report.notices.clone_from(&lock(&rig.notices));
     let (asked_again, rewrites) = observed.numbers();
     let (asked_again, rewrites) = (asked_again.to_string(), rewrites.to_string());
     let excuses = diary.excuses.to_str().context("a name that is not UTF-8")?;
@@ -76,6 +83,27 @@ pub(crate) async fn judge(
         let log = node.log();
         let panics = log.lines().filter(|line| line.contains("panicked"));
         report.panics.extend(panics.map(|line| format!("{}: {line}", node.id)));
+    }
+    Ok(())
+}
+
+/// What a promoted cache has from before, of words that were settled meanwhile, is for the checkers to put right: waits until
+/// one has gone through everything since all was quiet.
+async fn swept(rig: &Rig) -> Result<()> {
+    if let Err(problem) = watch::converged(rig, QUIET_LIMIT).await {
+        lock(&rig.findings).push(format!("after the load: {problem}"));
+    }
+    let now = rig.deployment.sql("SELECT UTC_TIMESTAMP(6)").await?;
+    let sweeps = format!(
+        "SELECT COUNT(*) FROM consistency_runs WHERE kind = 'full' AND status = 'finished' AND started_at > '{}'",
+        now.trim()
+    );
+    let some = async || match rig.deployment.sql(&sweeps).await {
+        Ok(count) if count.trim() != "0" => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    if let Err(error) = try_eventually(SWEEP_LIMIT, "a sweep", some).await {
+        lock(&rig.findings).push(format!("{error:#}"));
     }
     Ok(())
 }

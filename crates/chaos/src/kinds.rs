@@ -208,9 +208,10 @@ impl Fault {
             Self::FailOver(Store::Redis, _) | Self::SplitRedis => {
                 NODES | store_bit(Store::Redis) | links_of(Store::Redis) | CLOCKS
             }
-            // What was written around the broker the database alone has, until the broker is back.
+            // What was written around cache or broker the database alone has, until the broker is back.
             Self::FailOver(store, _) => {
-                store_bit(store) | links_of(store) | store_bit(Store::RabbitMq) | links_of(Store::RabbitMq)
+                let others = store_bit(Store::Redis) | links_of(Store::Redis);
+                store_bit(store) | links_of(store) | store_bit(Store::RabbitMq) | links_of(Store::RabbitMq) | others
             }
             Self::LagDatabase => store_bit(Store::MariaDb),
             Self::KillBrokerNode | Self::MinorityBroker | Self::AlarmBroker => store_bit(Store::RabbitMq),

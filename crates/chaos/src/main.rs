@@ -16,6 +16,7 @@ mod faults;
 mod groups;
 mod judge;
 mod kinds;
+mod notice;
 mod plan;
 mod random;
 mod redis;

@@ -235,6 +235,11 @@ mod tests {
         // Nobody dies who remembers what a cache loses.
         let lost = Fault::FailOver(Store::Redis, Duration::ZERO);
         assert_ne!(lost.targets() & Fault::KillNode(NodeId(0)).targets(), 0);
+        // Nobody writes around cache or broker what only a database has that goes back.
+        let back = Fault::FailOver(Store::MariaDb, Duration::ZERO);
+        for other in [Fault::Switch(Store::Redis), Fault::CutLink(NodeId(0), Store::Redis), Fault::AlarmBroker] {
+            assert_ne!(back.targets() & other.targets(), 0, "{other}");
+        }
     }
 
     #[test]

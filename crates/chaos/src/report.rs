@@ -1,5 +1,6 @@
 //! What came out.
 
+use crate::notice::Notice;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -42,6 +43,9 @@ pub(crate) struct Report {
     pub(crate) findings: Vec<String>,
     /// What a fault has to tell.
     pub(crate) notes: Vec<String>,
+    /// How failovers of the database were noticed.
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) notice_limit: f64,
     /// Faults that this machine cannot bring about, and why.
     pub(crate) unavailable: Vec<String>,
     pub(crate) panics: Vec<String>,
@@ -126,6 +130,8 @@ impl Report {
         if self.load["failed"].as_object().is_none_or(|failed| !failed.is_empty()) {
             failures.push(format!("refused for good: {}", self.load["failed"]));
         }
+        let late = self.notices.iter().filter(|notice| notice.slowest() > self.notice_limit);
+        failures.extend(late.map(|notice| format!("a failover of the database was noticed late: {notice}")));
         failures.extend(self.findings.iter().cloned());
         failures.extend(self.panics.iter().map(|line| format!("panic: {line}")));
         failures.extend(self.bad_exits.iter().map(|name| format!("{name} did not stop in order")));
@@ -160,6 +166,7 @@ impl Report {
             "memory_mib": self.memory,
             "excuses": self.excuses,
             "notes": self.notes,
+            "noticed_s": self.notices.iter().map(|notice| &notice.after).collect::<Vec<_>>(),
             "unavailable": self.unavailable,
             "failures": self.failures(),
             "load": self.load,
@@ -205,6 +212,9 @@ pub(crate) fn print(report: &Report) {
     row("longest time without accepted likes", format!("{} ms", report.load["longest_gap_ms"]));
     for (name, mib) in &report.memory {
         row(&format!("peak memory of {name}"), format!("{mib} MiB"));
+    }
+    for notice in &report.notices {
+        println!("  failover of the database: {notice}");
     }
     for note in &report.notes {
         println!("  {note}");

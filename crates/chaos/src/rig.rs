@@ -4,10 +4,11 @@
 //! known of queues and processes that were lost.
 
 use crate::account::{Flush, Record};
+use crate::cli::Cli;
 use crate::groups::Groups;
+use crate::notice::Notice;
 use crate::plan::{EACH, NodeId, Store};
 use anyhow::{Context, Result};
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -66,6 +67,8 @@ pub(crate) struct Rig {
     pub(crate) findings: Mutex<Vec<String>>,
     /// What a fault has to tell.
     pub(crate) notes: Mutex<Vec<String>>,
+    /// How failovers of the database were noticed.
+    pub(crate) notices: Mutex<Vec<Notice>>,
 }
 
 /// A server or consumer.
@@ -85,10 +88,10 @@ pub(crate) struct Node {
 
 impl Rig {
     /// Starts everything, and waits until every process has all of its stores.
-    pub(crate) async fn start(bin_dir: &Path, groups: bool) -> Result<Self> {
-        let groups = if groups { Some(Groups::start().await?) } else { None };
+    pub(crate) async fn start(options: &Cli) -> Result<Self> {
+        let groups = if options.groups() { Some(Groups::start().await?) } else { None };
         let can_preload = groups.is_none() && Preload::is_available()?;
-        let chaos = Deployment::build("chaos").programs_in(bin_dir);
+        let chaos = Deployment::build("chaos").programs_in(&options.bin_dir);
         let mut own = match &groups {
             Some(groups) => groups.at(chaos)?,
             None => chaos.own_redis(RedisOptions::default()).own_mariadb().own_rabbitmq(),
@@ -96,7 +99,8 @@ impl Rig {
         if can_preload {
             own = own.preloaded();
         }
-        let deployment = own.start().await?.with_all(SETTINGS);
+        let confirm = options.confirm_replicas.to_string();
+        let deployment = own.start().await?.with_all(SETTINGS).with("REDIS__CONFIRM_REPLICAS", confirm);
         let mut nodes = Vec::new();
         for id in NodeId::all() {
             nodes.push(Node::start(id, &deployment, can_preload).await.with_context(|| format!("start {id}"))?);
@@ -112,6 +116,7 @@ impl Rig {
             clock_was_set: AtomicBool::default(),
             findings: Mutex::default(),
             notes: Mutex::default(),
+            notices: Mutex::default(),
         };
         for node in &rig.nodes {
             try_eventually(START_LIMIT, format!("{} has its stores", node.id), || node.healthy())

@@ -23,7 +23,7 @@ const WARM_UP: Duration = Duration::from_secs(2);
 
 /// Runs everything; files that explain the result are left in `out`.
 pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
-    let rig = Arc::new(Rig::start(&options.bin_dir, options.groups()).await.context("start the stack")?);
+    let rig = Arc::new(Rig::start(options).await.context("start the stack")?);
     let peaks = Arc::new(Memory::default());
     let sampler = tokio::spawn({
         let (rig, peaks) = (Arc::clone(&rig), Arc::clone(&peaks));
@@ -41,6 +41,7 @@ pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
         seconds: options.seconds,
         rss_limit_mib: options.rss_limit_mib,
         converge_limit: options.converge_limit,
+        notice_limit: options.notice_limit,
         unavailable: unavailable(rig.can_preload || options.groups()),
         ..Report::default()
     };

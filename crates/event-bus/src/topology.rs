@@ -187,8 +187,7 @@ impl<'c> Declaring<'c> {
                 let cancel = self.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
                 cancel.await.map_err(&failed)
             }
-            // Only a stream is read where a replica is, and written to from everywhere.
-            Err(error) if error.to_string().contains("running replica") => self.may_exist(&error).await.map(drop),
+            Err(error) if is_read_elsewhere(&error.to_string()) => self.may_exist(&error).await.map(drop),
             Err(error) => Err(refused(error)),
         }
     }
@@ -251,6 +250,28 @@ fn queue_arguments(max_length: u32, delivery_limit: u32) -> FieldTable {
     arguments
 }
 
+/// Only a stream is read where a replica is, and written to from everywhere. The replica on the node that was asked may be away, or
+/// not made yet: the first declaration has just returned.
+fn is_read_elsewhere(refusal: &str) -> bool {
+    refusal.contains("replica on the local node")
+}
+
 fn text(value: &str) -> AMQPValue {
     AMQPValue::LongString(LongString::from(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_without_a_copy_at_hand_is_a_stream() {
+        for found in ["does not have a running replica on the local node", "does not have a replica on the local node"]
+        {
+            assert!(is_read_elsewhere(&format!(
+                "PRECONDITION_FAILED - queue 'queue 'likes.log' in vhost '/'' {found}"
+            )));
+        }
+        assert!(!is_read_elsewhere("PRECONDITION_FAILED - queue 'likes.log' in vhost '/' is in exclusive use"));
+    }
 }

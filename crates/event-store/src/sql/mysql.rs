@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A connection that rested longer than this is asked whether it lives before it is used.
+/// A connection that rested longer than this is asked whether it lives before it is used; so is one that rested already when
+/// another one was lost.
 const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// What our statements rely on, whatever the server's own settings are. How long one may take is `query_timeout`'s business.
@@ -36,6 +37,8 @@ pub(crate) struct Sessions {
     /// Connections were given up and nothing has gone well since: others may have been opened while it was wrong, and not have
     /// met it.
     suspect: AtomicBool,
+    /// When a call failed last; microseconds since `start`. With its server, others may be gone.
+    lost_at: AtomicU64,
     /// How often a server said to a new connection that it only reads, and how often that was seen by who acquires one.
     refusals: AtomicU64,
     seen_refusals: AtomicU64,
@@ -49,12 +52,13 @@ pub(crate) struct Sessions {
 
 impl Sessions {
     fn new(patience: Duration, hosts: Option<Hosts>) -> Arc<Self> {
-        let (not_before, max_packet) = (AtomicU64::new(0), AtomicUsize::new(usize::MAX));
+        let (not_before, lost_at, max_packet) = (AtomicU64::new(0), AtomicU64::new(0), AtomicUsize::new(usize::MAX));
         let (suspect, refusals, seen_refusals) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self {
             start: Instant::now(),
             not_before,
             suspect,
+            lost_at,
             refusals,
             seen_refusals,
             hosts,
@@ -87,6 +91,7 @@ impl Sessions {
 
     /// A call failed.
     pub(crate) fn lost(&self) {
+        self.lost_at.store(self.micros(Instant::now()), Ordering::Relaxed);
         if let Some(hosts) = &self.hosts {
             hosts.lost();
         }
@@ -121,6 +126,12 @@ impl Sessions {
         let opened = Instant::now().checked_sub(age).map_or(0, |opened| self.micros(opened));
         // The one that told us was opened before, too; none is as old as a pool that renounced nothing.
         opened <= self.not_before.load(Ordering::Relaxed) && self.not_before.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether one that rests for so long must be asked whether it lives.
+    fn is_doubtful(&self, idle_for: Duration) -> bool {
+        let rests_since = Instant::now().checked_sub(idle_for).map_or(0, |since| self.micros(since));
+        idle_for >= TRUSTED_IDLE_TIME || rests_since < self.lost_at.load(Ordering::Relaxed)
     }
 
     fn micros(&self, at: Instant) -> u64 {
@@ -203,10 +214,8 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
             })
         })
         .before_acquire(move |connection, meta: PoolConnectionMetadata| {
-            let former = asked.is_former(meta.age);
-            Box::pin(
-                async move { Ok(!former && (meta.idle_for < TRUSTED_IDLE_TIME || connection.ping().await.is_ok())) },
-            )
+            let (former, doubtful) = (asked.is_former(meta.age), asked.is_doubtful(meta.idle_for));
+            Box::pin(async move { Ok(!former && (!doubtful || connection.ping().await.is_ok())) })
         })
 }
 
@@ -288,6 +297,30 @@ mod tests {
         // On the same connection, and outside any transaction: the lock goes with the statement.
         pool.read(&lock).await.unwrap();
         execute_sql(&url, "SET innodb_lock_wait_timeout = 2; UPDATE held SET id = 2").await.unwrap();
+    }
+
+    /// Otherwise each of them would fail somebody's call, or the probe that is to find the next server.
+    #[tokio::test]
+    async fn of_connections_that_broke_together_one_fails_a_call() {
+        let server = shared::mariadb().await.unwrap();
+        let url = fresh_database(server.url()).await.unwrap();
+        let link = Proxy::start(server.addr().unwrap()).await.unwrap();
+        let config = DatabaseConfig { url: link.url_of(&url).into(), max_connections: 4, ..DatabaseConfig::default() };
+        let pool = Pool::new(&config).unwrap();
+        let (one, two, three, four) = tokio::try_join!(pool.begin(), pool.begin(), pool.begin(), pool.begin()).unwrap();
+        drop((one, two, three, four));
+        let Pool::MySql(connections, _) = &pool else { panic!("another database") };
+        eventually(Duration::from_secs(10), "connections that rest", async || connections.num_idle() == 4).await;
+
+        link.cut().await;
+        link.restore().await.unwrap();
+        let mut script = Script::new(pool.dialect());
+        script.begin("SELECT 1");
+        assert!(pool.read(&script).await.is_err(), "nothing broke");
+        pool.lost();
+        for _ in 0..4 {
+            pool.read(&script).await.unwrap();
+        }
     }
 
     /// Everything that was sent or comes is lost, and nobody says so.

@@ -3,9 +3,13 @@
 //! The cached pair does not say: it stays after its event has failed, and after an operator has discarded that. The journal
 //! gives an event up when the ledger has it, so an event that the journal has and the ledger has not is neither. Where this
 //! cannot be shown the word is written again, which is always right.
+//!
+//! The journal may be all that has such an event: whoever asked for it may have gone before the cache answered. A journal
+//! that goes back would lose what was answered here, so this process remembers the event as its own.
 
 use super::{Acceptor, FILL_TIMEOUT};
 use domain::cache::{AcceptOutcome, AcceptRequest, CacheResult};
+use domain::codec::EncodedEvent;
 use domain::{LikeIntent, Pair, PairState, Version};
 use event_store::FreeState;
 use futures::future::join_all;
@@ -91,13 +95,28 @@ impl Acceptor {
     /// Those whose events the journal has and the ledger has not.
     async fn unfailed(&self, words: &[Word], young: &[usize]) -> HashSet<usize> {
         let events = join_all(young.iter().map(|i| self.journal_entry(words[*i]))).await;
-        let (positions, events): (Vec<usize>, Vec<Uuid>) =
-            young.iter().zip(events).filter_map(|(i, event)| Some((*i, event?))).unzip();
-        if events.is_empty() || self.stores.database_circuit.is_open() {
+        let found: Vec<(usize, Uuid, EncodedEvent)> = young
+            .iter()
+            .zip(events)
+            .filter_map(|(i, entry)| {
+                let entry = entry?;
+                Some((*i, entry.decode().ok()?.intent.id, entry))
+            })
+            .collect();
+        if found.is_empty() || self.stores.database_circuit.is_open() {
             return HashSet::new();
         }
+        let events = found.iter().map(|(_, event, _)| *event).collect();
         match timeout(FILL_TIMEOUT, self.in_ledger.ask(events)).await {
-            Ok(Ok(known)) => positions.into_iter().zip(known).filter(|(_, known)| !known).map(|(i, _)| i).collect(),
+            Ok(Ok(known)) => {
+                let unknown = found.into_iter().zip(known).filter(|(_, known)| !known);
+                unknown
+                    .map(|((i, _, entry), _)| {
+                        self.relay.remember(entry);
+                        i
+                    })
+                    .collect()
+            }
             Ok(Err(error)) => {
                 self.stores.database_circuit.failure(&error);
                 HashSet::new()
@@ -110,11 +129,10 @@ impl Acceptor {
     }
 
     /// The event of a word, if it is in the journal.
-    async fn journal_entry(&self, word: Word) -> Option<Uuid> {
+    async fn journal_entry(&self, word: Word) -> Option<EncodedEvent> {
         let shard = self.stores.shards().of(word.pair.resource);
         let before = Version(word.state.version.0 - 1);
         let page = timeout(FILL_TIMEOUT, self.stores.cache.journal_page(shard, before, 1)).await;
-        let entry = page.ok()?.ok()?.into_iter().next().filter(|entry| entry.version == word.state.version)?;
-        Some(entry.decode().ok()?.intent.id)
+        page.ok()?.ok()?.into_iter().next().filter(|entry| entry.version == word.state.version)
     }
 }

@@ -51,6 +51,15 @@ impl RelayHandle {
         }
     }
 
+    /// Remembers an event that somebody else accepted and that an answer of this process relies on: the journal may be all that
+    /// has it, because whoever accepted it never heard so.
+    pub(crate) fn remember(&self, event: EncodedEvent) {
+        if let Some(kept) = &self.kept {
+            fate::tell(fate::IN_MEMORY, std::slice::from_ref(&event));
+            kept.keep("relied_on", &[event]);
+        }
+    }
+
     /// Waits until the relay has room for an event; nothing if it has ended.
     pub(super) async fn room(&self) -> Option<Room<'_>> {
         self.sender.reserve().await.ok().map(Room)

@@ -23,12 +23,16 @@ use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, S
 use event_store::{Fenced, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Pairs looked at together, about.
 const PAGE: u32 = 500;
+
+/// Looks at the journals that are under way together.
+const LOOKS: usize = 16;
 
 /// What was found, and done about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -204,19 +208,23 @@ impl LostPairs {
         let rows = self.stores.database.load_states(pairs).await?;
         let cached = pairs.iter().zip(cached).filter_map(|(pair, state)| Some((*pair, state?)));
         let rows: BTreeMap<Pair, PairState> = pairs.iter().copied().zip(rows).collect();
-        let mut suspects = Vec::new();
-        for (pair, state) in cached.filter(|(pair, state)| rows.get(pair).is_none_or(|row| state.version > row.version))
-        {
-            let shard = self.stores.shards().of(pair.resource);
-            let page = self.stores.cache.journal_page(shard, Version(state.version.0 - 1), 1).await?;
-            if page.iter().all(|entry| entry.version != state.version) {
-                suspects.push((pair, state));
-            }
-        }
+        let newer: Vec<(Pair, PairState)> =
+            cached.filter(|(pair, state)| rows.get(pair).is_none_or(|row| state.version > row.version)).collect();
+        // Under load many are on their way, and one look after another would take longer than they do.
+        let looks: Vec<_> = newer.into_iter().map(|(pair, state)| self.unless_journaled(pair, state)).collect();
+        let looked: Vec<Option<(Pair, PairState)>> = stream::iter(looks).buffered(LOOKS).try_collect().await?;
+        let suspects: Vec<(Pair, PairState)> = looked.into_iter().flatten().collect();
         let again: Vec<Pair> = suspects.iter().map(|(pair, _)| *pair).collect();
         let rows = self.stores.database.load_states(&again).await?;
         let newer = suspects.into_iter().zip(rows).filter(|((_, state), row)| state.version > row.version);
         Ok(newer.map(|(suspect, _)| suspect).collect())
+    }
+
+    /// This pair, unless the journal has its event.
+    async fn unless_journaled(&self, pair: Pair, state: PairState) -> Result<Option<(Pair, PairState)>, CacheError> {
+        let shard = self.stores.shards().of(pair.resource);
+        let page = self.stores.cache.journal_page(shard, Version(state.version.0 - 1), 1).await?;
+        Ok(page.iter().all(|entry| entry.version != state.version).then_some((pair, state)))
     }
 
     /// Counters of which the cache has heard a newer revision than the database has.

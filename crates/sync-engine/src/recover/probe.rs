@@ -2,7 +2,9 @@
 //!
 //! A probe asks for all that a part must be able to do, for every program alike. What fails it may leave some calls as they
 //! were (a missing right, one key, a table that somebody locks), and each call that goes well would make up for a probe that
-//! did not. So probes that fail are counted by themselves, and as many in a row as of calls open the circuit.
+//! did not. So probes that fail are counted by themselves, and as many in a row as of calls open the circuit. After one that
+//! failed the next comes as soon as while the circuit is open: what it met may have been the end of a server whose successor
+//! answers already.
 
 use crate::recover::catch_up;
 use crate::stores::Stores;
@@ -27,7 +29,7 @@ pub fn watch_cache(stores: Stores, interval: Duration, stop: CancellationToken) 
 
 async fn watch_cache_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
     let mut failed = FailedInARow::default();
-    while pause_for_cache(&stores, interval, &stop).await {
+    while pause_for_cache(&stores, &failed, interval, &stop).await {
         // A cache that comes back may be another one: it is examined like at start.
         let open = stores.cache_circuit.is_open() || stores.shard_circuits.any();
         let look = async {
@@ -84,11 +86,11 @@ fn look_at_told(stores: &Stores, told: Result<(), catch_up::RefreshError>) {
     }
 }
 
-async fn pause_for_cache(stores: &Stores, interval: Duration, stop: &CancellationToken) -> bool {
+async fn pause_for_cache(stores: &Stores, failed: &FailedInARow, interval: Duration, stop: &CancellationToken) -> bool {
     if !stores.cache_circuit.is_open() && stores.shard_circuits.any() {
         return wait(interval.max(stores.shard_circuits.held()), stop).await;
     }
-    pause(&stores.cache_circuit, interval, stop).await
+    pause(&stores.cache_circuit, failed, interval, stop).await
 }
 
 /// Watches the database.
@@ -98,7 +100,7 @@ pub fn watch_database(stores: Stores, interval: Duration, stop: CancellationToke
 
 async fn watch_database_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
     let mut failed = FailedInARow::default();
-    while pause(&stores.database_circuit, interval, &stop).await {
+    while pause(&stores.database_circuit, &failed, interval, &stop).await {
         // No deadline of ours: a first migration may take long, and every call within has its own.
         match stores.prepare_database().await {
             Ok(()) => {
@@ -122,7 +124,7 @@ pub fn watch_broker(
 
 async fn watch_broker_inner(stores: Stores, mut publisher: Publisher, interval: Duration, stop: CancellationToken) {
     let mut failed = FailedInARow::default();
-    while pause(&stores.broker_circuit, interval, &stop).await {
+    while pause(&stores.broker_circuit, &failed, interval, &stop).await {
         match publisher.probe().await {
             Ok(()) => {
                 failed = FailedInARow::default();
@@ -143,13 +145,21 @@ impl FailedInARow {
         self.0 = self.0.saturating_add(1);
         if self.0 >= circuit.threshold() { circuit.trip(error) } else { circuit.failure(error) }
     }
+
+    /// Until the next probe.
+    fn pause(&self, circuit: &Circuit, interval: Duration) -> Duration {
+        match (circuit.is_open(), self.0) {
+            // After a relapse a probe that passes is not believed for a while, so there is none.
+            (true, _) => interval.max(circuit.held()),
+            (false, 0) => CALM_INTERVAL,
+            (false, _) => interval.min(CALM_INTERVAL),
+        }
+    }
 }
 
 /// Waits until it is time to look; false at the end.
-async fn pause(circuit: &Circuit, interval: Duration, stop: &CancellationToken) -> bool {
-    // After a relapse a probe that passes is not believed for a while, so there is none.
-    let time = if circuit.is_open() { interval.max(circuit.held()) } else { CALM_INTERVAL };
-    wait(time, stop).await
+async fn pause(circuit: &Circuit, failed: &FailedInARow, interval: Duration, stop: &CancellationToken) -> bool {
+    wait(failed.pause(circuit, interval), stop).await
 }
 
 async fn wait(time: Duration, stop: &CancellationToken) -> bool {
@@ -172,5 +182,22 @@ mod tests {
             circuit.success();
         }
         assert!(circuit.is_open());
+    }
+
+    #[test]
+    fn after_a_probe_that_failed_the_next_comes_soon() {
+        let (circuit, mut failed) = (Circuit::new("test", 3), FailedInARow::default());
+        let interval = Duration::from_millis(250);
+        assert_eq!(failed.pause(&circuit, interval), CALM_INTERVAL);
+        for _ in 0..2 {
+            failed.tell(&circuit, &"the connection broke");
+            assert_eq!(failed.pause(&circuit, interval), interval);
+            assert_eq!(failed.pause(&circuit, 3 * CALM_INTERVAL), CALM_INTERVAL);
+        }
+        failed.tell(&circuit, &"the connection broke");
+        assert_eq!(failed.pause(&circuit, 3 * CALM_INTERVAL), 3 * CALM_INTERVAL);
+        failed = FailedInARow::default();
+        circuit.close();
+        assert_eq!(failed.pause(&circuit, interval), CALM_INTERVAL);
     }
 }

@@ -4,7 +4,7 @@ use crate::rig::{PATIENCE, Process, Rig, like, now_version, video};
 use domain::{PairState, Version};
 use sync_engine::accept::LikeAnswer;
 use test_support::build::video_pair;
-use test_support::{eventually, expect_eq};
+use test_support::{Deployment, RedisOptions, eventually, expect_eq};
 
 const ROW: &str = "SELECT version FROM video_likes WHERE user_id = 1 AND video_id = 1 FOR UPDATE";
 
@@ -74,6 +74,23 @@ async fn a_like_whose_row_was_deleted_by_hand_is_written_again() {
     // It is the row that counts from now on.
     let third = accept.accept_one(like(1, 1)).await.unwrap();
     assert!(!third.changed && third.version == again.version, "{third:?}");
+    process.stop().await;
+    rig.end().await;
+}
+
+/// Whoever accepted the like is gone, and only the journal has it, when it is repeated and answered "unchanged" elsewhere. Then the
+/// cache is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_unchanged_relies_on_is_remembered_by_who_answered() {
+    let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions::default())).await;
+    let process = rig.process().await;
+    let first = process.dying_server().accept_one(like(1, 1)).await.unwrap();
+    let repeated = process.server_that_keeps().accept_one(like(1, 1)).await.unwrap();
+    assert!(!repeated.changed && repeated.version == first.version, "{repeated:?}");
+    rig.deployment.redis().cli(&["FLUSHALL"]).await.unwrap();
+    process.consume();
+    let rows = format!("SELECT COUNT(*) FROM video_likes WHERE version = {}", first.version);
+    eventually(PATIENCE, "the like", async || expect_eq(rig.number(&rows).await, 1)).await;
     process.stop().await;
     rig.end().await;
 }

@@ -12,8 +12,9 @@ use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
+use sync_engine::deliver::kept::{Keeper, Kept};
 use sync_engine::deliver::redo_log::RedoLog;
-use sync_engine::deliver::relay::Relay;
+use sync_engine::deliver::relay::{Relay, RelayHandle};
 use sync_engine::recover::probe;
 use sync_engine::recover::recheck::Recheck;
 use sync_engine::recover::redeliver::Rescuer;
@@ -238,18 +239,33 @@ impl Process {
     }
 
     fn relayed_acceptor_on(&self, path: WritePath) -> (Acceptor, Relay) {
+        let (acceptor, relay, _) = self.acceptor_that_keeps(path, None);
+        (acceptor, relay)
+    }
+
+    fn acceptor_that_keeps(&self, path: WritePath, kept: Option<Kept>) -> (Acceptor, Relay, RelayHandle) {
         let sync = &self.rig.sync;
         let publisher = Some(self.rig.publisher());
         let (handle, relay) = Relay::new(
             self.stores.clone(),
             self.applier.clone(),
             publisher,
-            None,
+            kept,
             sync.relay_capacity,
             sync.batch_size,
         );
         let recheck = self.recheck();
-        (Acceptor::new(self.stores.clone(), handle, recheck, sync.direct_writes, path), relay)
+        let acceptor = Acceptor::new(self.stores.clone(), handle.clone(), recheck, sync.direct_writes, path);
+        (acceptor, relay, handle)
+    }
+
+    /// A server that remembers what is not delivered, and offers again what the cache has forgotten.
+    pub(crate) fn server_that_keeps(&self) -> Acceptor {
+        let kept = Kept::new(self.rig.sync.shards, 1 << 20);
+        let (acceptor, relay, handle) = self.acceptor_that_keeps(WritePath::EventDriven, Some(kept.clone()));
+        self.spawn(relay.run(self.soft.clone()));
+        self.spawn(Keeper::new(self.stores.clone(), kept, handle).run(self.soft.clone()));
+        acceptor
     }
 
     /// A server.

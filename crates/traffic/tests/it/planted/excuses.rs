@@ -1,9 +1,9 @@
 //! What is excused, and what a run must contain.
 
-use super::breaks;
 use super::effects::abandoned;
+use super::{breaks, is_clean};
 use crate::story::{Like, Story, Unlike, changed, pair};
-use traffic::check::{Excuse, Options, Rule};
+use traffic::check::{EMPTIED, Excuse, Options, Rule};
 use traffic::history::{Fault, Kind, Outcome};
 
 #[test]
@@ -40,6 +40,39 @@ fn an_excuse_is_for_its_pair_and_window() {
     assert_eq!(report.excuses().collect::<Vec<_>>(), [(Rule::R5, "the cache lost it", 1)]);
     breaks(&excuse(2, 5, 20), Rule::R5, "version 1");
     breaks(&excuse(1, 16, 90), Rule::R5, "version 1");
+}
+
+/// A cache that lacks its last moments forgets keys, and follows the database for a while. What it had answered is in the
+/// memory of the servers, so no word may be lost.
+#[test]
+fn a_cache_that_lost_something_excuses_keys_and_reads_and_no_word() {
+    let word = || Story::new().word(Like, (0, 10), changed(true, 1));
+    let keyed = |begin, end, version| {
+        Story::new().keyed("k", Like, (0, 10), changed(true, 1)).keyed("k", Like, (begin, end), changed(true, version))
+    };
+    let lost = word();
+    let overwritten = word().ledger(&[(Like, 1)]);
+    let goes_back = word().ledger(&[(Like, 1)]).row(true, 1).read((40, 45), (false, 0));
+    let twice = keyed(40, 50, 3).ledger(&[(Like, 1), (Like, 3)]).row(true, 3);
+    for name in EMPTIED.into_iter().chain(["switch_redis", "failover_database 2s"]) {
+        let excuses = EMPTIED.contains(&name);
+        let during = |story: &Story| {
+            let mut story = story.clone();
+            story.history.push_fault(Fault { name: format!("{name} 300ms").into(), begin: 20, end: 30 });
+            story
+        };
+        assert!(during(&lost).check().broken_rules().contains(&Rule::R5), "{name}");
+        breaks(&during(&overwritten), Rule::R1, "the row is missing");
+        for (story, rule, saying) in
+            [(&goes_back, Rule::R6, "read version 0 after 1"), (&twice, Rule::R5, "two changes")]
+        {
+            breaks(story, rule, saying);
+            let report = during(story).check();
+            assert_eq!(report.is_clean(), excuses, "{name}: {report}");
+            assert_eq!(report.excuses().count(), usize::from(excuses), "{name}: {report}");
+        }
+        is_clean(&during(&keyed(40, 50, 1).ledger(&[(Like, 1)]).row(true, 1)));
+    }
 }
 
 #[test]
