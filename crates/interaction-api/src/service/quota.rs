@@ -3,12 +3,7 @@
 use crate::status::{self, Reason};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-<<<<<<< HEAD
-use metrics::counter;
-=======
 use metrics::{counter, describe_counter};
-use std::collections::HashMap;
->>>>>>> tools17
 use std::hash::Hash;
 use std::num::NonZeroU32;
 use tonic::Status;
@@ -18,7 +13,7 @@ const MAX_KEYS: usize = 100_000;
 
 /// Shows what is limited from the start.
 pub(super) fn register() {
-<<<<<<< HEAD
+    describe_counter!("interaction_calls_limited_total", "Calls refused by a limit that each server keeps alone");
     for (limit, what) in [
         ("ip", "likes"),
         ("global", "likes"),
@@ -27,14 +22,7 @@ pub(super) fn register() {
         ("token", "streams"),
         ("token", "watched resources"),
     ] {
-        counter!("calls_limited_total", "limit" => limit, "what" => what).increment(0);
-=======
-    describe_counter!("interaction_calls_limited_total", "Calls refused by a limit that each server keeps alone");
-    for (limit, what) in
-        [("ip", "likes"), ("global", "likes"), ("token", "likes"), ("token", "reads"), ("token", "streams")]
-    {
         counter!("interaction_calls_limited_total", "limit" => limit, "what" => what).increment(0);
->>>>>>> tools17
     }
 }
 
