@@ -201,6 +201,11 @@ impl Acceptor {
             degraded |= !self.confirm(&mut requests, &mut outcomes, &unchanged).boxed().await;
         }
 
+        let repeated = positions(&outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::Repeated { .. })));
+        if !repeated.is_empty() {
+            self.keep_repeated(&requests, &mut outcomes, &repeated).boxed().await;
+        }
+
         // What the cache did not do is written directly, if the cache is why.
         let unreachable = positions(&outcomes, |outcome| outcome.as_ref().is_err_and(CacheError::is_unavailable));
         let mut results: Vec<LikeResult> =

@@ -5,16 +5,18 @@
 //! cannot be shown the word is written again, which is always right.
 //!
 //! The journal may be all that has such an event: whoever asked for it may have gone before the cache answered. A journal
-//! that goes back would lose what was answered here, so this process remembers the event as its own.
+//! that goes back would lose what was answered here, so this process remembers the event as its own. So it does where a key
+//! repeats the first answer.
 
 use super::{Acceptor, FILL_TIMEOUT};
-use domain::cache::{AcceptOutcome, AcceptRequest, CacheResult};
+use domain::cache::{AcceptOutcome, AcceptRequest, CacheError, CacheResult};
 use domain::codec::EncodedEvent;
 use domain::{LikeIntent, Pair, PairState, Version};
 use event_store::FreeState;
 use futures::future::join_all;
 use planted_bugs::is_planted;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -92,6 +94,35 @@ impl Acceptor {
         under_way
     }
 
+    /// What a repeated key was answered, and the journal may be all that has, is remembered here too. Where the journal does not
+    /// say, neither is the answer given.
+    pub(super) async fn keep_repeated(
+        &self,
+        requests: &[AcceptRequest],
+        outcomes: &mut [CacheResult<AcceptOutcome>],
+        repeated: &[usize],
+    ) {
+        let now = self.stores.now();
+        let words: Vec<(usize, Word)> = repeated
+            .iter()
+            .filter_map(|i| {
+                let Ok(AcceptOutcome::Repeated { answer, changed: true }) = &outcomes[*i] else { return None };
+                let LikeIntent { pair, action, .. } = requests[*i].intent;
+                let state = PairState { liked: action.liked(), version: answer.version };
+                (now.since(answer.version) < ON_ITS_WAY).then_some((*i, Word { pair, state }))
+            })
+            .collect();
+        let entries = join_all(words.iter().map(|(_, word)| self.look_for(*word))).await;
+        for ((i, _), entry) in words.into_iter().zip(entries) {
+            match entry {
+                Ok(Some(entry)) => self.relay.remember(entry),
+                // A row has it.
+                Ok(None) => {}
+                Err(error) => outcomes[i] = Err(error),
+            }
+        }
+    }
+
     /// Those whose events the journal has and the ledger has not.
     async fn unfailed(&self, words: &[Word], young: &[usize]) -> HashSet<usize> {
         let events = join_all(young.iter().map(|i| self.journal_entry(words[*i]))).await;
@@ -128,11 +159,16 @@ impl Acceptor {
         }
     }
 
-    /// The event of a word, if it is in the journal.
+    /// The event of a word, if it is in the journal and that says so.
     async fn journal_entry(&self, word: Word) -> Option<EncodedEvent> {
+        self.look_for(word).await.ok().flatten()
+    }
+
+    async fn look_for(&self, word: Word) -> CacheResult<Option<EncodedEvent>> {
         let shard = self.stores.shards().of(word.pair.resource);
         let before = Version(word.state.version.0 - 1);
         let page = timeout(FILL_TIMEOUT, self.stores.cache.journal_page(shard, before, 1)).await;
-        page.ok()?.ok()?.into_iter().next().filter(|entry| entry.version == word.state.version)
+        let page = page.unwrap_or_else(|elapsed| Err(CacheError::Unavailable(Arc::new(elapsed))))?;
+        Ok(page.into_iter().next().filter(|entry| entry.version == word.state.version))
     }
 }

@@ -1,7 +1,7 @@
 //! A word that is repeated while its row is held.
 
 use crate::rig::{PATIENCE, Process, Rig, like, now_version, video};
-use domain::{PairState, Version};
+use domain::{LikeIntent, PairState, Version};
 use sync_engine::accept::LikeAnswer;
 use test_support::build::video_pair;
 use test_support::{Deployment, RedisOptions, eventually, expect_eq};
@@ -84,13 +84,18 @@ async fn a_like_whose_row_was_deleted_by_hand_is_written_again() {
 async fn what_an_unchanged_relies_on_is_remembered_by_who_answered() {
     let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions::default())).await;
     let process = rig.process().await;
-    let first = process.dying_server().accept_one(like(1, 1)).await.unwrap();
-    let repeated = process.server_that_keeps().accept_one(like(1, 1)).await.unwrap();
+    let (dying, keeping) = (process.dying_server(), process.server_that_keeps());
+    let first = dying.accept_one(like(1, 1)).await.unwrap();
+    let repeated = keeping.accept_one(like(1, 1)).await.unwrap();
     assert!(!repeated.changed && repeated.version == first.version, "{repeated:?}");
+    // So with a key, which repeats the first answer.
+    let keyed = LikeIntent { idempotency_key: Some("tap".to_owned()), ..like(2, 1) };
+    let second = dying.accept_one(keyed.clone()).await.unwrap();
+    assert_eq!(keeping.accept_one(keyed).await.unwrap().version, second.version);
     rig.deployment.redis().cli(&["FLUSHALL"]).await.unwrap();
     process.consume();
-    let rows = format!("SELECT COUNT(*) FROM video_likes WHERE version = {}", first.version);
-    eventually(PATIENCE, "the like", async || expect_eq(rig.number(&rows).await, 1)).await;
+    let rows = format!("SELECT COUNT(*) FROM video_likes WHERE version IN ({}, {})", first.version, second.version);
+    eventually(PATIENCE, "both likes", async || expect_eq(rig.number(&rows).await, 2)).await;
     process.stop().await;
     rig.end().await;
 }
