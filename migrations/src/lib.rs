@@ -9,6 +9,7 @@ mod m20260301_000001_archive;
 mod m20261126_000001_idempotency_keys;
 mod m20261127_000001_writers;
 mod m20261128_000001_findings;
+mod m20261129_000001_page;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261126_000001_idempotency_keys::MIGRATION),
             Box::new(m20261127_000001_writers::MIGRATION),
             Box::new(m20261128_000001_findings::MIGRATION),
+            Box::new(m20261129_000001_page::MIGRATION),
         ]
     }
 }

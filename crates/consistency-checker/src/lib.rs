@@ -2,9 +2,10 @@
 
 use anyhow::Context as _;
 use consistency::Checker;
-use service_runtime::{Context, Criticality, HealthRegistry};
+use service_runtime::{Context, Criticality, HealthRegistry, small_page};
 use settings::Settings;
 use settings::health::{StorePart, register as register_stores, register_standing, register_surroundings};
+use settings::presence;
 use sync_engine::Stores;
 use sync_engine::operate::standings;
 use sync_engine::recover::probe;
@@ -18,7 +19,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     register_health(&context.health, &stores);
     let startup = context.health.startup();
     let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), context.instance.to_string());
-    context.serve_ops(http, consistency::routes(checker.clone()));
+    context.serve_ops(http, consistency::routes(checker.clone()).merge(small_page::routes()));
     stores.prepare().await?;
     startup.ok();
 
@@ -27,6 +28,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
     let limit = settings.event_driven_sync.journal_limit;
     context.tracker.spawn(standings::watch(stores.clone(), limit, helpers.clone()));
+    context.tracker.spawn(presence::announce(&context, &stores, context.soft.clone()));
     context.tracker.spawn(probe::watch_database(stores, interval, helpers.clone()));
     let checking = context.tracker.spawn(checker.run(context.soft.clone()));
     tokio::select! {

@@ -110,6 +110,17 @@ impl Checker {
         self.report_inner(hours).boxed()
     }
 
+    /// Part of the comparisons of the last hours that ended well, 0 to 1; none if nothing was compared.
+    pub fn consistency_rate(&self, hours: u32) -> BoxFuture<'_, Result<Option<f64>, CheckError>> {
+        async move {
+            let database = &self.inspector().stores.database;
+            let since = self.inspector().wall_clock() - TimeDelta::hours(i64::from(hours));
+            let trend = database.runs_by_hour(since).await?;
+            Ok(rate_of(&trend, &database.findings_by_kind(since).await?))
+        }
+        .boxed()
+    }
+
     async fn report_inner(&self, hours: u32) -> Result<Report, CheckError> {
         let database = &self.inspector().stores.database;
         let since = self.inspector().wall_clock() - TimeDelta::hours(i64::from(hours));
@@ -125,9 +136,7 @@ impl Checker {
         let sum = |part: fn(&HourRecord) -> i64| trend.iter().map(part).sum::<i64>();
         let (checked, inconsistent) = (sum(|hour| hour.checked), sum(|hour| hour.inconsistent));
         let repaired = sum(|hour| hour.repaired);
-        let late: i64 = by_kind.iter().filter(|one| one.verdict == Verdict::Stuck.name()).map(|one| one.found).sum();
-        let different = (inconsistent - late).clamp(0, checked);
-        let consistency_rate = (checked > 0).then(|| 1.0 - different as f64 / checked as f64);
+        let consistency_rate = rate_of(&trend, &by_kind);
         let nines = consistency_rate.filter(|rate| *rate < 1.0).map(|rate| -(1.0 - rate).log10());
         let mut of_resource: BTreeMap<String, u64> = BTreeMap::new();
         for finding in &findings {
@@ -160,6 +169,15 @@ impl Checker {
             findings,
         })
     }
+}
+
+/// What is only late is not different.
+fn rate_of(trend: &[HourRecord], by_kind: &[KindRecord]) -> Option<f64> {
+    let sum = |part: fn(&HourRecord) -> i64| trend.iter().map(part).sum::<i64>();
+    let (checked, inconsistent) = (sum(|hour| hour.checked), sum(|hour| hour.inconsistent));
+    let late: i64 = by_kind.iter().filter(|one| one.verdict == Verdict::Stuck.name()).map(|one| one.found).sum();
+    let different = (inconsistent - late).clamp(0, checked);
+    (checked > 0).then(|| 1.0 - different as f64 / checked as f64)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Questions that span tables: lists of likes, audits, and one pair's history.
 
 pub(crate) mod audit;
+pub(crate) mod errors;
 pub(crate) mod history;
 pub(crate) mod likes;
 pub(crate) mod standing;

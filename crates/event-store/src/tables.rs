@@ -2,14 +2,17 @@
 
 pub(crate) mod archive;
 pub(crate) mod check_runs;
+pub(crate) mod errors;
 pub(crate) mod findings;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;
 pub(crate) mod meta;
+pub(crate) mod processes;
 pub(crate) mod recovery;
 pub(crate) mod refreshes;
 pub(crate) mod repair_token;
+pub(crate) mod samples;
 pub(crate) mod unlogged;
 pub(crate) mod went_back;
 pub(crate) mod writers;

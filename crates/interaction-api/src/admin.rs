@@ -8,10 +8,13 @@
 //! | `WarmUp` | `POST /cache/warmup` | `warm_up` |
 //! | `GetCacheStats` | `GET /cache/stats` | `cache_stats` |
 //! | `ListEvents` | `GET /events` | `list_events` |
+//! | – | `GET /events/groups` | `error_groups` |
 //! | `ReplayEvents` | `POST /events/replay` | `replay_events` |
 //! | `DiscardEvents` | `POST /events/discard` | `discard_events` |
 //! | `ExplainLike` | `GET /explain` | `explain_like` |
 //! | – | `GET /overview` | `overview` |
+//! | – | `GET /history` | `history` |
+//! | – | `GET /resource` | `resource` |
 //!
 //! What is wrong with a request is named by field: INVALID_ARGUMENT, or 400. A store that is unreachable is UNAVAILABLE, or 503.
 
@@ -19,18 +22,22 @@ mod cache_stats;
 mod check_consistency;
 mod consistency_report;
 mod discard_events;
+mod error_groups;
 mod event;
 mod explain_like;
 mod filter;
+mod history;
 mod list_events;
 mod operation;
 mod overview;
 mod replay_events;
+mod resource;
 mod warm_up;
 
 use chrono::{DateTime, Utc};
 use consistency::Checker;
 use event_bus::Publisher;
+use history::Samples;
 use interaction_proto::v1;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminService;
 use overview::OverviewCache;
@@ -55,13 +62,22 @@ pub struct Admin {
     checker: Checker,
     operator: Operator,
     overview_cache: OverviewCache,
+    samples: Samples,
 }
 
 impl Admin {
     /// All parts of one server; `queue` asks how much waits there, if there is a broker.
     pub fn new(stores: Stores, reader: Reader, warmer: Warmer, checker: Checker, queue: Option<Publisher>) -> Self {
         let operator = Operator::new(stores.clone());
-        Self { stores, reader, warmer, checker, operator, overview_cache: OverviewCache::new(queue) }
+        Self {
+            stores,
+            reader,
+            warmer,
+            checker,
+            operator,
+            overview_cache: OverviewCache::new(queue),
+            samples: Samples::default(),
+        }
     }
 }
 
@@ -72,10 +88,13 @@ pub(crate) fn routes(admin: Admin) -> OpenApiRouter {
         .routes(routes!(cache_stats::http))
         .routes(routes!(warm_up::http))
         .routes(routes!(list_events::http))
+        .routes(routes!(error_groups::http))
         .routes(routes!(replay_events::http))
         .routes(routes!(discard_events::http))
         .routes(routes!(explain_like::http))
         .routes(routes!(overview::http))
+        .routes(routes!(history::http))
+        .routes(routes!(resource::http))
         .with_state(admin)
         .merge(checks)
 }

@@ -15,7 +15,7 @@ use consistency::Checker;
 use event_bus::{BusConfig, Publisher};
 use futures::future::BoxFuture;
 use service_runtime::{Context, Criticality, HealthRegistry, OpsRoutes, PartState, Status};
-use settings::Settings;
+use settings::{Settings, presence};
 use std::sync::Arc;
 use sync_engine::Stores;
 use sync_engine::accept::Acceptor;
@@ -155,6 +155,8 @@ impl Assembly {
             spawn(&context, Box::pin(probe::watch_broker(stores.clone(), publisher, interval, helpers.clone())));
         }
         spawn(&context, Box::pin(context.pulse.clone().run(helpers.clone())));
+        spawn(&context, presence::announce(&context, &stores, context.soft.clone()));
+        spawn(&context, admin.clone().sample(context.soft.clone()));
         spawn(&context, Box::pin(live.clone().run(context.soft.clone())));
         spawn(&context, Box::pin(warmer.run_at_start(context.soft.clone())));
 

@@ -3,6 +3,7 @@
 mod keys;
 mod load;
 mod networks;
+mod origin;
 pub(crate) mod reload;
 mod renamed;
 mod sections;
@@ -12,5 +13,6 @@ mod yaml;
 pub use keys::{given, keys};
 pub use load::{ConfigError, ENV_PREFIX, load, load_renamed, parse, parse_renamed};
 pub use networks::TrustedProxies;
+pub use origin::PublicOrigin;
 pub use renamed::{Renamed, same_value};
 pub use sections::{AccessConfig, AlertsConfig, LogFormat, MonitoringConfig, ServiceConfig, TlsConfig, TracingConfig};

@@ -24,13 +24,15 @@ pub mod listen;
 mod observe;
 
 pub use config::{
-    AccessConfig, AlertsConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, Renamed, ServiceConfig,
-    TlsConfig, TracingConfig, TrustedProxies, given, keys, load, load_renamed, parse, parse_renamed, same_value,
+    AccessConfig, AlertsConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, PublicOrigin, Renamed,
+    ServiceConfig, TlsConfig, TracingConfig, TrustedProxies, given, keys, load, load_renamed, parse, parse_renamed,
+    same_value,
 };
 pub use lifecycle::admit::admit;
 pub use lifecycle::context::Context;
 pub use lifecycle::routes::router;
 pub use lifecycle::run::{Configured, EXIT_CONFIG, Options, run};
+pub use lifecycle::small_page;
 pub use lifecycle::wait::{Backoff, wait_for};
 pub use listen::Connection;
 pub use listen::gate::Gate;

@@ -5,4 +5,6 @@ pub(crate) mod context;
 pub(crate) mod failpoints;
 pub(crate) mod routes;
 pub(crate) mod run;
+mod session;
+pub mod small_page;
 pub(crate) mod wait;

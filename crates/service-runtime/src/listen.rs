@@ -4,6 +4,7 @@ pub mod access;
 mod address;
 mod answer;
 pub mod api_error;
+pub mod assets;
 mod bounds;
 mod connection;
 pub(crate) mod expiry;

@@ -7,6 +7,7 @@ mod alerts;
 mod bounds;
 pub mod health;
 pub mod old_system;
+pub mod presence;
 mod programs;
 mod sections;
 mod traces;

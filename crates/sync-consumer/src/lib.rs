@@ -5,13 +5,13 @@
 //! who came first.
 
 use anyhow::Context as _;
-use axum::Router;
 use event_bus::{BusConfig, Publisher};
-use service_runtime::{Context, Criticality, HealthRegistry};
+use service_runtime::{Context, Criticality, HealthRegistry, small_page};
 use settings::Settings;
 use settings::health::{
     StorePart, register as register_stores, register_flow, register_redo_log, register_standing, register_surroundings,
 };
+use settings::presence;
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
@@ -34,7 +34,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     stores.traces = settings.traces(&context);
     register_health(&context.health, &stores, &settings.rabbitmq);
     let startup = context.health.startup();
-    context.serve_ops(http, Router::new());
+    context.serve_ops(http, small_page::routes());
     stores.prepare().await?;
 
     // Before anything is applied.
@@ -57,6 +57,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_broker(stores.clone(), publisher(), interval, helpers.clone()));
     context.tracker.spawn(standings::watch(stores.clone(), sync.journal_limit, helpers.clone()));
+    context.tracker.spawn(presence::announce(&context, &stores, context.soft.clone()));
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));

@@ -8,6 +8,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// axe-core 4 (MPL 2.0), unmodified, as published on npm: its licence lies beside it. For tests alone; nothing ships it.
+const AXE: &str = include_str!("browser/axe.min.js");
+
 /// Name under which WebDriver hands over elements.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
@@ -129,6 +132,18 @@ impl Browser {
             std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
         }
         std::fs::write(path, image).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// What breaks the rules of accessibility that axe-core knows, a line for each element: rule, element, and what to mend.
+    pub async fn accessibility(&self) -> Result<Vec<String>> {
+        let script = format!(
+            "if (!window.axe) {{ {AXE} }}
+             return window.axe.run(document, {{ resultTypes: ['violations'] }}).then((found) => found.violations.flatMap((one) =>
+                 one.nodes.map((node) => one.id + ': ' + node.html + ': ' + node.failureSummary)));"
+        );
+        let found = self.run(&script).await?;
+        let found = found.as_array().context("no answer of axe")?;
+        Ok(found.iter().map(|line| line.as_str().unwrap_or_default().to_owned()).collect())
     }
 
     /// What the console has shown since the last call: level and message.

@@ -275,12 +275,14 @@ impl EventStore {
     /// Milliseconds from acceptance to commit of the newest completed events, at most `events`, in no order. Those that failed at
     /// first are left out: they took as long as somebody needed.
     pub async fn commit_lags(&self, events: u32) -> Result<Vec<i64>, StoreError> {
+        self.commit_lags_since(DateTime::UNIX_EPOCH, events).await
+    }
+
+    /// The same, of events that were made since then.
+    pub async fn commit_lags_since(&self, since: DateTime<Utc>, events: u32) -> Result<Vec<i64>, StoreError> {
         let mut script = self.script();
-        script.begin(
-            "SELECT version, processed_at FROM sync_events WHERE status = 'completed' AND max_retries = 0 \
-                    ORDER BY id DESC LIMIT ",
-        );
-        script.int(i64::from(events));
+        script.begin("SELECT version, processed_at FROM sync_events WHERE status = 'completed' AND max_retries = 0");
+        script.words(" AND id > ").uuid(first_id_of(since)).words(" ORDER BY id DESC LIMIT ").int(i64::from(events));
         let results = self.read(&script).await?;
         let mut lags = Vec::new();
         for row in rows(&results, 0) {

@@ -75,7 +75,7 @@ impl EventStore {
 
         let unfinished = EventStatus::ALL.into_iter().filter(|status| *status != EventStatus::Completed);
         for status in unfinished {
-            let page = self.list_events(&EventFilter { status: Some(status), ..filter }, limit, None).await?;
+            let page = self.list_events(&EventFilter { status: Some(status), ..filter.clone() }, limit, None).await?;
             events.extend(page.events.into_iter().map(|entry| (entry.event.intent.id, entry)));
         }
         let mut after = None;

@@ -61,7 +61,7 @@ impl EventStore {
 }
 
 /// Ids of events begin with the time they were made.
-fn made_at(id: Uuid) -> Option<DateTime<Utc>> {
+pub(crate) fn made_at(id: Uuid) -> Option<DateTime<Utc>> {
     let (seconds, nanos) = id.get_timestamp()?.to_unix();
     DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
 }

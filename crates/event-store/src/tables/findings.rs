@@ -124,6 +124,24 @@ impl EventStore {
         rows(&self.read(&script).await?, 0).iter().map(life_of).collect()
     }
 
+    /// What became of all findings of a resource that are of these kinds: open ones first, then the newest.
+    pub async fn findings_of(
+        &self,
+        resource: Resource,
+        kinds: &[&'static str],
+        limit: u32,
+    ) -> Result<Vec<FindingLife>, StoreError> {
+        let mut script = self.script();
+        // The table is in the order of kind and resource.
+        select_lives(&mut script).words(" WHERE kind IN (").list(kinds, |script, kind| {
+            script.name(kind);
+        });
+        script.words(") AND resource_type = ").name(resource.kind.name()).words(" AND resource_id = ");
+        script.int(resource.id.get()).words(" ORDER BY closed_at IS NULL DESC, seen_at DESC LIMIT ");
+        script.int(i64::from(limit));
+        rows(&self.read(&script).await?, 0).iter().map(life_of).collect()
+    }
+
     /// What is open or was last seen since then: open ones first, then the newest.
     pub async fn finding_lives(&self, since: DateTime<Utc>, limit: u32) -> Result<Vec<FindingLife>, StoreError> {
         let mut script = self.script();

@@ -4,6 +4,7 @@ use crate::sql::error::StoreError;
 use crate::sql::pool::Results;
 use crate::sql::script::{CHUNK, Script, first_id_of, utc};
 use crate::sql::store::{EventStore, get, rows};
+use crate::tables::errors::{group_of, of_group};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use domain::{
     Action, EventType, Invalid, LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, UserId, Version,
@@ -16,7 +17,7 @@ use uuid::Uuid;
 const TABLE: &str = "sync_events";
 
 /// Most rows that one page of [`EventStore::list_events`] looks at.
-const PAGE_SCAN: i64 = 20_000;
+pub(crate) const PAGE_SCAN: i64 = 20_000;
 
 /// How far a server's clock, which makes ids, may be from the clock that makes versions.
 const CLOCK_SLACK: TimeDelta = TimeDelta::hours(1);
@@ -98,7 +99,7 @@ pub struct LedgerEntry {
 }
 
 /// Which events to list; `None` means any.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Only these.
     pub status: Option<EventStatus>,
@@ -110,6 +111,12 @@ pub struct EventFilter {
     pub since: Option<DateTime<Utc>>,
     /// Accepted before.
     pub until: Option<DateTime<Utc>>,
+    /// Only this one.
+    pub id: Option<Uuid>,
+    /// Its error has this text, in any case of its letters.
+    pub error: Option<String>,
+    /// Its error is of this group: [`ErrorGroup::of`](crate::ErrorGroup::of).
+    pub error_group: Option<String>,
 }
 
 /// A page of events, newest first.
@@ -185,12 +192,15 @@ impl EventStore {
         row_conditions(&mut script, filter);
         script.words(" ORDER BY id DESC LIMIT ").int(i64::from(limit));
         let results = self.read(&script).await?;
-        let events = rows(&results, 0).iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
+        let mut events = rows(&results, 0).iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
         let next = if events.len() as u64 >= u64::from(limit) {
             events.last().map(|entry| entry.event.intent.id)
         } else {
             (scanned >= PAGE_SCAN).then_some(last)
         };
+        if let Some(group) = &filter.error_group {
+            events.retain(|entry| entry.error.as_deref().is_some_and(|error| group_of(error) == *group));
+        }
         Ok(EventPage { events, next })
     }
 
@@ -377,14 +387,14 @@ pub(crate) fn uuid_of(bytes: &[u8]) -> Result<Uuid, StoreError> {
 }
 
 /// Number of rows that a page may look at, and the last of them.
-fn scanned_ids(script: &mut Script, filter: &EventFilter, after: Option<Uuid>) {
+pub(crate) fn scanned_ids(script: &mut Script, filter: &EventFilter, after: Option<Uuid>) {
     script.begin("SELECT COUNT(*), MIN(id) FROM (SELECT id FROM sync_events");
     scan_conditions(script, filter, after);
     script.words(" ORDER BY id DESC LIMIT ").int(PAGE_SCAN).words(") AS scanned");
 }
 
 /// Conditions that an index serves: status and, through the id, time.
-fn scan_conditions(script: &mut Script, filter: &EventFilter, after: Option<Uuid>) {
+pub(crate) fn scan_conditions(script: &mut Script, filter: &EventFilter, after: Option<Uuid>) {
     script.words(" WHERE id > ").uuid(filter.since.map_or(Uuid::nil(), |since| first_id_of(since - CLOCK_SLACK)));
     if let Some(until) = filter.until {
         script.words(" AND id < ").uuid(first_id_of(until + CLOCK_SLACK));
@@ -395,10 +405,13 @@ fn scan_conditions(script: &mut Script, filter: &EventFilter, after: Option<Uuid
     if let Some(status) = filter.status {
         script.words(" AND status = ").name(status.name());
     }
+    if let Some(id) = filter.id {
+        script.words(" AND id = ").uuid(id);
+    }
 }
 
 /// The other conditions.
-fn row_conditions(script: &mut Script, filter: &EventFilter) {
+pub(crate) fn row_conditions(script: &mut Script, filter: &EventFilter) {
     if let Some(resource) = filter.resource {
         script.words(" AND resource_type = ").name(resource.kind.name());
         script.words(" AND resource_id = ").int(resource.id.get());
@@ -411,5 +424,11 @@ fn row_conditions(script: &mut Script, filter: &EventFilter) {
     }
     if let Some(until) = filter.until {
         script.words(" AND created_at < ").time(until);
+    }
+    if let Some(text) = &filter.error {
+        script.words(" AND INSTR(LOWER(error_message), ").text(&text.to_lowercase()).words(") > 0");
+    }
+    if let Some(group) = &filter.error_group {
+        of_group(script, group);
     }
 }

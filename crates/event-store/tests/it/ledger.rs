@@ -17,6 +17,7 @@ on_both!(
     an_expired_lease_can_be_claimed_again,
     two_workers_never_claim_the_same_event,
     events_are_listed_by_filter_and_page,
+    errors_are_searched_and_grouped_without_their_numbers,
     statuses_are_counted_up_to_a_limit,
     hostile_text_is_kept_as_it_is,
 );
@@ -154,20 +155,57 @@ async fn events_are_listed_by_filter_and_page(db: TestDb) {
         (users, page.next)
     };
     let all = EventFilter::default();
-    let (first, next) = users(all, 4, None).await;
+    let (first, next) = users(all.clone(), 4, None).await;
     assert_eq!(first, [10, 9, 8, 7]);
-    let (second, next) = users(all, 4, next).await;
+    let (second, next) = users(all.clone(), 4, next).await;
     assert_eq!(second, [6, 5, 4, 3]);
-    let (third, next) = users(all, 4, next).await;
+    let (third, next) = users(all.clone(), 4, next).await;
     assert_eq!((third, next), (vec![2, 1], None));
 
-    let of = |status| EventFilter { status: Some(status), ..all };
+    let of = |status| EventFilter { status: Some(status), ..all.clone() };
     assert_eq!(users(of(EventStatus::Failed), 9, None).await.0, [10, 9]);
     assert_eq!(users(of(EventStatus::Dead), 9, None).await, (vec![], None));
-    assert_eq!(users(EventFilter { resource: Some(video(7)), ..all }, 9, None).await.0, [10, 8, 6, 4, 2]);
-    assert_eq!(users(EventFilter { user: Some(UserId::new(3).unwrap()), ..all }, 9, None).await.0, [3]);
-    let window = EventFilter { since: Some(at(now + 3 * SECOND)), until: Some(at(now + 6 * SECOND)), ..all };
+    assert_eq!(users(EventFilter { resource: Some(video(7)), ..all.clone() }, 9, None).await.0, [10, 8, 6, 4, 2]);
+    assert_eq!(users(EventFilter { user: Some(UserId::new(3).unwrap()), ..all.clone() }, 9, None).await.0, [3]);
+    let window = EventFilter { since: Some(at(now + 3 * SECOND)), until: Some(at(now + 6 * SECOND)), ..all.clone() };
     assert_eq!(users(window, 9, None).await.0, [5, 4, 3]);
+    let one = EventFilter { id: Some(events[4].intent.id), ..all.clone() };
+    assert_eq!(users(one, 9, None).await.0, [5]);
+}
+
+async fn errors_are_searched_and_grouped_without_their_numbers(db: TestDb) {
+    let errors = [
+        "Column 'user_7' is 100% wrong: row 7",
+        "column 'user_8' is 100% wrong: row 8",
+        "Column 'user_9' is 100% wrong: row 9",
+        "no connection",
+    ];
+    let fails = errors
+        .iter()
+        .zip(1..)
+        .map(|(error, n)| FailedEvent { error: (*error).to_owned(), ..failed(&like(n, 7, n * SECOND), None) });
+    db.store.park(&fails.collect::<Vec<_>>(), 3, at(9 * SECOND)).await.unwrap();
+    db.store.apply(&[like(9, 7, 9)], at(9 * SECOND)).await.unwrap();
+    let listed = async |filter: EventFilter, limit| {
+        let page = db.store.list_events(&filter, limit, None).await.unwrap();
+        let mut users: Vec<i64> = page.events.iter().map(|entry| entry.event.pair().user.get()).collect();
+        users.sort_unstable();
+        users
+    };
+    let all = EventFilter::default();
+    let by_text = |text: &str| EventFilter { error: Some(text.to_owned()), ..EventFilter::default() };
+    assert_eq!(listed(by_text("100% WRONG"), 9).await, [1, 2, 3]);
+    assert_eq!(listed(by_text("_8'"), 9).await, [2], "an underscore is an underscore");
+    assert_eq!(listed(by_text("'; --"), 9).await, [0; 0]);
+
+    let groups = db.store.error_groups(&all).await.unwrap();
+    let seen: Vec<_> = groups.groups.iter().map(|one| (one.group.as_str(), one.events)).collect();
+    let wrong = "Column 'user_#' is #% wrong: row #";
+    assert_eq!(seen, [(wrong, 2), ("column 'user_#' is #% wrong: row #", 1), ("no connection", 1)]);
+    assert!(!groups.capped && groups.groups[0].example.starts_with("Column 'user_"), "{groups:?}");
+    let group = EventFilter { error_group: Some(wrong.to_owned()), ..all };
+    assert_eq!(listed(group.clone(), 9).await, [1, 3], "what is written otherwise is another group");
+    assert_eq!(db.store.error_groups(&group).await.unwrap().groups.len(), 1);
 }
 
 async fn statuses_are_counted_up_to_a_limit(db: TestDb) {

@@ -17,6 +17,7 @@ mod lists;
 mod meanings;
 mod operate;
 mod outages;
+mod page;
 mod retention;
 mod schema;
 mod support;

@@ -45,7 +45,7 @@ async fn processes_that_start_together_all_come_up_on_sqlite() {
 }
 
 async fn migrate_together(db: TestDb) {
-    assert_eq!(db.store.pending_migrations().await.unwrap().len(), 6);
+    assert_eq!(db.store.pending_migrations().await.unwrap().len(), 7);
     let mut starts = Vec::new();
     for _ in 0..4 {
         let store = EventStore::connect(&db.config).await.unwrap();
@@ -58,7 +58,7 @@ async fn migrate_together(db: TestDb) {
         start.await.unwrap();
     }
     assert_eq!(db.store.pending_migrations().await.unwrap(), Vec::<String>::new());
-    assert_eq!(db.number("SELECT COUNT(*) FROM seaql_migrations").await, 6);
+    assert_eq!(db.number("SELECT COUNT(*) FROM seaql_migrations").await, 7);
     db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
 }
 

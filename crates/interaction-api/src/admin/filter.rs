@@ -11,6 +11,7 @@ use service_runtime::listen::request::Whole;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::Schema;
+use uuid::Uuid;
 
 /// A filter as it was given; everything may be left out.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -33,7 +34,21 @@ pub(super) struct Filter {
     pub(super) since: Option<DateTime<Utc>>,
     /// Accepted before.
     pub(super) until: Option<DateTime<Utc>>,
+    /// Only this one.
+    pub(super) id: Option<Uuid>,
+    /// Its error has this text, in any case of its letters.
+    #[schema(max_length = 200)]
+    pub(super) error: Option<String>,
+    /// Its error is of this group, as `GET /events/groups` names it.
+    #[schema(max_length = 1_200)]
+    pub(super) error_group: Option<String>,
 }
+
+/// Longest text that is looked for in errors, in bytes.
+const MAX_ERROR: usize = 200;
+
+/// Longest name of a group of errors in bytes: 300 characters.
+const MAX_GROUP: usize = 1_200;
 
 fn given_up() -> RefOr<Schema> {
     one_of([EventStatus::Failed, EventStatus::Dead].map(EventStatus::name))
@@ -68,19 +83,27 @@ impl Filter {
             user_id: Some(Whole(user_id)).filter(|user| *user != Whole(0)),
             since: time("since", since),
             until: time("until", until),
+            ..Self::default()
         }
     }
 
     /// The filter; violations are noted under `prefix`.
     pub(super) fn check(self, violations: &mut Violations, prefix: &str) -> EventFilter {
-        let Self { status, resource_type, resource_id, user_id, since, until } = self;
+        let Self { status, resource_type, resource_id, user_id, since, until, id, error, error_group } = self;
         let resource = if resource_type.is_some() || resource_id.is_some() {
             violations.resource(prefix, resource_type, resource_id.map(|Whole(id)| id))
         } else {
             None
         };
         let user = user_id.and_then(|Whole(id)| violations.take(prefix, UserId::new(id)));
-        EventFilter { status, resource, user, since, until }
+        for (field, text, most) in [("error", &error, MAX_ERROR), ("error_group", &error_group, MAX_GROUP)] {
+            let length = text.as_ref().map_or(0, String::len);
+            if length > most {
+                violations.add(format!("{prefix}{field}"), format!("must be at most {most} bytes, got {length}"));
+            }
+        }
+        let error = error.filter(|text| !text.is_empty());
+        EventFilter { status, resource, user, since, until, id, error, error_group }
     }
 }
 

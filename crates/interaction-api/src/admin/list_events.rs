@@ -47,6 +47,14 @@ pub(super) struct Parameters {
     since: Option<DateTime<Utc>>,
     /// Accepted before.
     until: Option<DateTime<Utc>>,
+    /// Only this one.
+    id: Option<Uuid>,
+    /// Its error has this text, in any case of its letters.
+    #[param(max_length = 200)]
+    error: Option<String>,
+    /// Its error is of this group, as `GET /events/groups` names it.
+    #[param(max_length = 1_200)]
+    error_group: Option<String>,
     /// 20 if absent or 0; 100 if more.
     #[param(minimum = 0)]
     page_size: Option<i32>,
@@ -95,8 +103,11 @@ pub(super) async fn grpc(admin: &Admin, given: v1::ListEventsRequest) -> Result<
 }
 
 fn of_query(given: Option<&str>) -> Result<ListEvents, HttpError> {
-    let Parameters { status, resource_type, resource_id, user_id, since, until, page_size, page_token } = query(given)?;
-    let filter = Filter { status, resource_type, resource_id, user_id, since, until };
+    let mut parameters: Parameters = query(given)?;
+    let (page_size, page_token) = (parameters.page_size.take(), parameters.page_token.take());
+    let Parameters { status, resource_type, resource_id, user_id, since, until, id, error, error_group, .. } =
+        parameters;
+    let filter = Filter { status, resource_type, resource_id, user_id, since, until, id, error, error_group };
     let page_token = page_token.unwrap_or_default();
     Ok(request(Violations::http(), filter, "", page_size.unwrap_or(0), &page_token)?)
 }
@@ -117,6 +128,7 @@ mod tests {
 
     #[test]
     fn every_mistake_names_its_field() {
+        let long = format!("error={}", "x".repeat(201));
         for (text, expected) in [
             ("x=1", "x: unknown field"),
             ("status=bad", "status: unknown variant `bad`"),
@@ -127,6 +139,8 @@ mod tests {
             ("resource_type=film&resource_id=1", "resource_type: unknown variant"),
             ("since=yesterday", "since: "),
             ("page_size=-1", "page_size: must not be negative"),
+            ("id=7", "id: "),
+            (long.as_str(), "error: must be at most 200 bytes"),
             ("page_token=1-1-1", "page_token: is not a token"),
         ] {
             let refusal = of_query(Some(text)).expect_err(text);

@@ -220,6 +220,9 @@ fn in_words(selection: &Selection) -> String {
             text.extend(filter.user.map(|user| format!(" by user {user}")));
             text.extend(filter.since.map(|since| format!(" since {since}")));
             text.extend(filter.until.map(|until| format!(" until {until}")));
+            text.extend(filter.id.map(|id| format!(" with id {id}")));
+            text.extend(filter.error.as_ref().map(|error| format!(" with error {error:?}")));
+            text.extend(filter.error_group.as_ref().map(|group| format!(" with errors like {group:?}")));
             text
         }
     }
@@ -297,6 +300,7 @@ mod tests {
             (r#"{"filter":{"what":1}}"#, "filter.what: unknown field"),
             (r#"{"filter":{"user_id":-1}}"#, "filter.user_id: must be greater than 0"),
             (r#"{"filter":{"resource_id":1}}"#, "filter.resource_type: must be given"),
+            (r#"{"filter":{"id":"7"}}"#, "filter.id: "),
             (r#"{"filter":{},"limit":1001}"#, "limit: must be 0 to 1000"),
             (r#"{"filter":{},"dry_run":"no"}"#, "dry_run: invalid type"),
             (r#"{"filter":{},"page_token":"x"}"#, "page_token: "),

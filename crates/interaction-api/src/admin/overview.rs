@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use consistency::LagReport;
 use consistency::openapi::AnyObject;
 use event_bus::Publisher;
-use event_store::{OperatorAction, StatusCount, StoreError};
+use event_store::{OperatorAction, ProcessRow, StatusCount, StoreError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,16 +43,18 @@ pub(super) struct OverviewCache {
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Overview {
-    at: DateTime<Utc>,
+    pub(super) at: DateTime<Utc>,
     circuits: Circuits,
     /// Whether there is a queue at all.
     broker: bool,
-    queue: Option<Queue>,
-    journal: Option<Journal>,
-    ledger: Option<Vec<StatusCount>>,
+    pub(super) queue: Option<Queue>,
+    pub(super) journal: Option<Journal>,
+    pub(super) ledger: Option<Vec<StatusCount>>,
     lag: Option<LagReport>,
     hot: Option<Vec<Hot>>,
     actions: Option<Vec<OperatorAction>>,
+    /// Who runs, and who died within the last day.
+    processes: Option<Vec<ProcessRow>>,
 }
 
 /// True while a part counts as unreachable.
@@ -64,16 +66,16 @@ struct Circuits {
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Queue {
-    ready: u32,
+pub(super) struct Queue {
+    pub(super) ready: u32,
     consumers: u32,
 }
 
 /// The accounting of all shards together.
 #[derive(Debug, Clone, Copy, Serialize)]
-struct Journal {
-    accepted: u64,
-    pending: u64,
+pub(super) struct Journal {
+    pub(super) accepted: u64,
+    pub(super) pending: u64,
     oldest_age_ms: Option<u64>,
 }
 
@@ -103,14 +105,19 @@ impl OverviewCache {
 #[utoipa::path(get, path = "/overview", operation_id = "overview",
     responses((status = 200, description = "Figures.", body = AnyObject)))]
 pub(super) async fn http(State(admin): State<Admin>) -> Json<Overview> {
+    Json(latest(&admin).await)
+}
+
+/// The figures of now, or of a moment ago.
+pub(super) async fn latest(admin: &Admin) -> Overview {
     let mut seen = admin.overview_cache.seen.lock().await;
     if let Some((at, overview)) = &*seen
         && at.elapsed() < FRESH
     {
-        return Json(overview.clone());
+        return overview.clone();
     }
-    let overview = Box::pin(look(&admin)).await;
-    Json(seen.insert((Instant::now(), overview)).1.clone())
+    let overview = Box::pin(look(admin)).await;
+    seen.insert((Instant::now(), overview)).1.clone()
 }
 
 async fn look(admin: &Admin) -> Overview {
@@ -123,7 +130,7 @@ async fn look(admin: &Admin) -> Overview {
     let queue = async { if circuits.broker { None } else { admin.overview_cache.queue().await } };
     let database = async { if circuits.database { None } else { timeout(PATIENCE, stored(admin)).await.ok()?.ok() } };
     let (queue, journal, stored) = tokio::join!(queue, timeout(PATIENCE, journal(admin)), database);
-    let (ledger, lag, actions) = stored.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
+    let Stored { ledger, lag, actions, processes } = stored.unwrap_or_default();
     Overview {
         at: sync_engine::clock::wall_clock(),
         circuits,
@@ -134,6 +141,7 @@ async fn look(admin: &Admin) -> Overview {
         lag,
         hot: if circuits.database { None } else { timeout(PATIENCE, hot(admin)).await.ok().flatten() },
         actions,
+        processes,
     }
 }
 
@@ -143,11 +151,23 @@ async fn journal(admin: &Admin) -> Option<Journal> {
     Some(Journal { accepted, pending: stats.pending, oldest_age_ms: stats.oldest_age_ms })
 }
 
-async fn stored(admin: &Admin) -> Result<(Vec<StatusCount>, LagReport, Vec<OperatorAction>), StoreError> {
+/// What the database says; none of anything if it cannot be asked.
+#[derive(Default)]
+struct Stored {
+    ledger: Option<Vec<StatusCount>>,
+    lag: Option<LagReport>,
+    actions: Option<Vec<OperatorAction>>,
+    processes: Option<Vec<ProcessRow>>,
+}
+
+async fn stored(admin: &Admin) -> Result<Stored, StoreError> {
     let database = &admin.stores.database;
-    let ledger = database.count_by_status(COUNTED).await?;
-    let lag = LagReport::of(database.commit_lags(LAGS).await?);
-    Ok((ledger, lag, database.operator_actions(ACTIONS).await?))
+    Ok(Stored {
+        ledger: Some(database.count_by_status(COUNTED).await?),
+        lag: Some(LagReport::of(database.commit_lags(LAGS).await?)),
+        actions: Some(database.operator_actions(ACTIONS).await?),
+        processes: Some(database.processes().await?),
+    })
 }
 
 async fn hot(admin: &Admin) -> Option<Vec<Hot>> {

@@ -88,6 +88,29 @@ async fn dead_events_are_listed_replayed_discarded_and_explained() {
     }
     assert_eq!(ids.len(), 5, "newest first: {ids:?}");
 
+    // What they failed with, once; and everything that is known of the resource.
+    let (code, body) = get(server, "/events/groups?status=dead&error=POISONED").await;
+    let group = &body["groups"][0];
+    assert_eq!((code, body["groups"].as_array().map(Vec::len), &group["events"]), (200, Some(1), &5.into()), "{body}");
+    let ask = json!({ "filter": { "status": "dead", "error_group": group["group"] }, "dry_run": true }).to_string();
+    let (code, body) = post(server, "/events/replay", &ask).await;
+    assert_eq!((code, &body["count"]), (200, &5.into()), "{body}");
+    let ask = json!({ "filter": { "status": "dead", "error": "no such error" }, "dry_run": true }).to_string();
+    let (code, body) = post(server, "/events/discard", &ask).await;
+    assert_eq!((code, &body["count"]), (200, &0.into()), "{body}");
+    let (code, body) = get(server, &format!("/events?id={}", ids[1])).await;
+    assert_eq!(
+        (code, &body["events"][0]["id"], body["events"].as_array().map(Vec::len)),
+        (200, &ids[1].clone().into(), Some(1))
+    );
+    let (code, body) = get(server, "/resource?resource_type=video&resource_id=7").await;
+    assert_eq!((code, &body["database"]["live"], &body["database"]["count"]), (200, &0.into(), &Value::Null), "{body}");
+    assert_eq!(
+        (&body["database"]["unfinished"][3]["status"], &body["database"]["unfinished"][3]["count"]),
+        (&"dead".into(), &5.into())
+    );
+    assert!(body["cache"].is_object(), "{body}");
+
     // A dry run says so and does nothing.
     let ask = json!({ "filter": { "status": "dead", "user_id": 2 }, "dry_run": true }).to_string();
     let (code, body) = post(server, "/events/replay", &ask).await;
@@ -199,6 +222,11 @@ async fn mistakes_about_events_name_the_field() {
         ("/events?page_token=x", "page_token: "),
         ("/events?resource_type=film&resource_id=1", "resource_type: "),
         ("/events?since=now", "since: "),
+        ("/events?id=7", "id: "),
+        ("/events/groups?page_size=1", "page_size: unknown field"),
+        ("/events/groups?user_id=0", "user_id: "),
+        ("/resource?resource_type=video", "resource_id: "),
+        ("/history?minutes=1441", "minutes: must be 1 to 1440"),
         ("/explain", "user_id: must be given"),
         ("/explain?user_id=1", "resource_type: must be given"),
         ("/explain?user_id=1&resource_type=video&resource_id=x", "resource_id: "),

@@ -8,6 +8,7 @@ mod client;
 mod clocks;
 mod dashboard;
 mod events;
+mod history;
 mod hostile;
 mod last_word;
 mod lists;

@@ -1,6 +1,7 @@
 //! Sections `service` and `monitoring` of the configuration.
 
 use super::networks::TrustedProxies;
+use super::origin::PublicOrigin;
 use serde::Deserialize;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -25,6 +26,8 @@ pub struct ServiceConfig {
     pub access: AccessConfig,
     /// Proxies whose word about a caller's address is believed, by `forwarded` or `x-forwarded-for`.
     pub trusted_proxies: TrustedProxies,
+    /// Where browsers find the page if a proxy passes requests on under another name; absent: where they come to.
+    pub public_origin: Option<PublicOrigin>,
     /// Most connections of one listener; for one more one of strangers or the oldest idle one gives way.
     pub max_connections: usize,
     /// Most of them from one client address, or from one /64 of IPv6; if absent a quarter of all, or 16 where that is more.
@@ -58,6 +61,7 @@ impl Default for ServiceConfig {
             tls: TlsConfig::default(),
             access: AccessConfig::default(),
             trusted_proxies: TrustedProxies::default(),
+            public_origin: None,
             max_connections: 4_096,
             max_connections_per_address: None,
             max_calls_per_connection: 256,

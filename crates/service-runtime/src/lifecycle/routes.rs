@@ -5,8 +5,11 @@
 //! | `GET /health` | 200 (`ok`, `degraded`) or 503 (`down`), with every part's state |
 //! | `GET /health/live` | 200 while the process can answer at all |
 //! | `GET /metrics` | Prometheus text; 404 when switched off |
+//! | `/session` | who a browser is signed in as: `session` |
 
 use super::context::Context;
+use super::session;
+use crate::listen::access::guard::SESSION;
 use crate::listen::api_error::ApiError;
 use crate::listen::ops::{self, OpsRoutes};
 use crate::observe::health::{PartReport, Status};
@@ -26,6 +29,7 @@ pub fn router(context: &Context, routes: impl Into<OpsRoutes>) -> Router {
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/metrics", get(metrics))
+        .route(SESSION, get(session::who).post(session::sign_in).delete(session::sign_out))
         .with_state(context.clone());
     ops::guarded(&context.gate, common, routes)
 }

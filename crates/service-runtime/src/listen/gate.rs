@@ -1,7 +1,7 @@
 //! What stands before every listener: tokens, TLS, bounds; and the refusal to be reached without tokens.
 
 use crate::config::reload::Refusal;
-use crate::config::{ConfigError, ServiceConfig, TrustedProxies};
+use crate::config::{ConfigError, PublicOrigin, ServiceConfig, TrustedProxies};
 use crate::listen::access::Access;
 use crate::listen::expiry::Validity;
 use crate::listen::incoming::ConnectionAcceptor;
@@ -21,6 +21,7 @@ pub struct Gate {
     pub access: Access,
     /// Whose word about a caller's address is believed.
     pub proxies: TrustedProxies,
+    public_origin: Option<PublicOrigin>,
     insecure: bool,
     tls: Option<Tls>,
     tokens: Refusal,
@@ -40,6 +41,7 @@ impl Default for Gate {
         Self {
             access: Access::default(),
             proxies: TrustedProxies::default(),
+            public_origin: None,
             insecure: false,
             tls: None,
             tokens: Refusal::of("tokens"),
@@ -76,6 +78,7 @@ impl Gate {
         Ok(Self {
             access: Access::open(&config.access)?,
             proxies: config.trusted_proxies.clone(),
+            public_origin: config.public_origin.clone(),
             insecure: config.access.insecure,
             tls: Tls::open(&config.tls)?,
             tokens: Refusal::of("tokens"),
@@ -98,6 +101,11 @@ impl Gate {
     /// Whether only this machine can be at the other end.
     pub(crate) fn is_local(&self) -> bool {
         !self.insecure && !self.access.needs_token()
+    }
+
+    /// Where browsers find the page, if a proxy gives it another name.
+    pub(crate) const fn public_origin(&self) -> Option<&PublicOrigin> {
+        self.public_origin.as_ref()
     }
 
     /// When a connection of gRPC is asked to come again.

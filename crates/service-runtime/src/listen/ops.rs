@@ -4,7 +4,7 @@
 //! Headers, bodies, times, connections and concurrent requests are bounded.
 //!
 //! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, or `metrics` for
-//! `/metrics`, everything else `operate`, or `write` where the routes say so ([`OpsRoutes`]); open are health, the page at `/`, and files below `/assets/`.
+//! `/metrics`, everything else `operate`, or `write` where the routes say so ([`OpsRoutes`]); open are health, the page at `/`, files below `/assets/`, and `/session`, which decides itself.
 
 use crate::listen::access::guard::{self, Guard};
 use crate::listen::api_error::ApiError;

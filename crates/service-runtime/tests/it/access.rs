@@ -259,3 +259,96 @@ fn a_file_that_cannot_be_used_is_named_and_not_shown() {
     std::fs::write(&file, [0xff, 0xfe]).unwrap();
     assert!(open(&file).contains("UTF-8"));
 }
+
+const SIGN_IN: &str = "POST /session";
+
+#[tokio::test]
+async fn a_browser_signs_in_and_its_cookie_does_what_its_token_may() {
+    let ops = Guarded::with_tokens().await;
+    let ours = format!("Origin: http://{}", ops.addr);
+    let sign_in = async |token: &str, headers: &[&str]| {
+        http::send(&ops.addr, SIGN_IN, headers, &format!("{{\"token\":\"{token}\"}}")).await.unwrap()
+    };
+    let who = async |cookie: &str| ops.send("GET /session", &[cookie]).await;
+    assert!(who("X: y").await.body.contains(r#""needs_token":true,"signed_in":false,"name":null,"role":null"#));
+    for (token, headers, expected) in [
+        ("token-that-nobody-has", &[JSON, &ours][..], 401),
+        ("token-that-scrapes-1", &[JSON, &ours], 403),
+        ("token-of-some-users-1", &[JSON, &ours], 403),
+        ("token-that-reads-1", &["Content-Type: text/plain", &ours], 415),
+        ("token-that-reads-1", &[JSON, "Origin: http://evil.example"], 403),
+        ("token-that-reads-1", &[JSON, &ours, "Sec-Fetch-Site: cross-site"], 403),
+    ] {
+        let answer = sign_in(token, headers).await;
+        assert_eq!(answer.status, expected, "{token} {headers:?}: {}", answer.body);
+        let head = answer.head.to_lowercase();
+        assert!(!head.contains("set-cookie") && !answer.body.contains("token-"), "{head} {}", answer.body);
+    }
+    for (body, expected) in [
+        ("{}", "missing field `token`"),
+        ("{\"token\":1}", "token: "),
+        ("", "body: "),
+        ("{\"tokens\":\"\"}", "tokens: "),
+    ] {
+        let answer = http::send(&ops.addr, SIGN_IN, &[JSON, &ours], body).await.unwrap();
+        assert!(answer.status == 400 && answer.body.contains(expected), "{body}: {}", answer.body);
+    }
+
+    let answer = sign_in("token-that-reads-1", &[JSON, &ours]).await;
+    assert_eq!((answer.status, answer.body.contains("token-that")), (200, false), "{}", answer.body);
+    let cookie = answer.head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).unwrap();
+    assert_eq!(cookie, "interaction_session=token-that-reads-1; HttpOnly; SameSite=Strict; Max-Age=43200");
+    let reads = "Cookie: theme=dark; interaction_session=token-that-reads-1";
+    let operates = "Cookie: interaction_session=token-that-operates-1";
+    assert!(who(reads).await.body.contains(r#""signed_in":true,"name":"page","role":"read""#));
+    for (line, headers, expected) in [
+        ("GET /things", &[reads][..], 200),
+        ("GET /things", &["Cookie: interaction_session=token-that-nobody-has"], 401),
+        ("GET /things", &["Cookie: interaction_session="], 401),
+        ("POST /change", &[reads, JSON, &ours], 403),
+        ("POST /change", &[operates, JSON, &ours], 200),
+        // A cookie goes along whatever page made the browser ask.
+        ("POST /change", &[operates, JSON], 403),
+        ("POST /change", &[operates, JSON, "Origin: http://evil.example"], 403),
+        ("POST /change", &[operates, JSON, "Origin: http://127.0.0.1:1"], 403),
+        ("POST /change", &[operates, JSON, "Origin: null"], 403),
+        ("POST /change", &[operates, &ours, "Content-Type: text/plain"], 415),
+        // What a program says itself comes first.
+        ("POST /change", &[operates, READ, JSON, &ours], 403),
+        ("GET /things", &[operates, "Authorization: Bearer token-that-nobody-has"], 401),
+    ] {
+        assert_eq!(ops.status(line, headers).await, expected, "{line} {headers:?}");
+    }
+    let answer = ops.send("DELETE /session", &[reads, JSON, &ours]).await;
+    assert!(answer.status == 200 && answer.head.contains("interaction_session=; "), "{}", answer.head);
+    assert!(answer.head.contains("cross-origin-resource-policy: same-origin"), "{}", answer.head);
+
+    // Who leaves the file is no longer signed in.
+    ops.write_tokens("alice operate token-that-operates-1\n");
+    eventually(PATIENCE, "a token that left", async || {
+        let status = ops.status("GET /things", &[reads]).await;
+        if status == 401 { Ok(()) } else { Err(status) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_public_origin_is_ours() {
+    let config = ServiceConfig {
+        public_origin: Some("https://ops.example.com".to_owned().try_into().unwrap()),
+        ..ServiceConfig::default()
+    };
+    let ops = Guarded::open(&config).await;
+    for (host, origin, expected) in [
+        // As nginx does by default, and as it may be told to.
+        (&*ops.addr, "https://ops.example.com", 200),
+        ("ops.example.com", "https://ops.example.com", 200),
+        (&*ops.addr, "http://ops.example.com", 403),
+        (&*ops.addr, "https://evil.example", 403),
+        ("evil.example", "https://ops.example.com", 403),
+    ] {
+        let (host, origin) = (format!("Host: {host}"), format!("Origin: {origin}"));
+        let status = ops.status("POST /change", &[&host, &origin, JSON]).await;
+        assert_eq!(status, expected, "{host} {origin}");
+    }
+}

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const METHODS: [&str; 7] = ["GET", "POST", "GET", "POST", "PUT", "OPTIONS", "GE T"];
-const PATHS: [&str; 22] = [
+const PATHS: [&str; 26] = [
     "/health",
     "/health/live",
     "/metrics",
@@ -28,7 +28,11 @@ const PATHS: [&str; 22] = [
     "/v1/likes",
     "/v1/counts",
     "/v1/counts?resource=video:",
-    "/assets/dashboard.js",
+    "/assets/main.js",
+    "/events/groups?error=",
+    "/history?minutes=",
+    "/resource?resource_type=video&resource_id=",
+    "/session",
     "/../../etc/passwd",
     "/%00%ff?=&&%",
 ];

@@ -3,9 +3,13 @@
 //! Nothing here is meant for other sites: there are no CORS headers, so none of them can read an answer. What changes
 //! something needs `content-type: application/json`, which no other site's form can send; and where a browser says where
 //! a request comes from, that must be here. Where nobody needs a token the host must be named by address or `localhost`:
-//! otherwise a foreign name that is made to point to this machine would be the same site.
+//! otherwise a foreign name that is made to point to this machine would be the same site. Behind a proxy that gives it
+//! another name, that name is `service.public_origin`.
+//!
+//! A signed-in browser sends its cookie whoever made it ask. So a change by cookie needs an origin, and that must be ours.
 
-use super::{Caller, CallerAddress, Denied, Role, caller_address};
+use super::{Caller, CallerAddress, Denied, Role, caller_address, session};
+use crate::config::PublicOrigin;
 use crate::listen::api_error::ApiError;
 use crate::listen::gate::Gate;
 use crate::listen::reason::Reason;
@@ -19,12 +23,17 @@ use std::net::{IpAddr, SocketAddr};
 /// Files of a page lie below; like the page itself they are open, because it asks for the token.
 pub(crate) const OPEN_FILES: &str = "/assets/";
 
+/// Who a browser is signed in as; signing in and out. Open: it decides itself.
+pub(crate) const SESSION: &str = "/session";
+
 /// On every answer.
-const HEADERS: [(HeaderName, HeaderValue); 3] = [
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     // Nobody lays its page over ours to have a button clicked.
     (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    // No page of another origin, on another port either, takes an answer in as a script or an image.
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
 ];
 
 /// What is guarded.
@@ -61,20 +70,25 @@ pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next
 /// The caller, unless anybody may do this.
 fn admit(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     let Guard { gate, writes, scoped } = guard;
-    let Some(needed) = needed(method, uri.path(), writes) else { return Ok(None) };
-    if gate.is_local() && !names_this_machine(uri, headers) {
+    let needed = needed(method, uri.path(), writes);
+    let open = needed.is_none() && is_safe(method);
+    if !open && gate.is_local() && !names_this_machine(uri, headers, gate.public_origin()) {
         let message = "without tokens this is served as localhost or by address only (service.access.tokens_file)";
         return Err(ApiError::new(StatusCode::FORBIDDEN, message).because(Reason::NotLocal));
     }
-    let caller = gate.access.check(headers, needed, scoped.contains(&uri.path())).map_err(|denied| {
-        metrics::counter!("interaction_access_denied_total", "surface" => "http", "reason" => denied.reason())
-            .increment(1);
-        refusal(denied)
-    })?;
+    let scoped = scoped.contains(&uri.path());
+    let caller = needed.map(|needed| session::caller(&gate.access, headers, needed, scoped));
+    let caller = caller.transpose().map_err(denied)?;
     if !is_safe(method) {
-        same_site(uri, headers)?;
+        same_site(uri, headers, gate.public_origin())?;
     }
-    Ok(Some(caller))
+    Ok(caller)
+}
+
+/// A refusal, and that there was one.
+pub(crate) fn denied(denied: Denied) -> ApiError {
+    metrics::counter!("interaction_access_denied_total", "surface" => "http", "reason" => denied.reason()).increment(1);
+    refusal(denied)
 }
 
 fn is_safe(method: &Method) -> bool {
@@ -84,6 +98,7 @@ fn is_safe(method: &Method) -> bool {
 /// The role that this needs; none: open. Probes carry no token, and the page asks for it itself.
 fn needed(method: &Method, path: &str, writes: &[&str]) -> Option<Role> {
     match path {
+        SESSION => None,
         _ if *method == Method::POST && writes.contains(&path) => Some(Role::Write),
         _ if !is_safe(method) => Some(Role::Operate),
         "/" | "/favicon.ico" | "/health" | "/health/live" => None,
@@ -116,35 +131,38 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Option<Option<Authority>> {
     headers.get(header::HOST).map(|value| Authority::try_from(value.as_bytes()).ok())
 }
 
-fn names_this_machine(uri: &Uri, headers: &HeaderMap) -> bool {
+fn names_this_machine(uri: &Uri, headers: &HeaderMap, public: Option<&PublicOrigin>) -> bool {
     match host(uri, headers) {
         None => true,
         Some(None) => false,
         Some(Some(authority)) => {
             let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+            name.eq_ignore_ascii_case("localhost")
+                || name.parse::<IpAddr>().is_ok()
+                || public.is_some_and(|public| public.host().eq_ignore_ascii_case(authority.host()))
         }
     }
 }
 
 /// Whether this was sent by a page of our own, or by no page at all.
-fn same_site(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+fn same_site(uri: &Uri, headers: &HeaderMap, public: Option<&PublicOrigin>) -> Result<(), ApiError> {
     let message = "requests of other sites change nothing here";
     let forbidden = || ApiError::new(StatusCode::FORBIDDEN, message).because(Reason::CrossSite);
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return Err(forbidden());
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
-        // `null` is a page that hides where it comes from; it has no host.
-        let origin = Uri::try_from(origin.as_bytes()).map_err(|_| forbidden())?;
-        let from = origin.authority().ok_or_else(forbidden)?;
-        let to = host(uri, headers).flatten().ok_or_else(forbidden)?;
-        let port = |authority: &Authority| {
-            authority.port_u16().unwrap_or(if origin.scheme_str() == Some("https") { 443 } else { 80 })
+        // `null` is a page that hides where it comes from: it is no origin.
+        let from = origin.to_str().ok().and_then(PublicOrigin::parse).ok_or_else(forbidden)?;
+        let here = |to: Authority| {
+            from.host().eq_ignore_ascii_case(to.host())
+                && from.port() == to.port_u16().unwrap_or_else(|| from.usual_port())
         };
-        if !from.host().eq_ignore_ascii_case(to.host()) || port(from) != port(&to) {
+        if public != Some(&from) && !host(uri, headers).flatten().is_some_and(here) {
             return Err(forbidden());
         }
+    } else if session::by_cookie(headers) {
+        return Err(forbidden());
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
@@ -191,9 +209,37 @@ mod tests {
             (&[host, ("content-type", "text/plain")], Some(415)),
             (&[host, ("content-type", "application/x-www-form-urlencoded")], Some(415)),
             (&[host, ("content-type", "text/plain; application/json")], Some(415)),
+            // Signed in: whoever made the browser ask, the cookie comes along.
+            (&[host, json, same, ("cookie", "interaction_session=x")], None),
+            (&[host, json, ("cookie", "interaction_session=x")], Some(403)),
+            (&[host, json, ("cookie", "interaction_session=x"), ("authorization", "Bearer x")], None),
+            (&[host, json, ("cookie", "other=x")], None),
         ] {
-            let found = same_site(&uri, &headers(pairs)).err().map(|error| error.status.as_u16());
+            let found = same_site(&uri, &headers(pairs), None).err().map(|error| error.status.as_u16());
             assert_eq!(found, expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn behind_a_proxy_the_public_origin_is_this_site_too() {
+        let public = PublicOrigin::parse("https://ops.example").unwrap();
+        let (json, host) = (("content-type", "application/json"), ("host", "127.0.0.1:8893"));
+        let uri = Uri::from_static("/cache/warmup");
+        for (origin, expected) in [
+            ("https://ops.example", true),
+            ("https://OPS.example:443", true),
+            ("http://ops.example", false),
+            ("https://ops.example:444", false),
+            ("https://ops.example.evil.example", false),
+            ("null", false),
+            // Past the proxy it is what it was.
+            ("http://127.0.0.1:8893", true),
+        ] {
+            let headers = headers(&[host, json, ("origin", origin)]);
+            assert_eq!(same_site(&uri, &headers, Some(&public)).is_ok(), expected, "{origin}");
+        }
+        for (name, expected) in [("ops.example", true), ("OPS.example:8893", true), ("evil.example", false)] {
+            assert_eq!(names_this_machine(&uri, &headers(&[("host", name)]), Some(&public)), expected, "{name}");
         }
     }
 
@@ -210,9 +256,9 @@ mod tests {
             ("127.0.0.1.evil.example", false),
             ("", false),
         ] {
-            assert_eq!(names_this_machine(&uri, &headers(&[("host", name)])), expected, "{name}");
+            assert_eq!(names_this_machine(&uri, &headers(&[("host", name)]), None), expected, "{name}");
         }
-        assert!(names_this_machine(&uri, &HeaderMap::new()));
+        assert!(names_this_machine(&uri, &HeaderMap::new(), None));
     }
 
     #[test]
@@ -222,6 +268,10 @@ mod tests {
             (Method::HEAD, "/health/live", None),
             (Method::GET, "/", None),
             (Method::GET, "/assets/page.js", None),
+            (Method::GET, "/session", None),
+            (Method::POST, "/session", None),
+            (Method::DELETE, "/session", None),
+            (Method::GET, "/session/", Some(Role::Read)),
             (Method::POST, "/", Some(Role::Operate)),
             (Method::POST, "/assets/page.js", Some(Role::Operate)),
             (Method::GET, "/assets", Some(Role::Read)),
