@@ -335,6 +335,10 @@ impl LikeCache for RedisCache {
         self.repair.count(&self.routes, &self.keys, &self.rules, repair, token).await
     }
 
+    async fn repair_accounting(&self, seen: &ShardStatus, token: u64) -> CacheResult<RepairOutcome> {
+        self.repair.accounting(&self.routes, &self.keys, seen, token).await
+    }
+
     async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
         self.repair.pair(&self.routes, &self.keys, &self.rules, repair, token).await
     }

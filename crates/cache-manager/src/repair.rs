@@ -1,4 +1,4 @@
-//! `repair_count.lua`, `repair_pair.lua`, `fence_repairs.lua`: what the checker writes, each as compare-and-set; and
+//! `repair_count.lua`, `repair_pair.lua`, `repair_accounting.lua`, `fence_repairs.lua`: what the checker writes, each as compare-and-set; and
 //! `forget_pair.lua`, for discarded events.
 
 use crate::keys::Keys;
@@ -6,7 +6,7 @@ use crate::meaning::{cache_error, shard_error};
 use crate::routes::Routes;
 use crate::script::Script;
 use crate::settle::encode_state;
-use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome};
+use domain::cache::{CacheResult, CacheRules, CountRepair, PairRepair, RepairOutcome, ShardStatus};
 use domain::{Pair, ShardId, Version};
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ pub(crate) struct Repair {
     fence: Script,
     count: Script,
     pair: Script,
+    accounting: Script,
     forget: Script,
 }
 
@@ -23,6 +24,7 @@ impl Repair {
             fence: Script::new(include_str!("scripts/fence_repairs.lua")),
             count: Script::new(include_str!("scripts/repair_count.lua")),
             pair: Script::new(include_str!("scripts/repair_pair.lua")),
+            accounting: Script::new(include_str!("scripts/repair_accounting.lua")),
             forget: Script::new(include_str!("scripts/forget_pair.lua")),
         }
     }
@@ -75,6 +77,21 @@ impl Repair {
         call.arg(keys.clock(shard)).arg(keys.pair(repair.pair));
         call.arg(token).arg(encode_state(repair.seen)).arg(encode_state(repair.row));
         let repaired = self.pair.run(routes, routes.slot(shard), &call).await;
+        repaired.map(outcome).map_err(|error| shard_error(error, keys, shard))
+    }
+
+    pub(crate) async fn accounting(
+        &self,
+        routes: &Arc<Routes>,
+        keys: &Keys,
+        seen: &ShardStatus,
+        token: u64,
+    ) -> CacheResult<RepairOutcome> {
+        let shard = seen.shard;
+        let mut call = self.accounting.call(2);
+        call.arg(keys.journal(shard)).arg(keys.clock(shard));
+        call.arg(token).arg(seen.accepted).arg(seen.settled).arg(seen.journal_len);
+        let repaired = self.accounting.run(routes, routes.slot(shard), &call).await;
         repaired.map(outcome).map_err(|error| shard_error(error, keys, shard))
     }
 

@@ -10,7 +10,7 @@ use crate::inspect::Inspector;
 use crate::inspect::pairs::action_of;
 use crate::repair::leader::Leader;
 use domain::cache::{CountRepair, PairRepair, RepairOutcome, SettledResource, Settlement};
-use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
+use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
 use event_store::{Applied, EventStatus, Fenced};
 use uuid::Uuid;
 
@@ -44,6 +44,7 @@ impl Repairer {
                 RepairAction::Row
             }
             (Kind::Row | Kind::History, Verdict::Missing | Verdict::Drift) => RepairAction::Restore,
+            (Kind::Accounting, Verdict::Drift) => RepairAction::Accounting,
             (Kind::Journal, Verdict::Orphan) if finding.stored.is_some() => RepairAction::SettleEntry,
             _ => return None,
         })
@@ -69,13 +70,17 @@ impl Repairer {
             (RepairAction::Row, Subject::Pair(pair)) => self.row(finding, pair, token).await?,
             (RepairAction::Restore, Subject::Pair(pair)) => self.restore(finding, pair, event, token).await?,
             (RepairAction::SettleEntry, Subject::Pair(pair)) => self.settle_entry(finding, pair).await?,
+            (RepairAction::Accounting, Subject::Shard { shard }) => self.accounting(shard, token).await?,
             // An action about something else than the finding is none.
             (RepairAction::Recount | RepairAction::CachedCount, Subject::Pair(_))
             | (
                 RepairAction::CachedPair | RepairAction::Row | RepairAction::Restore | RepairAction::SettleEntry,
                 Subject::Resource(_),
             )
-            | (RepairAction::Nothing | RepairAction::Forget, Subject::Pair(_) | Subject::Resource(_))
+            | (
+                RepairAction::Nothing | RepairAction::Forget | RepairAction::Accounting,
+                Subject::Pair(_) | Subject::Resource(_),
+            )
             | (_, Subject::Shard { .. }) => note(RepairAction::Nothing, RepairResult::Reported, None, None),
         };
         repaired.token = Some(token);
@@ -141,6 +146,16 @@ impl Repairer {
         let repair = CountRepair { resource, seen: cached, stored, abandoned };
         let outcome = self.inspector.stores.cache.repair_count(&repair, token).await?;
         Ok(cache_note(RepairAction::CachedCount, outcome, before, after))
+    }
+
+    /// What the shard says of itself is seen anew; nobody but the two numbers is concerned.
+    async fn accounting(&self, shard: ShardId, token: u64) -> Repaired {
+        let status = self.inspector.stores.cache.shard_status().await?;
+        let seen = status.into_iter().find(|one| one.shard == shard && !one.is_conserved());
+        let Some(seen) = seen else { return Ok(note(RepairAction::Accounting, RepairResult::Changed, None, None)) };
+        let outcome = self.inspector.stores.cache.repair_accounting(&seen, token).await?;
+        let (before, after) = (seen.accepted.cast_signed(), (seen.settled + seen.journal_len).cast_signed());
+        Ok(cache_note(RepairAction::Accounting, outcome, Some(before.into()), Some(after.into())))
     }
 
     async fn stored(&self, resource: Resource) -> Result<StoredCount, CheckError> {

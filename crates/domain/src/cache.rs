@@ -346,6 +346,13 @@ pub trait LikeCache: Send + Sync + 'static {
         Err(Unsupported.into())
     }
 
+    /// Makes what a shard says it accepted agree with its journal, if both are still as they were seen and no larger token
+    /// repairs.
+    async fn repair_accounting(&self, seen: &ShardStatus, token: u64) -> CacheResult<RepairOutcome> {
+        let _ = (seen, token);
+        Err(Unsupported.into())
+    }
+
     /// Makes a cached pair what its row says, if it is still as it was seen and no larger token repairs.
     async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
         let _ = (repair, token);

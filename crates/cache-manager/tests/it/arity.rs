@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 13] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 14] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
@@ -26,6 +26,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 13] = [
         2,
         &["1", "0", "5", "0", "7", "5", "1", "6", "1", "60"],
     ),
+    ("repair_accounting", include_str!("../../src/scripts/repair_accounting.lua"), 2, &["1", "0", "0", "0"]),
     ("forget_pair", include_str!("../../src/scripts/forget_pair.lua"), 1, &["10"]),
     ("probe", include_str!("../../src/scripts/probe.lua"), 3, &["60"]),
     ("take_token", include_str!("../../src/scripts/take_token.lua"), 1, &["1000", "5000", "1"]),

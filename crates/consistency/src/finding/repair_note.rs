@@ -17,6 +17,8 @@ pub enum RepairAction {
     CachedCount,
     /// Overwrite the cached pair, if it is still as it was seen.
     CachedPair,
+    /// A shard's accounting was made to agree with its journal.
+    Accounting,
     /// The cache forgets a pair whose event an operator discarded.
     Forget,
     /// Write what the cache says as a row.
@@ -36,6 +38,7 @@ impl RepairAction {
             Self::Settle => "settle",
             Self::CachedCount => "cached_count",
             Self::CachedPair => "cached_pair",
+            Self::Accounting => "accounting",
             Self::Forget => "forget",
             Self::Row => "row",
             Self::Restore => "restore",

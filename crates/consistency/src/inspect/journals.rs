@@ -20,8 +20,8 @@ impl Inspector {
     pub(crate) async fn accounting(&self) -> Result<(Vec<ShardStatus>, Vec<Finding>), CheckError> {
         let status = self.stores.cache.shard_status().await?;
         let wrong = status.iter().filter_map(|accounting| {
-            let pending = accounting.accepted.cast_signed() - accounting.settled.cast_signed();
-            (pending != accounting.journal_len.cast_signed()).then(|| Finding {
+            let pending = accounting.accepted.cast_signed().wrapping_sub(accounting.settled.cast_signed());
+            (!accounting.is_conserved()).then(|| Finding {
                 kind: Kind::Accounting,
                 verdict: Verdict::Drift,
                 subject: Subject::Shard { shard: accounting.shard },

@@ -22,6 +22,13 @@ pub struct ShardStatus {
     pub now: Version,
 }
 
+impl ShardStatus {
+    /// Whether what was accepted and not settled is what the journal holds.
+    pub const fn is_conserved(&self) -> bool {
+        self.accepted.wrapping_sub(self.settled) == self.journal_len
+    }
+}
+
 /// What a shard still knows of what it answered this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardStanding {
