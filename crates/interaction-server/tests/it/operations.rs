@@ -99,7 +99,7 @@ async fn metrics_show_every_name_from_the_start_and_count() {
             let (_, text) = http::get(&program, "/metrics").await.unwrap();
             let shown = |name: &str| text.lines().any(|line| line.starts_with(name));
             // Only who accepts likes has a write path.
-            let of_servers = |name: &str| name.starts_with("write_path_") && program == consumer.http();
+            let of_servers = |name: &str| name.starts_with("interaction_write_path_") && program == consumer.http();
             let missing: Vec<_> = names.iter().filter(|name| !shown(name) && !of_servers(name)).collect();
             if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} are missing at {program}")) }
         })
