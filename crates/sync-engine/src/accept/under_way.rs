@@ -9,16 +9,15 @@
 //! repeats the first answer.
 
 use super::{Acceptor, FILL_TIMEOUT};
-use domain::cache::{AcceptOutcome, AcceptRequest, CacheError, CacheResult};
+use domain::cache::{AcceptOutcome, AcceptRequest, CacheResult};
 use domain::codec::EncodedEvent;
 use domain::{LikeIntent, Pair, PairState, Version};
 use event_store::FreeState;
 use futures::future::join_all;
 use planted_bugs::is_planted;
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use uuid::Uuid;
 
 /// A word whose row does not have it for so long is written again, wherever its event may be.
@@ -95,7 +94,7 @@ impl Acceptor {
     }
 
     /// What a repeated key was answered, and the journal may be all that has, is remembered here too. Where the journal does not
-    /// say, neither is the answer given.
+    /// say in time, it is not confirmed: nothing else may be written for a key that has its answer.
     pub(super) async fn keep_repeated(
         &self,
         requests: &[AcceptRequest],
@@ -112,13 +111,14 @@ impl Acceptor {
                 (now.since(answer.version) < ON_ITS_WAY).then_some((*i, Word { pair, state }))
             })
             .collect();
-        let entries = join_all(words.iter().map(|(_, word)| self.look_for(*word))).await;
+        let looks = words.iter().map(|(i, word)| timeout_at(requests[*i].until.into(), self.look_for(*word)));
+        let entries = join_all(looks).await;
         for ((i, _), entry) in words.into_iter().zip(entries) {
             match entry {
-                Ok(Some(entry)) => self.relay.remember(entry),
+                Ok(Ok(Some(entry))) => self.relay.remember(entry),
                 // A row has it.
-                Ok(None) => {}
-                Err(error) => outcomes[i] = Err(error),
+                Ok(Ok(None)) => {}
+                Ok(Err(_)) | Err(_) => outcomes[i] = Ok(AcceptOutcome::Unconfirmed { written: None }),
             }
         }
     }
@@ -161,14 +161,13 @@ impl Acceptor {
 
     /// The event of a word, if it is in the journal and that says so.
     async fn journal_entry(&self, word: Word) -> Option<EncodedEvent> {
-        self.look_for(word).await.ok().flatten()
+        timeout(FILL_TIMEOUT, self.look_for(word)).await.ok()?.ok()?
     }
 
     async fn look_for(&self, word: Word) -> CacheResult<Option<EncodedEvent>> {
         let shard = self.stores.shards().of(word.pair.resource);
         let before = Version(word.state.version.0 - 1);
-        let page = timeout(FILL_TIMEOUT, self.stores.cache.journal_page(shard, before, 1)).await;
-        let page = page.unwrap_or_else(|elapsed| Err(CacheError::Unavailable(Arc::new(elapsed))))?;
+        let page = self.stores.cache.journal_page(shard, before, 1).await?;
         Ok(page.into_iter().next().filter(|entry| entry.version == word.state.version))
     }
 }
