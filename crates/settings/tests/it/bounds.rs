@@ -18,6 +18,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("service.access.insecure", SWITCH, "2"),
     ("monitoring.log_format", &["human", "json"], "text"),
     ("monitoring.metrics", SWITCH, "maybe"),
+    ("monitoring.old_metric_names", SWITCH, "maybe"),
     ("monitoring.alerts.enabled", SWITCH, "maybe"),
     ("database.url", &["mysql://h:1/x", "mysql://h:65535/x"], "mysql://h:65536/x"),
     ("redis.url", &["redis://h:1", "rediss://h:65535/65535"], "redis://h:0"),
