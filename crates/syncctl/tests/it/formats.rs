@@ -64,6 +64,11 @@ async fn every_result_of_a_server_comes_in_each_format() {
     assert_eq!(ask(&["counts", "video:7", "video:8"]).await[0]["count"], 2);
     assert_eq!(ask(&["states", "1", "video:7"]).await[0]["liked"], true);
     assert_eq!(ask(&["watch", "video:7", "--updates", "1"]).await["count"], 2);
+    eventually(PATIENCE, "a hot video", async || {
+        let (_, hot, _) = said(&["hot", "--addr", &addr], "tsv").await;
+        if hot.contains("video:7") { Ok(()) } else { Err(hot) }
+    })
+    .await;
     assert_eq!(ask(&["hot"]).await[0]["resource"], "video:7");
     assert_eq!(ask(&["likers", "video:7", "--since", "1h"]).await.as_array().map(Vec::len), Some(2));
     assert_eq!(ask(&["likers", "video:7", "--until", "1h"]).await.as_array().map(Vec::len), Some(0));
