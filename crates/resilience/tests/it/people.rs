@@ -28,6 +28,10 @@ impl Town {
             ("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "1s"),
             ("EVENT_DRIVEN_SYNC__RESCUE_INTERVAL", "200ms"),
             ("EVENT_DRIVEN_SYNC__CIRCUIT__PROBE_INTERVAL", "100ms"),
+            // A link that is slow for a while must not open the circuit, not even for a connection that is made meanwhile:
+            // what goes around the cache never gets there late.
+            ("REDIS__RESPONSE_TIMEOUT", "5s"),
+            ("REDIS__CONNECT_TIMEOUT", "20s"),
         ];
         let deployment = Deployment::build("people").start().await.unwrap().with_all(&settings);
         let links = [Links::to(&deployment).await.unwrap(), Links::to(&deployment).await.unwrap()];
@@ -73,6 +77,9 @@ impl Town {
     }
 }
 
+/// Whether a bug shows depends on when people say what, by their clocks: each of these lives shows it more often than not.
+const LIVES: usize = 4;
+
 /// Clean without the bug, and with it this rule is broken.
 async fn finds(bug: &str, rule: &str, shares: &[&str], rate: &str, happens: impl AsyncFn(&[Links; 2])) {
     let _alone = ONE_AT_A_TIME.lock().await;
@@ -80,8 +87,15 @@ async fn finds(bug: &str, rule: &str, shares: &[&str], rate: &str, happens: impl
     let broken = well["broken"].as_object().unwrap();
     // Counts are judged only where faults are in the history.
     assert!(broken.keys().all(|rule| rule == "R7"), "without the bug: {broken:?} {}", well["violations"]);
-    let ill = Town::new(Some(bug)).await.live(shares, rate, &happens).await;
-    assert!(ill["broken"][rule].as_u64() > Some(0), "{rule} is not among what is broken: {}", ill["broken"]);
+    let mut broken = Vec::new();
+    for _ in 0..LIVES {
+        let ill = Town::new(Some(bug)).await.live(shares, rate, &happens).await;
+        if ill["broken"][rule].as_u64() > Some(0) {
+            return;
+        }
+        broken.push(ill["broken"].to_string());
+    }
+    panic!("{rule} is not among what is broken: {broken:?}");
 }
 
 #[tokio::test]
@@ -104,11 +118,10 @@ async fn words_of_one_call_out_of_order_are_seen() {
 }
 
 #[tokio::test]
-#[ignore = "the planted bug is not found any more, for a reason that is not understood yet: last_word and the simulation find it"]
 async fn an_abandoned_call_that_takes_effect_late_is_seen() {
-    let shares = ["abandon=0.5", "cancel=0", "hot=1", "large_batch=0", "small_batch=0.1", "reads=0.05"];
+    let shares = ["abandon=0.9", "cancel=0", "hot=1", "large_batch=0", "small_batch=0", "reads=0.05"];
     // What leaves a server for Redis arrives there after its caller's deadline.
-    finds("expired_asked_afresh", "R4", &shares, "120", async |links| {
+    finds("expired_asked_afresh", "R4", &shares, "200", async |links| {
         links[0].redis.delay(Duration::from_millis(450));
         sleep(LENGTH).await;
     })
