@@ -143,7 +143,7 @@ async fn direct_writes_and_imports_that_are_too_long_are_split() {
     let server = Server::with_rights(&[]).await;
     let limit = async |bytes: u32| {
         server.admin(&format!("SET GLOBAL max_allowed_packet = {bytes}")).await;
-        server.admin("KILL USER app").await;
+        server.kill_connections().await;
         let _broken = server.store.ping().await;
         eventually(PATIENCE, "a ping", || server.store.ping()).await;
     };

@@ -147,7 +147,8 @@ async fn consumer_and_checker_have_a_small_page() {
     for name in ["interaction-server", "sync-consumer", "consistency-checker"] {
         wait_text(&browser, "#processes", |text| text.contains(name)).await;
     }
-    assert_eq!(browser.run("return document.querySelectorAll('#processes .chip.down').length").await.unwrap(), 0);
+    // What a process said as it started stays for five seconds.
+    wait_true(&browser, "return document.querySelectorAll('#processes .chip.down').length === 0").await;
     // Who stops leaves the list; who dies stays, without a word.
     consumer.end(Duration::from_secs(20)).await.unwrap();
     wait_text(&browser, "#processes", |text| !text.contains("sync-consumer")).await;

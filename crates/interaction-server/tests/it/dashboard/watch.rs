@@ -53,10 +53,14 @@ pub(crate) async fn assert_accessible(browser: &Browser, state: &str) {
     assert!(found.is_empty(), "{state}: {found:#?}");
 }
 
-/// The page fits its window, and nothing in it is cut off at the right.
+/// The page fits its window, and nothing in it is cut off at the right. A window that was just made narrow is laid out anew.
 pub(crate) async fn assert_fits(browser: &Browser, width: u64, state: &str) {
-    let wide = browser.run("return document.documentElement.scrollWidth").await.unwrap().as_u64().unwrap();
-    assert!(wide <= width, "{state}: {wide} pixels in a window of {width}");
+    eventually(PATIENCE, state, async || {
+        let wide = browser.run("return document.documentElement.scrollWidth").await;
+        let wide = wide.map_err(|error| format!("{error:#}"))?.as_u64().unwrap_or(u64::MAX);
+        if wide <= width { Ok(()) } else { Err(format!("{wide} pixels in a window of {width}")) }
+    })
+    .await;
 }
 
 /// Charts with something to draw, and none of their lines drawn: no pixel has the colour of one.
