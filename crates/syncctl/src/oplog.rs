@@ -12,15 +12,11 @@
 
 use crate::Operation;
 use domain::{Action, Pair, ResourceType, Version};
-use std::fs::File;
-use std::io::{self, BufReader, Write};
-use std::path::{Path, PathBuf};
-use traffic::lines::read_line;
+use std::io::{self, Write};
+use std::path::Path;
+use traffic::record_file::{RecordError, RecordWriter, read_records};
 
 const HEADER: &str = "#syncctl-oplog 1";
-
-/// Bytes kept back before they are written.
-const BUFFER: usize = 64 * 1024;
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,44 +46,14 @@ pub struct Entry {
     pub doubtful: u32,
 }
 
-/// Why a log was not read.
-#[derive(Debug, thiserror::Error)]
-pub enum OplogError {
-    /// The file could not be opened or read.
-    #[error("{}: could not be read", path.display())]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file is not such a log, or is damaged.
-    #[error("{}, line {line}: {reason}", path.display())]
-    Line {
-        /// Which file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        reason: String,
-    },
-}
-
 /// Appends entries to a file.
 #[derive(Debug)]
-pub struct OplogWriter {
-    file: File,
-    buffer: Vec<u8>,
-}
+pub struct OplogWriter(RecordWriter);
 
 impl OplogWriter {
     /// Creates the file, or empties it.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let mut buffer = Vec::with_capacity(BUFFER + 256);
-        writeln!(buffer, "{HEADER}")?;
-        let mut writer = Self { file: File::create(path)?, buffer };
-        writer.flush()?;
-        Ok(writer)
+        RecordWriter::create(path, HEADER).map(Self)
     }
 
     /// Appends one entry; it reaches the file when the buffer is full, or at the next [`flush`](Self::flush).
@@ -96,49 +62,30 @@ impl OplogWriter {
         let (user, letter, id) = (pair.user.get(), pair.resource.kind.letter(), pair.resource.id.get());
         let sign = if action.liked() { '+' } else { '-' };
         match entry.outcome {
-            Outcome::Acknowledged { version, changed, degraded } => writeln!(
-                self.buffer,
+            Outcome::Acknowledged { version, changed, degraded } => write!(
+                self.0.line(),
                 "a,{user},{letter},{id},{sign},{version},{},{},{}",
                 u8::from(changed),
                 u8::from(degraded),
                 entry.doubtful
             )?,
-            Outcome::Unknown => writeln!(self.buffer, "u,{user},{letter},{id},{sign},{}", entry.doubtful)?,
+            Outcome::Unknown => write!(self.0.line(), "u,{user},{letter},{id},{sign},{}", entry.doubtful)?,
         }
-        if self.buffer.len() >= BUFFER { self.flush() } else { Ok(()) }
+        self.0.end_line()
     }
 
     /// Hands everything to the operating system: a killed process then loses nothing.
     pub fn flush(&mut self) -> io::Result<()> {
-        if !self.buffer.is_empty() {
-            self.file.write_all(&self.buffer)?;
-            self.buffer.clear();
-        }
-        Ok(())
+        self.0.flush()
     }
 }
 
 /// Calls `each` with every entry of a log, in order.
-pub fn read(path: &Path, mut each: impl FnMut(Entry)) -> Result<(), OplogError> {
-    let io = |source| OplogError::Io { path: path.to_owned(), source };
-    let wrong = |line, reason: String| OplogError::Line { path: path.to_owned(), line, reason };
-    let mut input = BufReader::with_capacity(1 << 20, File::open(path).map_err(io)?);
-    let mut text = Vec::new();
-    for line in 1.. {
-        if !read_line(&mut input, &mut text).map_err(io)? {
-            return if line == 1 { Err(wrong(1, "empty file".into())) } else { Ok(()) };
-        }
-        let Some(text) = text.strip_suffix(b"\n") else { return Ok(()) };
-        let text = std::str::from_utf8(text).map_err(|error| wrong(line, error.to_string()))?;
-        if line == 1 {
-            if text != HEADER {
-                return Err(wrong(line, format!("expected {HEADER:?}, got {text:?}")));
-            }
-        } else {
-            each(parse(text).ok_or_else(|| wrong(line, format!("not an entry: {text:?}")))?);
-        }
-    }
-    Ok(())
+pub fn read(path: &Path, mut each: impl FnMut(Entry)) -> Result<(), RecordError> {
+    read_records(path, HEADER, |text| {
+        each(parse(text).ok_or_else(|| format!("not an entry: {text:?}"))?);
+        Ok(())
+    })
 }
 
 fn parse(text: &str) -> Option<Entry> {
@@ -227,7 +174,7 @@ mod tests {
         file
     }
 
-    fn read_all(path: &Path) -> Result<Vec<Entry>, OplogError> {
+    fn read_all(path: &Path) -> Result<Vec<Entry>, RecordError> {
         let mut entries = Vec::new();
         read(path, |entry| entries.push(entry))?;
         Ok(entries)
@@ -259,7 +206,7 @@ mod tests {
         ] {
             std::fs::write(file.path(), text).unwrap();
             match read_all(file.path()) {
-                Err(OplogError::Line { line: seen, .. }) => assert_eq!(seen, line, "{text:?}"),
+                Err(RecordError::Line { line: seen, .. }) => assert_eq!(seen, line, "{text:?}"),
                 other => panic!("{text:?}: {other:?}"),
             }
         }

@@ -12,7 +12,7 @@ mod file;
 mod line;
 
 pub use clock::now_micros;
-pub use file::{HistoryError, HistoryWriter};
+pub use file::HistoryWriter;
 
 use domain::{Action, Pair, Resource, UserId, Version};
 use std::fmt;

@@ -8,6 +8,7 @@ pub mod check;
 pub mod generate;
 pub mod history;
 pub mod lines;
+pub mod record_file;
 
 /// One user and resource, and what the user wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -7,10 +7,11 @@
 
 use crate::Operation;
 use crate::hash::IdMap;
-use crate::oplog::{self, Entry, OplogError, Outcome};
+use crate::oplog::{self, Entry, Outcome};
 use domain::{Action, Pair, Resource, UserId, Version};
 use std::ops::Range;
 use std::path::PathBuf;
+use traffic::record_file::RecordError;
 
 /// One operation of the logs, and where it was found.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +104,7 @@ pub(super) struct Oracle {
 
 impl Oracle {
     /// Reads the logs, in the order of their runs.
-    pub(super) fn read(logs: &[PathBuf]) -> Result<Self, OplogError> {
+    pub(super) fn read(logs: &[PathBuf]) -> Result<Self, RecordError> {
         let mut oracle = Self::default();
         for log in logs {
             oplog::read(log, |entry| oracle.add(&entry))?;

@@ -2,7 +2,8 @@
 
 use crate::story::{Like, Story, Unlike, changed};
 use std::path::Path;
-use traffic::history::{Fault, History, HistoryError, HistoryWriter, Kind, Outcome};
+use traffic::history::{Fault, History, HistoryWriter, Kind, Outcome};
+use traffic::record_file::RecordError;
 
 fn told() -> Story {
     let mut story = Story::new()
@@ -27,7 +28,7 @@ fn written(history: &History) -> tempfile::NamedTempFile {
 
 fn damaged_line(path: &Path) -> usize {
     match History::read(path) {
-        Err(HistoryError::Line { line, .. }) => line,
+        Err(RecordError::Line { line, .. }) => line,
         other => panic!("{other:?}"),
     }
 }
