@@ -98,7 +98,16 @@ impl<'a> Counts<'a> {
         }
         match changes(case, orphans).filter(|_| !spoiled) {
             Some(changes) => self.add_changes(&changes),
-            None => self.possible.push((0, u64::MAX)),
+            None => self.add_unknown(case),
+        }
+    }
+
+    /// A pair of which nobody knows when it was liked, nor which of its changes were to the state that it had.
+    fn add_unknown(&mut self, case: &Case<'a>) {
+        self.possible.push((0, u64::MAX));
+        for (word, answer) in case.answered().filter(|(_, answer)| answer.changed) {
+            let guessed = if answer.liked { &mut self.surplus } else { &mut self.deficit };
+            guessed.push((word.begin, word.record.end.saturating_add(self.options.settled_within)));
         }
     }
 
