@@ -61,6 +61,8 @@ mod read;
 #[cfg(feature = "redis")]
 mod redis_cache;
 #[cfg(feature = "redis")]
+mod remember;
+#[cfg(feature = "redis")]
 mod repair;
 #[cfg(feature = "redis")]
 mod routes;

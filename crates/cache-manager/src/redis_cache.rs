@@ -2,7 +2,7 @@
 
 mod server;
 
-use crate::accept::{Accept, first_answer};
+use crate::accept::Accept;
 use crate::combine::Combiner;
 use crate::config::RedisConfig;
 use crate::fill::Fill;
@@ -10,14 +10,14 @@ use crate::keys::Keys;
 use crate::lease::Lease;
 use crate::limit::Limit;
 use crate::mark::Marks;
-use crate::meaning::{cache_error, is_misconfigured, naming};
+use crate::meaning::{is_misconfigured, naming};
+use crate::remember::Remember;
 use crate::repair::Repair;
 use crate::routes::Routes;
 use crate::script::Script;
 use crate::settle::{self, Settle};
-use crate::slots::Slot;
 use crate::{journal, read};
-use deadpool_redis::redis::{Cmd, cmd, pipe};
+use deadpool_redis::redis::cmd;
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, Durability,
     FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus,
@@ -43,6 +43,7 @@ pub struct RedisCache {
     settle: Settle,
     fill: Fill,
     lease: Lease,
+    remember: Remember,
     repair: Repair,
     probe: Script,
     probe_shard: Script,
@@ -71,6 +72,7 @@ impl RedisCache {
             settle: Settle::new(),
             fill: Fill::new(),
             lease: Lease::new(),
+            remember: Remember::new(),
             repair: Repair::new(),
             probe: Script::new(include_str!("scripts/probe.lua")),
             probe_shard: Script::new(include_str!("scripts/probe_shard.lua")),
@@ -240,29 +242,7 @@ impl LikeCache for RedisCache {
     }
 
     async fn remember(&self, answers: &[FirstAnswer]) -> CacheResult<()> {
-        let kept = |first: &FirstAnswer| {
-            let left = self.rules.idempotency_ttl.saturating_sub(first.age).as_millis();
-            if left == 0 {
-                return None;
-            }
-            let mut set = cmd("SET");
-            let key = self.keys.idempotency(first.pair, &first.key);
-            set.arg(key).arg(first_answer(first)).arg("PX").arg(left.to_string()).arg("NX");
-            Some((self.routes.slot(self.rules.shards.of(first.pair.resource)), set))
-        };
-        let kept: Vec<(Slot, Cmd)> = answers.iter().filter_map(kept).collect();
-        if kept.is_empty() {
-            return Ok(());
-        }
-        if !self.routes.is_cluster() {
-            let mut commands = pipe();
-            for (_, set) in kept {
-                commands.add_command(set).ignore();
-            }
-            return self.routes.only().await.map_err(cache_error)?.run_all(&commands).await.map_err(cache_error);
-        }
-        let calls = kept.iter().map(|(slot, set)| self.routes.ask::<()>(*slot, set));
-        futures::future::try_join_all(calls).await.map(drop).map_err(cache_error)
+        self.remember.run(&self.routes, &self.keys, &self.rules, answers).await
     }
 
     async fn settle(&self, settlement: &Settlement) -> CacheResult<SettleReport> {

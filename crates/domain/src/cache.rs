@@ -275,7 +275,8 @@ pub trait LikeCache: Send + Sync + 'static {
     async fn accept(&self, requests: &[AcceptRequest]) -> Vec<CacheResult<AcceptOutcome>>;
 
     /// Remembers first answers of idempotency keys: after what was reserved is committed, or "unchanged" is confirmed. A key
-    /// that is known keeps its answer.
+    /// that is known keeps its answer, unless that is older: a call that was accepted here unheard is then written around the
+    /// cache, and that is what its caller was told.
     async fn remember(&self, answers: &[FirstAnswer]) -> CacheResult<()> {
         let _ = answers;
         Err(Unsupported.into())

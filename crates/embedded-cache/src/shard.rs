@@ -340,11 +340,12 @@ impl Shard {
         older
     }
 
-    /// Remembers the first answer of a key, unless it has one.
+    /// Remembers the first answer of a key, unless it has one, of this version or a newer one.
     pub(crate) fn remember(&mut self, first: &FirstAnswer, rules: &CacheRules, now: Now) {
         let key = (first.pair, Box::<str>::from(first.key.as_str()));
         let left = rules.idempotency_ttl.saturating_sub(first.age);
-        if !left.is_zero() && self.answers.get(&key).is_none_or(|held| held.expires <= now.us) {
+        if !left.is_zero() && self.answers.get(&key).is_none_or(|held| held.expires <= now.us || held.answer.version < first.answer.version)
+        {
             let FirstAnswer { liked, answer, changed, .. } = *first;
             let expires = now.after(left);
             self.answers.insert(key, HeldAnswer { liked, answer, changed, expires });

@@ -60,6 +60,7 @@ macro_rules! cache_contract {
             limits::a_key_is_forgotten_in_time,
             limits::a_key_that_is_told_late_has_what_is_left,
             limits::a_remembered_answer_is_the_first,
+            limits::a_key_answers_what_was_told_around_the_cache,
             limits::a_user_over_the_limit_waits,
             limits::a_token_comes_back_and_refusals_cost_nothing,
             limits::only_answered_attempts_take_a_token,

@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 14] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 15] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
@@ -28,6 +28,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 14] = [
     ),
     ("repair_accounting", include_str!("../../src/scripts/repair_accounting.lua"), 2, &["1", "0", "0", "0"]),
     ("forget_pair", include_str!("../../src/scripts/forget_pair.lua"), 1, &["10"]),
+    ("remember", include_str!("../../src/scripts/remember.lua"), 1, &["0:1:5:1", "5", "1000"]),
     ("probe", include_str!("../../src/scripts/probe.lua"), 3, &["60"]),
     ("take_token", include_str!("../../src/scripts/take_token.lua"), 1, &["1000", "5000", "1"]),
     ("probe_shard", include_str!("../../src/scripts/probe_shard.lua"), 2, &["9"]),

@@ -42,7 +42,6 @@ async fn settings_that_refuse_writes_pass_when_they_are_changed() -> Result<()> 
     ] {
         raw.run::<()>(spoil).await?;
         of_no_use(&cache, says).await.context(spoil)?;
-        // In a pipeline the code of the error is that of the command that failed.
         let key = domain::cache::FirstAnswer {
             pair: video_pair(1, 1),
             key: "k".to_owned(),

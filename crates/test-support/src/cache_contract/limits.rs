@@ -89,6 +89,23 @@ pub async fn a_remembered_answer_is_the_first(make: impl MakeCache) -> Result<()
     Ok(())
 }
 
+/// The cache accepted a call, nobody heard its answer, and its server wrote it around the cache: that is what its caller was told.
+pub async fn a_key_answers_what_was_told_around_the_cache(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let pair = video_pair(1, 1);
+    let unheard = subject.accepted(with_key(like(pair), "k")).await?;
+    let told = Answer { count: Some(1), version: Version(unheard.version.0 + 1) };
+    subject.cache.remember(&[first(pair, "k", told, true)]).await?;
+    // The list of such keys is told again and again, and an older one may come late.
+    for late in [told, unheard] {
+        subject.cache.remember(&[first(pair, "k", late, true)]).await?;
+    }
+    let again = AcceptOutcome::Repeated { answer: told, changed: true };
+    assert_eq!(subject.accept(with_key(like(pair), "k")).await?, again);
+    assert_eq!(subject.accept(with_key(unlike(pair), "k")).await?, AcceptOutcome::KeyReused);
+    Ok(())
+}
+
 /// "Unchanged" is only what the cache believes: until it is confirmed a repetition is judged anew.
 pub async fn an_unconfirmed_unchanged_is_not_remembered(make: impl MakeCache) -> Result<()> {
     let subject = Subject::new(make).await;
