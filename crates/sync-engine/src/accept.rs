@@ -201,9 +201,8 @@ impl Acceptor {
             degraded |= !self.confirm(&mut requests, &mut outcomes, &unchanged).boxed().await;
         }
 
-        let repeated = positions(&outcomes, |outcome| matches!(outcome, Ok(AcceptOutcome::Repeated { .. })));
-        if !repeated.is_empty() {
-            self.keep_repeated(&requests, &mut outcomes, &repeated).boxed().await;
+        if outcomes.iter().any(|outcome| matches!(outcome, Ok(AcceptOutcome::Repeated { .. }))) {
+            self.keep_repeated(&requests, &mut outcomes).boxed().await;
         }
 
         // What the cache did not do is written directly, if the cache is why.

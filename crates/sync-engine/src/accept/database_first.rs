@@ -90,7 +90,11 @@ impl Acceptor {
         let unknown = || Err(LikeError::Refused("no answer".to_owned()));
         let mut results: Vec<LikeResult> = intents.iter().map(|_| unknown()).collect();
         let (mut writes, mut same, mut unreachable) = (Writes::default(), Vec::new(), Vec::new());
-        for (i, (outcome, request)) in self.ask_cache(&requests).await.into_iter().zip(&requests).enumerate() {
+        let mut outcomes = self.ask_cache(&requests).await;
+        if outcomes.iter().any(|outcome| matches!(outcome, Ok(AcceptOutcome::Repeated { .. }))) {
+            self.keep_repeated(&requests, &mut outcomes).boxed().await;
+        }
+        for (i, (outcome, request)) in outcomes.into_iter().zip(&requests).enumerate() {
             match outcome {
                 // Accepted here before, in the row since, and as wanted: nothing is on its way from the cache that says otherwise.
                 Ok(AcceptOutcome::Reserved { version, held: Some(held) })

@@ -99,18 +99,22 @@ impl Acceptor {
         &self,
         requests: &[AcceptRequest],
         outcomes: &mut [CacheResult<AcceptOutcome>],
-        repeated: &[usize],
     ) {
         let now = self.stores.now();
-        let words: Vec<(usize, Word)> = repeated
+        let words: Vec<(usize, Word)> = outcomes
             .iter()
-            .filter_map(|i| {
-                let Ok(AcceptOutcome::Repeated { answer, changed: true }) = &outcomes[*i] else { return None };
-                let LikeIntent { pair, action, .. } = requests[*i].intent;
+            .enumerate()
+            .filter_map(|(i, outcome)| {
+                // Also the key of an "unchanged": that relied on the event of this version.
+                let Ok(AcceptOutcome::Repeated { answer, .. }) = outcome else { return None };
+                let LikeIntent { pair, action, .. } = requests[i].intent;
                 let state = PairState { liked: action.liked(), version: answer.version };
-                (now.since(answer.version) < ON_ITS_WAY).then_some((*i, Word { pair, state }))
+                (now.since(answer.version) < ON_ITS_WAY).then_some((i, Word { pair, state }))
             })
             .collect();
+        if words.is_empty() {
+            return;
+        }
         let looks = words.iter().map(|(i, word)| timeout_at(requests[*i].until.into(), self.look_for(*word)));
         let entries = join_all(looks).await;
         for ((i, _), entry) in words.into_iter().zip(entries) {
