@@ -6,6 +6,7 @@ mod answer;
 pub mod api_error;
 pub mod assets;
 mod bounds;
+mod came;
 mod connection;
 pub(crate) mod expiry;
 mod frames;

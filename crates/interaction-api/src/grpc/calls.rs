@@ -15,10 +15,9 @@ use super::connection::Peer;
 use crate::service::deadline::timeout;
 use crate::status::{self, Reason};
 use axum::http::{Request, Response};
-use service_runtime::listen::{Answer, Arrived, Bounded, Link, Refused, Unfinished, head_len};
+use service_runtime::listen::{Answer, Bounded, Link, Refused, Unfinished, head_len};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -103,7 +102,7 @@ where
             // Not over a connection of the gate.
             None => Link::default(),
         };
-        request.extensions_mut().insert(Arrived(Instant::now()));
+        request.extensions_mut().insert(link.arrived());
         let mut call = link.call(open);
         let refused = if let Some(key) = link.lacks_place().filter(|_| !open) {
             Some(("reserve", status::no_place(key)))

@@ -11,6 +11,7 @@ mod events;
 mod history;
 mod hostile;
 mod last_word;
+mod late_bytes;
 mod lists;
 mod live;
 mod malformed;

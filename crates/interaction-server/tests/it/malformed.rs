@@ -10,7 +10,7 @@
 mod amqp;
 mod generate;
 mod grpc;
-mod http2;
+pub(crate) mod http2;
 mod ops;
 mod slow;
 

@@ -17,6 +17,9 @@ use std::sync::{Arc, OnceLock};
 /// A middleware in front of all routes.
 pub(crate) async fn bound(State(unfinished): State<Unfinished>, mut request: Request, next: Next) -> Response {
     let link = request.extensions_mut().remove::<Link>();
+    if let Some(link) = &link {
+        request.extensions_mut().insert(link.arrived());
+    }
     let open = is_open(request.method(), request.uri().path());
     let call = link.as_ref().map(|link| link.call(open));
     // Else requests that a caller sent ahead are answered before anybody else's turn.

@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -24,6 +25,10 @@ pub struct Connection {
     greeting: Option<Greeting>,
     /// What HTTP/2 sends beside calls.
     frames: Option<Frames>,
+    /// When what was read last came.
+    came: Instant,
+    /// The first byte came then of a head that is not whole; by HTTP/1, of all since the last answer.
+    head_since: Option<Instant>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
 }
@@ -49,7 +54,8 @@ impl Connection {
             place.link().greets();
         }
         let cut = Box::pin(place.link().until_cut());
-        Self { stream, local, peer, greeting, frames, cut, place }
+        let came = place.link().came().take_read().unwrap_or_else(Instant::now);
+        Self { stream, local, peer, greeting, frames, came, head_since: None, cut, place }
     }
 
     /// The other side.
@@ -70,6 +76,25 @@ impl Connection {
     /// See [`Leaving`].
     pub(crate) fn leaving(&self) -> io::Result<Leaving> {
         Leaving::of(&self.stream)
+    }
+
+    /// Since when the head may be there that is whole now, or begins.
+    fn note_arrival(&mut self, reads: bool) -> Option<Instant> {
+        if reads {
+            let came = self.place.link().came();
+            self.came = came.take_read().unwrap_or(self.came);
+            let since = self.head_since.map_or(self.came, |since| since.min(self.came));
+            came.set_head(since);
+            self.head_since = Some(since);
+        }
+        self.head_since
+    }
+
+    /// What HTTP/1 reads after an answer is of another request.
+    const fn answers(&mut self) {
+        if self.frames.is_none() {
+            self.head_since = None;
+        }
     }
 
     fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<&mut Stream> {
@@ -123,6 +148,7 @@ impl AsyncRead for Connection {
         }
         let read_now = buffer.filled().get(before..).unwrap_or_default();
         let this = &mut *self;
+        let head_since = this.note_arrival(!read_now.is_empty());
         if let Some(frames) = &mut this.frames
             && !frames.may_send(read_now, || this.place.link().earned())
         {
@@ -131,12 +157,18 @@ impl AsyncRead for Connection {
             this.place.link().cut();
             return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "too many frames that carry nothing")));
         }
+        if let Some(frames) = &this.frames {
+            // What began after the end of another head came with these bytes.
+            let since = if frames.ended_head() { Some(this.came) } else { head_since };
+            this.head_since = since.filter(|_| frames.has_open_head());
+        }
         read
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.answers();
         match self.stream(cx)? {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -148,6 +180,7 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.answers();
         match self.stream(cx)? {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, slices),

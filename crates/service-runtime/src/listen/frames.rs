@@ -28,6 +28,35 @@ const PREFACE: usize = 24;
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+
+/// What is there of the head of a call, which may come in several frames.
+#[derive(Debug, Default)]
+struct CallHead {
+    /// Its end is not there.
+    is_open: bool,
+    /// A frame of it is being read, and whether that is its last one.
+    frame: Option<bool>,
+    /// One ended with the last bytes.
+    ended: bool,
+}
+
+impl CallHead {
+    fn begin_frame(&mut self, kind: u8, flags: u8) {
+        if kind == HEADERS || kind == CONTINUATION {
+            self.is_open = true;
+            self.frame = Some(flags & END_HEADERS != 0);
+        }
+    }
+
+    fn end_frame(&mut self) {
+        if self.frame.take() == Some(true) {
+            self.is_open = false;
+            self.ended = true;
+        }
+    }
+}
 
 /// Looks at the heads of all frames that a client sends.
 #[derive(Debug)]
@@ -36,6 +65,7 @@ pub(crate) struct Frames {
     skip: usize,
     head: [u8; HEAD],
     have: usize,
+    call: CallHead,
     left: u32,
     refilled: Instant,
     /// Since others had their turn.
@@ -49,6 +79,7 @@ impl Default for Frames {
             skip: PREFACE,
             head: [0; HEAD],
             have: 0,
+            call: CallHead::default(),
             left: FIRST,
             refilled: Instant::now(),
             in_a_row: 0,
@@ -62,9 +93,13 @@ impl Frames {
     pub(crate) fn may_send(&mut self, mut bytes: &[u8], earned: impl FnOnce() -> u32) -> bool {
         let (mut cost, mut calls) = (0_u32, 0_u32);
         self.bytes_in_a_row = self.bytes_in_a_row.saturating_add(bytes.len());
+        self.call.ended = false;
         while !bytes.is_empty() {
             let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
             self.skip -= skipped.len();
+            if self.skip == 0 {
+                self.call.end_frame();
+            }
             let Some(missing) = self.head.get_mut(self.have..).filter(|_| !rest.is_empty()) else { break };
             let (head, rest) = rest.split_at(missing.len().min(rest.len()));
             for (to, byte) in missing.iter_mut().zip(head) {
@@ -75,8 +110,12 @@ impl Frames {
             if self.have == HEAD {
                 self.have = 0;
                 self.in_a_row = self.in_a_row.saturating_add(1);
-                let [high, middle, low, kind, ..] = self.head;
+                let [high, middle, low, kind, flags, ..] = self.head;
                 self.skip = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+                self.call.begin_frame(kind, flags);
+                if self.skip == 0 {
+                    self.call.end_frame();
+                }
                 match kind {
                     HEADERS => calls = calls.saturating_add(1),
                     DATA if self.skip >= SMALL => {}
@@ -92,6 +131,16 @@ impl Frames {
         let within = cost <= self.left;
         self.left = self.left.saturating_sub(cost);
         within
+    }
+
+    /// Whether a call's head has begun that is not whole, or may have: a frame's own head is not.
+    pub(crate) const fn has_open_head(&self) -> bool {
+        self.call.is_open || self.have > 0
+    }
+
+    /// Whether a call's head was whole with the last bytes.
+    pub(crate) const fn ended_head(&self) -> bool {
+        self.call.ended
     }
 
     /// Whether it is the turn of others; they have it now.
@@ -138,6 +187,27 @@ mod tests {
             all
         };
         (0..20_000).take_while(passes).count()
+    }
+
+    #[tokio::test]
+    async fn the_head_of_a_call_is_open_until_its_last_frame_has_ended() {
+        let whole = frame(HEADERS, 5);
+        let mut last = frame(CONTINUATION, 3);
+        last[4] = END_HEADERS;
+        let bytes = [whole, frame(CONTINUATION, 0), last].concat();
+        for piece in [1, 2, 5, 9, bytes.len()] {
+            let mut frames = Frames { skip: 0, ..Frames::default() };
+            assert!(!frames.has_open_head());
+            let mut sent = 0;
+            for part in bytes.chunks(piece) {
+                frames.may_send(part, || 0);
+                sent += part.len();
+                let is_whole = sent == bytes.len();
+                assert_eq!((frames.has_open_head(), frames.ended_head()), (!is_whole, is_whole), "{sent} of {piece}");
+            }
+            frames.may_send(&frame(DATA, 20), || 0);
+            assert_eq!((frames.has_open_head(), frames.ended_head()), (false, false));
+        }
     }
 
     #[tokio::test(start_paused = true)]

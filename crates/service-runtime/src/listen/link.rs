@@ -1,6 +1,8 @@
 //! What is known of one connection, and the end that others can give it.
 
+use crate::listen::came::Came;
 use crate::listen::unsent::Unsent;
+use crate::listen::slots::Arrived;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,6 +35,7 @@ struct State {
     /// Since when the socket has no room, in the same way; 0: it has.
     full: AtomicU64,
     unsent: Unsent,
+    came: Came,
     cut: CancellationToken,
 }
 
@@ -58,6 +61,7 @@ impl Link {
             last_call: AtomicU64::new(0),
             full: AtomicU64::new(0),
             unsent: Unsent::default(),
+            came: Came::default(),
             cut: CancellationToken::new(),
         }))
     }
@@ -131,6 +135,16 @@ impl Link {
 
     pub(crate) fn unsent(&self) -> &Unsent {
         &self.0.unsent
+    }
+
+    pub(crate) fn came(&self) -> &Came {
+        &self.0.came
+    }
+
+    /// When a request whose head is seen now had come at the latest: it may have waited in its socket, or begun long before its
+    /// head was whole.
+    pub fn arrived(&self) -> Arrived {
+        Arrived(self.0.came.head())
     }
 
     /// Milliseconds after it was accepted, and 1 more.

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// When the head of a request was there; an extension of it.
+/// When a request had come at the latest; an extension of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrived(pub Instant);
 
@@ -112,7 +112,9 @@ impl Drop for Share {
 /// A middleware; the body was bounded before.
 pub(crate) async fn slot(State(slots): State<Slots>, request: Request, next: Next) -> Response {
     let (mut head, body) = request.into_parts();
-    head.extensions.insert(Arrived(Instant::now()));
+    if head.extensions.get::<Arrived>().is_none() {
+        head.extensions.insert(Arrived(Instant::now()));
+    }
     let body = match to_bytes(body, MAX_BODY_LEN).await {
         Ok(body) => body,
         // Its reason is said by whoever bounded it.

@@ -1,5 +1,6 @@
 //! The socket below a connection, which says when it takes nothing any more.
 
+use crate::listen::came::Reading;
 use crate::listen::link::Link;
 use crate::listen::unsent::SEND_TIMEOUT;
 use std::io::{self, IoSlice};
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 pub(crate) struct Socket {
     stream: TcpStream,
     link: Link,
+    reading: Reading,
     /// Whether its buffer had no room when last asked.
     full: bool,
 }
@@ -25,7 +27,7 @@ impl Socket {
         // What the system has taken of us, and the other side does not take of it.
         #[cfg(target_os = "linux")]
         socket2::SockRef::from(&stream).set_tcp_user_timeout(Some(SEND_TIMEOUT))?;
-        Ok(Self { stream, link, full: false })
+        Ok(Self { stream, link, reading: Reading::new(), full: false })
     }
 
     fn noted(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -45,7 +47,8 @@ impl AsFd for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let Self { stream, link, reading, .. } = &mut *self;
+        reading.poll(link.came(), cx, |cx| Pin::new(stream).poll_read(cx, buffer))
     }
 }
 

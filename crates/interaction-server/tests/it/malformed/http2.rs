@@ -10,7 +10,7 @@ use test_support::Random;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
@@ -99,7 +99,7 @@ fn body(random: &mut Random, method: &str) -> Vec<u8> {
     [&[compressed][..], &length.to_be_bytes(), message].concat()
 }
 
-pub(super) fn head(path: &str) -> Vec<u8> {
+pub(crate) fn head(path: &str) -> Vec<u8> {
     [
         header(":method", "POST"),
         header(":scheme", "http"),
@@ -117,6 +117,6 @@ pub(super) fn header(name: &str, value: &str) -> Vec<u8> {
     [&[0x10, name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat()
 }
 
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&(payload.len() as u32).to_be_bytes()[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
