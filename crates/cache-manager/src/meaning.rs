@@ -16,6 +16,7 @@
 //! | `Unknown` | stay | all others |
 
 use crate::keys::Keys;
+use crate::primary::SENTINEL;
 use deadpool_redis::redis::{ErrorKind, RedisError, ServerErrorKind};
 use domain::ShardId;
 use domain::cache::CacheError;
@@ -169,10 +170,10 @@ pub(crate) fn is_denied(error: &RedisError) -> bool {
     error.code() == Some("NOPERM") || (error.code() == Some("ERR") && meaning(error) == Meaning::Misconfigured)
 }
 
-/// Whether the server said that it is not the one that writes.
-pub(crate) fn is_elsewhere(error: &CacheError) -> bool {
+/// Whether there is no Redis at all where the connection led, but a Sentinel: that does not pass.
+pub(crate) fn is_of_a_sentinel(error: &CacheError) -> bool {
     let CacheError::Unavailable(cause) = error else { return false };
-    cause.downcast_ref::<Fault>().is_some_and(|fault| meaning(&fault.error) == Meaning::Elsewhere)
+    cause.downcast_ref::<Fault>().is_some_and(|fault| fault.error.to_string().contains(SENTINEL))
 }
 
 fn judge(error: &RedisError) -> (Meaning, String) {

@@ -350,6 +350,9 @@ fn moved(like: &ConnectionAddr, address: &str) -> RedisResult<ConnectionAddr> {
     })
 }
 
+/// What is said of one that is asked as if it were a server.
+pub(crate) const SENTINEL: &str = "it says that it is a Sentinel: those belong into redis.sentinels";
+
 /// What `ROLE` answered.
 fn judge(answer: &Value) -> RedisResult<()> {
     let role = match answer {
@@ -364,7 +367,7 @@ fn judge(answer: &Value) -> RedisResult<()> {
     match role.as_str() {
         "master" => Ok(()),
         "slave" => Err(demoted("it says that it is a replica")),
-        "sentinel" => Err(demoted("it says that it is a Sentinel: those belong into redis.sentinels")),
+        "sentinel" => Err(demoted(SENTINEL)),
         other => Err(demoted(&format!("it says that it is {other:?}"))),
     }
 }

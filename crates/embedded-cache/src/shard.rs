@@ -344,7 +344,11 @@ impl Shard {
     pub(crate) fn remember(&mut self, first: &FirstAnswer, rules: &CacheRules, now: Now) {
         let key = (first.pair, Box::<str>::from(first.key.as_str()));
         let left = rules.idempotency_ttl.saturating_sub(first.age);
-        if !left.is_zero() && self.answers.get(&key).is_none_or(|held| held.expires <= now.us || held.answer.version < first.answer.version)
+        if !left.is_zero()
+            && self
+                .answers
+                .get(&key)
+                .is_none_or(|held| held.expires <= now.us || held.answer.version < first.answer.version)
         {
             let FirstAnswer { liked, answer, changed, .. } = *first;
             let expires = now.after(left);

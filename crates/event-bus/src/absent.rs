@@ -164,6 +164,11 @@ impl Consumer {
     }
 
     /// Never called.
+    pub async fn go_on(&mut self) -> Result<(), BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
     pub async fn close(self) {
         match self.0 {}
     }

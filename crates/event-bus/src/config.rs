@@ -3,6 +3,7 @@
 use crate::{BusError, LogConfig, LogState, LogStatus, Said, Turn};
 use amq_protocol_uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
 use domain::StoreUrl;
+use domain::codec::MAX_BODY_LEN;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -39,6 +40,9 @@ pub struct BusConfig {
     pub heartbeat: Duration,
     /// The redo log.
     pub log: LogConfig,
+    /// No key: of a longer body only the beginning is taken in.
+    #[serde(skip)]
+    pub longest_body: usize,
     /// No key: what this process knows of the log.
     #[serde(skip)]
     pub log_status: LogStatus,
@@ -64,6 +68,7 @@ impl Default for BusConfig {
             prefetch: 32,
             heartbeat: Duration::from_secs(10),
             log: LogConfig::default(),
+            longest_body: MAX_BODY_LEN,
             log_status: LogStatus::default(),
             said: Said::default(),
             turn: Turn::default(),

@@ -1,5 +1,6 @@
 //! One connection with one channel, opened within a deadline and torn down at once.
 
+use crate::sieve::{self, Sieve};
 use crate::topology::{self, Names};
 use crate::{BusConfig, BusError};
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
@@ -57,7 +58,7 @@ impl Link {
             let share = limit.saturating_duration_since(Instant::now()) / left.max(1);
             left -= 1;
             let opened = within(share, "connecting", async {
-                let link = Self::connect(uris[host].clone(), tls, &config.prefix, role).await?;
+                let link = Self::connect(uris[host].clone(), tls, config, role).await?;
                 if declares {
                     topology::declare(&link.connection, config, names).await?;
                 }
@@ -74,7 +75,7 @@ impl Link {
         Err(failure)
     }
 
-    async fn connect(uri: AMQPUri, tls: OwnedTLSConfig, prefix: &str, role: &str) -> Result<Self, BusError> {
+    async fn connect(uri: AMQPUri, tls: OwnedTLSConfig, config: &BusConfig, role: &str) -> Result<Self, BusError> {
         let runtime = lapin::runtime::default_runtime().map_err(BusError::unavailable("connecting"))?;
         let host = uri.authority.host.clone();
         let failed = |error: std::io::Error| BusError::Unavailable { doing: "connecting", source: Box::new(error) };
@@ -91,13 +92,17 @@ impl Link {
             AMQPScheme::AMQPS => stream.into_tls(&host, tls.as_ref()).await.map_err(failed)?,
         };
 
+        let stream = AsyncTcpStream::Plain(Sieve::new(stream, config.longest_body));
+        let runtime = sieve::runtime(runtime, config.longest_body);
+
         // Given once: a second attempt of the client library must fail, since retrying is not its business.
         let stream = Mutex::new(Some(stream));
         let give = async move |_, _| {
             let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
             taken.ok_or_else(|| ErrorKind::IOError(Arc::new(std::io::ErrorKind::NotConnected.into())).into())
         };
-        let properties = ConnectionProperties::default().with_connection_name(format!("{prefix} {role}").into());
+        let properties =
+            ConnectionProperties::default().with_connection_name(format!("{} {role}", config.prefix).into());
         let connection =
             Connection::connector(uri, runtime, give, properties).await.map_err(BusError::unavailable("logging in"))?;
         let channel = connection.create_channel().await.map_err(BusError::unavailable("opening a channel"))?;

@@ -65,9 +65,7 @@ impl Consumer {
         let stream = within(config.connect_timeout, "starting to consume", async {
             let qos = link.channel.basic_qos(config.prefetch, BasicQosOptions::default());
             qos.await.map_err(BusError::unavailable("setting the prefetch"))?;
-            let options = BasicConsumeOptions::default();
-            let consume = link.channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
-            consume.await.map_err(BusError::topology(&queue, "starting to consume"))
+            subscribe(&link, &queue).await
         })
         .await?;
         let (deadline, config) = (config.confirm_timeout, config.clone());
@@ -182,6 +180,14 @@ impl Consumer {
         self.nack_tags(&unseen, true).await
     }
 
+    /// Receives what is behind the messages in hand, however many the prefetch allows: they stay in hand, and what is not
+    /// acknowledged goes back when the consumer falls.
+    pub async fn go_on(&mut self) -> Result<(), BusError> {
+        self.stop().await?;
+        self.stream = within(self.deadline, "starting to consume", subscribe(&self.link, &self.queue)).await?;
+        Ok(())
+    }
+
     /// Ends the connection in good order; unacknowledged messages go back to the queue.
     pub async fn close(self) {
         let Self { link, deadline, .. } = self;
@@ -204,6 +210,7 @@ impl Consumer {
             message_id: delivery.properties.message_id().as_ref().map(ToString::to_string),
             headers: headers.map(from_table).unwrap_or_default(),
             tag: (self.session, delivery.delivery_tag),
+            cut: delivery.data.len() > self.config.longest_body,
             body: Bytes::from(delivery.data),
         })
     }
@@ -224,6 +231,12 @@ impl Consumer {
         })
         .await
     }
+}
+
+async fn subscribe(link: &Link, queue: &str) -> Result<lapin::Consumer, BusError> {
+    let options = BasicConsumeOptions::default();
+    let consume = link.channel.basic_consume(queue.into(), "".into(), options, FieldTable::default());
+    consume.await.map_err(BusError::topology(queue, "starting to consume"))
 }
 
 /// Splits tags into one "all up to here", valid only while nothing else below it is outstanding, and single ones.

@@ -15,7 +15,8 @@
 //! - [`Publisher`] says a batch is published only when the broker confirmed exactly that message and did not
 //!   return it. Everything else is an error: the journal still holds the events, and publishing twice is harmless.
 //! - The redo log ([`LogConfig`], [`Publisher::check_log`], [`LogReader`]) keeps what was published, also after it was consumed.
-//! - [`Consumer`] hands out bodies as they came. Undecodable ones are for the caller to judge.
+//! - [`Consumer`] hands out bodies as they came, but no more of one than any of ours is long. Undecodable ones are for the caller
+//!   to judge.
 //!
 //! Reconnecting is the caller's loop: an object that met an error drops its connection; the publisher opens a new one
 //! with its next call, a consumer is replaced by a new one. Every connect declares the topology again, so a deleted
@@ -46,6 +47,8 @@ mod log_writer;
 mod planted;
 #[cfg(feature = "amqp")]
 mod publisher;
+#[cfg(feature = "amqp")]
+mod sieve;
 #[cfg(feature = "amqp")]
 mod topology;
 

@@ -16,6 +16,9 @@ pub type Headers = BTreeMap<String, String>;
 pub struct Delivery {
     /// As published; may be anything.
     pub body: Bytes,
+    /// The body is longer than any of ours, and this is only its beginning. The broker has the rest: whoever publishes this
+    /// again publishes something else.
+    pub cut: bool,
     /// Whether it was delivered before, to anyone.
     pub redelivered: bool,
     /// How often it was delivered before, where the broker says so.

@@ -3,7 +3,9 @@
 pub(crate) mod archive;
 pub(crate) mod check_runs;
 pub(crate) mod errors;
+pub(crate) mod event_status;
 pub(crate) mod findings;
+pub(crate) mod fold;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;

@@ -76,10 +76,12 @@ impl Settings {
         let (cache, check, limits) = (&self.cache_management, &self.data_consistency, &self.rate_limiting);
         let share = self.service.connections_per_address();
         let per_address = self.service.max_connections_per_address.unwrap_or(share);
+        let per_token = self.service.max_connections_per_token.unwrap_or(self.service.connections_per_token());
         counts(&[
             ("service.max_connections", count(self.service.max_connections), 1, 1_000_000),
             ("service.worker_threads", count(self.service.worker_threads.unwrap_or(1)), 1, 1_024),
             ("service.max_connections_per_address", count(per_address), 1, 1_000_000),
+            ("service.max_connections_per_token", count(per_token), 1, 1_000_000),
             ("service.max_calls_per_connection", self.service.max_calls_per_connection.into(), 1, 1_000_000),
             ("service.max_unfinished_bytes", count(self.service.max_unfinished_bytes), 1 << 20, 1 << 40),
             ("service.max_untaken_bytes", count(self.service.max_untaken_bytes), 1 << 20, 1 << 40),

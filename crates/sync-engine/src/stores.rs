@@ -169,8 +169,8 @@ impl Stores {
         self.compare_database_clock().await
     }
 
-    /// Looks at both stores at start. One that is unreachable opens its circuit, and its prober goes on trying; one that holds
-    /// other data than ours, could lose the journal, or is a replica and the only address, is a reason not to start at all.
+    /// Looks at both stores at start. One that is unreachable or only reads opens its circuit, and its prober goes on trying; one
+    /// that holds other data than ours, or could lose the journal, is a reason not to start at all.
     pub fn prepare(&self) -> BoxFuture<'_, Result<(), PrepareError>> {
         self.prepare_inner().boxed()
     }
@@ -186,15 +186,16 @@ impl Stores {
         }
         match self.prepare_database().await {
             Ok(()) => Ok(()),
-            // There is no other server to wait for.
-            Err(error) if error.only_reads_there() && self.database.is_alone() => Err(error.into()),
-            // Who locks a table, or its rows, keeps nobody from starting.
-            Err(error) if error.is_unavailable() || error.is_conflict() => {
+            // No waiting makes it ours.
+            Err(error @ (StoreError::ShardMismatch { .. } | StoreError::Corrupt { .. } | StoreError::Config(_))) => {
+                Err(error.into())
+            }
+            // Who locks a table, or has it refuse what is written, keeps nobody from starting.
+            Err(error) => {
                 tracing::warn!(%error, "the database is unreachable, starting without it");
                 self.database_circuit.trip(&error);
                 Ok(())
             }
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{PROBE_TTL_SECS, RedisCache};
 use crate::connection::Connections;
 use crate::meaning::{
-    Spoiled, cache_error, has_no_room, is_elsewhere, is_misconfigured, is_shut_journal, naming, shard_error,
+    Spoiled, cache_error, has_no_room, is_misconfigured, is_of_a_sentinel, is_shut_journal, naming, shard_error,
 };
 use crate::slots::redirect;
 use deadpool_redis::redis::{RedisError, cmd, pipe};
@@ -13,11 +13,12 @@ use futures::TryFutureExt;
 use tokio::time::timeout;
 
 impl RedisCache {
-    /// Refuses a server that cannot be the one that writes, or that may evict the journal. What a user may not ask, nobody can say.
+    /// Refuses what waiting cannot cure: no server at all, a node of a cluster that is not taken for one, a server that may evict
+    /// the journal. What a user may not ask, nobody can say.
     pub(super) async fn look_at_server(&self, server: &Connections) -> CacheResult<()> {
         let info: String = match server.run(&cmd("INFO")).await {
             Ok(info) => info,
-            Err(error) if server.is_alone() && is_elsewhere(&error) => {
+            Err(error) if server.is_alone() && is_of_a_sentinel(&error) => {
                 return Err(CacheError::Unsafe(error.to_string()));
             }
             Err(error) if is_misconfigured(&error) => {

@@ -1,4 +1,5 @@
 use crate::support::{Intruder, PATIENCE, event, next, shared_config, versions};
+use domain::codec::MAX_BODY_LEN;
 use event_bus::{BusConfig, BusError, Consumer, Headers, Publisher};
 use test_support::eventually;
 
@@ -135,5 +136,41 @@ async fn a_queue_deleted_under_the_consumer_is_an_error_and_a_new_consumer_decla
     let mut consumer = Consumer::connect(&config).await.unwrap();
     Publisher::new(config.clone()).publish(&[event(1)], &Headers::new()).await.unwrap();
     assert_eq!(versions(&next(&mut consumer).await), [1]);
+    intruder.clean_up().await;
+}
+
+/// Only the beginning of it is taken in; the broker has the whole, and moves that.
+#[tokio::test]
+async fn a_body_that_is_longer_than_any_of_ours_is_cut_and_stays_with_the_broker() {
+    let config = shared_config().await;
+    let mut consumer = Consumer::connect(&config).await.unwrap();
+    let intruder = Intruder::new(&config).await;
+    let long: Vec<u8> = (0..3_000_000_u32).map(|number| number.to_be_bytes()[3]).collect();
+    let longest = vec![0xee; MAX_BODY_LEN];
+    for body in [&long, &longest, &long] {
+        intruder.publish(body).await;
+    }
+    let (first, whole, last) = (next(&mut consumer).await, next(&mut consumer).await, next(&mut consumer).await);
+    for cut in [&first, &last] {
+        assert!(cut.cut && long.starts_with(&cut.body), "{} bytes", cut.body.len());
+        assert_eq!(cut.body.len(), MAX_BODY_LEN + 1, "all that is kept of it");
+    }
+    assert!(!whole.cut && whole.body == longest);
+    consumer.ack([&whole]).await.unwrap();
+    consumer.nack([&first, &last], false).await.unwrap();
+
+    // One in hand, and what is behind it comes all the same.
+    let one = BusConfig { prefetch: 1, ..config.clone() };
+    let mut dead = Consumer::connect_dead(&one).await.unwrap();
+    assert!(next(&mut dead).await.cut);
+    dead.go_on().await.unwrap();
+    let second = next(&mut dead).await;
+    assert!(second.cut && second.moved.as_deref() == Some("rejected"), "{:?}", second.moved);
+    dead.ack([&second]).await.unwrap();
+    dead.close().await;
+    let patient = BusConfig { longest_body: usize::MAX, ..config };
+    let mut dead = Consumer::connect_dead(&patient).await.unwrap();
+    let letter = next(&mut dead).await;
+    assert!(letter.body == long && !letter.cut, "{} bytes of {}", letter.body.len(), long.len());
     intruder.clean_up().await;
 }

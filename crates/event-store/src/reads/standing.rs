@@ -3,8 +3,9 @@
 use crate::sql::error::StoreError;
 use crate::sql::script::utc;
 use crate::sql::store::{EventStore, get, row};
+use crate::tables::event_status::EventStatus;
 use crate::tables::findings::count_open;
-use crate::tables::ledger::{EventStatus, uuid_of};
+use crate::tables::ledger::uuid_of;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use uuid::Uuid;
 

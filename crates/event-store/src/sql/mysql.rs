@@ -97,10 +97,6 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn is_alone(&self) -> bool {
-        self.hosts.is_none()
-    }
-
     /// From now on no connection of before is used again.
     pub(crate) fn renounce(&self) {
         self.suspect.store(true, Ordering::Relaxed);
@@ -183,8 +179,9 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
     let lock_seconds = config.lock_timeout.as_secs().max(1);
     // Longer than a resting connection is trusted.
     let silent_seconds = config.silence_limit.as_secs().max(2 * TRUSTED_IDLE_TIME.as_secs());
+    // First, because the server may begin a transaction for each connection (init_connect): what is read in it is as old as it.
     let settings = format!(
-        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+        "ROLLBACK; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION innodb_lock_wait_timeout = {lock_seconds}, lock_wait_timeout = {lock_seconds}, \
          wait_timeout = {silent_seconds}, {OURS}; \
          SELECT CAST(@@max_allowed_packet AS CHAR), {}",
@@ -205,11 +202,13 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
                 Ok(())
             })
         })
-        // The driver asks, too, but without a limit: one whose other end is silent would keep its place for good.
+        // Whoever left it, no transaction is open on one that rests. The driver asks whether it lives, too, but without a limit:
+        // one whose other end is silent would keep its place for good.
         .after_release(|connection, _| {
             Box::pin(async move {
                 let silent = |elapsed: tokio::time::error::Elapsed| sqlx::Error::Io(std::io::Error::other(elapsed));
-                tokio::time::timeout(RELEASE_LIMIT, connection.ping()).await.map_err(silent)??;
+                let ended = connection.execute(sqlx::raw_sql("ROLLBACK"));
+                tokio::time::timeout(RELEASE_LIMIT, ended).await.map_err(silent)??;
                 Ok(true)
             })
         })
@@ -246,7 +245,10 @@ mod tests {
                       GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', \
                       GLOBAL init_connect = 'SET SESSION timestamp = 1000000000'";
         execute_sql(server.url(), others).await.unwrap();
-        let config = DatabaseConfig { url: server.url().to_owned().into(), ..DatabaseConfig::default() };
+        // What the server runs for new connections it does not run for administrators'.
+        execute_sql(server.url(), "CREATE USER app@'%'; GRANT ALL ON test.* TO app@'%'").await.unwrap();
+        let url = server.url().replace("root@", "app@");
+        let config = DatabaseConfig { url: url.into(), ..DatabaseConfig::default() };
         let pool = Pool::new(&config).unwrap();
         let mut script = Script::new(pool.dialect());
         script.begin("SELECT CONCAT_WS(' ', @@autocommit, @@completion_type, @@sql_safe_updates, @@sql_big_selects, ");
@@ -256,6 +258,35 @@ mod tests {
         let told: String = results[0][0].try_get_by_index(0).unwrap();
         let ours = "ON NO_CHAIN OFF ON 0.000000 PIPES_AS_CONCAT,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION 1";
         assert_eq!((told.as_str(), results[1].len()), (ours, 2));
+    }
+
+    /// In a transaction that somebody else began, what others commit would not be seen: the database would seem to have gone back.
+    #[tokio::test]
+    async fn no_transaction_is_open_on_a_connection_that_is_handed_out() {
+        let options = MariaDbOptions { durable: false, ..MariaDbOptions::default() };
+        let server = MariaDb::start_with_arguments(options, &[]).await.unwrap();
+        let begin = "SET GLOBAL init_connect = 'START TRANSACTION WITH CONSISTENT SNAPSHOT'; \
+                     CREATE USER app@'%'; GRANT ALL ON test.* TO app@'%'; CREATE TABLE seen (id INT PRIMARY KEY)";
+        execute_sql(server.url(), begin).await.unwrap();
+        let url = server.url().replace("root@", "app@");
+        let config = DatabaseConfig { url: url.into(), max_connections: 1, ..DatabaseConfig::default() };
+        let pool = Pool::new(&config).unwrap();
+        let run = async |sql: &str| {
+            let mut script = Script::new(pool.dialect());
+            script.begin(sql);
+            pool.read(&script).await.unwrap()
+        };
+        let seen = async || -> (i64, i64) {
+            let results = run("SELECT COUNT(*), CAST(@@in_transaction AS SIGNED) FROM seen").await;
+            let number = |column| results[0][0].try_get_by_index(column).unwrap();
+            (number(0), number(1))
+        };
+        assert_eq!(seen().await, (0, 0));
+        execute_sql(server.url(), "INSERT INTO seen VALUES (1)").await.unwrap();
+        assert_eq!(seen().await, (1, 0), "what was committed meanwhile");
+        // Nor is one left open for whoever comes next.
+        run("START TRANSACTION WITH CONSISTENT SNAPSHOT").await;
+        assert_eq!(seen().await, (1, 0));
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[cfg(feature = "mysql")]
 use {
     sea_orm::SqlxMySqlConnector,
-    sea_orm::sqlx::{ConnectOptions as _, mysql::MySqlPoolOptions},
+    sea_orm::sqlx::{self, ConnectOptions as _, Executor as _, mysql::MySqlPoolOptions},
 };
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,7 +25,10 @@ pub async fn connect_plain(url: &str, connections: u32) -> Result<DatabaseConnec
     #[cfg(feature = "mysql")]
     if let Place::MySql(url) = &place {
         let options = mysql::connect_options(url).map_err(StoreError::Config)?.disable_statement_logging();
-        let pool = MySqlPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+        // In a transaction that the server begins (init_connect) nothing new would be seen.
+        let pool = MySqlPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).after_connect(
+            |connection, _| Box::pin(async move { connection.execute(sqlx::raw_sql("ROLLBACK")).await.map(drop) }),
+        );
         return Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool.connect_with(options).await?));
     }
     let mut options = ConnectOptions::new(url.trim());

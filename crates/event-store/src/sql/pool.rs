@@ -132,15 +132,6 @@ impl Pool {
         }
     }
 
-    /// Whether no other server could be the one that writes.
-    pub(crate) fn is_alone(&self) -> bool {
-        match self {
-            #[cfg(feature = "mysql")]
-            Self::MySql(_, sessions) => sessions.is_alone(),
-            Self::Sqlite(..) => true,
-        }
-    }
-
     /// What was wrong with connections is over.
     pub(crate) fn proved(&self) {
         match self {

@@ -216,11 +216,6 @@ impl EventStore {
         check_shards(&stored, shards)
     }
 
-    /// Whether no other server could be the one that writes.
-    pub fn is_alone(&self) -> bool {
-        self.pool.is_alone()
-    }
-
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;

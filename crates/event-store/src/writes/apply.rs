@@ -4,11 +4,10 @@ use crate::sql::error::StoreError;
 use crate::sql::pool::Tx;
 use crate::sql::script::Script;
 use crate::sql::store::{EventStore, rows};
+use crate::tables::fold::{Outcome, PairEvent, fold_events, pair_events};
 use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
-use crate::tables::likes::{
-    Outcome, PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
-};
+use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_outcome};
 use crate::tables::repair_token::Fenced;
 use chrono::{DateTime, Utc};
 use domain::cache::CommitNumber;

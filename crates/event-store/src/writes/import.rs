@@ -4,10 +4,9 @@ use crate::Behavior;
 use crate::reads::audit::behavior_of;
 use crate::sql::error::StoreError;
 use crate::sql::store::{EventStore, get, rows};
+use crate::tables::fold::{PairEvent, fold_events, pair_events};
 use crate::tables::ledger::record_behaviors;
-use crate::tables::likes::{
-    PairEvent, Reading, Touched, create_missing, fold_events, once_by_id, pair_events, write_outcome,
-};
+use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_outcome};
 use crate::tables::meta::write_note;
 use crate::tables::refreshes::remember;
 use crate::writes::apply::{Applied, check_size};

@@ -5,7 +5,8 @@
 use crate::sql::error::StoreError;
 use crate::sql::script::CHUNK;
 use crate::sql::store::{EventStore, rows};
-use crate::tables::ledger::{EVENT_COLUMNS, EventStatus, FINAL, entry_of, event_values, id_in, select_entries};
+use crate::tables::event_status::EventStatus;
+use crate::tables::ledger::{EVENT_COLUMNS, FINAL, entry_of, event_values, id_in, select_entries};
 use crate::writes::apply::check_size;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::LikeEvent;

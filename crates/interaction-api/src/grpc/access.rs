@@ -4,9 +4,11 @@
 //! calls is an extension of the request ([`Caller`](service_runtime::listen::access::Caller)). What the table does not know needs
 //! the highest role: a method that somebody adds is closed until it stands here.
 
+use super::calls::count;
 use crate::status;
 use axum::http::{Request, Response};
 use futures::future::{Either, Ready, ready};
+use service_runtime::listen::Stage;
 use service_runtime::listen::access::{Access, CallerAddress, Denied, Role, caller_address};
 use service_runtime::{Gate, TrustedProxies};
 use std::task::{Context, Poll};
@@ -98,6 +100,11 @@ where
         if let Some(needed) = needed(path) {
             match self.layer.access.check(request.headers(), needed, path.starts_with(SCOPED)) {
                 Ok(caller) => {
+                    let stage = request.extensions_mut().remove::<Stage>();
+                    if let Some(Err(full)) = stage.map(|stage| stage.let_in(&caller)) {
+                        count("reserve");
+                        return Either::Right(ready(Ok(status::no_place(full).into_http())));
+                    }
                     request.extensions_mut().insert(caller);
                 }
                 Err(denied) => return Either::Right(ready(Ok(refusal(denied)))),

@@ -18,8 +18,8 @@ use axum::http::{Request, Response};
 use service_runtime::listen::{Answer, Bounded, Link, Refused, Unfinished, head_len};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 #[cfg(doc)]
@@ -103,7 +103,7 @@ where
             None => Link::default(),
         };
         request.extensions_mut().insert(link.arrived());
-        let mut call = link.call(open);
+        let call = link.call(open);
         let refused = if let Some(key) = link.lacks_place().filter(|_| !open) {
             Some(("reserve", status::no_place(key)))
         } else if let Err(reason) = timeout(request.headers()) {
@@ -119,23 +119,17 @@ where
             return Box::pin(async move { Ok(status.into_http::<Body>().map(|body| Answer::new(body, call))) });
         }
         let (longest, head) = (longest_body(request.uri().path()), head_len(request.headers()));
-        let unfinished = self.unfinished.clone();
-        let request = request
-            .map(|body| Body::new(Bounded::new(body, longest, head, unfinished, |why: Refused| refusal(why).into())));
+        let (unfinished, stage) = (self.unfinished.clone(), call.stage());
+        request.extensions_mut().insert(stage.clone());
+        let request = request.map(|body| {
+            Body::new(Bounded::new(body, longest, head, unfinished, Some(stage), |why: Refused| refusal(why).into()))
+        });
         let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await?;
-            if Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unauthenticated) {
-                call.turn_away();
-            } else if !open {
-                call.welcome();
-            }
-            Ok(answer.map(|body| Answer::new(body, call)))
-        })
+        Box::pin(async move { Ok(answer.await?.map(|body| Answer::new(body, call))) })
     }
 }
 
-fn count(reason: &'static str) {
+pub(super) fn count(reason: &'static str) {
     metrics::counter!("interaction_calls_refused_total", "surface" => "grpc", "reason" => reason).increment(1);
 }
 

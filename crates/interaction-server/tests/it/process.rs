@@ -206,3 +206,40 @@ async fn programs_that_start_while_the_database_refuses_all_writes_serve_and_wai
     .await;
     assert_eq!(deployment.number("SELECT COUNT(*) FROM sync_events WHERE status <> 'completed'").await.unwrap(), 0);
 }
+
+/// Nothing is there yet, and nothing may be written: whoever starts meanwhile serves, accepts and waits, and goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn programs_that_start_while_the_database_only_reads_serve_and_wait() {
+    let deployment = Deployment::build("reads").own_mariadb().start().await.unwrap();
+    deployment.sql("SET GLOBAL read_only = 1").await.unwrap();
+    let server = deployment.server().start().unwrap();
+    let others = [deployment.consumer().start().unwrap(), deployment.checker().start().unwrap()];
+    let mut client = server.client().await;
+    for user in 1..=20 {
+        let said = client.like(like(user, video(1))).await.unwrap().into_inner();
+        assert!(said.liked && said.changed, "{said:?}");
+    }
+    for program in [&server].into_iter().chain(&others) {
+        eventually(PATIENCE, "health that says why", async || {
+            let (_, body) = program.health().await.map_err(|error| error.to_string())?;
+            let part = &body["parts"]["mysql"];
+            let says = part["last_error"]["error"].as_str().is_some_and(|error| error.contains("it only reads"));
+            if part["status"] == "down" && says { Ok(()) } else { Err(body.to_string()) }
+        })
+        .await;
+        assert!(program.is_running(), "{}", program.log());
+    }
+    deployment.sql("SET GLOBAL read_only = 0").await.unwrap();
+    eventually(PATIENCE, "all rows", async || {
+        expect_eq(deployment.number("SELECT COUNT(*) FROM video_likes").await.map_err(|e| e.to_string())?, 20)
+    })
+    .await;
+    assert_eq!(deployment.number("SELECT COUNT(*) FROM sync_events WHERE status <> 'completed'").await.unwrap(), 0);
+    for program in [&server].into_iter().chain(&others) {
+        eventually(PATIENCE, "health", async || {
+            let (_, body) = program.health().await.map_err(|error| error.to_string())?;
+            if body["parts"]["mysql"]["status"] == "ok" { Ok(()) } else { Err(body.to_string()) }
+        })
+        .await;
+    }
+}

@@ -5,7 +5,7 @@ use crate::running::{ACCEPTED, APPLIED, PATIENCE, Running};
 use std::time::Duration;
 use test_support::{
     Deployment, MariaDbGroup, MariaDbOptions, Proxy, Redis, RedisGroup, RedisGroupOptions, RedisOptions, eventually,
-    lease_port,
+    http, lease_port,
 };
 
 /// From the moment when a new primary takes writes until likes are there. Measured: a third of it and less.
@@ -110,25 +110,54 @@ async fn primaries_are_found_in_lists_and_followed_there() {
     running.end().await;
 }
 
-/// Who starts with nothing but a replica says so in one line, and what to do.
-#[tokio::test]
-async fn a_replica_as_the_only_address_is_refused() {
+/// Who starts with nothing but a replica serves, and says why the part is down and what to do; when it is promoted all is well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_as_the_only_address_is_waited_for() {
     let redis = RedisGroup::start(RedisGroupOptions { node: NODE, ..Default::default() }).await.unwrap();
     let options = MariaDbOptions { durable: false, ..MariaDbOptions::default() };
     let mariadb = MariaDbGroup::start(options, 1).await.unwrap();
-    let deployment = Deployment::build("follow").mariadb_at(mariadb.node(0).unwrap().url()).start().await.unwrap();
+    let deployment = Deployment::build("follow").mariadb_at(mariadb.node(0).unwrap().url());
+    let deployment = deployment.redis_at(redis.node(0).unwrap().url()).start().await.unwrap();
     let schema = deployment.database_url().rsplit('/').next().unwrap().to_owned();
     let replica = format!("mysql://{}{}/{schema}", MariaDbGroup::APP, mariadb.node(1).unwrap().addr().unwrap());
     mariadb.caught_up(1, 0).await.unwrap();
-    for (key, url, advice) in [
-        ("REDIS__URL", redis.node(1).unwrap().url().to_owned(), "redis.nodes"),
-        ("DATABASE__URL", replica, "database.hosts"),
-    ] {
-        let server = deployment.server().with(key, url).start().unwrap();
-        let status = server.wait_exit(PATIENCE).await.unwrap();
-        let log = server.log();
-        assert!(!status.success(), "{log}");
-        assert!(log.lines().any(|line| line.contains("only reads") || line.contains("replica")), "{log}");
-        assert!(log.contains(advice), "{log}");
+    let keys = [("REDIS__URL", "redis", "redis.nodes"), ("DATABASE__URL", "mysql", "database.hosts")];
+    for (number, (key, part, advice)) in keys.into_iter().enumerate() {
+        // The second time it is the primary.
+        let all = [("REDIS__URL", redis.node(1).unwrap().url()), (key, &*replica)];
+        let programs = [deployment.server(), deployment.consumer(), deployment.checker()].map(|program| {
+            let used = all.iter().take(1 + number);
+            used.fold(program, |program, (key, value)| program.with(key, *value)).start().unwrap()
+        });
+        let [server, ..] = &programs;
+        // The other store takes it.
+        let like = format!(r#"{{"user_id":1{number},"resource_type":"video","resource_id":1,"action":"like"}}"#);
+        eventually(PATIENCE, "a like", async || match http::post_json(&server.http(), "/v1/likes", &like).await {
+            Ok((200, _)) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        for program in &programs {
+            eventually(PATIENCE, "health that says why", async || {
+                let (_, health) = program.health().await.map_err(|error| error.to_string())?;
+                let found = &health["parts"][part];
+                let says = found["last_error"]["error"].as_str().is_some_and(|error| error.contains(advice));
+                if found["status"] == "down" && says { Ok(()) } else { Err(health.to_string()) }
+            })
+            .await;
+            assert!(program.is_running(), "{}", program.log());
+        }
+        match part {
+            "redis" => redis.switch_to(1).await.unwrap(),
+            _ => mariadb.switch(0, 1).await.unwrap(),
+        }
+        for program in programs {
+            eventually(PATIENCE, "the part", async || {
+                let (_, health) = program.health().await.map_err(|error| error.to_string())?;
+                if health["parts"][part]["status"] == "ok" { Ok(()) } else { Err(health.to_string()) }
+            })
+            .await;
+            program.end(PATIENCE).await.unwrap();
+        }
     }
 }

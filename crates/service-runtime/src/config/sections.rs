@@ -32,6 +32,8 @@ pub struct ServiceConfig {
     pub max_connections: usize,
     /// Most of them from one client address, or from one /64 of IPv6; if absent a quarter of all, or 16 where that is more.
     pub max_connections_per_address: Option<usize>,
+    /// The same of one token: half of them if absent, or 16 where that is more.
+    pub max_connections_per_token: Option<usize>,
     /// Calls of one connection of gRPC at a time, streams included; more wait at the client.
     pub max_calls_per_connection: u32,
     /// Bytes of all requests that have not come completely; for more the oldest of them gives way.
@@ -64,6 +66,7 @@ impl Default for ServiceConfig {
             public_origin: None,
             max_connections: 4_096,
             max_connections_per_address: None,
+            max_connections_per_token: None,
             max_calls_per_connection: 256,
             max_unfinished_bytes: 64 << 20,
             max_untaken_bytes: 64 << 20,
@@ -79,6 +82,11 @@ impl ServiceConfig {
     /// Most connections from one address.
     pub fn connections_per_address(&self) -> usize {
         self.max_connections_per_address.unwrap_or_else(|| (self.max_connections / 4).max(16)).min(self.max_connections)
+    }
+
+    /// Most connections of one token.
+    pub fn connections_per_token(&self) -> usize {
+        self.max_connections_per_token.unwrap_or_else(|| (self.max_connections / 2).max(16)).min(self.max_connections)
     }
 }
 

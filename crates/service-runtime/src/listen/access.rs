@@ -79,7 +79,12 @@ impl Caller {
 
     /// The token's name, where tokens are needed.
     pub fn token_name(&self) -> Option<&str> {
-        Some(&*self.name).filter(|name| *name != ANYONE)
+        self.owner().map(|name| &**name)
+    }
+
+    /// The same, as whose its connections are.
+    pub(crate) fn owner(&self) -> Option<&Arc<str>> {
+        Some(&self.name).filter(|name| ***name != *ANYONE)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::listen::access::guard::{is_open, is_probe};
 use crate::listen::answer::Answer;
 use crate::listen::api_error::ApiError;
-use crate::listen::link::Link;
+use crate::listen::link::{Call, Link, Stage};
 use crate::listen::ops::MAX_BODY_LEN;
 use crate::listen::reason::Reason;
 use crate::listen::unfinished::{Bounded, Refused, Unfinished, head_len};
@@ -22,35 +22,39 @@ pub(crate) async fn bound(State(unfinished): State<Unfinished>, mut request: Req
     }
     let open = is_open(request.method(), request.uri().path());
     let call = link.as_ref().map(|link| link.call(open));
+    let stage = call.as_ref().map(Call::stage);
     // Else requests that a caller sent ahead are answered before anybody else's turn.
     tokio::task::yield_now().await;
     let full = link.and_then(|link| link.lacks_place()).filter(|_| !is_probe(request.uri().path()));
     let response = match full {
-        Some(key) => {
-            let message = format!("too many connections ({key}): on this one only /health is answered");
-            let error = ApiError::unavailable(message).because(Reason::TooManyConnections);
-            closing(refusal("reserve", error))
+        Some(key) => no_place(key),
+        None => {
+            if let Some(stage) = &stage {
+                request.extensions_mut().insert(stage.clone());
+            }
+            run(request, next, unfinished, stage).await
         }
-        None => run(request, next, unfinished).await,
     };
     match call {
-        Some(mut call) => {
+        Some(call) => {
             let stranger = open || response.status() == StatusCode::UNAUTHORIZED;
             // Who sends many ahead has each but the first for nothing.
             let response = if stranger { closing(response) } else { response };
-            if stranger {
-                call.turn_away();
-            } else {
-                call.welcome();
-            }
             response.map(|body| Body::new(Answer::new(body, call)))
         }
         None => response,
     }
 }
 
+/// The listener has no place for the connection, because this bound is full.
+pub(crate) fn no_place(key: &'static str) -> Response {
+    let message = format!("too many connections ({key}): on this one only /health is answered");
+    let error = ApiError::unavailable(message).because(Reason::TooManyConnections);
+    closing(refusal("reserve", error))
+}
+
 /// What a handler says about a body that was refused is replaced by the reason.
-async fn run(request: Request, next: Next, unfinished: Unfinished) -> Response {
+async fn run(request: Request, next: Next, unfinished: Unfinished, stage: Option<Stage>) -> Response {
     let refused = Arc::new(OnceLock::<Refused>::new());
     let (fate, head) = (Arc::clone(&refused), head_len(request.headers()));
     let request = request.map(|body| {
@@ -58,7 +62,7 @@ async fn run(request: Request, next: Next, unfinished: Unfinished) -> Response {
             let _ = fate.set(why);
             why.into()
         };
-        Body::new(Bounded::new(body, MAX_BODY_LEN, head, unfinished, refuse))
+        Body::new(Bounded::new(body, MAX_BODY_LEN, head, unfinished, stage, refuse))
     });
     let response = next.run(request).await;
     let Some(why) = refused.get() else { return response };

@@ -140,7 +140,9 @@ mod tests {
     async fn read(reading: &mut Reading, came: &Came, stream: &mut tokio::io::DuplexStream) -> Option<Instant> {
         let mut bytes = [0; 4];
         let read = poll_fn(|cx| {
-            Poll::Ready(reading.poll(came, cx, |cx| Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut bytes))))
+            Poll::Ready(
+                reading.poll(came, cx, |cx| Pin::new(&mut *stream).poll_read(cx, &mut ReadBuf::new(&mut bytes))),
+            )
         });
         read.await.is_ready().then(|| came.take_read().unwrap())
     }

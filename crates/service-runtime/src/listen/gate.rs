@@ -28,6 +28,7 @@ pub struct Gate {
     certificates: Refusal,
     max_connections: usize,
     max_connections_per_address: usize,
+    max_connections_per_token: usize,
     max_calls_per_connection: u32,
     max_connection_age: Duration,
     unfinished: Unfinished,
@@ -48,6 +49,7 @@ impl Default for Gate {
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
             max_connections_per_address: config.connections_per_address(),
+            max_connections_per_token: config.connections_per_token(),
             max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
             unfinished: Unfinished::new(config.max_unfinished_bytes),
@@ -66,6 +68,7 @@ impl Gate {
         for (key, value) in [
             ("service.max_connections", config.max_connections),
             ("service.max_connections_per_address", config.max_connections_per_address.unwrap_or(1)),
+            ("service.max_connections_per_token", config.max_connections_per_token.unwrap_or(1)),
             ("service.max_calls_per_connection", config.max_calls_per_connection as usize),
         ] {
             if value == 0 {
@@ -85,6 +88,7 @@ impl Gate {
             certificates: Refusal::of("certificates"),
             max_connections: config.max_connections,
             max_connections_per_address: config.connections_per_address(),
+            max_connections_per_token: config.connections_per_token(),
             max_calls_per_connection: config.max_calls_per_connection,
             max_connection_age: config.max_connection_age,
             unfinished: Unfinished::new(config.max_unfinished_bytes),
@@ -164,7 +168,8 @@ impl Gate {
         // Ops HTTP ends its connections itself when they are idle.
         let lifetime = (protocol == Protocol::Http2).then(|| self.max_connection_age + Self::CONNECTION_GRACE);
         let (connections, per_address) = (self.max_connections, self.max_connections_per_address);
-        let limits = Limits { connections, per_address, lifetime, unsent: self.max_untaken_bytes };
+        let per_token = self.max_connections_per_token;
+        let limits = Limits { connections, per_address, per_token, lifetime, unsent: self.max_untaken_bytes };
         let places = Places::new(protocol.surface(), limits, self.pressure.clone());
         ConnectionAcceptor { tls: self.tls.clone(), protocol, places }.start(listener, stop)
     }

@@ -122,11 +122,11 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::places::{Limits, Pressure};
+    use crate::listen::{Limits, Pressure};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn acceptor(lifetime: Option<Duration>) -> ConnectionAcceptor {
-        let limits = Limits { connections: 1, per_address: 1, lifetime, unsent: usize::MAX };
+        let limits = Limits { connections: 1, per_address: 1, per_token: 1, lifetime, unsent: usize::MAX };
         let places = Places::new("grpc", limits, Pressure::default());
         ConnectionAcceptor { tls: None, protocol: Protocol::Http2, places }
     }
@@ -146,17 +146,24 @@ mod tests {
         assert!(started.elapsed() >= lifetime);
     }
 
-    /// All of it is there to be read at once, and somebody else has something to do.
-    #[tokio::test]
-    async fn others_have_their_turn_between_calls_that_were_sent_ahead() {
+    /// Most bytes that are read before anybody else has a turn, of calls whose heads are so long. All of them are there to be read
+    /// at once, and somebody else has something to do.
+    async fn most_in_a_row(len: usize, calls: usize, at_once: usize) -> usize {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let mut incoming = acceptor(None).start(listener, CancellationToken::new());
-        let mut client = TcpStream::connect(addr).await.unwrap();
-        let frame = |kind: u8, len: u8| [&[0, 0, len, kind, 0, 0, 0, 0, 1][..], &vec![0; usize::from(len)]].concat();
-        let call = frame(1, 40);
-        let sent = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0), &call.repeat(1_000)].concat();
-        client.write_all(&sent).await.unwrap();
+        let client = TcpStream::connect(addr).await.unwrap();
+        let frame = |kind: u8, len: usize| {
+            let [.., high, middle, low] = len.to_be_bytes();
+            [&[high, middle, low, kind, 0, 0, 0, 0, 1][..], &vec![0; len]].concat()
+        };
+        let sent = [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0), &frame(1, len).repeat(calls)].concat();
+        let mut left = sent.len();
+        tokio::spawn(async move {
+            let mut client = client;
+            client.write_all(&sent).await.unwrap();
+            std::future::pending::<()>().await;
+        });
         let mut connection = incoming.recv().await.unwrap();
         let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let turn = Arc::clone(&turns);
@@ -166,7 +173,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let (mut left, mut some, mut since, mut most) = (sent.len(), vec![0; 10 * call.len()], 0, 0);
+        let (mut some, mut since, mut most) = (vec![0; at_once], 0, 0);
         while left > 0 {
             let before = turns.load(std::sync::atomic::Ordering::Relaxed);
             let read = connection.read(&mut some).await.unwrap();
@@ -174,7 +181,20 @@ mod tests {
             most = most.max(since);
             left -= read;
         }
-        assert!(most <= 80 * call.len(), "{} calls before anybody else's turn", most / call.len());
+        most
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_between_calls_that_were_sent_ahead() {
+        let most = most_in_a_row(40, 1_000, 490).await;
+        assert!(most <= 80 * 49, "{} calls before anybody else's turn", most / 49);
+    }
+
+    #[tokio::test]
+    async fn others_have_their_turn_between_long_heads_that_were_sent_ahead() {
+        let (at_once, budget) = (4 << 10, 32 << 10);
+        let most = most_in_a_row(14 << 10, 32, at_once).await;
+        assert!(most <= budget + at_once, "{most} bytes before anybody else's turn");
     }
 
     #[tokio::test]

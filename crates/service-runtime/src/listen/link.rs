@@ -1,10 +1,12 @@
 //! What is known of one connection, and the end that others can give it.
 
+use crate::listen::access::Caller;
 use crate::listen::came::Came;
-use crate::listen::unsent::Unsent;
+use crate::listen::places::Places;
 use crate::listen::slots::Arrived;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::listen::unsent::Unsent;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -15,8 +17,11 @@ pub struct Link(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Let in although this had no place left: only to be asked whether the process lives.
-    reserve: Option<&'static str>,
+    /// Where its place is, and which.
+    places: Weak<Places>,
+    number: u64,
+    /// Let in although this had no place left, since then: only to be asked whether the process lives.
+    reserve: OnceLock<(&'static str, Instant)>,
     accepted: Instant,
     /// Has sent a first byte.
     spoke: AtomicBool,
@@ -24,13 +29,13 @@ struct State {
     greeted: AtomicBool,
     calls: AtomicUsize,
     open_calls: AtomicUsize,
-    /// Those that need a token, and were not refused for want of one.
+    /// Those that are whole, of callers that were let in.
     own_calls: AtomicUsize,
-    /// Whether such a call was let in.
+    /// Whether a caller was let in.
     known: AtomicBool,
     /// Small frames that the other side may send because of what it asked for.
     earned: AtomicU32,
-    /// When the last of these ended, in milliseconds after `accepted`, and 1 more; 0: there was none.
+    /// When the last of `own_calls` ended, in milliseconds after `accepted`, and 1 more; 0: there was none.
     last_call: AtomicU64,
     /// Since when the socket has no room, in the same way; 0: it has.
     full: AtomicU64,
@@ -42,15 +47,19 @@ struct State {
 impl Default for Link {
     /// Of no listener.
     fn default() -> Self {
-        Self::new(None)
+        Self::at(Weak::new(), 0, None)
     }
 }
 
 impl Link {
-    pub(crate) fn new(reserve: Option<&'static str>) -> Self {
+    /// At this place; or on reserve, because that bound was full.
+    pub(crate) fn at(places: Weak<Places>, number: u64, reserve: Option<&'static str>) -> Self {
+        let accepted = Instant::now();
         Self(Arc::new(State {
-            reserve,
-            accepted: Instant::now(),
+            places,
+            number,
+            reserve: reserve.map(|key| (key, accepted)).map_or_else(OnceLock::new, OnceLock::from),
+            accepted,
             spoke: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
@@ -69,36 +78,42 @@ impl Link {
     /// Begins a call; it ends with the value. `open`: without a token.
     pub fn call(&self, open: bool) -> Call {
         self.0.calls.fetch_add(1, Ordering::Relaxed);
-        let open_calls = if open {
-            self.0.open_calls.fetch_add(1, Ordering::Relaxed) + 1
-        } else {
-            self.0.own_calls.fetch_add(1, Ordering::Relaxed);
-            0
-        };
-        Call { link: self.clone(), open, own: !open, open_calls }
+        let open_calls = if open { self.0.open_calls.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        Call { stage: Stage { link: self.clone(), reached: Arc::default() }, open, open_calls }
     }
 
     /// Whether the listener has no place for it: then it may ask for nothing but health.
     pub fn is_reserve(&self) -> bool {
-        self.0.reserve.is_some()
+        self.0.reserve.get().is_some()
     }
 
     /// The bound that it found full, by its key.
     pub fn lacks_place(&self) -> Option<&'static str> {
-        self.0.reserve
+        self.0.reserve.get().map(|(key, _)| *key)
     }
 
-    /// Without a call of its own since when; strangers, whatever they ask, come before all others, by age. None: such a call
-    /// is in flight.
-    pub(crate) fn gives_way(&self) -> Option<(bool, Instant)> {
-        if self.0.own_calls.load(Ordering::Acquire) > 0 {
+    /// From now on it has no place, because of this bound.
+    pub(super) fn restrict(&self, key: &'static str) {
+        let _ = self.0.reserve.set((key, Instant::now()));
+    }
+
+    pub(super) fn on_reserve_for(&self) -> Option<Duration> {
+        self.0.reserve.get().map(|(_, since)| since.elapsed())
+    }
+
+    /// None: a whole call of a known caller is in flight. What is not complete is no reason to be kept, nor is what needs no
+    /// token.
+    pub(super) fn idle(&self) -> Option<Idle> {
+        let State { own_calls, calls, open_calls, known, last_call, accepted, .. } = &*self.0;
+        if own_calls.load(Ordering::Acquire) > 0 {
             return None;
         }
-        if !self.0.known.load(Ordering::Relaxed) {
-            return Some((false, self.0.accepted));
+        if !known.load(Ordering::Relaxed) {
+            return Some(Idle { known: false, begins: false, since: *accepted });
         }
-        let last = self.0.last_call.load(Ordering::Relaxed);
-        Some((true, self.0.accepted + Duration::from_millis(last.saturating_sub(1))))
+        let begins = calls.load(Ordering::Relaxed) > open_calls.load(Ordering::Relaxed);
+        let last = Duration::from_millis(last_call.load(Ordering::Relaxed).saturating_sub(1));
+        Some(Idle { known: true, begins, since: *accepted + last })
     }
 
     /// Whether no call is in flight.
@@ -181,12 +196,22 @@ impl Link {
     }
 }
 
+/// What a connection does that keeps no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Idle {
+    /// A caller was let in.
+    pub(super) known: bool,
+    /// It has begun calls, and none of them is whole.
+    pub(super) begins: bool,
+    /// When its last whole call ended, or it came. Of strangers always the latter.
+    pub(super) since: Instant,
+}
+
 /// A call from its head to the end of its answer.
 #[derive(Debug)]
 pub struct Call {
-    link: Link,
+    stage: Stage,
     open: bool,
-    own: bool,
     open_calls: usize,
 }
 
@@ -196,68 +221,165 @@ impl Call {
         self.open_calls
     }
 
-    /// Its caller was let in: the connection is no longer one of strangers.
-    pub fn welcome(&self) {
-        self.link.0.known.store(true, Ordering::Relaxed);
-    }
-
-    /// It was refused for want of a token: until its answer is taken it counts like one that needs none.
-    pub fn turn_away(&mut self) {
-        if std::mem::take(&mut self.own) {
-            self.link.0.own_calls.fetch_sub(1, Ordering::Release);
-        }
+    /// For those who learn how far it is.
+    pub fn stage(&self) -> Stage {
+        self.stage.clone()
     }
 
     pub(crate) const fn link(&self) -> &Link {
-        &self.link
+        &self.stage.link
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let state = &self.link.0;
+        let state = &self.stage.link.0;
         // Before it counts as idle, so that it does not seem to have been so for long.
-        if self.own {
-            state.last_call.store(self.link.now(), Ordering::Relaxed);
+        if self.stage.reached.load(Ordering::Acquire) == Stage::OWN {
+            state.last_call.store(self.stage.link.now(), Ordering::Relaxed);
         }
         if self.open {
             state.open_calls.fetch_sub(1, Ordering::Relaxed);
         }
-        self.turn_away();
-        self.link.0.calls.fetch_sub(1, Ordering::Release);
+        self.stage.ended();
+        state.calls.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// How far a call is: an extension of its request. It keeps the place of its connection while it is whole and its caller is
+/// known, until it ends. Clones are of the same call.
+#[derive(Debug, Clone)]
+pub struct Stage {
+    link: Link,
+    reached: Arc<AtomicU8>,
+}
+
+impl Stage {
+    const WHOLE: u8 = 1;
+    const LET_IN: u8 = 2;
+    const ENDED: u8 = 4;
+    const OWN: u8 = Self::WHOLE | Self::LET_IN;
+
+    /// Its request is complete.
+    pub(super) fn whole(&self) {
+        self.reach(Self::WHOLE);
+    }
+
+    /// This caller was let in: the connection is no longer one of strangers, and it is one of the caller's.
+    ///
+    /// # Errors
+    /// The bound of the caller's connections, by its key: this one has no place.
+    pub fn let_in(&self, caller: &Caller) -> Result<(), &'static str> {
+        let state = &self.link.0;
+        // The first call says whose it is.
+        if !state.known.load(Ordering::Acquire) {
+            if let Some((token, places)) = caller.owner().zip(state.places.upgrade()) {
+                places.claim(state.number, token)?;
+            }
+            state.known.store(true, Ordering::Release);
+        }
+        self.reach(Self::LET_IN);
+        Ok(())
+    }
+
+    fn reach(&self, stage: u8) {
+        let own_calls = &self.link.0.own_calls;
+        // First, so that whoever ends the call meanwhile takes back no more than is there.
+        own_calls.fetch_add(1, Ordering::Release);
+        let before = self.reached.fetch_or(stage, Ordering::AcqRel);
+        if before == Self::OWN || before | stage != Self::OWN {
+            own_calls.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    fn ended(&self) {
+        if self.reached.fetch_or(Self::ENDED, Ordering::AcqRel) == Self::OWN {
+            self.link.0.own_calls.fetch_sub(1, Ordering::Release);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::access::{Access, Role};
+    use axum::http::HeaderMap;
+
+    /// Without tokens everybody is let in.
+    fn anyone() -> Caller {
+        Access::default().check(&HeaderMap::new(), Role::Read, false).unwrap()
+    }
+
+    fn own_call(link: &Link) -> Call {
+        let call = link.call(false);
+        call.stage().let_in(&anyone()).unwrap();
+        call.stage().whole();
+        call
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_idle_between_its_calls() {
-        let (silent, link) = (Link::new(None), Link::new(None));
-        let (first, second) = (link.call(false), link.call(false));
-        first.welcome();
+        let (silent, link) = (Link::default(), Link::default());
+        let (first, second) = (own_call(&link), own_call(&link));
         drop(first);
-        assert_eq!(link.gives_way(), None);
+        assert_eq!(link.idle(), None);
         tokio::time::advance(Duration::from_secs(1)).await;
         drop(second);
-        assert!(link.is_idle() && link.gives_way() > silent.gives_way(), "{link:?}");
+        assert!(
+            link.is_idle() && silent.idle() == Some(Idle { known: false, begins: false, since: silent.0.accepted })
+        );
+        let since = link.0.accepted + Duration::from_secs(1);
+        assert_eq!(link.idle(), Some(Idle { known: true, begins: false, since }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_keeps_the_place_while_it_is_whole_and_its_caller_known() {
+        let link = Link::default();
+        drop(own_call(&link));
+        let begins = Idle { known: true, begins: true, since: link.0.accepted };
+        assert_eq!(link.idle(), Some(Idle { begins: false, ..begins }));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (unfinished, refused, late) = (link.call(false), link.call(false), link.call(false));
+        unfinished.stage().let_in(&anyone()).unwrap();
+        refused.stage().whole();
+        assert_eq!(link.idle(), Some(begins), "neither of them is both");
+        // In both orders, and each said more than once.
+        for _ in 0..2 {
+            unfinished.stage().whole();
+            refused.stage().let_in(&anyone()).unwrap();
+        }
+        assert_eq!((link.idle(), link.0.own_calls.load(Ordering::Relaxed)), (None, 2));
+        let after_its_end = late.stage();
+        after_its_end.whole();
+        drop((unfinished, refused, late));
+        after_its_end.let_in(&anyone()).unwrap();
+        assert_eq!(link.0.own_calls.load(Ordering::Relaxed), 0);
+        let since = link.0.accepted + Duration::from_secs(1);
+        let idle = Some(Idle { known: true, begins: false, since });
+        assert_eq!(link.idle(), idle, "the last whole call ended then");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let given_up = link.call(false);
+        given_up.stage().let_in(&anyone()).unwrap();
+        drop(given_up);
+        assert_eq!(link.idle(), idle, "one that never was whole is none");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_shows_no_token_always_gives_way() {
-        let link = Link::new(None);
+        let link = Link::default();
         let (first, second) = (link.call(true), link.call(true));
         assert_eq!((first.open_calls(), second.open_calls(), link.call(false).open_calls()), (1, 2, 0));
-        let stranger = Some((false, link.0.accepted));
+        let stranger = Some(Idle { known: false, begins: false, since: link.0.accepted });
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(link.gives_way() == stranger && !link.is_idle(), "calls of health keep no place");
-        let mut refused = link.call(false);
-        assert_eq!(link.gives_way(), None, "nobody knows yet");
-        refused.turn_away();
-        assert_eq!(link.gives_way(), stranger);
+        for call in [&first, &second] {
+            call.stage().whole();
+        }
+        assert!(link.idle() == stranger && !link.is_idle(), "calls of health keep no place");
+        let refused = link.call(false);
+        refused.stage().whole();
+        assert_eq!(link.idle(), stranger, "nobody let it in");
         drop((refused, first, second));
-        assert!(link.gives_way() == stranger && link.is_idle());
+        assert!(link.idle() == stranger && link.is_idle());
         assert_eq!(link.call(true).open_calls(), 1);
     }
 }

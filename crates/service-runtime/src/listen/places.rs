@@ -1,17 +1,19 @@
 //! Who may be connected to a listener, and who has to go.
 //!
-//! A listener has places, of which one client address may have a share. Where there is none, a connection gives
-//! way: first those of strangers, which showed no token yet, by age, whatever they ask; then the one that has been without a
-//! call for longest. Where none does, the new one is let in on reserve: it may ask for health, and soon ends. So a probe is always answered, and whoever only sits there locks out nobody.
+//! A listener has places, of which one client address may have a share, and one token. Where there is none, a connection [gives
+//! way](crate::listen::taken). Where none does, the new one is let in on reserve: it may ask for health, and soon ends. So a
+//! probe is always answered, and whoever only sits there locks out nobody.
+//!
+//! Whose token it is shows with the first call. Where that token has its share, another of its connections gives way, or this one
+//! is on reserve from then on.
 
 use crate::listen::address::Address;
 use crate::listen::link::Link;
-use crate::listen::unsent::SEND_TIMEOUT;
-use std::collections::HashMap;
+use crate::listen::pressure::Pressure;
+use crate::listen::taken::{Of, Taken};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Longest time without a first byte.
 pub const SILENCE: Duration = Duration::from_secs(5);
@@ -19,137 +21,48 @@ pub const SILENCE: Duration = Duration::from_secs(5);
 pub const GREETING: Duration = Duration::from_secs(10);
 const CONNECTIONS: &str = "service.max_connections";
 const PER_ADDRESS: &str = "service.max_connections_per_address";
+const PER_TOKEN: &str = "service.max_connections_per_token";
 
-/// How long a connection on reserve may stay.
-const RESERVE_AGE: Duration = Duration::from_secs(5);
 /// Connections on reserve; one more, and the oldest of them ends.
 const RESERVE: usize = 16;
 /// How long idle connections may take to end once they were asked to.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// Between two looks at all connections.
-const STEP: Duration = Duration::from_millis(250);
-/// How long the health remembers that there was no place.
-const REMEMBERED: Duration = Duration::from_secs(60);
-/// Between two complaints about the same.
-const QUIET: Duration = Duration::from_secs(30);
+pub(super) const STEP: Duration = Duration::from_millis(250);
 
 /// What a listener allows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) per_address: usize,
+    pub(crate) per_token: usize,
     /// After it a connection is cut, whatever it is doing.
     pub(crate) lifetime: Option<Duration>,
     /// Bytes of all answers that are not taken; for more the one ends that has waited for longest.
     pub(crate) unsent: usize,
 }
 
-/// The listeners of a process, and when one of them last had no place, for its health. Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Pressure(Arc<Mutex<Noted>>);
-
-#[derive(Debug, Default)]
-struct Noted {
-    listeners: Vec<Weak<Places>>,
-    last: Option<(Instant, String)>,
-    said: Option<Instant>,
-}
-
-impl Pressure {
-    fn noted(&self) -> MutexGuard<'_, Noted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn note(&self, what: impl FnOnce() -> String) {
-        let mut noted = self.noted();
-        let what = what();
-        if noted.said.is_none_or(|said| said.elapsed() >= QUIET) {
-            noted.said = Some(Instant::now());
-            tracing::warn!("{what}");
-        }
-        noted.last = Some((Instant::now(), what));
-    }
-
-    /// What there was too much of, within the last minute.
-    pub(crate) fn recent(&self) -> Option<String> {
-        let noted = self.noted();
-        noted.last.as_ref().filter(|(at, _)| at.elapsed() < REMEMBERED).map(|(_, what)| what.clone())
-    }
-}
-
 /// The places of one listener.
 #[derive(Debug)]
 pub(crate) struct Places {
-    surface: &'static str,
-    limits: Limits,
+    pub(super) surface: &'static str,
+    pub(super) limits: Limits,
     pressure: Pressure,
     taken: Mutex<Taken>,
-}
-
-/// Connections that were told to end are not among these, though some of them may not have done so yet.
-#[derive(Debug, Default)]
-struct Taken {
-    next: u64,
-    all: HashMap<u64, (Address, Link)>,
-    by_address: HashMap<Address, usize>,
-    /// How many of `all` are on reserve.
-    reserve: usize,
-}
-
-impl Taken {
-    fn insert(&mut self, address: Address, link: Link) -> u64 {
-        self.next += 1;
-        if link.is_reserve() {
-            self.reserve += 1;
-        } else {
-            *self.by_address.entry(address).or_default() += 1;
-        }
-        self.all.insert(self.next, (address, link));
-        self.next
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Link> {
-        let (address, link) = self.all.remove(&number)?;
-        if link.is_reserve() {
-            self.reserve -= 1;
-        } else if let Some(count) = self.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&address);
-            }
-        }
-        Some(link)
-    }
-
-    fn regular(&self) -> usize {
-        self.all.len() - self.reserve
-    }
-
-    /// Looks at all of them: only where there is no place.
-    fn idlest(&self, of: Option<Address>) -> Option<u64> {
-        let regular = self.all.iter().filter(|(_, (_, link))| !link.is_reserve());
-        let asked = regular.filter(|(_, (address, _))| of.is_none_or(|of| of == *address));
-        let idle = asked.filter_map(|(number, (_, link))| Some((link.gives_way()?, *number)));
-        idle.min().map(|(_, number)| number)
-    }
-
-    fn oldest_reserve(&self) -> Option<u64> {
-        self.all.iter().filter(|(_, (_, link))| link.is_reserve()).map(|(number, _)| *number).min()
-    }
 }
 
 impl Places {
     pub(crate) fn new(surface: &'static str, limits: Limits, pressure: Pressure) -> Arc<Self> {
         let places = Arc::new(Self { surface, limits, pressure, taken: Mutex::default() });
-        places.pressure.noted().listeners.push(Arc::downgrade(&places));
+        places.pressure.enlist(&places);
         places
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    pub(super) fn taken(&self) -> MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn count(&self, reason: &'static str) {
+    pub(super) fn count(&self, reason: &'static str) {
         metrics::counter!("interaction_connections_limited_total", "surface" => self.surface, "reason" => reason)
             .increment(1);
     }
@@ -159,35 +72,56 @@ impl Places {
         let (address, limits) = (Address::of(from), self.limits);
         let mut taken = self.taken();
         // Where a share is everything, the listener is full.
-        let share = limits.per_address < limits.connections
-            && taken.by_address.get(&address).copied().unwrap_or_default() >= limits.per_address;
+        let share = limits.per_address < limits.connections && taken.of_address(address) >= limits.per_address;
         let full = taken.regular() >= limits.connections;
         let mut reserve = None;
-        if share || full {
-            let gives_way = taken.idlest(share.then_some(address)).and_then(|number| taken.remove(number));
-            self.note(if share { Some(address) } else { None }, gives_way.is_some());
-            match gives_way {
-                Some(link) => link.cut(),
-                None => reserve = Some(if share { PER_ADDRESS } else { CONNECTIONS }),
-            }
+        if share {
+            reserve = (!self.makes_way(&mut taken, Of::Address(address))).then_some(PER_ADDRESS);
+        } else if full {
+            reserve = (!self.makes_way(&mut taken, Of::Anybody)).then_some(CONNECTIONS);
         }
-        if reserve.is_some()
-            && taken.reserve >= RESERVE
-            && let Some(link) = taken.oldest_reserve().and_then(|number| taken.remove(number))
-        {
-            link.cut();
+        let number = taken.next();
+        let link = Link::at(Arc::downgrade(self), number, reserve);
+        if reserve.is_some() {
+            taken.bound_reserve(RESERVE);
         }
-        let link = Link::new(reserve);
-        let number = taken.insert(address, link.clone());
+        taken.insert(number, address, link.clone());
         self.show(&taken);
         drop(taken);
         Place { places: Arc::clone(self), number, link }
     }
 
+    /// A call with this token was let in by a connection: from now on it counts among those of the token.
+    ///
+    /// # Errors
+    /// The bound that is full: the connection is on reserve.
+    pub(super) fn claim(&self, number: u64, token: &Arc<str>) -> Result<(), &'static str> {
+        let mut taken = self.taken();
+        if !taken.is_unclaimed(number) {
+            return Ok(());
+        }
+        if taken.of_token(token) >= self.limits.per_token && !self.makes_way(&mut taken, Of::Token(token)) {
+            taken.bound_reserve(RESERVE);
+            taken.restrict(number, PER_TOKEN);
+            return Err(PER_TOKEN);
+        }
+        taken.belongs_to(number, token);
+        Ok(())
+    }
+
+    /// One of these gives way, if any does; whether it did.
+    fn makes_way(&self, taken: &mut Taken, of: Of<'_>) -> bool {
+        let gives_way = taken.first_to_go(of).and_then(|number| taken.remove(number));
+        self.note(of, gives_way.is_some());
+        gives_way.is_some_and(|link| {
+            link.cut();
+            true
+        })
+    }
+
     /// The process can have no more connections, whatever it is allowed: some that are idle end, at all listeners.
     pub(crate) fn make_room(&self) {
-        let listeners = self.pressure.noted().listeners.clone();
-        for places in listeners.iter().filter_map(Weak::upgrade) {
+        for places in self.pressure.listeners() {
             places.end_idle(RESERVE);
         }
         let surface = self.surface;
@@ -197,7 +131,7 @@ impl Places {
     fn end_idle(&self, most: usize) {
         let mut taken = self.taken();
         for _ in 0..most {
-            let Some(link) = taken.idlest(None).and_then(|number| taken.remove(number)) else { break };
+            let Some(link) = taken.first_to_go(Of::Anybody).and_then(|number| taken.remove(number)) else { break };
             self.count("gave_way");
             link.cut();
         }
@@ -217,92 +151,38 @@ impl Places {
     fn end_all_quiet(&self) -> usize {
         let mut taken = self.taken();
         let stuck = |link: &Link| link.untaken().is_some_and(|(since, _)| since.elapsed() > GOODBYE);
-        let idle = taken.all.iter().filter(|(_, (_, link))| link.is_idle() || stuck(link));
-        for number in idle.map(|(number, _)| *number).collect::<Vec<_>>() {
+        let idle = taken.links().filter(|(_, link)| link.is_idle() || stuck(link));
+        for number in idle.map(|(number, _)| number).collect::<Vec<_>>() {
             if let Some(link) = taken.remove(number) {
                 link.cut();
             }
         }
         self.show(&taken);
-        taken.all.len()
+        taken.len()
     }
 
-    fn note(&self, share_of: Option<Address>, gives_way: bool) {
-        let (surface, Limits { connections, per_address, .. }) = (self.surface, self.limits);
-        self.count(match share_of {
+    fn note(&self, of: Of<'_>, gives_way: bool) {
+        let (surface, Limits { connections, per_address, per_token, .. }) = (self.surface, self.limits);
+        self.count(match of {
             _ if gives_way => "gave_way",
-            Some(_) => "address",
-            None => "full",
+            Of::Anybody => "full",
+            Of::Address(_) => "address",
+            Of::Token(_) => "token",
         });
         let happens = if gives_way { "idle ones give way" } else { "none is idle: new ones may ask for health only" };
-        self.pressure.note(|| match share_of {
-            Some(address) => format!("{surface}: {PER_ADDRESS}: {per_address} are open from {address}, {happens}"),
-            None => format!("{surface}: {CONNECTIONS}: {connections} are open, {happens}"),
-        });
-    }
-
-    fn show(&self, taken: &Taken) {
-        metrics::gauge!("interaction_open_connections", "surface" => self.surface).set(taken.all.len() as f64);
-    }
-
-    /// Ends whoever takes too long; never returns.
-    pub(crate) async fn sweep(&self) {
-        let mut steps = tokio::time::interval(STEP);
-        loop {
-            steps.tick().await;
-            let mut taken = self.taken();
-            let all = taken.all.iter();
-            let over: Vec<_> = all.filter_map(|(number, (_, link))| Some((*number, self.is_over(link)?))).collect();
-            self.end(&mut taken, over);
-            let untaken = self.beyond_budget(&taken);
-            self.end(&mut taken, untaken);
-            self.show(&taken);
-        }
-    }
-
-    fn end(&self, taken: &mut Taken, over: Vec<(u64, &'static str)>) {
-        for (number, reason) in over {
-            if let Some(link) = taken.remove(number) {
-                self.count(reason);
-                link.cut();
+        self.pressure.note(|| match of {
+            Of::Anybody => format!("{surface}: {CONNECTIONS}: {connections} are open, {happens}"),
+            Of::Address(address) => {
+                format!("{surface}: {PER_ADDRESS}: {per_address} are open from {address}, {happens}")
             }
-        }
-    }
-
-    /// Who has not taken his answers for longest, as long as all of them together are too much.
-    fn beyond_budget(&self, taken: &Taken) -> Vec<(u64, &'static str)> {
-        let untaken = taken.all.iter().filter_map(|(number, (_, link))| Some((link.untaken()?, *number)));
-        let mut untaken: Vec<_> = untaken.collect();
-        let mut bytes: usize = untaken.iter().map(|((_, bytes), _)| bytes).sum();
-        metrics::gauge!("interaction_untaken_answer_bytes", "surface" => self.surface).set(bytes as f64);
-        if bytes <= self.limits.unsent {
-            return Vec::new();
-        }
-        untaken.sort();
-        let first = untaken.into_iter().take_while(|((_, freed), _)| {
-            let over = bytes > self.limits.unsent;
-            bytes = bytes.saturating_sub(*freed);
-            over
+            Of::Token(token) => {
+                format!("{surface}: {PER_TOKEN}: {per_token} are open of the token {token}, {happens}")
+            }
         });
-        first.map(|(_, number)| (number, "untaken")).collect()
     }
 
-    /// Why the time of a connection is over.
-    fn is_over(&self, link: &Link) -> Option<&'static str> {
-        let age = link.age();
-        if !link.has_spoken() && age > SILENCE {
-            Some("silent")
-        } else if !link.has_greeted() && age > GREETING {
-            Some("greeting")
-        } else if link.is_reserve() && age > RESERVE_AGE {
-            Some("reserve")
-        } else if link.untaken().is_some_and(|(since, _)| since.elapsed() > SEND_TIMEOUT) {
-            Some("untaken")
-        } else if self.limits.lifetime.is_some_and(|lifetime| age > lifetime) {
-            Some("age")
-        } else {
-            None
-        }
+    pub(super) fn show(&self, taken: &Taken) {
+        metrics::gauge!("interaction_open_connections", "surface" => self.surface).set(taken.len() as f64);
     }
 }
 
@@ -323,6 +203,11 @@ impl Place {
     pub(crate) const fn link(&self) -> &Link {
         &self.link
     }
+
+    #[cfg(test)]
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
 }
 
 impl Drop for Place {
@@ -336,34 +221,62 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::access::{Access, Caller, Role};
+    use crate::listen::link::Call;
+    use crate::listen::sweep::RESERVE_AGE;
+    use axum::http::{HeaderMap, HeaderValue, header};
+    use std::net::Ipv4Addr;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-    fn places(connections: usize, per_address: usize) -> Arc<Places> {
-        Places::new(
-            "grpc",
-            Limits { connections, per_address, lifetime: None, unsent: usize::MAX },
-            Pressure::default(),
-        )
+    fn places(connections: usize, per_address: usize, per_token: usize) -> Arc<Places> {
+        let limits = Limits { connections, per_address, per_token, lifetime: None, unsent: usize::MAX };
+        Places::new("grpc", limits, Pressure::default())
+    }
+
+    fn there(number: u8) -> IpAddr {
+        Ipv4Addr::new(192, 0, 2, number).into()
+    }
+
+    /// Whoever shows the token of this name.
+    fn caller(name: &str) -> Caller {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("{name} read token-of-somebody\n")).unwrap();
+        let config = crate::config::AccessConfig { tokens_file: Some(file.path().to_owned()), insecure: false };
+        let value = HeaderValue::from_static("Bearer token-of-somebody");
+        let headers = HeaderMap::from_iter([(header::AUTHORIZATION, value)]);
+        Access::open(&config).unwrap().check(&headers, Role::Read, false).unwrap()
+    }
+
+    /// A call that has come so far.
+    fn call(place: &Place, of: &str, whole: bool) -> Call {
+        let call = place.link().call(false);
+        call.stage().let_in(&caller(of)).unwrap();
+        if whole {
+            call.stage().whole();
+        }
+        call
     }
 
     fn serve(place: &Place) {
-        place.link().call(false).welcome();
+        drop(call(place, "somebody", true));
     }
 
     fn is_cut(place: &Place) -> bool {
-        !place.places.taken().all.contains_key(&place.number)
+        !place.places.taken().has(place.number)
+    }
+
+    async fn enter(places: &Arc<Places>, from: IpAddr) -> Place {
+        tokio::time::advance(Duration::from_millis(10)).await;
+        places.enter(from)
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_oldest_idle_one_gives_way_and_first_whoever_made_no_call() {
-        let places = places(3, 3);
-        let enter = async || {
-            tokio::time::advance(Duration::from_millis(10)).await;
-            places.enter(HERE)
-        };
+        let places = places(3, 3, 3);
+        let enter = async || enter(&places, HERE).await;
         let (busy, served, silent) = (enter().await, enter().await, enter().await);
-        let _call = busy.link().call(false);
+        let _call = call(&busy, "somebody", true);
         serve(&served);
         assert_eq!(places.pressure.recent(), None);
         let fourth = enter().await;
@@ -381,9 +294,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn where_nobody_is_idle_the_newest_on_reserve_are_let_in() {
-        let places = places(1, 1);
+        let places = places(1, 1, 1);
         let busy = places.enter(HERE);
-        let _call = busy.link().call(false);
+        let _call = call(&busy, "somebody", true);
         let reserve: Vec<_> = (0..=RESERVE).map(|_| places.enter(HERE)).collect();
         assert!(reserve.iter().all(|place| place.link().is_reserve()));
         let cut: Vec<_> = reserve.iter().map(is_cut).collect();
@@ -393,10 +306,92 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn another_address_has_its_own_share() {
-        let places = places(10, 2);
-        let theirs: Vec<_> = (0..2).map(|_| places.enter("192.0.2.1".parse().unwrap())).collect();
-        let _calls: Vec<_> = theirs.iter().map(|place| place.link().call(false)).collect();
-        assert!(places.enter("192.0.2.1".parse().unwrap()).link().is_reserve());
-        assert!(!places.enter("192.0.2.2".parse().unwrap()).link().is_reserve());
+        let places = places(10, 2, 10);
+        let theirs: Vec<_> = (0..2).map(|_| places.enter(there(1))).collect();
+        let _calls: Vec<_> = theirs.iter().map(|place| call(place, "somebody", true)).collect();
+        assert!(places.enter(there(1)).link().is_reserve());
+        assert!(!places.enter(there(2)).link().is_reserve());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_whoever_has_most_one_gives_way_that_only_begins_calls() {
+        let places = places(5, 5, 4);
+        let honest = [enter(&places, there(1)).await, enter(&places, there(1)).await];
+        serve(&honest[0]);
+        serve(&honest[1]);
+        // They come later, from elsewhere, and begin one call after the other.
+        let mut theirs = Vec::new();
+        for number in 2..5 {
+            let place = enter(&places, there(number)).await;
+            let begun = call(&place, "greedy", false);
+            theirs.push((place, begun));
+        }
+        let next = enter(&places, there(9)).await;
+        assert!(is_cut(&theirs[0].0) && !next.link().is_reserve());
+        // Two each: what does not end goes first.
+        let _call = call(&next, "another", true);
+        let _last = enter(&places, there(9)).await;
+        assert!(is_cut(&theirs[1].0) && !is_cut(&theirs[2].0) && !honest.iter().any(is_cut));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_fewer_places_loses_none_however_long_they_are_idle() {
+        let places = places(4, 4, 4);
+        let mut all = Vec::new();
+        for (number, of) in [(1, "modest"), (2, "greedy"), (3, "greedy"), (4, "greedy")] {
+            let place = enter(&places, there(number)).await;
+            drop(call(&place, of, true));
+            all.push(place);
+        }
+        let _next = enter(&places, there(5)).await;
+        assert!(!is_cut(&all[0]) && is_cut(&all[1]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn within_a_token_the_address_with_most_gives_way() {
+        let places = places(4, 4, 4);
+        let honest = enter(&places, there(1)).await;
+        serve(&honest);
+        let others = [enter(&places, there(2)).await, enter(&places, there(2)).await, enter(&places, there(2)).await];
+        others.iter().for_each(serve);
+        let _next = enter(&places, there(3)).await;
+        assert!(!is_cut(&honest) && is_cut(&others[0]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_has_its_share_and_no_more() {
+        let places = places(8, 8, 2);
+        let busy = [enter(&places, there(1)).await, enter(&places, there(2)).await];
+        let calls = busy.each_ref().map(|place| call(place, "greedy", true));
+        let third = enter(&places, there(3)).await;
+        assert!(!third.link().is_reserve(), "nobody knows whose it is");
+        third.link().speaks();
+        third.link().greets();
+        let refused = third.link().call(false).stage().let_in(&caller("greedy"));
+        assert_eq!((refused, third.link().lacks_place()), (Err(PER_TOKEN), Some(PER_TOKEN)));
+        let said = places.pressure.recent().unwrap();
+        assert!(
+            said.contains("service.max_connections_per_token: 2 are open of the token greedy, none is idle"),
+            "{said}"
+        );
+        tokio::time::advance(RESERVE_AGE + STEP).await;
+        assert_eq!(places.is_over(third.link()), Some("reserve"));
+        drop(third);
+        assert_eq!(places.taken().reserve(), 0);
+        // Another token has its own, and one that is idle gives way to the next of its own.
+        let other = enter(&places, there(3)).await;
+        serve(&other);
+        let [first, second] = calls;
+        drop(second);
+        let fourth = enter(&places, there(4)).await;
+        drop(call(&fourth, "greedy", true));
+        assert!(is_cut(&busy[1]) && !is_cut(&busy[0]) && !is_cut(&other) && !fourth.link().is_reserve());
+        // It stays whose it was first, and is counted once.
+        drop(call(&fourth, "other", true));
+        drop(call(&fourth, "greedy", true));
+        assert_eq!(["greedy", "other", "somebody"].map(|of| places.taken().of_token(of)), [2, 0, 1]);
+        drop((first, busy, fourth, other));
+        let taken = places.taken();
+        assert_eq!((taken.of_token("greedy"), taken.of_address(Address::of(there(4)))), (0, 0));
     }
 }

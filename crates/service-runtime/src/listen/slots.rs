@@ -140,6 +140,10 @@ fn crowded(why: Refused) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::AccessConfig;
+    use crate::listen::access::{Access, Role};
+    use axum::http::header::AUTHORIZATION;
+    use axum::http::{HeaderMap, HeaderValue};
     use axum::middleware::from_fn_with_state;
     use axum::routing::post;
     use axum::{Extension, Router};
@@ -181,11 +185,27 @@ mod tests {
         let other = slots.turn(false, token("other")).await;
         let another = slots.turn(false, Key::Address(None)).await;
         assert!(timeout(soon, slots.turn(false, token("third"))).await.is_err(), "all are taken");
-        let write = slots.turn(true, token("greedy")).await;
+        let write = timeout(soon, slots.turn(true, token("greedy"))).await.expect("a like waits for reads");
         drop((held, other, another));
         let again = timeout(soon, slots.turn(false, token("greedy"))).await.unwrap();
         assert_eq!(slots.shares().len(), 1, "who has no request is forgotten");
         drop((again, write));
         assert!(slots.shares().is_empty());
+    }
+
+    #[test]
+    fn a_caller_is_who_showed_a_token_else_an_address() {
+        let (access, mut extensions) = (Access::default(), Extensions::new());
+        assert_eq!(Key::of(&extensions), Key::Address(None));
+        let address = std::net::IpAddr::from([192, 0, 2, 1]);
+        extensions.insert(CallerAddress(Some(address)));
+        extensions.insert(access.check(&HeaderMap::new(), Role::Read, false).unwrap());
+        assert_eq!(Key::of(&extensions), Key::Address(Some(Address::of(address))), "nobody needs a token");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "somebody read looking-looking-1\n").unwrap();
+        let config = AccessConfig { tokens_file: Some(file.path().to_owned()), insecure: false };
+        let headers = HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static("Bearer looking-looking-1"))]);
+        extensions.insert(Access::open(&config).unwrap().check(&headers, Role::Read, false).unwrap());
+        assert_eq!(Key::of(&extensions), token("somebody"));
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A body that comes whole with its head, as a like's does, passes without being counted.
 
+use crate::listen::link::Stage;
 use crate::listen::reason::Reason;
 use axum::http::HeaderMap;
 use hyper::body::{Body, Buf, Frame, SizeHint};
@@ -152,6 +153,8 @@ pub struct Bounded<B, F> {
     arrived: Instant,
     unfinished: Unfinished,
     waiting: Option<Waiting>,
+    /// Of its call, until it is whole.
+    stage: Option<Stage>,
     refuse: F,
     refused: bool,
 }
@@ -163,11 +166,24 @@ struct Waiting {
     share: Share,
 }
 
-impl<B, F: Fn(Refused) -> Error> Bounded<B, F> {
-    /// At most `longest` bytes of body after a head of `head` bytes; an error is what `refuse` makes of the refusal.
-    pub fn new(body: B, longest: usize, head: usize, unfinished: Unfinished, refuse: F) -> Self {
-        let arrived = Instant::now();
-        Self { body, longest, left: longest, head, arrived, unfinished, waiting: None, refuse, refused: false }
+impl<B: Body, F: Fn(Refused) -> Error> Bounded<B, F> {
+    /// At most `longest` bytes of body after a head of `head` bytes; an error is what `refuse` makes of the refusal. `stage`
+    /// learns when the body is there.
+    pub fn new(body: B, longest: usize, head: usize, unfinished: Unfinished, stage: Option<Stage>, refuse: F) -> Self {
+        let (arrived, left) = (Instant::now(), longest);
+        let mut new =
+            Self { body, longest, left, head, arrived, unfinished, waiting: None, stage, refuse, refused: false };
+        if new.body.is_end_stream() {
+            new.whole();
+        }
+        new
+    }
+
+    fn whole(&mut self) {
+        self.waiting = None;
+        if let Some(stage) = self.stage.take() {
+            stage.whole();
+        }
     }
 
     fn waiting(&mut self) -> &mut Waiting {
@@ -220,15 +236,19 @@ where
                 };
                 this.left = left;
                 if this.body.is_end_stream() {
-                    this.waiting = None;
+                    this.whole();
                 } else {
                     this.waiting().share.grow(len);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(end) => {
+            Poll::Ready(Some(Err(error))) => {
                 this.waiting = None;
-                Poll::Ready(end.map(|result| result.map_err(Into::into)))
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                this.whole();
+                Poll::Ready(None)
             }
             Poll::Pending => match this.over(cx) {
                 Some(why) => Poll::Ready(Some(Err(this.refuse(why)))),
@@ -249,6 +269,8 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listen::access::{Access, Role};
+    use crate::listen::link::{Call, Link};
     use std::collections::VecDeque;
 
     /// These parts, and then silence.
@@ -267,7 +289,7 @@ mod tests {
 
     fn body(parts: &[&'static [u8]], unfinished: &Unfinished) -> Body8 {
         let parts = Parts(parts.iter().copied().collect());
-        Bounded::new(parts, 8, 0, unfinished.clone(), |why| Box::new(why))
+        Bounded::new(parts, 8, 0, unfinished.clone(), None, |why| Box::new(why))
     }
 
     async fn next(body: &mut Body8) -> Result<usize, Refused> {
@@ -282,7 +304,9 @@ mod tests {
         assert_eq!((next(&mut long).await, next(&mut long).await), (Ok(4), Err(Refused::Long(8))));
         let began = Instant::now();
         let mut late = body(&[b"1234"], &unfinished);
-        assert_eq!((next(&mut late).await, next(&mut late).await), (Ok(4), Err(Refused::Late)));
+        assert_eq!(next(&mut late).await, Ok(4));
+        let end = tokio::time::timeout(2 * RECEIVE_TIMEOUT, next(&mut late)).await;
+        assert_eq!(end, Ok(Err(Refused::Late)));
         assert_eq!(began.elapsed().as_secs(), RECEIVE_TIMEOUT.as_secs());
         assert_eq!(unfinished.held().bytes, 0, "a refused body holds nothing");
     }
@@ -299,5 +323,33 @@ mod tests {
         assert_eq!(next(&mut bodies[1]).await, Err(Refused::Late));
         drop(bodies);
         assert!(unfinished.held().bodies.is_empty() && unfinished.held().bytes == 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn its_call_learns_when_a_body_is_there() {
+        let unfinished = Unfinished::new(1 << 20);
+        let caller = Access::default().check(&HeaderMap::new(), Role::Read, false).unwrap();
+        let begin = || {
+            let link = Link::default();
+            let call = link.call(false);
+            call.stage().let_in(&caller).unwrap();
+            (link, call)
+        };
+        let bounded = |body: axum::body::Body, call: &Call| {
+            let refuse = |why: Refused| Error::from(why);
+            Bounded::new(body, 8, 0, unfinished.clone(), Some(call.stage()), refuse)
+        };
+        let (link, call) = begin();
+        let _empty = bounded(axum::body::Body::empty(), &call);
+        assert_eq!(link.idle(), None, "there is nothing to wait for");
+        let (link, call) = begin();
+        let mut short = bounded(axum::body::Body::from("1234"), &call);
+        assert!(link.idle().is_some());
+        std::future::poll_fn(|cx| Pin::new(&mut short).poll_frame(cx)).await.unwrap().unwrap();
+        assert_eq!(link.idle(), None);
+        let (link, call) = begin();
+        let mut long = bounded(axum::body::Body::from("123456789"), &call);
+        std::future::poll_fn(|cx| Pin::new(&mut long).poll_frame(cx)).await.unwrap().unwrap_err();
+        assert!(link.idle().is_some(), "it was refused");
     }
 }

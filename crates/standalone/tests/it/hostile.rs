@@ -4,6 +4,7 @@ use crate::access::with_tokens;
 use crate::deployment::{Client, PATIENCE, Standalone, like};
 use axum::body::{Body, Bytes};
 use axum::http::Request as HttpRequest;
+use interaction_proto::v1;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use tokio_stream::StreamExt;
 use tonic::client::GrpcService;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -23,7 +24,7 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 const APPLY: &str = "/interaction.v1.InteractionService/ApplyLikes";
 const COUNTS: &str = "/interaction.v1.InteractionService/GetLikeCounts";
 pub(crate) const WRITER: &str = "Bearer token-that-writes-1";
-const READER: &str = "Bearer token-that-reads-1";
+pub(crate) const READER: &str = "Bearer token-that-reads-1";
 const KIB: usize = 1 << 10;
 const MIB: u64 = 1 << 20;
 /// A request has so long to be complete.
@@ -240,13 +241,10 @@ async fn where_all_of_an_address_are_busy_its_callers_are_told_so() {
 async fn busy((key, value): (&str, &str), told: &str) {
     let standalone = with_tokens(Standalone::new().await).with(key, value);
     let server = standalone.start_ready().await;
-    let busy = Unfinished { path: APPLY, token: Some(WRITER), announced: 100, sent: 10 };
-    let calls = busy.flood(&standalone, 3, 1).await;
-    eventually(PATIENCE, "all three", async || {
-        let open = metric(&standalone, "interaction_unfinished_request_bytes").await;
-        if open >= 3.0 * 16_384.0 { Ok(()) } else { Err(open.to_string()) }
-    })
-    .await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(watching(&standalone, WRITER).await.unwrap());
+    }
     let channel = standalone.channel().await;
     HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
     let refusal = Client::new(channel).like(writing(like(1, 1))).await.unwrap_err();
@@ -257,10 +255,25 @@ async fn busy((key, value): (&str, &str), told: &str) {
         if detail.contains("none is idle") { Ok(()) } else { Err(health.to_string()) }
     })
     .await;
-    let (codes, _) = refused(calls, &server).await;
-    assert_eq!(codes, BTreeMap::from([("DeadlineExceeded".to_owned(), 3)]));
+    for stream in &mut streams {
+        let cut = tokio::time::timeout(Duration::from_millis(50), stream.message()).await;
+        assert!(cut.is_err(), "{cut:?}");
+    }
+    drop(streams);
     eventually(PATIENCE, "a place", async || standalone.client().await.like(writing(like(1, 1))).await.map(drop)).await;
     server.end(PATIENCE).await.unwrap();
+}
+
+/// A stream on a connection of its own.
+pub(crate) async fn watching(
+    standalone: &Standalone,
+    token: &'static str,
+) -> Result<Streaming<v1::WatchLikeCountsResponse>, Status> {
+    let mut watch = Request::new(v1::WatchLikeCountsRequest { resources: vec![crate::deployment::video(1)] });
+    watch.metadata_mut().insert("authorization", MetadataValue::from_static(token));
+    let mut stream = standalone.client().await.watch_like_counts(watch).await?.into_inner();
+    assert!(stream.message().await?.is_some());
+    Ok(stream)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -311,5 +324,38 @@ async fn a_deadline_that_is_none_is_refused_by_every_method() {
         }
     }
     client.like(like(1, 1)).await.unwrap();
+    server.end(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_bounded() {
+    let standalone = Standalone::new().await.with("SERVICE__MAX_CONNECTION_AGE", "1s");
+    let server = standalone.start_ready().await;
+    let mut client = standalone.client().await;
+    let mut huge = Request::new(like(5, 5));
+    huge.metadata_mut().insert("x-long", MetadataValue::try_from("x".repeat(20_000)).unwrap());
+    assert!(client.like(huge).await.is_err(), "20 kB of headers were taken");
+    let operation = v1::LikeOperation { idempotency_key: "x".repeat(300_000), ..Default::default() };
+    let large = v1::ApplyLikesRequest { operations: vec![operation] };
+    assert_eq!(client.apply_likes(large).await.unwrap_err().code(), Code::OutOfRange);
+    client.like(like(5, 5)).await.unwrap();
+
+    // An idle connection is told to go away when it is old, and then closed.
+    let mut raw = TcpStream::connect(standalone.grpc_addr()).await.unwrap();
+    raw.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut said = Vec::new();
+    tokio::time::timeout(PATIENCE, raw.read_to_end(&mut said)).await.expect("the connection stays").unwrap();
+    let (mut frames, mut streams) = (Vec::new(), None);
+    while said.len() >= 9 {
+        let length = usize::from(said[0]) << 16 | usize::from(said[1]) << 8 | usize::from(said[2]);
+        frames.push(said[3]);
+        for setting in said[9..9 + length].chunks_exact(6).filter(|setting| said[3] == 4 && setting[..2] == [0, 3]) {
+            streams = setting[2..].try_into().ok().map(u32::from_be_bytes);
+        }
+        said.drain(..9 + length);
+    }
+    assert!(frames.contains(&7), "no GOAWAY among the frames {frames:?}");
+    assert_eq!(streams, Some(256), "SETTINGS_MAX_CONCURRENT_STREAMS");
+    client.like(like(6, 5)).await.unwrap();
     server.end(PATIENCE).await.unwrap();
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod checked;
+mod crowd;
 mod deployment;
 mod first_minute;
 mod hostile;
@@ -12,3 +13,4 @@ mod killed;
 mod refusals;
 mod strangers;
 mod untaken;
+mod wire;

@@ -1,6 +1,7 @@
 //! Callers that ask and do not take the answers, at the real program: by the window of HTTP/2, by the buffers of the socket.
 
 use crate::deployment::{Client, PATIENCE, Standalone, like};
+use crate::wire;
 use interaction_proto::v1;
 use prost::Message;
 use std::time::{Duration, Instant};
@@ -147,20 +148,6 @@ async fn beyond_the_bytes_of_untaken_answers_who_waited_for_longest_is_cut() {
     server.end(PATIENCE).await.unwrap();
 }
 
-/// HTTP/2 as far as a client needs it who never reads.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&len[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-fn greeting() -> Vec<u8> {
-    let most = u32::try_from(i32::MAX).unwrap();
-    // The largest window, of each stream and of the connection.
-    let settings = [&[0, 4][..], &most.to_be_bytes()].concat();
-    let more = (most - 65_535).to_be_bytes();
-    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &settings), frame(8, 0, 0, &more)].concat()
-}
-
 const SYMBOL: &str = "interaction.v1.InteractionService";
 
 fn reflection(symbol: &str) -> ServerReflectionRequest {
@@ -169,26 +156,10 @@ fn reflection(symbol: &str) -> ServerReflectionRequest {
 }
 
 fn call(stream: u32) -> Vec<u8> {
-    let mut head = Vec::new();
-    for (name, value) in [
-        (":method", "POST"),
-        (":scheme", "http"),
-        (":path", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"),
-        (":authority", "localhost"),
-        ("content-type", "application/grpc"),
-        ("te", "trailers"),
-    ] {
-        // Literals that no table remembers.
-        head.push(0);
-        for text in [name, value] {
-            head.push(u8::try_from(text.len()).unwrap());
-            head.extend(text.as_bytes());
-        }
-    }
     // Its answer is long, and so short a request needs no window that is granted later.
     let message = reflection(SYMBOL).encode_to_vec();
-    let prefixed = [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), &message].concat();
-    [frame(1, 4, stream, &head), frame(0, 1, stream, &prefixed)].concat()
+    let head = wire::head(stream, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", None);
+    [head, wire::message(stream, &message)].concat()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,7 +172,7 @@ async fn who_does_not_read_the_socket_is_cut() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
     let mut silent = socket.connect(standalone.grpc_addr().parse().unwrap()).await.unwrap();
-    silent.write_all(&greeting()).await.unwrap();
+    silent.write_all(&wire::greeting()).await.unwrap();
     let mut calls = JoinSet::new();
     let began = Instant::now();
     calls.spawn(async move {
@@ -211,7 +182,7 @@ async fn who_does_not_read_the_socket_is_cut() {
             }
         }
         // Never reads; the server's end of it shows when it says one more thing.
-        while silent.write_all(&frame(6, 1, 0, &[0; 8])).await.is_ok() {
+        while silent.write_all(&wire::frame(6, 1, 0, &[0; 8])).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         Code::Unavailable

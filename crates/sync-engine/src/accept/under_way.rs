@@ -95,11 +95,7 @@ impl Acceptor {
 
     /// What a repeated key was answered, and the journal may be all that has, is remembered here too. Where the journal does not
     /// say in time, it is not confirmed: nothing else may be written for a key that has its answer.
-    pub(super) async fn keep_repeated(
-        &self,
-        requests: &[AcceptRequest],
-        outcomes: &mut [CacheResult<AcceptOutcome>],
-    ) {
+    pub(super) async fn keep_repeated(&self, requests: &[AcceptRequest], outcomes: &mut [CacheResult<AcceptOutcome>]) {
         let now = self.stores.now();
         let words: Vec<(usize, Word)> = outcomes
             .iter()

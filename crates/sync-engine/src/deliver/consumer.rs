@@ -4,8 +4,8 @@
 //! batch by itself still goes commit, settle, acknowledge; settlements are compared by revision and version, so it does
 //! not matter to one what was committed meanwhile. Never more than one batch is committed and not acknowledged.
 //!
-//! One error policy: database unreachable: keep the deliveries and wait; undecodable: dead letter at once; broker unreachable:
-//! reconnect, what was not acknowledged comes again. A message that not even the client library can read breaks the
+//! One error policy: database unreachable: keep the deliveries and wait; undecodable: dead letter at once, by the broker itself
+//! where a body is so long that only its beginning was taken in; broker unreachable: reconnect, what was not acknowledged comes again. A message that not even the client library can read breaks the
 //! connection with every delivery, until the broker gives it up (`delivery_limit`) as a dead letter: meanwhile messages are
 //! taken one by one, so that this does not count against the ones beside it, nor hold up the ones before it. What went back
 //! with it comes first and is done with before more than one is taken again, so it goes back once and no more.
@@ -15,7 +15,7 @@ use crate::metrics;
 use crate::planted;
 use crate::stores::{Stores, faults};
 use domain::LikeEvent;
-use domain::codec::decode_batch;
+use domain::codec::{MAX_BODY_LEN, decode_batch};
 use event_bus::{BusConfig, BusError, Consumer, Delivery, Headers, Publisher};
 use event_store::Applied;
 use futures::FutureExt;
@@ -214,6 +214,10 @@ impl ConsumerLoop {
             tracing::warn!(reason, times, bytes, id, "message cannot be decoded");
         }
         metrics::dead("undecodable", 1);
+        if delivery.cut {
+            // Only the broker has the whole.
+            return consumer.nack([&delivery], false).await;
+        }
         match self.dead_letters.publish_dead(&delivery.body, reason, &Headers::new()).await {
             Ok(()) => consumer.ack([&delivery]).await,
             // The broker's own dead-lettering takes it, without our reason.
@@ -296,6 +300,7 @@ impl Gathered {
                 self.events.extend(events);
                 self.deliveries.push(delivery);
             }
+            Err(_) if delivery.cut => self.undecodable.push((delivery, format!("longer than {MAX_BODY_LEN} bytes"))),
             Err(error) => self.undecodable.push((delivery, error.to_string())),
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! Letters that were published as such (undecodable messages, events whose retries are exhausted) stay: they go to the end
 //! of the queue with their reason, and are acknowledged after that. So a letter may be there twice, and none is missing.
+//! One that is longer than any message of ours, of which only the beginning was taken in, stays where it is.
 //! A letter of events that are finished meanwhile, applied or discarded, is taken out: the ledger says what became of them.
 //! Letters are gone through when more of them wait than stayed the last time, or when the ledger holds fewer unfinished
 //! events than then; by one consumer at a time, and one letter after the other: one that not even the client library can read
@@ -170,6 +171,11 @@ impl DeadLetters {
                 },
                 () = tokio::time::sleep(IDLE) => return Ok(Walk::Stopped),
             };
+            if delivery.cut {
+                stayed += 1;
+                consumer.go_on().await?;
+                continue;
+            }
             match read(&delivery) {
                 Letter::Moved(events, reason) => {
                     // The circuit tells; the letters wait for it.

@@ -30,7 +30,8 @@ async fn bytes_that_are_no_events_are_buried_with_their_reason_and_the_rest_goes
         (b"{\"like\":1}", "unknown format 123"),
         (b"", "truncated at format"),
         (&unknown_enum, "resource_type: unknown code 9"),
-        (&huge, "body: "),
+        // Too long to be taken in: the broker moves it, which gives no reason.
+        (&huge, ""),
     ];
     let mut wire = rig.wire().await;
     let mut expected = HashMap::new();
@@ -49,7 +50,11 @@ async fn bytes_that_are_no_events_are_buried_with_their_reason_and_the_rest_goes
         let letter = tokio::time::timeout(PATIENCE, letters.next()).await.expect("no dead letter").unwrap();
         let reason = expected.remove(&letter.body[..]).expect("a dead letter nobody sent");
         let said = letter.headers.get(REASON_HEADER);
-        assert!(said.is_some_and(|said| said.contains(reason)), "{said:?} instead of {reason}");
+        if reason.is_empty() {
+            assert_eq!((said, letter.moved.as_deref()), (None, Some("rejected")));
+        } else {
+            assert!(said.is_some_and(|said| said.contains(reason)), "{said:?} instead of {reason}");
+        }
         letters.ack([&letter]).await.unwrap();
     }
     drop(letters);

@@ -121,6 +121,45 @@ async fn letters_before_one_that_nobody_can_read_are_gone_through_once() {
     rig.end().await;
 }
 
+/// Only its beginning is taken in, so nobody here may publish it again: it stays where it is, whole, and what is behind it does
+/// not wait for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_is_longer_than_any_of_ours_stays_as_it_is() {
+    let rig = Rig::new().await;
+    let dead = format!("{}.dead", rig.deployment.queue());
+    let long: Vec<u8> = (0..2_000_000_u32).map(|number| number.to_be_bytes()[3]).collect();
+    let mut publisher = rig.publisher();
+    let mut somebody = Consumer::connect(&rig.bus).await.unwrap();
+    for user in 1..=2 {
+        publisher.publish_dead(&long, "given up", &Headers::new()).await.unwrap();
+        let good = EncodedEvent::from_event(&event(user, 1, Action::Like, 1000 + user));
+        publisher.publish(&[good], &Headers::new()).await.unwrap();
+        let delivery = somebody.next().await.unwrap();
+        somebody.nack([&delivery], false).await.unwrap();
+    }
+    somebody.close().await;
+    let wire = tokio::sync::Mutex::new(rig.wire().await);
+    let waiting = async |letters: u32| {
+        eventually(PATIENCE, "the letters", async || expect_eq(wire.lock().await.depth(&dead).await.unwrap(), letters))
+            .await;
+    };
+    waiting(4).await;
+    let process = rig.process().await;
+    process.drain_dead_letters();
+    eventually(PATIENCE, "the moved likes", async || {
+        expect_eq(rig.number("SELECT COUNT(*) FROM video_likes").await, 2)
+    })
+    .await;
+    waiting(2).await;
+    process.stop().await;
+    let mut wire = wire.into_inner();
+    for _ in 0..2 {
+        let letter = wire.take(&dead).await.unwrap().expect("it is gone");
+        assert!(letter == long, "{} of {} bytes", letter.len(), long.len());
+    }
+    rig.end().await;
+}
+
 fn dead_exchange(queue: &str) -> String {
     format!("{}.dead", queue.trim_end_matches(".likes"))
 }

@@ -29,3 +29,16 @@ async fn stores_that_are_away_open_their_circuits_and_stop_nobody() {
     stores.prepare().await.unwrap();
     assert!(stores.cache_circuit.is_open() && stores.database_circuit.is_open());
 }
+
+#[tokio::test]
+async fn a_database_that_refuses_what_is_written_stops_nobody() {
+    let rig = Rig::new().await;
+    let stores = rig.stores().await;
+    stores.prepare().await.unwrap();
+    rig.sql("CREATE TRIGGER refuses BEFORE INSERT ON sync_meta FOR EACH ROW SIGNAL SQLSTATE '45000'").await;
+    let starting = rig.stores().await;
+    starting.prepare().await.unwrap();
+    assert!(starting.database_circuit.is_open());
+    rig.sql("DROP TRIGGER refuses").await;
+    starting.prepare_database().await.unwrap();
+}

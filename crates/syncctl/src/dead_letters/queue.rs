@@ -31,13 +31,15 @@ struct Written<'a> {
 }
 
 impl QueueArgs {
-    fn config(&self) -> anyhow::Result<BusConfig> {
+    fn config(&self, longest_body: Option<usize>) -> anyhow::Result<BusConfig> {
         let Some(url) = self.amqp_url.clone() else {
             return Err(UsageError("--amqp-url: the dead-letter queue is read at the broker".to_owned()).into());
         };
         let ca_file = self.amqp_ca_file.clone();
         let prefix = self.amqp_prefix.clone();
-        let bus = BusConfig { url: url.into(), ca_file, prefix, prefetch: HELD, ..BusConfig::default() };
+        let default = BusConfig::default();
+        let longest_body = longest_body.unwrap_or(default.longest_body);
+        let bus = BusConfig { url: url.into(), ca_file, prefix, prefetch: HELD, longest_body, ..default };
         bus.validate().map_err(|error| UsageError(format!("--amqp-url or --amqp-prefix: {error}")))?;
         Ok(bus)
     }
@@ -45,7 +47,7 @@ impl QueueArgs {
     /// Letters that the ledger does not know: likes that the broker moved there, and what is no event of ours. All of them stay.
     pub(super) async fn letters(&self) -> anyhow::Result<Vec<DeadRow>> {
         let mut rows = Vec::new();
-        self.each(async |place, delivery, _| {
+        self.each(None, async |place, delivery, _| {
             rows.extend(rows_of(place, delivery));
             Ok(())
         })
@@ -58,7 +60,8 @@ impl QueueArgs {
         let open = || OpenOptions::new().create(true).append(true).open(file);
         let mut file = if dry_run { None } else { Some(open().with_context(|| file.display().to_string())?) };
         let mut rows = Vec::new();
-        self.each(async |place, delivery, consumer| {
+        // Whole: what is taken out is in the file alone.
+        self.each(Some(usize::MAX), async |place, delivery, consumer| {
             if !events_of(delivery).is_empty() {
                 return Ok(());
             }
@@ -81,10 +84,11 @@ impl QueueArgs {
 
     async fn each(
         &self,
+        longest_body: Option<usize>,
         mut take: impl AsyncFnMut(usize, &Delivery, &mut Consumer) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let unread = "the dead-letter queue cannot be read";
-        let mut consumer = Consumer::connect_dead(&self.config()?).await.context(unread)?;
+        let mut consumer = Consumer::connect_dead(&self.config(longest_body)?).await.context(unread)?;
         let mut held = 0;
         let taken = loop {
             if held == usize::from(HELD) {
@@ -121,7 +125,12 @@ fn rows_of(place: usize, delivery: &Delivery) -> Vec<DeadRow> {
             resource: None,
             action: None,
             accepted_at: None,
-            error: format!("{} ({} bytes)", reason_of(delivery), delivery.body.len()),
+            error: format!(
+                "{} ({}{} bytes)",
+                reason_of(delivery),
+                if delivery.cut { "at least " } else { "" },
+                delivery.body.len()
+            ),
         }];
     }
     if delivery.moved.is_none() {

@@ -11,7 +11,9 @@
 use super::{Caller, CallerAddress, Denied, Role, caller_address, session};
 use crate::config::PublicOrigin;
 use crate::listen::api_error::ApiError;
+use crate::listen::bounds::no_place;
 use crate::listen::gate::Gate;
+use crate::listen::link::Stage;
 use crate::listen::reason::Reason;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::uri::Authority;
@@ -50,13 +52,19 @@ pub(crate) struct Guard {
 pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
     let mut response = match admit(&guard, request.method(), request.uri(), request.headers()) {
         Ok(caller) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
+            let stage = request.extensions_mut().remove::<Stage>();
+            match caller.as_ref().zip(stage).map(|(caller, stage)| stage.let_in(caller)) {
+                Some(Err(full)) => no_place(full),
+                _ => {
+                    if let Some(caller) = caller {
+                        request.extensions_mut().insert(caller);
+                    }
+                    let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
+                    let address = caller_address(&guard.gate.proxies, peer, request.headers());
+                    request.extensions_mut().insert(CallerAddress(address));
+                    next.run(request).await
+                }
             }
-            let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| *peer);
-            let address = caller_address(&guard.gate.proxies, peer, request.headers());
-            request.extensions_mut().insert(CallerAddress(address));
-            next.run(request).await
         }
         Err(refusal) => refusal.into_response(),
     };

@@ -1,0 +1,184 @@
+//! Who has the places of a listener, and whose turn it is to go.
+//!
+//! Who only holds a place gives way: a connection on which no whole call of a known caller is in flight. First those of
+//! strangers, by age. Then one of the token with most places, so that nobody loses a place to somebody who has more of them: first
+//! one that begins calls and does not end them, then one of its address with most, then that whose last call was longest ago.
+
+use crate::listen::address::Address;
+use crate::listen::link::{Idle, Link};
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+/// How many places somebody has: as many as there are clones beside the table's own.
+#[derive(Debug, Default)]
+struct Tally(Arc<()>);
+
+impl Tally {
+    fn one<K: Eq + Hash>(table: &mut HashMap<K, Self>, key: K) -> Self {
+        Self(Arc::clone(&table.entry(key).or_default().0))
+    }
+
+    fn count(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+/// A place that is taken.
+#[derive(Debug)]
+struct Entry {
+    link: Link,
+    address: Address,
+    /// None for those on reserve.
+    of_address: Option<Tally>,
+    /// Whose token was shown first.
+    token: Option<(Arc<str>, Tally)>,
+}
+
+impl Entry {
+    /// Later ones are kept for longer.
+    fn rank(&self) -> Option<impl Ord + use<>> {
+        let Idle { known, begins, since } = self.link.idle()?;
+        let of_address = self.of_address.as_ref().map_or(0, Tally::count);
+        let of_token = self.token.as_ref().map_or(of_address, |(_, tally)| tally.count());
+        // Of strangers nobody knows whose they are.
+        let most = |count| Reverse(if known { count } else { 0 });
+        Some((known, most(of_token), Reverse(begins), most(of_address), since))
+    }
+}
+
+/// Whose connections are meant.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of<'a> {
+    Anybody,
+    Address(Address),
+    Token(&'a str),
+}
+
+/// Connections that were told to end are not among these, though some of them may not have done so yet.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    next: u64,
+    all: HashMap<u64, Entry>,
+    by_address: HashMap<Address, Tally>,
+    by_token: HashMap<Arc<str>, Tally>,
+    /// How many of `all` are on reserve.
+    reserve: usize,
+}
+
+impl Taken {
+    /// The number of the next one.
+    pub(super) fn next(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn insert(&mut self, number: u64, address: Address, link: Link) {
+        let of_address = if link.is_reserve() {
+            self.reserve += 1;
+            None
+        } else {
+            Some(Tally::one(&mut self.by_address, address))
+        };
+        self.all.insert(number, Entry { link, address, of_address, token: None });
+    }
+
+    pub(super) fn remove(&mut self, number: u64) -> Option<Link> {
+        let mut entry = self.all.remove(&number)?;
+        self.release(&mut entry);
+        if entry.link.is_reserve() {
+            self.reserve -= 1;
+        }
+        Some(entry.link)
+    }
+
+    fn release(&mut self, entry: &mut Entry) {
+        if entry.of_address.take().is_some() && self.of_address(entry.address) == 0 {
+            self.by_address.remove(&entry.address);
+        }
+        if let Some((token, tally)) = entry.token.take() {
+            drop(tally);
+            if self.of_token(&token) == 0 {
+                self.by_token.remove(&token);
+            }
+        }
+    }
+
+    /// From now on it is on reserve, because this bound is full.
+    pub(super) fn restrict(&mut self, number: u64, key: &'static str) {
+        let Some(mut entry) = self.all.remove(&number) else { return };
+        if !entry.link.is_reserve() {
+            self.release(&mut entry);
+            entry.link.restrict(key);
+            self.reserve += 1;
+        }
+        self.all.insert(number, entry);
+    }
+
+    /// It is this token's; a connection stays whose it was first.
+    pub(super) fn belongs_to(&mut self, number: u64, token: &Arc<str>) {
+        if let Some(entry) = self.all.get_mut(&number).filter(|entry| entry.of_address.is_some()) {
+            entry.token.get_or_insert_with(|| (Arc::clone(token), Tally::one(&mut self.by_token, Arc::clone(token))));
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.all.contains_key(&number)
+    }
+
+    /// Whether it is nobody's yet.
+    pub(super) fn is_unclaimed(&self, number: u64) -> bool {
+        self.all.get(&number).is_some_and(|entry| entry.token.is_none() && entry.of_address.is_some())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Those with a place, without those on reserve.
+    pub(super) fn regular(&self) -> usize {
+        self.all.len() - self.reserve
+    }
+
+    #[cfg(test)]
+    pub(super) const fn reserve(&self) -> usize {
+        self.reserve
+    }
+
+    pub(super) fn of_address(&self, address: Address) -> usize {
+        self.by_address.get(&address).map_or(0, Tally::count)
+    }
+
+    pub(super) fn of_token(&self, token: &str) -> usize {
+        self.by_token.get(token).map_or(0, Tally::count)
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = (u64, &Link)> {
+        self.all.iter().map(|(number, entry)| (*number, &entry.link))
+    }
+
+    /// Who goes first. Looks at all of them: only where there is no place.
+    pub(super) fn first_to_go(&self, of: Of<'_>) -> Option<u64> {
+        let regular = self.all.iter().filter(|(_, entry)| !entry.link.is_reserve());
+        let meant = regular.filter(|(_, entry)| match of {
+            Of::Anybody => true,
+            Of::Address(address) => entry.address == address,
+            Of::Token(token) => entry.token.as_ref().is_some_and(|(of, _)| **of == *token),
+        });
+        let ranked = meant.filter_map(|(number, entry)| Some((entry.rank()?, *number)));
+        ranked.min().map(|(_, number)| number)
+    }
+
+    /// Before one more is on reserve: where there are as many as this, the oldest of them ends.
+    pub(super) fn bound_reserve(&mut self, most: usize) {
+        if self.reserve < most {
+            return;
+        }
+        let oldest = self.links().filter(|(_, link)| link.is_reserve()).map(|(number, _)| number).min();
+        if let Some(link) = oldest.and_then(|number| self.remove(number)) {
+            link.cut();
+        }
+    }
+}
