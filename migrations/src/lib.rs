@@ -10,6 +10,7 @@ mod m20261126_000001_idempotency_keys;
 mod m20261127_000001_writers;
 mod m20261128_000001_findings;
 mod m20261129_000001_page;
+mod m20261130_000001_past_findings;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261127_000001_writers::MIGRATION),
             Box::new(m20261128_000001_findings::MIGRATION),
             Box::new(m20261129_000001_page::MIGRATION),
+            Box::new(m20261130_000001_past_findings::MIGRATION),
         ]
     }
 }

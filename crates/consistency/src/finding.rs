@@ -1,5 +1,6 @@
 //! What can be compared, what can be found, and what was done about it.
 
+mod counts;
 mod repair_note;
 
 use domain::cache::CachedCount;
@@ -9,6 +10,7 @@ use planted_bugs::planted;
 use serde::Serialize;
 use std::time::Duration;
 
+pub use counts::CountConclusion;
 pub use repair_note::{RepairAction, RepairNote, RepairResult};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -137,6 +139,15 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// The resource that it is about; none of a shard.
+    pub(crate) const fn resource(self) -> Option<Resource> {
+        match self {
+            Self::Pair(pair) => Some(pair.resource),
+            Self::Resource(resource) => Some(resource),
+            Self::Shard { .. } => None,
+        }
+    }
+
     /// Of what was written down; none if that is of no resource that there is.
     pub(crate) fn of(life: &FindingLife) -> Option<Self> {
         if life.resource_type == "shard" {

@@ -32,7 +32,7 @@ mod run;
 
 pub use config::{AutoFix, ConsistencyConfig, ReportConfig, Strategy};
 pub use error::CheckError;
-pub use finding::{Finding, Kind, RepairAction, RepairNote, RepairResult, Side, Subject, Verdict};
+pub use finding::{CountConclusion, Finding, Kind, RepairAction, RepairNote, RepairResult, Side, Subject, Verdict};
 pub use report::check_consistency::{CheckConsistency, named_resource};
 pub use report::consistency_report::ConsistencyReport;
 pub use report::routes::{described_routes, routes};

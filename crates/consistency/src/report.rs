@@ -15,13 +15,13 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use sync_engine::operate::standings;
+use sync_engine::stores::lag::{Lag, WITHIN};
 use sync_engine::stores::standing::{Trouble, troubles};
 use utoipa::ToSchema;
 
 const RUNS: u32 = 50;
 const FINDINGS: u32 = 200;
 const RESOURCES: usize = 20;
-const LAGS: u32 = 5_000;
 
 /// `GET /consistency/report`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -63,7 +63,7 @@ pub struct Report {
     /// Resources with most findings that are open, or were last seen within these hours: `video:1` and how many.
     #[schema(value_type = Vec<Vec<Value>>)]
     pub by_resource: Vec<(String, u64)>,
-    /// From acceptance to commit, over the newest events.
+    /// From acceptance to commit, of likes of the last minute.
     pub lag: LagReport,
     /// By hour.
     #[schema(value_type = Vec<Object>)]
@@ -79,10 +79,12 @@ pub struct Report {
     pub findings: Vec<FindingLife>,
 }
 
-/// Milliseconds from acceptance to commit.
+/// Milliseconds from acceptance to commit, of likes accepted within the last minute: as health, page and alerts have it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LagReport {
-    /// Events that were looked at.
+    /// Seconds within which they were accepted.
+    pub within_s: u64,
+    /// Likes that were looked at; without one the rest is 0.
     pub events: usize,
     /// Median.
     pub p50_ms: i64,
@@ -92,15 +94,15 @@ pub struct LagReport {
     pub p99_ms: i64,
     /// Longest.
     pub max_ms: i64,
+    /// Of the one that was accepted last.
+    pub newest_ms: i64,
 }
 
 impl LagReport {
-    /// Of milliseconds in any order.
-    pub fn of(mut lags: Vec<i64>) -> Self {
-        lags.sort_unstable();
-        let at = |percent: usize| lags.get((lags.len() * percent / 100).min(lags.len().saturating_sub(1))).copied();
-        let [p50_ms, p95_ms, p99_ms, max_ms] = [50, 95, 99, 100].map(|percent| at(percent).unwrap_or(0));
-        Self { events: lags.len(), p50_ms, p95_ms, p99_ms, max_ms }
+    /// None: no like of the last minute is committed.
+    pub fn of(lag: Option<Lag>) -> Self {
+        let Lag { events, p50_ms, p95_ms, p99_ms, max_ms, newest_ms } = lag.unwrap_or_default();
+        Self { within_s: WITHIN.as_secs(), events, p50_ms, p95_ms, p99_ms, max_ms, newest_ms }
     }
 }
 
@@ -131,7 +133,7 @@ impl Checker {
         let totals = database.finding_totals(since).await?;
         let findings = database.finding_lives(since, FINDINGS).await?;
         let figures = standings::fresh(&self.inspector().stores).await?;
-        let lag = LagReport::of(database.commit_lags(LAGS).await?);
+        let lag = LagReport::of(figures.lag);
 
         let sum = |part: fn(&HourRecord) -> i64| trend.iter().map(part).sum::<i64>();
         let (checked, inconsistent) = (sum(|hour| hour.checked), sum(|hour| hour.inconsistent));
@@ -185,9 +187,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_of_nothing_and_of_something() {
-        assert_eq!(LagReport::of(Vec::new()), LagReport::default());
-        let lag = LagReport::of((1..=100).rev().collect());
-        assert_eq!((lag.events, lag.p50_ms, lag.p99_ms, lag.max_ms), (100, 51, 100, 100));
+    fn a_lag_says_of_which_time_it_is() {
+        assert_eq!(LagReport::of(None), LagReport { within_s: 60, ..LagReport::default() });
+        let lag = LagReport::of(Some(Lag { events: 9, p50_ms: 1, p95_ms: 2, p99_ms: 3, max_ms: 4, newest_ms: 1 }));
+        let expected = LagReport { within_s: 60, events: 9, p50_ms: 1, p95_ms: 2, p99_ms: 3, max_ms: 4, newest_ms: 1 };
+        assert_eq!(lag, expected);
     }
 }

@@ -23,6 +23,7 @@ mod writes;
 pub use reads::audit::{Behavior, CountAudit, CountPage, DatedAhead, LedgerAudit};
 pub use reads::errors::{ErrorGroup, ErrorGroups};
 pub use reads::history::{HistoryEntry, PairHistory, StoredRow};
+pub use reads::lag::RecentLags;
 pub use reads::likes::{FreeState, LikeCursor, LikePage, Liked, Within};
 pub use reads::standing::{LedgerStanding, Standing};
 pub use sql::config::DatabaseConfig;

@@ -3,5 +3,6 @@
 pub(crate) mod audit;
 pub(crate) mod errors;
 pub(crate) mod history;
+pub(crate) mod lag;
 pub(crate) mod likes;
 pub(crate) mod standing;

@@ -13,10 +13,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// The fewest calls that say something.
 const FEWEST_CALLS: f64 = 20.0;
-/// Seconds from like to commit.
-const COMMIT_LAG_P99: f64 = 5.0;
-/// Seconds.
-const JOURNAL_AGE: f64 = 60.0;
 /// The fewest comparisons that say something.
 const FEWEST_COMPARED: f64 = 100.0;
 
@@ -25,8 +21,6 @@ const LIKES: Series = Series::Sum("interaction_likes_total");
 const FAILED_LIKES: Series =
     Series::SumOf("interaction_likes_total", "outcome", &["overloaded", "unavailable", "refused"]);
 const LIKE_SECONDS: Series = Series::Histogram("interaction_like_seconds");
-const COMMIT_LAG: Series = Series::Histogram("interaction_commit_lag_seconds");
-const OLDEST_ENTRY: Series = Series::Max("interaction_journal_oldest_age_seconds");
 const MOVED: Series = Series::Sum("interaction_moved_events_total");
 const COMPARED: Series = Series::Sum("interaction_consistency_checked_total");
 /// What is stuck is late, not different: it has gauges of its own.
@@ -39,8 +33,6 @@ const FOUND: Series = Series::SumOf(
 pub(crate) const RULES: &[AlertRule] = &[
     AlertRule { name: "like_error_rate", series: &[LIKES, FAILED_LIKES], judge: like_error_rate },
     AlertRule { name: "like_latency", series: &[LIKE_SECONDS], judge: like_latency },
-    AlertRule { name: "commit_lag", series: &[COMMIT_LAG], judge: commit_lag },
-    AlertRule { name: "journal_age", series: &[OLDEST_ENTRY], judge: journal_age },
     AlertRule { name: "moved_events", series: &[MOVED], judge: moved_events },
     AlertRule { name: "consistency_rate", series: &[COMPARED, FOUND], judge: consistency_rate },
 ];
@@ -50,7 +42,7 @@ fn like_error_rate(history: &History, limits: &AlertsConfig) -> Option<Judged> {
     (all > 0.0).then(|| Judged {
         firing: all >= FEWEST_CALLS && failed / all > limits.error_rate_threshold / 100.0,
         detail: if all < FEWEST_CALLS {
-            format!("{failed} of {all} likes failed within 5 minutes: too few to judge")
+            format!("{failed} of {} failed within 5 minutes: too few to judge", counted(all, "like", "likes"))
         } else {
             format!("{} of likes failed within 5 minutes", percent(failed / all))
         },
@@ -65,21 +57,11 @@ fn like_latency(history: &History, limits: &AlertsConfig) -> Option<Judged> {
     })
 }
 
-fn commit_lag(history: &History, _: &AlertsConfig) -> Option<Judged> {
-    let p99 = history.quantile(COMMIT_LAG, 5 * MINUTE, 0.99)?;
-    let detail = format!("p99 from like to commit {} within 5 minutes", seconds(p99));
-    Some(Judged { firing: p99 > COMMIT_LAG_P99, detail })
-}
-
-fn journal_age(history: &History, _: &AlertsConfig) -> Option<Judged> {
-    let age = history.last(OLDEST_ENTRY)?;
-    (age > 0.0).then(|| Judged { firing: age > JOURNAL_AGE, detail: format!("oldest unsettled like {}", seconds(age)) })
-}
-
 fn moved_events(history: &History, _: &AlertsConfig) -> Option<Judged> {
     let ever = history.last(MOVED)? > 0.0;
     let moved = history.growth(MOVED, 30 * MINUTE)?;
-    let detail = format!("{moved} events moved to the dead letters by the broker within 30 minutes");
+    let events = counted(moved, "event", "events");
+    let detail = format!("{events} moved to the dead letters by the broker within 30 minutes");
     ever.then_some(Judged { firing: moved > 0.0, detail })
 }
 
@@ -89,11 +71,16 @@ fn consistency_rate(history: &History, limits: &AlertsConfig) -> Option<Judged> 
     (compared > 0.0).then(|| Judged {
         firing: compared >= FEWEST_COMPARED && rate < limits.consistency_rate_threshold / 100.0,
         detail: if compared < FEWEST_COMPARED {
-            format!("{found} of {compared} comparisons within an hour found something: too few to judge")
+            let compared = counted(compared, "comparison", "comparisons");
+            format!("{found} of {compared} within an hour found something: too few to judge")
         } else {
             format!("{} of comparisons within an hour end well", percent(rate))
         },
     })
+}
+
+fn counted(number: f64, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == 1.0 { one } else { more })
 }
 
 fn percent(share: f64) -> String {
@@ -107,7 +94,7 @@ fn seconds(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sync_engine::stores::standing::{FILLED, LATE};
+    use sync_engine::stores::standing::{FILLED, LATE, SLOW, WAITS_LONG};
 
     /// What the rule of this name says after samples at these minutes.
     fn judged(name: &str, samples: &[(u64, &str)]) -> Option<Judged> {
@@ -159,23 +146,10 @@ mod tests {
         let said = judged("like_latency", &[(0, ""), (1, slow)]).unwrap().detail;
         assert_eq!(said.split(' ').nth(3), Some("2.470"), "{said}");
         assert_eq!(fires("like_latency", &[(0, ""), (1, slow), (7, quick)]), Some(false));
-        let late = slow.replace("interaction_like_seconds", "interaction_commit_lag_seconds");
-        assert_eq!(fires("commit_lag", &[(0, ""), (1, &late)]), Some(false));
-        let later = late.replace("le=\"2.5\"", "le=\"10\"");
-        assert_eq!(fires("commit_lag", &[(0, ""), (1, &later)]), Some(true));
     }
 
     #[test]
-    fn ages_moves_and_comparisons() {
-        assert_eq!(fires("journal_age", &[(0, "interaction_journal_oldest_age_seconds 61")]), Some(true));
-        assert_eq!(fires("journal_age", &[(0, "interaction_journal_oldest_age_seconds 59")]), Some(false));
-        assert_eq!(
-            fires(
-                "journal_age",
-                &[(0, "interaction_journal_oldest_age_seconds 61"), (1, "interaction_journal_oldest_age_seconds 0")]
-            ),
-            None
-        );
+    fn moves_and_comparisons() {
         let moved = "interaction_moved_events_total{reason=\"expired\"} 1";
         assert_eq!(fires("moved_events", &[(0, "interaction_moved_events_total{reason=\"expired\"} 0")]), None);
         assert_eq!(fires("moved_events", &[(0, ""), (1, moved)]), Some(true));
@@ -241,8 +215,8 @@ mod tests {
             format!("ratio5m > {errors} and sum(increase(interaction_likes_total[5m])) >= {FEWEST_CALLS}"),
             "rate(interaction_likes_total{outcome=~\"overloaded|unavailable|refused\"}[5m])".to_owned(),
             format!("like_seconds:p99_5m > {latency}"),
-            format!("commit_lag_seconds:p99_5m > {COMMIT_LAG_P99}"),
-            format!("max(interaction_journal_oldest_age_seconds) > {JOURNAL_AGE}"),
+            format!("max(interaction_commit_lag_p99_seconds) > {}", SLOW.as_secs()),
+            format!("max(interaction_journal_oldest_age_seconds) > {}", WAITS_LONG.as_secs()),
             "max(interaction_ledger_events{status=\"dead\"}) > 0".to_owned(),
             format!(
                 "max(interaction_ledger_oldest_age_seconds{{status=~\"failed|processing|pending\"}}) > {}",

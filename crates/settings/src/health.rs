@@ -5,6 +5,7 @@ use service_runtime::{Criticality, HealthRegistry, LastError, PartState, Status}
 use std::sync::Arc;
 use std::time::Instant;
 use sync_engine::Stores;
+use sync_engine::clock::wall_clock;
 use sync_engine::stores::circuit_breaker::Circuit;
 use sync_engine::stores::flow::Flow;
 use sync_engine::stores::standing::TroubleKind;
@@ -77,14 +78,18 @@ pub fn register_standing(health: &HealthRegistry, stores: &Stores) {
     for kind in TroubleKind::ALL {
         let standings = Arc::clone(&stores.standings);
         health.probe(kind.name(), Criticality::Optional, move || {
-            let trouble = standings.trouble(Instant::now(), kind);
-            async move { warned(trouble) }
+            let (now, wall) = (Instant::now(), wall_clock());
+            let state = match standings.trouble(now, wall, kind) {
+                Some(trouble) => PartState::new(Status::Degraded, trouble),
+                None => PartState::new(Status::Ok, standings.calm(now, wall, kind).unwrap_or_default()),
+            };
+            async move { state }
         });
     }
 }
 
-/// Registers how likes get on: the part is degraded while they are accepted and not committed, nobody consumes, or a bound
-/// turns likes away, although every store answers.
+/// Registers how likes get on: the part is degraded while nobody consumes, or a bound turns likes away, although every store
+/// answers.
 pub fn register_flow(health: &HealthRegistry, stores: &Stores) {
     let flow = Arc::clone(&stores.flow);
     health.probe("flow", Criticality::Optional, move || {

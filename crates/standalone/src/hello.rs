@@ -40,7 +40,8 @@ impl fmt::Display for Facts<'_> {
         writeln!(f, "  HTTP   {scheme}://{}/   the page; and /v1/likes, /health, /metrics, /openapi.json", self.http)?;
         writeln!(f, "  data   {}   an answered like survives {survives}", data_dir.display())?;
         if self.replayed > 0 {
-            writeln!(f, "         {} likes from before the last end were brought to the database", self.replayed)?;
+            let likes = if self.replayed == 1 { "like was" } else { "likes were" };
+            writeln!(f, "         {} {likes} brought to the database, from before the last end", self.replayed)?;
         }
         match (self.tokens, self.tls) {
             (true, true) => writeln!(f, "  access by token and TLS: give curl --cacert, syncctl TOKEN and --ca-file")?,

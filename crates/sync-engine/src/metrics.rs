@@ -95,6 +95,7 @@ pub(crate) fn register() {
     }
     findings(0, Duration::ZERO);
     fullest_shard(0.0);
+    recent_lag(0, 0);
 }
 
 /// `interaction_ledger_events{status}`, `interaction_ledger_oldest_age_seconds{status}`: accepted events that are in no row.
@@ -107,6 +108,12 @@ pub(crate) fn ledger(status: &'static str, events: u64, oldest: Duration) {
 pub(crate) fn findings(open: u64, oldest: Duration) {
     gauge!("interaction_consistency_open_findings").set(open as f64);
     gauge!("interaction_consistency_oldest_finding_seconds").set(oldest.as_secs_f64());
+}
+
+/// `interaction_commit_lag_p50_seconds`, `interaction_commit_lag_p99_seconds`: of likes accepted within the last minute; 0 without one.
+pub(crate) fn recent_lag(p50_ms: i64, p99_ms: i64) {
+    gauge!("interaction_commit_lag_p50_seconds").set(p50_ms as f64 / 1e3);
+    gauge!("interaction_commit_lag_p99_seconds").set(p99_ms as f64 / 1e3);
 }
 
 /// `interaction_journal_fullest_shard_ratio`: entries of the fullest shard, as a share of its limit.

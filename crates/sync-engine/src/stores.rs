@@ -6,6 +6,7 @@ pub mod database_history;
 pub mod disk;
 pub mod faults;
 pub mod flow;
+pub mod lag;
 pub mod like_database;
 pub(crate) mod refused;
 pub mod shard_circuits;

@@ -2,7 +2,7 @@
 
 use crate::Verdict;
 use crate::job::{Job, JobOptions, connect};
-use crate::output::{Format, print_one};
+use crate::output::{Format, counted, print_one};
 use crate::progress;
 use anyhow::Context;
 use domain::{LikeEvent, LikeIntent, Origin};
@@ -86,8 +86,12 @@ pub async fn run(database_url: &str, options: JobOptions, bar: &ProgressBar) -> 
 pub fn conclude(report: &BackfillReport, format: Format) -> anyhow::Result<Verdict> {
     print_one(format, report, || {
         println!(
-            "{} rows read: {} likes and unlikes, {} pairs changed; {} rows of other kinds, {} broken",
-            report.rows, report.events, report.changed, report.others, report.broken
+            "{} read: {}, {} changed; {} of other kinds, {} broken",
+            counted(report.rows, "row", "rows"),
+            counted(report.events, "like or unlike", "likes and unlikes"),
+            counted(report.changed, "pair", "pairs"),
+            counted(report.others, "row", "rows"),
+            report.broken
         );
     })?;
     Ok(Verdict::from_fine(report.broken == 0))

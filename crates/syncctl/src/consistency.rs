@@ -9,7 +9,7 @@ mod recover;
 mod stores;
 
 use crate::client::{ServerArgs, parse_resource, to_proto};
-use crate::output::{Format, Row, print, print_one};
+use crate::output::{Format, Row, counted, print, print_one};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 #[cfg(feature = "distributed")]
@@ -159,8 +159,9 @@ impl WarmupArgs {
         let warmed = Warmed { counters, counters_filled, pairs, pairs_filled, took_ms };
         print_one(format, &warmed, || {
             println!(
-                "{counters_filled} of {counters} counters and {pairs_filled} of {pairs} pairs were not cached and are now, \
-                 in {took_ms} ms"
+                "newly cached: {counters_filled} of {}, {pairs_filled} of {}, in {took_ms} ms",
+                counted(counters, "counter", "counters"),
+                counted(pairs, "pair", "pairs"),
             );
         })?;
         Ok(Verdict::Fine)

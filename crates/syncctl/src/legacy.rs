@@ -14,7 +14,7 @@ mod time;
 
 use crate::Verdict;
 use crate::job::{Job, JobOptions, connect, now};
-use crate::output::{Format, print_one};
+use crate::output::{Format, counted, print_one};
 use crate::progress;
 use anyhow::Context;
 use chrono::FixedOffset;
@@ -222,8 +222,13 @@ pub fn conclude(
         for table in &report.tables {
             let from = table.after.map_or_else(String::new, |after| format!(" after id {after}"));
             println!(
-                "{}: {} rows read{from}: {} likes and unlikes, {} pairs changed; {} rows of other kinds, {} rejected",
-                table.table, table.rows, table.events, table.changed, table.others, table.rejected
+                "{}: {} read{from}: {}, {} changed; {} of other kinds, {} rejected",
+                table.table,
+                counted(table.rows, "row", "rows"),
+                counted(table.events, "like or unlike", "likes and unlikes"),
+                counted(table.changed, "pair", "pairs"),
+                counted(table.others, "row", "rows"),
+                table.rejected
             );
         }
         for (reason, rows) in &report.rejected {

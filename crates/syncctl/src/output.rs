@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde::Serialize;
 use serde_json::Value;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 /// `-o`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -22,6 +22,11 @@ impl Format {
     pub(crate) const fn or_json(self, json: bool) -> Self {
         if json { Self::Json } else { self }
     }
+}
+
+/// A number and its noun, as `1 like` and `2 likes`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, one: &str, more: &str) -> String {
+    format!("{number} {}", if number == N::from(1) { one } else { more })
 }
 
 /// Prints one result: in words for people, else its fields.

@@ -2,7 +2,7 @@
 
 use crate::client::ServerArgs;
 use crate::events::{parse_time, time_of};
-use crate::output::{Format, Row, print};
+use crate::output::{Format, Row, counted, print};
 use crate::status::{Trouble, say_troubles, troubles};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
@@ -39,6 +39,8 @@ struct FindingRow {
     cache: Option<i64>,
     database: Option<i64>,
     sightings: i64,
+    /// How often the same was found before, and closed.
+    earlier: i64,
     state: String,
 }
 
@@ -64,6 +66,11 @@ impl Row for FindingRow {
 impl FindingRow {
     fn of(life: &v1::FindingLife) -> Self {
         let user = life.user_id.map_or_else(String::new, |user| format!(" user {user}"));
+        let earlier = match life.earlier {
+            0 => String::new(),
+            1 => "; found once before".to_owned(),
+            times => format!("; found {times} times before"),
+        };
         let state = match (life.closed_at, life.outcome.as_str()) {
             (None, _) => "open".to_owned(),
             (Some(at), "consistent") => format!("seen consistent {}", time_of(Some(at))),
@@ -77,7 +84,8 @@ impl FindingRow {
             cache: life.cache_value,
             database: life.stored_value,
             sightings: life.sightings,
-            state,
+            earlier: life.earlier,
+            state: state + &earlier,
         }
     }
 }
@@ -117,11 +125,14 @@ impl ReportArgs {
                 say_troubles(&troubles);
                 let rate = consistency_rate.map_or_else(
                     || "nothing compared".to_owned(),
-                    |rate| format!("{:.4} % of {checked} comparisons fine", (rate * 1e6).floor() / 1e4),
+                    |rate| {
+                        let compared = counted(checked, "comparison", "comparisons");
+                        format!("{:.4} % of {compared} fine", (rate * 1e6).floor() / 1e4)
+                    },
                 );
-                println!(
-                    "last {hours} h: {rate}; {opened} findings opened, {closed} closed; {open} subjects open now\n"
-                );
+                let opened = counted(opened, "finding", "findings");
+                let open = counted(open, "subject", "subjects");
+                println!("last {hours} h: {rate}; {opened} opened, {closed} closed; {open} open now\n");
                 print(format, &rows)?;
             }
         }

@@ -3,8 +3,9 @@
 use crate::Verdict;
 use crate::client::ServerArgs;
 use crate::http::fetch;
-use crate::output::{Format, Row, print};
+use crate::output::{Format, Row, counted, print};
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use clap::Args;
 use interaction_proto::v1;
 use serde::Serialize;
@@ -41,6 +42,43 @@ struct Process {
     wrong: Vec<String>,
 }
 
+/// Parts of a process that say of themselves what the screen says of a store already.
+const OF_STORES: [(&str, &[&str]); 2] =
+    [("database_unreachable", &["mysql", "database", "ledger_unread"]), ("cache_unreachable", &["redis", "journal"])];
+
+impl Process {
+    /// What is wrong with it, and not said already: a line for each part.
+    fn troubles(&self, said: &[Trouble]) -> Vec<Trouble> {
+        if self.status == "ok" {
+            return Vec::new();
+        }
+        let known = |part: &str| {
+            let of_store = |kind: &str| OF_STORES.iter().any(|(store, parts)| *store == kind && parts.contains(&part));
+            said.iter().any(|one| one.kind == part || of_store(&one.kind))
+        };
+        let who = if self.name == "-" { self.address.clone() } else { format!("{} at {}", self.name, self.address) };
+        let mut troubles = Vec::new();
+        for wrong in &self.wrong {
+            let part = wrong.split(':').next().unwrap_or_default();
+            if self.name != "-" && known(part) {
+                continue;
+            }
+            let (kind, hint) = match self.name.as_str() {
+                "-" => ("process", "does it run, is this its ops address, may this token read?"),
+                _ => (part, "docs/OPERATING.md#health says what the part means"),
+            };
+            let state = if self.name == "-" { format!(" is {}", self.status) } else { String::new() };
+            let detail = format!("{who}{state}: {wrong}");
+            troubles.push(Trouble { kind: kind.to_owned(), detail, hint: hint.to_owned() });
+        }
+        if self.wrong.is_empty() {
+            let detail = format!("{who} is {}, and does not say why", self.status);
+            troubles.push(Trouble { kind: "process".to_owned(), detail, hint: "its log may".to_owned() });
+        }
+        troubles
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Status {
     /// `ok` or `degraded`; what each process says of itself stands with it.
@@ -60,15 +98,65 @@ struct Status {
 struct Stored {
     lag_p50_ms: i64,
     lag_p99_ms: i64,
+    lag_newest_ms: i64,
+    /// Likes that were accepted within so many seconds are what the lag is of.
+    lag_within_s: u64,
+    lag_events: u64,
     open_findings: i64,
     consistency_rate: Option<f64>,
+    looked: Looked,
+}
+
+/// When the checkers looked last, within the last hour.
+#[derive(Debug, Serialize)]
+struct Looked {
+    /// At hot resources, what the ledger holds unfinished, and what is open.
+    hot_at: Option<DateTime<Utc>>,
+    /// The end of the newest look at everything.
+    all_at: Option<DateTime<Utc>>,
 }
 
 impl Stored {
-    fn of(report: v1::GetConsistencyReportResponse) -> Self {
+    fn of(report: &v1::GetConsistencyReportResponse) -> Self {
         let lag = report.lag.unwrap_or_default();
-        let (open_findings, consistency_rate) = (report.open, report.consistency_rate);
-        Self { lag_p50_ms: lag.p50_ms, lag_p99_ms: lag.p99_ms, open_findings, consistency_rate }
+        // Newest first.
+        let latest = |kind: &str, at: fn(&v1::ConsistencyRun) -> Option<prost_types::Timestamp>| {
+            let at = report.latest_runs.iter().filter(|run| run.kind == kind).find_map(at)?;
+            DateTime::from_timestamp(at.seconds, u32::try_from(at.nanos).unwrap_or(0))
+        };
+        let looked =
+            Looked { hot_at: latest("hot", |run| run.started_at), all_at: latest("full", |run| run.finished_at) };
+        Self {
+            lag_p50_ms: lag.p50_ms,
+            lag_p99_ms: lag.p99_ms,
+            lag_newest_ms: lag.newest_ms,
+            lag_within_s: lag.within_s,
+            lag_events: lag.events,
+            open_findings: report.open,
+            consistency_rate: report.consistency_rate,
+            looked,
+        }
+    }
+
+    fn lag(&self) -> String {
+        let Self { lag_p50_ms, lag_p99_ms, lag_newest_ms, lag_within_s, lag_events, .. } = self;
+        match lag_events {
+            0 => format!("no like of the last {lag_within_s} s is committed"),
+            _ => format!(
+                "median {lag_p50_ms} ms, p99 {lag_p99_ms} ms over the last {lag_within_s} s; newest {lag_newest_ms} ms"
+            ),
+        }
+    }
+}
+
+impl Looked {
+    fn in_words(&self, now: DateTime<Utc>) -> String {
+        let ago = |at: Option<DateTime<Utc>>| match at.map(|at| (now - at).num_seconds().max(0)) {
+            None => "not within the last hour".to_owned(),
+            Some(seconds @ 0..120) => format!("{seconds} s ago"),
+            Some(seconds) => format!("{} min ago", seconds / 60),
+        };
+        format!("hot resources {}, everything {}", ago(self.hot_at), ago(self.all_at))
     }
 }
 
@@ -131,7 +219,11 @@ impl StatusArgs {
         if !stats.available {
             troubles.push(unreachable("cache", "likes are written to the database directly"));
         }
-        let fine = troubles.is_empty() && processes.iter().all(|process| process.status == "ok");
+        for process in &processes {
+            let named = process.troubles(&troubles);
+            troubles.extend(named);
+        }
+        let fine = troubles.is_empty();
         let status = Status {
             status: if fine { "ok" } else { "degraded" },
             troubles,
@@ -140,7 +232,7 @@ impl StatusArgs {
             cache_available: stats.available,
             pending: stats.shards.iter().map(|shard| shard.pending).sum(),
             oldest_age_ms: stats.shards.iter().filter_map(|shard| shard.oldest_age_ms).max(),
-            stored: report.map(Stored::of),
+            stored: report.as_ref().map(Stored::of),
         };
         match format {
             Format::Json => println!("{}", serde_json::to_string(&status)?),
@@ -182,7 +274,6 @@ impl Status {
         let in_database =
             |value: &dyn Fn(&Stored) -> String| self.stored.as_ref().map_or_else(|| UNKNOWN.to_owned(), value);
         let oldest = self.oldest_age_ms.map_or_else(|| "-".to_owned(), |age| format!("{age} ms"));
-        let lag = |stored: &Stored| format!("median {} ms, p99 {} ms", stored.lag_p50_ms, stored.lag_p99_ms);
         let rate = |stored: &Stored| match stored.consistency_rate {
             // Cut off, not rounded: what is not all is not 100 %.
             Some(rate) => format!("{:.4} %", (rate * 1e6).floor() / 1e4),
@@ -192,11 +283,12 @@ impl Status {
             line("status", self.status.to_owned()),
             line("database", reach(self.database_available)),
             line("cache", reach(self.cache_available)),
-            line("in the journals", in_cache(format!("{} likes", self.pending))),
+            line("in the journals", in_cache(counted(self.pending, "like", "likes"))),
             line("the oldest of them", in_cache(oldest)),
-            line("from like to database", in_database(&lag)),
+            line("from like to database", in_database(&Stored::lag)),
             line("open findings", in_database(&|stored| stored.open_findings.to_string())),
             line("consistent, last hour", in_database(&rate)),
+            line("latest look", in_database(&|stored| stored.looked.in_words(crate::job::now()))),
         ]
     }
 
@@ -241,5 +333,44 @@ async fn process(address: &str, header: &str) -> Process {
         name: text(&health["service"]),
         status: text(&health["status"]),
         wrong: wrong.map(|(name, part)| format!("{name}: {}", part["detail"].as_str().unwrap_or_default())).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(name: &str, status: &str, wrong: &[&str]) -> Process {
+        let wrong = wrong.iter().map(|one| (*one).to_owned()).collect();
+        Process { address: "c:8894".to_owned(), name: name.to_owned(), status: status.to_owned(), wrong }
+    }
+
+    fn named(process: &Process, said: &[Trouble]) -> Vec<String> {
+        process.troubles(said).into_iter().map(|one| one.detail).collect()
+    }
+
+    #[test]
+    fn whatever_makes_the_state_not_ok_is_named_once() {
+        assert!(named(&process("sync-consumer", "ok", &[]), &[]).is_empty());
+        let lagging = process("sync-consumer", "degraded", &["redis_disk: slow", "commit_lag: p99 9 s"]);
+        let both = ["sync-consumer at c:8894: redis_disk: slow", "sync-consumer at c:8894: commit_lag: p99 9 s"];
+        assert_eq!(named(&lagging, &[]), both);
+        let said = |kind: &str| Trouble { kind: kind.to_owned(), detail: String::new(), hint: String::new() };
+        assert_eq!(named(&lagging, &[said("commit_lag")]), both[..1]);
+        let cut_off = process("sync-consumer", "down", &["mysql: unreachable", "ledger_unread: 9 s"]);
+        assert!(named(&cut_off, &[said("database_unreachable")]).is_empty());
+        assert_eq!(named(&cut_off, &[said("cache_unreachable")]).len(), 2);
+        let silent = process("-", "unreachable", &["no answer within 5 s"]);
+        assert_eq!(named(&silent, &[]), ["c:8894 is unreachable: no answer within 5 s"]);
+        assert_eq!(named(&process("x", "degraded", &[]), &[]), ["x at c:8894 is degraded, and does not say why"]);
+    }
+
+    #[test]
+    fn the_latest_look_is_said_with_its_age() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0);
+        let now = at(1_000).unwrap_or_default();
+        let looked = |hot_at, all_at| Looked { hot_at, all_at }.in_words(now);
+        assert_eq!(looked(at(988), at(700)), "hot resources 12 s ago, everything 5 min ago");
+        assert_eq!(looked(None, None), "hot resources not within the last hour, everything not within the last hour");
     }
 }

@@ -286,8 +286,8 @@ fn event_driven_percent(metrics: &str) -> Option<f64> {
 fn summary(said: &str) -> String {
     let lines = said.lines().filter_map(|line| {
         let (table, rest) = line.split_once(": ")?;
-        let (read, rest) = rest.split_once(": ").filter(|(read, _)| read.contains(" rows read"))?;
-        let found = rest.split(',').next().filter(|found| found.ends_with("likes and unlikes"))?;
+        let (read, rest) = rest.split_once(": ").filter(|(read, _)| read.contains(" row") && read.contains(" read"))?;
+        let found = rest.split(',').next().filter(|found| found.contains("unlike"))?;
         Some(format!("{table} {read}, {found}"))
     });
     lines.collect::<Vec<_>>().join("; ")
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_programs_say_is_summed_up() -> Result<()> {
-        let said = "user_behaviors: 12 rows read in 2 parts: 10 likes and unlikes, 3 pairs changed; 1 rows of other kinds, 1 rejected\n\
+        let said = "user_behaviors: 12 rows read in 2 parts: 10 likes and unlikes, 3 pairs changed; 1 row of other kinds, 1 rejected\n\
                     video_likes: 7 rows read: 6 likes and unlikes, 0 pairs changed; 0 rows of other kinds, 1 rejected\n";
         let expected = "user_behaviors 12 rows read in 2 parts, 10 likes and unlikes; video_likes 7 rows read, 6 likes and unlikes";
         assert_eq!(summary(said), expected);

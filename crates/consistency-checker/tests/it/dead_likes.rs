@@ -128,7 +128,7 @@ async fn everybody_says_the_same_of_dead_likes_and_that_all_is_well_after_their_
         let health = health(program).await;
         let wrong: Vec<_> =
             health["parts"].as_object().unwrap().iter().filter(|(_, part)| part["status"] != "ok").collect();
-        let of_machine = |name: &str| ["redis_disk", "clocks", "like_latency"].contains(&name);
+        let of_machine = |name: &str| ["redis_disk", "clocks", "like_latency", "commit_lag"].contains(&name);
         assert!(wrong.iter().all(|(name, _)| of_machine(name)), "{wrong:?}");
         assert!(!wrong.is_empty() || health["status"] == "ok", "{health}");
     }
@@ -210,8 +210,13 @@ async fn one_answer_after(system: &System) {
         assert_eq!(gauge(program, "interaction_ledger_events{status=\"dead\"}").await, 0.0);
         assert_eq!(gauge(program, "interaction_consistency_open_findings").await, 0.0);
     }
-    let report = system.report().await;
-    assert_eq!((&report["open"], &report["troubles"]), (&0.into(), &Value::Array(Vec::new())), "{report}");
+    // On a slow machine the likes before took long, which is said for a minute.
+    let report = eventually(LETTERS, "nothing is wrong", async || {
+        let report = system.report().await;
+        if report["troubles"] == Value::Array(Vec::new()) { Ok(report) } else { Err(report) }
+    })
+    .await;
+    assert_eq!(report["open"], 0, "{report}");
     assert!(report["closed"].as_i64().unwrap() >= DEAD, "{report}");
 
     let video = format!("video:{VIDEO}");

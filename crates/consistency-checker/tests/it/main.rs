@@ -11,3 +11,4 @@ mod frozen;
 mod in_flight;
 mod pipeline;
 mod process;
+mod wrong_count;

@@ -66,6 +66,16 @@ impl Page<'_> {
         if minutes < 120 { format!("{minutes} min") } else { format!("{} h", minutes / 60) }
     }
 
+    /// How often the same was found before.
+    #[expect(clippy::unused_self, reason = "templates call methods")]
+    fn before(&self, life: &FindingLife) -> String {
+        match life.earlier {
+            0 => String::new(),
+            1 => "; found once before".to_owned(),
+            times => format!("; found {times} times before"),
+        }
+    }
+
     #[expect(clippy::unused_self, reason = "templates call methods")]
     fn share(&self, part: &Option<f64>) -> String {
         part.map_or_else(|| "–".to_owned(), percent)
@@ -83,17 +93,29 @@ fn tiles(report: &Report) -> [Tile; 6] {
     };
     let coverage = report.coverage.map_or_else(|| "no full sweep".to_owned(), percent);
     let lag = &report.lag;
-    let lags =
-        format!("lag, median; p95 {}, p99 {}, max {} ms of {} events", lag.p95_ms, lag.p99_ms, lag.max_ms, lag.events);
+    let within = lag.within_s;
+    let (lag_value, lags) = match lag.events {
+        0 => ("–".to_owned(), format!("lag: no like of the last {within} s is committed")),
+        events => {
+            let likes = plural(events as u64, "like", "likes");
+            let (p95, p99, max, newest) = (lag.p95_ms, lag.p99_ms, lag.max_ms, lag.newest_ms);
+            let rest = format!("p95 {p95}, p99 {p99}, max {max}, newest {newest} ms");
+            (format!("{} ms", lag.p50_ms), format!("lag over the last {within} s, median; {rest}; {likes}"))
+        }
+    };
     [
         (state(report.consistency_rate.is_none_or(|rate| rate >= 0.95)), rate, format!("consistent; {nines}")),
-        ("", report.checked.to_string(), format!("compared in {} runs", report.runs)),
+        ("", report.checked.to_string(), format!("compared in {}", plural(report.runs.unsigned_abs(), "run", "runs"))),
         (state(report.open == 0), report.open.to_string(), "open now: subjects with something wrong".to_owned()),
         ("", format!("{} / {}", report.opened, report.closed), "findings opened / closed".to_owned()),
         ("", coverage, "covered by the newest full sweep".to_owned()),
-        ("", format!("{} ms", lag.p50_ms), lags),
+        ("", lag_value, lags),
     ]
     .map(|(class, value, label)| Tile { class, value, label })
+}
+
+fn plural(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// Cut off, not rounded: what is not all is not 100%.
@@ -124,6 +146,7 @@ mod tests {
             seen_at: at(50),
             outcome: outcome.map(str::to_owned),
             closed_at: outcome.map(|_| at(60)),
+            earlier: i64::from(outcome.is_none()),
         }
     }
 
@@ -149,7 +172,7 @@ mod tests {
             coverage: Some(1.0),
             by_kind: vec![KindRecord { kind: "<script>".into(), verdict: "drift".into(), found: 2, repaired: 1 }],
             by_resource: vec![("video:1".into(), 2)],
-            lag: LagReport::default(),
+            lag: LagReport::of(None),
             trend: vec![HourRecord { hour: "1970-01-01 00".into(), runs: 3, checked: 9, inconsistent: 2, repaired: 1 }],
             latest_runs: Vec::new(),
             latest_findings: Vec::new(),
@@ -166,7 +189,8 @@ mod tests {
             "1970-01-01 00",
             "33 accepted likes are dead",
             "video:9 user 4",
-            "open for",
+            "open for 0 min; found once before",
+            "no like of the last 60 s is committed",
             "repaired 00:01:00",
         ] {
             assert!(html.contains(shown), "{shown}: {html}");

@@ -1,5 +1,6 @@
 //! A second look at what is open: what a run has not come to is looked at for its own sake, and closed if nothing is wrong with
-//! it any more. So a finding does not outlive what it is about by more than a check of the hot resources.
+//! it any more. Between the runs the leader looks at what is open every few seconds, only to close it: a finding does not
+//! outlive what it is about.
 
 use crate::error::CheckError;
 use crate::finding::{Finding, Kind, Subject};
@@ -7,10 +8,15 @@ use crate::run::checker::Checker;
 use crate::run::pass::Pass;
 use domain::{Pair, Resource};
 use event_store::{ClosedBy, FindingLife};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::{BTreeSet, HashSet};
 
 /// Most findings that are looked at again by one run, those first that were not seen for longest.
 const AGAIN: u32 = 1_000;
+
+/// Most findings that are looked at between runs. Where more are open, those beyond wait for the next run.
+const SOON: u32 = 200;
 
 type Key = (Kind, Subject);
 
@@ -26,13 +32,8 @@ impl Checker {
     ) -> Result<Vec<Finding>, CheckError> {
         let began = pass.run.started_at;
         let database = &self.inspector().stores.database;
-        let mut open: Vec<(Key, FindingLife)> = Vec::new();
-        for life in database.open_findings(of, AGAIN).await? {
-            let kind = Kind::ALL.into_iter().find(|kind| kind.name() == life.kind);
-            if let (true, Some(kind), Some(subject)) = (life.seen_at < began, kind, Subject::of(&life)) {
-                open.push(((kind, subject), life));
-            }
-        }
+        let mut open = known(database.open_findings(of, AGAIN).await?);
+        open.retain(|(_, life)| life.seen_at < began);
         if open.is_empty() {
             return Ok(Vec::new());
         }
@@ -40,13 +41,35 @@ impl Checker {
         pass.compared(looked.len());
         let wrong: HashSet<Key> = findings.iter().map(|one| (one.kind, one.subject)).collect();
         let findings = pass.take(findings).await?;
-        let over: Vec<FindingLife> = open
-            .into_iter()
-            .filter(|(key, _)| looked.contains(key) && !wrong.contains(key))
-            .map(|(_, life)| life)
-            .collect();
-        database.close_findings(&over, ClosedBy::Consistent, self.inspector().wall_clock()).await?;
+        self.close(open, |key| looked.contains(key) && !wrong.contains(key)).await?;
         Ok(findings)
+    }
+
+    /// Closes what is open and no longer wrong. It is no run: what is still wrong was found already, and is not counted again.
+    pub fn close_cured(&self) -> BoxFuture<'_, Result<(), CheckError>> {
+        self.close_cured_inner().boxed()
+    }
+
+    async fn close_cured_inner(&self) -> Result<(), CheckError> {
+        let open = known(self.inspector().stores.database.open_findings(None, SOON).await?);
+        if open.is_empty() {
+            return Ok(());
+        }
+        let (mut wrong, mut complete) = (HashSet::new(), false);
+        if open.iter().any(|((kind, _), _)| *kind == Kind::Ledger) {
+            let unfinished = self.inspector().unfinished(None).await?;
+            complete = unfinished.complete;
+            wrong.extend(unfinished.findings.iter().map(|one| (one.kind, one.subject)));
+        }
+        let (looked, findings) = self.see_again(open.iter().map(|(key, _)| *key), complete).await?;
+        wrong.extend(findings.iter().map(|one| (one.kind, one.subject)));
+        self.close(open, |key| looked.contains(key) && !wrong.contains(key)).await
+    }
+
+    async fn close(&self, open: Vec<(Key, FindingLife)>, over: impl Fn(&Key) -> bool) -> Result<(), CheckError> {
+        let over: Vec<FindingLife> = open.into_iter().filter(|(key, _)| over(key)).map(|(_, life)| life).collect();
+        let now = self.inspector().wall_clock();
+        Ok(self.inspector().stores.database.close_findings(&over, ClosedBy::Consistent, now).await?)
     }
 
     /// What could be looked at, and what is still wrong with it, or on its way.
@@ -100,4 +123,13 @@ impl Checker {
         findings.retain(|one| looked.contains(&(one.kind, one.subject)));
         Ok((looked, findings))
     }
+}
+
+/// Those of things and subjects that there are.
+fn known(lives: Vec<FindingLife>) -> Vec<(Key, FindingLife)> {
+    let key = |life: &FindingLife| {
+        let kind = Kind::ALL.into_iter().find(|kind| kind.name() == life.kind)?;
+        Some((kind, Subject::of(life)?))
+    };
+    lives.into_iter().filter_map(|life| Some((key(&life)?, life))).collect()
 }

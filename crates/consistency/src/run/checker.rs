@@ -29,6 +29,9 @@ const SAMPLE: u32 = 100;
 /// How often it is looked whether something is due.
 const TICK: Duration = Duration::from_millis(200);
 
+/// From one look at what is open to the next: somebody who has put it right looks at the page.
+const OPEN_EVERY: Duration = Duration::from_secs(5);
+
 const PURGED: u32 = 1_000;
 
 /// Compares and repairs. Clones are the same checker.
@@ -104,6 +107,7 @@ impl Checker {
         let mut sweep_due = Instant::now();
         // A full sweep comes first, and looks at everything.
         let mut hot_due = Instant::now() + self.0.config.hot_data_check;
+        let mut open_due = Instant::now();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -122,13 +126,18 @@ impl Checker {
                 self.conclude("hot resources", self.check_hot().await);
                 self.conclude("retention", self.purge().await);
             }
+            if Instant::now() >= open_due {
+                self.conclude("open findings", self.close_cured().await);
+                open_due = Instant::now() + OPEN_EVERY;
+            }
             if Instant::now() >= sweep_due {
                 let began = Instant::now();
-                // Hot resources are not left alone for as long as a sweep takes.
+                // Hot resources and what is open are not left alone for as long as a sweep takes.
                 let swept = tokio::select! {
                     () = stop.cancelled() => break,
                     swept = self.sweep_as_leader(&stop) => swept,
                     () = self.watch_hot() => Ok(()),
+                    () = self.watch_open() => Ok(()),
                 };
                 sweep_due = match &swept {
                     Ok(()) => began + self.0.config.check_interval,
@@ -173,6 +182,13 @@ impl Checker {
         }
     }
 
+    async fn watch_open(&self) {
+        loop {
+            tokio::time::sleep(OPEN_EVERY).await;
+            self.conclude("open findings", self.close_cured().await);
+        }
+    }
+
     fn conclude(&self, what: &str, result: Result<(), CheckError>) {
         let Err(error) = result else { return };
         faults::tell(what, &error);
@@ -209,6 +225,12 @@ impl Checker {
     /// Whether the configuration repairs anything.
     pub fn repairs(&self) -> bool {
         self.0.config.auto_fix.effective() != crate::Strategy::ReportOnly && !self.0.config.auto_fix.dry_run
+    }
+
+    /// What is wrong with the counters of one resource now, or on its way: as [`check`](Self::check) sees them. Repairs nothing, and
+    /// writes nothing down.
+    pub fn counts_of(&self, resource: Resource) -> BoxFuture<'_, Result<Vec<Finding>, CheckError>> {
+        async move { self.inspector().counts(&[resource]).await }.boxed()
     }
 
     /// Compares one resource: its counters, the cached pairs of its latest likers, and what the ledger holds unfinished; and

@@ -1,12 +1,13 @@
 //! One run: counts what it compared, repairs, and writes everything down.
 
 use crate::error::CheckError;
-use crate::finding::{Finding, RepairNote, Subject, Verdict};
+use crate::finding::{Finding, Kind, RepairAction, RepairNote, RepairResult, Side, Subject, Verdict};
 use crate::metrics;
 use crate::repair::Repairer;
 use chrono::{DateTime, Utc};
-use domain::LikeEvent;
+use domain::{LikeEvent, Resource};
 use event_store::{FindingRecord, RunRecord, RunStatus};
+use std::collections::HashSet;
 use uuid::Uuid;
 
 /// A run that is not at its end.
@@ -20,6 +21,8 @@ pub(crate) struct Pass {
     pub(crate) in_flight: u64,
     /// Findings for somebody who listens, in flight ones too.
     heard: Option<Vec<Finding>>,
+    /// Resources whose counter this run wrote anew: the cache was told of it.
+    recounted: HashSet<Resource>,
 }
 
 impl Pass {
@@ -36,7 +39,7 @@ impl Pass {
             repaired: 0,
             coverage: None,
         };
-        Self { repairer, kind, run, max_findings, dry_run: false, in_flight: 0, heard: None }
+        Self { repairer, kind, run, max_findings, dry_run: false, in_flight: 0, heard: None, recounted: HashSet::new() }
     }
 
     /// Only says what would be done.
@@ -91,7 +94,8 @@ impl Pass {
             // Before the repair: what is repaired and then forgotten would be the worse mistake.
             database.record_finding(&record).await?;
         }
-        let repair = self.repairer.repair_finding(&finding, event, self.dry_run).await?;
+        let mut repair = self.repairer.repair_finding(&finding, event, self.dry_run).await?;
+        self.with_the_recount(&finding, &mut repair).await?;
         metrics::repaired(&repair);
         let repaired = repair.is_repaired();
         self.run.repaired += i64::from(repaired);
@@ -110,6 +114,26 @@ impl Pass {
         }
         self.hear(&finding);
         Ok(finding)
+    }
+
+    /// A cached counter that the recount of its stored one has just put right is repaired, though its own repair found nothing
+    /// more to do.
+    async fn with_the_recount(&mut self, finding: &Finding, repair: &mut RepairNote) -> Result<(), CheckError> {
+        let Some(resource) = finding.subject.resource() else { return Ok(()) };
+        let recounts = matches!(repair.action, RepairAction::Recount | RepairAction::Restore | RepairAction::Row);
+        if repair.is_repaired() && recounts {
+            self.recounted.insert(resource);
+        }
+        let found_changed = finding.kind == Kind::CachedCount && repair.outcome == RepairResult::Changed;
+        if found_changed && self.recounted.contains(&resource) {
+            let seen = self.repairer.inspector.look(resource).await?;
+            if seen.verdict == Verdict::Consistent {
+                let after = seen.cached.map(Side::from);
+                let (action, outcome) = (RepairAction::Settle, RepairResult::Repaired);
+                *repair = RepairNote { action, outcome, before: finding.cache, after, token: repair.token };
+            }
+        }
+        Ok(())
     }
 
     fn hear(&mut self, finding: &Finding) {

@@ -43,8 +43,12 @@ async fn a_dead_like_is_one_open_finding_until_it_is_applied() {
     assert_eq!((report.open, report.opened, report.closed), (1, 1, 0), "however often it was seen");
     assert_eq!(report.inconsistent, 9);
     assert_eq!(report.consistency_rate, Some(1.0), "late is not different");
-    let troubles: Vec<_> = report.troubles.iter().map(|one| one.kind.name()).collect();
-    assert_eq!(troubles, ["dead_events", "open_findings"]);
+    // How quick this machine is is no matter here.
+    let of_likes = |report: consistency::Report| {
+        let kinds = report.troubles.into_iter().map(|one| one.kind.name());
+        kinds.filter(|kind| *kind != "commit_lag").collect::<Vec<_>>()
+    };
+    assert_eq!(of_likes(report), ["dead_events", "open_findings"]);
     let open = &lives(&rig).await[0];
     assert_eq!((open.sightings, open.user_id, &open.outcome), (9, Some(50), &None), "{open:?}");
 
@@ -54,7 +58,7 @@ async fn a_dead_like_is_one_open_finding_until_it_is_applied() {
     let closed = lives(&rig).await.into_iter().find(|life| life.kind == "ledger").unwrap();
     assert_eq!(closed.outcome.as_deref(), Some("consistent"), "{closed:?}");
     let report = checker.report(1).await.unwrap();
-    assert_eq!((report.open, report.troubles), (0, Vec::new()), "{:#?}", lives(&rig).await);
+    assert_eq!((report.open, of_likes(report).len()), (0, 0), "{:#?}", lives(&rig).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use crate::sql::script::{CHUNK, Script, first_id_of};
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::ledger::{entry_of, select_entries};
 use crate::tables::likes::{LikeTable, by_kind, table_of};
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use domain::{Action, Pair, PairState, Resource, ResourceType, StoredCount, Version};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -270,26 +270,6 @@ impl EventStore {
                 Pair::new(get(row, 2, "sync_events")?, kind, get(row, 1, "sync_events")?).map_err(bad)
             })
             .collect()
-    }
-
-    /// Milliseconds from acceptance to commit of the newest completed events, at most `events`, in no order. Those that failed at
-    /// first are left out: they took as long as somebody needed.
-    pub async fn commit_lags(&self, events: u32) -> Result<Vec<i64>, StoreError> {
-        self.commit_lags_since(DateTime::UNIX_EPOCH, events).await
-    }
-
-    /// The same, of events that were made since then.
-    pub async fn commit_lags_since(&self, since: DateTime<Utc>, events: u32) -> Result<Vec<i64>, StoreError> {
-        let mut script = self.script();
-        script.begin("SELECT version, processed_at FROM sync_events WHERE status = 'completed' AND max_retries = 0");
-        script.words(" AND id > ").uuid(first_id_of(since)).words(" ORDER BY id DESC LIMIT ").int(i64::from(events));
-        let results = self.read(&script).await?;
-        let mut lags = Vec::new();
-        for row in rows(&results, 0) {
-            let Some(done) = get::<Option<NaiveDateTime>>(row, 1, "sync_events")? else { continue };
-            lags.push((done.and_utc().timestamp_micros() - get::<i64>(row, 0, "sync_events")?).max(0) / 1000);
-        }
-        Ok(lags)
     }
 }
 

@@ -245,7 +245,9 @@ impl EventStore {
             script.begin("DELETE FROM ").words(table).words(" WHERE ").words(time).words(" <= ").time(utc(newest));
         }
         // What is open is forgotten by nobody; lives are few beside looks.
-        script.begin("DELETE FROM consistency_findings WHERE closed_at < ").time(before);
+        for table in findings::TABLES {
+            script.begin("DELETE FROM ").words(table).words(" WHERE closed_at < ").time(before);
+        }
         self.write("purge_reports", &script).await?;
         Ok(purged)
     }

@@ -1,5 +1,6 @@
 //! The life of a finding: opened when it is first seen, seen again by later looks, closed when it is repaired or a look finds it
-//! consistent. One row for each thing that was compared and subject; what is open is what is wrong now.
+//! consistent. One row for each thing that was compared and subject; what is open is what is wrong now. Wrong again after that is
+//! a new life: the one before it moves to `past_findings`.
 
 use crate::sql::error::StoreError;
 use crate::sql::script::{Script, utc};
@@ -10,6 +11,12 @@ use domain::Resource;
 use sea_orm::QueryResult;
 
 const TABLE: &str = "consistency_findings";
+
+/// The newest life of each, and those before it.
+pub(crate) const TABLES: [&str; 2] = [TABLE, "past_findings"];
+
+const COLUMNS: &str = "kind, verdict, resource_type, resource_id, user_id, cache_value, stored_value, details, sightings, \
+                       opened_at, seen_at, outcome, closed_at";
 
 /// Counting what is open ends here.
 const COUNTED: i64 = 100_000;
@@ -62,6 +69,8 @@ pub struct FindingLife {
     pub outcome: Option<String>,
     /// None while it is open.
     pub closed_at: Option<DateTime<Utc>>,
+    /// How often the same was found before, and closed; as far back as reports are kept.
+    pub earlier: i64,
 }
 
 /// How many findings there are.
@@ -115,11 +124,14 @@ impl EventStore {
     /// What is open, of one resource or of all; those first that were not seen for longest.
     pub async fn open_findings(&self, of: Option<Resource>, limit: u32) -> Result<Vec<FindingLife>, StoreError> {
         let mut script = self.script();
-        select_lives(&mut script).words(" WHERE closed_at IS NULL");
-        if let Some(resource) = of {
-            script.words(" AND resource_type = ").name(resource.kind.name()).words(" AND resource_id = ");
-            script.int(resource.id.get());
-        }
+        select_lives(&mut script, |script, table| {
+            // What is open is in the first table only.
+            script.words(if table == TABLE { "closed_at IS NULL" } else { "1 = 0" });
+            if let Some(resource) = of {
+                script.words(" AND resource_type = ").name(resource.kind.name()).words(" AND resource_id = ");
+                script.int(resource.id.get());
+            }
+        });
         script.words(" ORDER BY seen_at LIMIT ").int(i64::from(limit));
         rows(&self.read(&script).await?, 0).iter().map(life_of).collect()
     }
@@ -132,12 +144,15 @@ impl EventStore {
         limit: u32,
     ) -> Result<Vec<FindingLife>, StoreError> {
         let mut script = self.script();
-        // The table is in the order of kind and resource.
-        select_lives(&mut script).words(" WHERE kind IN (").list(kinds, |script, kind| {
-            script.name(kind);
+        // The tables are in the order of kind and resource.
+        select_lives(&mut script, |script, _| {
+            script.words("kind IN (").list(kinds, |script, kind| {
+                script.name(kind);
+            });
+            script.words(") AND resource_type = ").name(resource.kind.name()).words(" AND resource_id = ");
+            script.int(resource.id.get());
         });
-        script.words(") AND resource_type = ").name(resource.kind.name()).words(" AND resource_id = ");
-        script.int(resource.id.get()).words(" ORDER BY closed_at IS NULL DESC, seen_at DESC LIMIT ");
+        script.words(" ORDER BY closed_at IS NULL DESC, seen_at DESC LIMIT ");
         script.int(i64::from(limit));
         rows(&self.read(&script).await?, 0).iter().map(life_of).collect()
     }
@@ -145,7 +160,9 @@ impl EventStore {
     /// What is open or was last seen since then: open ones first, then the newest.
     pub async fn finding_lives(&self, since: DateTime<Utc>, limit: u32) -> Result<Vec<FindingLife>, StoreError> {
         let mut script = self.script();
-        select_lives(&mut script).words(" WHERE closed_at IS NULL OR seen_at >= ").time(since);
+        select_lives(&mut script, |script, table| {
+            script.words(if table == TABLE { "closed_at IS NULL OR seen_at >= " } else { "seen_at >= " }).time(since);
+        });
         script.words(" ORDER BY closed_at IS NULL DESC, seen_at DESC LIMIT ").int(i64::from(limit));
         rows(&self.read(&script).await?, 0).iter().map(life_of).collect()
     }
@@ -154,17 +171,34 @@ impl EventStore {
     pub async fn finding_totals(&self, since: DateTime<Utc>) -> Result<FindingTotals, StoreError> {
         let mut script = self.script();
         count_open(&mut script);
-        script.begin("SELECT COUNT(*) FROM consistency_findings WHERE opened_at >= ").time(since);
-        script.begin("SELECT COUNT(*) FROM consistency_findings WHERE closed_at >= ").time(since);
+        for end in ["opened_at", "closed_at"] {
+            for table in TABLES {
+                script
+                    .begin("SELECT COUNT(*) FROM ")
+                    .words(table)
+                    .words(" WHERE ")
+                    .words(end)
+                    .words(" >= ")
+                    .time(since);
+            }
+        }
         let results = self.read(&script).await?;
         let number = |statement| get::<i64>(row(&results, statement, TABLE)?, 0, TABLE);
-        Ok(FindingTotals { open: u64::try_from(number(0)?).unwrap_or(0), opened: number(1)?, closed: number(2)? })
+        let open = u64::try_from(number(0)?).unwrap_or(0);
+        Ok(FindingTotals { open, opened: number(1)? + number(2)?, closed: number(3)? + number(4)? })
     }
 }
 
 /// Opens a finding, or notes that it was seen again.
 pub(crate) fn see(script: &mut Script, finding: &FindingRecord) {
     let dialect = script.dialect();
+    // What was closed before stays known. Who does the same at the same moment moves the same.
+    let key = "kind, resource_type, resource_id, user_id, opened_at";
+    script.begin("INSERT INTO past_findings (").words(COLUMNS).words(") SELECT ").words(COLUMNS);
+    script.words(" FROM consistency_findings WHERE closed_at IS NOT NULL AND kind = ").text(&finding.kind);
+    of_subject(script, &finding.resource_type, finding.resource_id, finding.user_id);
+    let same = dialect.update_existing(key, "sightings = past_findings.sightings");
+    script.words(&same);
     script.begin("INSERT INTO consistency_findings (kind, resource_type, resource_id, user_id, verdict, cache_value, ");
     script.words("stored_value, details, sightings, opened_at, seen_at, outcome, closed_at) VALUES (");
     script.text(&finding.kind).words(",").text(&finding.resource_type).words(",").int(finding.resource_id);
@@ -206,9 +240,18 @@ fn of_subject(script: &mut Script, resource_type: &str, resource_id: i64, user_i
     script.words(" AND user_id = ").int(user_id.unwrap_or(0));
 }
 
-fn select_lives(script: &mut Script) -> &mut Script {
-    script.begin("SELECT kind, verdict, resource_type, resource_id, user_id, cache_value, stored_value, details, ");
-    script.words("sightings, opened_at, seen_at, outcome, closed_at FROM consistency_findings")
+/// All lives for which `which` says so of each table, with how many of the same there were before.
+fn select_lives(script: &mut Script, mut which: impl FnMut(&mut Script, &'static str)) -> &mut Script {
+    script.begin("SELECT ").words(COLUMNS).words(", (SELECT COUNT(*) FROM past_findings AS past WHERE ");
+    script.words("past.kind = lives.kind AND past.resource_type = lives.resource_type AND ");
+    script.words("past.resource_id = lives.resource_id AND past.user_id = lives.user_id AND ");
+    script.words("past.opened_at < lives.opened_at) FROM (");
+    for (n, table) in TABLES.into_iter().enumerate() {
+        script.words(if n > 0 { " UNION ALL SELECT " } else { "SELECT " }).words(COLUMNS).words(" FROM ");
+        script.words(table).words(" WHERE ");
+        which(script, table);
+    }
+    script.words(") AS lives")
 }
 
 fn life_of(row: &QueryResult) -> Result<FindingLife, StoreError> {
@@ -226,5 +269,6 @@ fn life_of(row: &QueryResult) -> Result<FindingLife, StoreError> {
         seen_at: utc(get(row, 10, TABLE)?),
         outcome: get(row, 11, TABLE)?,
         closed_at: get::<Option<NaiveDateTime>>(row, 12, TABLE)?.map(utc),
+        earlier: get(row, 13, TABLE)?,
     })
 }

@@ -1,14 +1,15 @@
 //! What the checker reads and writes.
 
 use crate::support::{TestDb, at, like, on_both, unlike, video};
-use domain::{Action, ResourceType, StoredCount, Version};
-use event_store::{Fenced, FindingRecord, RunRecord, RunStatus};
+use domain::{Action, LikeEvent, ResourceType, StoredCount, Version};
+use event_store::{Fenced, FindingRecord, RecentLags, RunRecord, RunStatus};
 use uuid::Uuid;
 
 on_both!(
     counts_are_compared_with_live_rows_and_repaired,
     a_smaller_token_writes_nothing,
     history_and_ledger_are_walked,
+    lags_are_those_of_a_range,
     reports_are_kept_and_purged,
 );
 
@@ -94,6 +95,47 @@ async fn history_and_ledger_are_walked(db: TestDb) {
     assert_eq!((ledger.len(), lost), (22, vec![video(1)]));
     assert_eq!(db.store.latest_pairs(5).await.unwrap().len(), 5);
     assert_eq!(db.store.commit_lags(3).await.unwrap().len(), 3);
+}
+
+async fn lags_are_those_of_a_range(db: TestDb) {
+    const SECOND: i64 = 1_000_000;
+    assert_eq!(db.store.recent_lags(at(NOW), at(NOW + SECOND)).await.unwrap(), RecentLags::default());
+    // One a second for a minute, each committed half a second later; the last one after nine seconds.
+    let accepted = |second: i64| {
+        let mut event = like(second + 1, 1, NOW + second * SECOND);
+        let made = uuid::Timestamp::from_unix(uuid::NoContext, (NOW / SECOND + second).unsigned_abs(), 0);
+        event.intent.id = Uuid::new_v7(made);
+        event
+    };
+    for second in 0..60 {
+        let took = if second == 59 { 9 * SECOND } else { SECOND / 2 };
+        db.store.apply(&[accepted(second)], at(NOW + second * SECOND + took)).await.unwrap();
+    }
+    let all = db.store.recent_lags(at(NOW), at(NOW + 60 * SECOND)).await.unwrap();
+    assert_eq!((all.lags.len(), all.newest), (60, Some(9_000)));
+    assert_eq!(all.lags.iter().filter(|lag| **lag == 500).count(), 59);
+    let some = db.store.recent_lags(at(NOW + 30 * SECOND), at(NOW + 90 * SECOND)).await.unwrap();
+    assert_eq!((some.lags.len(), some.newest), (30, Some(9_000)), "what was accepted before is left out");
+    // What a repair brought in is as old as it is.
+    let mut old = accepted(61);
+    old.origin = domain::Origin::Import;
+    db.store.apply(&[old], at(NOW + 900 * SECOND)).await.unwrap();
+    assert_eq!(db.store.recent_lags(at(NOW + 30 * SECOND), at(NOW + 90 * SECOND)).await.unwrap(), some);
+    // Of a burst some are enough, and the quiet time before it is not forgotten.
+    let burst: Vec<_> = (0..2_000)
+        .map(|user| LikeEvent { version: Version(NOW + 89 * SECOND), ..of_user(accepted(89), user) })
+        .collect();
+    db.store.apply(&burst, at(NOW + 90 * SECOND)).await.unwrap();
+    let bursting = db.store.recent_lags(at(NOW + 30 * SECOND), at(NOW + 90 * SECOND)).await.unwrap();
+    assert_eq!((bursting.lags.len(), bursting.newest), (130, Some(1_000)));
+}
+
+/// The same in another user's name, as an event of its own.
+fn of_user(mut event: LikeEvent, user: i64) -> LikeEvent {
+    event.intent.pair = test_support::build::video_pair(1_000 + user, 1);
+    let id = event.intent.id.as_u128();
+    event.intent.id = Uuid::from_u128((id & !0xFFFF) | u128::from(user.unsigned_abs()));
+    event
 }
 
 async fn reports_are_kept_and_purged(db: TestDb) {

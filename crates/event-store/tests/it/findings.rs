@@ -64,7 +64,20 @@ async fn a_finding_is_opened_seen_again_and_closed(db: TestDb) {
     store.close_findings(&ledger, ClosedBy::Consistent, at(NOW + 50)).await.unwrap();
     let open = store.open_findings(None, 10).await.unwrap();
     let again = open.iter().find(|life| life.kind == "ledger").unwrap();
-    assert_eq!((again.sightings, again.opened_at), (1, at(NOW + 40)));
+    assert_eq!((again.sightings, again.opened_at, again.earlier), (1, at(NOW + 40), 1));
+    // The one before it is still known, as it ended.
+    let both = async || {
+        let mut lives = store.finding_lives(at(0), 10).await.unwrap();
+        lives.retain(|life| life.kind == "ledger");
+        lives.into_iter().map(|life| (life.opened_at, life.earlier, life.outcome)).collect::<Vec<_>>()
+    };
+    let first = (at(NOW), 0, Some("consistent".to_owned()));
+    assert_eq!(both().await, [(at(NOW + 40), 1, None), first.clone()]);
+    assert_eq!(store.findings_of(video, &["ledger"], 10).await.unwrap().len(), 2);
+    store.record_finding(&finding("ledger", Some(3), NOW + 41)).await.unwrap();
+    assert_eq!(both().await, [(at(NOW + 40), 1, None), first], "seen again is no new life");
+    let totals = store.finding_totals(at(NOW)).await.unwrap();
+    assert_eq!((totals.opened, totals.closed), (4, 2), "the same thing, wrong twice, is two findings");
     // A look at everything that began between the two.
     store.close_findings_not_seen_since(at(NOW + 20), at(NOW + 60)).await.unwrap();
     let open = store.open_findings(None, 10).await.unwrap();

@@ -59,6 +59,8 @@ fn answer(report: Report) -> v1::GetConsistencyReportResponse {
             p95_ms: report.lag.p95_ms,
             p99_ms: report.lag.p99_ms,
             max_ms: report.lag.max_ms,
+            newest_ms: report.lag.newest_ms,
+            within_s: report.lag.within_s,
         }),
         trend: trend.collect(),
         latest_runs: report.latest_runs.into_iter().map(run).collect(),
@@ -88,6 +90,7 @@ fn life(life: FindingLife) -> v1::FindingLife {
         seen_at: Some(timestamp(life.seen_at)),
         outcome: life.outcome.unwrap_or_default(),
         closed_at: life.closed_at.map(timestamp),
+        earlier: life.earlier,
     }
 }
 

@@ -8,14 +8,21 @@ use crate::status::{self, HttpError};
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use consistency::openapi::{AnyObject, ResourceTypeName, id};
+use consistency::{CountConclusion, Finding};
 use domain::cache::CachedCount;
 use domain::{Invalid, Pair, Resource, ResourceType, UserId};
 use interaction_proto::v1;
 use serde::Deserialize;
 use service_runtime::listen::request::{Whole, query};
+use std::time::Duration;
+use sync_engine::operate::conclusion::Conclusion;
 use sync_engine::operate::explain::{CachedNow, ExplainedEvent, Explanation, Step, explain};
+use tokio::time::timeout;
 use tonic::Status;
 use utoipa::IntoParams;
+
+/// What seems wrong is looked at twice.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is asked, by HTTP.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -38,7 +45,29 @@ fn request(violations: Violations, user: Option<UserId>, resource: Option<Resour
 }
 
 async fn call(admin: &Admin, pair: Pair) -> Result<Explanation, Status> {
-    Box::pin(explain(&admin.stores, pair)).await.map_err(|error| status::store(&error))
+    let told = Box::pin(explain(&admin.stores, pair)).await.map_err(|error| status::store(&error))?;
+    let counts = CountConclusion::of(pair.resource, counted(admin, pair.resource).await.as_deref());
+    Ok(Explanation { conclusion: with_counts(told.conclusion, counts), ..told })
+}
+
+/// What is wrong with the counters of a resource, or on its way, as a check says it; none if a store does not answer. The page of
+/// the resource and the explanation of a like ask the same.
+pub(super) async fn counted(admin: &Admin, resource: Resource) -> Option<Vec<Finding>> {
+    if admin.stores.cache_circuit.is_open() || admin.stores.database_circuit.is_open() {
+        return None;
+    }
+    timeout(PATIENCE, admin.checker.counts_of(resource)).await.ok()?.ok()
+}
+
+/// The pair and the count it is part of: one may be wrong without the other.
+fn with_counts(pair: Conclusion, counts: CountConclusion) -> Conclusion {
+    let hints = [pair.hint, counts.hint];
+    let hints: Vec<_> = hints.iter().filter(|hint| !hint.is_empty()).map(String::as_str).collect();
+    Conclusion {
+        fine: pair.fine && counts.fine,
+        says: format!("{}; {}", pair.says, counts.says),
+        hint: hints.join("; "),
+    }
 }
 
 pub(super) async fn grpc(admin: &Admin, given: v1::ExplainLikeRequest) -> Result<v1::ExplainLikeResponse, Status> {
@@ -132,6 +161,17 @@ fn explained(event: ExplainedEvent) -> v1::ExplainedEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pair_that_is_well_does_not_hide_a_count_that_is_not() {
+        let conclusion = |fine, says: &str, hint: &str| Conclusion { fine, says: says.into(), hint: hint.into() };
+        let counts = |fine, hint: &str| CountConclusion { fine, says: "the count".into(), hint: hint.into() };
+        let told = with_counts(conclusion(true, "the pair", ""), counts(false, "repair it"));
+        assert_eq!(told, conclusion(false, "the pair; the count", "repair it"));
+        let told = with_counts(conclusion(false, "the pair", "replay it"), counts(true, ""));
+        assert_eq!(told, conclusion(false, "the pair; the count", "replay it"));
+        assert!(with_counts(conclusion(true, "the pair", ""), counts(true, "")).fine);
+    }
 
     #[test]
     fn every_mistake_names_its_field() {

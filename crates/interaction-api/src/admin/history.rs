@@ -9,8 +9,7 @@ use crate::request::Violations;
 use crate::status::HttpError;
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use chrono::{DateTime, TimeDelta, Utc};
-use consistency::LagReport;
+use chrono::{DateTime, Utc};
 use consistency::openapi::AnyObject;
 use event_store::{EventStatus, Sample};
 use futures::FutureExt;
@@ -21,6 +20,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use sync_engine::clock::wall_clock;
+use sync_engine::stores::lag::{self, Lag};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
@@ -33,10 +33,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// What cannot be asked within this time is left out.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Newest events whose lag is looked at, and how old they may be.
-const LAGS: u32 = 1_000;
-const LAGS_OF: TimeDelta = TimeDelta::minutes(5);
 
 /// What this process saw itself; at most a day.
 #[derive(Clone, Default)]
@@ -128,16 +124,16 @@ async fn take(admin: &Admin) -> Sample {
         open_findings: admin
             .stores
             .standings
-            .latest(Instant::now())
-            .and_then(|seen| whole(seen.standing.open_findings)),
+            .latest(Instant::now(), figures.at)
+            .standing
+            .and_then(|standing| whole(standing.open_findings)),
         // Cut off, not rounded: what is not all is not a million.
         consistent_ppm: rate.map(|rate| (rate * 1e6) as i64),
     }
 }
 
-async fn judged(admin: &Admin) -> (Option<LagReport>, Option<f64>) {
-    let lags = admin.stores.database.commit_lags_since(wall_clock() - LAGS_OF, LAGS).await;
-    let lag = lags.ok().map(LagReport::of).filter(|lag| lag.events > 0);
+async fn judged(admin: &Admin) -> (Option<Lag>, Option<f64>) {
+    let lag = lag::recent(&admin.stores).await.ok().flatten();
     (lag, admin.checker.consistency_rate(1).await.ok().flatten())
 }
 

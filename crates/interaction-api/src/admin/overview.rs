@@ -11,6 +11,7 @@ use event_store::{OperatorAction, ProcessRow, StatusCount, StoreError};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use sync_engine::stores::lag;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -26,9 +27,6 @@ const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Events of one status are counted up to here.
 const COUNTED: u32 = 100_000;
-
-/// Newest events whose lag is looked at.
-const LAGS: u32 = 1_000;
 
 const HOT: usize = 10;
 const ACTIONS: u32 = 8;
@@ -164,7 +162,7 @@ async fn stored(admin: &Admin) -> Result<Stored, StoreError> {
     let database = &admin.stores.database;
     Ok(Stored {
         ledger: Some(database.count_by_status(COUNTED).await?),
-        lag: Some(LagReport::of(database.commit_lags(LAGS).await?)),
+        lag: Some(LagReport::of(lag::recent(&admin.stores).await?)),
         actions: Some(database.operator_actions(ACTIONS).await?),
         processes: Some(database.processes().await?),
     })

@@ -1,13 +1,13 @@
 //! `GET /resource`: what is known of one resource, wherever it is known. Whatever cannot be asked is null.
 
-use super::Admin;
+use super::{Admin, explain_like};
 use crate::request::Violations;
 use crate::status::HttpError;
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use chrono::{DateTime, Utc};
-use consistency::Kind;
 use consistency::openapi::{AnyObject, ResourceTypeName, id};
+use consistency::{Finding, Kind};
 use domain::cache::CachedCount;
 use domain::{Resource, ResourceType, StoredCount};
 use event_store::{EventFilter, EventStatus, FindingLife, StoreError};
@@ -48,6 +48,8 @@ pub(super) struct Answer {
     resource_id: i64,
     cache: Option<Cached>,
     database: Option<Stored>,
+    /// What is wrong with its counters, or on its way, as a check says it; null: a store does not answer.
+    counters: Option<Vec<Finding>>,
 }
 
 /// What the cache has of it.
@@ -99,13 +101,15 @@ pub(super) async fn http(State(admin): State<Admin>, RawQuery(given): RawQuery) 
         Some(Cached { count: counts.into_iter().next().flatten() })
     };
     let database = async { if stores.database_circuit.is_open() { None } else { stored(&admin, resource).await.ok() } };
-    let (cache, database) = tokio::join!(timeout(PATIENCE, cache), timeout(PATIENCE, database));
+    let (cache, database, counters) =
+        tokio::join!(timeout(PATIENCE, cache), timeout(PATIENCE, database), explain_like::counted(&admin, resource));
     Ok(Json(Answer {
         at: sync_engine::clock::wall_clock(),
         resource_type: resource.kind.name(),
         resource_id: resource.id.get(),
         cache: cache.ok().flatten(),
         database: database.ok().flatten(),
+        counters,
     }))
 }
 

@@ -20,6 +20,9 @@ export function chart(id, lines, show, { least = 0, most = 1 } = {}) {
   const live = [[], ...lines.map(() => [])];
   let past = [[], ...lines.map(() => [])], range = "live", data = live;
   const tip = Object.assign(document.createElement("div"), { className: "tip", hidden: true });
+  const none = Object.assign(document.createElement("p"), { className: "none" });
+  // A line needs two points; one or two are dots, so that the first is seen.
+  const few = (plot, at) => plot.data[at].filter((value) => value !== null).length < 3;
   const size = () => ({ width: Math.max(node.clientWidth, 120), height: node.clientHeight });
   const label = (seconds) => range === "live" ? clock(new Date(seconds * 1000)) : minute(seconds);
 
@@ -60,11 +63,11 @@ export function chart(id, lines, show, { least = 0, most = 1 } = {}) {
       { ...axis, grid, size: 54, gap: 6, space: 32, values: (_, at) => at.map((value) => show(value)) },
     ],
     series: [{}, ...lines.map(([name, own], i) => ({
-      label: name, stroke: colour(own), width: 1.75, points: { show: false }, spanGaps: false, fill: i === 0 && least === 0 ? colour("--wash") : undefined,
+      label: name, stroke: colour(own), width: 1.75, points: { show: few, size: 6 }, spanGaps: false, fill: i === 0 && least === 0 ? colour("--wash") : undefined,
     }))],
     hooks: { setCursor: [hover] },
   }, data, node);
-  node.append(tip);
+  node.append(tip, none);
   new ResizeObserver(() => plot.setSize(size())).observe(node);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => plot.redraw(false));
 
@@ -74,6 +77,8 @@ export function chart(id, lines, show, { least = 0, most = 1 } = {}) {
     const ends = { least: known.length ? show(Math.min(...known)) : "", most: known.length ? show(Math.max(...known)) : "" };
     const words = range === "live" ? t("{title}, the last two minutes", { title }) : t("{title}, the last {range}", { title, range: range.replace("h", " h") });
     node.setAttribute("aria-label", known.length ? t("{words}: between {least} and {most}", { words, ...ends }) : t("{words}: nothing is known", { words }));
+    none.hidden = known.length > 0;
+    none.textContent = none.hidden ? "" : range === "live" ? t("nothing to be seen at present") : t("nothing yet: the first minute is not over");
     node.dataset.points = known.length ? data[0].length : 0;
   }
 

@@ -46,6 +46,7 @@ export async function events() {
   const next = last ? "e-" + last.id.replaceAll("-", "") : pages.map((answer) => answer.next_page_token).sort().at(-1);
   page = { statuses: of, events: found, next: !one && (more || found.length < all) ? next : "" };
   rows();
+  able(true);
 }
 
 /// What went wrong, each kind of error once.
@@ -104,6 +105,21 @@ function rows() {
   choice();
 }
 
+let known = true;
+
+/// Nothing is replayed or discarded while the database cannot be asked: a button that does nothing says so.
+function able(yes) {
+  if (yes !== known) {
+    known = yes;
+    const why = yes ? "" : t("cannot ask the database: nothing can be replayed or discarded now");
+    put("no-operating", why);
+    $("no-operating").hidden = yes;
+    $("replay-all").title = why;
+  }
+  choice();
+  for (const button of $("events").querySelectorAll("td.act button")) button.disabled = !yes;
+}
+
 /// The database cannot be asked: what is shown is old, and what is not shown may be there.
 export function unasked(error) {
   // Without an answer of the server all of it is grey anyway.
@@ -111,6 +127,7 @@ export function unasked(error) {
   $("no-events").hidden = true;
   $("events-none").hidden = false;
   put("events-none", error.status >= 500 ? t("cannot ask the database") : error.message);
+  able(error.status < 500);
 }
 
 const givenUp = (one) => one.status === "dead" || one.status === "failed";
@@ -144,7 +161,8 @@ function row(one, open) {
 
 function choice() {
   const some = chosen.size > 0, all = page.statuses.every((status) => status === "dead" || status === "failed");
-  $("replay-chosen").disabled = $("discard-chosen").disabled = !some;
+  $("replay-chosen").disabled = $("discard-chosen").disabled = !some || !known;
+  $("replay-all").disabled = !known;
   put("chosen", some ? t("{n} chosen", { n: chosen.size }) : "");
   $("bulk").hidden = !all || page.events.length === 0;
   const open = page.events.filter(givenUp);

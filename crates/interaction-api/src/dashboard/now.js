@@ -13,6 +13,8 @@ const charts = {
   wrong: chart("wrong-chart", [[t("dead"), "--accent"], [t("failed"), "--second"], [t("open findings"), "--third"]], short),
   consistency: chart("consistency-chart", [[t("consistent"), "--accent"]], (value) => value === null ? "–" : `${value.toFixed(value === 100 ? 0 : 2)} %`, { least: 99, most: 100 }),
 };
+// Who has said nothing for so long is lost: each says something every five seconds.
+const LOST_MS = 20000;
 let before = null;
 let consistency = null;
 // What alerts compare with, by their names: the process's configuration.
@@ -26,7 +28,7 @@ const PARTS = {
   database: say("The database: likes end up here."),
   rabbitmq: say("The broker: brings events from servers to consumers."),
   likes: say("Whether likes can be accepted: one of cache and database is enough."),
-  flow: say("Whether accepted likes reach the database in time."),
+  flow: say("Whether somebody takes up accepted likes, and whether a bound turns likes away."),
   clocks: say("Whether the clocks of this process and its stores agree."),
   database_history: say("Whether the database still has all that it confirmed."),
   redis_memory: say("Memory of the cache, beside its limit."),
@@ -47,11 +49,12 @@ const PARTS = {
   like_latency: say("How long a like takes, beside the limit of alerts."),
   commit_lag: say("How long likes take to the database, beside the limit of alerts."),
   journal_age: say("How old the oldest entry of the journals is, beside the limit of alerts."),
+  ledger_unread: say("Whether ledger and findings could be read lately: without them nobody knows what is wrong."),
   moved_events: say("Events that the broker moved to the dead letters by itself."),
   startup: say("Whether the process has started."),
 };
 // These are read from the database: without it nobody knows.
-const FROM_DATABASE = ["dead_events", "late_events", "open_findings", "consistency_rate"];
+const FROM_DATABASE = ["dead_events", "late_events", "open_findings", "consistency_rate", "commit_lag"];
 // Where to look when one of these is not well.
 const CAUSES = {
   dead_events: { view: "events", status: "dead" },
@@ -106,24 +109,31 @@ function figures(overview, seen) {
   const lag = overview.lag, some = lag && lag.events > 0;
   put("lag50", some ? span(lag.p50_ms) : "–");
   put("lag99", some ? span(lag.p99_ms) : "–");
-  put("lag-note", some ? t("of the newest {n} events; longest {longest}", { n: whole(lag.events), longest: span(lag.max_ms) }) : lag ? t("no event in the ledger yet") : t("cannot ask the database"));
+  put("lag-note", some ? t("over the last {within} s: newest {newest}, longest {longest}", { within: lag.within_s, newest: span(lag.newest_ms), longest: span(lag.max_ms) }) : lag ? t("no like of the last {within} s is in the database", { within: lag.within_s }) : t("cannot ask the database"));
   charts.lag.live(some ? [lag.p99_ms, lag.p50_ms] : [null, null]);
 
   const { journal, queue } = overview;
   put("journal", journal ? whole(journal.pending) : "–");
-  put("journal-note", !journal ? t("cannot ask the cache") : journal.oldest_age_ms === null ? t("all of it is in the database") : t("the oldest for {span}", { span: span(journal.oldest_age_ms) }));
+  const count = (status) => overview.ledger?.find((one) => one.status === status)?.count ?? null;
+  const dead = count("dead"), waits = count("failed");
+  // What left the journal is in the database only if the ledger does not hold it back.
+  const held = (waits ?? 0) + (count("processing") ?? 0) + (count("pending") ?? 0);
+  const empty = () => !overview.ledger ? t("the journal is empty; cannot ask the database")
+    : dead + held > 0 ? t("the journal is empty; in no row yet: {dead} dead, {held} to be tried again", { dead: whole(dead ?? 0), held: whole(held) })
+    : t("all of it is in the database");
+  put("journal-note", !journal ? t("cannot ask the cache") : journal.oldest_age_ms === null ? empty() : t("the oldest for {span}", { span: span(journal.oldest_age_ms) }));
+  $("journal-note").className = dead > 0 ? "bad" : "quiet";
   put("queue", overview.broker ? (queue ? whole(queue.ready) : "–") : "");
   const waiting = queue?.ready === 1 ? t("message in the queue") : t("messages in the queue");
   const taking = queue?.consumers === 1 ? t("1 consumer") : t("{n} consumers", { n: whole(queue?.consumers) });
   put("queue-unit", !overview.broker ? t("no queue: applied directly") : queue ? `${waiting}, ${taking}` : t("cannot ask the broker"));
-  $("queue-unit").className = queue && queue.consumers === 0 ? "bad" : "";
+  $("queue-unit").className = `${overview.broker ? "key second-line" : ""} ${queue && queue.consumers === 0 ? "bad" : ""}`.trim();
   charts.journal.live([journal ? journal.pending : null, queue ? queue.ready : null]);
 
-  const count = (status) => overview.ledger?.find((one) => one.status === status)?.count ?? null;
-  const dead = count("dead"), waits = count("failed");
   put("dead", dead === null ? "–" : whole(dead));
   $("dead").className = dead > 0 ? "bad" : "";
   put("failed", waits === null ? "–" : whole(waits));
+  put("open", consistency ? whole(consistency.open) : "–");
   put("wrong-note", overview.ledger ? "\u00a0" : t("cannot ask the database"));
   charts.wrong.live([dead, waits, consistency ? consistency.open : null]);
   charts.consistency.live([consistency && consistency.rate !== null ? consistency.rate * 100 : null]);
@@ -140,14 +150,17 @@ function figures(overview, seen) {
 
 /// The health of this process, what is wrong with likes, and its parts.
 function whole_state(health, overview) {
-  put("health", named(health.status));
-  $("health").className = "chip " + health.status;
-  put("where", t("{service} {version}, {instance}, up {span}", { ...health, span: span(health.uptime_seconds * 1000) }));
   const parts = Object.entries(health.parts);
-  fill($("troubles"), parts.filter(([, part]) => part.status !== "ok").map(([name, part]) => {
+  const others = elsewhere(health, overview);
+  // One word for the whole: it is ok only if no line below says otherwise.
+  const status = health.status === "ok" && others.length > 0 ? "degraded" : health.status;
+  put("health", named(status));
+  $("health").className = "chip " + status;
+  put("where", t("{service} {version}, {instance}, up {span}", { ...health, span: span(health.uptime_seconds * 1000) }));
+  fill($("troubles"), [...parts.filter(([, part]) => part.status !== "ok").map(([name, part]) => {
     const cause = CAUSES[name];
     return el("li", { class: part.status }, el("b", {}, called(name)), ": ", part.detail || named(part.status), cause ? [" ", to(cause, t("show them"))] : null);
-  }));
+  }), ...others]);
   fill($("parts"), parts.map(([name, part]) => {
     const circuit = { redis: "cache", journal: "cache", mysql: "database", database: "database", rabbitmq: "broker" }[name];
     const unknown = part.status === "ok" && FROM_DATABASE.includes(name) && !overview.ledger;
@@ -158,6 +171,15 @@ function whole_state(health, overview) {
       el("span", { class: `chip ${unknown ? "none" : part.status}` }, word),
       part.status === "ok" ? null : el("p", { class: "quiet" }, part.detail));
   }));
+}
+
+/// What other processes say of themselves, and this one does not.
+function elsewhere(health, overview) {
+  const said = new Set(Object.entries(health.parts).filter(([, part]) => part.status !== "ok").map(([name]) => name));
+  const unwell = (overview.processes ?? []).filter((one) => one.status !== "ok" && new Date(overview.at) - new Date(one.seen_at) <= LOST_MS
+    && !(one.service === health.service && one.instance === health.instance));
+  return unwell.filter((one) => [...(one.detail ?? "").matchAll(/(?:^|; )([a-z_]+): /g)].some(([, name]) => !said.has(name)))
+    .map((one) => el("li", { class: one.status }, el("b", {}, `${one.service} ${one.instance}`), ": ", one.detail));
 }
 
 function ledger(counts) {
@@ -193,9 +215,6 @@ function deeds(actions) {
   fill($("deeds"), actions.map((one) => el("li", {}, when(one.at), " ", t("{actor}: {action} of {selection}, {n} changed", { actor: one.actor, action: named(one.action), selection: one.selection || t("events"), n: one.events }),
     one.reason ? el("span", { class: "quiet" }, ` – ${one.reason}`) : null)));
 }
-
-// Who has said nothing for so long is lost: each says something every five seconds.
-const LOST_MS = 20000;
 
 function processes(all, at) {
   $("processes-none").hidden = Boolean(all);

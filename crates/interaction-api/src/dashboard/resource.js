@@ -4,7 +4,7 @@
 import { ask, post } from "./ask.js";
 import * as place from "./place.js";
 import { $, chip, el, failed, fill, named, put, span, to, userLink, when, whole } from "./show.js";
-import { t } from "./words.js";
+import { say, t } from "./words.js";
 
 const EVENTS = 20;
 
@@ -27,13 +27,23 @@ export async function resource() {
     ask("events?" + new URLSearchParams({ ...query, page_size: EVENTS })).catch(() => null),
   ]);
   if (JSON.stringify(chosen()) !== JSON.stringify(of)) return;
-  counts(said.cache, said.database);
+  counts(said.cache, said.database, said.counters);
   unfinished(of, said.database);
   findings(said.database);
   newest(of, events);
 }
 
-function counts(cache, database) {
+// What is wrong with a counter, as a check of the server judges it.
+const WRONG = {
+  stored_count: say("The stored count is not the number of rows."),
+  drift: say("Nothing is on its way, and cache and database differ."),
+  stale: say("The cache has not heard the newest of the database."),
+  stuck: say("Likes of it are on their way for too long."),
+  orphan: say("The cache waits for likes that no journal has."),
+  went_back: say("The cache has heard more than the database has."),
+};
+
+function counts(cache, database, counters) {
   const held = cache?.count, stored = database?.count;
   const line = (where, value, note) => el("tr", {}, el("th", { scope: "row" }, where), el("td", { class: "number" }, value), el("td", { class: "quiet" }, note));
   fill($("counts").tBodies[0], [
@@ -43,15 +53,16 @@ function counts(cache, database) {
     line(t("Stored"), stored ? whole(stored.count) : database ? "0" : "–", database ? stored ? t("in the database; revision {n}", { n: stored.revision }) : t("no counter: nobody has liked it") : t("cannot ask the database")),
     line(t("Rows of likes that hold"), database ? whole(database.live) : "–", t("what the stored count must be")),
   ]);
-  const words = [];
-  if (database && database.live !== (stored?.count ?? 0)) words.push(t("The stored count is not the number of rows."));
-  if (held && stored && held.pending === 0 && held.served !== stored.count) words.push(t("Nothing is on its way, and cache and database differ."));
-  const dead = database?.unfinished.find((one) => one.status === "dead")?.count ?? 0;
+  const words = (counters ?? []).filter((one) => one.verdict !== "in_flight").map((one) => t(WRONG[one.kind] ?? WRONG[one.verdict] ?? named(one.verdict)));
+  const unfinished = (...of) => (database?.unfinished ?? []).filter((one) => of.includes(one.status)).reduce((sum, one) => sum + one.count, 0);
+  const dead = unfinished("dead"), waits = unfinished("failed", "processing", "pending");
   if (dead === 1) words.push(t("1 accepted like of it is dead: its user sees it, and the count lacks it."));
   if (dead > 1) words.push(t("{n} accepted likes of it are dead: their users see them, and the count lacks them.", { n: whole(dead) }));
-  const known = cache && database;
+  if (waits === 1) words.push(t("1 accepted like of it is to be tried again: the count lacks it until then."));
+  if (waits > 1) words.push(t("{n} accepted likes of it are to be tried again: the count lacks them until then.", { n: whole(waits) }));
+  const known = cache && database && counters;
   $("counts-verdict").className = words.length ? "bad" : "quiet";
-  put("counts-verdict", words.length ? words.join(" ") : !known ? t("One side cannot be asked.") : held?.pending ? t("They may differ by what is on its way.") : t("Cache and database say the same."));
+  put("counts-verdict", words.length ? words.join(" ") : !known ? t("One side cannot be asked.") : held?.pending || counters.length ? t("They may differ by what is on its way.") : t("Cache and database say the same."));
 }
 
 function unfinished(of, database) {
@@ -74,7 +85,8 @@ export function lives(list, name) {
     el("td", { "data-label": t("State") }, one.closed_at
       ? el("span", {}, one.outcome === "repaired" ? t("repaired") : t("seen consistent"), " ", when(one.closed_at))
       : one.sightings === 1 ? el("span", { class: "bad" }, t("open, seen once"))
-      : el("span", { class: "bad" }, t("open for {span}, seen {n} times", { span: span(new Date(one.seen_at) - new Date(one.opened_at)), n: one.sightings })))));
+      : el("span", { class: "bad" }, t("open for {span}, seen {n} times", { span: span(new Date(one.seen_at) - new Date(one.opened_at)), n: one.sightings })),
+      one.earlier > 0 ? el("small", { class: "quiet" }, " ", one.earlier === 1 ? t("found once before") : t("found {n} times before", { n: one.earlier })) : null)));
 }
 
 function findings(database) {

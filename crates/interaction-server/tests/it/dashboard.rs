@@ -49,6 +49,7 @@ async fn the_page_loads_moves_replays_discards_and_explains() {
     let above_zero = |text: &str| text.replace(',', "").parse::<f64>().is_ok_and(|rate| rate > 0.0);
     wait_text(&browser, "#rate", above_zero).await;
     wait_text(&browser, "#lag50", |text| text.ends_with(" ms") || text.ends_with(" s")).await;
+    wait_text(&browser, "#lag-note", |text| text.starts_with("over the last 60 s: newest ")).await;
     wait_text(&browser, "#batch-publish", above_zero).await;
     wait_text(&browser, "#queue-unit", |text| text.contains("1 consumer") && !text.contains("consumers")).await;
     wait_text(&browser, "#hot", |text| text.contains("video:10")).await;

@@ -120,7 +120,8 @@ impl Context {
                         PartState::new(Status::Down, "the certificate has expired: clients refuse it")
                     }
                     Some(Validity::Days(days)) => {
-                        PartState::new(Status::Degraded, format!("the certificate expires in {days} days"))
+                        let unit = if days == 1 { "day" } else { "days" };
+                        PartState::new(Status::Degraded, format!("the certificate expires in {days} {unit}"))
                     }
                     Some(Validity::Long) | None => PartState::new(Status::Ok, ""),
                 };

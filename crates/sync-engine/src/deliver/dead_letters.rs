@@ -142,8 +142,8 @@ impl DeadLetters {
 
     /// Events that are in no row, as this process saw the ledger last; what is not known has not changed.
     fn unfinished(&self) -> u64 {
-        let seen = self.stores.standings.latest(std::time::Instant::now());
-        seen.map_or(self.unfinished, |seen| seen.standing.ledger.iter().map(|one| one.count).sum())
+        let seen = self.stores.standings.latest(std::time::Instant::now(), crate::clock::wall_clock());
+        seen.standing.map_or(self.unfinished, |standing| standing.ledger.iter().map(|one| one.count).sum())
     }
 
     /// Whether the ledger is done with all of these.

@@ -75,6 +75,11 @@ const GAUGES: &[(&str, &str)] = &[
     ("interaction_journal_settled_entries", "Entries ever settled, by the journals' own accounting"),
     ("interaction_ledger_events", "Accepted events that are in no row; the same from every process"),
     ("interaction_ledger_oldest_age_seconds", "How long ago the oldest accepted event that is in no row was made"),
+    (
+        "interaction_commit_lag_p50_seconds",
+        "From acceptance to commit, median of likes accepted within the last minute",
+    ),
+    ("interaction_commit_lag_p99_seconds", "From acceptance to commit, p99 of likes accepted within the last minute"),
     ("interaction_consistency_open_findings", "Pairs, resources and shards with something wrong that is open"),
     ("interaction_consistency_oldest_finding_seconds", "Since when the oldest open finding is open"),
     ("interaction_cache_memory_used_ratio", "Memory of the cache as a share of its limit; 0 without a limit"),

@@ -1,4 +1,5 @@
-//! What the story of a pair comes to, in one sentence, and what an operator does about it.
+//! What the story of a pair comes to, in one sentence, and what an operator does about it. It speaks of the pair alone; whether the
+//! count is right, too, the checker says.
 
 use super::explain::{CachedNow, ExplainedEvent};
 use crate::stores::Stores;
@@ -96,7 +97,7 @@ fn judge(
     match cached {
         None if row == PairState::UNTOUCHED && events.is_empty() => Conclusion::fine("nothing is known of it"),
         None => Conclusion::fine("it is not cached, and the database decides"),
-        Some(cached) if cached.liked == row.liked => Conclusion::fine("cache and database say the same"),
+        Some(cached) if cached.liked == row.liked => Conclusion::fine("cache and database say the same of the pair"),
         Some(cached) if cached.version < row.version => Conclusion::wrong(
             format!("{user}, {database}: the cache has not heard the newest"),
             format!("the checker tells it; at once: syncctl repair --apply {}", pair.resource),
@@ -157,7 +158,10 @@ mod tests {
             assert!(told.fine == fine && told.says.contains(if fine { "on its way" } else { "too long" }), "{told:?}");
         }
         let done = event(500, Some(EventStatus::Completed), false);
-        assert_eq!(concluded(&[done], state(true, 500), liked), Conclusion::fine("cache and database say the same"));
+        assert_eq!(
+            concluded(&[done], state(true, 500), liked),
+            Conclusion::fine("cache and database say the same of the pair")
+        );
         assert_eq!(concluded(&[], untouched, None), Conclusion::fine("nothing is known of it"));
         let stale = concluded(&[], state(true, 900), Some(state(false, 500)));
         assert!(!stale.fine && stale.says.contains("has not heard the newest"), "{stale:?}");

@@ -2,10 +2,12 @@
 
 use crate::clock::wall_clock;
 use crate::metrics;
-use crate::stores::standing::{Figures, troubles};
+use crate::stores::lag::{self, Lag};
+use crate::stores::standing::{Figures, Journals, troubles};
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
-use event_store::StoreError;
+use domain::cache::ShardStatus;
+use event_store::{Standing, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
@@ -21,28 +23,35 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Events of one status are counted up to here.
 const COUNTED: u32 = 100_000;
 
-/// Looks now. The cache may be unreachable; the database must not. `journal_limit` is what one shard may hold.
-pub fn look(stores: &Stores, journal_limit: u64) -> BoxFuture<'_, Result<Figures, StoreError>> {
-    look_inner(stores, journal_limit).boxed()
-}
+/// Between two looks, and while one of them waits, it is noticed so soon that the database is unreachable, or answers again.
+const NOTICED: Duration = Duration::from_millis(50);
 
-async fn look_inner(stores: &Stores, journal_limit: u64) -> Result<Figures, StoreError> {
-    let standing = stores.database.standing(COUNTED).await?;
-    let status = async { if stores.cache_circuit.is_open() { None } else { stores.cache.shard_status().await.ok() } };
-    let fill = |entries: u64| entries as f64 / journal_limit.max(1) as f64;
-    let fullest = timeout(PATIENCE, status).await.ok().flatten();
-    let fullest_shard = fullest.map(|status| fill(status.iter().map(|shard| shard.journal_len).max().unwrap_or(0)));
-    Ok(Figures { at: wall_clock(), standing, fullest_shard })
-}
-
-/// Ledger and findings as they are now, for who asks once; the journals as this process saw them last.
+/// Ledger, findings and lag as they are now, for who asks once; the journals as this process saw them last.
 pub fn fresh(stores: &Stores) -> BoxFuture<'_, Result<Figures, StoreError>> {
     async {
-        let standing = stores.database.standing(COUNTED).await?;
-        let fullest_shard = stores.standings.latest(Instant::now()).and_then(|seen| seen.fullest_shard);
-        Ok(Figures { at: wall_clock(), standing, fullest_shard })
+        let seen = stores.standings.latest(Instant::now(), wall_clock());
+        let (standing, lag) = stored(stores).await?;
+        Ok(Figures { at: wall_clock(), standing: Some(standing), lag, unread: None, ..seen })
     }
     .boxed()
+}
+
+async fn stored(stores: &Stores) -> Result<(Standing, Option<Lag>), StoreError> {
+    Ok((stores.database.standing(COUNTED).await?, lag::recent(stores).await?))
+}
+
+/// `limit` is what one shard may hold.
+async fn journals(stores: &Stores, limit: u64) -> Option<Journals> {
+    if stores.cache_circuit.is_open() {
+        return None;
+    }
+    let status = timeout(PATIENCE, stores.cache.shard_status()).await.ok()?.ok()?;
+    let fill = |entries: u64| entries as f64 / limit.max(1) as f64;
+    Some(Journals {
+        entries: status.iter().map(|shard| shard.journal_len).sum(),
+        oldest: status.iter().filter_map(ShardStatus::oldest_age).max().unwrap_or_default(),
+        fullest_shard: fill(status.iter().map(|shard| shard.journal_len).max().unwrap_or(0)),
+    })
 }
 
 /// As gauges.
@@ -50,46 +59,90 @@ fn show(figures: &Figures) {
     let age = |oldest: Option<DateTime<Utc>>| {
         oldest.and_then(|oldest| (figures.at - oldest).to_std().ok()).unwrap_or_default()
     };
-    for one in &figures.standing.ledger {
-        metrics::ledger(one.status.name(), one.count, age(one.oldest));
+    if let Some(standing) = &figures.standing {
+        for one in &standing.ledger {
+            metrics::ledger(one.status.name(), one.count, age(one.oldest));
+        }
+        metrics::findings(standing.open_findings, age(standing.oldest_finding));
+        let lag = figures.lag.unwrap_or_default();
+        metrics::recent_lag(lag.p50_ms, lag.p99_ms);
     }
-    metrics::findings(figures.standing.open_findings, age(figures.standing.oldest_finding));
-    if let Some(fill) = figures.fullest_shard {
-        metrics::fullest_shard(fill);
+    if let Some(journals) = figures.journals {
+        metrics::fullest_shard(journals.fullest_shard);
     }
 }
 
-/// Looks again and again until `stop`.
+/// Looks again and again until `stop`. `journal_limit` is what one shard may hold.
 pub fn watch(stores: Stores, journal_limit: u64, stop: CancellationToken) -> BoxFuture<'static, ()> {
-    watch_inner(stores, journal_limit, stop).boxed()
+    async move {
+        tokio::select! {
+            () = watch_inner(&stores, journal_limit, stop) => {}
+            () = notice(&stores) => {}
+        }
+    }
+    .boxed()
 }
 
-async fn watch_inner(stores: Stores, journal_limit: u64, stop: CancellationToken) {
-    let mut told = 0;
+/// Notes that the database is unreachable, whatever a look waits for: one that hangs may be answered when all is well again.
+async fn notice(stores: &Stores) {
     loop {
-        if !stores.database_circuit.is_open() {
-            match timeout(PATIENCE, look(&stores, journal_limit)).await {
-                Ok(Ok(figures)) => {
-                    show(&figures);
-                    let found = troubles(&figures);
-                    if found.len() != told {
-                        told = found.len();
-                        let words: Vec<_> = found.iter().map(|one| one.detail.as_str()).collect();
-                        tracing::info!(
-                            "what is wrong: {}",
-                            if told == 0 { "nothing".into() } else { words.join("; ") }
-                        );
-                    }
-                    stores.standings.saw(Instant::now(), figures);
-                }
-                // The probe opens the circuit; here nothing is lost but a look.
-                Ok(Err(error)) => drop(faults::tell("looking at ledger and findings", &error)),
-                Err(elapsed) => tracing::debug!(%elapsed, "looking at ledger and findings"),
-            }
+        tokio::time::sleep(NOTICED).await;
+        if stores.database_circuit.is_open() {
+            stores.standings.lost(Instant::now());
+        }
+    }
+}
+
+async fn watch_inner(stores: &Stores, journal_limit: u64, stop: CancellationToken) {
+    let mut told = Vec::new();
+    loop {
+        let open = look(stores, journal_limit).await;
+        let figures = stores.standings.latest(Instant::now(), wall_clock());
+        show(&figures);
+        let found = troubles(&figures);
+        let kinds: Vec<_> = found.iter().map(|one| one.kind).collect();
+        if kinds != told {
+            told = kinds;
+            let words: Vec<_> = found.iter().map(|one| one.detail.as_str()).collect();
+            tracing::info!("what is wrong: {}", if words.is_empty() { "nothing".into() } else { words.join("; ") });
         }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(EVERY) => {}
+            () = turned(stores, open) => {}
+        }
+    }
+}
+
+/// Looks once; whether the database was unreachable.
+async fn look(stores: &Stores, journal_limit: u64) -> bool {
+    let journals = journals(stores, journal_limit).await;
+    let open = stores.database_circuit.is_open();
+    if open {
+        stores.standings.saw_journals(Instant::now(), journals);
+        return true;
+    }
+    match timeout(PATIENCE, stored(stores)).await {
+        Ok(Ok((standing, lag))) => stores.standings.saw(Instant::now(), wall_clock(), standing, lag, journals),
+        other => {
+            stores.standings.saw_journals(Instant::now(), journals);
+            match other {
+                // The probe opens the circuit; here nothing is lost but a look.
+                Ok(Err(error)) => drop(faults::tell("looking at ledger and findings", &error)),
+                Err(elapsed) => tracing::debug!(%elapsed, "looking at ledger and findings"),
+                Ok(Ok(_)) => {}
+            }
+        }
+    }
+    false
+}
+
+/// Until the database is unreachable, or answers again.
+async fn turned(stores: &Stores, was_open: bool) {
+    loop {
+        tokio::time::sleep(NOTICED).await;
+        if stores.database_circuit.is_open() != was_open {
+            return;
         }
     }
 }

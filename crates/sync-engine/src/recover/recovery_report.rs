@@ -155,8 +155,8 @@ fn details(note: &RecoveryNote, evidence: &WentBack, reach: &LogReach, found: &F
     let Found { from_log, from_pairs, from_journal, .. } = found;
     let back_to = evidence.back_to().map(|at| at.to_rfc3339());
     let detail = format!(
-        "went back from {} to {}: {from_log} events came back from the redo log, {from_pairs} from cached pairs, \
-         {from_journal} from journals; {} messages waited in the queue",
+        "went back from {} to {}. What came back: {from_log} from the redo log, {from_pairs} from cached pairs, \
+         {from_journal} from journals. Waiting in the queue: {}",
         evidence.lost_until.to_rfc3339(),
         back_to.as_deref().unwrap_or("an unknown time"),
         note.queued,

@@ -119,7 +119,7 @@ impl Rescuer {
         }
         let oldest = status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default();
         metrics::journals(&status, oldest);
-        self.stores.flow.saw_journals(status.iter().map(|shard| shard.journal_len).sum(), oldest);
+        self.stores.flow.saw_journals(status.iter().map(|shard| shard.journal_len).sum());
         if !self.holds_lease().await? {
             self.attempts.clear();
             // Its holder shows the queue; what this process once saw is not true any more.

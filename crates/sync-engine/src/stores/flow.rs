@@ -1,12 +1,10 @@
-//! How likes get on, as far as this process sees: whether they are committed, and whether bounds turn them away.
+//! How likes get on, as far as this process sees: whether somebody takes them up, and whether bounds turn them away.
 //!
-//! A circuit says that a store does not answer. This says that likes do not arrive although every store does.
+//! A circuit says that a store does not answer. This says that likes do not arrive although every store does; what waits for too
+//! long is for all processes to [see](super::standing).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-/// An event that is older is late: every way that does not wait for somebody takes it along before.
-const LATE: Duration = Duration::from_secs(30);
 
 /// What a bound turned away matters for so long.
 const RECENT: Duration = Duration::from_secs(60);
@@ -15,7 +13,6 @@ const RECENT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Flow {
     start: Instant,
-    oldest_ms: AtomicU64,
     journal: AtomicU64,
     /// One more than the consumers of the queue; 0: not known here.
     consumers: AtomicU64,
@@ -28,15 +25,14 @@ impl Default for Flow {
     fn default() -> Self {
         let zero = || AtomicU64::new(0);
         let start = Instant::now();
-        Self { start, oldest_ms: zero(), journal: zero(), consumers: zero(), overloaded: zero(), overloaded_at: zero() }
+        Self { start, journal: zero(), consumers: zero(), overloaded: zero(), overloaded_at: zero() }
     }
 }
 
 impl Flow {
     /// The journals as they are now.
-    pub fn saw_journals(&self, entries: u64, oldest: Duration) {
+    pub fn saw_journals(&self, entries: u64) {
         self.journal.store(entries, Ordering::Relaxed);
-        self.oldest_ms.store(u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// The queue as it is now; none: somebody else looks.
@@ -58,12 +54,7 @@ impl Flow {
 
     /// What is wrong with it, in words for an operator.
     pub fn trouble(&self) -> Option<String> {
-        let oldest = Duration::from_millis(self.oldest_ms.load(Ordering::Relaxed));
-        let pending = self.journal.load(Ordering::Relaxed);
         let mut words = Vec::new();
-        if pending > 0 && oldest > LATE {
-            words.push(format!("{pending} accepted likes are not committed, the oldest for {} s", oldest.as_secs()));
-        }
         if self.consumers.load(Ordering::Relaxed) == 1 {
             words.push("nobody consumes the queue".to_owned());
         }
@@ -84,15 +75,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn trouble_is_what_waits_too_long_is_not_consumed_or_turned_away() {
+    fn trouble_is_what_is_not_consumed_or_turned_away() {
         let flow = Flow::default();
         assert_eq!(flow.trouble(), None);
-        flow.saw_journals(5, LATE);
+        flow.saw_journals(5);
         flow.saw_consumers(Some(1));
-        assert_eq!(flow.trouble(), None);
-        flow.saw_journals(5, LATE * 2);
-        assert_eq!(flow.trouble().as_deref(), Some("5 accepted likes are not committed, the oldest for 60 s"));
-        flow.saw_journals(0, Duration::ZERO);
+        assert_eq!((flow.trouble(), flow.pending()), (None, 5));
         flow.saw_consumers(Some(0));
         assert_eq!(flow.trouble().as_deref(), Some("nobody consumes the queue"));
         flow.saw_consumers(None);

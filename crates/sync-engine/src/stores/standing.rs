@@ -4,31 +4,54 @@
 //! Parts of a process (its circuits, its clocks) are its own affair. This is what all of them see alike, because it stands in
 //! the stores.
 
+mod seen;
+
+pub use seen::Standings;
+
+use crate::stores::lag::{Lag, WITHIN};
 use chrono::{DateTime, TimeDelta, Utc};
 use event_store::{EventStatus, Standing};
 use serde::Serialize;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// An accepted like that is in no row for so long is late: retries begin after seconds.
+/// An accepted like that the database refused, or that nobody takes up, is late after this time: retries begin after seconds.
 pub const LATE: Duration = Duration::from_secs(60);
+
+/// An accepted like that waits in a journal is late: every way that does not wait for somebody takes it along before.
+pub const WAITS_LONG: Duration = Duration::from_secs(30);
+
+/// From acceptance to commit, of 99 in 100: more than that is slow.
+pub const SLOW: Duration = Duration::from_secs(5);
 
 /// A journal that is fuller than this share of its limit is on its way to refuse likes.
 pub const FILLED: f64 = 0.5;
 
-/// What was seen longer ago says nothing any more.
-const FRESH: Duration = Duration::from_secs(30);
-
 /// The figures that are judged.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
-    /// When they were read.
+    /// When ledger and findings were read; now, where they were not.
     pub at: DateTime<Utc>,
-    /// Ledger and findings.
-    #[serde(flatten)]
-    pub standing: Standing,
-    /// Entries of the fullest shard's journal, as a share of what it may hold; none while the cache does not answer.
-    pub fullest_shard: Option<f64>,
+    /// Ledger and findings; none while nobody has read them for too long.
+    pub standing: Option<Standing>,
+    /// How long likes of the last minute took; none without one.
+    pub lag: Option<Lag>,
+    /// None while the cache does not answer.
+    pub journals: Option<Journals>,
+    /// For how long nobody could read ledger and findings, if that is too long or the database is unreachable.
+    pub unread: Option<Duration>,
+    /// The database is unreachable, or was within the last minute.
+    pub catching_up: bool,
+}
+
+/// What waits in the journals.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Journals {
+    /// Entries of all of them.
+    pub entries: u64,
+    /// Age of the oldest entry.
+    pub oldest: Duration,
+    /// Entries of the fullest shard, as a share of what it may hold.
+    pub fullest_shard: f64,
 }
 
 /// What can be wrong.
@@ -43,11 +66,25 @@ pub enum TroubleKind {
     OpenFindings,
     /// A journal is filling up.
     JournalFill,
+    /// Likes wait in a journal for too long.
+    JournalAge,
+    /// Likes took too long to the database.
+    CommitLag,
+    /// Nobody knows what the ledger and the findings say.
+    LedgerUnread,
 }
 
 impl TroubleKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::DeadEvents, Self::LateEvents, Self::OpenFindings, Self::JournalFill];
+    pub const ALL: [Self; 7] = [
+        Self::DeadEvents,
+        Self::LateEvents,
+        Self::OpenFindings,
+        Self::JournalFill,
+        Self::JournalAge,
+        Self::CommitLag,
+        Self::LedgerUnread,
+    ];
 
     /// As shown, and the name of the part of health.
     pub const fn name(self) -> &'static str {
@@ -56,6 +93,9 @@ impl TroubleKind {
             Self::LateEvents => "late_events",
             Self::OpenFindings => "open_findings",
             Self::JournalFill => "journal_fill",
+            Self::JournalAge => "journal_age",
+            Self::CommitLag => "commit_lag",
+            Self::LedgerUnread => "ledger_unread",
         }
     }
 }
@@ -75,44 +115,94 @@ pub struct Trouble {
 pub fn troubles(figures: &Figures) -> Vec<Trouble> {
     let mut found = Vec::new();
     let mut add = |kind, detail, hint| found.push(Trouble { kind, detail, hint });
-    let of = |status| figures.standing.ledger.iter().filter(move |one| one.status == status && one.count > 0);
+    let ledger = figures.standing.iter().flat_map(|standing| &standing.ledger);
+    let of = |status| ledger.clone().filter(move |one| one.status == status && one.count > 0);
     for dead in of(EventStatus::Dead) {
         let since = since(figures.at, dead.oldest);
         add(
             TroubleKind::DeadEvents,
-            format!("{} accepted likes are dead{since}", dead.count),
+            format!("{}{since}", many(dead.count, "accepted like is dead", "accepted likes are dead")),
             "syncctl dead-letters list shows why; remove the reason, then: syncctl dead-letters replay",
         );
     }
-    for (status, how) in [
-        (EventStatus::Failed, "failed and are tried again"),
-        (EventStatus::Processing, "are being tried again"),
-        (EventStatus::Pending, "are taken up by nobody"),
+    for (status, one, more) in [
+        (EventStatus::Failed, "accepted like failed and is tried again", "accepted likes failed and are tried again"),
+        (EventStatus::Processing, "accepted like is being tried again", "accepted likes are being tried again"),
+        (EventStatus::Pending, "accepted like is taken up by nobody", "accepted likes are taken up by nobody"),
     ] {
         for late in of(status).filter(|one| age(figures.at, one.oldest) > LATE) {
             add(
                 TroubleKind::LateEvents,
-                format!("{} accepted likes {how}{}", late.count, since(figures.at, late.oldest)),
+                format!("{}{}", many(late.count, one, more), since(figures.at, late.oldest)),
                 "syncctl events list --status failed shows the errors",
             );
         }
     }
-    if figures.standing.open_findings > 0 {
-        let since = since(figures.at, figures.standing.oldest_finding);
+    if let Some(standing) = figures.standing.as_ref().filter(|standing| standing.open_findings > 0) {
+        let since = since(figures.at, standing.oldest_finding);
         add(
             TroubleKind::OpenFindings,
-            format!("{} inconsistencies are open{since}", figures.standing.open_findings),
+            format!("{}{since}", many(standing.open_findings, "inconsistency is open", "inconsistencies are open")),
             "syncctl report names them",
         );
     }
-    if let Some(fill) = figures.fullest_shard.filter(|fill| *fill > FILLED) {
+    if let Some(journals) = figures.journals.filter(|journals| journals.fullest_shard > FILLED) {
         add(
             TroubleKind::JournalFill,
-            format!("the fullest journal holds {:.0} % of what it may", fill * 100.0),
+            format!("the fullest journal holds {:.0} % of what it may", journals.fullest_shard * 100.0),
             "at 100 % its likes are refused: find why events do not reach the database",
         );
     }
+    // After an outage what is slow already is not called well before it has arrived.
+    let limit = if figures.catching_up { SLOW } else { WAITS_LONG };
+    if let Some(journals) = figures.journals.filter(|journals| journals.entries > 0 && journals.oldest > limit) {
+        let waiting = many(journals.entries, "accepted like is not committed", "accepted likes are not committed");
+        add(
+            TroubleKind::JournalAge,
+            format!("{waiting}, the oldest for {}", length(journals.oldest.as_secs())),
+            "syncctl cache-stats shows in which journal; does every store answer, do consumers run?",
+        );
+    }
+    if let Some(lag) = figures.lag.filter(|lag| lag.p99_ms > millis(SLOW)) {
+        add(
+            TroubleKind::CommitLag,
+            in_words(lag),
+            "over when the newest is quick and a minute has passed; else the database or the queue is slow",
+        );
+    }
+    if let Some(unread) = figures.unread {
+        add(
+            TroubleKind::LedgerUnread,
+            format!("ledger and findings were not read for {}: nobody knows what they say", length(unread.as_secs())),
+            "does the database answer? /health has its last error",
+        );
+    }
     found
+}
+
+/// The figure of a kind that is not wrong, where there is one worth showing.
+pub fn calm(figures: &Figures, kind: TroubleKind) -> Option<String> {
+    match kind {
+        TroubleKind::CommitLag => figures.lag.map(in_words),
+        _ => None,
+    }
+}
+
+/// With what it is the figure of.
+fn in_words(lag: Lag) -> String {
+    let seconds = |ms: i64| ms as f64 / 1e3;
+    let within = WITHIN.as_secs();
+    let (p99, newest) = (seconds(lag.p99_ms), seconds(lag.newest_ms));
+    format!("commit lag p99 {p99:.3} s over the last {within} s; newest {newest:.3} s")
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A number with its noun and what goes with it.
+fn many(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 fn age(now: DateTime<Utc>, oldest: Option<DateTime<Utc>>) -> Duration {
@@ -122,37 +212,17 @@ fn age(now: DateTime<Utc>, oldest: Option<DateTime<Utc>>) -> Duration {
 fn since(now: DateTime<Utc>, oldest: Option<DateTime<Utc>>) -> String {
     let Some(oldest) = oldest else { return String::new() };
     let seconds = (now - oldest).max(TimeDelta::zero()).num_seconds();
+    format!(", the oldest for {}", length(seconds.unsigned_abs()))
+}
+
+fn length(seconds: u64) -> String {
     let (length, unit) = match seconds {
         0..120 => (seconds, "s"),
         120..7_200 => (seconds / 60, "min"),
         7_200..172_800 => (seconds / 3_600, "h"),
         _ => (seconds / 86_400, "days"),
     };
-    format!(", the oldest for {length} {unit}")
-}
-
-/// What this process saw last.
-#[derive(Debug, Default)]
-pub struct Standings(Mutex<Option<(Instant, Figures)>>);
-
-impl Standings {
-    /// The figures as they are now.
-    pub fn saw(&self, now: Instant, figures: Figures) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, figures));
-    }
-
-    /// The latest figures; none if the stores did not answer for too long.
-    pub fn latest(&self, now: Instant) -> Option<Figures> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < FRESH).map(|(_, figures)| figures.clone())
-    }
-
-    /// What is wrong of one kind, in words.
-    pub fn trouble(&self, now: Instant, kind: TroubleKind) -> Option<String> {
-        let found = troubles(&self.latest(now)?);
-        let words: Vec<_> = found.into_iter().filter(|one| one.kind == kind).map(|one| one.detail).collect();
-        (!words.is_empty()).then(|| words.join("; "))
-    }
+    format!("{length} {unit}")
 }
 
 #[cfg(test)]
@@ -164,15 +234,26 @@ mod tests {
         DateTime::from_timestamp(seconds, 0).unwrap_or_default()
     }
 
-    fn figures(ledger: &[(EventStatus, u64, i64)]) -> Figures {
+    pub(super) fn standing(ledger: &[(EventStatus, u64, i64)]) -> Standing {
         let standing = |(status, count, oldest): &(EventStatus, u64, i64)| LedgerStanding {
             status: *status,
             count: *count,
             oldest: (*count > 0).then(|| at(*oldest)),
         };
-        let ledger = ledger.iter().map(standing).collect();
-        let standing = Standing { ledger, open_findings: 0, oldest_finding: None };
-        Figures { at: at(1_000), standing, fullest_shard: Some(FILLED) }
+        Standing { ledger: ledger.iter().map(standing).collect(), open_findings: 0, oldest_finding: None }
+    }
+
+    fn figures(ledger: &[(EventStatus, u64, i64)]) -> Figures {
+        let journals = Journals { entries: 9, oldest: WAITS_LONG, fullest_shard: FILLED };
+        let lag = Lag { events: 100, p99_ms: 5_000, newest_ms: 20, ..Lag::default() };
+        Figures {
+            at: at(1_000),
+            standing: Some(standing(ledger)),
+            lag: Some(lag),
+            journals: Some(journals),
+            unread: None,
+            catching_up: false,
+        }
     }
 
     fn kinds(figures: &Figures) -> Vec<TroubleKind> {
@@ -187,25 +268,62 @@ mod tests {
         // A dead one waits for a person from the first second.
         assert_eq!(kinds(&figures(&[(EventStatus::Dead, 1, 1_000)])), [TroubleKind::DeadEvents]);
         let mut all = figures(&[(EventStatus::Dead, 33, 400), (EventStatus::Pending, 1, 0)]);
-        all.standing.open_findings = 34;
-        all.standing.oldest_finding = Some(at(500));
-        all.fullest_shard = Some(0.51);
+        if let Some(standing) = &mut all.standing {
+            standing.open_findings = 34;
+            standing.oldest_finding = Some(at(500));
+        }
+        all.journals = Some(Journals { entries: 2, oldest: WAITS_LONG * 5, fullest_shard: 0.51 });
+        all.lag = Some(Lag { p99_ms: 91_250, newest_ms: 40, ..Lag::default() });
+        all.unread = Some(Duration::from_secs(95));
         assert_eq!(kinds(&all), TroubleKind::ALL);
         let words: Vec<_> = troubles(&all).into_iter().map(|one| one.detail).collect();
-        assert_eq!(words[0], "33 accepted likes are dead, the oldest for 10 min");
-        assert_eq!(words[2], "34 inconsistencies are open, the oldest for 8 min");
-        assert_eq!(words[3], "the fullest journal holds 51 % of what it may");
+        let expected = [
+            "33 accepted likes are dead, the oldest for 10 min",
+            "1 accepted like is taken up by nobody, the oldest for 16 min",
+            "34 inconsistencies are open, the oldest for 8 min",
+            "the fullest journal holds 51 % of what it may",
+            "2 accepted likes are not committed, the oldest for 2 min",
+            "commit lag p99 91.250 s over the last 60 s; newest 0.040 s",
+            "ledger and findings were not read for 95 s: nobody knows what they say",
+        ];
+        assert_eq!(words, expected);
     }
 
     #[test]
-    fn what_was_seen_long_ago_says_nothing() {
-        let standings = Standings::default();
-        let now = Instant::now();
-        assert_eq!(standings.trouble(now, TroubleKind::DeadEvents), None);
-        standings.saw(now, figures(&[(EventStatus::Dead, 2, 999)]));
-        let said = standings.trouble(now, TroubleKind::DeadEvents);
-        assert_eq!(said.as_deref(), Some("2 accepted likes are dead, the oldest for 1 s"));
-        assert_eq!(standings.trouble(now, TroubleKind::LateEvents), None);
-        assert_eq!(standings.trouble(now + FRESH, TroubleKind::DeadEvents), None);
+    fn one_is_one() {
+        let mut one = figures(&[(EventStatus::Dead, 1, 999), (EventStatus::Failed, 1, 100)]);
+        if let Some(standing) = &mut one.standing {
+            standing.open_findings = 1;
+        }
+        one.journals = Some(Journals { entries: 1, oldest: WAITS_LONG * 2, fullest_shard: 0.0 });
+        let words: Vec<_> = troubles(&one).into_iter().map(|one| one.detail).collect();
+        let expected = [
+            "1 accepted like is dead, the oldest for 1 s",
+            "1 accepted like failed and is tried again, the oldest for 15 min",
+            "1 inconsistency is open",
+            "1 accepted like is not committed, the oldest for 60 s",
+        ];
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn a_figure_that_is_well_is_still_a_figure() {
+        let calm = |kind| calm(&figures(&[]), kind);
+        let said = "commit lag p99 5.000 s over the last 60 s; newest 0.020 s";
+        assert_eq!(calm(TroubleKind::CommitLag).as_deref(), Some(said));
+        assert_eq!(calm(TroubleKind::DeadEvents), None);
+    }
+
+    /// A store has thawed: likes have waited for less than is late otherwise, and for longer than is quick.
+    #[test]
+    fn after_an_outage_what_has_waited_is_not_well_until_it_has_arrived() {
+        let mut waiting = figures(&[]);
+        waiting.journals = Some(Journals { entries: 4, oldest: SLOW * 2, fullest_shard: 0.0 });
+        assert_eq!(kinds(&waiting), []);
+        waiting.catching_up = true;
+        assert_eq!(kinds(&waiting), [TroubleKind::JournalAge]);
+        waiting.journals = Some(Journals { entries: 0, oldest: Duration::ZERO, fullest_shard: 0.0 });
+        waiting.lag = Some(Lag { p99_ms: 12_000, newest_ms: 12_000, ..Lag::default() });
+        assert_eq!(kinds(&waiting), [TroubleKind::CommitLag]);
     }
 }

@@ -6,7 +6,7 @@ use crate::credentials::CredentialArgs;
 use crate::generate::{Generator, Shape};
 use crate::load::{self, BulkOptions, LoadOptions, LoadReport, Source, Totals};
 use crate::oplog::OplogWriter;
-use crate::output::{Format, print_one};
+use crate::output::{Format, counted, print_one};
 use crate::people::{self, PeopleOptions};
 use crate::progress;
 use crate::trace::{self, TraceFormat};
@@ -248,8 +248,11 @@ fn progress_bar(limit: u64, format: Format) -> ProgressBar {
 fn print_load(report: &LoadReport) {
     let totals = &report.totals;
     println!(
-        "{} of {} operations acknowledged in {:.1} s: {:.0} likes/s",
-        totals.acknowledged, totals.operations, report.elapsed_s, report.likes_per_s
+        "{} of {} acknowledged in {:.1} s: {:.0} likes/s",
+        totals.acknowledged,
+        counted(totals.operations, "operation", "operations"),
+        report.elapsed_s,
+        report.likes_per_s
     );
     println!(
         "changed {}, degraded {}, retried {}, unknown {}, calls {}",

@@ -99,7 +99,7 @@ impl RecoverArgs {
 fn line(done: &Recovered) -> String {
     let Recovered { pairs, lost, applied, in_ledger, recounted, .. } = *done;
     format!(
-        "{pairs} cached pairs, {lost} lost, {applied} applied again, {in_ledger} left to the ledger, \
-         {recounted} counters counted again"
+        "cached pairs {pairs}, lost {lost}, applied again {applied}, left to the ledger {in_ledger}, \
+         counted again {recounted}"
     )
 }

@@ -1,7 +1,7 @@
 //! The dead-letter queue at the broker. A letter that is not acknowledged goes back to where it was.
 
 use super::{DeadRow, QueueArgs};
-use crate::output::{Format, print};
+use crate::output::{Format, counted, print};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -77,7 +77,11 @@ impl QueueArgs {
         .await?;
         print(format, &rows)?;
         if format == Format::Table {
-            println!("{} letters {}", rows.len(), if dry_run { "would be taken out" } else { "taken out" });
+            println!(
+                "{} {}",
+                counted(rows.len(), "letter", "letters"),
+                if dry_run { "would be taken out" } else { "taken out" }
+            );
         }
         Ok(Verdict::Fine)
     }

@@ -2,7 +2,7 @@
 
 use super::{BrokerArgs, RedoLogArgs};
 use crate::cli::interrupt_on_signal;
-use crate::output::{Format, Row, Updates, print_one};
+use crate::output::{Format, Row, Updates, counted, print_one};
 use crate::progress;
 use crate::{UsageError, Verdict};
 use anyhow::Context;
@@ -151,14 +151,15 @@ impl Summary {
         let Self { range, since } = self;
         match (range.oldest, range.newest) {
             (Some(oldest), Some(newest)) => {
-                println!("{} to {}: {} messages", place(oldest), place(newest), range.messages);
+                let messages = counted(range.messages, "message", "messages");
+                println!("{} to {}: {messages}", place(oldest), place(newest));
             }
             _ => println!("the redo log is empty"),
         }
         if let Some(Since { messages, events, bytes, unreadable }) = since {
-            println!(
-                "since then: {events} events in {messages} messages, {bytes} bytes, {unreadable} messages are no events"
-            );
+            let (events, messages) = (counted(*events, "event", "events"), counted(*messages, "message", "messages"));
+            let unreadable = counted(*unreadable, "message is no event", "messages are no events");
+            println!("since then: {events} in {messages}, {bytes} bytes, {unreadable}");
         }
     }
 }
@@ -202,7 +203,7 @@ pub(crate) async fn recover(stores: Stores, retry: RetryConfig, recovery: LogRec
     let bar = progress::spinner(format);
     let progress = |report: &ReplayReport| {
         bar.tick();
-        bar.set_message(format!("{} events read, {} missing", report.events, report.missing));
+        bar.set_message(format!("{} read, {} missing", counted(report.events, "event", "events"), report.missing));
     };
     let dry_run = options.dry_run;
     let applier = Applier::new(stores.clone(), retry.into());
@@ -220,16 +221,18 @@ fn print(recovered: &Recovered) {
     if let Some(offset) = report.resumed_at {
         println!("went on at offset {offset}, where the last run stopped");
     }
-    let (at_most, done) = (if report.at_most { "at most " } else { "" }, if *dry_run { "would be" } else { "were" });
+    let (at_most, done) = (if report.at_most { "at most " } else { "" }, if *dry_run { "to be" } else { "now" });
     println!(
-        "{} events in {} messages of the log; {at_most}{} were missing in the database and {done} applied",
-        report.events, report.messages, report.missing
+        "{} in {} of the log; missing in the database and {done} applied: {at_most}{}",
+        counted(report.events, "event", "events"),
+        counted(report.messages, "message", "messages"),
+        report.missing
     );
     if report.parked > 0 {
         println!("{} of them the database refuses: they are among the failed events", report.parked);
     }
     if report.unreadable > 0 {
-        println!("{} messages are no events", report.unreadable);
+        println!("{}", counted(report.unreadable, "message is no event", "messages are no events"));
     }
     if let Some(begins) = log_begins {
         println!("the log begins at {}: what was published before is not in it", begins.to_rfc3339());

@@ -179,7 +179,7 @@ async fn nasty_data_is_imported_or_named() {
     to.sql("INSERT INTO old_user_behaviors VALUES (16, 7, 10, 'like', '2024-05-02 00:00:00')").await;
     let (code, out, _) = to.import(&["--tables", "user_behaviors"]).await;
     assert_eq!(code, Some(0), "{out}");
-    assert!(out.contains("1 rows read after id 15: 1 likes and unlikes, 1 pairs changed"), "{out}");
+    assert!(out.contains("1 row read after id 15: 1 like or unlike, 1 pair changed"), "{out}");
     to.assert_counts_are_live_rows().await;
 }
 

@@ -39,9 +39,23 @@ async fn remember_a_day(incident: &Incident) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn views_are_addresses_and_each_can_be_used_by_everybody() {
     let incident = Incident::new(DEAD, 6).await;
-    remember_a_day(&incident).await;
     let page = format!("http://{}/", incident.server.http());
     let browser = Browser::start(1440, 900).await.unwrap();
+
+    // Before the first minute is over there is one sample: a dot, and what needs two says so.
+    incident.sql("DELETE FROM sync_samples").await;
+    browser.open(&format!("{page}?range=1h")).await.unwrap();
+    wait_text(&browser, "#rate-chart .none", |text| {
+        text == "nothing yet: the first minute is not over" || text == "hidden"
+    })
+    .await;
+    // Each line of a chart has its name beside its colour.
+    let lines = "return [...document.querySelectorAll('.tile')].filter((one) => one.querySelector('.chart')).map((one) => one.querySelectorAll('.key').length)";
+    assert_eq!(browser.run(lines).await.unwrap(), serde_json::json!([1, 2, 2, 3, 1]));
+    browser.screenshot(&picture("16-first-minute.png")).await.unwrap();
+    wait_text(&browser, "#journal-note", |text| text.starts_with("the journal is empty; in no row yet: 6 dead, 0"))
+        .await;
+    remember_a_day(&incident).await;
 
     // A day of history, by its address; the gap of the hour that nobody sampled stays one.
     browser.open(&format!("{page}?range=24h")).await.unwrap();
@@ -184,7 +198,8 @@ async fn views_are_addresses_and_each_can_be_used_by_everybody() {
 async fn what_is_lost_is_said_and_is_not_green() {
     let deployment = deployed().await.with("EVENT_DRIVEN_SYNC__CIRCUIT__PROBE_INTERVAL", "200ms");
     let links = Links::to(&deployment).await.unwrap();
-    let server = deployment.through(&links).server().start_ready().await.unwrap();
+    let deployment = deployment.through(&links);
+    let server = deployment.server().start_ready().await.unwrap();
     server.client().await.like(like(1, video(1))).await.unwrap();
     let browser = Browser::start(1440, 900).await.unwrap();
     browser.open(&format!("http://{}/", server.http())).await.unwrap();
@@ -195,6 +210,19 @@ async fn what_is_lost_is_said_and_is_not_green() {
         probe.remove();
         return [...document.querySelectorAll('main .chip')].filter((one) => one.checkVisibility() && getComputedStyle(one).color === color).length";
     assert!(browser.run(green).await.unwrap().as_u64().unwrap() > 0);
+
+    // A dead like: the journal is empty, and not all is in the database.
+    deployment
+        .sql(
+            "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, action_type, version, status, \
+             origin, max_retries, error_message, created_at, updated_at) VALUES (UNHEX('018bcfe5680070008000000000000001'), \
+             'video_like', 'video', 9, 9, 'like', 1700000000000000, 'dead', 'journal', 1, 'refused', NOW(), NOW())",
+        )
+        .await
+        .unwrap();
+    wait_rows(&browser, 1).await;
+    wait_text(&browser, "#replay-all", |text| text.starts_with("Replay all")).await;
+    assert_eq!(browser.run("return document.querySelector('#replay-all').disabled").await.unwrap(), false);
 
     // The database: nothing that it would say is shown as if it were so.
     links.mariadb.cut().await;
@@ -207,13 +235,19 @@ async fn what_is_lost_is_said_and_is_not_green() {
     wait_text(&browser, "#health", |text| text == "degraded").await;
     wait_text(&browser, "#troubles", |text| text.contains("mysql")).await;
     assert_eq!(browser.run("return document.querySelector('#no-events').checkVisibility()").await.unwrap(), false);
+    // What cannot be done now cannot be pressed, and says why.
+    wait_text(&browser, "#no-operating", |text| text.starts_with("cannot ask the database: nothing can be")).await;
+    let pressable = "return [...document.querySelectorAll('#bulk button, #events td.act button')].filter((one) => !one.disabled).length";
+    wait_true(&browser, &format!("{} === 0", pressable.trim_end_matches(';'))).await;
     wait_text(&browser, "#open-findings", |text| text == "cannot ask the database").await;
     wait_text(&browser, "#parts", |text| text.matches("unknown").count() >= 3).await;
+    wait_text(&browser, "#troubles", |text| text.contains("ledger and findings were not read for")).await;
     assert_accessible(&browser, "without the database").await;
     browser.screenshot(&picture("09-no-database.png")).await.unwrap();
     links.mariadb.restore().await.unwrap();
     wait_text(&browser, "#ledger", |text| text.contains("completed")).await;
-    wait_text(&browser, "#no-events", |text| text.starts_with("No event matches")).await;
+    wait_text(&browser, "#no-operating", |text| text == "hidden").await;
+    wait_true(&browser, "return !document.querySelector('#replay-all').disabled").await;
 
     // The server: what was seen is old.
     server.end(Duration::from_secs(20)).await.unwrap();

@@ -14,12 +14,17 @@ const ABOUT = {
 const whole = (value) => Math.round(value).toLocaleString("en");
 const seconds = (value) => value < 120 ? `${value.toFixed(1)} s` : value < 7200 ? `${Math.round(value / 60)} min` : `${Math.round(value / 3600)} h`;
 
+// Zero: there was none.
+const lag = (value) => value === 0 ? "–" : value < 1 ? `${Math.round(value * 1000)} ms` : seconds(value);
+
 // What is shown of the metrics: of which service (none: of every one), name, heading, explanation, and how.
 const FIGURES = [
   ["sync-consumer", "applied_events_total", t("Events applied"), t("per second, committed to the database"), (value, rate) => rate === null ? "–" : `${rate.toFixed(1)} /s`],
   ["sync-consumer", "apply_batch_size", t("Events of a transaction"), t("on average since the start"), (value) => value.toFixed(1)],
   [null, "journal_entries", t("In the journals"), t("accepted likes that are not in the database yet, all processes"), whole],
   [null, "journal_oldest_age_seconds", t("Oldest of them"), t("since it was accepted"), seconds],
+  [null, "commit_lag_p50_seconds", t("From like to database, median"), t("of likes accepted within the last minute, all processes"), lag],
+  [null, "commit_lag_p99_seconds", t("From like to database, p99"), t("of likes accepted within the last minute, all processes"), lag],
   ["sync-consumer", "queue_ready_messages", t("In the queue"), t("messages that nobody has taken yet"), whole],
   ["sync-consumer", "dead_letters", t("Dead letters"), t("messages in the dead-letter queue"), whole],
   ["consistency-checker", "consistency_checked_total", t("Compared"), t("things since the start"), whole],

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Plants a fault into the system that scripts/up.sh started, for a team that practises with docs/OPERATING.md; not for likes that
+# matter to anybody.
+#
+#   scripts/drill.sh dead     the database refuses every like of video 4711, and twenty users like it
+#   scripts/drill.sh frozen   the process of MariaDB stands still
+#   scripts/drill.sh count    cached and stored count of video 815 are wrong
+#   scripts/drill.sh over     takes the trigger and the standstill back; dead events and counts are left to who practises
+#
+# RUN_DIR and PROFILE are those of up.sh.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+[[ $# -eq 1 ]] || die "usage: scripts/drill.sh dead|frozen|count|over"
+[[ -f $RUN_DIR/env ]] || die "nothing runs in $RUN_DIR: scripts/up.sh starts it"
+# shellcheck source=/dev/null
+source "$RUN_DIR/env"
+port=$(sed -n 's/^mariadb=//p' "$RUN_DIR/ports")
+
+sql() { mariadb_client "$port" --database=likes --batch --skip-column-names --execute "$1"; }
+
+# like FIRST LAST VIDEO: each of these users.
+like() {
+  local user
+  for ((user = $1; user <= $2; user++)); do "$(programs_dir)/syncctl" like "$user" "video:$3" >/dev/null; done
+}
+
+# signal_mariadb NAME: to its process.
+signal_mariadb() {
+  local pid
+  pid=$(pid_of mariadb) || die "MariaDB does not run in $RUN_DIR"
+  kill "-$1" "$pid"
+}
+
+case $1 in
+  dead)
+    sql "CREATE TRIGGER IF NOT EXISTS drill BEFORE INSERT ON video_likes FOR EACH ROW BEGIN IF NEW.video_id = 4711
+         THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'row refused by archive rule'; END IF; END"
+    like 1 20 4711
+    ;;
+  frozen) signal_mariadb STOP ;;
+  count)
+    like 50 79 815
+    sleep 3
+    sql "UPDATE like_counts SET like_count = like_count + 1000 WHERE resource_type = 'video' AND resource_id = 815"
+    redis-cli -u "$REDIS_URL" --scan --pattern '*c:v815' | while read -r key; do
+      redis-cli -u "$REDIS_URL" HINCRBY "$key" n 70 >/dev/null
+    done
+    ;;
+  over)
+    signal_mariadb CONT
+    sql "DROP TRIGGER IF EXISTS drill"
+    ;;
+  *) die "usage: scripts/drill.sh dead|frozen|count|over" ;;
+esac
+[[ $1 == over ]] || say "planted: $1"
