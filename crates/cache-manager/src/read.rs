@@ -5,6 +5,7 @@ use crate::keys::Keys;
 use crate::meaning::{Meaning, cache_error, meaning};
 use crate::routes::{Routes, Way};
 use crate::settle::decode_state;
+use crate::slots::Slot;
 use deadpool_redis::redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
 use domain::cache::{CacheResult, CacheRules, CachedCount};
 use domain::{Pair, PairState, Resource, ShardId, Version};
@@ -124,8 +125,10 @@ pub(crate) async fn states(
     Ok(states)
 }
 
-/// Where a scan of a cluster goes on: the node's own cursor, and above it which of the primaries and of which set of them.
+/// Where a scan goes on: the server's own cursor, and above it whose that is. In a cluster: which of the primaries, and of which
+/// set of them; else the run of the server.
 const OWN_CURSOR_BITS: u32 = 48;
+const OWN_CURSOR: u64 = (1 << OWN_CURSOR_BITS) - 1;
 
 pub(crate) async fn cached_pairs(
     routes: &Arc<Routes>,
@@ -142,19 +145,25 @@ pub(crate) async fn cached_pairs(
     };
     if !routes.is_cluster() {
         let only = routes.only().await.map_err(cache_error)?;
-        let (next, names): (u64, Vec<Vec<u8>>) = only.run(&scan(cursor)).await?;
+        let _turn = only.turn().await;
+        let server = only.bulk.server().await.map_err(cache_error)?;
+        // Another server, or another start of this one, has its keys in another order: then all are looked at once more.
+        let run = u64::from(Slot::of(&server.run).0) << OWN_CURSOR_BITS;
+        let own = if cursor & !OWN_CURSOR == run { cursor & OWN_CURSOR } else { 0 };
+        let (next, names): (u64, Vec<Vec<u8>>) = only.bulk.ask(&server, &scan(own)).await.map_err(cache_error)?;
+        let next = if next == 0 { 0 } else { run | next & OWN_CURSOR };
         return Ok((names.iter().filter_map(pair).collect(), next));
     }
     let of = |at: usize, own: u64| (u64::from(version) << 8 | at as u64) << OWN_CURSOR_BITS | own;
     let (seen, at) = (cursor >> (OWN_CURSOR_BITS + 8), (cursor >> OWN_CURSOR_BITS & 0xff) as usize);
     // Keys may have gone to a node that was passed over already: then all are looked at once more.
-    let (at, own) = if seen == u64::from(version) { (at, cursor & ((1 << OWN_CURSOR_BITS) - 1)) } else { (0, 0) };
+    let (at, own) = if seen == u64::from(version) { (at, cursor & OWN_CURSOR) } else { (0, 0) };
     let Some(primary) = primaries.get(at) else { return Ok((Vec::new(), 0)) };
     let (next, names): (u64, Vec<Vec<u8>>) = primary.run(&scan(own)).await?;
     let next = match next {
         0 if at + 1 < primaries.len().min(0x100) => of(at + 1, 0),
         0 => 0,
-        next => of(at, next & ((1 << OWN_CURSOR_BITS) - 1)),
+        next => of(at, next & OWN_CURSOR),
     };
     Ok((names.iter().filter_map(pair).collect(), next))
 }

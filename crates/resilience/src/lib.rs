@@ -45,6 +45,7 @@
 //! | `recover.reapplied` | consumer | some of the redo log is applied again, how far is not noted | `some_of_the_log_is_applied_again_and_not_noted` |
 //! | `recover.logged` | consumer | the redo log is read, no cached pair is looked at | `the_log_is_read_and_no_pair` |
 //! | `recover.scanned` | consumer | everything is back, the latch is still on | `everything_is_back_and_the_latch_still_on` |
+//! | `recover.unlatched` | consumer | the database is believed again, the journals are not settled | `the_database_is_believed_and_the_journals_are_not_settled` |
 //! | `pool.generation` | server | Redis has changed its primary, connections to the old one are given up | `a_generation_of_connections_is_given_up` |
 //!
 //! # Planted bugs

@@ -112,6 +112,7 @@ impl Settings {
             ("event_driven_sync.retry.max_retries", sync.retry.max_retries.into(), 0, 1_000_000),
             ("event_driven_sync.circuit.failures", sync.circuit.failures.into(), 1, 1_000_000),
             ("event_driven_sync.recovery.max_rate", sync.recovery.max_rate.into(), 100, 1_000_000),
+            ("event_driven_sync.recovery.at_once", count(sync.recovery.at_once), 1, 64),
             ("event_driven_sync.retention.batch_size", sync.retention.batch_size.into(), 1, 10_000),
             ("cache_management.warmup.top_resources", cache.warmup.top_resources.into(), 0, 20_000),
             ("cache_management.warmup.recent_events", cache.warmup.recent_events.into(), 0, 20_000),

@@ -197,6 +197,8 @@ pub struct RecoveryConfig {
     pub automatic: bool,
     /// Most events of the redo log, or cached pairs, per second.
     pub max_rate: u32,
+    /// Batches of them that are compared, or applied, at a time; and journals that are settled afterwards.
+    pub at_once: usize,
     /// The redo log is read from so long before the last commit that the database still has: longer than a like may wait between
     /// its publication and its commit.
     #[serde(with = "humantime_serde")]
@@ -205,7 +207,7 @@ pub struct RecoveryConfig {
 
 impl Default for RecoveryConfig {
     fn default() -> Self {
-        Self { automatic: true, max_rate: 10_000, margin: Duration::from_secs(120) }
+        Self { automatic: true, max_rate: 100_000, at_once: 4, margin: Duration::from_secs(120) }
     }
 }
 

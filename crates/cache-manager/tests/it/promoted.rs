@@ -4,12 +4,13 @@ use crate::support::{PATIENCE, config};
 use anyhow::{Context, Result, ensure};
 use cache_manager::RedisCache;
 use domain::cache::{AcceptOutcome, AcceptRequest, LikeCache};
-use domain::{Pair, ShardId, Version};
+use domain::{Pair, PairState, ShardId, Version};
+use std::collections::BTreeSet;
 use std::slice;
 use std::time::Duration;
 use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules, unlike};
-use test_support::{Proxy, RedisGroup, RedisGroupOptions, RedisOptions, eventually};
+use test_support::{Proxy, Redis, RedisGroup, RedisGroupOptions, RedisOptions, eventually};
 
 const BEHIND: Duration = Duration::from_secs(3);
 
@@ -61,5 +62,34 @@ async fn likes_after_a_failover_win_although_the_clock_of_the_promoted_one_is_be
         let now = cache.own_clock().context("no clock")?.1;
         ensure!(now < before, "shard {shard}: the clock at {now} is not behind {before}");
     }
+    Ok(())
+}
+
+/// Another run of Redis has its keys in another order: what was passed over there comes all the same.
+#[tokio::test]
+async fn a_scan_that_meets_another_run_begins_again() -> Result<()> {
+    let redis = Redis::start(RedisOptions::default()).await?;
+    let cache = config(redis.url(), "").build(roomy_rules())?;
+    cache.prepare().await?;
+    let states: Vec<(Pair, PairState)> =
+        (1..=2_000).map(|user| (video_pair(user, 1), PairState { liked: true, version: Version(5) })).collect();
+    cache.fill_states(&states).await?;
+    let (mut seen, mut cursor, mut restarted) = (BTreeSet::new(), 0, false);
+    loop {
+        let page = async || cache.cached_pairs(cursor, 100).await.map_err(|error| error.to_string());
+        let (pairs, next) = eventually(PATIENCE, "a page", page).await;
+        if restarted {
+            seen.extend(pairs);
+        }
+        if next == 0 {
+            break;
+        }
+        cursor = next;
+        if !restarted {
+            redis.restart().await?;
+            restarted = true;
+        }
+    }
+    ensure!(restarted && seen.len() == states.len(), "{} of {}", seen.len(), states.len());
     Ok(())
 }

@@ -114,6 +114,9 @@ pub struct HourRecord {
     pub repaired: i64,
 }
 
+/// Findings written in one round trip.
+const AT_ONCE: usize = 50;
+
 impl EventStore {
     /// Writes a run, or what changed of it. Words are the caller's constants: lower case letters and `_`.
     pub async fn save_run(
@@ -142,16 +145,23 @@ impl EventStore {
     /// Writes down an inconsistency, and opens its [life](crate::FindingLife) or notes that it was seen again.
     pub async fn record_finding(&self, finding: &FindingRecord) -> Result<(), StoreError> {
         let mut script = self.script();
-        script
-            .begin("INSERT INTO data_consistency_checks (run_id, resource_type, resource_id, user_id, kind, verdict, ");
-        script.words("cache_value, stored_value, details, repaired_at, created_at) VALUES (").uuid(finding.run_id);
-        script.words(",").text(&finding.resource_type).words(",").int(finding.resource_id).words(",");
-        int_or_null(&mut script, finding.user_id).words(",").text(&finding.kind).words(",").text(&finding.verdict);
-        int_or_null(script.words(","), finding.cache_value).words(",");
-        int_or_null(&mut script, finding.stored_value).words(",").text(&finding.details).words(",");
-        script.time_or_null(finding.repaired_at).words(",").time(finding.created_at).words(")");
+        insert(&mut script, finding);
         findings::see(&mut script, finding);
         self.write("record_finding", &script).await.map(drop)
+    }
+
+    /// Writes down many that were put right as they were found: their lives are over.
+    pub async fn record_repaired(&self, repaired: &[FindingRecord]) -> Result<(), StoreError> {
+        for some in repaired.chunks(AT_ONCE) {
+            let mut script = self.script();
+            for finding in some {
+                insert(&mut script, finding);
+                findings::see(&mut script, finding);
+                findings::note_repair(&mut script, finding);
+            }
+            self.write("record_repaired", &script).await?;
+        }
+        Ok(())
     }
 
     /// Notes what a repair did to a finding, and when it succeeded: then its life is over.
@@ -316,4 +326,14 @@ fn finding_of(row: &QueryResult) -> Result<FindingRecord, StoreError> {
         repaired_at: get::<Option<NaiveDateTime>>(row, 9, CHECKS)?.map(utc),
         created_at: utc(get(row, 10, CHECKS)?),
     })
+}
+
+fn insert(script: &mut Script, finding: &FindingRecord) {
+    script.begin("INSERT INTO data_consistency_checks (run_id, resource_type, resource_id, user_id, kind, verdict, ");
+    script.words("cache_value, stored_value, details, repaired_at, created_at) VALUES (").uuid(finding.run_id);
+    script.words(",").text(&finding.resource_type).words(",").int(finding.resource_id).words(",");
+    int_or_null(script, finding.user_id).words(",").text(&finding.kind).words(",").text(&finding.verdict);
+    int_or_null(script.words(","), finding.cache_value).words(",");
+    int_or_null(script, finding.stored_value).words(",").text(&finding.details).words(",");
+    script.time_or_null(finding.repaired_at).words(",").time(finding.created_at).words(")");
 }

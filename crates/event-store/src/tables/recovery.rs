@@ -3,6 +3,8 @@
 //! Every write of it is fenced by the repair token: whoever goes on with a recovery takes a newer one, and from then on the process
 //! before it can neither move the note nor take it away. A database that goes back under a recovery has an older note, or
 //! none; what was read twice then changes nothing.
+//!
+//! When the verdict is taken away the note stays, with the evidence beside it, until what was committed meanwhile is settled.
 
 use crate::sql::error::StoreError;
 use crate::sql::pool::Tx;
@@ -19,6 +21,9 @@ use uuid::Uuid;
 
 pub(crate) const RECOVERY: &str = "recovery";
 
+/// The evidence for which it was, once the verdict is taken away.
+pub(crate) const RECOVERED: &str = "recovered";
+
 /// What a recovery does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecoveryStep {
@@ -26,6 +31,8 @@ pub enum RecoveryStep {
     Log,
     /// It goes through the cached pairs.
     Pairs,
+    /// The database is believed again; what is in the journals is settled.
+    Journals,
 }
 
 /// Where a recovery stands.
@@ -65,6 +72,7 @@ impl RecoveryNote {
         let step = match self.step {
             RecoveryStep::Log => "log",
             RecoveryStep::Pairs => "pairs",
+            RecoveryStep::Journals => "journals",
         };
         let [began, at, since] = [self.began_at, self.round_at, self.since].map(|at| at.timestamp_micros());
         let back_to = self.back_to.map_or(-1, |at| at.timestamp_micros());
@@ -84,6 +92,7 @@ impl RecoveryNote {
         let step = match words.next()? {
             "log" => RecoveryStep::Log,
             "pairs" => RecoveryStep::Pairs,
+            "journals" => RecoveryStep::Journals,
             _ => return None,
         };
         let since = time_of(Version(words.next()?.parse().ok()?));
@@ -120,8 +129,8 @@ impl EventStore {
         .await
     }
 
-    /// Ends it, and takes the verdict away with it, unless the database has gone back further than this round knew, or once
-    /// more since it began: that is the answer then. What is in `told` is expected no more.
+    /// Takes the verdict away, and lets the recovery go on with the journals, unless the database has gone back further than this
+    /// round knew, or once more since it began: that is the answer then. What is in `told` is expected no more.
     pub async fn conclude_recovery(
         &self,
         recovery: &RecoveryNote,
@@ -129,29 +138,54 @@ impl EventStore {
     ) -> Result<Fenced<Option<WentBack>>, StoreError> {
         let mut concluding = self.script();
         self.settle_with(&mut concluding, told).await?;
-        concluding.begin("DELETE FROM sync_meta WHERE name IN (").text(NOTE).words(",").text(RECOVERY).words(")");
-        let concluding = &concluding;
-        let concluded = self
-            .transaction("conclude_recovery", || async {
-                let mut tx = self.begin().await?;
-                if self.lock_token(&mut tx).await? > recovery.token {
-                    return Ok(Fenced::Refused);
-                }
-                // What this process knows may not be written down yet.
-                let known = self.went_back();
-                let more = self.locked_evidence(&mut tx).await?.into_iter().chain(known).reduce(WentBack::and);
-                if let Some(more) = more.filter(|more| recovery.is_not_enough_for(more)) {
-                    return Ok(Fenced::Done(Some(more)));
-                }
-                tx.run(concluding).await?;
-                tx.commit().await?;
-                Ok(Fenced::Done(None))
-            })
-            .await?;
+        concluding.begin("DELETE FROM sync_meta WHERE name = ").text(NOTE);
+        let settling = RecoveryNote { step: RecoveryStep::Journals, ..*recovery };
+        write_note(&mut concluding, RECOVERY, &settling.to_note());
+        if let Some(evidence) = self.went_back() {
+            write_note(&mut concluding, RECOVERED, &evidence.to_note());
+        }
+        let concluded = self.unless_back_again("conclude_recovery", recovery, &concluding).await?;
         if concluded == Fenced::Done(None) {
             *self.history.lock() = None;
         }
         Ok(concluded)
+    }
+
+    /// Ends it, unless the database has gone back again meanwhile: that is the answer then.
+    pub async fn end_recovery(&self, recovery: &RecoveryNote) -> Result<Fenced<Option<WentBack>>, StoreError> {
+        let mut ending = self.script();
+        ending.begin("DELETE FROM sync_meta WHERE name IN (").text(RECOVERY).words(",").text(RECOVERED).words(")");
+        self.unless_back_again("end_recovery", recovery, &ending).await
+    }
+
+    /// Why the recovery was, of which the verdict is taken away.
+    pub async fn recovered_from(&self) -> Result<Option<WentBack>, StoreError> {
+        self.note(RECOVERED).await?.map(|text| evidence_of(&text)).transpose()
+    }
+
+    /// Runs a script with the token of this recovery, unless it is not enough for what is known by now.
+    async fn unless_back_again(
+        &self,
+        name: &'static str,
+        recovery: &RecoveryNote,
+        script: &Script,
+    ) -> Result<Fenced<Option<WentBack>>, StoreError> {
+        self.transaction(name, || async {
+            let mut tx = self.begin().await?;
+            if self.lock_token(&mut tx).await? > recovery.token {
+                return Ok(Fenced::Refused);
+            }
+            // What this process knows may not be written down yet.
+            let known = self.went_back();
+            let more = self.locked_evidence(&mut tx).await?.into_iter().chain(known).reduce(WentBack::and);
+            if let Some(more) = more.filter(|more| recovery.is_not_enough_for(more)) {
+                return Ok(Fenced::Done(Some(more)));
+            }
+            tx.run(script).await?;
+            tx.commit().await?;
+            Ok(Fenced::Done(None))
+        })
+        .await
     }
 
     async fn locked_evidence(&self, tx: &mut Tx) -> Result<Option<WentBack>, StoreError> {
@@ -181,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_recovery_is_a_note_and_back() {
-        for step in [RecoveryStep::Log, RecoveryStep::Pairs] {
+        for step in [RecoveryStep::Log, RecoveryStep::Pairs, RecoveryStep::Journals] {
             let note = RecoveryNote {
                 token: u64::MAX,
                 run: Uuid::now_v7(),

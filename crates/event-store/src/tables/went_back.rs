@@ -9,7 +9,7 @@ use crate::sql::script::{CHUNK, Script, time_of};
 use crate::sql::store::EventStore;
 use crate::sql::verdict::{Verdict, WentBack};
 use crate::tables::meta::write_note;
-use crate::tables::recovery::RECOVERY;
+use crate::tables::recovery::{RECOVERED, RECOVERY};
 use crate::tables::writers::{WRITERS_KEPT, found, select};
 use chrono::{DateTime, Utc};
 use domain::cache::ToldCommit;
@@ -58,7 +58,8 @@ impl EventStore {
     pub async fn forget_went_back(&self, told: &[ToldCommit]) -> Result<(), StoreError> {
         let mut script = self.script();
         self.settle_with(&mut script, told).await?;
-        script.begin("DELETE FROM sync_meta WHERE name IN (").text(NOTE).words(",").text(RECOVERY).words(")");
+        script.begin("DELETE FROM sync_meta WHERE name IN (").text(NOTE).words(",").text(RECOVERY);
+        script.words(",").text(RECOVERED).words(")");
         self.write("forget_went_back", &script).await?;
         *self.history.lock() = None;
         Ok(())

@@ -3,7 +3,7 @@
 //! `DATABASE_FAILOVER_SEEDS` asks for more moments of each kind than one.
 
 use std::time::{Duration, Instant};
-use test_support::{Deployment, Load, MariaDbGroup, MariaDbOptions, Program, Proxy, Random, eventually};
+use test_support::{Deployment, Load, MariaDbGroup, MariaDbOptions, Program, Proxy, Random, eventually, expect_eq};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -143,10 +143,11 @@ async fn failover((seed, behind): (u64, Duration), consumer_dies: bool, recovers
             oplogs.push(repeated.oplog().to_owned());
         }
     } else {
-        recovers_by_itself(&deployment).await;
+        ended_by_itself(&deployment).await;
         let took = committed.elapsed();
         eprintln!("seed {seed}, {behind:?} behind, consumer dies: {consumer_dies}; everything is back after {took:?}");
         assert!(took < RECOVERED, "{took:?}");
+        reports(&deployment).await;
     }
     load.terminate().unwrap();
     load.wait_exit(PATIENCE).await.unwrap();
@@ -182,20 +183,45 @@ async fn recovers_by_syncctl(deployment: &Deployment, consumer_died: bool) {
     assert_eq!((&done["lost"], &done["finished"]), (&done["applied"], &true.into()), "{done}");
 }
 
-/// The report says what came from where.
-async fn recovers_by_itself(deployment: &Deployment) {
+async fn ended_by_itself(deployment: &Deployment) {
     let finished = "SELECT COUNT(*) FROM consistency_runs WHERE kind = 'recovery' AND status = 'finished'";
     eventually(PATIENCE, "a recovery", async || {
         let runs = deployment.number(finished).await.map_err(|error| format!("{error:#}"))?;
         if runs > 0 { Ok(()) } else { Err(runs.to_string()) }
     })
     .await;
+}
+
+/// The report says what came from where, and is true.
+async fn reports(deployment: &Deployment) {
     let details = "SELECT details FROM data_consistency_checks WHERE kind = 'recovery' AND resource_type = 'database'";
-    let details = deployment.sql(details).await.unwrap();
-    eprintln!("{details}");
-    let summary: serde_json::Value = serde_json::from_str(details.trim()).unwrap();
-    let back = summary["redo_log"].as_u64().unwrap() + summary["cached_pair"].as_u64().unwrap();
-    assert!(back > 0 && summary["back_to"].is_string(), "{summary}");
+    let summary: serde_json::Value = eventually(PATIENCE, "a summary", async || {
+        let details = deployment.sql(details).await.map_err(|error| format!("{error:#}"))?;
+        serde_json::from_str(details.trim()).map_err(|error| error.to_string())
+    })
+    .await;
+    eprintln!("{summary}");
+    let came = |source: &str| summary[source].as_u64().unwrap();
+    assert!(came("redo_log") + came("cached_pair") > 0, "{summary}");
+    let time = |name: &str| -> chrono::DateTime<chrono::Utc> { summary[name].as_str().unwrap().parse().unwrap() };
+    assert!(time("back_to") < time("from") && time("from") <= time("noticed_at"), "{summary}");
+    assert!(summary["detail"].as_str().unwrap().contains(summary["noticed_at"].as_str().unwrap()), "{summary}");
+    // Up to a thousand are named, each with where it came from; and each is there.
+    let all = ["redo_log", "cached_pair", "journal"].map(came).into_iter().sum::<u64>().min(1_000);
+    let named = "SELECT COUNT(*) FROM data_consistency_checks c WHERE kind = 'recovery' AND user_id IS NOT NULL";
+    eventually(PATIENCE, "every event named", async || {
+        let named = deployment.number(named).await.map_err(|error| format!("{error:#}"))?;
+        expect_eq(named.unsigned_abs(), all).map(drop)
+    })
+    .await;
+    for source in ["redo_log", "cached_pair", "journal"] {
+        let of_it = format!("{named} AND JSON_VALUE(details, '$.source') = '{source}'");
+        let number = deployment.number(&of_it).await.unwrap().unsigned_abs();
+        assert!(number <= came(source), "{number} of {source}: {summary}");
+    }
+    let not_there = " AND resource_type = 'video' AND NOT EXISTS (SELECT 1 FROM video_likes v WHERE v.user_id = c.user_id \
+                     AND v.video_id = c.resource_id AND v.version >= JSON_VALUE(c.details, '$.version'))";
+    assert_eq!(deployment.number(&format!("{named}{not_there}")).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

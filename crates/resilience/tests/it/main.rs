@@ -16,6 +16,7 @@ mod live;
 mod people;
 mod planted;
 mod recovery;
+mod recovery_time;
 mod redo;
 mod rig;
 mod running;

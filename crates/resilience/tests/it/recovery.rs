@@ -9,6 +9,7 @@ use Role::{Consumer, Server};
 use domain::Action::{Like, Unlike};
 use fail::FailGuard;
 use serde_json::Value;
+use std::time::Duration;
 use sync_engine::accept::Acceptor;
 use test_support::{eventually, expect_eq};
 
@@ -16,6 +17,9 @@ const FINISHED: &str = "SELECT COUNT(*) FROM consistency_runs WHERE kind = 'reco
 
 /// Of everything that was said after the copy.
 const LOST: u64 = 17;
+
+/// Ten times what a rescuer of the rig waits for.
+const OLD: Duration = Duration::from_secs(3);
 
 /// Five likes are in the copy; fifteen more and two unlikes are settled after it.
 async fn copied_and_gone_on(rig: &Rig, process: &Process<'_>, server: &Acceptor) {
@@ -256,4 +260,52 @@ async fn the_log_is_read_and_no_pair() {
 #[tokio::test]
 async fn everything_is_back_and_the_latch_still_on() {
     dies_recovering("recover.scanned").await;
+}
+
+#[tokio::test]
+async fn the_database_is_believed_and_the_journals_are_not_settled() {
+    dies_recovering("recover.unlatched").await;
+}
+
+/// What was accepted under the latch is in the journals when it goes, old enough for a rescuer. Who recovers settles it: none of
+/// it is published once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rescuers_leave_the_journals_to_the_recovery() {
+    let _alone = ONE_AT_A_TIME.lock().await;
+    let rig = Rig::recovering(true).await;
+    let (process, server) = gone_on_after_a_copy(&rig).await;
+    process.rescue();
+    let scanned = FailGuard::new("recover.scanned", "return").unwrap();
+    let unlatched = FailGuard::new("recover.unlatched", "return").unwrap();
+    rig.restore_database().await;
+    for user in 22..=40 {
+        process.accept(&server, user, Like).await;
+    }
+    eventually(PATIENCE, "likes that are committed and not settled", async || {
+        expect_eq(rig.sql("SELECT COUNT(*) FROM video_likes WHERE user_id > 21").await.trim(), "19").map(drop)
+    })
+    .await;
+    let published = rig.logged().await;
+    drop(scanned);
+    let step = async || process.stores.history.recovery().map(|note| note.step);
+    eventually(PATIENCE, "the end of the latch", async || {
+        expect_eq(step().await, Some(event_store::RecoveryStep::Journals)).map(drop)
+    })
+    .await;
+    // Older than a rescuer waits, by far, and looked at often.
+    let oldest = process.journal().await[0].version;
+    eventually(PATIENCE, "old entries", async || {
+        let age = process.stores.now().since(oldest);
+        if age > OLD { Ok(()) } else { Err(format!("{age:?}")) }
+    })
+    .await;
+    assert_eq!((process.journal().await.len(), rig.logged().await), (19, published));
+    drop(unlatched);
+    recovered(&rig, &process, 1).await;
+    process.settled().await;
+    assert_eq!(rig.logged().await, published);
+    rig.verify().await.unwrap();
+    drop(server);
+    process.stop().await;
+    rig.end().await;
 }

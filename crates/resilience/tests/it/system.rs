@@ -1,5 +1,8 @@
 //! One deployment of real processes on the shared servers; the server reaches its stores over links of its own.
 
+use cache_manager::Keys;
+use deadpool_redis::redis;
+use domain::{Pair, PairState, ShardCount};
 use event_bus::{BusConfig, LogReader, LogStart};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -140,6 +143,21 @@ impl System {
         let repair = self.deployment.syncctl().args(["repair", "--all", "--apply"]).start().unwrap();
         let status = repair.wait_exit(VERIFY_LIMIT).await.unwrap();
         assert!(status.success(), "{}", repair.log());
+    }
+
+    /// Pairs are cached, as if they had been accepted.
+    pub(crate) async fn cache_pairs(&self, pairs: &[(Pair, PairState)]) {
+        let keys = Keys::new(self.deployment.prefix(), ShardCount::default());
+        let client = redis::Client::open(self.deployment.redis().url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        for some in pairs.chunks(10_000) {
+            let mut commands = redis::pipe();
+            for (pair, state) in some {
+                let value = state.version.0 * 2 + i64::from(state.liked);
+                commands.cmd("SET").arg(keys.pair(*pair)).arg(value).arg("EX").arg(3_600).ignore();
+            }
+            commands.query_async::<()>(&mut connection).await.unwrap();
+        }
     }
 
     pub(crate) fn database_url(&self) -> &str {

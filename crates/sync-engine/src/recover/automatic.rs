@@ -7,22 +7,25 @@
 //! 1. *Latch.* The note is written. Within a second every process knows it: what is committed from then on is not settled, and
 //!    the checker repairs nothing (`database_history`).
 //! 2. The redo log, from before the last commit that the database still has: [`replay`](super::replay).
-//! 3. Cached pairs that are newer than their rows and in no journal: [`lost_pairs`](super::lost_pairs).
-//! 4. *Verify.* Once more through the cached pairs, until none lacks; every cached counter becomes what the rows say.
-//! 5. *Unlatch*, unless the database went back further, or once more, meanwhile: then from 2 on, in another round.
-//! 6. The journals: what was committed under the latch is settled, and what was not is committed.
+//! 3. Cached pairs that are newer than their rows and in no journal: [`lost_pairs`](super::lost_pairs). Every cached counter of
+//!    theirs, and of what the log brought, becomes what the rows say.
+//! 4. *Unlatch*, unless the database went back further, or once more, meanwhile: then from 2 on, in another round.
+//! 5. The journals: what was committed under the latch is settled, and what was not is committed; until then, or for a while,
+//!    nobody else brings their entries on. Then the note goes.
 //!
 //! Every step goes by version, so any part may happen twice.
 //!
-//! Bounds: of events and pairs per second (`recovery.max_rate`); of entries under the latch
-//! ([`Stores::is_latched`]).
+//! Bounds: of events and pairs per second (`recovery.max_rate`) and of batches at a time (`recovery.at_once`); of entries under
+//! the latch ([`Stores::is_latched`]).
 //!
 //! Deliberately absent: a note of what each consumer had in its hands. The log is read from earlier by `recovery.margin` and by
 //! the longest time that one of the newest events waited; what had waited for longer, and is not cached, stays lost. Nor is
 //! anything noticed where cache and database lose everything and no process is left that had written: that takes
 //! `syncctl recover --since`.
 
-use super::lost_pairs::{LostPairs, RecoverError, Walk};
+use super::lost_pairs::{LostPairs, RecoverError};
+use super::pace::Pace;
+use super::recovery_journals::Journals;
 use super::recovery_report::{self, Brought, LogReach, Source};
 use super::recovery_work::{Failed, LEASE, Work, keep, owns, save};
 use super::replay::{Replay, ReplayError, ReplayOptions, ReplayReport};
@@ -31,13 +34,13 @@ use crate::clock::wall_clock;
 use crate::config::RecoveryConfig;
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, TimeDelta, Utc};
-use domain::LikeEvent;
-use domain::cache::JournalPages;
+use domain::Version;
 use event_bus::{BusConfig, LogReader, LogStart, LogState, Publisher};
 use event_store::{Fenced, RecoveryNote, RecoveryStep, RunStatus, StoreError, WentBack};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::Duration;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -47,13 +50,18 @@ const INTERVAL: Duration = Duration::from_millis(500);
 /// And after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// So often, and with such pauses, it is looked whether this process knows that the latch is gone.
-const UNLATCH_LOOKS: u32 = 50;
-const UNLATCH_PAUSE: Duration = Duration::from_millis(100);
-
 /// Newest events whose wait is looked at, and the longest wait that is believed.
 const LAGS: u32 = 5_000;
 const LONGEST_LAG: i64 = 3_600_000;
+
+/// What a recovery saw, for its report.
+#[derive(Default)]
+struct Saw {
+    evidence: Option<WentBack>,
+    reach: LogReach,
+    /// Events, pairs and entries.
+    read: u64,
+}
 
 /// Brings back what a database has lost.
 pub struct Recovery {
@@ -135,10 +143,13 @@ impl Recovery {
         let Some(note) = self.latch().await? else { return Ok(()) };
         let work = Work::new(note);
         let (stores, owner) = (self.stores.clone(), self.owner.clone());
-        tokio::select! {
+        let done = tokio::select! {
             done = self.work(&work) => done,
             lost = keep(&stores, &owner, &work) => Err(lost),
-        }
+        };
+        // Whoever is to do the next one need not wait until it runs out.
+        let _ = stores.cache.release_lease(LEASE, &owner).await;
+        done
     }
 
     /// Begins, or goes on with what another process began; from here on nobody else does.
@@ -192,36 +203,15 @@ impl Recovery {
 
     async fn work(&mut self, work: &Work) -> Result<(), Failed> {
         let stores = self.stores.clone();
-        let (mut read, mut reach) = (0, LogReach::default());
-        let unlatched = loop {
-            let mut note = work.current().await?;
-            let evidence = stores.database.went_back();
-            // Of what is told here the database must have everything when this round ends.
-            let told = stores.cache.commits().await?;
-            if note.step == RecoveryStep::Log {
-                (read, reach) = self.log(&note, &work.brought).await?;
-                fail::fail_point!("recover.logged");
-                note = work.next(&stores, RecoveryNote { step: RecoveryStep::Pairs, ..note }).await?;
-            }
-            read += self.pairs(&note, work).await?;
-            while scanned_and_held() {
-                tokio::time::sleep(PAUSE).await;
-            }
-            if let Some(evidence) = &evidence {
-                let so_far = (evidence, &reach);
-                let note = work.brought.counted(note);
-                recovery_report::write(&stores.database, &note, so_far, (read, &work.brought), RunStatus::Running)
-                    .await?;
-            }
-            let mut held = work.note.lock().await;
-            match stores.database.conclude_recovery(&note, &told).await? {
-                Fenced::Refused => return Err(Failed::NotHeld),
-                Fenced::Done(None) => {
-                    *held = None;
-                    break (note, evidence);
-                }
-                Fenced::Done(Some(more)) => {
-                    drop(held);
+        let mut saw = Saw::default();
+        let note = loop {
+            let note = work.current().await?;
+            let back_again = match note.step {
+                RecoveryStep::Journals => self.settle(&note, work, &mut saw).await?,
+                RecoveryStep::Log | RecoveryStep::Pairs => self.tell_again(note, work, &mut saw).await?,
+            };
+            match back_again {
+                Some(more) => {
                     tracing::warn!(evidence = %more, "the database has gone back meanwhile: another round");
                     let since = self.since(&more, TimeDelta::zero()).await?.min(note.since);
                     let (round, round_at) = (note.round + 1, stores.database.now().await?);
@@ -229,17 +219,17 @@ impl Recovery {
                     let again = RecoveryNote { round, round_at, back_to: more.back_to(), step, since, ..note };
                     work.next(&stores, again).await?;
                 }
+                None if note.step == RecoveryStep::Journals => break note,
+                None => {}
             }
         };
-        stores.history.saw_recovery(None);
-        read += self.journals(&work.brought).await?;
-        let (note, evidence) = unlatched;
-        if let Some(evidence) = evidence {
-            let note = work.brought.counted(note);
-            let so_far = (&evidence, &reach);
-            recovery_report::write(&stores.database, &note, so_far, (read, &work.brought), RunStatus::Finished).await?;
+        let note = work.brought.counted(note);
+        if let Some(evidence) = &saw.evidence {
+            let so_far = (evidence, &saw.reach);
+            recovery_report::write(&stores.database, &note, so_far, (saw.read, &work.brought), RunStatus::Finished)
+                .await?;
         }
-        let RecoveryNote { round, from_log, from_pairs, .. } = work.brought.counted(note);
+        let RecoveryNote { round, from_log, from_pairs, .. } = note;
         tracing::info!(
             round,
             from_log,
@@ -247,6 +237,78 @@ impl Recovery {
             "the database has again what it had lost, as far as anybody had it"
         );
         Ok(())
+    }
+
+    /// Log and pairs. Afterwards the database is believed again; or it has gone back once more.
+    async fn tell_again(
+        &mut self,
+        mut note: RecoveryNote,
+        work: &Work,
+        saw: &mut Saw,
+    ) -> Result<Option<WentBack>, Failed> {
+        let stores = self.stores.clone();
+        saw.evidence = stores.database.went_back().or(saw.evidence);
+        // Of what is told here the database must have everything when this round ends.
+        let told = stores.cache.commits().await?;
+        if note.step == RecoveryStep::Log {
+            let (read, reach) = self.log(&note, &work.brought).await?;
+            saw.read += read;
+            saw.reach = reach;
+            fail::fail_point!("recover.logged");
+            note = work.next(&stores, RecoveryNote { step: RecoveryStep::Pairs, ..note }).await?;
+        }
+        saw.read += self.pairs(&note, work).await?;
+        while scanned_and_held() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let note = work.brought.counted(note);
+        if let Some(evidence) = &saw.evidence {
+            let so_far = (evidence, &saw.reach);
+            recovery_report::write(&stores.database, &note, so_far, (saw.read, &work.brought), RunStatus::Running)
+                .await?;
+        }
+        let mut held = work.note.lock().await;
+        match stores.database.conclude_recovery(&note, &told).await? {
+            Fenced::Refused => Err(Failed::NotHeld),
+            Fenced::Done(Some(more)) => Ok(Some(more)),
+            Fenced::Done(None) => {
+                *held = Some(RecoveryNote { step: RecoveryStep::Journals, ..note });
+                stores.history.saw_recovery(*held);
+                Ok(None)
+            }
+        }
+    }
+
+    /// The journals. Afterwards there is no recovery any more; or the database has gone back once more.
+    async fn settle(&self, note: &RecoveryNote, work: &Work, saw: &mut Saw) -> Result<Option<WentBack>, Failed> {
+        let database = &self.stores.database;
+        if saw.evidence.is_none() {
+            // Another process had come so far.
+            saw.evidence = database.recovered_from().await?;
+        }
+        while unlatched_and_held() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        let journals = Journals {
+            stores: &self.stores,
+            applier: &self.applier,
+            brought: &work.brought,
+            batch_size: self.batch_size.max(1),
+            at_once: self.config.at_once.max(1),
+            pace: Mutex::new(Pace::new(self.config.max_rate)),
+            began: Version(note.began_at.timestamp_micros()),
+        };
+        saw.read += journals.settle().await?;
+        let mut held = work.note.lock().await;
+        match database.end_recovery(note).await? {
+            Fenced::Refused => Err(Failed::NotHeld),
+            Fenced::Done(Some(more)) => Ok(Some(more)),
+            Fenced::Done(None) => {
+                *held = None;
+                self.stores.history.saw_recovery(None);
+                Ok(None)
+            }
+        }
     }
 
     /// Gives how many events were read, and how far the log reaches.
@@ -271,69 +333,35 @@ impl Recovery {
         let heard = brought.clone();
         let replay = Replay::new(self.stores.clone(), &self.applier, self.bus.clone(), options)
             .at_most(self.config.max_rate)
+            .at_once(self.config.at_once)
             .heard_by(Box::new(move |events| heard.add(Source::RedoLog, events)));
         let seen = |_: &ReplayReport| self.stores.history.saw_recovery(Some(brought.counted(*note)));
         let report = replay.run(&CancellationToken::new(), &seen).await?;
         Ok((report.events, reach))
     }
 
-    /// Brings back cached pairs until none lacks, and tells the cache what the rows say. Gives how many were looked at.
+    /// Brings back cached pairs, and tells the cache what the rows say. Gives how many were looked at.
     async fn pairs(&self, note: &RecoveryNote, work: &Work) -> Result<u64, Failed> {
         let heard = work.brought.clone();
         let pairs = LostPairs::new(self.stores.clone(), self.applier.clone(), self.config.max_rate, false)
+            .at_once(self.config.at_once)
             .heard_by(Box::new(move |events| heard.add(Source::CachedPair, events)));
-        let (stop, token) = (CancellationToken::new(), Some(note.token));
-        let mut seen = 0;
-        let mut walk = Walk::Pairs;
-        loop {
-            let each = |_| self.stores.history.saw_recovery(Some(work.brought.counted(*note)));
-            let done = pairs.walk(walk, token, &stop, each).await?;
-            seen += done.pairs;
-            if done.lost == 0 && walk == Walk::Counters {
-                break;
-            }
-            walk = Walk::Counters;
-        }
-        for resources in work.brought.touched().chunks(self.batch_size.max(1)) {
-            pairs.recount(resources, note.token).await?;
-            pairs.tell(resources).await?;
-        }
-        Ok(seen)
-    }
-
-    /// What waited under the latch. Gives how many entries there were.
-    async fn journals(&self, brought: &Brought) -> Result<u64, Failed> {
-        // A look at the database that was under way may have read what is gone now; the next one reads better.
-        for _ in 0..UNLATCH_LOOKS {
-            if !self.stores.is_latched() {
-                break;
-            }
-            tokio::time::sleep(UNLATCH_PAUSE).await;
-        }
-        let unlatched = self.stores.now();
-        let mut seen = 0;
-        for shard in self.stores.shards().all() {
-            let mut pages = JournalPages::new(self.stores.cache.as_ref(), shard, self.batch_size, usize::MAX);
-            while let Some(page) = pages.next().await? {
-                if page.first().is_none_or(|entry| entry.version > unlatched) {
-                    break;
-                }
-                let events: Vec<LikeEvent> = page.iter().filter_map(|entry| entry.decode().ok()).collect();
-                let ids: Vec<Uuid> = events.iter().map(|event| event.intent.id).collect();
-                let known = self.stores.database.known_events(&ids).await?;
-                self.applier.apply(&events).await?;
-                seen += events.len() as u64;
-                let unknown = events.into_iter().filter(|event| !known.contains(&event.intent.id));
-                brought.add(Source::Journal, &unknown.collect::<Vec<_>>());
-                tokio::time::sleep(Duration::from_secs(page.len() as u64) / self.config.max_rate.max(1)).await;
-            }
-        }
-        Ok(seen)
+        let each = |_| self.stores.history.saw_recovery(Some(work.brought.counted(*note)));
+        let (stop, touched) = (CancellationToken::new(), || work.brought.touched());
+        let done = pairs.bring_back(Some(note.token), touched, &stop, each).await?;
+        work.brought.left_to_the_ledger(done.in_ledger);
+        Ok(done.pairs)
     }
 }
 
 /// Whether a test holds a recovery before its end: pausing there would stop a thread, and others with it.
 fn scanned_and_held() -> bool {
     fail::fail_point!("recover.scanned", |_| true);
+    false
+}
+
+/// And before the journals are settled.
+fn unlatched_and_held() -> bool {
+    fail::fail_point!("recover.unlatched", |_| true);
     false
 }

@@ -6,7 +6,15 @@
 //! as ever. Counters come right by the transitions of their rows; one that the cache knows a newer revision of is counted
 //! again, above that revision, so that the cache believes it.
 //!
-//! The order of the looks makes the proof: pair, journal, row. What has left the journal was committed before.
+//! The order of the looks makes the proof: pair, journal, row. What has left the journal was committed before. One walk is
+//! enough: a pair that is cached all the time is seen in it, and what is settled behind it, by a process that was slow, comes
+//! with the number of a commit that the database does not have, which is the next verdict.
+//!
+//! # What it costs
+//!
+//! Every pair is compared: a like can have waited for any time before its commit, so no version is too old to be lost. Pages
+//! are compared side by side ([`at_once`](LostPairs::at_once)), each with a few reads of the cache and one of the
+//! database; counters afterwards, once each.
 //!
 //! # What is not here
 //!
@@ -16,23 +24,32 @@
 
 use crate::apply::{Applier, DatabaseUnreachable};
 use crate::clock::wall_clock;
+use crate::recover::pace::Pace;
 use crate::recover::replay::Listener;
 use crate::stores::Stores;
 use domain::cache::{CacheError, Settlement};
-use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version};
+use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, Version};
 use event_store::{Fenced, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 /// Pairs looked at together, about.
-const PAGE: u32 = 500;
+const PAGE: usize = 1_000;
 
-/// Looks at the journals that are under way together.
-const LOOKS: usize = 16;
+/// Looks at the journals that are under way together, of each page.
+const LOOKS: usize = 32;
+
+/// Counters looked at together.
+const COUNTERS: usize = 500;
+
+/// Resources that are remembered until their counters are looked at, about 50 MB; beyond it the pairs are gone through once
+/// more.
+const RESOURCES: usize = 1_000_000;
 
 /// What was found, and done about it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
@@ -68,37 +85,43 @@ pub enum RecoverError {
     Fenced,
 }
 
-/// What a walk through the cached pairs does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Walk {
-    /// Brings back pairs, and counts again what the cache knows a newer revision of.
-    Everything,
-    /// Brings back pairs; the cache hears nothing.
-    Pairs,
-    /// Looks whether a pair lacks still, and makes every cached counter what the database says.
-    Counters,
+/// What a walk through the cached pairs came to.
+#[derive(Debug, Default)]
+struct Walked {
+    done: Recovered,
+    /// Of the pairs that were seen; none if these were too many.
+    resources: Option<BTreeSet<Resource>>,
 }
 
 /// Goes through the cached pairs.
+#[derive(Clone)]
 pub struct LostPairs {
     stores: Stores,
     applier: Applier,
     /// Pairs per second, at most.
     rate: u32,
+    /// Pages of them at a time.
+    at_once: usize,
     dry_run: bool,
-    listener: Option<Listener>,
+    listener: Option<Arc<Listener>>,
 }
 
 impl LostPairs {
     /// With `dry_run` it is only counted.
     pub fn new(stores: Stores, applier: Applier, rate: u32, dry_run: bool) -> Self {
-        Self { stores, applier, rate: rate.max(1), dry_run, listener: None }
+        Self { stores, applier, rate: rate.max(1), at_once: 1, dry_run, listener: None }
+    }
+
+    /// Compares so many pages at a time.
+    #[must_use]
+    pub fn at_once(self, pages: usize) -> Self {
+        Self { at_once: pages.max(1), ..self }
     }
 
     /// Says what came back.
     #[must_use]
     pub(crate) fn heard_by(self, listener: Listener) -> Self {
-        Self { listener: Some(listener), ..self }
+        Self { listener: Some(Arc::new(listener)), ..self }
     }
 
     /// Until all pairs were seen, or `stop`. Afterwards the database is believed again, unless this was a dry run.
@@ -118,88 +141,127 @@ impl LostPairs {
         let token = if self.dry_run { None } else { Some(self.stores.database.take_repair_token().await?) };
         // What is committed from here on is in the database that is recovered.
         let told = self.stores.cache.commits().await?;
-        let latched = self.stores.is_latched();
-        let done = self.walk(Walk::Everything, token, stop, each).await?;
+        let done = self.bring_back(token, BTreeSet::new, stop, each).await?;
         if done.finished && !self.dry_run {
             self.stores.database.forget_went_back(&told).await?;
             self.stores.history.saw_recovery(None);
-            if latched {
-                // What came back was not told to the cache.
-                self.walk(Walk::Counters, token, stop, |_| {}).await?;
-            }
         }
         Ok(done)
     }
 
+    /// Brings back every pair that lacks, then makes every cached counter of theirs, and of `touched`, what the rows say.
     /// Without a token it is only counted.
-    pub(crate) async fn walk(
+    pub(crate) async fn bring_back(
         &self,
-        walk: Walk,
         token: Option<u64>,
+        touched: impl FnOnce() -> BTreeSet<Resource>,
         stop: &CancellationToken,
         mut each: impl FnMut(Recovered) + Send,
     ) -> Result<Recovered, RecoverError> {
-        let mut done = Recovered::default();
-        let mut cursor = 0;
-        while !stop.is_cancelled() {
-            let (pairs, next) = self.stores.cache.cached_pairs(cursor, PAGE).await?;
-            self.page(&pairs, walk, token, &mut done).await?;
-            each(done);
-            cursor = next;
-            if cursor == 0 {
-                done.finished = true;
-                break;
-            }
-            tokio::time::sleep(Duration::from_secs(pairs.len() as u64) / self.rate).await;
+        let Walked { mut done, resources } = self.walk(token, false, stop, &mut each).await?;
+        let Some(token) = token.filter(|_| done.finished) else { return Ok(done) };
+        if resources.is_none() {
+            let again = self.walk(Some(token), true, stop, &mut |_| {}).await?.done;
+            done.finished = again.finished;
+            done.recounted += again.recounted;
         }
+        let mut resources = resources.unwrap_or_default();
+        resources.append(&mut touched());
+        done.recounted += self.count_again(&Vec::from_iter(resources), token).await?;
+        each(done);
         Ok(done)
     }
 
-    async fn page(
+    /// Goes through all pairs. `counters`: looks at those of each page with it.
+    async fn walk(
         &self,
-        pairs: &[Pair],
-        walk: Walk,
         token: Option<u64>,
-        done: &mut Recovered,
-    ) -> Result<(), RecoverError> {
-        done.pairs += pairs.len() as u64;
-        let newer = self.newer(pairs).await?;
-        let waiting = self.stores.database.in_ledger_unfinished(&newer).await?;
-        done.in_ledger += waiting.iter().filter(|waits| **waits).count() as u64;
-        let lost = newer.iter().zip(waiting).filter(|(_, waits)| !waits);
-        let events: Vec<LikeEvent> = lost.map(|((pair, state), _)| event_of(*pair, *state)).collect();
-        done.lost += events.len() as u64;
-        let Some(token) = token else { return Ok(()) };
-        if !events.is_empty() {
-            done.applied += self.applier.apply(&events).await?.applied as u64;
-            if let Some(listener) = &self.listener {
-                listener(&events);
+        counters: bool,
+        stop: &CancellationToken,
+        each: &mut (impl FnMut(Recovered) + Send),
+    ) -> Result<Walked, RecoverError> {
+        let at_end = Arc::new(AtomicBool::new(false));
+        let scan = Scan {
+            stores: self.stores.clone(),
+            cursor: Some(0),
+            pace: Pace::new(self.rate),
+            stop: stop.clone(),
+            at_end: Arc::clone(&at_end),
+        };
+        let pages = stream::try_unfold(scan, Scan::next);
+        let walker = self.clone();
+        let pages = pages.map_ok(move |pairs| walker.clone().page(pairs, token, counters));
+        let mut pages = std::pin::pin!(pages.try_buffered(self.at_once));
+        let mut walked = Walked { done: Recovered::default(), resources: Some(BTreeSet::new()) };
+        while let Some((page, mut resources)) = pages.try_next().await? {
+            walked.done += page;
+            each(walked.done);
+            if let Some(all) = &mut walked.resources {
+                all.append(&mut resources);
             }
+            walked.resources = walked.resources.filter(|all| all.len() <= RESOURCES);
         }
-        if walk != Walk::Pairs {
-            let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
-            let resources: Vec<Resource> = resources.into_iter().collect();
-            done.recounted += self.recount(&resources, token).await?;
-            if walk == Walk::Counters {
-                self.tell(&resources).await?;
-            }
-        }
-        Ok(())
+        walked.done.finished = at_end.load(Ordering::Relaxed);
+        Ok(walked)
     }
 
-    /// The cache hears what the database says of these, as far as that is newer.
-    pub(crate) async fn tell(&self, resources: &[Resource]) -> Result<(), RecoverError> {
+    async fn page(
+        self,
+        pairs: Vec<Pair>,
+        token: Option<u64>,
+        counters: bool,
+    ) -> Result<(Recovered, BTreeSet<Resource>), RecoverError> {
+        let mut done = Recovered { pairs: pairs.len() as u64, ..Recovered::default() };
+        let newer = self.newer(&pairs).await?;
+        let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+        if !newer.is_empty() {
+            let waiting = self.stores.database.in_ledger_unfinished(&newer).await?;
+            done.in_ledger = waiting.iter().filter(|waits| **waits).count() as u64;
+            let lost = newer.iter().zip(waiting).filter(|(_, waits)| !waits);
+            let events: Vec<LikeEvent> = lost.map(|((pair, state), _)| event_of(*pair, *state)).collect();
+            done.lost = events.len() as u64;
+            if token.is_some() && !events.is_empty() {
+                done.applied = self.applier.apply(&events).await?.applied as u64;
+                if let Some(listener) = &self.listener {
+                    listener(&events);
+                }
+            }
+        }
+        if let Some(token) = token.filter(|_| counters) {
+            done.recounted = self.count_again(&Vec::from_iter(resources.iter().copied()), token).await?;
+        }
+        Ok((done, resources))
+    }
+
+    /// Counts again what the cache has heard a newer revision of, and tells it what the database says of the others, as far as
+    /// that is newer.
+    async fn count_again(&self, resources: &[Resource], token: u64) -> Result<u64, RecoverError> {
+        let batches: Vec<_> = resources.chunks(COUNTERS).map(|batch| self.count_some_again(batch, token)).collect();
+        let counted: Vec<u64> = stream::iter(batches).buffer_unordered(self.at_once).try_collect().await?;
+        Ok(counted.iter().sum())
+    }
+
+    async fn count_some_again(&self, resources: &[Resource], token: u64) -> Result<u64, RecoverError> {
         let cached = self.stores.cache.counts(resources).await?;
         let stored = self.stores.database.load_counts(resources).await?;
-        let counts = resources.iter().zip(cached).zip(stored);
-        let older = counts.filter_map(|((resource, cached), stored)| {
-            cached.filter(|cached| cached.stored_revision < stored.revision).map(|_| (*resource, stored))
-        });
-        let older: Vec<(Resource, StoredCount)> = older.collect();
-        if !older.is_empty() {
-            self.stores.cache.settle(&Settlement::of_rows(older, [])).await?;
+        let (mut newer, mut recounted) = (Vec::new(), 0);
+        for ((resource, cached), stored) in resources.iter().zip(cached).zip(stored) {
+            let Some(cached) = cached else { continue };
+            if cached.stored_revision > stored.revision {
+                let above = cached.stored_revision;
+                match self.stores.database.repair_count(*resource, above, token, wall_clock()).await? {
+                    Fenced::Refused => return Err(RecoverError::Fenced),
+                    Fenced::Done(repaired) => newer.push((*resource, repaired.after)),
+                }
+                recounted += 1;
+            } else if cached.stored_revision < stored.revision {
+                newer.push((*resource, stored));
+            }
         }
-        Ok(())
+        if !newer.is_empty() {
+            self.stores.cache.settle(&Settlement::of_rows(newer, [])).await?;
+        }
+        Ok(recounted)
     }
 
     /// Pairs that are newer than their rows and not on their way.
@@ -214,6 +276,9 @@ impl LostPairs {
         let looks: Vec<_> = newer.into_iter().map(|(pair, state)| self.unless_journaled(pair, state)).collect();
         let looked: Vec<Option<(Pair, PairState)>> = stream::iter(looks).buffered(LOOKS).try_collect().await?;
         let suspects: Vec<(Pair, PairState)> = looked.into_iter().flatten().collect();
+        if suspects.is_empty() {
+            return Ok(suspects);
+        }
         let again: Vec<Pair> = suspects.iter().map(|(pair, _)| *pair).collect();
         let rows = self.stores.database.load_states(&again).await?;
         let newer = suspects.into_iter().zip(rows).filter(|((_, state), row)| state.version > row.version);
@@ -226,25 +291,51 @@ impl LostPairs {
         let page = self.stores.cache.journal_page(shard, Version(state.version.0 - 1), 1).await?;
         Ok(page.iter().all(|entry| entry.version != state.version).then_some((pair, state)))
     }
+}
 
-    /// Counters of which the cache has heard a newer revision than the database has.
-    pub(crate) async fn recount(&self, resources: &[Resource], token: u64) -> Result<u64, RecoverError> {
-        let cached = self.stores.cache.counts(resources).await?;
-        let stored = self.stores.database.load_counts(resources).await?;
-        let mut recounted = 0;
-        for ((resource, cached), stored) in resources.iter().zip(cached).zip(stored) {
-            let Some(cached) = cached.filter(|cached| cached.stored_revision > stored.revision) else { continue };
-            let above = cached.stored_revision;
-            match self.stores.database.repair_count(*resource, above, token, wall_clock()).await? {
-                Fenced::Refused => return Err(RecoverError::Fenced),
-                Fenced::Done(repaired) => {
-                    let counts: [(Resource, StoredCount); 1] = [(*resource, repaired.after)];
-                    self.stores.cache.settle(&Settlement::of_rows(counts, [])).await?;
-                    recounted += 1;
-                }
+/// Where a walk is.
+struct Scan {
+    stores: Stores,
+    /// None: at the end.
+    cursor: Option<u64>,
+    pace: Pace,
+    stop: CancellationToken,
+    at_end: Arc<AtomicBool>,
+}
+
+impl Scan {
+    /// The next page, each pair in it once.
+    async fn next(mut self) -> Result<Option<(Vec<Pair>, Self)>, RecoverError> {
+        let mut page = BTreeSet::new();
+        while page.len() < PAGE
+            && let Some(cursor) = self.cursor
+        {
+            if self.stop.is_cancelled() {
+                return Ok(None);
             }
+            // A cache has other keys, too.
+            let (pairs, next) = self.stores.cache.cached_pairs(cursor, PAGE as u32).await?;
+            page.extend(pairs);
+            self.cursor = (next != 0).then_some(next);
         }
-        Ok(recounted)
+        if self.cursor.is_none() {
+            self.at_end.store(true, Ordering::Relaxed);
+        }
+        if page.is_empty() {
+            return Ok(None);
+        }
+        self.pace.passed(page.len()).await;
+        Ok(Some((Vec::from_iter(page), self)))
+    }
+}
+
+impl std::ops::AddAssign for Recovered {
+    fn add_assign(&mut self, more: Self) {
+        self.pairs += more.pairs;
+        self.lost += more.lost;
+        self.applied += more.applied;
+        self.in_ledger += more.in_ledger;
+        self.recounted += more.recounted;
     }
 }
 

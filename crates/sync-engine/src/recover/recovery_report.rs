@@ -47,6 +47,7 @@ struct Found {
     from_log: u64,
     from_pairs: u64,
     from_journal: u64,
+    in_ledger: u64,
 }
 
 impl Brought {
@@ -80,8 +81,13 @@ impl Brought {
         RecoveryNote { from_log: found.from_log, from_pairs: found.from_pairs, ..note }
     }
 
-    pub(crate) fn touched(&self) -> Vec<Resource> {
-        self.found().touched.iter().copied().collect()
+    /// So many newer pairs wait in the ledger: the database has those, and retries them.
+    pub(crate) fn left_to_the_ledger(&self, pairs: u64) {
+        self.found().in_ledger = pairs;
+    }
+
+    pub(crate) fn touched(&self) -> BTreeSet<Resource> {
+        self.found().touched.clone()
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {
@@ -144,21 +150,19 @@ pub(crate) async fn write(
     }
     // Each is over as it is written down.
     let named = named.iter().map(|(source, event)| named_record(note, *source, event, now));
-    for finding in std::iter::once(summary).chain(named) {
-        database.record_finding(&finding).await?;
-        database.record_repair(&finding).await?;
-    }
-    Ok(())
+    let all: Vec<FindingRecord> = std::iter::once(summary).chain(named).collect();
+    database.record_repaired(&all).await
 }
 
 fn details(note: &RecoveryNote, evidence: &WentBack, reach: &LogReach, found: &Found) -> String {
-    let Found { from_log, from_pairs, from_journal, .. } = found;
+    let Found { from_log, from_pairs, from_journal, in_ledger, .. } = found;
     let back_to = evidence.back_to().map(|at| at.to_rfc3339());
     let detail = format!(
-        "went back from {} to {}. What came back: {from_log} from the redo log, {from_pairs} from cached pairs, \
-         {from_journal} from journals. Waiting in the queue: {}",
+        "went back from {} to {}, noticed at {}. What came back: {from_log} from the redo log, {from_pairs} from cached \
+         pairs, {from_journal} from journals; {in_ledger} are in the ledger. Waiting in the queue: {}",
         evidence.lost_until.to_rfc3339(),
         back_to.as_deref().unwrap_or("an unknown time"),
+        evidence.noticed_at.to_rfc3339(),
         note.queued,
     );
     serde_json::json!({
@@ -174,6 +178,7 @@ fn details(note: &RecoveryNote, evidence: &WentBack, reach: &LogReach, found: &F
         "redo_log": from_log,
         "cached_pair": from_pairs,
         "journal": from_journal,
+        "ledger": in_ledger,
         "queue": note.queued,
     })
     .to_string()

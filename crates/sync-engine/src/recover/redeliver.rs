@@ -4,6 +4,10 @@
 //! settled entries well beyond it, or the queue is empty. A queue that merely has a backlog is never multiplied. Each
 //! entry comes again with a growing interval. While the broker is unreachable, stuck entries are applied directly.
 //!
+//! While a database is recovered its journals are left to who recovers it: all that was committed meanwhile is in them, and the
+//! queue would carry it once more. That is over with the latch, and a little later: when a recovery has settled the journals, or
+//! has not after [half a minute](crate::stores::database_history).
+//!
 //! One process at a time holds the lease; two at once would only publish twice, which versions make harmless. Only a process
 //! that reaches the database competes for it, and a holder that does not gives it back: another one may reach it.
 
@@ -127,8 +131,8 @@ impl Rescuer {
             self.stores.flow.saw_consumers(None);
             return Ok(());
         }
-        if self.stores.is_latched() {
-            // Most of them are committed. They are settled by who recovers.
+        if self.stores.is_latched() || self.stores.history.settles_journals() {
+            // Most of them are committed. They are settled by who recovers; if nobody does, the wait ends by itself.
             self.attempts.clear();
             return Ok(());
         }

@@ -9,6 +9,7 @@
 //! once: whoever counts remembers which were missing, up to a bound, beyond which a rehearsal says too many rather than too few.
 
 use crate::apply::{Applier, DatabaseUnreachable};
+use crate::recover::pace::Pace;
 use crate::stores::Stores;
 use chrono::{DateTime, Utc};
 use domain::codec::decode_batch;
@@ -17,6 +18,7 @@ use event_bus::{BusConfig, BusError, LogMessage, LogReader, LogStart};
 use event_store::StoreError;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -95,7 +97,9 @@ pub struct Replay {
     bus: BusConfig,
     options: ReplayOptions,
     /// Events per second, at most.
-    rate: Option<u32>,
+    pace: Option<Pace>,
+    /// Batches that are asked for, or applied, at a time.
+    at_once: usize,
     listener: Option<Listener>,
 
     report: ReplayReport,
@@ -109,13 +113,20 @@ impl Replay {
     pub fn new(stores: Stores, applier: &Applier, bus: BusConfig, options: ReplayOptions) -> Self {
         let (report, remembered, gathered) = Default::default();
         let applier = applier.of_logged();
-        Self { stores, applier, bus, options, rate: None, listener: None, report, remembered, gathered }
+        let (pace, at_once, listener) = (None, 1, None);
+        Self { stores, applier, bus, options, pace, at_once, listener, report, remembered, gathered }
     }
 
     /// Reads so many events per second, at most.
     #[must_use]
     pub fn at_most(self, rate: u32) -> Self {
-        Self { rate: Some(rate.max(1)), ..self }
+        Self { pace: Some(Pace::new(rate)), ..self }
+    }
+
+    /// Asks for so many batches at a time, and applies them.
+    #[must_use]
+    pub fn at_once(self, batches: usize) -> Self {
+        Self { at_once: batches.max(1), ..self }
     }
 
     /// Says what came back.
@@ -161,12 +172,12 @@ impl Replay {
             if let Some(message) = message {
                 self.gather(&message);
             }
-            if self.gathered.len() >= self.options.batch_size || ended {
+            if self.gathered.len() >= self.options.batch_size * self.at_once || ended {
                 let events = self.gathered.len();
                 self.tell_gathered().await?;
                 progress(&self.report);
-                if let Some(rate) = self.rate.filter(|_| !ended) {
-                    tokio::time::sleep(Duration::from_secs(events as u64) / rate).await;
+                if let Some(pace) = self.pace.as_mut().filter(|_| !ended) {
+                    pace.passed(events).await;
                 }
             }
             if ended {
@@ -209,26 +220,45 @@ impl Replay {
     }
 
     async fn tell_gathered(&mut self) -> Result<(), ReplayError> {
-        let gathered = std::mem::take(&mut self.gathered);
-        for batch in gathered.chunks(self.options.batch_size.max(1)) {
-            let ids: Vec<Uuid> = batch.iter().map(|event| event.intent.id).collect();
-            let known = self.stores.database.known_events(&ids).await?;
-            let unknown: Vec<&LikeEvent> = batch.iter().filter(|event| !known.contains(&event.intent.id)).collect();
-            let told = self.told_by_pairs(&unknown).await?;
-            let lacks = unknown.into_iter().zip(told).filter(|(_, told)| !told).map(|(event, _)| event);
-            let missing: Vec<LikeEvent> = lacks.filter(|event| self.is_new(event.intent.id)).cloned().collect();
-            self.report.missing += missing.len() as u64;
-            if !self.options.dry_run && !missing.is_empty() {
-                self.report.parked += self.applier.apply(&missing).await?.parked as u64;
-                fail::fail_point!("recover.reapplied");
-                if let Some(listener) = &self.listener {
-                    listener(&missing);
-                }
-            }
+        let mut gathered = std::mem::take(&mut self.gathered);
+        // Those of one resource together: batches side by side then seldom wait for each other's rows. Versions decide, not order.
+        gathered.sort_by_key(|event| event.pair().resource);
+        let size = self.options.batch_size.max(1);
+        let asked: Vec<_> = gathered.chunks(size).map(|batch| self.lacking(batch)).collect();
+        let lacking: Vec<Vec<LikeEvent>> = stream::iter(asked).buffered(self.at_once).try_collect().await?;
+        let missing: Vec<LikeEvent> =
+            lacking.into_iter().flatten().filter(|event| self.is_new(event.intent.id)).collect();
+        self.report.missing += missing.len() as u64;
+        if !self.options.dry_run {
+            let told: Vec<_> = missing.chunks(size).map(|batch| self.tell(batch)).collect();
+            let parked: Vec<usize> = stream::iter(told).buffer_unordered(self.at_once).try_collect().await?;
+            self.report.parked += parked.into_iter().sum::<usize>() as u64;
         }
         let Some(last) = self.report.last_offset.filter(|_| !self.options.dry_run) else { return Ok(()) };
         let note = format!("{} {}", self.options.since.timestamp_micros(), last + 1);
         Ok(self.stores.database.set_note(NOTE, Some(&note)).await?)
+    }
+
+    /// Those that the database does not know.
+    async fn lacking(&self, batch: &[LikeEvent]) -> Result<Vec<LikeEvent>, ReplayError> {
+        let ids: Vec<Uuid> = batch.iter().map(|event| event.intent.id).collect();
+        let known = self.stores.database.known_events(&ids).await?;
+        let unknown: Vec<&LikeEvent> = batch.iter().filter(|event| !known.contains(&event.intent.id)).collect();
+        if unknown.is_empty() {
+            return Ok(Vec::new());
+        }
+        let told = self.told_by_pairs(&unknown).await?;
+        Ok(unknown.into_iter().zip(told).filter(|(_, told)| !told).map(|(event, _)| event.clone()).collect())
+    }
+
+    /// Gives how many of them the database refuses.
+    async fn tell(&self, missing: &[LikeEvent]) -> Result<usize, ReplayError> {
+        let parked = self.applier.apply(missing).await?.parked;
+        fail::fail_point!("recover.reapplied");
+        if let Some(listener) = &self.listener {
+            listener(missing);
+        }
+        Ok(parked)
     }
 
     /// Which of them rows have already, told by cached pairs: those have other ids, and a version is one event's.

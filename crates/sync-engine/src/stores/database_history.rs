@@ -11,6 +11,8 @@
 //! says how many likes a resource has, by a database that lacks some, and the cache would believe it. The events stay in the
 //! journal and are settled when the latch goes. Whoever sees the verdict first waits for a recovery to begin, for a while.
 //! Where there is none, likes are settled as ever.
+//!
+//! When the latch goes, who recovers settles what is in the journals; rescuers leave these alone until then, for a while.
 
 use crate::metrics;
 use domain::cache::LikeCache;
@@ -22,7 +24,7 @@ use std::time::{Duration, Instant};
 /// How often the cache is asked for what dead writers had committed, although nothing points to another server.
 const CALM_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A recovery that has not begun after this long is not waited for.
+/// A recovery that has not begun after this long is not waited for; nor is one that has not settled the journals.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the database has lost, as far as this process knows.
@@ -43,6 +45,20 @@ struct Seen {
     /// When the verdict was met here.
     met: Option<Instant>,
     recovery: Option<RecoveryNote>,
+    /// Since when the recovery that was seen last settles the journals.
+    settles_since: Option<Instant>,
+}
+
+impl Seen {
+    fn saw(&mut self, recovery: Option<RecoveryNote>, now: Instant) {
+        let settles = recovery.is_some_and(|note| note.step == RecoveryStep::Journals);
+        self.settles_since = settles.then(|| self.settles_since.unwrap_or(now));
+        self.recovery = recovery;
+    }
+
+    fn settles_journals(&self, now: Instant) -> bool {
+        self.settles_since.is_some_and(|since| now.duration_since(since) < PATIENCE)
+    }
 }
 
 impl DatabaseHistory {
@@ -62,7 +78,13 @@ impl DatabaseHistory {
 
     pub(crate) fn saw_recovery(&self, recovery: Option<RecoveryNote>) {
         metrics::recovery_running(recovery.is_some());
-        self.seen().recovery = recovery;
+        self.seen().saw(recovery, Instant::now());
+    }
+
+    /// Whether somebody settles all journals after a recovery: nobody else need bring their entries on. However it ends, not for
+    /// long.
+    pub(crate) fn settles_journals(&self) -> bool {
+        self.seen().settles_journals(Instant::now())
     }
 
     /// Whether what the database says must not reach the cache.
@@ -72,7 +94,7 @@ impl DatabaseHistory {
         seen.met = went_back.then(|| seen.met.unwrap_or_else(Instant::now));
         let expected =
             || self.automatic.load(Ordering::Relaxed) && seen.met.is_some_and(|met| met.elapsed() < PATIENCE);
-        seen.recovery.is_some() || expected()
+        seen.recovery.is_some_and(|note| note.step != RecoveryStep::Journals) || expected()
     }
 
     /// What is wrong, and what is done about it, in words for an operator.
@@ -86,6 +108,7 @@ impl DatabaseHistory {
                 let step = match step {
                     RecoveryStep::Log => format!("reads the redo log since {}", since.to_rfc3339()),
                     RecoveryStep::Pairs => "goes through the cached pairs".to_owned(),
+                    RecoveryStep::Journals => "settles what waited in the journals".to_owned(),
                 };
                 format!("recovery, round {round}: {step}; came back: {from_log} from the log, {from_pairs} from pairs")
             }
@@ -128,5 +151,51 @@ impl DatabaseHistory {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::DateTime;
+    use uuid::Uuid;
+
+    fn note(step: RecoveryStep) -> RecoveryNote {
+        RecoveryNote {
+            token: 1,
+            run: Uuid::nil(),
+            began_at: DateTime::UNIX_EPOCH,
+            round: 1,
+            round_at: DateTime::UNIX_EPOCH,
+            back_to: None,
+            step,
+            since: DateTime::UNIX_EPOCH,
+            queued: 0,
+            from_log: 0,
+            from_pairs: 0,
+        }
+    }
+
+    /// However often the note is renewed, and whether or not anybody lives who does what it says.
+    #[test]
+    fn journals_are_left_to_a_recovery_for_a_while_only() {
+        let began = Instant::now();
+        let mut seen = Seen::default();
+        seen.saw(Some(note(RecoveryStep::Pairs)), began);
+        assert!(!seen.settles_journals(began));
+        let settles = began + Duration::from_secs(60);
+        for second in 0..100 {
+            let now = settles + Duration::from_secs(second);
+            seen.saw(Some(note(RecoveryStep::Journals)), now);
+            assert_eq!(seen.settles_journals(now), second < 30, "{second} s");
+        }
+        // Another round, and its end.
+        let later = settles + Duration::from_secs(200);
+        seen.saw(Some(note(RecoveryStep::Log)), later);
+        assert!(!seen.settles_journals(later));
+        seen.saw(Some(note(RecoveryStep::Journals)), later);
+        assert!(seen.settles_journals(later));
+        seen.saw(None, later);
+        assert!(!seen.settles_journals(later));
     }
 }

@@ -10,12 +10,14 @@ use crate::progress;
 use crate::redo;
 use chrono::{DateTime, Utc};
 use clap::Args;
+use event_store::WentBack;
+use serde::Serialize;
 use std::path::PathBuf;
 use sync_engine::apply::Applier;
 use sync_engine::recover::lost_pairs::{LostPairs, Recovered};
 #[cfg(feature = "distributed")]
 use sync_engine::recover::replay::ReplayOptions;
-use sync_engine::{RetryConfig, Stores};
+use sync_engine::{RecoveryConfig, RetryConfig, Stores};
 use tokio_util::sync::CancellationToken;
 
 /// Arguments of `recover`.
@@ -71,12 +73,14 @@ impl RecoverArgs {
 
     async fn recover_pairs(self, stores: Stores, format: Format) -> anyhow::Result<Verdict> {
         stores.prepare_database().await?;
-        match stores.history.went_back() {
-            Some(evidence) => eprintln!("the database went back in time: {evidence}"),
+        let step_back = stores.history.went_back().map(|evidence| StepBack::of(&evidence));
+        match &step_back {
+            Some(step_back) => eprintln!("{}", step_back.in_words()),
             None => eprintln!("nothing says that the database went back in time"),
         }
         let applier = Applier::new(stores.clone(), RetryConfig::default().into());
-        let recovery = LostPairs::new(stores, applier, self.stores.max_rate, self.dry_run);
+        let recovery = LostPairs::new(stores, applier, self.stores.max_rate, self.dry_run)
+            .at_once(RecoveryConfig::default().at_once);
         let interrupt = CancellationToken::new();
         tokio::spawn(interrupt_on_signal(interrupt.clone()));
         let bar = progress::spinner(format);
@@ -87,13 +91,46 @@ impl RecoverArgs {
             })
             .await?;
         progress::finish(&bar);
-        print_one(format, &done, || {
+        print_one(format, &Told { step_back, done }, || {
             let interrupted = if done.finished { "" } else { "interrupted: " };
             let written = if self.dry_run { " (nothing was to be written)" } else { "" };
             println!("{interrupted}{}{written}", line(&done));
         })?;
         Ok(Verdict::from_fine(done.finished && done.lost == done.applied))
     }
+}
+
+/// What is known of the step back.
+#[derive(Debug, Serialize)]
+struct StepBack {
+    evidence: String,
+    noticed_at: DateTime<Utc>,
+    /// The latest commit that is known to be lost.
+    from: DateTime<Utc>,
+    /// How far; none: nobody can say.
+    back_to: Option<DateTime<Utc>>,
+}
+
+impl StepBack {
+    fn of(evidence: &WentBack) -> Self {
+        let (noticed_at, from, back_to) = (evidence.noticed_at, evidence.lost_until, evidence.back_to());
+        Self { evidence: evidence.to_string(), noticed_at, from, back_to }
+    }
+
+    fn in_words(&self) -> String {
+        let Self { evidence, noticed_at, from, back_to } = self;
+        let back_to = back_to.map_or_else(|| "an unknown time".to_owned(), |at| at.to_rfc3339());
+        let (from, noticed_at) = (from.to_rfc3339(), noticed_at.to_rfc3339());
+        format!("the database went back from {from} to {back_to}, noticed at {noticed_at}: {evidence}")
+    }
+}
+
+/// What the command says: why, and what came back, all of it from cached pairs.
+#[derive(Debug, Serialize)]
+struct Told {
+    step_back: Option<StepBack>,
+    #[serde(flatten)]
+    done: Recovered,
 }
 
 fn line(done: &Recovered) -> String {

@@ -13,7 +13,7 @@ use event_bus::{BusConfig, LogMessage, LogReader, LogStart};
 use serde::Serialize;
 use sync_engine::apply::Applier;
 use sync_engine::recover::replay::{Replay, ReplayOptions, ReplayReport};
-use sync_engine::{RetryConfig, Stores};
+use sync_engine::{RecoveryConfig, RetryConfig, Stores};
 use tokio_util::sync::CancellationToken;
 
 impl BrokerArgs {
@@ -207,7 +207,8 @@ pub(crate) async fn recover(stores: Stores, retry: RetryConfig, recovery: LogRec
     };
     let dry_run = options.dry_run;
     let applier = Applier::new(stores.clone(), retry.into());
-    let replay = Replay::new(stores, &applier, bus, options).run(&interrupt, &progress);
+    let replay = Replay::new(stores, &applier, bus, options).at_once(RecoveryConfig::default().at_once);
+    let replay = replay.run(&interrupt, &progress);
     let report = replay.await.context("not done; run it again to go on from there")?;
     progress::finish(&bar);
     let recovered = Recovered { dry_run, report, log_begins };

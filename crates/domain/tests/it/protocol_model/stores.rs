@@ -47,7 +47,8 @@
 //!   or else the database has the only copy (`DirectlyAppliedUnlogged`). The log forgets what every database that may be
 //!   promoted has (`RetentionIgnoresHorizon`).
 //! - **N7, recovery**: memory of living processes, log, cached pairs that are newer than their rows and in no journal, recount,
-//!   unlatch. By version, so it may stop anywhere and begin again. What was committed and not settled is done again.
+//!   unlatch. By version, so it may stop anywhere and begin again; one look at each pair is enough, and none is too old for it
+//!   (`ScanFromNewestRow`). What was committed and not settled is done again.
 //!
 //! # Invariants
 //!
@@ -204,12 +205,14 @@ enum Bug {
     RecoveredBlindly,
     /// N7: cached pairs are not looked at.
     ScanSkipped,
+    /// N7: cached pairs are looked at that are newer than what is left.
+    ScanFromNewestRow,
     /// N7: processes do not say what they remember.
     MemoryForgotten,
 }
 
 /// With the seed where the search begins: two are rare.
-const BUGS: [(Bug, u64); 26] = [
+const BUGS: [(Bug, u64); 27] = [
     (Bug::AnswerBeforeWait, 0),
     (Bug::FloorIgnored, 0),
     (Bug::ReofferForgotten, 0),
@@ -235,6 +238,7 @@ const BUGS: [(Bug, u64); 26] = [
     (Bug::StartedWithoutReplay, 0),
     (Bug::RecoveredBlindly, 0),
     (Bug::ScanSkipped, 0),
+    (Bug::ScanFromNewestRow, 0),
     (Bug::MemoryForgotten, 0),
 ];
 
