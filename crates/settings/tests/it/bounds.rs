@@ -14,6 +14,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("service.tls.cert_file", FILES, "[]"),
     ("service.tls.key_file", FILES, "[]"),
     ("service.tls.client_ca_file", FILES, "[]"),
+    ("service.tls.ops", &["same", "plain"], "off"),
     ("service.access.tokens_file", FILES, "[]"),
     ("service.access.insecure", SWITCH, "2"),
     ("monitoring.log_format", &["human", "json"], "text"),
