@@ -23,6 +23,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("monitoring.alerts.enabled", SWITCH, "maybe"),
     ("database.url", &["mysql://h:1/x", "mysql://h:65535/x"], "mysql://h:65536/x"),
     ("redis.url", &["redis://h:1", "rediss://h:65535/65535"], "redis://h:0"),
+    ("database.auto_migrate", SWITCH, "perhaps"),
     ("database.hosts", &["[]", "['h:1', '[::1]:65535']"], "['h']"),
     ("redis.nodes", &["[]", "['h:1', '[::1]:65535']"], "['redis://h:1']"),
     ("redis.cluster", SWITCH, "maybe"),
