@@ -25,6 +25,7 @@ random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 put mysql_root_password "$(random)"
 put mysql_password "$(random)"
+put mysql_serve_password "$(random)"
 put redis_password "$(random)"
 put rabbitmq_password "$(random)"
 put grafana_password "$(random)"
@@ -40,6 +41,8 @@ operator operate $(cat secrets/operator_token)"
 put redis.conf "requirepass $redis"
 put rabbitmq.conf "default_user = interaction
 default_pass = $rabbitmq"
-put database_url "mysql://interaction:$mysql@mysql:3306/interaction"
+# The owner of the schema, and the account of the programs (mysql/10-accounts.sh).
+put migration_url "mysql://interaction:$mysql@mysql:3306/interaction"
+put database_url "mysql://interaction_serve:$(cat secrets/mysql_serve_password)@mysql:3306/interaction"
 put redis_url "redis://:$redis@redis:6379/0"
 put rabbitmq_url "amqp://interaction:$rabbitmq@rabbitmq:5672/%2f"

@@ -16,9 +16,9 @@ mod mysql;
 mod schema;
 
 use sea_orm_migration::MigratorTrait;
-use sea_orm_migration::prelude::MigrationTrait;
+use sea_orm_migration::prelude::{MigrationTrait, SchemaManager};
 use sea_orm_migration::sea_orm::{
-    DatabaseConnection, DbErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseConnection, DbErr, SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
 };
 use std::time::Duration;
 
@@ -62,8 +62,36 @@ pub async fn run(db: &DatabaseConnection) -> Result<(), DbErr> {
     transaction.commit().await
 }
 
-/// Names of the migrations that [`run`] would apply; reads only.
-pub async fn pending(db: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
-    let pending = Migrator::get_pending_migrations_read_only(db).await?;
-    Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
+/// Name in `sync_meta` of the migration that a program must know, if it is to run. Who adds a migration that takes something
+/// away, or changes what something means, writes its name there; the others only add, and older programs run beside them.
+pub const MINIMUM_COMPATIBLE: &str = "minimum_compatible";
+
+/// A database's migrations, as this program sees them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What [`run`] would apply.
+    pub pending: Vec<String>,
+    /// What a newer program has applied.
+    pub newer: Vec<String>,
+}
+
+/// Compares the migrations that are applied with those of this program; reads only.
+pub async fn standing(db: &DatabaseConnection) -> Result<Standing, DbErr> {
+    let table = "seaql_migrations";
+    let applied: Vec<String> = if SchemaManager::new(db).has_table(table).await? {
+        let all = Statement::from_string(db.get_database_backend(), format!("SELECT version FROM {table}"));
+        let rows = db.query_all_raw(all).await?;
+        rows.iter().map(|row| row.try_get("", "version")).collect::<Result<_, _>>()?
+    } else {
+        Vec::new()
+    };
+    let known = known();
+    let pending = known.iter().filter(|name| !applied.contains(name)).cloned().collect();
+    let newer = applied.into_iter().filter(|name| !known.contains(name)).collect();
+    Ok(Standing { pending, newer })
+}
+
+/// Names of the migrations that this program knows.
+pub fn known() -> Vec<String> {
+    Migrator::migrations().iter().map(|migration| migration.name().to_owned()).collect()
 }

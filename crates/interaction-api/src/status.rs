@@ -31,7 +31,9 @@ pub const fn code(reason: Reason) -> Code {
         Reason::InvalidRequest | Reason::KeyReused | Reason::BeyondBurst | Reason::UnsupportedMediaType => {
             Code::InvalidArgument
         }
-        Reason::TokenMissing | Reason::TokenMalformed | Reason::TokenUnknown => Code::Unauthenticated,
+        Reason::TokenMissing | Reason::TokenMalformed | Reason::TokenUnknown | Reason::CertificateMissing => {
+            Code::Unauthenticated
+        }
         Reason::RoleTooLow | Reason::OutOfScope | Reason::NotLocal | Reason::CrossSite => Code::PermissionDenied,
         Reason::NotFound => Code::NotFound,
         Reason::MethodNotAllowed => Code::Unimplemented,

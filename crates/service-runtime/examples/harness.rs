@@ -49,6 +49,8 @@ async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
             let hard = context.hard.clone();
             context.tracker.spawn(async move { hard.cancelled().await });
         }
+        // It never says that it has started.
+        "down" => drop(context.health.startup()),
         "stuck" => std::future::pending::<()>().await,
         _ => {}
     }

@@ -11,8 +11,11 @@ mod value;
 mod yaml;
 
 pub use keys::{given, keys};
+pub(crate) use load::load_service;
 pub use load::{ConfigError, ENV_PREFIX, load, load_renamed, parse, parse_renamed};
 pub use networks::TrustedProxies;
 pub use origin::PublicOrigin;
 pub use renamed::{Renamed, same_value};
-pub use sections::{AccessConfig, AlertsConfig, LogFormat, MonitoringConfig, ServiceConfig, TlsConfig, TracingConfig};
+pub use sections::{
+    AccessConfig, AlertsConfig, LogFormat, MonitoringConfig, OpsTls, ServiceConfig, TlsConfig, TracingConfig,
+};

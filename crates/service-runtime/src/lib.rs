@@ -24,11 +24,12 @@ pub mod listen;
 mod observe;
 
 pub use config::{
-    AccessConfig, AlertsConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, PublicOrigin, Renamed,
+    AccessConfig, AlertsConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, OpsTls, PublicOrigin, Renamed,
     ServiceConfig, TlsConfig, TracingConfig, TrustedProxies, given, keys, load, load_renamed, parse, parse_renamed,
     same_value,
 };
 pub use lifecycle::admit::admit;
+pub use lifecycle::ask::Question;
 pub use lifecycle::context::Context;
 pub use lifecycle::routes::router;
 pub use lifecycle::run::{Configured, EXIT_CONFIG, Options, run};

@@ -1,7 +1,7 @@
 //! The command line. Flags are settings in short: they take the place of variables of the same meaning.
 
-use clap::Parser;
-use service_runtime::Options;
+use clap::{Parser, Subcommand};
+use service_runtime::{Options, Question};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -19,15 +19,31 @@ pub(crate) struct Args {
     #[arg(long)]
     grpc_addr: Option<SocketAddr>,
     /// Where the page, health and metrics are [default: 127.0.0.1:8893].
-    #[arg(long)]
+    #[arg(long, global = true)]
     http_addr: Option<SocketAddr>,
     /// Configuration, YAML; INTERACTION__SECTION__KEY overrides a key of it.
-    #[arg(long, short, env = "INTERACTION_CONFIG")]
+    #[arg(long, short, env = "INTERACTION_CONFIG", global = true)]
     config: Option<PathBuf>,
     /// Also plays generated likes through gRPC, so many a second; they are kept like any others.
     #[arg(long, value_name = "PER_SECOND", num_args = 0..=1, require_equals = true, default_missing_value = "50",
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     demo: Option<u32>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// Instead of running.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Asks the one that runs here with the same configuration how it is: exit code 0, well or degraded; 1, down; 69, no answer.
+    Health {
+        /// Only whether it answers.
+        #[arg(long, conflicts_with = "ready")]
+        live: bool,
+        /// Whether it does its work; the default.
+        #[arg(long)]
+        ready: bool,
+    },
 }
 
 /// What is not in the settings.
@@ -52,6 +68,10 @@ impl Args {
             options.environment.push((name.to_owned(), value));
         }
         options.config = self.config;
+        options.health = self.command.map(|command| match command {
+            Command::Health { live: true, .. } => Question::Live,
+            Command::Health { .. } => Question::Ready,
+        });
         (options, Plan { data_dir: self.data_dir, demo: self.demo })
     }
 }
@@ -76,6 +96,19 @@ mod tests {
         assert_eq!((plan.data_dir, plan.demo), (PathBuf::from("interaction-data"), None));
         // A file says where, or its defaults do.
         assert_eq!(address(&parts(&["--config", "x.yml"]).0, GRPC.0), None);
+    }
+
+    #[test]
+    fn whoever_asks_about_health_names_the_same_address() {
+        let (options, _) = parts(&["health", "--http-addr", "127.0.0.1:80", "--live"]);
+        assert_eq!(
+            (options.health, address(&options, HTTP.0).as_deref()),
+            (Some(Question::Live), Some("127.0.0.1:80"))
+        );
+        assert_eq!(parts(&["--config", "x.yml", "health"]).0.health, Some(Question::Ready));
+        assert_eq!(parts(&["health", "--config", "x.yml"]).0.config, Some(PathBuf::from("x.yml")));
+        assert_eq!(parts(&[]).0.health, None);
+        assert!(Args::try_parse_from(["standalone", "health", "--live", "--ready"]).is_err());
     }
 
     #[test]

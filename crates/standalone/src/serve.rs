@@ -60,7 +60,7 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
         durability: settings.embedded_cache.durability,
         replayed,
         demo: plan.demo,
-        tls: context.gate.has_tls(),
+        tls: context.gate.has_ops_tls(),
         tokens: context.gate.access.needs_token(),
     });
     register_health(&context.health, &stores);

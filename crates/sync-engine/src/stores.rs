@@ -136,7 +136,7 @@ impl Stores {
         Self { likes, ..self }
     }
 
-    /// Brings the schema up to date and checks that the data has our number of shards (both once per process), and reads
+    /// Brings the schema up to date, or looks whether it is, and checks that the data has our number of shards (both once per process), and reads
     /// which write path was ordered.
     pub fn prepare_database(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.prepare_database_inner().boxed()
@@ -146,7 +146,7 @@ impl Stores {
         self.database.ping().await?;
         self.compare_database_clock().await?;
         if !self.schema_ready.load(Ordering::Acquire) {
-            self.database.migrate().await?;
+            self.database.have_schema().await?;
             self.database.bind_shards(self.shards).await?;
             self.schema_ready.store(true, Ordering::Release);
         }

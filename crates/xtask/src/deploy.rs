@@ -117,7 +117,6 @@ pub(crate) fn check(arguments: &CheckDeploy) -> Result<bool> {
         report.only_parsed("metrics: compared with the source, not with running processes (give their URLs)");
     } else {
         report.check("metrics of running processes", || check_running(&arguments.urls, &tree));
-        tools.healthcheck(&arguments.urls, &mut report);
     }
     Ok(report.conclude())
 }

@@ -38,16 +38,20 @@ pub(crate) fn get(address: &str, path: &str) -> Result<Answer> {
 /// # Errors
 ///
 /// As [`get`].
-pub(crate) fn get_with_token(address: &str, path: &str, token: &str) -> Result<Answer> {
-    request(address, &format!("GET {path}"), &format!("Authorization: Bearer {token}\r\n"), "")
+pub(crate) fn get_with_token(address: &str, path: &str, token: Option<&str>) -> Result<Answer> {
+    request(address, &format!("GET {path}"), &authorization(token), "")
 }
 
 /// # Errors
 ///
 /// As [`get`].
-pub(crate) fn post(address: &str, path: &str, json: &str) -> Result<Answer> {
+pub(crate) fn post(address: &str, path: &str, json: &str, token: Option<&str>) -> Result<Answer> {
     let headers = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", json.len());
-    request(address, &format!("POST {path}"), &headers, json)
+    request(address, &format!("POST {path}"), &(headers + &authorization(token)), json)
+}
+
+fn authorization(token: Option<&str>) -> String {
+    token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default()
 }
 
 /// A connection that gives up on a peer that says nothing.
@@ -103,7 +107,7 @@ mod tests {
     #[test]
     fn a_request_gets_status_and_body() -> Result<()> {
         let (address, asked) = answer_once("HTTP/1.1 503 Service Unavailable\r\nX: y\r\n\r\n{\"a\":1}")?;
-        let answer = post(&address, "/check", "{}")?;
+        let answer = post(&address, "/check", "{}", Some("secret"))?;
         assert_eq!((answer.status, answer.body.as_str()), (503, "{\"a\":1}"));
         assert!(answer.body().is_err());
         let asked = asked.join().map_err(|_| anyhow::anyhow!("the listener failed"))??;
@@ -111,6 +115,7 @@ mod tests {
             asked.starts_with("POST /check HTTP/1.0\r\n") && asked.contains("\r\nContent-Length: 2\r\n"),
             "{asked}"
         );
+        assert!(asked.contains("\r\nAuthorization: Bearer secret\r\n"), "{asked}");
         Ok(())
     }
 

@@ -43,7 +43,7 @@ enum Task {
     /// Harmless on a live system: it uses a new user and a new video, and takes its like back (a tombstone and two ledger
     /// rows stay). Needs what scripts/up.sh started, or addresses in the environment: GRPC_ADDR, HTTP_ADDR,
     /// CONSUMER_HTTP_ADDR, CHECKER_HTTP_ADDR, DATABASE_URL, REDIS_URL, and REDIS_PREFIX if keys have one. SYNCCTL names
-    /// another syncctl, PATIENCE the seconds for an event to arrive (20). Exit code 1 if anything failed.
+    /// another syncctl, TOKEN a token with the role operate, PATIENCE the seconds for an event to arrive (20). Exit code 1 if anything failed.
     VerifySyncService,
     /// Walks likes through a running system and looks after each step into every table and key.
     ///

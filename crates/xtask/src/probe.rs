@@ -29,6 +29,8 @@ pub(crate) struct System {
     environment: Environment,
     syncctl: PathBuf,
     redis_prefix: String,
+    /// `TOKEN`, which `syncctl` takes by itself.
+    token: Option<String>,
     database: Database,
     /// How long an event may take to arrive.
     patience: Duration,
@@ -76,12 +78,17 @@ impl System {
             environment,
             syncctl,
             redis_prefix: variable("REDIS_PREFIX").unwrap_or_default(),
+            token: variable("TOKEN"),
             patience: Duration::from_secs(patience),
         })
     }
 
     fn address(&self, name: &str) -> &str {
         self.addresses.get(name).map_or("", String::as_str)
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     fn syncctl(&self, arguments: &[&str]) -> Command {
@@ -100,7 +107,9 @@ impl System {
 
     fn redis(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.environment.command("timeout");
-        command.args(["10", "redis-cli", "--no-auth-warning", "-u", self.address("REDIS_URL")]).args(arguments);
+        // redis-cli takes the user of `:password@` for one without a name.
+        let url = self.address("REDIS_URL").replacen("://:", "://default:", 1);
+        command.args(["10", "redis-cli", "--no-auth-warning", "-u", &url]).args(arguments);
         output(&mut command)
     }
 

@@ -226,6 +226,13 @@ impl Run<'_> {
         self.step("consistency_bench.sh", self.script("consistency_bench.sh", &["--no-build"]));
         self.step("outage_latency.sh", self.script("outage_latency.sh", &["--no-build"]));
         self.step("migration_drill.sh, full size", self.script("migration_drill.sh", &["--no-build"]));
+        // It makes images and networks.
+        if pieces::is_root() {
+            let programs = self.profile.program("syncctl");
+            let programs = programs.parent().map(|directory| directory.display().to_string()).unwrap_or_default();
+            let drill = self.script("deploy_drill.sh", &["--short", "--programs", &programs]);
+            self.step("deploy_drill.sh --short", drill);
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct DatabaseConfig {
     /// `host:port` of every server, one of which writes; user, password, database and TLS are those of the url, whose own address
     /// is not used. MySQL and MariaDB only.
     pub hosts: Vec<String>,
+    /// Whether a program that starts applies pending migrations. If not, it waits until somebody else has.
+    pub auto_migrate: bool,
     /// Most connections, at least 1.
     pub max_connections: u32,
     /// Connections kept open when idle.
@@ -41,6 +43,7 @@ impl Default for DatabaseConfig {
         Self {
             url: "mysql://root@127.0.0.1:3306/interaction".into(),
             hosts: Vec::new(),
+            auto_migrate: true,
             max_connections: 16,
             min_connections: 0,
             connect_timeout: Duration::from_secs(3),

@@ -51,6 +51,12 @@ pub enum StoreError {
         /// In the configuration.
         configured: u16,
     },
+    /// A newer release has changed the schema so that this one would do harm.
+    #[error("the database is of a newer release: programs must know its migration {needed}, and this one does not")]
+    TooOld {
+        /// The migration.
+        needed: String,
+    },
     /// A row holds what this code never writes.
     #[error("corrupt row in {table}: {reason}")]
     Corrupt {
@@ -96,6 +102,13 @@ impl StoreError {
     pub fn only_reads_there(&self) -> bool {
         let Self::Unavailable(cause) = self else { return false };
         cause.downcast_ref::<Fault>().is_some_and(|fault| fault.advice == ONLY_READS)
+    }
+
+    /// Somebody else has to apply these.
+    pub(crate) fn lacks_schema(pending: &[String]) -> Self {
+        let error = format!("the schema lacks {}", pending.join(", "));
+        let advice = "applied by: syncctl migrate, with a user who may create tables (database.auto_migrate is false)";
+        Self::of(Meaning::Later, error.into(), advice.to_owned())
     }
 
     /// The server said so when it was asked.

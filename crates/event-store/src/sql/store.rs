@@ -51,6 +51,7 @@ const PROBE: &[&str] = &[
 #[derive(Debug, Clone)]
 pub struct EventStore {
     pub(crate) pool: Pool,
+    auto_migrate: bool,
     pub(crate) horizon: Arc<Horizon>,
     /// Whether what the redo log lacks is marked.
     unlogged: Arc<AtomicBool>,
@@ -72,6 +73,7 @@ impl EventStore {
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, StoreError> {
         Ok(Self {
             pool: Pool::new(config)?,
+            auto_migrate: config.auto_migrate,
             horizon: Arc::new(Horizon::new()),
             unlogged: Arc::default(),
             writer: Arc::new(Writer::new()),
@@ -98,6 +100,18 @@ impl EventStore {
         Self { idempotency_ttl, ..self }
     }
 
+    /// What a program does when it starts: [`migrate`](Self::migrate), or where that is somebody else's
+    /// (`database.auto_migrate`) only a look whether it was done.
+    pub async fn have_schema(&self) -> Result<(), StoreError> {
+        if self.auto_migrate {
+            return self.migrate().await;
+        }
+        match self.pending_migrations().await?.as_slice() {
+            [] => Ok(()),
+            pending => self.noticed(Err(StoreError::lacks_schema(pending))),
+        }
+    }
+
     /// Creates or updates the schema, under a lock that other processes wait for. Where nothing is to do nothing is asked for
     /// but to read, so that a user who may not create tables will do.
     pub async fn migrate(&self) -> Result<(), StoreError> {
@@ -108,9 +122,20 @@ impl EventStore {
         self.noticed(done)
     }
 
-    /// Names of migrations that are not applied; reads only.
+    /// Names of migrations that are not applied; reads only. Those of a newer release only add something, unless one of them says
+    /// otherwise.
+    ///
+    /// # Errors
+    /// [`StoreError::TooOld`] if the schema is of a release that this one must not run beside.
     pub async fn pending_migrations(&self) -> Result<Vec<String>, StoreError> {
-        self.bounded(async { Ok(migrations::pending(&self.pool.orm()).await?) }).await
+        let standing = self.bounded(async { Ok(migrations::standing(&self.pool.orm()).await?) }).await?;
+        if !standing.newer.is_empty()
+            && let Some(needed) = self.remembered(migrations::MINIMUM_COMPATIBLE).await?
+            && !migrations::known().contains(&needed)
+        {
+            return Err(StoreError::TooOld { needed });
+        }
+        Ok(standing.pending)
     }
 
     /// Answers if the database does, within `connect_timeout`.

@@ -4,7 +4,7 @@ use crate::support::{TestDb, at, like, on_both};
 use domain::ShardCount;
 use event_store::{DatabaseConfig, EventStore, StoreError};
 
-on_both!(migrating_twice_is_harmless, another_shard_number_is_refused, a_schema_of_a_newer_release_is_refused);
+on_both!(migrating_twice_is_harmless, another_shard_number_is_refused, what_a_newer_release_only_added_is_no_hindrance);
 
 async fn migrating_twice_is_harmless(db: TestDb) {
     db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
@@ -23,15 +23,49 @@ async fn another_shard_number_is_refused(db: TestDb) {
     db.store.bind_shards(shards(16)).await.unwrap();
 }
 
-async fn a_schema_of_a_newer_release_is_refused(db: TestDb) {
+/// Back to this release after a later one has run: unless that took something away, and says so.
+async fn what_a_newer_release_only_added_is_no_hindrance(db: TestDb) {
+    let lookers = async || {
+        let of = |auto_migrate| DatabaseConfig { auto_migrate, ..db.config.clone() };
+        [EventStore::connect(&of(true)).await.unwrap(), EventStore::connect(&of(false)).await.unwrap()]
+    };
+    let needs = async |name: &str| {
+        db.execute("DELETE FROM sync_meta WHERE name = 'minimum_compatible'").await;
+        db.execute(&format!("INSERT INTO sync_meta (name, value) VALUES ('minimum_compatible', '{name}')")).await;
+    };
     db.execute("INSERT INTO seaql_migrations (version, applied_at) VALUES ('m29990101_000001_later', 1)").await;
-    for error in [db.store.migrate().await.unwrap_err(), db.store.pending_migrations().await.unwrap_err()] {
-        assert!(matches!(&error, StoreError::Rejected(_)), "{error}");
-        assert!(error.to_string().contains("m29990101_000001_later"), "{error}");
+    for store in lookers().await {
+        store.have_schema().await.unwrap();
+        assert_eq!(store.pending_migrations().await.unwrap(), Vec::<String>::new());
+        store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
     }
-    // Nobody else waits for a lock that was not given back.
-    db.execute("DELETE FROM seaql_migrations WHERE version = 'm29990101_000001_later'").await;
-    db.store.migrate().await.unwrap();
+    needs("m20261129_000001_page").await;
+    for store in lookers().await {
+        store.have_schema().await.unwrap();
+    }
+    needs("m29990101_000001_later").await;
+    for store in lookers().await {
+        for error in [store.have_schema().await.unwrap_err(), store.pending_migrations().await.unwrap_err()] {
+            assert!(matches!(&error, StoreError::TooOld { needed } if needed == "m29990101_000001_later"), "{error}");
+            assert!(!error.is_unavailable(), "waited for: {error}");
+        }
+    }
+}
+
+/// The account that serves may not create tables; who may does it meanwhile.
+#[tokio::test]
+async fn a_program_that_does_not_migrate_waits_for_who_does() {
+    for db in [TestDb::mysql_empty().await, TestDb::sqlite_empty().await] {
+        let config = DatabaseConfig { auto_migrate: false, ..db.config.clone() };
+        let waiting = EventStore::connect(&config).await.unwrap();
+        let error = waiting.have_schema().await.unwrap_err();
+        let said = error.to_string();
+        assert!(error.is_unavailable() && said.contains("syncctl migrate") && said.contains("_page"), "{said}");
+        assert_eq!(waiting.pending_migrations().await.unwrap().len(), 7, "something was created");
+        db.store.migrate().await.unwrap();
+        waiting.have_schema().await.unwrap();
+        waiting.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

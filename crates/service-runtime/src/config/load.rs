@@ -6,8 +6,10 @@
 
 use super::reload::read_bounded;
 use super::renamed::{Renamed, rename};
+use super::sections::ServiceConfig;
 use super::value::{Node, NodeError};
 use super::yaml;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,6 +77,28 @@ pub fn load_renamed<T: DeserializeOwned>(
     parse_renamed(&name, &text, environment, renamed)
 }
 
+/// The section `service` alone: mistakes elsewhere do not matter, nor secrets that cannot be read.
+pub(crate) fn load_service(
+    path: Option<&Path>,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<ServiceConfig, ConfigError> {
+    #[derive(Deserialize)]
+    struct Whole {
+        #[serde(default)]
+        service: ServiceConfig,
+    }
+
+    let text = match path {
+        None => String::new(),
+        Some(path) => read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+    };
+    let mut sections = yaml::read("configuration", &text)?;
+    sections.retain(|name, _| name == "service");
+    let variables = environment.into_iter().filter(|(name, _)| name.starts_with(&format!("{ENV_PREFIX}SERVICE__")));
+    let tree = overridden(Node::Map(sections), variables.collect(), &[])?;
+    Whole::deserialize(tree).map(|whole| whole.service).map_err(|error| describe(&error))
+}
+
 /// The same for a text; `name` is what errors call it.
 pub fn parse<T: DeserializeOwned>(
     name: &str,
@@ -95,13 +119,11 @@ pub fn parse_renamed<T: DeserializeOwned>(
     T::deserialize(tree(name, yaml, variables, renamed)?).map_err(|error| describe(&error))
 }
 
-fn tree(
-    name: &str,
-    yaml: &str,
-    mut variables: Vec<(String, String)>,
-    renamed: &[Renamed],
-) -> Result<Node, ConfigError> {
-    let mut root = Node::Map(yaml::read(name, yaml)?);
+fn tree(name: &str, yaml: &str, variables: Vec<(String, String)>, renamed: &[Renamed]) -> Result<Node, ConfigError> {
+    overridden(Node::Map(yaml::read(name, yaml)?), variables, renamed)
+}
+
+fn overridden(mut root: Node, mut variables: Vec<(String, String)>, renamed: &[Renamed]) -> Result<Node, ConfigError> {
     rename(&mut root, renamed)?;
     read_secrets(&mut root, &mut Vec::new())?;
 

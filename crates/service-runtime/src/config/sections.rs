@@ -79,6 +79,15 @@ impl Default for ServiceConfig {
 }
 
 impl ServiceConfig {
+    /// Where ops HTTP of a program listens.
+    pub fn ops_addr(&self, program: &str) -> SocketAddr {
+        match program {
+            "sync-consumer" => self.consumer_http_addr,
+            "consistency-checker" => self.checker_http_addr,
+            _ => self.http_addr,
+        }
+    }
+
     /// Most connections from one address.
     pub fn connections_per_address(&self) -> usize {
         self.max_connections_per_address.unwrap_or_else(|| (self.max_connections / 4).max(16)).min(self.max_connections)
@@ -100,6 +109,29 @@ pub struct TlsConfig {
     pub key_file: Option<PathBuf>,
     /// Authorities of clients, who then need a certificate.
     pub client_ca_file: Option<PathBuf>,
+    /// What of this ops HTTP does otherwise.
+    pub ops: OpsTls,
+}
+
+/// TLS of ops HTTP. Where the authorities of clients are named, whoever shows no certificate is told at most how the process
+/// is, and with a token its metrics: what probes and Prometheus ask.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpsTls {
+    /// The same as gRPC: without a certificate nobody is let in.
+    #[default]
+    Same,
+    /// TLS, and probes need no certificate.
+    Probes,
+    /// No TLS.
+    Plain,
+}
+
+impl OpsTls {
+    /// Whether there is TLS, where it is configured at all.
+    pub const fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Plain)
+    }
 }
 
 /// Section `service.access`.

@@ -1,7 +1,8 @@
 //! From the command line to the exit code.
 
-use crate::config::{ConfigError, MonitoringConfig, ServiceConfig, load};
+use crate::config::{ConfigError, MonitoringConfig, ServiceConfig, load, load_service};
 use crate::lifecycle::admit::admit;
+use crate::lifecycle::ask::{Question, ask};
 use crate::lifecycle::context::Context;
 use crate::lifecycle::failpoints;
 use crate::listen::gate::Gate;
@@ -56,6 +57,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// The environment, as given to the process.
     pub environment: Vec<(String, String)>,
+    /// Instead of running: what to ask the process that runs with the same configuration.
+    pub health: Option<Question>,
 }
 
 impl Options {
@@ -65,10 +68,11 @@ impl Options {
         let environment: Vec<_> = std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect();
         let config = environment.iter().find(|(name, value)| name == "INTERACTION_CONFIG" && !value.is_empty());
         let config = config.map(|(_, value)| PathBuf::from(value));
-        Self { service, version, config, environment }
+        Self { service, version, config, environment, health: None }
     }
 
-    /// Understands `--config FILE`, `--help` and `--version`; the error is the exit code, everything being said.
+    /// Understands `--config FILE`, `--help`, `--version`, and `health` with `--live` or `--ready`; the error is the exit code,
+    /// everything being said.
     pub fn from_args(service: &'static str, version: &'static str) -> Result<Self, ExitCode> {
         let mut options = Self::new(service, version);
         match options.take_args(std::env::args().skip(1)) {
@@ -95,11 +99,16 @@ impl Options {
                 ("--version" | "-V", None) => return Ok(Some(format!("{} {}", self.service, self.version))),
                 ("--help" | "-h", None) => {
                     return Ok(Some(format!(
-                        "{} {}\n\nusage: {} [--config FILE]\n\n\
-                         FILE is YAML (or INTERACTION_CONFIG); INTERACTION__SECTION__KEY overrides a key of it.",
-                        self.service, self.version, self.service
+                        "{0} {1}\n\nusage: {0} [--config FILE]\n       {0} health [--ready | --live] [--config FILE]\n\n\
+                         FILE is YAML (or INTERACTION_CONFIG); INTERACTION__SECTION__KEY overrides a key of it.\n\
+                         health asks the {0} that runs here with this configuration how it is: exit code 0, well or \
+                         degraded; 1, down; 69, no answer. --live: only whether it answers.",
+                        self.service, self.version
                     )));
                 }
+                ("health", None) if self.health.is_none() => self.health = Some(Question::Ready),
+                ("--ready", None) if self.health.is_some() => self.health = Some(Question::Ready),
+                ("--live", None) if self.health.is_some() => self.health = Some(Question::Live),
                 _ => return Err(format!("unknown argument {arg}, try --help")),
             }
         }
@@ -113,13 +122,16 @@ impl Options {
 }
 
 /// Runs a service until it returns or is told to stop, and gives the exit code: 0, 1 after an error or a forced end,
-/// [`EXIT_CONFIG`] for a configuration that cannot be used.
+/// [`EXIT_CONFIG`] for a configuration that cannot be used. Or asks one that runs: 0, 1, or 69 if it does not answer.
 pub fn run<C, F, R>(options: Options, service: F) -> ExitCode
 where
     C: Configured,
     F: FnOnce(Context, C) -> R + 'static,
     R: Future<Output = anyhow::Result<()>> + Send + 'static,
 {
+    if let Some(question) = options.health {
+        return ask_with::<C>(&options, question);
+    }
     let prepared = C::load(options.config.as_deref(), options.environment.clone()).and_then(|config| {
         let rust_log = options.variable("RUST_LOG");
         let gate = admit(&config, rust_log)?;
@@ -150,6 +162,20 @@ where
         Err(error) => {
             tracing::error!("{} ends: {error:#}", options.service);
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// A file that makes no sense any more, and would keep a program from starting, is no reason to take one out of service that
+/// runs: then what it says of listeners is enough.
+fn ask_with<C: Configured>(options: &Options, question: Question) -> ExitCode {
+    let (file, environment) = (options.config.as_deref(), &options.environment);
+    let section = C::load(file, environment.clone()).map(|config| config.service().clone());
+    match section.or_else(|error| load_service(file, environment.clone()).map_err(|_| error)) {
+        Ok(section) => ask(options, &section, question),
+        Err(error) => {
+            eprintln!("{}: {error}", options.service);
+            ExitCode::from(EXIT_CONFIG)
         }
     }
 }
@@ -266,7 +292,8 @@ mod tests {
     use super::*;
 
     fn take(args: &[&str]) -> Result<(Options, Option<String>), String> {
-        let mut options = Options { service: "test", version: "1", config: None, environment: Vec::new() };
+        let mut options =
+            Options { service: "test", version: "1", config: None, environment: Vec::new(), health: None };
         let said = options.take_args(args.iter().map(ToString::to_string))?;
         Ok((options, said))
     }
@@ -278,5 +305,14 @@ mod tests {
         assert_eq!(take(&["--version"]).unwrap().1.as_deref(), Some("test 1"));
         assert_eq!(take(&["--config"]).unwrap_err(), "--config needs a file");
         assert_eq!(take(&["--nope"]).unwrap_err(), "unknown argument --nope, try --help");
+        for (args, expected) in [
+            (&["health"][..], Some(Question::Ready)),
+            (&["health", "--live", "--config", "a.yml"], Some(Question::Live)),
+            (&["--config=a.yml", "health", "--ready"], Some(Question::Ready)),
+            (&[], None),
+        ] {
+            assert_eq!(take(args).unwrap().0.health, expected, "{args:?}");
+        }
+        assert_eq!(take(&["--live"]).unwrap_err(), "unknown argument --live, try --help");
     }
 }

@@ -97,9 +97,23 @@ impl Gate {
         })
     }
 
-    /// Whether connections are encrypted.
+    /// Whether certificates are configured.
     pub const fn has_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Whether connections of ops HTTP are encrypted.
+    pub fn has_ops_tls(&self) -> bool {
+        self.tls_of(Protocol::Http1).is_some()
+    }
+
+    /// Whether ops HTTP lets clients in without a certificate, for what probes and Prometheus ask; others need one.
+    pub(crate) fn lets_probes_in(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::lets_probes_in)
+    }
+
+    fn tls_of(&self, protocol: Protocol) -> Option<&Tls> {
+        self.tls.as_ref().filter(|tls| tls.is_of(protocol))
     }
 
     /// Whether only this machine can be at the other end.
@@ -152,7 +166,8 @@ impl Gate {
     pub async fn listen(&self, key: &'static str, address: SocketAddr) -> anyhow::Result<TcpListener> {
         self.may_listen(key, address)?;
         let local = address.ip().to_canonical().is_loopback();
-        if !local && self.access.needs_token() && self.tls.is_none() {
+        let protocol = if key == "service.grpc_addr" { Protocol::Http2 } else { Protocol::Http1 };
+        if !local && self.access.needs_token() && self.tls_of(protocol).is_none() {
             tracing::warn!("{key}: without service.tls tokens come to {address} unencrypted");
         }
         TcpListener::bind(address).await.with_context(|| format!("{key}: cannot listen on {address}"))
@@ -171,7 +186,7 @@ impl Gate {
         let per_token = self.max_connections_per_token;
         let limits = Limits { connections, per_address, per_token, lifetime, unsent: self.max_untaken_bytes };
         let places = Places::new(protocol.surface(), limits, self.pressure.clone());
-        ConnectionAcceptor { tls: self.tls.clone(), protocol, places }.start(listener, stop)
+        ConnectionAcceptor { tls: self.tls_of(protocol).cloned(), protocol, places }.start(listener, stop)
     }
 
     /// The files that are followed, by name, and whether what they hold is refused.

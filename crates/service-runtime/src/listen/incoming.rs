@@ -103,7 +103,13 @@ async fn begin(
     let socket = Socket::new(stream, place.link().clone())?;
     let stream = match tls {
         None => Stream::Plain(socket),
-        Some(tls) => Stream::Tls(Box::new(tls.acceptor(protocol).accept(socket).await?)),
+        Some(tls) => {
+            let stream = tls.acceptor(protocol).accept(socket).await?;
+            if stream.get_ref().1.peer_certificates().is_some() {
+                place.link().certifies();
+            }
+            Stream::Tls(Box::new(stream))
+        }
     };
     Ok(Connection::new(stream, protocol, local, peer, place))
 }

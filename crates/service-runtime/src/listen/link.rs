@@ -27,6 +27,8 @@ struct State {
     spoke: AtomicBool,
     /// Has said all that precedes a call.
     greeted: AtomicBool,
+    /// Has shown a certificate that is good.
+    certified: AtomicBool,
     calls: AtomicUsize,
     open_calls: AtomicUsize,
     /// Those that are whole, of callers that were let in.
@@ -62,6 +64,7 @@ impl Link {
             accepted,
             spoke: AtomicBool::new(false),
             greeted: AtomicBool::new(false),
+            certified: AtomicBool::new(false),
             calls: AtomicUsize::new(0),
             open_calls: AtomicUsize::new(0),
             own_calls: AtomicUsize::new(0),
@@ -181,6 +184,15 @@ impl Link {
 
     pub(crate) fn greets(&self) {
         self.0.greeted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn certifies(&self) {
+        self.0.certified.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it has shown a certificate of an authority of clients.
+    pub(crate) fn is_certified(&self) -> bool {
+        self.0.certified.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_greeted(&self) -> bool {

@@ -6,7 +6,7 @@
 //! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, or `metrics` for
 //! `/metrics`, everything else `operate`, or `write` where the routes say so ([`OpsRoutes`]); open are health, the page at `/`, files below `/assets/`, and `/session`, which decides itself.
 
-use crate::listen::access::guard::{self, Guard};
+use crate::listen::access::guard::{self, Certified, Guard};
 use crate::listen::api_error::ApiError;
 use crate::listen::bounds::bound;
 use crate::listen::gate::Gate;
@@ -111,6 +111,9 @@ pub async fn serve(gate: &Gate, listener: TcpListener, router: Router, shutdown:
         let service = router.clone().map_request(move |mut request: Request<hyper::body::Incoming>| {
             // Handlers may ask who called.
             request.extensions_mut().insert(ConnectInfo(peer));
+            if link.is_certified() {
+                request.extensions_mut().insert(Certified);
+            }
             request.extensions_mut().insert(link.clone());
             request.map(Body::new)
         });

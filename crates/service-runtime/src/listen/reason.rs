@@ -45,6 +45,8 @@ reasons! {
     RoleTooLow = "ROLE_TOO_LOW",
     /// The token is limited to other users or types.
     OutOfScope = "OUT_OF_SCOPE",
+    /// No certificate was shown, and more was asked than probes ask.
+    CertificateMissing = "CERTIFICATE_MISSING",
     /// Without tokens only this machine is answered.
     NotLocal = "NOT_LOCAL",
     /// A page of another site asks.

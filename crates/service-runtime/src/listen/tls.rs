@@ -1,9 +1,10 @@
 //! Certificates of the listeners, gRPC and ops HTTP alike: rustls on ring, TLS 1.2 and 1.3.
 //!
-//! With `client_ca_file` clients need a certificate of that authority. The files are read again when they change; new
+//! With `client_ca_file` clients need a certificate of that authority; at ops HTTP `ops` may let them in without one, to what
+//! [`guard`](crate::listen::access) answers then. The files are read again when they change; new
 //! connections then use what they hold, and files that make no sense change nothing.
 
-use crate::config::{ConfigError, TlsConfig, reload};
+use crate::config::{ConfigError, OpsTls, TlsConfig, reload};
 use crate::listen::expiry::{self, Validity};
 use arc_swap::ArcSwap;
 use std::fmt;
@@ -17,9 +18,10 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-const CERT: &str = "service.tls.cert_file";
-const KEY: &str = "service.tls.key_file";
+pub(crate) const CERT: &str = "service.tls.cert_file";
+pub(crate) const KEY: &str = "service.tls.key_file";
 const CLIENT_CA: &str = "service.tls.client_ca_file";
+const OPS: &str = "service.tls.ops";
 
 /// What is spoken inside; clients must not choose another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,7 @@ struct Files {
     cert: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
+    ops: OpsTls,
     loaded: ArcSwap<Loaded>,
     seen: reload::Fingerprint,
 }
@@ -74,13 +77,29 @@ impl Tls {
             (None, None) if config.client_ca_file.is_some() => {
                 return Err(ConfigError::key(CERT, format!("is needed with {CLIENT_CA}")));
             }
+            (None, None) if config.ops != OpsTls::Same => {
+                return Err(ConfigError::key(OPS, format!("is of use only with {CERT}")));
+            }
             (None, None) => return Ok(None),
         };
-        let client_ca = config.client_ca_file.clone();
+        let (client_ca, ops) = (config.client_ca_file.clone(), config.ops);
+        if ops == OpsTls::Probes && client_ca.is_none() {
+            return Err(ConfigError::key(OPS, format!("probes is of use only with {CLIENT_CA}")));
+        }
         let files: Vec<_> = [Some(&cert), Some(&key), client_ca.as_ref()].into_iter().flatten().cloned().collect();
         let seen = reload::Fingerprint::of(&files);
-        let loaded = ArcSwap::from_pointee(load(&cert, &key, client_ca.as_deref())?);
-        Ok(Some(Self(Arc::new(Files { cert, key, client_ca, loaded, seen }))))
+        let loaded = ArcSwap::from_pointee(load(&cert, &key, client_ca.as_deref(), ops)?);
+        Ok(Some(Self(Arc::new(Files { cert, key, client_ca, ops, loaded, seen }))))
+    }
+
+    /// Whether there is TLS at listeners of this kind.
+    pub(crate) fn is_of(&self, protocol: Protocol) -> bool {
+        protocol == Protocol::Http2 || self.0.ops.is_encrypted()
+    }
+
+    /// Whether ops HTTP lets clients in that show no certificate, although others demand one.
+    pub(crate) fn lets_probes_in(&self) -> bool {
+        self.0.client_ca.is_some() && self.0.ops != OpsTls::Same
     }
 
     /// For one connection.
@@ -113,7 +132,7 @@ impl Tls {
         let mut paths = vec![files.cert.clone(), files.key.clone()];
         paths.extend(files.client_ca.clone());
         reload::watch(paths, files.seen, refusal, || {
-            let loaded = load(&files.cert, &files.key, files.client_ca.as_deref())?;
+            let loaded = load(&files.cert, &files.key, files.client_ca.as_deref(), files.ops)?;
             tracing::info!("{CERT}: read again");
             files.loaded.store(Arc::new(loaded));
             Ok(())
@@ -122,46 +141,56 @@ impl Tls {
     }
 }
 
-fn load(cert: &Path, key: &Path, client_ca: Option<&Path>) -> Result<Loaded, ConfigError> {
-    let provider = Arc::new(default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| ConfigError::key(CERT, error))?;
-    let builder = match client_ca {
-        None => builder.with_no_client_auth(),
-        Some(file) => {
-            let fail = |reason: String| named(CLIENT_CA, file, &reason);
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(CLIENT_CA, file)? {
-                roots.add(certificate).map_err(|error| fail(error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| fail(error.to_string()))?)
-        }
-    };
+fn load(cert: &Path, key: &Path, client_ca: Option<&Path>, ops: OpsTls) -> Result<Loaded, ConfigError> {
     let chain = certificates(CERT, cert)?;
     let expires = chain.iter().filter_map(|certificate| expiry::of(certificate)).min();
-    // What is wrong with a key is not repeated: it might quote it.
-    let private = match reload::read_bounded(key) {
-        Err(error) => return Err(named(KEY, key, &error)),
-        Ok(text) => PrivateKeyDer::from_pem_slice(&text).map_err(|_| named(KEY, key, &"no private key in PEM"))?,
-    };
-    let config = builder.with_single_cert(chain, private).map_err(|error| {
-        use tokio_rustls::rustls::Error::{InconsistentKeys, InvalidCertificate};
-        match error {
-            InvalidCertificate(_) => named(CERT, cert, &error),
-            InconsistentKeys(_) => named(KEY, key, &format!("not the key of {}", cert.display())),
-            other => named(KEY, key, &other),
-        }
-    })?;
-    let speaking = |name: &[u8]| {
-        let mut config = config.clone();
+    let private = private_key(key)?;
+    let roots = client_ca.map(client_roots).transpose()?;
+    let speaking = |name: &[u8], needs_certificate: bool| {
+        let provider = Arc::new(default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let builder = builder.with_safe_default_protocol_versions().map_err(|error| ConfigError::key(CERT, error))?;
+        let builder = match client_ca.zip(roots.clone()) {
+            None => builder.with_no_client_auth(),
+            Some((file, roots)) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+                let verifier = if needs_certificate { verifier } else { verifier.allow_unauthenticated() };
+                let verifier = verifier.build().map_err(|error| named(CLIENT_CA, file, &error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let config = builder.with_single_cert(chain.clone(), private.clone_key());
+        let mut config = config.map_err(|error| refused(cert, key, error))?;
         config.alpn_protocols = vec![name.to_vec()];
-        Arc::new(config)
+        Ok(Arc::new(config))
     };
-    Ok(Loaded { http1: speaking(b"http/1.1"), http2: speaking(b"h2"), expires })
+    Ok(Loaded { http1: speaking(b"http/1.1", ops == OpsTls::Same)?, http2: speaking(b"h2", true)?, expires })
 }
 
-fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+fn refused(cert: &Path, key: &Path, error: tokio_rustls::rustls::Error) -> ConfigError {
+    use tokio_rustls::rustls::Error::{InconsistentKeys, InvalidCertificate};
+    match error {
+        InvalidCertificate(_) => named(CERT, cert, &error),
+        InconsistentKeys(_) => named(KEY, key, &format!("not the key of {}", cert.display())),
+        other => named(KEY, key, &other),
+    }
+}
+
+fn client_roots(file: &Path) -> Result<Arc<RootCertStore>, ConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(CLIENT_CA, file)? {
+        roots.add(certificate).map_err(|error| named(CLIENT_CA, file, &error))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// What is wrong with a key is not repeated: it might quote it.
+pub(crate) fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    let text = reload::read_bounded(file).map_err(|error| named(KEY, file, &error))?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|_| named(KEY, file, &"no private key in PEM"))
+}
+
+pub(crate) fn certificates(key: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let text = reload::read_bounded(file).map_err(|error| named(key, file, &error))?;
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
     match found {

@@ -106,7 +106,7 @@ async fn a_silent_connection_ends_soon_also_where_there_is_room() {
 async fn a_handshake_that_goes_on_forever_ends() {
     let ca = Authority::new("ours").unwrap();
     let server = ca.issue("server").unwrap();
-    let tls = TlsConfig { cert_file: Some(server.cert), key_file: Some(server.key), client_ca_file: None };
+    let tls = TlsConfig { cert_file: Some(server.cert), key_file: Some(server.key), ..TlsConfig::default() };
     let ops = started(&ServiceConfig { tls, ..ServiceConfig::default() }).await;
     // A record of TLS that announces 512 bytes and has one.
     let (_, took) = end(&mut ops.connect("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}").await, GREETING + PATIENCE).await;

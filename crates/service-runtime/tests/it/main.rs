@@ -5,6 +5,7 @@
 mod access;
 mod configuration;
 mod guarded;
+mod health;
 mod hostile;
 mod ops;
 mod shutdown;

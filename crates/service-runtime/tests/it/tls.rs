@@ -3,7 +3,7 @@
 use crate::guarded::Guarded;
 use axum::Router;
 use axum::routing::get;
-use service_runtime::{Gate, ServiceConfig, Status, TlsConfig};
+use service_runtime::{Gate, OpsTls, ServiceConfig, Status, TlsConfig};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +29,17 @@ impl Guarded {
     }
 
     async fn get_by(&self, protocols: &[&[u8]], ca: &Path, client: Option<&Credential>) -> anyhow::Result<Answer> {
+        self.request(protocols, ca, client, "/things", &[]).await
+    }
+
+    async fn request(
+        &self,
+        protocols: &[&[u8]],
+        ca: &Path,
+        client: Option<&Credential>,
+        path: &str,
+        headers: &[&str],
+    ) -> anyhow::Result<Answer> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca)?)?;
         let builder = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
@@ -44,13 +55,17 @@ impl Guarded {
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         let stream = TcpStream::connect(&self.addr).await?;
         let stream = TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost")?, stream).await?;
-        http::send_over(stream, "localhost", "GET /things", &[], "").await
+        http::send_over(stream, "localhost", &format!("GET {path}"), headers, "").await
     }
 }
 
 fn config(server: &Credential, client_ca_file: Option<PathBuf>) -> ServiceConfig {
-    let tls = TlsConfig { cert_file: Some(server.cert.clone()), key_file: Some(server.key.clone()), client_ca_file };
-    ServiceConfig { tls, ..ServiceConfig::default() }
+    with_ops(server, client_ca_file, OpsTls::Same)
+}
+
+fn with_ops(server: &Credential, client_ca_file: Option<PathBuf>, ops: OpsTls) -> ServiceConfig {
+    let (cert_file, key_file) = (Some(server.cert.clone()), Some(server.key.clone()));
+    ServiceConfig { tls: TlsConfig { cert_file, key_file, client_ca_file, ops }, ..ServiceConfig::default() }
 }
 
 #[tokio::test]
@@ -86,6 +101,64 @@ async fn with_an_authority_of_clients_each_needs_its_certificate() {
     let old = ca.issue_expired("old-client").unwrap();
     assert!(ops.get(&ca.ca(), Some(&old)).await.is_err(), "served with an expired certificate");
     assert_eq!(ops.get(&ca.ca(), Some(&good)).await.unwrap().status, 200);
+}
+
+/// Probes and Prometheus beside callers with certificates: health for everybody, metrics by token, and nothing else.
+#[tokio::test]
+async fn probes_and_prometheus_need_no_certificate_where_it_is_said() {
+    let ca = Authority::new("ours").unwrap();
+    let (server, client) = (ca.issue("server").unwrap(), ca.issue("client").unwrap());
+    let foreign = Authority::new("theirs").unwrap().issue("client").unwrap();
+    for ops in [OpsTls::Probes, OpsTls::Plain] {
+        for tokens in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut config = with_ops(&server, Some(ca.ca()), ops);
+            if tokens {
+                let file = dir.path().join("tokens");
+                std::fs::write(
+                    &file,
+                    "prometheus metrics token-for-metrics-1\noperator operate token-that-operates-1\n",
+                )
+                .unwrap();
+                config.access.tokens_file = Some(file);
+            }
+            let routes = Router::new().route("/things", get(async || "things"));
+            let guarded = Guarded::start(dir, &config, routes).await;
+            let ask = async |path: &str, token: &str, own: Option<&Credential>| {
+                let token = format!("authorization: Bearer {token}");
+                match ops {
+                    OpsTls::Plain => http::send(&guarded.addr, &format!("GET {path}"), &[&token], "").await,
+                    _ => guarded.request(&[b"http/1.1"], &ca.ca(), own, path, &[&token]).await,
+                }
+            };
+            for path in ["/health", "/health/live"] {
+                assert_eq!(ask(path, "", None).await.unwrap().status, 200, "{ops:?} {path}");
+            }
+            // No recorder is installed here.
+            let metrics = ask("/metrics", "token-for-metrics-1", None).await.unwrap();
+            assert_eq!(metrics.status, if tokens { 404 } else { 401 }, "{ops:?}");
+            for path in ["/things", "/", "/session", "/assets/page.js", "/health/"] {
+                let answer = ask(path, "token-that-operates-1", None).await.unwrap();
+                assert_eq!(answer.status, 401, "{ops:?} {path}");
+                assert!(answer.body.contains("CERTIFICATE_MISSING"), "{}", answer.body);
+            }
+            if ops == OpsTls::Probes {
+                let answer = ask("/things", "token-that-operates-1", Some(&client)).await.unwrap();
+                assert_eq!((answer.status, answer.body.as_str()), (200, "things"));
+                assert!(ask("/health", "", Some(&foreign)).await.is_err(), "a foreign certificate was taken");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn ops_http_is_plain_where_it_is_said() {
+    let ca = Authority::new("ours").unwrap();
+    let config = with_ops(&ca.issue("server").unwrap(), None, OpsTls::Plain);
+    let routes = Router::new().route("/things", get(async || "things"));
+    let ops = Guarded::start(tempfile::tempdir().unwrap(), &config, routes).await;
+    assert_eq!(http::get(&ops.addr, "/things").await.unwrap(), (200, "things".to_owned()));
+    assert!(ops.get(&ca.ca(), None).await.is_err());
 }
 
 #[tokio::test]
@@ -136,11 +209,14 @@ fn files_that_cannot_be_used_are_named_with_their_key() {
         cert_file: cert.clone(),
         key_file: key.clone(),
         client_ca_file: client_ca.cloned(),
+        ops: OpsTls::Same,
     };
     for (tls, expected, file) in [
         (files(&cert, &None, None), "service.tls.key_file: is needed", None),
         (files(&None, &key, None), "service.tls.cert_file: is needed", None),
         (files(&None, &None, Some(&ca.ca())), "service.tls.cert_file: is needed", None),
+        (TlsConfig { ops: OpsTls::Plain, ..TlsConfig::default() }, "service.tls.ops: is of use only with", None),
+        (TlsConfig { ops: OpsTls::Probes, ..files(&cert, &key, None) }, "service.tls.ops: probes is of use only", None),
         (files(&Some(missing.clone()), &key, None), "service.tls.cert_file: ", Some(&missing)),
         (files(&Some(empty.clone()), &key, None), "service.tls.cert_file: ", Some(&empty)),
         (files(&Some(server.key.clone()), &key, None), "service.tls.cert_file: ", Some(&server.key)),

@@ -76,9 +76,15 @@ fn check_deployment(overlay: &str, deployment: &Value, objects: &Objects<'_>, st
     if !unprivileged || container["securityContext"]["readOnlyRootFilesystem"] != true {
         say("runs as root, or may write");
     }
-    let probed = |probe: &str| text(&container[probe]["httpGet"]["path"]);
-    if probed("livenessProbe") != "/health/live" || probed("readinessProbe") != "/health" {
-        say("probes the wrong paths");
+    for (probe, question) in [
+        ("startupProbe", &["health", "--live"][..]),
+        ("livenessProbe", &["health", "--live"]),
+        ("readinessProbe", &["health"]),
+    ] {
+        let asked: Vec<_> = items(&container[probe]["exec"]["command"]).iter().map(text).collect();
+        if asked.split_first().is_none_or(|(program, rest)| *program != name || rest != question) {
+            say(&format!("its {probe} does not ask {}", question.join(" ")));
+        }
     }
     if [&container["resources"]["requests"], &container["resources"]["limits"]].iter().any(|part| part.is_null()) {
         say("has no resources");

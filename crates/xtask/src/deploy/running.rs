@@ -38,11 +38,7 @@ fn fetch(url: &str) -> Result<String> {
         return command::output(&mut curl);
     };
     let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let answer = match token {
-        Some(token) => http::get_with_token(address, path, &token),
-        None => http::get(address, path),
-    };
-    answer?.body().with_context(|| url.to_owned())
+    http::get_with_token(address, path, token.as_deref())?.body().with_context(|| url.to_owned())
 }
 
 /// Every metric in Prometheus' text format, a histogram's three series as one.

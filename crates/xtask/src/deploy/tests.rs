@@ -130,8 +130,9 @@ fn rendered(tree: &Tree) -> Vec<Value> {
             "ports": [{ "name": "ops", "containerPort": 9000 }],
             "lifecycle": { "preStop": { "exec": { "command": ["sleep", "5"] } } },
             "securityContext": { "readOnlyRootFilesystem": true },
-            "livenessProbe": { "httpGet": { "path": "/health/live" } },
-            "readinessProbe": { "httpGet": { "path": "/health" } },
+            "startupProbe": { "exec": { "command": [name, "health", "--live"] } },
+            "livenessProbe": { "exec": { "command": [name, "health", "--live"] } },
+            "readinessProbe": { "exec": { "command": [name, "health"] } },
             "resources": { "requests": { "cpu": 1 }, "limits": { "memory": "1Gi" } },
         });
         let pod = json!({
@@ -188,7 +189,19 @@ fn each_mistake_in_rendered_objects_is_found() -> Result<()> {
         (1, format!("{POD}/volumes/0/configMap/name"), json!("other"), "there is no ConfigMap other"),
         (1, format!("{CONTAINER}/command/0"), json!("other"), "starts [\"other\"]"),
         (1, format!("{CONTAINER}/securityContext/readOnlyRootFilesystem"), json!(false), "may write"),
-        (1, format!("{CONTAINER}/readinessProbe/httpGet/path"), json!("/health/live"), "probes the wrong paths"),
+        (
+            1,
+            format!("{CONTAINER}/readinessProbe/exec/command/0"),
+            json!("other"),
+            "its readinessProbe does not ask health",
+        ),
+        (
+            1,
+            format!("{CONTAINER}/livenessProbe/exec/command/1"),
+            json!("--live"),
+            "its livenessProbe does not ask health",
+        ),
+        (1, format!("{CONTAINER}/startupProbe"), Value::Null, "its startupProbe does not ask health --live"),
         (1, format!("{CONTAINER}/resources/limits"), Value::Null, "has no resources"),
         (1, format!("{CONTAINER}/ports/0/containerPort"), json!(9001), "ops HTTP listens at 0.0.0.0:9000, not at 9001"),
         (1, format!("{CONTAINER}/env/1/name"), json!("INTERACTION__REDIS__URL"), "holds a secret in plain text"),
@@ -214,10 +227,16 @@ fn a_service_without_what_compose_needs_is_found() -> Result<()> {
     let services = &mut compose.context("no compose file")?["services"];
     services["redis"]["healthcheck"] = Value::Null;
     services["mysql"]["volumes"] = json!(["elsewhere:/var/lib/mysql"]);
+    services["sync-consumer"]["healthcheck"]["test"] = json!(["CMD", "interaction-server", "health"]);
     let mut problems = Problems::default();
     compose::check(&tree, &workspace::root(), &mut problems);
     let found = problems.into_lines();
-    for expected in ["redis: no healthcheck", "redis never becomes healthy", "volume elsewhere is not declared"] {
+    for expected in [
+        "redis: no healthcheck",
+        "redis never becomes healthy",
+        "volume elsewhere is not declared",
+        "its healthcheck does not ask sync-consumer",
+    ] {
         assert!(found.iter().any(|line| line.contains(expected)), "{expected}: {found:?}");
     }
     Ok(())

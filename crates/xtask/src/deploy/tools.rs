@@ -176,7 +176,7 @@ impl Tools<'_> {
 
     pub(crate) fn scripts(&self, report: &mut Report) {
         report.check("make_secrets.sh, twice", || self.secrets());
-        let scripts = ["deploy/make_secrets.sh", "deploy/docker/healthcheck"];
+        let scripts = ["deploy/make_secrets.sh"];
         match self.find("shellcheck") {
             Some(shellcheck) => {
                 report.check("shellcheck", || {
@@ -206,22 +206,6 @@ impl Tools<'_> {
             Some((path, _)) => bail!("{} is empty", path.display()),
             None => Ok(()),
         }
-    }
-
-    /// The image's own check of health, on running processes and where nothing listens.
-    pub(crate) fn healthcheck(&self, urls: &[String], report: &mut Report) {
-        report.check("the image's healthcheck on them", || {
-            let says_yes = |port: &str| -> Result<bool> {
-                Ok(outcome(self.command("deploy/docker/healthcheck").env("OPS_PORT", port))?.status.success())
-            };
-            for url in urls {
-                let base = super::running::base(url);
-                let port = base.rsplit(':').next().unwrap_or_default();
-                ensure!(says_yes(port)?, "healthcheck says no for {url}");
-            }
-            ensure!(!says_yes("1")?, "healthcheck says yes where nothing listens");
-            Ok(())
-        });
     }
 }
 

@@ -6,6 +6,7 @@ use crate::workspace::{self, Profile, script};
 use anyhow::{Context, Result, ensure};
 use std::env;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -17,6 +18,11 @@ pub(crate) enum Piece {
     GeneratedTrace,
     MovielensTrace,
     Stop,
+}
+
+/// Whether this user may do everything.
+pub(crate) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
 }
 
 /// A trace of real users, if somebody put it there: <https://grouplens.org/datasets/movielens/>.

@@ -48,9 +48,16 @@ pub(crate) struct Guard {
     pub(crate) scoped: &'static [&'static str],
 }
 
+/// The connection has shown a certificate of an authority of clients; an extension of its requests.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Certified;
+
 /// A middleware in front of all routes; who calls is an extension of the request.
 pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
-    let mut response = match admit(&guard, request.method(), request.uri(), request.headers()) {
+    let certified = request.extensions().get::<Certified>().is_some();
+    let admitted = certificate(&guard.gate, certified, request.method(), request.uri().path());
+    let admitted = admitted.and_then(|()| admit(&guard, request.method(), request.uri(), request.headers()));
+    let mut response = match admitted {
         Ok(caller) => {
             let stage = request.extensions_mut().remove::<Stage>();
             match caller.as_ref().zip(stage).map(|(caller, stage)| stage.let_in(caller)) {
@@ -73,6 +80,17 @@ pub(crate) async fn guard(State(guard): State<Guard>, mut request: Request, next
     }
     response.headers_mut().extend(HEADERS);
     response
+}
+
+/// Whoever is let in without a certificate, where others need one, may ask what probes and Prometheus ask.
+fn certificate(gate: &Gate, certified: bool, method: &Method, path: &str) -> Result<(), ApiError> {
+    let metrics = path == "/metrics" && gate.access.needs_token();
+    if certified || !gate.lets_probes_in() || (is_safe(method) && (is_probe(path) || metrics)) {
+        return Ok(());
+    }
+    let message = "a certificate is needed (service.tls.client_ca_file)";
+    // Nobody knows who that is: like a stranger, who gives way.
+    Err(ApiError::new(StatusCode::UNAUTHORIZED, message).because(Reason::CertificateMissing))
 }
 
 /// The caller, unless anybody may do this.

@@ -48,8 +48,8 @@ pub(crate) fn sign_out(gate: &Gate, headers: &HeaderMap) -> Option<HeaderValue> 
 
 fn cookie(gate: &Gate, headers: &HeaderMap, token: &str, seconds: u32) -> Option<HeaderValue> {
     // By the origin, not by the configuration: who tunnels to this machine comes unencrypted to an encrypted installation.
-    let encrypted =
-        gate.has_tls() || headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+    let encrypted = gate.has_ops_tls()
+        || headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
     let secure = if encrypted { "; Secure" } else { "" };
     let text = format!("{NAME}={token}; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
     let mut value = HeaderValue::try_from(text).ok()?;

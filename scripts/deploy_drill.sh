@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Rehearses deploy/ on one Debian machine, as root, without a registry of images: builds the image and starts what compose.yaml
+# and kubernetes/ describe with Podman, and the systemd units in a container of their own. Looks at each from outside.
+#
+#   scripts/deploy_drill.sh [--short] [--programs DIR] [--previous DIR] [--cache DIR] [--keep]
+#
+# --short     compose only, with fewer likes.
+# --programs  optimized programs to take instead of building them (target/dist).
+# --previous  the programs of the release before: the upgrade begins with them, and goes back to them.
+# --cache     keeps the stores' images there, so that the next drill need not make them.
+# --keep      leaves everything where it is, and says where; scripts/deploy_drill.sh --clean DIR removes it.
+#
+# The stores are Debian's, in images that are called as the files call them. Needs root, about 4 GB below WORK_DIR (/var/tmp), and
+# apt and PyPI for what is not installed yet. Everything else goes away at the end: images, containers, networks, files.
+# Exit code 1 if a step failed.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+PARTS=$ROOT/scripts/deploy_drill
+source "$PARTS/report.sh"
+source "$PARTS/podman.sh"
+source "$PARTS/images.sh"
+source "$PARTS/system.sh"
+source "$PARTS/compose.sh"
+source "$PARTS/kubernetes.sh"
+source "$PARTS/systemd.sh"
+
+short=0 keep=0 programs='' previous='' cache='' clean=''
+while (($#)); do
+  case $1 in
+    --short) short=1 ;;
+    --keep) keep=1 ;;
+    --programs | --previous | --cache | --clean)
+      (($# > 1)) || die "$1 needs a directory"
+      [[ $1 == --cache ]] && mkdir -p "$2"
+      [[ -d $2 ]] || die "there is no directory $2"
+      printf -v "${1#--}" '%s' "$(cd "$2" && pwd)"
+      shift
+      ;;
+    -h | --help)
+      sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"
+      exit
+      ;;
+    *) die "unknown argument $1; --help says more" ;;
+  esac
+  shift
+done
+((EUID == 0)) || die "must be run as root: it makes images and networks"
+
+if [[ -n $clean ]]; then
+  [[ -e $clean/deploy-drill ]] || die "$clean was not made by this script"
+  use_directory "$clean"
+  clean_up
+  exit
+fi
+
+use_directory "$(mktemp -d "${WORK_DIR:-/var/tmp}/deploy-drill.XXXXXX")"
+touch "$WORK/deploy-drill"
+finish() {
+  local code=$?
+  if ((keep)); then say "kept in $WORK; scripts/deploy_drill.sh --clean $WORK removes it"; else clean_up; fi
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+# The same programs as an image takes.
+if [[ -z $programs ]]; then
+  PROFILE=dist build_programs
+  programs=$(PROFILE=dist programs_dir)
+fi
+[[ -x $programs/syncctl ]] || die "$programs has no syncctl"
+
+install_tools
+prepare_tree
+step "base image" make_base
+step "store images" make_stores
+step "image" make_image new "$programs"
+if [[ -n $previous ]]; then step "image of the release before" make_image old "$previous"; else podman tag interaction-sync:new interaction-sync:old; fi
+
+drill_compose
+if ((!short)); then
+  drill_kubernetes
+  drill_systemd
+fi
+print_report

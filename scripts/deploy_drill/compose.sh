@@ -1,0 +1,185 @@
+# compose.yaml by podman-compose. Sourced by deploy_drill.sh.
+
+PROGRAMS_UP=(sync-consumer consistency-checker interaction-server)
+STORES_UP=(mysql redis rabbitmq prometheus)
+TAG=old COMPOSE=compose.yaml
+
+compose() {
+  (cd "$WORK/deploy" && env IMAGE_TAG="$TAG" GRPC_PORTS="$grpc_port" HTTP_PORTS="$http_port" \
+    CHECKER_HTTP_PORTS="$checker_port" RABBITMQ_UI_PORT="$rabbitmq_port" PROMETHEUS_PORT="$prometheus_port" \
+    "$WORK/venv/bin/podman-compose" --file "$COMPOSE" "$@") >>"$WORK/logs/compose.log" 2>&1
+}
+
+container() { podman ps --all --quiet --filter "label=com.docker.compose.service=$1" | head -1; }
+address_of() { podman inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$(container "$1")"; }
+is_well() { podman healthcheck run "$(container "$1")"; }
+
+drill_compose() {
+  RUN_DIR=$WORK/run-dir && mkdir -p "$RUN_DIR"
+  local port
+  for port in grpc http checker rabbitmq prometheus; do
+    choose_port "$port" ''
+    printf -v "${port}_port" '%s' "$PORT"
+  done
+  keep_configuration
+  step "compose: start" start_compose
+  step "compose: verify_sync_service.sh" verified
+  step "compose: Prometheus scrapes all" scraped
+  step "compose: killed -9 under load" under_load killed kill_programs
+  step "compose: upgrade under load" under_load upgrade roll_to new
+  step "compose: what a container may do" confined
+  step "compose: each account is refused something" refused_accounts
+  if [[ -n $previous ]]; then
+    step "compose: back to the release before" under_load back roll_to old
+    step "compose: and forward again" under_load forward roll_to new
+  fi
+  step "compose: verify_sync_service.sh" verified
+  # The last: what had to wait shows in the health for five minutes (commit_lag).
+  step "compose: health without Redis" without_redis
+  step "compose: programs stop" stop_programs
+  if ((short)); then step "compose: down" compose down --volumes; fi
+}
+
+# Each release reads its own: the older one knows no key of the newer.
+keep_configuration() {
+  mv "$WORK/deploy/config/event_driven_sync.yml" "$WORK/new.yml"
+  cp "${previous:+$previous/event_driven_sync.yml}" "$WORK/old.yml" 2>/dev/null || cp "$WORK/new.yml" "$WORK/old.yml"
+  cp "$WORK/old.yml" "$WORK/deploy/config/event_driven_sync.yml"
+  if [[ -n $previous ]]; then
+    # A setting that the older release does not know.
+    grep -v AUTO_MIGRATE "$WORK/deploy/compose.yaml" >"$WORK/deploy/compose.old.yaml"
+    COMPOSE=compose.old.yaml
+  fi
+}
+
+# The schema of a release, by the account that owns it.
+migrate() {
+  compose up --no-build --detach --no-deps migrate || return
+  within 60 migrate_ended || { podman logs "$(container migrate)" >&2; return 1; }
+  podman rm "$(container migrate)" >/dev/null
+}
+
+migrate_ended() { [[ $(podman inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$(container migrate)") == "exited 0" ]]; }
+
+start_compose() {
+  compose up --no-build --detach "${STORES_UP[@]}" || { tail -30 "$WORK/logs/compose.log" >&2; return 1; }
+  local store
+  for store in "${STORES_UP[@]}"; do within 180 is_well "$store" || return; done
+  migrate || return
+  compose up --no-build --detach --no-deps "${PROGRAMS_UP[@]}" || { tail -30 "$WORK/logs/compose.log" >&2; return 1; }
+  found_at
+  within 90 all_healthy || return
+  detail "$(podman ps --quiet | wc -l) containers"
+}
+
+found_at() {
+  GRPC=127.0.0.1:$grpc_port SERVER_HTTP=127.0.0.1:$http_port CHECKER_HTTP=127.0.0.1:$checker_port
+  CONSUMER_HTTP=$(address_of sync-consumer):8894
+}
+
+scraped() {
+  within 60 all_up || return
+  detail "$(http_at "127.0.0.1:$prometheus_port" '/api/v1/targets?state=active' | grep -o '"health":"up"' | wc -l) targets are up"
+}
+
+all_up() {
+  local said
+  said=$(http_at "127.0.0.1:$prometheus_port" '/api/v1/targets?state=active')
+  (($(grep -o '"health":"up"' <<<"$said" | wc -l) == 5)) && ! grep -q '"health":"down"' <<<"$said"
+}
+
+# As a machine does that has no memory left, not as an operator who wants them stopped.
+kill_programs() {
+  local name before
+  for name in "${PROGRAMS_UP[@]}"; do
+    before=$(podman inspect --format '{{.State.Pid}}' "$(container "$name")")
+    kill -9 "$before"
+    within 60 runs_again "$name" "$before" || return
+    found_at
+    within 60 all_healthy || return
+  done
+}
+
+runs_again() {
+  local pid
+  pid=$(podman inspect --format '{{.State.Running}} {{.State.Pid}}' "$(container "$1")")
+  [[ $pid == true\ * && $pid != "true $2" ]]
+}
+
+# roll_to TAG: one program after the other, in the order of UPGRADING.md.
+roll_to() {
+  local name order=("${PROGRAMS_UP[@]}")
+  TAG=$1
+  [[ $1 == old ]] && order=(interaction-server consistency-checker sync-consumer)
+  [[ $1 == old && -n $previous ]] && COMPOSE=compose.old.yaml || COMPOSE=compose.yaml
+  cat "$WORK/$1.yml" >"$WORK/deploy/config/event_driven_sync.yml"
+  if [[ $1 == new ]]; then migrate || return; fi
+  for name in "${order[@]}"; do
+    podman stop --time 40 "$(container "$name")" >/dev/null || return
+    podman rm "$(container "$name")" >/dev/null || return
+    compose up --no-build --detach --no-deps "$name" || { tail -30 "$WORK/logs/compose.log" >&2; return 1; }
+    [[ $(podman inspect --format '{{.ImageName}}' "$(container "$name")") == *interaction-sync:$1 ]] || { say "$name is another image"; return 1; }
+    found_at
+    within 90 all_healthy || return
+  done
+  if [[ $1 == new ]]; then for name in "${order[@]}"; do is_well "$name" || return; done; fi
+}
+
+# What deploy/compose.yaml takes away is not there.
+confined() {
+  local name id said
+  for name in "${PROGRAMS_UP[@]}"; do
+    id=$(container "$name")
+    said=$(podman exec "$id" sh -c 'id -u; touch /etc/x /usr/x 2>&1; grep -E "^(CapEff|NoNewPrivs)" /proc/self/status') || true
+    [[ $(sed -n 1p <<<"$said") == 10001 ]] || { say "$name: $said"; return 1; }
+    [[ $(grep -c 'Read-only file system' <<<"$said") == 2 ]] || { say "$name: $said"; return 1; }
+    grep -q 'CapEff:.0000000000000000' <<<"$said" && grep -q 'NoNewPrivs:.1' <<<"$said" || { say "$name: $said"; return 1; }
+  done
+  detail "uid 10001, read-only, no capabilities, no new privileges"
+}
+
+# The programs' account changes no table, and the checker has no secret of the broker.
+refused_accounts() {
+  local said statement
+  for statement in 'CREATE TABLE x (a INT)' 'DROP TABLE sync_meta' 'ALTER TABLE sync_meta ADD x INT' 'CREATE USER x'; do
+    said=$(client bash -c 'source "$1"; database_client "$2" 2>&1' - "$PARTS/system.sh" "$statement") && { say "may $statement"; return 1; }
+    grep -qE 'denied' <<<"$said" || { say "$statement: $said"; return 1; }
+  done
+  said=$(podman exec "$(container consistency-checker)" ls /run/secrets)
+  [[ $said != *rabbitmq* && $said != *migration* ]] || { say "the checker has: $said"; return 1; }
+  detail "rows only: no CREATE, DROP, ALTER; the checker has no secret of the broker"
+}
+
+# It goes on with less, so nobody takes it out of service or restarts it.
+without_redis() {
+  local said name
+  podman stop --time 20 "$(container redis)" >/dev/null || return
+  within 30 says_degraded || return
+  is_well interaction-server || { say "not ready without Redis"; return 1; }
+  for name in "${PROGRAMS_UP[@]}"; do
+    said=$(podman exec "$(container "$name")" "$name" health --live) || { say "$said"; return 1; }
+  done
+  said=$(podman exec "$(container interaction-server)" interaction-server health)
+  podman start "$(container redis)" >/dev/null || return
+  within 90 all_healthy || return
+  detail "$(cut -c-90 <<<"$said")"
+}
+
+says_degraded() {
+  local said
+  said=$(podman exec "$(container interaction-server)" interaction-server health)
+  [[ $said == *"is degraded"*redis* ]]
+}
+
+stop_programs() {
+  local name id code said=()
+  for name in interaction-server sync-consumer consistency-checker; do
+    id=$(container "$name")
+    podman stop --time 40 "$id" >/dev/null || return
+    code=$(podman inspect --format '{{.State.ExitCode}}' "$id")
+    said+=("$name $code")
+    [[ $code == 0 ]] || { podman logs --tail 20 "$id" >&2; say "exit code $code of $name"; return 1; }
+    podman rm "$id" >/dev/null || return
+  done
+  detail "exit codes: ${said[*]}"
+}

@@ -1,0 +1,88 @@
+# A running system looked at from outside, whoever started it. Sourced by deploy_drill.sh.
+
+# Addresses of what runs, for clients and scripts; TOKEN is an operator's.
+GRPC='' SERVER_HTTP='' CONSUMER_HTTP='' CHECKER_HTTP='' STORES_AT=''
+
+operator_token() { cat "$WORK/deploy/secrets/operator_token"; }
+
+# secret_url NAME HOST: the url in a secret, with the address of a host in place of its name.
+secret_url() { sed -E "s#@([a-z-]+):#@$2:#" "$WORK/deploy/secrets/$1"; }
+
+client() {
+  env TOKEN="$(operator_token)" GRPC_ADDR="$GRPC" HTTP_ADDR="$SERVER_HTTP" CONSUMER_HTTP_ADDR="$CONSUMER_HTTP" \
+    CHECKER_HTTP_ADDR="$CHECKER_HTTP" SYNCCTL="$programs/syncctl" PATIENCE=60 \
+    SYNCCTL_HTTP="$SERVER_HTTP,$CONSUMER_HTTP,$CHECKER_HTTP" \
+    DATABASE_URL="$(secret_url database_url "$(address_of mysql)")" \
+    REDIS_URL="$(secret_url redis_url "$(address_of redis)")" "$@"
+}
+
+# health_says ADDRESS: 200 from /health.
+health_says() { http_at "$1" /health | grep -q '^HTTP/1.1 200'; }
+
+# http_at ADDRESS PATH: the answer with its head.
+http_at() (
+  exec 3<>"/dev/tcp/${1%:*}/${1##*:}" || exit
+  printf 'GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$2" "$1" >&3
+  timeout 10 cat <&3 | tr -d '\0'
+)
+
+all_healthy() { health_says "$SERVER_HTTP" && health_says "$CONSUMER_HTTP" && health_says "$CHECKER_HTTP"; }
+
+verified() {
+  within 90 all_healthy || return
+  # Built together with the programs, it need not be built again.
+  local verify=("$ROOT/scripts/verify_sync_service.sh")
+  if [[ -x $programs/xtask ]]; then verify=("$programs/xtask" verify-sync-service); fi
+  client "${verify[@]}" >"$WORK/logs/verify.log" 2>&1 || { tail -40 "$WORK/logs/verify.log" >&2; return 1; }
+  detail "$(tail -1 "$WORK/logs/verify.log")"
+}
+
+# under_load NAME COMMAND...: likes meanwhile, which must all be there afterwards.
+under_load() {
+  local name=$1 load done=0
+  shift
+  ((++LOADS))
+  rm -f "$WORK/enough"
+  load_until_enough "$name" &
+  load=$!
+  sleep 2
+  "$@" || done=1
+  touch "$WORK/enough"
+  wait $load || { say "the load failed"; cat "$WORK/logs/load.$name".*.errors >&2; done=1; }
+  local oplog
+  for oplog in "$WORK/oplog.$LOADS".*; do OPLOGS+=(--oplog "$oplog"); done
+  client "$programs/syncctl" verify --shared --wait 120 "${OPLOGS[@]}" >"$WORK/logs/verify.$name" 2>&1 ||
+    { tail -20 "$WORK/logs/verify.$name" >&2; done=1; }
+  detail "${DETAIL:+$DETAIL; }$(of_load "$WORK/logs/load.$name".*.json); $(tail -1 "$WORK/logs/verify.$name")"
+  return $done
+}
+LOADS=0 OPLOGS=()
+
+# One run of a few seconds after the other, each of users of its own.
+load_until_enough() {
+  local part=0 rate=$((short ? 300 : 500))
+  until [[ -e $WORK/enough ]]; do
+    ((++part))
+    client "$programs/syncctl" load --generate --likes $((rate * 5)) --rate $rate --users 2000 --resources 50 --unlikes 0.3 \
+      --comments 0.2 --concurrency 32 --retry-for 120 --first-user $(((LOADS * 100 + part) * 2000)) --seed $((LOADS * 100 + part)) \
+      --json --oplog "$WORK/oplog.$LOADS.$part" >"$WORK/logs/load.$1.$part.json" 2>"$WORK/logs/load.$1.$part.errors" || return
+  done
+}
+
+# of_load FILE...: what loads say of themselves, in short.
+of_load() {
+  python3 - "$@" <<'PY'
+import json, sys
+runs = [json.load(open(name)) for name in sys.argv[1:]]
+names = [name for name in ("acknowledged", "retried", "failed", "unknown") if all(name in run for run in runs)]
+count = lambda value: sum(value.values()) if isinstance(value, dict) else value
+print(", ".join(f"{sum(count(run[name]) for run in runs)} {name}" for name in names) or "no figures")
+PY
+}
+
+# database_client STATEMENT: with the account of DATABASE_URL.
+database_client() {
+  [[ $DATABASE_URL =~ ^mysql://([^:]+):([^@]+)@([^:]+):([0-9]+)/(.+)$ ]] || return 2
+  MYSQL_PWD=${BASH_REMATCH[2]} mariadb --no-defaults --protocol=TCP --skip-ssl --host="${BASH_REMATCH[3]}" \
+    --port="${BASH_REMATCH[4]}" --user="${BASH_REMATCH[1]}" --database="${BASH_REMATCH[5]}" --execute "$1"
+}
