@@ -11,8 +11,19 @@ use test_support::build::video_pair;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Ends the words by which a key is kept.
-const KEPT: &[u8] = b"\r\nNX\r\n";
+/// A script with one key, which is an idempotency key, after its hash.
+fn keeps_a_key(command: &[u8]) -> bool {
+    let name = b"EVALSHA\r\n$40\r\n";
+    let scripts = command.windows(name.len()).enumerate().filter(|(_, part)| part == name);
+    scripts.map(|(at, _)| at + name.len() + 42).any(|after_hash| {
+        let one_key = command.get(after_hash..).and_then(|rest| rest.strip_prefix(b"$1\r\n1\r\n"));
+        one_key.is_some_and(|rest| rest.split(|byte| *byte == b'\n').nth(1).is_some_and(has_name_of_a_key))
+    })
+}
+
+fn has_name_of_a_key(line: &[u8]) -> bool {
+    line.windows(3).any(|part| part == b":i:")
+}
 
 /// A link before Redis on which a connection breaks when a key is to be kept.
 struct Breaking {
@@ -44,8 +55,9 @@ async fn pass(client: TcpStream, server: TcpStream, armed: Arc<AtomicU32>, broke
     let back = tokio::spawn(async move { copy(&mut answers, &mut hears).await });
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(length @ 1..) = asks.read(&mut buffer).await {
-        let keeps = buffer[..length].windows(KEPT.len()).any(|part| part == KEPT);
-        if keeps && armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok() {
+        if keeps_a_key(&buffer[..length])
+            && armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        {
             broken.fetch_add(1, Ordering::SeqCst);
             break;
         }

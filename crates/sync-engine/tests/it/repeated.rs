@@ -2,7 +2,9 @@
 
 use crate::rig::{PATIENCE, Process, Rig, like, now_version, video};
 use domain::{LikeIntent, PairState, Version};
+use sync_engine::WritePath;
 use sync_engine::accept::LikeAnswer;
+
 use test_support::build::video_pair;
 use test_support::{Deployment, RedisOptions, eventually, expect_eq};
 
@@ -84,18 +86,33 @@ async fn a_like_whose_row_was_deleted_by_hand_is_written_again() {
 async fn what_an_unchanged_relies_on_is_remembered_by_who_answered() {
     let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions::default())).await;
     let process = rig.process().await;
-    let (dying, keeping) = (process.dying_server(), process.server_that_keeps());
+    let dying = process.dying_server();
+    let [keeping, synchronous] =
+        [WritePath::EventDriven, WritePath::Synchronous].map(|path| process.server_that_keeps(path));
     let first = dying.accept_one(like(1, 1)).await.unwrap();
     let repeated = keeping.accept_one(like(1, 1)).await.unwrap();
     assert!(!repeated.changed && repeated.version == first.version, "{repeated:?}");
-    // So with a key, which repeats the first answer.
-    let keyed = LikeIntent { idempotency_key: Some("tap".to_owned()), ..like(2, 1) };
-    let second = dying.accept_one(keyed.clone()).await.unwrap();
-    assert_eq!(keeping.accept_one(keyed).await.unwrap().version, second.version);
+    let mut versions = vec![first.version.0];
+    // So with a key, which repeats the first answer, on either path.
+    let keyed = |user| LikeIntent { idempotency_key: Some("tap".to_owned()), ..like(user, 1) };
+    for (user, repeats) in [(2, &keeping), (3, &synchronous)] {
+        let first = dying.accept_one(keyed(user)).await.unwrap();
+        assert_eq!(repeats.accept_one(keyed(user)).await.unwrap().version, first.version, "user {user}");
+        versions.push(first.version.0);
+    }
+    // Also where that was an "unchanged", and who gave it is gone as well.
+    for (user, repeats) in [(4, &keeping), (5, &synchronous)] {
+        let first = dying.accept_one(like(user, 1)).await.unwrap();
+        let unchanged = dying.accept_one(keyed(user)).await.unwrap();
+        assert!(!unchanged.changed && unchanged.version == first.version, "{unchanged:?}");
+        assert_eq!(repeats.accept_one(keyed(user)).await.unwrap(), unchanged, "user {user}");
+        versions.push(first.version.0);
+    }
     rig.deployment.redis().cli(&["FLUSHALL"]).await.unwrap();
     process.consume();
-    let rows = format!("SELECT COUNT(*) FROM video_likes WHERE version IN ({}, {})", first.version, second.version);
-    eventually(PATIENCE, "both likes", async || expect_eq(rig.number(&rows).await, 2)).await;
+    let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
+    let rows = format!("SELECT COUNT(*) FROM video_likes WHERE version IN ({})", versions.join(","));
+    eventually(PATIENCE, "all likes", async || expect_eq(rig.number(&rows).await, 5)).await;
     process.stop().await;
     rig.end().await;
 }

@@ -260,9 +260,9 @@ impl Process {
     }
 
     /// A server that remembers what is not delivered, and offers again what the cache has forgotten.
-    pub(crate) fn server_that_keeps(&self) -> Acceptor {
+    pub(crate) fn server_that_keeps(&self, path: WritePath) -> Acceptor {
         let kept = Kept::new(self.rig.sync.shards, 1 << 20);
-        let (acceptor, relay, handle) = self.acceptor_that_keeps(WritePath::EventDriven, Some(kept.clone()));
+        let (acceptor, relay, handle) = self.acceptor_that_keeps(path, Some(kept.clone()));
         self.spawn(relay.run(self.soft.clone()));
         self.spawn(Keeper::new(self.stores.clone(), kept, handle).run(self.soft.clone()));
         acceptor

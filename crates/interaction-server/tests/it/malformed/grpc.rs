@@ -12,6 +12,7 @@ use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
 
 const LIKES: [&str; 10] = [
     "Like",
@@ -80,11 +81,14 @@ pub(super) async fn throw(channel: Channel, mut random: Random, inputs: u64) -> 
             let call = ask(&mut client, &path, vec![body.clone(); several]);
             let asked = tokio::time::timeout(PATIENCE, call).await;
             answer = asked.unwrap_or_else(|_| panic!("input {input}: {path} hangs with {body:02x?}"));
-            // On a machine that is too busy: the call came too late, did nothing, and may be repeated.
-            if !answer.as_ref().is_err_and(|status| status.message().starts_with("expired: ")) {
-                break;
-            }
-            count(&mut tally, "grpc expired, repeated");
+            // On a machine that is too busy: the call came too late, or the stores seemed unreachable; it did nothing, and may be
+            // repeated when the answer says.
+            let held_up =
+                |status: &&Status| ["expired: ", "unavailable: "].iter().any(|why| status.message().starts_with(why));
+            let Some(status) = answer.as_ref().err().filter(held_up) else { break };
+            let pause = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+            tokio::time::sleep(pause.unwrap_or_default()).await;
+            count(&mut tally, "grpc held up, repeated");
         }
         match answer {
             Ok(answer) => {
