@@ -85,10 +85,10 @@ async fn a_like_whose_row_was_deleted_by_hand_is_written_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_unchanged_relies_on_is_remembered_by_who_answered() {
     let rig = Rig::on(Deployment::build("engine").own_redis(RedisOptions::default())).await;
-    let process = rig.process().await;
-    let dying = process.dying_server();
-    let [keeping, synchronous] =
-        [WritePath::EventDriven, WritePath::Synchronous].map(|path| process.server_that_keeps(path));
+    // Servers of one process go the same way.
+    let (process, other) = (rig.process().await, rig.process().await);
+    let (dying, keeping) = (process.dying_server(), process.server_that_keeps(WritePath::EventDriven));
+    let synchronous = other.server_that_keeps(WritePath::Synchronous);
     let first = dying.accept_one(like(1, 1)).await.unwrap();
     let repeated = keeping.accept_one(like(1, 1)).await.unwrap();
     assert!(!repeated.changed && repeated.version == first.version, "{repeated:?}");
@@ -113,6 +113,7 @@ async fn what_an_unchanged_relies_on_is_remembered_by_who_answered() {
     let versions: Vec<String> = versions.iter().map(i64::to_string).collect();
     let rows = format!("SELECT COUNT(*) FROM video_likes WHERE version IN ({})", versions.join(","));
     eventually(PATIENCE, "all likes", async || expect_eq(rig.number(&rows).await, 5)).await;
+    other.stop().await;
     process.stop().await;
     rig.end().await;
 }
