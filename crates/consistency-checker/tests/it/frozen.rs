@@ -53,6 +53,9 @@ async fn a_frozen_store_is_named_on_the_screen() {
 /// What a like that was accepted while the database stood still took, at least.
 const STOOD: Duration = Duration::from_secs(9);
 
+/// Two figures of one moment are read so far apart, at most.
+const SAME_MOMENT: Duration = Duration::from_secs(6);
+
 /// Of the figure that says how long likes took: when it is over, so is what it says.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -103,14 +106,18 @@ async fn after_a_thaw_nothing_is_well_before_what_waited_has_arrived() {
 
     // As often as can be asked: whenever nothing is said to be wrong, nothing waits and nothing was slow.
     let (thawed, mut lagged) = (Instant::now(), false);
+    let mut clear: Option<Instant> = None;
     loop {
         let (wrong, overview) = seen(&server).await;
         lagged |= wrong.iter().any(|part| part.contains("commit lag p99") && part.contains("over the last 60 s"));
         if wrong.is_empty() {
             let (journal, lag) = (&overview["journal"], &overview["lag"]);
             assert_eq!(journal["pending"], 0, "{overview}");
-            assert!(lag["events"] == 0 || lag["p99_ms"].as_i64() <= Some(5_000), "{overview}");
-            break;
+            if lag["events"] == 0 || lag["p99_ms"].as_i64() <= Some(5_000) {
+                break;
+            }
+            // As the window ends the page may still show what it read a moment ago.
+            assert!(clear.get_or_insert_with(Instant::now).elapsed() < SAME_MOMENT, "{overview}");
         }
         assert!(thawed.elapsed() < PATIENCE * 3, "{wrong:?}");
     }

@@ -1,7 +1,7 @@
 //! What a process saw last. The journals are looked at before the ledger: what has left them by then is in the ledger's lag, so
 //! nothing is in neither.
 
-use super::{Figures, Journals, TroubleKind, calm, troubles};
+use super::{Figures, Journals, SLOW, TroubleKind, calm, troubles};
 use crate::stores::lag::Lag;
 use chrono::{DateTime, Utc};
 use event_store::Standing;
@@ -13,6 +13,9 @@ const FRESH: Duration = Duration::from_secs(30);
 
 /// After an outage of the database what it delayed arrives.
 const CATCHING_UP: Duration = Duration::from_secs(60);
+
+/// Ages of one entry, measured twice, differ by less.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What the database says.
 #[derive(Debug, Clone)]
@@ -37,9 +40,19 @@ struct Seen {
 pub struct Standings(Mutex<Seen>);
 
 impl Standings {
-    /// The journals as they are now; none if the cache does not answer.
+    /// The journals as they are now; none if the cache does not answer. What waited for long and has left them is in no lag that
+    /// was read yet: it counts until the next look at [both](Self::saw).
     pub fn saw_journals(&self, now: Instant, journals: Option<Journals>) {
-        self.seen().journals = journals.map(|journals| (now, journals));
+        let mut seen = self.seen();
+        let waited = seen.journals.map(|(at, seen)| (seen.entries, seen.oldest + now.saturating_duration_since(at)));
+        let has_left = |journals: &Journals| {
+            waited.is_some_and(|(entries, oldest)| {
+                entries > 0 && oldest > SLOW && (journals.entries == 0 || journals.oldest + TICK < oldest)
+            })
+        };
+        if !journals.as_ref().is_some_and(has_left) {
+            seen.journals = journals.map(|journals| (now, journals));
+        }
     }
 
     /// Ledger and findings as they are now, and the journals as they were just before.
@@ -154,6 +167,9 @@ mod tests {
         let said = standings.trouble(start + 12 * SECOND, wall(), TroubleKind::LedgerUnread);
         assert!(said.is_some_and(|said| said.contains("were not read for 12 s")));
         standings.saw(start + 13 * SECOND, wall(), standing(&[]), lag(20), journals(5, 12 * SECOND));
+        assert_eq!(kinds(&standings, start + 13 * SECOND), [TroubleKind::JournalAge]);
+        // They arrive between two looks at the database: nobody knows yet how long they took.
+        standings.saw_journals(start + 13 * SECOND, journals(0, Duration::ZERO));
         assert_eq!(kinds(&standings, start + 13 * SECOND), [TroubleKind::JournalAge]);
         standings.saw(start + 14 * SECOND, wall(), standing(&[]), lag(13_000), journals(0, Duration::ZERO));
         assert_eq!(kinds(&standings, start + 14 * SECOND), [TroubleKind::CommitLag]);
