@@ -17,7 +17,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$RUN_DIR/env"
 port=$(sed -n 's/^mariadb=//p' "$RUN_DIR/ports")
 
-sql() { mariadb_client "$port" --database=likes --batch --skip-column-names --execute "$1"; }
+# One statement: a trigger has semicolons of its own.
+sql() { mariadb_client "$port" --delimiter=// --database=likes --batch --skip-column-names --execute "$1"; }
 
 # like FIRST LAST VIDEO: each of these users.
 like() {
@@ -34,8 +35,8 @@ signal_mariadb() {
 
 case $1 in
   dead)
-    sql "CREATE TRIGGER IF NOT EXISTS drill BEFORE INSERT ON video_likes FOR EACH ROW BEGIN IF NEW.video_id = 4711
-         THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'row refused by archive rule'; END IF; END"
+    sql "CREATE TRIGGER IF NOT EXISTS drill BEFORE INSERT ON video_likes FOR EACH ROW IF NEW.video_id = 4711 THEN
+         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'row refused by archive rule'; END IF"
     like 1 20 4711
     ;;
   frozen) signal_mariadb STOP ;;
