@@ -4,6 +4,7 @@ pub mod access;
 mod address;
 mod answer;
 pub mod api_error;
+mod arrivals;
 pub mod assets;
 mod bounds;
 mod came;

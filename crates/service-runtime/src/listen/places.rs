@@ -71,6 +71,7 @@ impl Places {
     pub(crate) fn enter(self: &Arc<Self>, from: IpAddr) -> Place {
         let (address, limits) = (Address::of(from), self.limits);
         let mut taken = self.taken();
+        taken.comes(address);
         // Where a share is everything, the listener is full.
         let share = limits.per_address < limits.connections && taken.of_address(address) >= limits.per_address;
         let full = taken.regular() >= limits.connections;

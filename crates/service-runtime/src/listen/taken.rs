@@ -1,10 +1,12 @@
 //! Who has the places of a listener, and whose turn it is to go.
 //!
-//! Who only holds a place gives way: a connection on which no whole call of a known caller is in flight. First those of
-//! strangers, by age. Then one of the token with most places, so that nobody loses a place to somebody who has more of them: first
+//! Who only holds a place gives way: a connection on which no whole call of a known caller is in flight. First those that have
+//! made none or only begin some, of an address that [came too often](crate::listen::arrivals) lately: whoever comes back as often
+//! as it is cut would otherwise push out all newcomers before their first call. Then those of strangers, by age. Then one of the token with most places, so that nobody loses a place to somebody who has more of them: first
 //! one that begins calls and does not end them, then one of its address with most, then that whose last call was longest ago.
 
 use crate::listen::address::Address;
+use crate::listen::arrivals::Arrivals;
 use crate::listen::link::{Idle, Link};
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -38,13 +40,14 @@ struct Entry {
 
 impl Entry {
     /// Later ones are kept for longer.
-    fn rank(&self) -> Option<impl Ord + use<>> {
+    fn rank(&self, arrivals: &Arrivals) -> Option<impl Ord + use<>> {
         let Idle { known, begins, since } = self.link.idle()?;
         let of_address = self.of_address.as_ref().map_or(0, Tally::count);
         let of_token = self.token.as_ref().map_or(of_address, |(_, tally)| tally.count());
         // Of strangers nobody knows whose they are.
         let most = |count| Reverse(if known { count } else { 0 });
-        Some((known, most(of_token), Reverse(begins), most(of_address), since))
+        let pushes = if known && !begins { 0 } else { arrivals.too_many(self.address) };
+        Some((Reverse(pushes), known, most(of_token), Reverse(begins), most(of_address), since))
     }
 }
 
@@ -65,9 +68,15 @@ pub(super) struct Taken {
     by_token: HashMap<Arc<str>, Tally>,
     /// How many of `all` are on reserve.
     reserve: usize,
+    arrivals: Arrivals,
 }
 
 impl Taken {
+    /// Somebody comes from there.
+    pub(super) fn comes(&mut self, address: Address) {
+        self.arrivals.count(address);
+    }
+
     /// The number of the next one.
     pub(super) fn next(&mut self) -> u64 {
         self.next += 1;
@@ -167,7 +176,7 @@ impl Taken {
             Of::Address(address) => entry.address == address,
             Of::Token(token) => entry.token.as_ref().is_some_and(|(of, _)| **of == *token),
         });
-        let ranked = meant.filter_map(|(number, entry)| Some((entry.rank()?, *number)));
+        let ranked = meant.filter_map(|(number, entry)| Some((entry.rank(&self.arrivals)?, *number)));
         ranked.min().map(|(_, number)| number)
     }
 
@@ -180,5 +189,50 @@ impl Taken {
         if let Some(link) = oldest.and_then(|number| self.remove(number)) {
             link.cut();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::access::{Access, Role};
+    use axum::http::HeaderMap;
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Weak;
+    use std::time::Duration;
+
+    async fn enter(taken: &mut Taken, from: u8) -> (u64, Link) {
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let address = Address::of(IpAddr::V4(Ipv4Addr::new(192, 0, 2, from)));
+        taken.comes(address);
+        let number = taken.next();
+        let link = Link::at(Weak::new(), number, None);
+        taken.insert(number, address, link.clone());
+        (number, link)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_back_as_often_as_it_is_cut_goes_before_a_newcomer() {
+        let mut taken = Taken::default();
+        let anyone = Access::default().check(&HeaderMap::new(), Role::Read, false).unwrap();
+        let (served, link) = enter(&mut taken, 1).await;
+        link.call(false).stage().let_in(&anyone).unwrap();
+        let (newcomer, _) = enter(&mut taken, 2).await;
+        let mut begun = Vec::new();
+        for _ in 0..100 {
+            let (beginner, link) = enter(&mut taken, 3).await;
+            let call = link.call(false);
+            call.stage().let_in(&anyone).unwrap();
+            begun.push((beginner, call));
+        }
+        let (stranger, _) = enter(&mut taken, 3).await;
+        let order = std::iter::from_fn(|| {
+            let first = taken.first_to_go(Of::Anybody)?;
+            taken.remove(first);
+            Some(first)
+        });
+        let beginners = begun.iter().map(|(number, _)| *number);
+        let wanted: Vec<_> = [stranger].into_iter().chain(beginners).chain([newcomer, served]).collect();
+        assert_eq!(order.collect::<Vec<_>>(), wanted);
     }
 }

@@ -37,16 +37,21 @@ pub(crate) fn wrong_counts(records: &[Record], stores: &Stores) -> u64 {
     let mut pairs: Vec<Pair> = in_ledger.chain(records.iter().filter_map(Record::pair)).collect();
     pairs.sort_unstable();
     pairs.dedup();
-    // What is told of a pair whose readers go back is not believed: it may be liked at any time, or not.
+    // What is told of a pair whose readers go back is not believed: it may be liked at any time, or not, and any of its changes
+    // may have been one to the state that was there already.
     let goes_back = |pair: &Pair| {
         let of_pair: Vec<Record> = records.iter().filter(|record| record.pair() == Some(*pair)).cloned().collect();
         reader_goes_back(&of_pair)
     };
     let (spoiled, pairs): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(goes_back);
     let possible = i64::try_from(spoiled.len()).unwrap_or(i64::MAX);
+    let guessed: Vec<(u64, u64, bool)> = spoiled.iter().flat_map(|pair| told_changes(*pair, records)).collect();
     let pairs: Vec<Vec<Change>> = pairs.iter().map(|pair| changes(*pair, records, stores)).collect();
     let is_wrong = |(begin, end, count): &(u64, u64, i64)| {
         let (mut least, mut most) = (0, possible);
+        for (.., liked) in guessed.iter().filter(|(from, to, _)| from <= end && to >= begin) {
+            (least, most) = if *liked { (least, most + 1) } else { (least - 1, most) };
+        }
         for changes in &pairs {
             let states: Vec<bool> = (*begin..=*end).flat_map(|moment| states_at(changes, moment)).collect();
             least += i64::from(states.iter().all(|liked| *liked));
@@ -61,6 +66,18 @@ pub(crate) fn wrong_counts(records: &[Record], stores: &Stores) -> u64 {
         *count < least.max(0) || *count > most
     };
     told.filter(is_wrong).count() as u64
+}
+
+/// Of each word of the pair that changed it, as its caller was told: when, and to what.
+fn told_changes(pair: Pair, records: &[Record]) -> Vec<(u64, u64, bool)> {
+    let of_pair: Vec<&Record> = records.iter().filter(|record| record.pair() == Some(pair)).collect();
+    let words = of_pair.iter().filter(|record| matches!(record.kind, Kind::Word(_)));
+    let told = words.filter_map(|record| {
+        let liked = record.answer().filter(|answer| answer.changed)?.liked;
+        let begin = windows(record, &of_pair).iter().map(|(begin, _)| *begin).min()?;
+        Some((begin, record.end, liked))
+    });
+    told.collect()
 }
 
 struct Change {
