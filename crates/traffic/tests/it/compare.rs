@@ -2,7 +2,7 @@
 
 use crate::definitions::{reader_goes_back, wrong_counts};
 use crate::reference::has_order;
-use crate::toy::{FLAWS, Run, run};
+use crate::toy::{FLAWS, Flaw, Run, run};
 use domain::Pair;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -104,6 +104,12 @@ proptest! {
         let report = judged(&run);
         prop_assert!(report.is_clean(), "{}", show(&run, &report));
     }
+}
+
+/// A reader that goes back: the pair may be counted once more, or once less.
+#[test]
+fn a_pair_that_is_not_believed_may_be_counted_less() {
+    agree(&run(&mut Random::new(13_410_960_238_060_057_557), OPERATIONS, Some(Flaw::Early))).unwrap();
 }
 
 /// A flaw that nobody can see is no test of anything: each is seen in its own rule, and often.
