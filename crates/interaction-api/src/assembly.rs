@@ -165,7 +165,7 @@ impl Assembly {
             acceptor,
             reader.clone(),
             stores.database,
-            Limits::new(&settings.rate_limiting, settings.cache_management.bulk_reads),
+            Limits::new(&settings.rate_limiting, &settings.cache_management),
             HotList::new(checker, reader),
             Watch::new(live.clone(), context.gate.access.clone(), context.soft.clone()),
             context.pulse.clone(),

@@ -23,6 +23,7 @@ pub mod request;
 pub(crate) mod request_id;
 mod slots;
 mod socket;
+mod strangers;
 mod sweep;
 mod taken;
 pub(crate) mod tls;

@@ -9,7 +9,7 @@ use crate::status;
 use domain::Resource;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, RateLimiter};
-use settings::{BulkReads, RateLimiting};
+use settings::{CacheManagement, RateLimiting};
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -34,7 +34,8 @@ pub struct Limits {
 
 impl Limits {
     /// Those that are enabled.
-    pub fn new(config: &RateLimiting, bulk: BulkReads) -> Self {
+    pub fn new(config: &RateLimiting, cache: &CacheManagement) -> Self {
+        let bulk = cache.bulk_reads;
         let (ip, global, token) = (&config.ip, &config.global, &config.token);
         let of_token = |what, setting, per_second, burst| {
             token.enabled.then(|| Keyed::new(what, "token", setting, per_second, burst)).flatten()
@@ -50,7 +51,9 @@ impl Limits {
             clock: DefaultClock::default(),
             token_likes: of_token("likes", "token.likes_burst", token.likes_per_second, token.likes_burst),
             token_reads: of_token("reads", "token.reads_burst", token.reads_per_second, token.reads_burst),
-            token_streams: token.enabled.then(|| Streams::new(token.max_streams, token.max_watched)),
+            token_streams: token
+                .enabled
+                .then(|| Streams::new(token.max_streams, token.max_watched, cache.live_counts.max_resources)),
             cached: Turns::new("cached", bulk.at_once, bulk.waiting),
             listed: Turns::new("listed", bulk.at_once, bulk.waiting),
         }
@@ -125,7 +128,7 @@ mod tests {
 
     fn limits(ip: IpLimit, token: TokenLimit) -> Limits {
         let global = GlobalLimit { enabled: false, ..GlobalLimit::default() };
-        Limits::new(&RateLimiting { ip, global, token, ..RateLimiting::default() }, BulkReads::default())
+        Limits::new(&RateLimiting { ip, global, token, ..RateLimiting::default() }, &CacheManagement::default())
     }
 
     #[test]

@@ -17,34 +17,55 @@ struct OfToken {
     watched: HashMap<Resource, usize>,
 }
 
-type Running = Arc<Mutex<HashMap<Arc<str>, OfToken>>>;
+#[derive(Default)]
+struct All {
+    tokens: HashMap<Arc<str>, OfToken>,
+    /// How many tokens watch each; none of them zero.
+    watched: HashMap<Resource, usize>,
+}
+
+type Running = Arc<Mutex<All>>;
 
 /// Streams of each token.
+///
+/// No token watches more different resources than it leaves for others. So the first takes at most half of all, the next half of
+/// the rest, and whoever comes later finds something, however greedy those before are.
 pub(super) struct Streams {
     most: usize,
     most_watched: usize,
+    /// Of all tokens together.
+    most_of_all: usize,
     running: Running,
 }
 
 impl Streams {
-    pub(super) fn new(most: usize, most_watched: usize) -> Self {
-        Self { most, most_watched, running: Arc::default() }
+    pub(super) fn new(most: usize, most_watched: usize, most_of_all: usize) -> Self {
+        Self { most, most_watched, most_of_all, running: Arc::default() }
     }
 
     pub(super) fn begin(&self, name: &Arc<str>, resources: &[Resource]) -> Result<Watching, Status> {
         let mut all = lock(&self.running);
-        let (streams, watched) = all.get(name).map_or((0, None), |token| (token.streams, Some(&token.watched)));
+        let (streams, watched) = all.tokens.get(name).map_or((0, None), |token| (token.streams, Some(&token.watched)));
         if streams >= self.most {
             return Err(status::limited("streams", "token", RETRY));
         }
         let mut resources = resources.to_vec();
         resources.sort_unstable();
         resources.dedup();
-        let new = resources.iter().filter(|one| watched.is_none_or(|watched| !watched.contains_key(one))).count();
-        if watched.map_or(0, HashMap::len) + new > self.most_watched {
+        let mut new = resources.clone();
+        new.retain(|one| watched.is_none_or(|watched| !watched.contains_key(one)));
+        let of_token = watched.map_or(0, HashMap::len) + new.len();
+        let of_all = all.watched.len() + new.iter().filter(|one| !all.watched.contains_key(one)).count();
+        // Who adds nothing to what all watch takes nothing from anybody.
+        let takes = of_all > all.watched.len();
+        if of_token > self.most_watched || (takes && of_token > self.most_of_all.saturating_sub(of_all)) {
             return Err(status::limited("watched resources", "token", RETRY));
         }
-        let token = all.entry(Arc::clone(name)).or_default();
+        let All { tokens, watched } = &mut *all;
+        for resource in &new {
+            *watched.entry(*resource).or_default() += 1;
+        }
+        let token = tokens.entry(Arc::clone(name)).or_default();
         token.streams += 1;
         for resource in &resources {
             *token.watched.entry(*resource).or_default() += 1;
@@ -62,24 +83,32 @@ pub(super) struct Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        let mut all = lock(&self.running);
-        let Some(token) = all.get_mut(&self.name) else { return };
+        let All { tokens, watched } = &mut *lock(&self.running);
+        let Some(token) = tokens.get_mut(&self.name) else { return };
         token.streams -= 1;
         for resource in &self.resources {
-            if let Some(streams) = token.watched.get_mut(resource) {
-                *streams -= 1;
-                if *streams == 0 {
-                    token.watched.remove(resource);
-                }
+            if is_last(&mut token.watched, resource) {
+                is_last(watched, resource);
             }
         }
         if token.streams == 0 {
-            all.remove(&self.name);
+            tokens.remove(&self.name);
         }
     }
 }
 
-fn lock(running: &Running) -> MutexGuard<'_, HashMap<Arc<str>, OfToken>> {
+/// One less watches it; whether nobody is left.
+fn is_last(watched: &mut HashMap<Resource, usize>, resource: &Resource) -> bool {
+    let Some(number) = watched.get_mut(resource) else { return false };
+    *number -= 1;
+    let last = *number == 0;
+    if last {
+        watched.remove(resource);
+    }
+    last
+}
+
+fn lock(running: &Running) -> MutexGuard<'_, All> {
     running.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -94,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_token_watches_only_so_many_different_resources() {
-        let streams = Streams::new(10, 5);
+        let streams = Streams::new(10, 5, 1_000);
         let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
         let first = streams.begin(&one, &videos(1..5)).unwrap();
         let same = streams.begin(&one, &videos(1..5)).unwrap();
@@ -106,6 +135,29 @@ mod tests {
         drop(same);
         assert!(streams.begin(&one, &videos(6..9)).is_ok());
         drop(last);
-        assert!(lock(&streams.running).is_empty());
+        let all = lock(&streams.running);
+        assert!(all.tokens.is_empty() && all.watched.is_empty());
+    }
+
+    #[test]
+    fn no_token_watches_more_than_is_left_for_others() {
+        let streams = Streams::new(100, 100, 12);
+        let names: [Arc<str>; 3] = ["one".into(), "two".into(), "three".into()];
+        // As much as it can get, one by one.
+        let take = |name: &Arc<str>, from: i64| -> Vec<Watching> {
+            (from..from + 50).map_while(|id| streams.begin(name, &videos(id..id + 1)).ok()).collect()
+        };
+        let first = take(&names[0], 100);
+        assert_eq!(first.len(), 6);
+        let second = take(&names[1], 200);
+        assert_eq!(second.len(), 3);
+        // Who shares what others watch takes nothing.
+        let shared: Vec<Resource> = [videos(100..106), videos(200..203)].concat();
+        let sharing = streams.begin(&names[2], &shared).unwrap();
+        assert!(streams.begin(&names[2], &videos(300..301)).is_err(), "it has nine, and three are left");
+        drop(sharing);
+        assert_eq!(take(&names[2], 300).len(), 1, "so there is something for whoever comes next");
+        drop(first);
+        assert_eq!(take(&names[2], 400).len(), 4);
     }
 }

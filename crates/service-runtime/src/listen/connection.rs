@@ -5,13 +5,15 @@ use crate::listen::leaving::Leaving;
 use crate::listen::link::Link;
 use crate::listen::places::Place;
 use crate::listen::socket::Socket;
+use crate::listen::strangers::Unknown;
 use crate::listen::tls::Protocol;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Sleep;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -29,6 +31,9 @@ pub struct Connection {
     came: Instant,
     /// The first byte came then of a head that is not whole; by HTTP/1, of all since the last answer.
     head_since: Option<Instant>,
+    unknown: Unknown,
+    /// Until it may be read again.
+    pause: Option<Pin<Box<Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
 }
@@ -55,7 +60,19 @@ impl Connection {
         }
         let cut = Box::pin(place.link().until_cut());
         let came = place.link().came().take_read().unwrap_or_else(Instant::now);
-        Self { stream, local, peer, greeting, frames, came, head_since: None, cut, place }
+        Self {
+            stream,
+            local,
+            peer,
+            greeting,
+            frames,
+            came,
+            head_since: None,
+            unknown: Unknown::default(),
+            pause: None,
+            cut,
+            place,
+        }
     }
 
     /// The other side.
@@ -131,6 +148,12 @@ impl Greeting {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(pause) = &mut self.pause {
+            let over = pause.as_mut().poll(cx);
+            self.stream(cx)?;
+            ready!(over);
+            self.pause = None;
+        }
         if self.frames.as_mut().is_some_and(Frames::gives_turn) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -157,7 +180,14 @@ impl AsyncRead for Connection {
             this.place.link().cut();
             return Poll::Ready(Err(io::Error::new(ErrorKind::InvalidData, "too many frames that carry nothing")));
         }
-        if let Some(frames) = &this.frames {
+        if let Some(frames) = &mut this.frames {
+            let heads = frames.take_head_bytes();
+            if let Some((wait, first)) = this.unknown.reads(heads, this.place.link(), this.place.strangers()) {
+                if first {
+                    this.place.count("stranger");
+                }
+                this.pause = Some(Box::pin(tokio::time::sleep(wait)));
+            }
             // What began after the end of another head came with these bytes.
             let since = if frames.ended_head() { Some(this.came) } else { head_since };
             this.head_since = since.filter(|_| frames.has_open_head());

@@ -66,6 +66,8 @@ pub(crate) struct Frames {
     head: [u8; HEAD],
     have: usize,
     call: CallHead,
+    /// Bytes of heads that have begun since the last question.
+    head_bytes: usize,
     left: u32,
     refilled: Instant,
     /// Since others had their turn.
@@ -80,6 +82,7 @@ impl Default for Frames {
             head: [0; HEAD],
             have: 0,
             call: CallHead::default(),
+            head_bytes: 0,
             left: FIRST,
             refilled: Instant::now(),
             in_a_row: 0,
@@ -116,6 +119,9 @@ impl Frames {
                 if self.skip == 0 {
                     self.call.end_frame();
                 }
+                if kind == HEADERS || kind == CONTINUATION {
+                    self.head_bytes = self.head_bytes.saturating_add(self.skip);
+                }
                 match kind {
                     HEADERS => calls = calls.saturating_add(1),
                     DATA if self.skip >= SMALL => {}
@@ -141,6 +147,11 @@ impl Frames {
     /// Whether a call's head was whole with the last bytes.
     pub(crate) const fn ended_head(&self) -> bool {
         self.call.ended
+    }
+
+    /// How long the heads of calls are that have begun since the last question, as far as it is told.
+    pub(crate) const fn take_head_bytes(&mut self) -> usize {
+        std::mem::replace(&mut self.head_bytes, 0)
     }
 
     /// Whether it is the turn of others; they have it now.

@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use test_support::eventually;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tonic::Code;
@@ -53,16 +53,8 @@ async fn begins_calls(addr: String, from: u8) {
 async fn ask(stream: &mut TcpStream, number: u32) -> std::io::Result<()> {
     let message = GetLikeCountsRequest { resources: vec![video(1)] }.encode_to_vec();
     stream.write_all(&[wire::head(number, COUNTS, Some(WRITER)), wire::message(number, &message)].concat()).await?;
-    loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).await?;
-        let [high, middle, low, kind, _, of @ ..] = head;
-        let mut payload = vec![0; usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low)];
-        stream.read_exact(&mut payload).await?;
-        if (kind, u32::from_be_bytes(of)) == (1, number) {
-            return Ok(());
-        }
-    }
+    while wire::next_frame(stream).await? != (1, number) {}
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

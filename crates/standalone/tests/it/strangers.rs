@@ -3,10 +3,14 @@
 use crate::access::with_tokens;
 use crate::deployment::{PATIENCE, Standalone, like};
 use crate::hostile::{WRITER, metric, writing};
-use std::time::Duration;
+use crate::wire;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use test_support::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -110,5 +114,52 @@ async fn a_stranger_is_answered_once_by_connection() {
         assert!(answers.matches("HTTP/1.1 ").count() <= 1, "{path}: {answers}");
         assert!(answers.is_empty() || answers.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answers}");
     }
+    server.end(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_heads_of_strangers_are_read_at_a_rate() {
+    const CONNECTIONS: u64 = 16;
+    const LEN: usize = 14 << 10;
+    /// Of all together.
+    const PER_SECOND: u64 = (4 << 20) / LEN as u64;
+    /// What a connection may have sent before it waits: what is read at once.
+    const AHEAD: u64 = 8;
+    let standalone = with_tokens(Standalone::new().await);
+    let server = standalone.start_ready().await;
+    let answers = Arc::new(AtomicU64::new(0));
+    let began = Instant::now();
+    let mut crowd = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let stream = TcpStream::connect(standalone.grpc_addr()).await.unwrap();
+        let (reader, mut writer) = stream.into_split();
+        let answers = Arc::clone(&answers);
+        crowd.spawn(async move {
+            let sending = async {
+                writer.write_all(&wire::greeting()).await?;
+                for number in 0.. {
+                    writer
+                        .write_all(&wire::long_head(2 * number + 1, "/interaction.v1.InteractionService/Like", LEN))
+                        .await?;
+                }
+                Ok::<_, std::io::Error>(())
+            };
+            tokio::try_join!(sending, wire::count_answers(reader, &answers)).map(drop)
+        });
+    }
+    let wanted = CONNECTIONS * AHEAD + PER_SECOND;
+    eventually(PATIENCE, "a second's worth of them", async || {
+        let answered = answers.load(Ordering::Relaxed);
+        if answered >= wanted { Ok(()) } else { Err(answered.to_string()) }
+    })
+    .await;
+    let (answered, took) = (answers.load(Ordering::Relaxed), began.elapsed());
+    let most = CONNECTIONS * AHEAD + PER_SECOND * u64::try_from(took.as_millis()).unwrap() / 1_000;
+    assert!(answered <= most, "{answered} in {took:?}");
+    standalone.client().await.like(writing(like(1, 1))).await.unwrap();
+    let slowed =
+        metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="stranger"}"#).await;
+    assert!(slowed >= CONNECTIONS as f64, "{slowed}");
+    crowd.abort_all();
     server.end(PATIENCE).await.unwrap();
 }
