@@ -42,7 +42,7 @@ pub use tables::repair_token::Fenced;
 pub use tables::samples::Sample;
 pub use tables::writers::WRITERS_KEPT;
 pub use writes::apply::Applied;
-pub use writes::direct::{DirectOutcome, DirectResult, Reserved};
+pub use writes::direct::{DirectOutcome, DirectResult, Interrupted, Reserved};
 pub use writes::import::{HistoryPage, ImportOptions};
 pub use writes::operate::{MAX_ACTOR_LEN, Operation, OperatorAction, Pace};
 pub use writes::repair::CountRepaired;

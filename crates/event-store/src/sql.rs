@@ -9,6 +9,7 @@ pub(crate) mod hosts;
 pub(crate) mod lanes;
 #[cfg(feature = "mysql")]
 mod mysql;
+pub(crate) mod parts;
 pub(crate) mod place;
 pub(crate) mod plain;
 pub(crate) mod pool;

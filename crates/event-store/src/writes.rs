@@ -4,7 +4,6 @@ pub(crate) mod apply;
 pub(crate) mod direct;
 pub(crate) mod import;
 pub(crate) mod operate;
-pub(crate) mod parts;
 pub(crate) mod repair;
 pub(crate) mod retention;
 pub(crate) mod retry;

@@ -1,6 +1,7 @@
 //! Reads for servers and the checker: counts, states, lists.
 
 use crate::sql::error::StoreError;
+use crate::sql::parts::Parts;
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::likes::{LikeTable, Reading, table_of};
 use domain::{Pair, PairState, Resource, ResourceType, StoredCount, UserId, Version};
@@ -46,6 +47,14 @@ pub enum FreeState {
 impl EventStore {
     /// Stored counts in the order asked for; all zero where there is no row.
     pub async fn load_counts(&self, resources: &[Resource]) -> Result<Vec<StoredCount>, StoreError> {
+        let (mut parts, mut counts) = (Parts::of(resources.len()), Vec::with_capacity(resources.len()));
+        while let Some(part) = parts.next() {
+            counts.extend(parts.done(&part, self.counts_at_once(&resources[part.clone()]).await)?);
+        }
+        Ok(counts)
+    }
+
+    async fn counts_at_once(&self, resources: &[Resource]) -> Result<Vec<StoredCount>, StoreError> {
         let mut script = self.script();
         let mut reading = Reading::default();
         reading.read_counts(&mut script, resources, "");
@@ -76,6 +85,14 @@ impl EventStore {
 
     /// States in the order asked for; untouched where there is no row.
     pub async fn load_states(&self, pairs: &[Pair]) -> Result<Vec<PairState>, StoreError> {
+        let (mut parts, mut states) = (Parts::of(pairs.len()), Vec::with_capacity(pairs.len()));
+        while let Some(part) = parts.next() {
+            states.extend(parts.done(&part, self.states_at_once(&pairs[part.clone()]).await)?);
+        }
+        Ok(states)
+    }
+
+    async fn states_at_once(&self, pairs: &[Pair]) -> Result<Vec<PairState>, StoreError> {
         let mut script = self.script();
         let mut reading = Reading::default();
         reading.read_states(&mut script, pairs);
@@ -88,6 +105,14 @@ impl EventStore {
     /// A plain read shows the last commit: a write that is already decided, and commits a moment later, would be missed.
     /// Nothing here waits for such a write.
     pub async fn load_free_states(&self, pairs: &[Pair]) -> Result<Vec<FreeState>, StoreError> {
+        let (mut parts, mut states) = (Parts::of(pairs.len()), Vec::with_capacity(pairs.len()));
+        while let Some(part) = parts.next() {
+            states.extend(parts.done(&part, self.free_states_at_once(&pairs[part.clone()]).await)?);
+        }
+        Ok(states)
+    }
+
+    async fn free_states_at_once(&self, pairs: &[Pair]) -> Result<Vec<FreeState>, StoreError> {
         let mut script = self.script();
         let (skip_locked, no_wait) = (script.dialect().skip_locked(), script.dialect().no_wait());
         let mut reading = Reading::default();

@@ -1,6 +1,7 @@
 //! The ledger `sync_events` and the history `user_behaviors`.
 
 use crate::sql::error::StoreError;
+use crate::sql::parts::Parts;
 use crate::sql::pool::Results;
 use crate::sql::script::{CHUNK, Script, first_id_of, utc};
 use crate::sql::store::{EventStore, get, rows};
@@ -107,6 +108,14 @@ impl EventStore {
 
     /// Whether the ledger has these events, in any status; in their order.
     pub async fn in_ledger(&self, ids: &[Uuid]) -> Result<Vec<bool>, StoreError> {
+        let (mut parts, mut known) = (Parts::of(ids.len()), Vec::with_capacity(ids.len()));
+        while let Some(part) = parts.next() {
+            known.extend(parts.done(&part, self.in_ledger_at_once(&ids[part.clone()]).await)?);
+        }
+        Ok(known)
+    }
+
+    async fn in_ledger_at_once(&self, ids: &[Uuid]) -> Result<Vec<bool>, StoreError> {
         let mut script = self.script();
         for chunk in ids.chunks(CHUNK) {
             id_in(script.begin("SELECT id FROM sync_events WHERE "), chunk);

@@ -3,6 +3,7 @@
 
 use crate::sql::error::StoreError;
 use crate::sql::lanes::Turn;
+use crate::sql::parts::Parts;
 use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
@@ -12,7 +13,6 @@ use crate::tables::ledger::{existing_ids, read_versions, record_behaviors, recor
 use crate::tables::likes::{Reading, Touched, create_missing, write_outcome};
 use crate::tables::refreshes::remember;
 use crate::writes::apply::check_size;
-use crate::writes::parts::Parts;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
 use planted_bugs::is_planted;
@@ -61,6 +61,23 @@ pub enum DirectResult {
     KeyReused,
 }
 
+/// A call that was written in several transactions (the server does not take so much at once), of which a later one failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Interrupted {
+    /// Of the first intents, in order: these are committed, whatever the error says.
+    pub decided: Vec<DirectResult>,
+    /// Of all the others.
+    #[source]
+    pub error: StoreError,
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(error: StoreError) -> Self {
+        Self { decided: Vec::new(), error }
+    }
+}
+
 impl EventStore {
     /// Applies intents that no cache has accepted, in order, in one transaction; answers in the same order. What the server
     /// does not take at once (`max_allowed_packet`) is written in several transactions, one after the other.
@@ -76,14 +93,14 @@ impl EventStore {
     /// these pairs comes later, however long the commit takes.
     ///
     /// # Errors
-    /// [`StoreError::TooLate`]: `until` was over; nothing is or will be written.
+    /// Of the intents that are not decided. [`StoreError::TooLate`]: `until` was over; nothing of them is or will be written.
     pub async fn apply_direct(
         &self,
         intents: &[LikeIntent],
         now: DateTime<Utc>,
         until: Instant,
         remember_refresh: bool,
-    ) -> Result<Vec<DirectResult>, StoreError> {
+    ) -> Result<Vec<DirectResult>, Interrupted> {
         if intents.is_empty() {
             return Ok(Vec::new());
         }
@@ -107,35 +124,40 @@ impl EventStore {
         reserved: &[Reserved],
         now: DateTime<Utc>,
         until: Instant,
-    ) -> Result<Vec<DirectResult>, StoreError> {
+    ) -> Result<Vec<DirectResult>, Interrupted> {
         if intents.is_empty() {
             return Ok(Vec::new());
         }
         check_size(intents.len())?;
         if reserved.len() != intents.len() {
-            return Err(StoreError::Rejected("one version for each intent is needed".into()));
+            return Err(StoreError::Rejected("one version for each intent is needed".into()).into());
         }
         let write = Write { intents, reserved: Some(reserved), now, until, remember_refresh: true };
         self.in_parts("apply_synchronous", write).await
     }
 
-    /// In one transaction, unless the server does not take so much at once. An error then leaves open which of them are written,
-    /// as it does after a commit whose answer is lost.
-    async fn in_parts(&self, name: &'static str, whole: Write<'_>) -> Result<Vec<DirectResult>, StoreError> {
+    /// In one transaction, unless the server does not take so much at once. What an earlier part wrote is said, whatever becomes of
+    /// the next: its callers must not take it for undone. Which of the failed part is written stays open only after a commit
+    /// whose answer is lost.
+    async fn in_parts(&self, name: &'static str, whole: Write<'_>) -> Result<Vec<DirectResult>, Interrupted> {
         let mut parts = Parts::of(whole.intents.len());
-        let mut results = Vec::with_capacity(whole.intents.len());
+        let mut decided = Vec::with_capacity(whole.intents.len());
         while let Some(part) = parts.next() {
             let intents = &whole.intents[part.clone()];
             let write = Write { intents, reserved: whole.reserved.map(|versions| &versions[part.clone()]), ..whole };
             match self.transaction(name, || self.apply_direct_once(&write)).await {
-                Ok(decided) => {
-                    results.extend(decided);
+                Ok(results) => {
+                    decided.extend(results);
                     parts.written(&part);
                 }
-                Err(error) => parts.failed(&part, error)?,
+                Err(error) => {
+                    if let Err(error) = parts.failed(&part, error) {
+                        return Err(Interrupted { decided, error });
+                    }
+                }
             }
         }
-        Ok(results)
+        Ok(decided)
     }
 
     async fn apply_direct_once(&self, write: &Write<'_>) -> Result<Vec<DirectResult>, StoreError> {

@@ -3,6 +3,7 @@
 use crate::Behavior;
 use crate::reads::audit::behavior_of;
 use crate::sql::error::StoreError;
+use crate::sql::parts::Parts;
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::fold::{PairEvent, fold_events, pair_events};
 use crate::tables::ledger::record_behaviors;
@@ -10,7 +11,6 @@ use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_o
 use crate::tables::meta::write_note;
 use crate::tables::refreshes::remember;
 use crate::writes::apply::{Applied, check_size};
-use crate::writes::parts::Parts;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, Pair, PairState, Version};
 use uuid::Uuid;

@@ -172,7 +172,7 @@ async fn direct_writes_and_imports_that_are_too_long_are_split() {
 
     limit(1_024).await;
     let one = [intent(video_pair(2_000, 1), Action::Like)];
-    let error = server.store.apply_direct(&one, now, soon(), true).await.unwrap_err();
+    let error = server.store.apply_direct(&one, now, soon(), true).await.unwrap_err().error;
     assert!(error.is_unavailable() && error.to_string().contains("max_allowed_packet"), "{error}");
     limit(16_384).await;
     server.store.apply_direct(&one, now, soon(), true).await.unwrap();

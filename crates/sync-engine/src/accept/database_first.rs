@@ -12,7 +12,7 @@ use crate::recover::catch_up::tell_cache;
 use crate::stores::{faults, time_of};
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult, FirstAnswer, MissingCount};
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount, Version};
-use event_store::{DirectResult, FreeState, Reserved};
+use event_store::{DirectResult, FreeState, Interrupted, Reserved};
 use futures::FutureExt;
 use planted_bugs::is_planted;
 use tokio::time::Instant;
@@ -30,6 +30,12 @@ impl Writes {
         self.positions.push(position);
         self.intents.push(intent.clone());
         self.reserved.push(reserved.into());
+    }
+}
+
+fn fail(results: &mut [LikeResult], positions: &[usize], error: &LikeError) {
+    for i in positions {
+        results[*i] = Err(error.clone());
     }
 }
 
@@ -116,13 +122,19 @@ impl Acceptor {
                 other => results[i] = self.conclude(request, other, false),
             }
         }
-        let same = self.still_same(intents, &rows, same, &mut writes).await?;
-        if !same.is_empty() {
-            self.answer_unchanged(intents, &rows, &same, &mut results).await?;
+        // Each has its own answer: what fails from here on is not the others' fate.
+        let asked: Vec<usize> = same.iter().map(|(i, _)| *i).collect();
+        match self.still_same(intents, &rows, same, &mut writes).await {
+            Ok(same) if same.is_empty() => {}
+            Ok(same) => match self.answer_unchanged(intents, &rows, &same, &mut results).await {
+                Ok(()) => {}
+                Err(error) => fail(&mut results, &same, &error),
+            },
+            Err(error) => fail(&mut results, &asked, &error),
         }
         if !writes.intents.is_empty() {
             let_cancel(began).await;
-            self.write_reserved(&writes, call, &mut results).await?;
+            self.write_reserved(&writes, call, &mut results).await;
         }
         Ok((results, unreachable))
     }
@@ -170,31 +182,42 @@ impl Acceptor {
         Ok(())
     }
 
-    async fn write_reserved(&self, writes: &Writes, call: Call, results: &mut [LikeResult]) -> Result<(), LikeError> {
+    async fn write_reserved(&self, writes: &Writes, call: Call, results: &mut [LikeResult]) {
         let untold = self.stores.untold.begin();
         let now = time_of(self.stores.now());
         fail::fail_point!("accept.reserved");
         let written = self.stores.likes.apply_synchronous(&writes.intents, &writes.reserved, now, call.until).await;
         let outcomes = match written {
-            Ok(outcomes) => outcomes,
-            Err(error) => return Err(self.blame(&writes.intents, error).await),
+            Ok(outcomes) => {
+                self.stores.database_circuit.success();
+                outcomes
+            }
+            Err(Interrupted { decided, error }) => {
+                let error = self.blame(writes.intents.get(decided.len()..).unwrap_or_default(), error).await;
+                fail(results, writes.positions.get(decided.len()..).unwrap_or_default(), &error);
+                decided
+            }
         };
-        self.stores.database_circuit.success();
+        if outcomes.is_empty() {
+            return;
+        }
+        let intents = writes.intents.get(..outcomes.len()).unwrap_or_default();
         metrics::synchronous_writes(outcomes.len());
         fail::fail_point!("accept.synchronous_committed");
-        let told = self.tell_with_keys(&writes.intents, &outcomes).await;
+        let told = self.tell_with_keys(intents, &outcomes).await;
         match &told {
-            Ok(()) => untold.told(),
+            // Whether the rest is written may be open.
+            Ok(()) if intents.len() == writes.intents.len() => untold.told(),
+            Ok(()) => {}
             // It is on the list of what the cache must be told, keys included.
             Err(error) if error.is_unavailable() => {
-                self.stores.cache_failed(writes.intents.iter().map(|intent| intent.pair.resource), error);
+                self.stores.cache_failed(intents.iter().map(|intent| intent.pair.resource), error);
             }
             Err(error) => drop(faults::tell("telling the cache of a synchronous write", error)),
         }
         for (i, outcome) in writes.positions.iter().zip(outcomes) {
             results[*i] = direct_result(outcome, told.is_err());
         }
-        Ok(())
     }
 
     /// Tells the cache of what was committed. A repetition that goes the other way must get the first answer, too.

@@ -10,7 +10,7 @@ use crate::metrics;
 use crate::stores::{faults, time_of};
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Resource};
-use event_store::{DirectResult, StoreError};
+use event_store::{DirectResult, Interrupted, StoreError};
 use futures::FutureExt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -114,10 +114,11 @@ impl Acceptor {
             match self.stores.likes.apply_direct(part, now, call.until).await {
                 Ok(outcomes) => {
                     self.stores.database_circuit.success();
-                    outcomes.iter().for_each(|_| metrics::degraded_write());
-                    results.extend(outcomes.into_iter().map(Ok));
+                    results.extend(written(outcomes));
                 }
-                Err(error) => {
+                Err(Interrupted { decided, error }) => {
+                    let part = part.get(decided.len()..).unwrap_or_default();
+                    results.extend(written(decided));
                     let error = if is_itself { self.database_failed(error) } else { self.blame(part, error).await };
                     if part.len() > 1 && matches!(error, LikeError::Refused(_)) {
                         is_itself = true;
@@ -161,6 +162,10 @@ impl Acceptor {
             error => LikeError::Refused(faults::for_caller("the database", &error)),
         }
     }
+}
+
+fn written(outcomes: Vec<DirectResult>) -> impl Iterator<Item = Result<DirectResult, LikeError>> {
+    outcomes.into_iter().inspect(|_| metrics::degraded_write()).map(Ok)
 }
 
 fn resources_of(intents: &[LikeIntent]) -> impl Iterator<Item = Resource> {

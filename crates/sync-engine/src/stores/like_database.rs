@@ -9,7 +9,7 @@
 use chrono::{DateTime, Utc};
 use domain::cache::FirstAnswer;
 use domain::{LikeIntent, Pair, PairState, Resource, StoredCount};
-use event_store::{DirectResult, EventStore, FreeState, Refresh, Reserved, StoreError};
+use event_store::{DirectResult, EventStore, FreeState, Interrupted, Refresh, Reserved, StoreError};
 use std::time::Instant;
 use uuid::Uuid;
 
@@ -37,7 +37,7 @@ pub trait LikeDatabase: Send + Sync + 'static {
         intents: &[LikeIntent],
         now: DateTime<Utc>,
         until: Instant,
-    ) -> StoreResult<Vec<DirectResult>>;
+    ) -> Result<Vec<DirectResult>, Interrupted>;
 
     /// See [`EventStore::apply_synchronous`].
     async fn apply_synchronous(
@@ -46,7 +46,7 @@ pub trait LikeDatabase: Send + Sync + 'static {
         reserved: &[Reserved],
         now: DateTime<Utc>,
         until: Instant,
-    ) -> StoreResult<Vec<DirectResult>>;
+    ) -> Result<Vec<DirectResult>, Interrupted>;
 
     /// See [`EventStore::refreshes_after`].
     async fn refreshes_after(&self, after: i64, limit: u32) -> StoreResult<Vec<Refresh>>;
@@ -81,7 +81,7 @@ impl LikeDatabase for EventStore {
         intents: &[LikeIntent],
         now: DateTime<Utc>,
         until: Instant,
-    ) -> StoreResult<Vec<DirectResult>> {
+    ) -> Result<Vec<DirectResult>, Interrupted> {
         Self::apply_direct(self, intents, now, until, true).await
     }
 
@@ -91,7 +91,7 @@ impl LikeDatabase for EventStore {
         reserved: &[Reserved],
         now: DateTime<Utc>,
         until: Instant,
-    ) -> StoreResult<Vec<DirectResult>> {
+    ) -> Result<Vec<DirectResult>, Interrupted> {
         Self::apply_synchronous(self, intents, reserved, now, until).await
     }
 

@@ -2,9 +2,10 @@
 //! gone. Each is produced by a real server.
 
 use crate::rig::{PATIENCE, Process, Rig, like, video};
-use sync_engine::accept::Acceptor;
+use domain::WritePath;
+use sync_engine::accept::{Acceptor, Call, LikeError};
 use sync_engine::stores::circuit_breaker::Circuit;
-use test_support::{Deployment, RedisOptions, eventually, expect_eq};
+use test_support::{Deployment, Links, RedisOptions, eventually, expect_eq};
 
 pub(crate) async fn is_open(circuit: &Circuit, open: bool, what: &str) {
     eventually(PATIENCE, what, async || expect_eq(circuit.is_open(), open)).await;
@@ -184,6 +185,46 @@ async fn batches_that_are_too_long_for_the_database_are_split() {
     assert!(!consumer.stores.database_circuit.is_open(), "{:?}", consumer.stores.database_circuit.last_error());
     consumer.stop().await;
     rig.end().await;
+}
+
+/// A call that is written in several transactions, of which the last one waits for too long: what is committed is answered as that,
+/// and never as expired, with a cache and without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_that_comes_too_late_leaves_those_before_it_their_answers() {
+    for path in [WritePath::EventDriven, WritePath::Synchronous] {
+        let mut rig = Rig::with_own_database().await;
+        let links = Links::to(&rig.deployment).await.unwrap();
+        rig.redis.url = links.redis.url_of(rig.deployment.redis().url()).into();
+        rig.sql("SET GLOBAL max_allowed_packet = 16384").await;
+        let server = rig.process().await;
+        if path == WritePath::EventDriven {
+            links.redis.cut().await;
+        }
+        let accept = server.server_on(path);
+        accept.accept_one(like(1, 2)).await.unwrap();
+        let hold = rig.sql(
+            "START TRANSACTION; SELECT 1 FROM like_counts WHERE resource_type = 'video' AND resource_id = 2 FOR UPDATE; \
+             DO SLEEP(97)",
+        );
+        let call = async {
+            let held = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'DO SLEEP(97)%'";
+            eventually(PATIENCE, "the lock", async || rig.number(held).await == 1).await;
+            let intents = (1..=400).map(|user| like(user, 1)).chain([like(2, 2)]);
+            accept.accept(intents.collect(), Call::arriving_now()).await
+        };
+        let results = tokio::select! {
+            _ = hold => panic!("the lock is gone"),
+            results = call => results,
+        };
+        let decided = results.iter().filter(|result| result.is_ok()).count();
+        assert!(decided > 0, "nothing was in time");
+        let others = results.iter().filter_map(|result| result.as_ref().err());
+        assert_eq!(others.filter(|error| matches!(error, LikeError::Expired)).count(), 401 - decided, "{results:?}");
+        let rows = rig.number("SELECT COUNT(*) FROM video_likes WHERE video_id = 1 AND deleted_at IS NULL").await;
+        assert_eq!(usize::try_from(rows).unwrap(), decided, "written by {path:?}, beside what was answered");
+        server.stop().await;
+        rig.end().await;
+    }
 }
 
 /// An alarm lets everybody connect and ask; only a publish finds out. Likes are applied directly as long as it lasts, also those

@@ -6,7 +6,7 @@ use super::link::{Caller, Link};
 use chrono::{DateTime, Utc};
 use domain::cache::{Answer, FirstAnswer};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, StoredCount, Version, fold};
-use event_store::{DirectOutcome, DirectResult, FreeState, Refresh, Reserved, StoreError};
+use event_store::{DirectOutcome, DirectResult, FreeState, Interrupted, Refresh, Reserved, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant as StdInstant};
@@ -265,12 +265,12 @@ impl LikeDatabase for LinkedDatabase {
         intents: &[LikeIntent],
         now: DateTime<Utc>,
         until: StdInstant,
-    ) -> StoreResult<Vec<DirectResult>> {
+    ) -> Result<Vec<DirectResult>, Interrupted> {
         let intents = intents.to_vec();
-        self.ask(move |database, caller| async move {
+        let written = self.ask(move |database, caller| async move {
             database.write_around(&intents, None, now, until.into(), caller).await
-        })
-        .await
+        });
+        Ok(written.await?)
     }
 
     async fn apply_synchronous(
@@ -279,12 +279,12 @@ impl LikeDatabase for LinkedDatabase {
         reserved: &[Reserved],
         now: DateTime<Utc>,
         until: StdInstant,
-    ) -> StoreResult<Vec<DirectResult>> {
+    ) -> Result<Vec<DirectResult>, Interrupted> {
         let (intents, reserved) = (intents.to_vec(), reserved.to_vec());
-        self.ask(move |database, caller| async move {
+        let written = self.ask(move |database, caller| async move {
             database.write_around(&intents, Some(&reserved), now, until.into(), caller).await
-        })
-        .await
+        });
+        Ok(written.await?)
     }
 
     async fn refreshes_after(&self, after: i64, limit: u32) -> StoreResult<Vec<Refresh>> {

@@ -1,9 +1,9 @@
-//! A write of many that the server does not take at once: fewer at once, in order, each part a transaction.
+//! Many things that the server does not take in one statement or transaction: fewer at once, in order, one part after the other.
 
 use crate::sql::error::StoreError;
 use std::ops::Range;
 
-/// What of a number of things is to be written next.
+/// What of a number of things comes next.
 #[derive(Debug)]
 pub(crate) struct Parts {
     from: usize,
@@ -17,7 +17,7 @@ impl Parts {
         Self { from: 0, size: len, len }
     }
 
-    /// The next part; none if all is written.
+    /// The next part; none if all is done.
     pub(crate) fn next(&self) -> Option<Range<usize>> {
         (self.from < self.len).then(|| self.from..(self.from + self.size).min(self.len))
     }
@@ -39,6 +39,21 @@ impl Parts {
         }
         self.size = part.len() / 2;
         Ok(())
+    }
+
+    /// What this part came to: nothing if less of it must be tried.
+    pub(crate) fn done<T>(
+        &mut self,
+        part: &Range<usize>,
+        done: Result<Vec<T>, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        match done {
+            Ok(done) => {
+                self.written(part);
+                Ok(done)
+            }
+            Err(error) => self.failed(part, error).map(|()| Vec::new()),
+        }
     }
 }
 
