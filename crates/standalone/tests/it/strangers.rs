@@ -156,7 +156,11 @@ async fn long_heads_of_strangers_are_read_at_a_rate() {
     let (answered, took) = (answers.load(Ordering::Relaxed), began.elapsed());
     let most = CONNECTIONS * AHEAD + PER_SECOND * u64::try_from(took.as_millis()).unwrap() / 1_000;
     assert!(answered <= most, "{answered} in {took:?}");
-    standalone.client().await.like(writing(like(1, 1))).await.unwrap();
+    // A machine that is busy otherwise may hold up one of them.
+    eventually(PATIENCE, "a like beside them", async || {
+        standalone.client().await.like(writing(like(1, 1))).await.map(drop)
+    })
+    .await;
     let slowed =
         metric(&standalone, r#"interaction_connections_limited_total{surface="grpc",reason="stranger"}"#).await;
     assert!(slowed >= CONNECTIONS as f64, "{slowed}");
