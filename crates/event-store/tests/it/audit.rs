@@ -188,6 +188,32 @@ async fn reports_are_kept_and_purged(db: TestDb) {
     assert_eq!(db.store.purge_reports(at(NOW + 1), 1).await.unwrap(), 2);
     assert_eq!(db.store.runs_since(at(0), 10).await.unwrap(), []);
 
+    // However many single checks came after it: the latest sweep of each kind that came to its end.
+    let ran = |kind: &str, started: i64, status: RunStatus| RunRecord {
+        id: Uuid::now_v7(),
+        kind: kind.to_owned(),
+        strategy: "report_only".to_owned(),
+        status: status.name().to_owned(),
+        started_at: at(NOW + started),
+        finished_at: None,
+        checked: 1,
+        inconsistent: 0,
+        repaired: 0,
+        coverage: None,
+    };
+    let (finished, aborted) = (RunStatus::Finished, RunStatus::Aborted);
+    let mut runs = vec![("full", 1, finished), ("full", 2, finished), ("full", 3, aborted)];
+    runs.extend((4..20).map(|started| ("demand", started, finished)));
+    let mut second = None;
+    for (kind, started, status) in runs {
+        let run = ran(kind, started, status);
+        db.store.save_run(&run, kind, "report_only", status).await.unwrap();
+        second = second.or((started == 2).then_some(run));
+    }
+    let latest = db.store.latest_finished(&["full", "hot"], at(NOW)).await.unwrap();
+    assert_eq!(latest, [second.unwrap()]);
+    assert_eq!(db.store.latest_finished(&["full"], at(NOW + 3)).await.unwrap(), []);
+
     assert_eq!(db.store.remembered("sweep").await.unwrap(), None);
     db.store.remember("sweep", "video:1").await.unwrap();
     db.store.remember("sweep", "video:2").await.unwrap();
