@@ -124,9 +124,12 @@ async fn single_calls_answer_in_one_line() {
     assert_eq!(text(&output.stdout), "video:3: not liked, count 1, version 2\n");
     let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "video:4"]).await;
     // This server has no calls of operators.
-    assert_eq!(text(&output.stdout), "RESOURCE   COUNT   NOT APPLIED\nvideo:3    0       -\nvideo:4    0       -\n");
+    assert_eq!(
+        text(&output.stdout),
+        "RESOURCE   COUNT   NOT APPLIED\nvideo:3    0       unknown\nvideo:4    0       unknown\n"
+    );
     let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "-o", "tsv"]).await;
-    assert_eq!(text(&output.stdout), "RESOURCE\tCOUNT\tNOT APPLIED\nvideo:3\t0\t-\n");
+    assert_eq!(text(&output.stdout), "RESOURCE\tCOUNT\tNOT APPLIED\nvideo:3\t0\tunknown\n");
     let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "-o", "json"]).await;
     assert_eq!(text(&output.stdout), "[{\"resource\":\"video:3\",\"count\":0,\"not_applied\":null}]\n");
 }
