@@ -32,7 +32,7 @@ async fn bad_usage_ends_with_2_and_names_the_reason() {
         (&["like", "1", "film:2"], "expected video or comment"),
         (&["events", "replay"], "--status dead"),
         (&["events", "discard", "--status", "dead"], "--reason"),
-        (&["events", "replay", "x", "--status", "dead"], "cannot be used with"),
+        (&["events", "replay", "0198c0de-0000-7000-8000-000000000001", "--status", "dead"], "cannot be used with"),
         (&["events", "list", "--since", "now"], "2026-01-31T07:00:00Z"),
         (&["explain", "1", "film:2"], "expected video or comment"),
         (&["migrate", "--database-url", "mysql://u:p@/x"], "names no host"),
