@@ -2,9 +2,9 @@
 # Plants a fault into the system that scripts/up.sh started, for a team that practises with docs/OPERATING.md; not for likes that
 # matter to anybody.
 #
-#   scripts/drill.sh dead     the database refuses every like of video 4711, and twenty users like it
+#   scripts/drill.sh dead     the database refuses every like of video 13, and three users like it
 #   scripts/drill.sh frozen   the process of MariaDB stands still
-#   scripts/drill.sh count    cached and stored count of video 815 are wrong
+#   scripts/drill.sh count    the cached count of video 1 and the stored count of video 2 are wrong
 #   scripts/drill.sh over     takes the trigger and the standstill back; dead events and counts are left to who practises
 #
 # RUN_DIR and PROFILE are those of up.sh.
@@ -26,6 +26,16 @@ like() {
   for ((user = $1; user <= $2; user++)); do "$(programs_dir)/syncctl" like "$user" "video:$3" >/dev/null; done
 }
 
+# arrived VIDEO: waits until its likes are in the database and out of the journals, so that nothing corrects what is planted.
+arrived() {
+  local step
+  for ((step = 0; step < 300; step++)); do
+    [[ $("$(programs_dir)/syncctl" check "video:$1" -o tsv || true) == *$'\tconsistent\t'* ]] && return
+    sleep 0.2
+  done
+  die "the likes of video $1 do not arrive"
+}
+
 # signal_mariadb NAME: to its process.
 signal_mariadb() {
   local pid
@@ -35,22 +45,23 @@ signal_mariadb() {
 
 case $1 in
   dead)
-    sql "CREATE TRIGGER IF NOT EXISTS drill BEFORE INSERT ON video_likes FOR EACH ROW IF NEW.video_id = 4711 THEN
-         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'row refused by archive rule'; END IF"
-    like 1 20 4711
+    sql "CREATE TRIGGER IF NOT EXISTS no_13 BEFORE INSERT ON video_likes FOR EACH ROW IF NEW.video_id = 13 THEN
+         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'video 13 is archived'; END IF"
+    like 1001 1003 13
     ;;
   frozen) signal_mariadb STOP ;;
   count)
-    like 50 79 815
-    sleep 3
-    sql "UPDATE like_counts SET like_count = like_count + 1000 WHERE resource_type = 'video' AND resource_id = 815"
-    redis-cli -u "$REDIS_URL" --scan --pattern '*c:v815' | while read -r key; do
-      redis-cli -u "$REDIS_URL" HINCRBY "$key" n 70 >/dev/null
+    like 50 79 1
+    like 50 79 2
+    for video in 1 2; do arrived "$video"; done
+    sql "UPDATE like_counts SET like_count = like_count + 40 WHERE resource_type = 'video' AND resource_id = 2"
+    redis-cli -u "$REDIS_URL" --scan --pattern '*c:v1' | while read -r key; do
+      redis-cli -u "$REDIS_URL" HSET "$key" n 999 >/dev/null
     done
     ;;
   over)
     signal_mariadb CONT
-    sql "DROP TRIGGER IF EXISTS drill"
+    sql "DROP TRIGGER IF EXISTS no_13"
     ;;
   *) die "usage: scripts/drill.sh dead|frozen|count|over" ;;
 esac

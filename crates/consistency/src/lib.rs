@@ -36,6 +36,6 @@ pub use finding::{CountConclusion, Finding, Kind, RepairAction, RepairNote, Repa
 pub use report::check_consistency::{CheckConsistency, named_resource};
 pub use report::consistency_report::ConsistencyReport;
 pub use report::routes::{described_routes, routes};
-pub use report::{LagReport, Report};
+pub use report::{LagReport, ProcessState, Report};
 pub use run::audit::Progress;
 pub use run::checker::{CheckOutcome, Checker};

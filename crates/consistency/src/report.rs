@@ -9,7 +9,7 @@ use crate::error::CheckError;
 use crate::finding::Verdict;
 use crate::run::checker::Checker;
 use chrono::{DateTime, TimeDelta, Utc};
-use event_store::{FindingLife, FindingRecord, HourRecord, KindRecord, RunRecord};
+use event_store::{FindingLife, FindingRecord, HourRecord, KindRecord, ProcessRow, RunRecord};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -20,6 +20,10 @@ use sync_engine::stores::standing::{Trouble, troubles};
 use utoipa::ToSchema;
 
 const RUNS: u32 = 50;
+
+/// Kinds of runs that come by themselves.
+const SWEEPS: [&str; 2] = ["full", "hot"];
+
 const FINDINGS: u32 = 200;
 const RESOURCES: usize = 20;
 
@@ -68,7 +72,7 @@ pub struct Report {
     /// By hour.
     #[schema(value_type = Vec<Object>)]
     pub trend: Vec<HourRecord>,
-    /// Newest runs.
+    /// Newest runs, and the newest sweeps that came to their end.
     #[schema(value_type = Vec<Object>)]
     pub latest_runs: Vec<RunRecord>,
     /// Newest looks that found something.
@@ -77,6 +81,36 @@ pub struct Report {
     /// What became of each finding, open ones first.
     #[schema(value_type = Vec<Object>)]
     pub findings: Vec<FindingLife>,
+    /// Who runs, as each says itself, and who died within the last day.
+    pub processes: Vec<ProcessState>,
+}
+
+/// A process, as it said itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProcessState {
+    /// Which program.
+    pub service: String,
+    /// Its name among its kind.
+    pub instance: String,
+    /// Version of the program.
+    pub version: String,
+    /// `ok`, `degraded` or `down`.
+    pub status: String,
+    /// Which parts are not well; none if all are.
+    #[schema(required)]
+    pub detail: Option<String>,
+    /// Its last word, by its own clock.
+    pub seen_at: DateTime<Utc>,
+    /// Milliseconds since then, by the clock of who answers.
+    pub age_ms: i64,
+}
+
+impl ProcessState {
+    fn of(row: ProcessRow, now: DateTime<Utc>) -> Self {
+        let age_ms = (now - row.seen_at).num_milliseconds().max(0);
+        let ProcessRow { service, instance, version, status, detail, seen_at, .. } = row;
+        Self { service, instance, version, status, detail, seen_at, age_ms }
+    }
 }
 
 /// Milliseconds from acceptance to commit, of likes accepted within the last minute: as health, page and alerts have it.
@@ -129,7 +163,13 @@ impl Checker {
         let trend = database.runs_by_hour(since).await?;
         let by_kind = database.findings_by_kind(since).await?;
         let latest_findings = database.findings_since(since, FINDINGS).await?;
-        let latest_runs = database.runs_since(since, RUNS).await?;
+        let mut latest_runs = database.runs_since(since, RUNS).await?;
+        // Who has single resources checked again and again hides no sweep.
+        for sweep in database.latest_finished(&SWEEPS, since).await? {
+            if latest_runs.iter().all(|run| run.id != sweep.id) {
+                latest_runs.push(sweep);
+            }
+        }
         let totals = database.finding_totals(since).await?;
         let findings = database.finding_lives(since, FINDINGS).await?;
         let figures = standings::fresh(&self.inspector().stores).await?;
@@ -147,7 +187,8 @@ impl Checker {
         let mut by_resource: Vec<(String, u64)> = of_resource.into_iter().collect();
         by_resource.sort_by_key(|(_, found)| std::cmp::Reverse(*found));
         by_resource.truncate(RESOURCES);
-        let coverage = latest_runs.iter().find(|run| run.kind == "full").and_then(|run| run.coverage);
+        let coverage = latest_runs.iter().filter(|run| run.kind == "full").find_map(|run| run.coverage);
+        let processes = database.processes().await?.into_iter().map(|row| ProcessState::of(row, figures.at)).collect();
         Ok(Report {
             hours,
             since,
@@ -169,6 +210,7 @@ impl Checker {
             latest_runs,
             latest_findings,
             findings,
+            processes,
         })
     }
 }

@@ -10,8 +10,8 @@ use sync_engine::clock::wall_clock;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// From one word to the next.
-const EVERY: Duration = Duration::from_secs(5);
+/// From one word to the next: who says none for a few times is missed within ten seconds.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// A slow database hears the next one.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ mod migration;
 mod people;
 mod verify;
 
-use crate::client::{ServerArgs, parse_resource};
+use crate::client::{ServerArgs, parse_resource, parse_user};
 use crate::clock::ClockArgs;
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RecoverArgs, RepairArgs, WarmupArgs};
@@ -89,6 +89,7 @@ enum Command {
         #[command(flatten)]
         server: ServerArgs,
         /// User id.
+        #[arg(value_parser = parse_user)]
         user: i64,
         /// video:ID or comment:ID.
         #[arg(required = true, value_parser = parse_resource)]
@@ -164,6 +165,7 @@ struct OneArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// User id.
+    #[arg(value_parser = parse_user)]
     user: i64,
     /// video:ID or comment:ID.
     #[arg(value_parser = parse_resource)]

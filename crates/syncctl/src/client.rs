@@ -117,6 +117,12 @@ pub fn parse_resource(text: &str) -> Result<Resource, String> {
     Resource::new(kind, id).map_err(|invalid| invalid.to_string())
 }
 
+/// A user's id.
+pub(crate) fn parse_user(text: &str) -> Result<i64, String> {
+    let user = text.parse().ok().filter(|user| *user > 0);
+    user.ok_or_else(|| "expected the id of a user, a whole number from 1".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,12 @@ use domain::{Action, Resource, ResourceType, WritePath};
 use interaction_proto::v1;
 use serde::Serialize;
 use std::time::Duration;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
+
+/// A ledger that takes longer is not waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Applies pending migrations.
 pub async fn migrate(database_url: &str, format: Format) -> anyhow::Result<Verdict> {
@@ -75,7 +79,7 @@ pub async fn like(
 struct CountRow {
     resource: String,
     count: i64,
-    /// Accepted likes that failed or are dead; none if this caller may not know.
+    /// Accepted likes that failed or are dead; none if that could not be asked.
     not_applied: Option<u64>,
 }
 
@@ -83,7 +87,7 @@ impl Row for CountRow {
     const HEADERS: &'static [&'static str] = &["RESOURCE", "COUNT", "NOT APPLIED"];
 
     fn cells(&self) -> Vec<String> {
-        let not_applied = self.not_applied.map_or_else(|| "-".to_owned(), |number| number.to_string());
+        let not_applied = self.not_applied.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string());
         vec![self.resource.clone(), self.count.to_string(), not_applied]
     }
 }
@@ -92,10 +96,15 @@ impl Row for CountRow {
 pub async fn counts(server: &ServerArgs, resources: &[Resource], format: Format) -> anyhow::Result<Verdict> {
     let request = v1::GetLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
     let answer = server.connect().await?.get_like_counts(request).await.context("counts were refused")?.into_inner();
-    let mut rows = Vec::new();
+    let (mut rows, mut unanswered) = (Vec::new(), None);
     for (resource, count) in resources.iter().zip(answer.counts) {
-        let held = held_back(server, *resource, None).await?;
-        let not_applied = held.map(|events| events.len() as u64);
+        let not_applied = match held_back(server, *resource, None).await? {
+            Ok(events) => Some(events.len() as u64),
+            Err(why) => {
+                unanswered = Some(why);
+                None
+            }
+        };
         rows.push(CountRow { resource: resource.to_string(), count: count.count, not_applied });
     }
     print(format, &rows)?;
@@ -105,7 +114,36 @@ pub async fn counts(server: &ServerArgs, resources: &[Resource], format: Format)
             "\nthese likes were accepted, their users see them, and the database lacks them: syncctl dead-letters list"
         );
     }
-    Ok(Verdict::from_fine(!lacking))
+    Ok(if lacking { Verdict::Problems } else { conclude(unanswered) })
+}
+
+/// What stands where an answer is missing; where there is nothing, it is `-` or 0.
+const UNKNOWN: &str = "unknown";
+
+/// Why a server does not say which events it holds back.
+#[derive(Debug, Clone, Copy)]
+enum Unanswered {
+    /// This token, or this server, is not for that.
+    NotForUs,
+    /// A store of the server, or the server itself, is unreachable.
+    Unreachable,
+}
+
+/// Nothing is wrong in what was answered.
+fn conclude(unanswered: Option<Unanswered>) -> Verdict {
+    match unanswered {
+        None => Verdict::Fine,
+        Some(Unanswered::NotForUs) => {
+            eprintln!(
+                "whether events failed is unknown: this token may not ask, or this server does not know the call"
+            );
+            Verdict::Fine
+        }
+        Some(Unanswered::Unreachable) => {
+            eprintln!("whether events failed is unknown, the ledger could not be asked: syncctl status says why");
+            Verdict::Unknown
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -115,6 +153,8 @@ struct StateRow {
     version: i64,
     /// `failed` or `dead`: the database does not have what the user sees.
     event: Option<String>,
+    /// False: whether there is such an event could not be asked.
+    event_known: bool,
 }
 
 impl Row for StateRow {
@@ -122,8 +162,10 @@ impl Row for StateRow {
 
     fn cells(&self) -> Vec<String> {
         let state = if self.liked { "liked" } else { "not liked" };
-        let event =
-            self.event.as_ref().map_or_else(|| "-".to_owned(), |status| format!("{status}: not in the database"));
+        let event = match &self.event {
+            Some(status) => format!("{status}: not in the database"),
+            None => if self.event_known { "-" } else { UNKNOWN }.to_owned(),
+        };
         vec![self.resource.clone(), state.to_owned(), self.version.to_string(), event]
     }
 }
@@ -133,22 +175,26 @@ pub async fn states(server: &ServerArgs, user: i64, resources: &[Resource], form
     let resources_asked = resources.iter().map(|r| to_proto(*r)).collect();
     let request = v1::GetLikeStatesRequest { user_id: user, resources: resources_asked };
     let answer = server.connect().await?.get_like_states(request).await.context("states were refused")?.into_inner();
-    let mut rows = Vec::new();
+    let (mut rows, mut unanswered) = (Vec::new(), None);
     for (resource, state) in resources.iter().zip(answer.states) {
-        let held = held_back(server, *resource, Some(user)).await?.unwrap_or_default();
+        let held = held_back(server, *resource, Some(user)).await?;
+        unanswered = unanswered.or(held.as_ref().err().copied());
+        let (event_known, held) = (held.is_ok(), held.unwrap_or_default());
         let event = held.iter().find(|event| event.version == state.version).map(|event| word(event.status()));
-        rows.push(StateRow { resource: resource.to_string(), liked: state.liked, version: state.version, event });
+        let v1::LikeState { liked, version, .. } = state;
+        rows.push(StateRow { resource: resource.to_string(), liked, version, event, event_known });
     }
     print(format, &rows)?;
-    Ok(Verdict::from_fine(rows.iter().all(|row| row.event.is_none())))
+    let lacking = rows.iter().any(|row| row.event.is_some());
+    Ok(if lacking { Verdict::Problems } else { conclude(unanswered) })
 }
 
-/// Failed and dead events of a resource; none if this caller, or this server, does not say.
+/// Failed and dead events of a resource, or why they are not known.
 async fn held_back(
     server: &ServerArgs,
     resource: Resource,
     user: Option<i64>,
-) -> anyhow::Result<Option<Vec<v1::SyncEvent>>> {
+) -> anyhow::Result<Result<Vec<v1::SyncEvent>, Unanswered>> {
     const PAGE: i32 = 100;
     const PAGES: usize = 10;
     let mut client = server.connect_admin().await?;
@@ -163,17 +209,19 @@ async fn held_back(
                 ..v1::EventFilter::default()
             };
             let request = v1::ListEventsRequest { filter: Some(filter), page_size: PAGE, page_token };
-            let page = match client.list_events(request).await {
+            // A database that hangs must not make this hang.
+            let Ok(answer) = timeout(PATIENCE, client.list_events(request)).await else {
+                return Ok(Err(Unanswered::Unreachable));
+            };
+            let page = match answer {
                 Ok(page) => page.into_inner(),
-                Err(status)
-                    if matches!(
-                        status.code(),
-                        Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented | Code::Unavailable
-                    ) =>
-                {
-                    return Ok(None);
-                }
-                Err(status) => return Err(status).context("the list was refused"),
+                Err(status) => match status.code() {
+                    Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented => {
+                        return Ok(Err(Unanswered::NotForUs));
+                    }
+                    Code::Unavailable => return Ok(Err(Unanswered::Unreachable)),
+                    _ => return Err(status).context("the list was refused"),
+                },
             };
             held.extend(page.events);
             page_token = page.next_page_token;
@@ -182,7 +230,7 @@ async fn held_back(
             }
         }
     }
-    Ok(Some(held))
+    Ok(Ok(held))
 }
 
 #[derive(Serialize)]

@@ -1,6 +1,6 @@
 //! `events`: a server's ledger for operators.
 
-use crate::client::{ServerArgs, name, parse_resource, to_proto};
+use crate::client::{ServerArgs, name, parse_resource, parse_user, to_proto};
 use crate::output::{Format, Row, print};
 use crate::{UsageError, Verdict};
 use anyhow::Context;
@@ -11,6 +11,7 @@ use domain::Resource;
 use event_store::EventStatus;
 use interaction_proto::v1;
 use serde::Serialize;
+use uuid::Uuid;
 
 /// Events that one call of a server replays or discards at most.
 const AT_ONCE: u32 = 1_000;
@@ -52,7 +53,7 @@ pub(crate) struct FilterArgs {
     #[arg(long, value_parser = parse_resource)]
     resource: Option<Resource>,
     /// Only of this user.
-    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_parser = parse_user)]
     user: Option<i64>,
     /// Accepted at or after: a time such as 2026-01-31T07:00:00Z, or how long ago, such as 90s, 30m, 1h or 2d.
     #[arg(long, value_parser = parse_time)]
@@ -65,7 +66,7 @@ pub(crate) struct FilterArgs {
 #[derive(Debug, Args)]
 pub(crate) struct OperateArgs {
     /// These events.
-    #[arg(conflicts_with_all = ["status", "resource", "user", "since", "until"])]
+    #[arg(value_parser = parse_id, conflicts_with_all = ["status", "resource", "user", "since", "until"])]
     ids: Vec<String>,
     #[command(flatten)]
     filter: FilterArgs,
@@ -90,6 +91,12 @@ fn parse_status() -> impl TypedValueParser<Value = v1::EventStatus> {
         let of_contract = format!("EVENT_STATUS_{}", name.to_uppercase());
         v1::EventStatus::from_str_name(&of_contract).ok_or_else(|| format!("the contract has no {of_contract}"))
     })
+}
+
+/// Of an event.
+fn parse_id(text: &str) -> Result<String, String> {
+    let known = Uuid::try_parse(text).map(|_| text.to_owned());
+    known.map_err(|_| "expected the id of an event, as syncctl events list shows it".to_owned())
 }
 
 pub(crate) fn parse_time(text: &str) -> Result<DateTime<Utc>, String> {

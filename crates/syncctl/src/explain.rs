@@ -1,7 +1,7 @@
 //! `explain`: the story of one pair, what it comes to, and what to do.
 
 use crate::Verdict;
-use crate::client::{ServerArgs, parse_resource, to_proto};
+use crate::client::{ServerArgs, parse_resource, parse_user, to_proto};
 use crate::events::time_of;
 use crate::output::{Format, print_one};
 use anyhow::Context;
@@ -16,6 +16,7 @@ pub(crate) struct ExplainArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// User id.
+    #[arg(value_parser = parse_user)]
     user: i64,
     /// video:ID or comment:ID.
     #[arg(value_parser = parse_resource)]
@@ -72,7 +73,12 @@ impl ExplainArgs {
         let told = client.explain_like(request).await.context("the explanation was refused")?.into_inner();
         let explained = Explained::of(user, resource, told);
         print_one(format, &explained, || explained.tell())?;
-        Ok(Verdict::from_fine(explained.fine))
+        Ok(match (explained.fine, explained.cache_available) {
+            (false, _) => Verdict::Problems,
+            (true, true) => Verdict::Fine,
+            // Half of the story is missing.
+            (true, false) => Verdict::Unknown,
+        })
     }
 }
 

@@ -20,13 +20,30 @@ pub(crate) fn end_with_the_reader() {
 
 /// Says what is wrong with a command line, in the form of all errors; help that was asked for is what it is.
 pub(crate) fn tell_usage(error: &clap::Error) -> ExitCode {
-    let said = error.to_string();
+    let said = in_plain_words(&error.to_string());
     match said.strip_prefix("error: ").filter(|_| error.use_stderr()) {
         Some(what) => eprint!("syncctl: USAGE: {what}"),
         // Nothing can be done about a closed terminal.
         None => drop(error.print()),
     }
     if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// What types of the language say of a text that is none of theirs, and what was expected.
+const OF_TYPES: [(&str, &str); 8] = [
+    ("invalid digit found in string", "expected a whole number"),
+    ("cannot parse integer from empty string", "expected a whole number"),
+    ("number too large to fit in target type", "the number is too large"),
+    ("number too small to fit in target type", "the number is too small"),
+    ("number would be zero for non-zero type", "expected a whole number from 1"),
+    ("invalid float literal", "expected a number"),
+    ("cannot parse float from empty string", "expected a number"),
+    ("provided string was not `true` or `false`", "expected true or false"),
+];
+
+/// An error of the command line names the argument; whoever reads it knows no types.
+fn in_plain_words(said: &str) -> String {
+    OF_TYPES.iter().fold(said.to_owned(), |said, (of_type, plain)| said.replace(of_type, plain))
 }
 
 /// What is told of an error, and what it means.
@@ -55,7 +72,12 @@ impl Failure {
                 format!("{tried}: {}", status.message())
             };
             let (code, hint) = answered(status.code());
-            let exit = if status.code() == Code::Unavailable { EXIT_UNREACHABLE } else { EXIT_FAILED };
+            let exit = match status.code() {
+                Code::Unavailable => EXIT_UNREACHABLE,
+                // The server knows better than we what makes sense.
+                Code::InvalidArgument => EXIT_USAGE,
+                _ => EXIT_FAILED,
+            };
             return Self { code, what, hint, exit };
         }
         if is_unreachable(error) {
@@ -145,7 +167,8 @@ mod tests {
             |code| Err::<(), _>(Status::new(code, "the database is unreachable")).context("the list was refused");
         let refused = failure(status(Code::Unavailable).unwrap_err());
         assert_eq!(refused, ("UNAVAILABLE", "the list was refused: the database is unreachable".to_owned(), 69));
-        assert_eq!(failure(status(Code::InvalidArgument).unwrap_err()).2, 1);
+        assert_eq!(failure(status(Code::InvalidArgument).unwrap_err()).2, 2);
+        assert_eq!(failure(status(Code::PermissionDenied).unwrap_err()).2, 1);
         assert_eq!(failure(UsageError("--x: no".to_owned()).into()), ("USAGE", "--x: no".to_owned(), 2));
         let io = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let refused = failure(Err::<(), _>(io).context("could not connect to h:1").unwrap_err());

@@ -103,6 +103,8 @@ pub enum Verdict {
     Fine,
     /// Problems, already printed.
     Problems,
+    /// Nothing wrong, as far as could be asked; what could not be is already said.
+    Unknown,
 }
 
 impl Verdict {
@@ -122,6 +124,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.run() {
         Ok(Verdict::Fine) => ExitCode::SUCCESS,
         Ok(Verdict::Problems) => ExitCode::from(EXIT_FAILED),
+        Ok(Verdict::Unknown) => ExitCode::from(EXIT_UNREACHABLE),
         Err(error) => failure::Failure::of(&error).tell(),
     }
 }

@@ -1,7 +1,7 @@
 //! `likers`, `liked`, `cache-stats`: lists as a server has them.
 
 use crate::Verdict;
-use crate::client::{ServerArgs, name, parse_resource, to_proto, wire_type};
+use crate::client::{ServerArgs, name, parse_resource, parse_user, to_proto, wire_type};
 use crate::events::{parse_time, time_of, timestamp};
 use crate::output::{Format, Row, print};
 use anyhow::Context;
@@ -54,7 +54,7 @@ pub(crate) struct LikedArgs {
     #[command(flatten)]
     period: PeriodArgs,
     /// User id.
-    #[arg(value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_parser = parse_user)]
     user: i64,
 }
 
@@ -193,10 +193,10 @@ impl CacheStatsArgs {
         if format == Format::Table {
             let reads = stats.hits + stats.misses + stats.without_cache;
             println!("\nreads of this server: {reads}, {} of them from the cache", stats.hits);
-            if !stats.available {
-                println!("the cache is unreachable");
-            }
         }
-        Ok(Verdict::from_fine(stats.available))
+        if !stats.available {
+            eprintln!("the cache is unreachable: what the journals hold is unknown");
+        }
+        Ok(if stats.available { Verdict::Fine } else { Verdict::Unknown })
     }
 }

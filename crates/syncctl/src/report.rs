@@ -110,7 +110,7 @@ impl ReportArgs {
         let mut client = self.server.connect_admin().await?;
         let request = v1::GetConsistencyReportRequest { hours };
         let report = client.get_consistency_report(request).await.context("the report was refused")?.into_inner();
-        let troubles = troubles(&report);
+        let troubles = troubles(&report.troubles);
         let lives = report.findings.iter().filter(|life| self.all || life.closed_at.is_none());
         let rows: Vec<_> = lives.map(FindingRow::of).collect();
         let v1::GetConsistencyReportResponse { hours, checked, consistency_rate, opened, closed, open, .. } = report;

@@ -1,15 +1,16 @@
 //! `status`: what is wrong now, on one screen.
 
+mod processes;
+
 use crate::Verdict;
 use crate::client::ServerArgs;
-use crate::http::fetch;
 use crate::output::{Format, Row, counted, print};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use interaction_proto::v1;
+use processes::{Process, Registered, process};
 use serde::Serialize;
-use serde_json::Value;
 use std::time::Duration;
 use tonic::{Code, Response};
 
@@ -22,8 +23,13 @@ pub(crate) struct StatusArgs {
     #[command(flatten)]
     server: ServerArgs,
     /// Ops addresses of processes whose health is asked, host:port, separated by commas: server 8893, consumer 8894, checker 8895.
-    #[arg(long, env = "SYNCCTL_HTTP", value_delimiter = ',', help_heading = "Access")]
+    #[arg(long, env = "SYNCCTL_HTTP", value_delimiter = ',', value_parser = parse_address, help_heading = "Access")]
     http: Vec<String>,
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    let known = domain::addresses::split(text).map(|_| text.to_owned());
+    known.ok_or_else(|| "expected host:port".to_owned())
 }
 
 #[derive(Debug, Serialize)]
@@ -31,52 +37,6 @@ pub(crate) struct Trouble {
     kind: String,
     detail: String,
     hint: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Process {
-    address: String,
-    name: String,
-    status: String,
-    /// Parts that are not ok, with what they say.
-    wrong: Vec<String>,
-}
-
-/// Parts of a process that say of themselves what the screen says of a store already.
-const OF_STORES: [(&str, &[&str]); 2] =
-    [("database_unreachable", &["mysql", "database", "ledger_unread"]), ("cache_unreachable", &["redis", "journal"])];
-
-impl Process {
-    /// What is wrong with it, and not said already: a line for each part.
-    fn troubles(&self, said: &[Trouble]) -> Vec<Trouble> {
-        if self.status == "ok" {
-            return Vec::new();
-        }
-        let known = |part: &str| {
-            let of_store = |kind: &str| OF_STORES.iter().any(|(store, parts)| *store == kind && parts.contains(&part));
-            said.iter().any(|one| one.kind == part || of_store(&one.kind))
-        };
-        let who = if self.name == "-" { self.address.clone() } else { format!("{} at {}", self.name, self.address) };
-        let mut troubles = Vec::new();
-        for wrong in &self.wrong {
-            let part = wrong.split(':').next().unwrap_or_default();
-            if self.name != "-" && known(part) {
-                continue;
-            }
-            let (kind, hint) = match self.name.as_str() {
-                "-" => ("process", "does it run, is this its ops address, may this token read?"),
-                _ => (part, "docs/OPERATING.md#health says what the part means"),
-            };
-            let state = if self.name == "-" { format!(" is {}", self.status) } else { String::new() };
-            let detail = format!("{who}{state}: {wrong}");
-            troubles.push(Trouble { kind: kind.to_owned(), detail, hint: hint.to_owned() });
-        }
-        if self.wrong.is_empty() {
-            let detail = format!("{who} is {}, and does not say why", self.status);
-            troubles.push(Trouble { kind: "process".to_owned(), detail, hint: "its log may".to_owned() });
-        }
-        troubles
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -105,6 +65,8 @@ struct Stored {
     open_findings: i64,
     consistency_rate: Option<f64>,
     looked: Looked,
+    /// Every process that runs, or died within the last day, as it said itself.
+    registered: Vec<Registered>,
 }
 
 /// When the checkers looked last, within the last hour.
@@ -135,6 +97,7 @@ impl Stored {
             open_findings: report.open,
             consistency_rate: report.consistency_rate,
             looked,
+            registered: report.processes.iter().map(Registered::of).collect(),
         }
     }
 
@@ -177,10 +140,10 @@ fn unreachable(store: &str, meanwhile: &str) -> Trouble {
     }
 }
 
-pub(crate) fn troubles(report: &v1::GetConsistencyReportResponse) -> Vec<Trouble> {
+pub(crate) fn troubles(said: &[v1::Trouble]) -> Vec<Trouble> {
     let trouble =
         |one: &v1::Trouble| Trouble { kind: one.kind.clone(), detail: one.detail.clone(), hint: one.hint.clone() };
-    report.troubles.iter().map(trouble).collect()
+    said.iter().map(trouble).collect()
 }
 
 pub(crate) fn say_troubles(troubles: &[Trouble]) {
@@ -212,8 +175,11 @@ impl StatusArgs {
         for address in &self.http {
             processes.push(process(address, &header).await);
         }
-        let mut troubles = report.as_ref().map(troubles).unwrap_or_default();
+        // Without the database the server says what it knew.
+        let said = report.as_ref().map_or(&stats.troubles, |report| &report.troubles);
+        let mut troubles = troubles(said);
         if report.is_none() {
+            troubles.retain(|one| one.kind != "ledger_unread");
             troubles.push(unreachable("database", "likes wait in the journal and the queue"));
         }
         if !stats.available {
@@ -257,14 +223,6 @@ impl Row for Line {
     }
 }
 
-impl Row for Process {
-    const HEADERS: &'static [&'static str] = &["ADDRESS", "PROCESS", "HEALTH", "WHAT IS WRONG"];
-
-    fn cells(&self) -> Vec<String> {
-        vec![self.address.clone(), self.name.clone(), self.status.clone(), self.wrong.join("; ")]
-    }
-}
-
 impl Status {
     fn lines(&self) -> Vec<Line> {
         const UNKNOWN: &str = "unknown";
@@ -286,7 +244,7 @@ impl Status {
             line("in the journals", in_cache(counted(self.pending, "like", "likes"))),
             line("the oldest of them", in_cache(oldest)),
             line("from like to database", in_database(&Stored::lag)),
-            line("open findings", in_database(&|stored| stored.open_findings.to_string())),
+            line("wrong, by the checkers", in_database(&|stored| counted(stored.open_findings, "subject", "subjects"))),
             line("consistent, last hour", in_database(&rate)),
             line("latest look", in_database(&|stored| stored.looked.in_words(crate::job::now()))),
         ]
@@ -298,8 +256,13 @@ impl Status {
         println!();
         print(Format::Table, &self.lines())?;
         println!();
+        match &self.stored {
+            Some(stored) => print(Format::Table, &stored.registered)?,
+            None => println!("which processes run is unknown"),
+        }
+        println!();
         if self.processes.is_empty() {
-            println!("no process was asked for its health: --http HOST:8893,HOST:8894,HOST:8895");
+            println!("no process was asked itself: --http HOST:8893,HOST:8894,HOST:8895");
         } else {
             print(Format::Table, &self.processes)?;
         }
@@ -307,63 +270,9 @@ impl Status {
     }
 }
 
-/// What a process says of itself.
-async fn process(address: &str, header: &str) -> Process {
-    let unreachable = |why: String| Process {
-        address: address.to_owned(),
-        name: "-".to_owned(),
-        status: "unreachable".to_owned(),
-        wrong: vec![why],
-    };
-    let body = match tokio::time::timeout(PATIENCE, fetch(address, "/health", header)).await {
-        Err(_) => return unreachable(format!("no answer within {} s", PATIENCE.as_secs())),
-        Ok(Err(error)) => {
-            let why = format!("{error:#}");
-            // It answers, though not with its health: it wants another token.
-            let status = if why.starts_with("HTTP/") { "unknown" } else { "unreachable" };
-            return Process { status: status.to_owned(), ..unreachable(why) };
-        }
-        Ok(Ok(body)) => body,
-    };
-    let Ok(health) = serde_json::from_str::<Value>(&body) else { return unreachable("not health".to_owned()) };
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let wrong = health["parts"].as_object().into_iter().flatten().filter(|(_, part)| part["status"] != "ok");
-    Process {
-        address: address.to_owned(),
-        name: text(&health["service"]),
-        status: text(&health["status"]),
-        wrong: wrong.map(|(name, part)| format!("{name}: {}", part["detail"].as_str().unwrap_or_default())).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn process(name: &str, status: &str, wrong: &[&str]) -> Process {
-        let wrong = wrong.iter().map(|one| (*one).to_owned()).collect();
-        Process { address: "c:8894".to_owned(), name: name.to_owned(), status: status.to_owned(), wrong }
-    }
-
-    fn named(process: &Process, said: &[Trouble]) -> Vec<String> {
-        process.troubles(said).into_iter().map(|one| one.detail).collect()
-    }
-
-    #[test]
-    fn whatever_makes_the_state_not_ok_is_named_once() {
-        assert!(named(&process("sync-consumer", "ok", &[]), &[]).is_empty());
-        let lagging = process("sync-consumer", "degraded", &["redis_disk: slow", "commit_lag: p99 9 s"]);
-        let both = ["sync-consumer at c:8894: redis_disk: slow", "sync-consumer at c:8894: commit_lag: p99 9 s"];
-        assert_eq!(named(&lagging, &[]), both);
-        let said = |kind: &str| Trouble { kind: kind.to_owned(), detail: String::new(), hint: String::new() };
-        assert_eq!(named(&lagging, &[said("commit_lag")]), both[..1]);
-        let cut_off = process("sync-consumer", "down", &["mysql: unreachable", "ledger_unread: 9 s"]);
-        assert!(named(&cut_off, &[said("database_unreachable")]).is_empty());
-        assert_eq!(named(&cut_off, &[said("cache_unreachable")]).len(), 2);
-        let silent = process("-", "unreachable", &["no answer within 5 s"]);
-        assert_eq!(named(&silent, &[]), ["c:8894 is unreachable: no answer within 5 s"]);
-        assert_eq!(named(&process("x", "degraded", &[]), &[]), ["x at c:8894 is degraded, and does not say why"]);
-    }
 
     #[test]
     fn the_latest_look_is_said_with_its_age() {

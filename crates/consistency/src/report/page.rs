@@ -126,7 +126,7 @@ fn percent(part: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::LagReport;
+    use crate::{LagReport, ProcessState};
     use event_store::{HourRecord, KindRecord};
     use sync_engine::stores::standing::{Trouble, TroubleKind};
 
@@ -147,6 +147,18 @@ mod tests {
             outcome: outcome.map(str::to_owned),
             closed_at: outcome.map(|_| at(60)),
             earlier: i64::from(outcome.is_none()),
+        }
+    }
+
+    fn process(service: &str, age_ms: i64) -> ProcessState {
+        ProcessState {
+            service: service.into(),
+            instance: "c-1".into(),
+            version: "1".into(),
+            status: "degraded".into(),
+            detail: Some("redis: unreachable".into()),
+            seen_at: chrono::DateTime::UNIX_EPOCH,
+            age_ms,
         }
     }
 
@@ -177,6 +189,7 @@ mod tests {
             latest_runs: Vec::new(),
             latest_findings: Vec::new(),
             findings: vec![life("stuck", None), life("drift", Some("repaired"))],
+            processes: vec![process("<sync-consumer>", 27_400)],
         };
         let html = page(&report).unwrap();
         for shown in [
@@ -192,6 +205,8 @@ mod tests {
             "open for 0 min; found once before",
             "no like of the last 60 s is committed",
             "repaired 00:01:00",
+            "&#60;sync-consumer&#62;",
+            "27 s ago",
         ] {
             assert!(html.contains(shown), "{shown}: {html}");
         }

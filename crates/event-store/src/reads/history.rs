@@ -70,7 +70,7 @@ impl EventStore {
     /// others (the cache, the journal) have of it.
     pub async fn pair_history(&self, pair: Pair, known: &[Version], limit: u32) -> Result<PairHistory, StoreError> {
         let row = self.stored_row(pair).await?;
-        let mut story = PairHistory { row, ..PairHistory::default() };
+        let mut story = PairHistory::default();
         let mut events: BTreeMap<Uuid, LedgerEntry> = BTreeMap::new();
         let filter = EventFilter { resource: Some(pair.resource), user: Some(pair.user), ..EventFilter::default() };
 
@@ -123,6 +123,8 @@ impl EventStore {
                 history.extend(history_of(row, pair.resource.kind)?.map(|entry| (entry.event_id, entry)));
             }
         }
+        // After its events: what is completed by then is in the row, or a newer change is.
+        story.row = self.stored_row(pair).await?;
         story.events = events.into_values().collect();
         story.events.sort_by_key(|entry| std::cmp::Reverse(entry.event.order()));
         story.events.truncate(limit as usize);

@@ -180,11 +180,21 @@ impl EventStore {
     /// Runs that began at or after `since`, newest first.
     pub async fn runs_since(&self, since: DateTime<Utc>, limit: u32) -> Result<Vec<RunRecord>, StoreError> {
         let mut script = self.script();
-        script.begin("SELECT id, kind, strategy, status, started_at, finished_at, checked, inconsistent, repaired, ");
-        script.words("coverage FROM consistency_runs WHERE started_at >= ").time(since);
+        select_runs(&mut script).words(" WHERE started_at >= ").time(since);
         script.words(" ORDER BY started_at DESC LIMIT ").int(i64::from(limit));
         let results = self.read(&script).await?;
         rows(&results, 0).iter().map(run_of).collect()
+    }
+
+    /// The newest run of each of these kinds since that came to its end; whatever else ran meanwhile.
+    pub async fn latest_finished(&self, kinds: &[&str], since: DateTime<Utc>) -> Result<Vec<RunRecord>, StoreError> {
+        let mut script = self.script();
+        for kind in kinds {
+            select_runs(&mut script).words(" WHERE kind = ").text(kind).words(" AND status = 'finished'");
+            script.words(" AND started_at >= ").time(since).words(" ORDER BY started_at DESC LIMIT 1");
+        }
+        let results = self.read(&script).await?;
+        results.iter().flatten().map(run_of).collect()
     }
 
     /// Totals of runs by the hour in which they began, oldest first.
@@ -293,6 +303,11 @@ pub(crate) fn int_or_null(script: &mut Script, value: Option<i64>) -> &mut Scrip
         Some(value) => script.int(value),
         None => script.words("NULL"),
     }
+}
+
+fn select_runs(script: &mut Script) -> &mut Script {
+    script.begin("SELECT id, kind, strategy, status, started_at, finished_at, checked, inconsistent, repaired, ");
+    script.words("coverage FROM consistency_runs")
 }
 
 fn run_of(row: &QueryResult) -> Result<RunRecord, StoreError> {

@@ -208,6 +208,15 @@ pub(crate) fn record_completed(script: &mut Script, events: &[&LikeEvent], unlog
     }
 }
 
+/// When events were processed, of those that say `written`: nobody else has completed them.
+pub(crate) fn set_processed(script: &mut Script, ids: &[Uuid], written: DateTime<Utc>, ended: DateTime<Utc>) {
+    for chunk in ids.chunks(CHUNK) {
+        script.begin("UPDATE sync_events SET processed_at = ").time(ended).words(" WHERE processed_at = ");
+        script.time(written).words(" AND status = 'completed' AND ");
+        id_in(script, chunk);
+    }
+}
+
 /// History of events, sorted by id; each event once.
 pub(crate) fn record_behaviors(script: &mut Script, events: &[&LikeEvent]) {
     let upsert = script.dialect().keep_existing("event_id");

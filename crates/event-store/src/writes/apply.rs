@@ -6,7 +6,9 @@ use crate::sql::script::Script;
 use crate::sql::store::{EventStore, rows};
 use crate::tables::fold::{Outcome, PairEvent, fold_events, pair_events};
 use crate::tables::keys::{self, NewKey};
-use crate::tables::ledger::{any_discarded, discarded_ids, read_existing, record_behaviors, record_completed};
+use crate::tables::ledger::{
+    any_discarded, discarded_ids, read_existing, record_behaviors, record_completed, set_processed,
+};
 use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_outcome};
 use crate::tables::repair_token::Fenced;
 use chrono::{DateTime, Utc};
@@ -14,7 +16,11 @@ use domain::cache::CommitNumber;
 use domain::codec::MAX_BATCH;
 use domain::{LikeEvent, Pair, PairState, Resource, StoredCount};
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
+
+/// The ledger's time of processing is that of an attempt's beginning, unless the attempt stands still for longer than this.
+const STOOD_STILL: Duration = Duration::from_millis(500);
 
 /// What the database holds after a batch, as of its commit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +54,8 @@ impl EventStore {
     /// Applies a batch in one transaction: ledger, behaviours, pairs, counters.
     ///
     /// Duplicates, old events and any order are fine, within the batch and across batches. Discarded events are left out.
-    /// `now` is the time of processing; all other times come from the versions. At most [`MAX_BATCH`] events.
+    /// `now` is the time of processing; all other times come from the versions. At most [`MAX_BATCH`] events. Of an attempt that
+    /// stood still, in a database that hung or behind locks, the ledger has the time of its end: before it is over here.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
@@ -115,12 +122,16 @@ impl EventStore {
             return Ok(Fenced::Done(Applied::default()));
         }
         check_size(events.len())?;
+        let started = Instant::now();
         let mut batch = self.prepare(events, unlogged, now);
         let mut kept: Vec<LikeEvent>;
         // Whoever is found discarded stays so, and is not asked about again: this ends.
         loop {
-            match self.transaction("apply", || self.apply_once(&batch, token, end)).await? {
-                Attempt::Done(done) => return Ok(done),
+            match self.transaction("apply", || self.apply_once(&batch, token, end, started)).await? {
+                Attempt::Done(done, written) => {
+                    self.say_when_it_ended(&batch, written, now + started.elapsed()).await;
+                    return Ok(done);
+                }
                 Attempt::Discarded(ids) => {
                     kept = events
                         .iter()
@@ -136,17 +147,41 @@ impl EventStore {
         }
     }
 
-    async fn apply_once(&self, batch: &Batch, token: Option<u64>, end: End) -> Result<Attempt, StoreError> {
+    /// Without it what stood still while it was committed would count as quick. It is committed, whatever becomes of this.
+    async fn say_when_it_ended(&self, batch: &Batch, written: DateTime<Utc>, ended: DateTime<Utc>) {
+        if (ended - written).to_std().is_ok_and(|stood| stood > STOOD_STILL) {
+            let mut script = self.script();
+            set_processed(&mut script, &batch.ids, written, ended);
+            if let Err(error) = self.write("say when it ended", &script).await {
+                tracing::debug!(%error, "how long these events took is not written down");
+            }
+        }
+    }
+
+    /// With the time that the ledger has as that of processing.
+    async fn apply_once(
+        &self,
+        batch: &Batch,
+        token: Option<u64>,
+        end: End,
+        started: Instant,
+    ) -> Result<Attempt, StoreError> {
         let mut tx = self.begin().await?;
         if let Some(token) = token
             && self.lock_token(&mut tx).await? > token
         {
-            return Ok(Attempt::Done(Fenced::Refused));
+            return Ok(Attempt::Done(Fenced::Refused, batch.now + started.elapsed()));
         }
-        let (script, outcome) = match self.fold_in(&mut tx, batch).await? {
+        let (mut script, outcome) = match self.fold_in(&mut tx, batch).await? {
             Ok(folded) => folded,
             Err(discarded) => return Ok(Attempt::Discarded(discarded)),
         };
+        let mut written = batch.now;
+        let stood = started.elapsed();
+        if stood > STOOD_STILL {
+            written += stood;
+            set_processed(&mut script, &batch.ids, batch.now, written);
+        }
         let commit = match end {
             End::Commit => {
                 let turn = self.numbered(&mut tx, script).await?;
@@ -157,11 +192,13 @@ impl EventStore {
             End::TakeBack => {
                 tx.run(&script).await?;
                 tx.roll_back().await?;
+                written = batch.now + started.elapsed();
                 None
             }
         };
         let changed_pairs = outcome.changed_pairs.len();
-        Ok(Attempt::Done(Fenced::Done(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit })))
+        let applied = Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit };
+        Ok(Attempt::Done(Fenced::Done(applied), written))
     }
 
     /// All statements of a batch but the last ones, which are given back with what they will have done; the inner error are
@@ -224,7 +261,8 @@ enum End {
 
 /// What became of one transaction.
 enum Attempt {
-    Done(Fenced<Applied>),
+    /// With the time of processing that it wrote down, or would have.
+    Done(Fenced<Applied>, DateTime<Utc>),
     /// Rolled back: these must be left out.
     Discarded(HashSet<Uuid>),
 }

@@ -17,6 +17,7 @@ on_both!(
     discarding_beside_an_apply_is_one_or_the_other,
     what_was_discarded_stays_for_good,
     a_story_has_all_events_of_the_pair_and_no_other,
+    a_story_is_not_torn_by_what_is_applied_meanwhile,
 );
 
 async fn park(db: &TestDb, event: &LikeEvent, due: Option<i64>) {
@@ -164,6 +165,26 @@ async fn what_was_discarded_stays_for_good(db: TestDb) {
     assert_eq!(db.store.purge_operator_actions(yesterday, 9).await.unwrap(), 0);
     assert_eq!(db.store.purge_operator_actions(tomorrow, 9).await.unwrap(), 1);
     assert_eq!(db.number("SELECT COUNT(*) FROM operator_events").await, 0);
+}
+
+/// Right after a replay an event that was completed between two reads seemed to have left no row.
+async fn a_story_is_not_torn_by_what_is_applied_meanwhile(db: TestDb) {
+    for user in 1..=60 {
+        let event = like(user, 7, 100 + user);
+        park(&db, &event, None).await;
+        let batch = [event.clone()];
+        let apply = async { db.store.apply(&batch, at(SECOND)).await.unwrap() };
+        let ask = async {
+            loop {
+                let story = db.store.pair_history(event.pair(), &[], 50).await.unwrap();
+                if story.events.iter().any(|one| one.status == EventStatus::Completed) {
+                    assert!(story.row.is_some(), "user {user}: {story:?}");
+                    break;
+                }
+            }
+        };
+        tokio::join!(ask, apply);
+    }
 }
 
 async fn a_story_has_all_events_of_the_pair_and_no_other(db: TestDb) {

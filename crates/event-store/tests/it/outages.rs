@@ -99,6 +99,40 @@ async fn a_row_that_is_let_go_between_two_looks_is_not_missing() {
     holder.await.unwrap().unwrap();
 }
 
+/// How long likes took is read from the ledger: an attempt that stands still must not say that it was quick, wherever it stood.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stood_still_within_its_attempt_was_not_quick() {
+    const STOOD: Duration = Duration::from_millis(1_200);
+    let (server, _) = private().await;
+    let config = DatabaseConfig { url: server.url().to_owned().into(), ..DatabaseConfig::default() };
+    let store = EventStore::connect(&config).await.unwrap();
+    store.apply(&[like(1, 7, 1_000)], at(1_000)).await.unwrap();
+    let before_it_is_read = "BEGIN; SELECT version FROM video_likes WHERE user_id = 1 FOR UPDATE";
+    let before_it_is_committed =
+        "BACKUP STAGE START; BACKUP STAGE FLUSH; BACKUP STAGE BLOCK_DDL; BACKUP STAGE BLOCK_COMMIT";
+    for (hold, version) in [(before_it_is_read, 2_000), (before_it_is_committed, 3_000)] {
+        let (url, hold) = (server.url().to_owned(), format!("{hold}; SELECT SLEEP(98.0625)"));
+        let holder = tokio::spawn(async move { execute_sql(&url, &hold).await });
+        let of_holder = "SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT SLEEP(98.0625)%'";
+        let id = eventually(Duration::from_secs(20), "what holds it up", async || {
+            let id = execute_sql(server.url(), of_holder).await.unwrap();
+            if id.trim().is_empty() { Err("nobody") } else { Ok(id) }
+        })
+        .await;
+        let event = like(1, 7, version);
+        let batch = [event.clone()];
+        let let_go = async {
+            tokio::time::sleep(STOOD).await;
+            execute_sql(server.url(), &format!("KILL {}", id.trim())).await.unwrap();
+        };
+        let (applied, ()) = tokio::join!(store.apply(&batch, at(version)), let_go);
+        applied.unwrap();
+        holder.await.unwrap().unwrap_err();
+        let processed = store.event(event.intent.id).await.unwrap().unwrap().processed_at.unwrap();
+        assert!((processed - at(version)).to_std().unwrap() >= STOOD, "{version}: {processed}");
+    }
+}
+
 /// A backup holds up commits, or a replica that must confirm them is gone: everything else answers.
 #[tokio::test]
 async fn a_server_on_which_commits_hang_is_unavailable() {

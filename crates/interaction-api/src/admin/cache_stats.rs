@@ -1,13 +1,17 @@
 //! `GetCacheStats`, `GET /cache/stats`: every shard's accounting, and what reads of this process found.
 
 use super::Admin;
+use super::consistency_report::trouble;
 use crate::status::{self, HttpError};
 use axum::Json;
 use axum::extract::State;
 use domain::cache::ShardStatus;
 use interaction_proto::v1;
 use serde::Serialize;
+use std::time::Instant;
+use sync_engine::clock::wall_clock;
 use sync_engine::read::CacheUse;
+use sync_engine::stores::standing::troubles;
 use tonic::Status;
 use utoipa::ToSchema;
 
@@ -75,7 +79,9 @@ fn oldest_age_ms(shard: &ShardStatus) -> Option<u64> {
 }
 
 pub(super) async fn grpc(admin: &Admin) -> Result<v1::GetCacheStatsResponse, Status> {
-    call(admin).await.map(|stats| answer(&stats))
+    let stats = call(admin).await?;
+    let figures = admin.stores.standings.latest(Instant::now(), wall_clock());
+    Ok(v1::GetCacheStatsResponse { troubles: troubles(&figures).into_iter().map(trouble).collect(), ..answer(&stats) })
 }
 
 /// Every shard's accounting, and what reads of this process found.
@@ -102,5 +108,6 @@ fn answer(stats: &CacheStats) -> v1::GetCacheStatsResponse {
         hits: stats.reads.hits,
         misses: stats.reads.misses,
         without_cache: stats.reads.without_cache,
+        troubles: Vec::new(),
     }
 }

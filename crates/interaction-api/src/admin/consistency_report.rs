@@ -4,7 +4,7 @@
 use super::{Admin, timestamp};
 use crate::request::Violations;
 use crate::status;
-use consistency::{ConsistencyReport, Report};
+use consistency::{ConsistencyReport, ProcessState, Report};
 use event_store::{FindingLife, FindingRecord, RunRecord};
 use interaction_proto::v1;
 use sync_engine::stores::standing::Trouble;
@@ -69,11 +69,24 @@ fn answer(report: Report) -> v1::GetConsistencyReportResponse {
         closed: report.closed,
         troubles: report.troubles.into_iter().map(trouble).collect(),
         findings: report.findings.into_iter().map(life).collect(),
+        processes: report.processes.into_iter().map(process).collect(),
     }
 }
 
-fn trouble(trouble: Trouble) -> v1::Trouble {
+pub(super) fn trouble(trouble: Trouble) -> v1::Trouble {
     v1::Trouble { kind: trouble.kind.name().to_owned(), detail: trouble.detail, hint: trouble.hint.to_owned() }
+}
+
+fn process(process: ProcessState) -> v1::ProcessState {
+    v1::ProcessState {
+        service: process.service,
+        instance: process.instance,
+        version: process.version,
+        status: process.status,
+        detail: process.detail.unwrap_or_default(),
+        seen_at: Some(timestamp(process.seen_at)),
+        age_ms: process.age_ms,
+    }
 }
 
 fn life(life: FindingLife) -> v1::FindingLife {

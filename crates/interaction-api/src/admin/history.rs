@@ -121,12 +121,10 @@ async fn take(admin: &Admin) -> Sample {
         lag_p99_ms: lag.map(|lag| lag.p99_ms),
         failed: of(EventStatus::Failed),
         dead: of(EventStatus::Dead),
-        open_findings: admin
-            .stores
-            .standings
-            .latest(Instant::now(), figures.at)
-            .standing
-            .and_then(|standing| whole(standing.open_findings)),
+        // What was read before this minute is none of its figures.
+        open_findings: Some(admin.stores.standings.latest(Instant::now(), figures.at))
+            .filter(|seen| seen.unread.is_none())
+            .and_then(|seen| whole(seen.standing?.open_findings)),
         // Cut off, not rounded: what is not all is not a million.
         consistent_ppm: rate.map(|rate| (rate * 1e6) as i64),
     }

@@ -41,6 +41,7 @@ pub(super) struct OverviewCache {
 
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Overview {
+    /// None of the figures is older.
     pub(super) at: DateTime<Utc>,
     circuits: Circuits,
     /// Whether there is a queue at all.
@@ -119,7 +120,7 @@ pub(super) async fn latest(admin: &Admin) -> Overview {
 }
 
 async fn look(admin: &Admin) -> Overview {
-    let stores = &admin.stores;
+    let (stores, at) = (&admin.stores, sync_engine::clock::wall_clock());
     let circuits = Circuits {
         cache: stores.cache_circuit.is_open(),
         broker: stores.broker_circuit.is_open(),
@@ -130,7 +131,7 @@ async fn look(admin: &Admin) -> Overview {
     let (queue, journal, stored) = tokio::join!(queue, timeout(PATIENCE, journal(admin)), database);
     let Stored { ledger, lag, actions, processes } = stored.unwrap_or_default();
     Overview {
-        at: sync_engine::clock::wall_clock(),
+        at,
         circuits,
         broker: admin.overview_cache.queue.is_some(),
         queue,

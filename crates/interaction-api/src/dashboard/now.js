@@ -10,11 +10,11 @@ const charts = {
   rate: chart("rate-chart", [[t("accepted"), "--accent"]], (value) => brief(value)),
   lag: chart("lag-chart", [["p99", "--accent"], [t("median"), "--second"]], span, { most: 10 }),
   journal: chart("journal-chart", [[t("in the journal"), "--accent"], [t("in the queue"), "--second"]], short),
-  wrong: chart("wrong-chart", [[t("dead"), "--accent"], [t("failed"), "--second"], [t("open findings"), "--third"]], short),
+  wrong: chart("wrong-chart", [[t("dead"), "--accent"], [t("failed"), "--second"], [t("subjects"), "--third"]], short),
   consistency: chart("consistency-chart", [[t("consistent"), "--accent"]], (value) => value === null ? "–" : `${value.toFixed(value === 100 ? 0 : 2)} %`, { least: 99, most: 100 }),
 };
 // Who has said nothing for so long is lost: each says something every five seconds.
-const LOST_MS = 20000;
+const LOST_MS = 10000;
 let before = null;
 let consistency = null;
 // What alerts compare with, by their names: the process's configuration.
@@ -50,6 +50,7 @@ const PARTS = {
   commit_lag: say("How long likes take to the database, beside the limit of alerts."),
   journal_age: say("How old the oldest entry of the journals is, beside the limit of alerts."),
   ledger_unread: say("Whether ledger and findings could be read lately: without them nobody knows what is wrong."),
+  silent_process: say("Whether every process that did not stop says that it runs."),
   moved_events: say("Events that the broker moved to the dead letters by itself."),
   startup: say("Whether the process has started."),
 };
@@ -134,6 +135,7 @@ function figures(overview, seen) {
   $("dead").className = dead > 0 ? "bad" : "";
   put("failed", waits === null ? "–" : whole(waits));
   put("open", consistency ? whole(consistency.open) : "–");
+  put("open-unit", consistency?.open === 1 ? t("subject") : t("subjects"));
   put("wrong-note", overview.ledger ? "\u00a0" : t("cannot ask the database"));
   charts.wrong.live([dead, waits, consistency ? consistency.open : null]);
   charts.consistency.live([consistency && consistency.rate !== null ? consistency.rate * 100 : null]);

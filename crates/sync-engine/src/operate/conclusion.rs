@@ -2,8 +2,10 @@
 //! count is right, too, the checker says.
 
 use super::explain::{CachedNow, ExplainedEvent};
+use crate::clock::wall_clock;
 use crate::stores::Stores;
 use crate::stores::standing::LATE;
+use chrono::{DateTime, Utc};
 use domain::{Pair, PairState, Version};
 use event_store::{EventStatus, StoredRow};
 use serde::Serialize;
@@ -39,7 +41,8 @@ pub(super) fn conclude(
 ) -> Conclusion {
     let row = row.map_or(PairState::UNTOUCHED, |row| PairState { liked: row.liked, version: row.version });
     let old = |version: Version| stores.now().since(version) > LATE;
-    judge(pair, events, row, cache, old)
+    let late = |at: DateTime<Utc>| (wall_clock() - at).to_std().is_ok_and(|age| age > LATE);
+    judge(pair, events, row, cache, old, late)
 }
 
 fn judge(
@@ -48,6 +51,7 @@ fn judge(
     row: PairState,
     cache: Option<CachedNow>,
     old: impl Fn(Version) -> bool,
+    late: impl Fn(DateTime<Utc>) -> bool,
 ) -> Conclusion {
     let cached = cache.and_then(|cache| cache.pair);
     let seen = cached.unwrap_or(row);
@@ -77,6 +81,13 @@ fn judge(
         matches!(event.status, Some(EventStatus::Failed | EventStatus::Processing | EventStatus::Pending))
     };
     if let Some(event) = events.iter().rev().find(unfinished) {
+        if let Some(at) = event.replayed_at {
+            if !late(at) {
+                return Conclusion::fine(format!("{user}, {database}, its event was replayed and is tried again now"));
+            }
+            let says = format!("{user}, {database}, its event was replayed, and nobody takes it up");
+            return Conclusion::wrong(says, "do consumers run? syncctl status");
+        }
         let says = format!("{user}, {database}, its event failed and is tried again");
         let hint = format!("the error is above; at once: syncctl events replay {}", event.id);
         return Conclusion { fine: !old(event.version), says, hint };
@@ -124,6 +135,7 @@ mod tests {
             status,
             retry_count: 0,
             error: None,
+            replayed_at: None,
             in_history: status == Some(EventStatus::Completed),
             in_journal: Some(in_journal),
         }
@@ -136,7 +148,7 @@ mod tests {
     fn concluded(events: &[ExplainedEvent], row: PairState, cached: Option<PairState>) -> Conclusion {
         let Ok(pair) = Pair::new(1, ResourceType::Video, 13) else { unreachable!("both are positive") };
         let cache = Some(CachedNow { pair: cached, count: None });
-        judge(pair, events, row, cache, |version| version < Version(100))
+        judge(pair, events, row, cache, |version| version < Version(100), |at| at.timestamp() < 1_000)
     }
 
     #[test]
@@ -156,6 +168,14 @@ mod tests {
             assert!(told.fine == fine && told.says.contains("is tried again"), "{told:?}");
             let told = concluded(&[event(version, None, true)], untouched, liked);
             assert!(told.fine == fine && told.says.contains(if fine { "on its way" } else { "too long" }), "{told:?}");
+        }
+        // Accepted long ago, and replayed just now: nothing is left to do. Replayed long ago, and still where it was.
+        for (replayed, fine) in [(1_000, true), (999, false)] {
+            let at = DateTime::from_timestamp(replayed, 0);
+            let failed = ExplainedEvent { replayed_at: at, ..event(50, Some(EventStatus::Failed), false) };
+            let told = concluded(&[failed], untouched, liked);
+            assert!(told.fine == fine && told.says.contains("was replayed"), "{told:?}");
+            assert!(!told.hint.contains("replay"), "{told:?}");
         }
         let done = event(500, Some(EventStatus::Completed), false);
         assert_eq!(

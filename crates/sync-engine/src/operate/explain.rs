@@ -52,6 +52,8 @@ pub struct ExplainedEvent {
     pub retry_count: u32,
     /// Last error.
     pub error: Option<String>,
+    /// When an operator had it tried again, if it did not fail since; whatever it counts, it counts from then on.
+    pub replayed_at: Option<DateTime<Utc>>,
     /// Whether `user_behaviors` has it.
     pub in_history: bool,
     /// Whether the journal has it; none if the cache could not be asked.
@@ -118,7 +120,7 @@ async fn explain_inner(stores: &Stores, pair: Pair) -> Result<Explanation, Store
     let (mut timeline, mut events) = (Vec::new(), Vec::new());
     for known in known.iter().rev() {
         let journal = in_journal(stores, held.as_ref(), known).await;
-        events.push(known.explained(journal));
+        events.push(known.explained(journal, &actions));
         known.steps(&mut timeline, &story, journal, &actions);
     }
     let conclusion = conclude(stores, pair, &events, story.row, held.as_ref().map(|held| held.now));
@@ -220,8 +222,15 @@ impl Known {
         }
     }
 
-    fn explained(&self, in_journal: Option<bool>) -> ExplainedEvent {
+    /// The latest replay of it.
+    fn replayed_at(&self, actions: &[(Uuid, OperatorAction)]) -> Option<DateTime<Utc>> {
+        let replays = actions.iter().filter(|(id, action)| *id == self.id && action.action == "replay");
+        replays.map(|(_, action)| action.at).max()
+    }
+
+    fn explained(&self, in_journal: Option<bool>, actions: &[(Uuid, OperatorAction)]) -> ExplainedEvent {
         let ledger = self.ledger.as_ref();
+        let untried = ledger.is_some_and(|entry| entry.retry_count == 0);
         ExplainedEvent {
             id: self.id,
             action: self.action,
@@ -230,6 +239,7 @@ impl Known {
             status: ledger.map(|entry| entry.status),
             retry_count: ledger.map_or(0, |entry| entry.retry_count),
             error: ledger.and_then(|entry| entry.error.clone()),
+            replayed_at: self.replayed_at(actions).filter(|_| untried),
             in_history: self.in_history,
             in_journal,
         }
@@ -258,25 +268,26 @@ impl Known {
         if journaled && self.ledger.is_none() {
             add("published", None, "unknown: publishing is not written down; the ledger has not seen it".to_owned());
         }
-        if let Some(entry) = &self.ledger {
-            let tried = format!("{} of {} retries failed", entry.retry_count, entry.max_retries);
-            let error = entry.error.as_deref().unwrap_or("no error");
-            if entry.max_retries > 0 && !matches!(entry.status, EventStatus::Failed | EventStatus::Dead) {
-                add("failed", None, format!("at first; {tried}; last error: {error}"));
+        let replayed = self.replayed_at(actions);
+        let failures = self.ledger.as_ref().and_then(|entry| failures(entry, replayed.is_some()));
+        let of_before = "retries until then are not counted any more";
+        match (&failures, replayed) {
+            (Some(failure), None) => add("failed", failure.at, failure.detail.clone()),
+            // What the ledger counts began with the replay; its error is that of before until there is another one.
+            (Some(_), Some(_)) => add("failed", None, format!("before the replay; {of_before}")),
+            (None, Some(_)) => {
+                let error = self.ledger.as_ref().and_then(|entry| entry.error.as_deref()).unwrap_or("no error");
+                add("failed", None, format!("before the replay; {of_before}; last error: {error}"));
             }
-            match entry.status {
-                EventStatus::Failed => {
-                    let next = entry.next_retry_at.map_or_else(String::new, |at| format!("; next try {at}"));
-                    add("failed", Some(entry.updated_at), format!("{tried}{next}; {error}"));
-                }
-                EventStatus::Dead => add("failed", Some(entry.updated_at), format!("dead: {tried}; {error}")),
-                EventStatus::Pending | EventStatus::Processing | EventStatus::Completed | EventStatus::Discarded => {}
-            }
+            (None, None) => {}
         }
         for (_, action) in actions.iter().filter(|(id, _)| *id == self.id) {
             let step = if action.action == "replay" { "replay" } else { "discard" };
             let reason = action.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
             add(step, Some(action.at), format!("by {}{reason}", action.actor));
+        }
+        if let (Some(Failures { at, detail }), Some(_)) = (failures, replayed) {
+            add("failed", at, detail);
         }
         if let Some(entry) = &self.ledger {
             match entry.status {
@@ -297,7 +308,8 @@ impl Known {
                     add("applied", None, "not yet: a worker is trying it now".to_owned());
                 }
                 EventStatus::Pending | EventStatus::Failed | EventStatus::Dead => {
-                    add("applied", None, "not yet".to_owned());
+                    let due = entry.next_retry_at.map_or_else(String::new, |at| format!(": next try {at}"));
+                    add("applied", None, format!("not yet{due}"));
                 }
             }
         } else if self.in_history {
@@ -314,4 +326,27 @@ impl Known {
             add("settled", None, "unknown: the cache did not answer".to_owned());
         }
     }
+}
+
+/// How often an event failed, and why.
+struct Failures {
+    at: Option<DateTime<Utc>>,
+    detail: String,
+}
+
+/// What the ledger says of it; none if it did not fail, or not since its replay.
+fn failures(entry: &LedgerEntry, replayed: bool) -> Option<Failures> {
+    if entry.max_retries == 0 || replayed && entry.retry_count == 0 {
+        return None;
+    }
+    let since = if replayed { " since" } else { "" };
+    let tried = format!("{} of {} retries failed{since}", entry.retry_count, entry.max_retries);
+    let error = entry.error.as_deref().unwrap_or("no error");
+    Some(match entry.status {
+        EventStatus::Failed => Failures { at: Some(entry.updated_at), detail: format!("{tried}; {error}") },
+        EventStatus::Dead => Failures { at: Some(entry.updated_at), detail: format!("dead: {tried}; {error}") },
+        EventStatus::Pending | EventStatus::Processing | EventStatus::Completed | EventStatus::Discarded => {
+            Failures { at: None, detail: format!("at first; {tried}; last error: {error}") }
+        }
+    })
 }

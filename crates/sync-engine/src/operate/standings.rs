@@ -11,14 +11,24 @@ use event_store::{Standing, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// The same while the database is unreachable and until what it delayed has arrived: less is late then.
+const EVERY_AFTER_AN_OUTAGE: Duration = Duration::from_secs(1);
+
 /// Slower stores are not waited for: the next look may be luckier.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// From one look at what processes say to the next: as often as they say it.
+const LISTEN: Duration = Duration::from_secs(2);
+
+/// Who asks once does not wait for a cache that hangs.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// Events of one status are counted up to here.
 const COUNTED: u32 = 100_000;
@@ -26,12 +36,16 @@ const COUNTED: u32 = 100_000;
 /// Between two looks, and while one of them waits, it is noticed so soon that the database is unreachable, or answers again.
 const NOTICED: Duration = Duration::from_millis(50);
 
-/// Ledger, findings and lag as they are now, for who asks once; the journals as this process saw them last.
+/// Everything as it is now, for who asks once. What a shard may hold only [`watch`] knows: how full the fullest is, it saw last.
 pub fn fresh(stores: &Stores) -> BoxFuture<'_, Result<Figures, StoreError>> {
     async {
-        let seen = stores.standings.latest(Instant::now(), wall_clock());
+        // The journals first: what has left them by now is in the ledger's lag.
+        let now = timeout(QUICK, journals(stores, 0)).await.ok().flatten();
         let (standing, lag) = stored(stores).await?;
-        Ok(Figures { at: wall_clock(), standing: Some(standing), lag, unread: None, ..seen })
+        let seen = stores.standings.latest(Instant::now(), wall_clock());
+        let fullest_shard = seen.journals.map_or(0.0, |journals| journals.fullest_shard);
+        let journals = now.map(|journals| Journals { fullest_shard, ..journals }).or(seen.journals);
+        Ok(Figures { at: wall_clock(), standing: Some(standing), lag, journals, unread: None, ..seen })
     }
     .boxed()
 }
@@ -75,8 +89,13 @@ fn show(figures: &Figures) {
 /// Looks again and again until `stop`. `journal_limit` is what one shard may hold.
 pub fn watch(stores: Stores, journal_limit: u64, stop: CancellationToken) -> BoxFuture<'static, ()> {
     async move {
+        // Something has left the journals, and nobody knows how long it took.
+        let left = Notify::new();
         tokio::select! {
-            () = watch_inner(&stores, journal_limit, stop) => {}
+            () = stop.cancelled() => {}
+            () = watch_ledger(&stores, &left) => {}
+            () = watch_journals(&stores, journal_limit, &left) => {}
+            () = watch_processes(&stores) => {}
             () = notice(&stores) => {}
         }
     }
@@ -93,10 +112,36 @@ async fn notice(stores: &Stores) {
     }
 }
 
-async fn watch_inner(stores: &Stores, journal_limit: u64, stop: CancellationToken) {
+async fn watch_journals(stores: &Stores, limit: u64, left: &Notify) {
+    loop {
+        let open = stores.database_circuit.is_open();
+        let journals = journals(stores, limit).await;
+        if stores.standings.saw_journals(Instant::now(), journals) {
+            left.notify_one();
+        }
+        pause(stores, open).await;
+    }
+}
+
+async fn watch_processes(stores: &Stores) {
+    loop {
+        // Without the database nobody can say anything.
+        if !stores.database_circuit.is_open()
+            && let Ok(Ok(rows)) = timeout(PATIENCE, stores.database.processes()).await
+        {
+            stores.standings.saw_processes(Instant::now(), rows);
+        }
+        tokio::time::sleep(LISTEN).await;
+    }
+}
+
+async fn watch_ledger(stores: &Stores, left: &Notify) {
     let mut told = Vec::new();
     loop {
-        let open = look(stores, journal_limit).await;
+        let open = stores.database_circuit.is_open();
+        if !open {
+            look(stores).await;
+        }
         let figures = stores.standings.latest(Instant::now(), wall_clock());
         show(&figures);
         let found = troubles(&figures);
@@ -107,41 +152,30 @@ async fn watch_inner(stores: &Stores, journal_limit: u64, stop: CancellationToke
             tracing::info!("what is wrong: {}", if words.is_empty() { "nothing".into() } else { words.join("; ") });
         }
         tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
-            () = turned(stores, open) => {}
+            () = left.notified() => {}
+            () = pause(stores, open) => {}
         }
     }
 }
 
-/// Looks once; whether the database was unreachable.
-async fn look(stores: &Stores, journal_limit: u64) -> bool {
-    let journals = journals(stores, journal_limit).await;
-    let open = stores.database_circuit.is_open();
-    if open {
-        stores.standings.saw_journals(Instant::now(), journals);
-        return true;
-    }
+/// Looks at what the database has.
+async fn look(stores: &Stores) {
+    let began = Instant::now();
     match timeout(PATIENCE, stored(stores)).await {
-        Ok(Ok((standing, lag))) => stores.standings.saw(Instant::now(), wall_clock(), standing, lag, journals),
-        other => {
-            stores.standings.saw_journals(Instant::now(), journals);
-            match other {
-                // The probe opens the circuit; here nothing is lost but a look.
-                Ok(Err(error)) => drop(faults::tell("looking at ledger and findings", &error)),
-                Err(elapsed) => tracing::debug!(%elapsed, "looking at ledger and findings"),
-                Ok(Ok(_)) => {}
-            }
-        }
+        Ok(Ok((standing, lag))) => stores.standings.saw(began, Instant::now(), wall_clock(), standing, lag),
+        // The probe opens the circuit; here nothing is lost but a look.
+        Ok(Err(error)) => drop(faults::tell("looking at ledger and findings", &error)),
+        Err(elapsed) => tracing::debug!(%elapsed, "looking at ledger and findings"),
     }
-    false
 }
 
-/// Until the database is unreachable, or answers again.
-async fn turned(stores: &Stores, was_open: bool) {
+/// Until it is time to look again, or the database is unreachable, or answers again.
+async fn pause(stores: &Stores, was_open: bool) {
+    let began = Instant::now();
     loop {
         tokio::time::sleep(NOTICED).await;
-        if stores.database_circuit.is_open() != was_open {
+        let every = if stores.standings.is_catching_up(Instant::now()) { EVERY_AFTER_AN_OUTAGE } else { EVERY };
+        if began.elapsed() >= every || stores.database_circuit.is_open() != was_open {
             return;
         }
     }

@@ -4,6 +4,7 @@
 //! Parts of a process (its circuits, its clocks) are its own affair. This is what all of them see alike, because it stands in
 //! the stores.
 
+mod processes;
 mod seen;
 
 pub use seen::Standings;
@@ -31,7 +32,7 @@ pub const FILLED: f64 = 0.5;
 pub struct Figures {
     /// When ledger and findings were read; now, where they were not.
     pub at: DateTime<Utc>,
-    /// Ledger and findings; none while nobody has read them for too long.
+    /// Ledger and findings, however long ago that was; none before they were ever read.
     pub standing: Option<Standing>,
     /// How long likes of the last minute took; none without one.
     pub lag: Option<Lag>,
@@ -41,6 +42,19 @@ pub struct Figures {
     pub unread: Option<Duration>,
     /// The database is unreachable, or was within the last minute.
     pub catching_up: bool,
+    /// Processes that say nothing any more, and that no other of their kind has followed.
+    pub silent: Vec<SilentProcess>,
+}
+
+/// A process that did not take leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SilentProcess {
+    /// Which program.
+    pub service: String,
+    /// Its name among its kind.
+    pub instance: String,
+    /// Since its last word.
+    pub silence: Duration,
 }
 
 /// What waits in the journals.
@@ -72,11 +86,13 @@ pub enum TroubleKind {
     CommitLag,
     /// Nobody knows what the ledger and the findings say.
     LedgerUnread,
+    /// A process was not heard of for too long.
+    SilentProcess,
 }
 
 impl TroubleKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::DeadEvents,
         Self::LateEvents,
         Self::OpenFindings,
@@ -84,6 +100,7 @@ impl TroubleKind {
         Self::JournalAge,
         Self::CommitLag,
         Self::LedgerUnread,
+        Self::SilentProcess,
     ];
 
     /// As shown, and the name of the part of health.
@@ -96,6 +113,7 @@ impl TroubleKind {
             Self::JournalAge => "journal_age",
             Self::CommitLag => "commit_lag",
             Self::LedgerUnread => "ledger_unread",
+            Self::SilentProcess => "silent_process",
         }
     }
 }
@@ -115,13 +133,15 @@ pub struct Trouble {
 pub fn troubles(figures: &Figures) -> Vec<Trouble> {
     let mut found = Vec::new();
     let mut add = |kind, detail, hint| found.push(Trouble { kind, detail, hint });
+    // What was known stays said while nobody can ask.
+    let as_of = figures.unread.map_or_else(String::new, |_| figures.at.format(", as of %H:%M:%SZ").to_string());
     let ledger = figures.standing.iter().flat_map(|standing| &standing.ledger);
     let of = |status| ledger.clone().filter(move |one| one.status == status && one.count > 0);
     for dead in of(EventStatus::Dead) {
         let since = since(figures.at, dead.oldest);
         add(
             TroubleKind::DeadEvents,
-            format!("{}{since}", many(dead.count, "accepted like is dead", "accepted likes are dead")),
+            format!("{}{since}{as_of}", many(dead.count, "accepted like is dead", "accepted likes are dead")),
             "syncctl dead-letters list shows why; remove the reason, then: syncctl dead-letters replay",
         );
     }
@@ -133,7 +153,7 @@ pub fn troubles(figures: &Figures) -> Vec<Trouble> {
         for late in of(status).filter(|one| age(figures.at, one.oldest) > LATE) {
             add(
                 TroubleKind::LateEvents,
-                format!("{}{}", many(late.count, one, more), since(figures.at, late.oldest)),
+                format!("{}{}{as_of}", many(late.count, one, more), since(figures.at, late.oldest)),
                 "syncctl events list --status failed shows the errors",
             );
         }
@@ -142,7 +162,10 @@ pub fn troubles(figures: &Figures) -> Vec<Trouble> {
         let since = since(figures.at, standing.oldest_finding);
         add(
             TroubleKind::OpenFindings,
-            format!("{}{since}", many(standing.open_findings, "inconsistency is open", "inconsistencies are open")),
+            format!(
+                "{}{since}{as_of}",
+                many(standing.open_findings, "inconsistency is open", "inconsistencies are open")
+            ),
             "syncctl report names them",
         );
     }
@@ -175,6 +198,13 @@ pub fn troubles(figures: &Figures) -> Vec<Trouble> {
             TroubleKind::LedgerUnread,
             format!("ledger and findings were not read for {}: nobody knows what they say", length(unread.as_secs())),
             "does the database answer? /health has its last error",
+        );
+    }
+    for SilentProcess { service, instance, silence } in &figures.silent {
+        add(
+            TroubleKind::SilentProcess,
+            format!("{service} {instance} was not heard of for {}{as_of}", length(silence.as_secs())),
+            "does it run, does it hang? its log; said for an hour, or until another one of its kind has started",
         );
     }
     found
@@ -253,6 +283,7 @@ mod tests {
             journals: Some(journals),
             unread: None,
             catching_up: false,
+            silent: Vec::new(),
         }
     }
 
@@ -275,16 +306,19 @@ mod tests {
         all.journals = Some(Journals { entries: 2, oldest: WAITS_LONG * 5, fullest_shard: 0.51 });
         all.lag = Some(Lag { p99_ms: 91_250, newest_ms: 40, ..Lag::default() });
         all.unread = Some(Duration::from_secs(95));
+        let (service, instance) = ("sync-consumer".to_owned(), "c-1".to_owned());
+        all.silent = vec![SilentProcess { service, instance, silence: Duration::from_secs(9) }];
         assert_eq!(kinds(&all), TroubleKind::ALL);
         let words: Vec<_> = troubles(&all).into_iter().map(|one| one.detail).collect();
         let expected = [
-            "33 accepted likes are dead, the oldest for 10 min",
-            "1 accepted like is taken up by nobody, the oldest for 16 min",
-            "34 inconsistencies are open, the oldest for 8 min",
+            "33 accepted likes are dead, the oldest for 10 min, as of 00:16:40Z",
+            "1 accepted like is taken up by nobody, the oldest for 16 min, as of 00:16:40Z",
+            "34 inconsistencies are open, the oldest for 8 min, as of 00:16:40Z",
             "the fullest journal holds 51 % of what it may",
             "2 accepted likes are not committed, the oldest for 2 min",
             "commit lag p99 91.250 s over the last 60 s; newest 0.040 s",
             "ledger and findings were not read for 95 s: nobody knows what they say",
+            "sync-consumer c-1 was not heard of for 9 s, as of 00:16:40Z",
         ];
         assert_eq!(words, expected);
     }

@@ -32,7 +32,7 @@ async fn bad_usage_ends_with_2_and_names_the_reason() {
         (&["like", "1", "film:2"], "expected video or comment"),
         (&["events", "replay"], "--status dead"),
         (&["events", "discard", "--status", "dead"], "--reason"),
-        (&["events", "replay", "x", "--status", "dead"], "cannot be used with"),
+        (&["events", "replay", "0198c0de-0000-7000-8000-000000000001", "--status", "dead"], "cannot be used with"),
         (&["events", "list", "--since", "now"], "2026-01-31T07:00:00Z"),
         (&["explain", "1", "film:2"], "expected video or comment"),
         (&["migrate", "--database-url", "mysql://u:p@/x"], "names no host"),
@@ -124,9 +124,12 @@ async fn single_calls_answer_in_one_line() {
     assert_eq!(text(&output.stdout), "video:3: not liked, count 1, version 2\n");
     let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "video:4"]).await;
     // This server has no calls of operators.
-    assert_eq!(text(&output.stdout), "RESOURCE   COUNT   NOT APPLIED\nvideo:3    0       -\nvideo:4    0       -\n");
+    assert_eq!(
+        text(&output.stdout),
+        "RESOURCE   COUNT   NOT APPLIED\nvideo:3    0       unknown\nvideo:4    0       unknown\n"
+    );
     let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "-o", "tsv"]).await;
-    assert_eq!(text(&output.stdout), "RESOURCE\tCOUNT\tNOT APPLIED\nvideo:3\t0\t-\n");
+    assert_eq!(text(&output.stdout), "RESOURCE\tCOUNT\tNOT APPLIED\nvideo:3\t0\tunknown\n");
     let output = syncctl(&["counts", "--addr", &server.addr, "video:3", "-o", "json"]).await;
     assert_eq!(text(&output.stdout), "[{\"resource\":\"video:3\",\"count\":0,\"not_applied\":null}]\n");
 }

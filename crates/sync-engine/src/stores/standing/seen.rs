@@ -1,20 +1,21 @@
-//! What a process saw last. The journals are looked at before the ledger: what has left them by then is in the ledger's lag, so
-//! nothing is in neither.
+//! What a process saw last. Journals and ledger are looked at apart, so that one that hangs does not hide the other: what leaves
+//! the journals between two looks at the ledger counts until the ledger was read from then on.
 
+use super::processes::Words;
 use super::{Figures, Journals, SLOW, TroubleKind, calm, troubles};
 use crate::stores::lag::Lag;
 use chrono::{DateTime, Utc};
-use event_store::Standing;
+use event_store::{ProcessRow, Standing};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What was seen longer ago says nothing any more.
+/// What was seen longer ago is said with its age, or not at all.
 const FRESH: Duration = Duration::from_secs(30);
 
 /// After an outage of the database what it delayed arrives.
 const CATCHING_UP: Duration = Duration::from_secs(60);
 
-/// Ages of one entry, measured twice, differ by less.
+/// Ages of one entry, measured twice, differ by less; and so much older may it be by the next look after an outage.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the database says.
@@ -29,10 +30,13 @@ struct Stored {
 struct Seen {
     database: Option<(Instant, Stored)>,
     journals: Option<(Instant, Journals)>,
+    /// What had waited for long and was in the journals no more, and when that was noticed: no lag that was read has it.
+    left: Option<(Instant, Journals)>,
     /// Since when the database is unreachable.
     lost: Option<Instant>,
     /// When it was read again.
     back: Option<Instant>,
+    processes: Words,
 }
 
 /// The latest looks.
@@ -40,36 +44,37 @@ struct Seen {
 pub struct Standings(Mutex<Seen>);
 
 impl Standings {
-    /// The journals as they are now; none if the cache does not answer. What waited for long and has left them is in no lag that
-    /// was read yet: it counts until the next look at [both](Self::saw).
-    pub fn saw_journals(&self, now: Instant, journals: Option<Journals>) {
+    /// The journals as they are now; none if the cache does not answer. True if something has left them whose lag nobody knows
+    /// yet, and that is not quick.
+    pub fn saw_journals(&self, now: Instant, journals: Option<Journals>) -> bool {
         let mut seen = self.seen();
-        let waited = seen.journals.map(|(at, seen)| (seen.entries, seen.oldest + now.saturating_duration_since(at)));
-        let has_left = |journals: &Journals| {
-            waited.is_some_and(|(entries, oldest)| {
-                entries > 0 && oldest > SLOW && (journals.entries == 0 || journals.oldest + TICK < oldest)
-            })
-        };
-        if !journals.as_ref().is_some_and(has_left) {
-            seen.journals = journals.map(|journals| (now, journals));
+        let left = seen.journals.zip(journals).and_then(|((at, before), journals)| {
+            let stayed = before.oldest + now.saturating_duration_since(at);
+            let gone = journals.entries == 0 || journals.oldest + TICK < stayed;
+            (before.entries > 0 && before.oldest + TICK > SLOW && gone).then_some((now, before))
+        });
+        seen.journals = journals.map(|journals| (now, journals));
+        if left.is_some() {
+            seen.left = left;
+        }
+        left.is_some()
+    }
+
+    /// Ledger and findings, as they were read since `began`.
+    pub fn saw(&self, began: Instant, now: Instant, at: DateTime<Utc>, standing: Standing, lag: Option<Lag>) {
+        let mut seen = self.seen();
+        seen.database = Some((now, Stored { at, standing, lag }));
+        seen.left = seen.left.filter(|(at, _)| *at > began);
+        // What was asked before an outage says nothing of its end.
+        if seen.lost.is_some_and(|lost| lost <= began) {
+            seen.lost = None;
+            seen.back = Some(now);
         }
     }
 
-    /// Ledger and findings as they are now, and the journals as they were just before.
-    pub fn saw(
-        &self,
-        now: Instant,
-        at: DateTime<Utc>,
-        standing: Standing,
-        lag: Option<Lag>,
-        journals: Option<Journals>,
-    ) {
-        let mut seen = self.seen();
-        seen.database = Some((now, Stored { at, standing, lag }));
-        seen.journals = journals.map(|journals| (now, journals));
-        if seen.lost.take().is_some() {
-            seen.back = Some(now);
-        }
+    /// What all processes said last.
+    pub fn saw_processes(&self, now: Instant, rows: Vec<ProcessRow>) {
+        self.seen().processes.saw(now, rows);
     }
 
     /// The database is unreachable. Nobody knows that all is well until it was read again.
@@ -78,12 +83,23 @@ impl Standings {
         seen.lost = seen.lost.or(Some(now));
     }
 
+    /// The database is unreachable, or was a moment ago.
+    pub fn is_catching_up(&self, now: Instant) -> bool {
+        self.seen().is_catching_up(now)
+    }
+
     /// The latest figures.
     pub fn latest(&self, now: Instant, wall: DateTime<Utc>) -> Figures {
         let seen = self.seen();
         let age = |at: Instant| now.saturating_duration_since(at);
-        let stored = seen.database.as_ref().filter(|(at, _)| age(*at) < FRESH).map(|(_, stored)| stored.clone());
-        let journals = seen.journals.filter(|(at, _)| age(*at) < FRESH);
+        // Not grown older since: what waited then may have arrived.
+        let journals = seen.journals.filter(|(at, _)| age(*at) < FRESH).map(|(_, journals)| journals);
+        let journals = match (journals, seen.left) {
+            (Some(journals), Some((_, left))) if journals.oldest < left.oldest => {
+                Some(Journals { entries: left.entries.max(journals.entries), oldest: left.oldest, ..journals })
+            }
+            (journals, _) => journals,
+        };
         let unread = match (&seen.database, seen.lost) {
             (Some((read, _)), Some(_)) => Some(age(*read)),
             (None, Some(lost)) => Some(age(lost)),
@@ -91,18 +107,14 @@ impl Standings {
             // It has just begun.
             (None, None) => None,
         };
-        let (at, standing, lag) = match stored {
-            Some(Stored { at, standing, lag }) => (at, Some(standing), lag),
+        let (at, standing, lag) = match &seen.database {
+            Some((read, Stored { at, standing, lag })) => {
+                (*at, Some(standing.clone()), lag.filter(|_| age(*read) < FRESH))
+            }
             None => (wall, None, None),
         };
-        Figures {
-            at,
-            standing,
-            lag,
-            journals: journals.map(|(at, seen)| Journals { oldest: seen.oldest + age(at), ..seen }),
-            unread,
-            catching_up: seen.lost.is_some() || seen.back.is_some_and(|back| age(back) < CATCHING_UP),
-        }
+        let (catching_up, silent) = (seen.is_catching_up(now), seen.processes.silent(wall));
+        Figures { at, standing, lag, journals, unread, catching_up, silent }
     }
 
     /// What is wrong of one kind, in words.
@@ -122,6 +134,13 @@ impl Standings {
     }
 }
 
+impl Seen {
+    fn is_catching_up(&self, now: Instant) -> bool {
+        let back = self.back.map(|back| now.saturating_duration_since(back));
+        self.lost.is_some() || back.is_some_and(|back| back < CATCHING_UP)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::standing;
@@ -138,17 +157,30 @@ mod tests {
         troubles(&standings.latest(now, wall())).into_iter().map(|one| one.kind).collect()
     }
 
+    const fn journals(entries: u64, oldest: Duration) -> Option<Journals> {
+        Some(Journals { entries, oldest, fullest_shard: 0.0 })
+    }
+
+    fn lag(p99_ms: i64) -> Option<Lag> {
+        Some(Lag { events: 5, p99_ms, newest_ms: p99_ms, ..Lag::default() })
+    }
+
     #[test]
-    fn what_was_seen_long_ago_says_only_that_it_was() {
+    fn what_was_known_stays_said_with_its_age() {
         let standings = Standings::default();
         let now = Instant::now();
         assert_eq!(kinds(&standings, now), [], "a process that has just begun");
         let dead = standing(&[(EventStatus::Dead, 2, 999)]);
-        standings.saw(now, wall(), dead, None, None);
-        let said = standings.trouble(now, wall(), TroubleKind::DeadEvents);
-        assert_eq!(said.as_deref(), Some("2 accepted likes are dead, the oldest for 1 s"));
+        standings.saw(now, now, wall(), dead, lag(9_000));
+        let said = |now| standings.trouble(now, wall(), TroubleKind::DeadEvents);
+        assert_eq!(said(now).as_deref(), Some("2 accepted likes are dead, the oldest for 1 s"));
         assert_eq!(standings.trouble(now, wall(), TroubleKind::LateEvents), None);
-        assert_eq!(kinds(&standings, now + FRESH), [TroubleKind::LedgerUnread]);
+        // Nobody can ask any more. How long likes took a minute ago is no news, what is dead is.
+        assert_eq!(kinds(&standings, now + FRESH), [TroubleKind::DeadEvents, TroubleKind::LedgerUnread]);
+        let of_then = "2 accepted likes are dead, the oldest for 1 s, as of 00:16:40Z";
+        assert_eq!(said(now + FRESH).as_deref(), Some(of_then));
+        standings.lost(now + SECOND);
+        assert_eq!(said(now + SECOND).as_deref(), Some(of_then));
     }
 
     /// From the first moment of an outage until what it delayed has arrived there is no moment at which all is well.
@@ -156,24 +188,47 @@ mod tests {
     fn there_is_no_all_clear_between_an_outage_and_its_end() {
         let standings = Standings::default();
         let start = Instant::now();
-        let journals = |entries, oldest| Some(Journals { entries, oldest, fullest_shard: 0.0 });
-        let lag = |p99_ms| Some(Lag { events: 5, p99_ms, newest_ms: p99_ms, ..Lag::default() });
-        standings.saw(start, wall(), standing(&[]), lag(20), journals(0, Duration::ZERO));
+        let after = |seconds| start + seconds * SECOND;
+        standings.saw_journals(start, journals(0, Duration::ZERO));
+        standings.saw(start, start, wall(), standing(&[]), lag(20));
         assert_eq!(kinds(&standings, start), []);
-        standings.lost(start + SECOND);
-        standings.saw_journals(start + 9 * SECOND, journals(5, 8 * SECOND));
-        assert_eq!(kinds(&standings, start + 9 * SECOND), [TroubleKind::JournalAge, TroubleKind::LedgerUnread]);
+        standings.lost(after(1));
+        assert!(!standings.saw_journals(after(9), journals(5, 8 * SECOND)));
+        assert_eq!(kinds(&standings, after(9)), [TroubleKind::JournalAge, TroubleKind::LedgerUnread]);
         // It answers again, and nobody has looked yet.
-        let said = standings.trouble(start + 12 * SECOND, wall(), TroubleKind::LedgerUnread);
+        let said = standings.trouble(after(12), wall(), TroubleKind::LedgerUnread);
         assert!(said.is_some_and(|said| said.contains("were not read for 12 s")));
-        standings.saw(start + 13 * SECOND, wall(), standing(&[]), lag(20), journals(5, 12 * SECOND));
-        assert_eq!(kinds(&standings, start + 13 * SECOND), [TroubleKind::JournalAge]);
+        // An answer to what was asked before it hung.
+        standings.saw(start, after(12), wall(), standing(&[]), lag(20));
+        assert_eq!(kinds(&standings, after(12)), [TroubleKind::JournalAge, TroubleKind::LedgerUnread]);
+        standings.saw(after(12), after(13), wall(), standing(&[]), lag(20));
+        assert_eq!(kinds(&standings, after(13)), [TroubleKind::JournalAge]);
         // They arrive between two looks at the database: nobody knows yet how long they took.
-        standings.saw_journals(start + 13 * SECOND, journals(0, Duration::ZERO));
-        assert_eq!(kinds(&standings, start + 13 * SECOND), [TroubleKind::JournalAge]);
-        standings.saw(start + 14 * SECOND, wall(), standing(&[]), lag(13_000), journals(0, Duration::ZERO));
-        assert_eq!(kinds(&standings, start + 14 * SECOND), [TroubleKind::CommitLag]);
-        standings.saw(start + 80 * SECOND, wall(), standing(&[]), None, journals(5, 8 * SECOND));
-        assert_eq!(kinds(&standings, start + 80 * SECOND), [], "what is late in quiet times is another thing");
+        assert!(standings.saw_journals(after(14), journals(0, Duration::ZERO)), "somebody has to look");
+        assert_eq!(kinds(&standings, after(14)), [TroubleKind::JournalAge]);
+        standings.saw(after(13), after(14), wall(), standing(&[]), lag(20));
+        assert_eq!(kinds(&standings, after(14)), [TroubleKind::JournalAge], "it was asked before");
+        standings.saw(after(14), after(15), wall(), standing(&[]), lag(13_000));
+        assert_eq!(kinds(&standings, after(15)), [TroubleKind::CommitLag]);
+        standings.saw_journals(after(80), journals(5, 8 * SECOND));
+        standings.saw(after(80), after(80), wall(), standing(&[]), None);
+        assert_eq!(kinds(&standings, after(80)), [], "what is late in quiet times is another thing");
+    }
+
+    #[test]
+    fn what_is_on_its_way_does_not_grow_old_between_two_looks() {
+        let standings = Standings::default();
+        let start = Instant::now();
+        standings.lost(start);
+        standings.saw(start, start, wall(), standing(&[]), lag(20));
+        standings.saw_journals(start, journals(3, SECOND / 10));
+        assert!(standings.is_catching_up(start));
+        for seconds in 0..30 {
+            assert_eq!(kinds(&standings, start + seconds * SECOND), [], "after {seconds} s");
+        }
+        // Others may be there by now, or none.
+        assert!(!standings.saw_journals(start + 20 * SECOND, journals(2, SECOND / 10)));
+        assert_eq!(kinds(&standings, start + 20 * SECOND), []);
+        assert!(!standings.is_catching_up(start + CATCHING_UP));
     }
 }
