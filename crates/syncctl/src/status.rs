@@ -104,7 +104,7 @@ impl Stored {
     fn lag(&self) -> String {
         let Self { lag_p50_ms, lag_p99_ms, lag_newest_ms, lag_within_s, lag_events, .. } = self;
         match lag_events {
-            0 => format!("no like of the last {lag_within_s} s is committed"),
+            0 => format!("no like of the last {lag_within_s} s arrived at the first attempt"),
             _ => format!(
                 "median {lag_p50_ms} ms, p99 {lag_p99_ms} ms over the last {lag_within_s} s; newest {lag_newest_ms} ms"
             ),

@@ -95,7 +95,7 @@ fn tiles(report: &Report) -> [Tile; 6] {
     let lag = &report.lag;
     let within = lag.within_s;
     let (lag_value, lags) = match lag.events {
-        0 => ("–".to_owned(), format!("lag: no like of the last {within} s is committed")),
+        0 => ("–".to_owned(), format!("lag: no like of the last {within} s arrived at the first attempt")),
         events => {
             let likes = plural(events as u64, "like", "likes");
             let (p95, p99, max, newest) = (lag.p95_ms, lag.p99_ms, lag.max_ms, lag.newest_ms);
@@ -203,7 +203,7 @@ mod tests {
             "33 accepted likes are dead",
             "video:9 user 4",
             "open for 0 min; found once before",
-            "no like of the last 60 s is committed",
+            "no like of the last 60 s arrived at the first attempt",
             "repaired 00:01:00",
             "&#60;sync-consumer&#62;",
             "27 s ago",

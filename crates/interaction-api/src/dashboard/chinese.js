@@ -375,7 +375,7 @@ export const CHINESE = {
   "Whether ledger and findings could be read lately: without them nobody knows what is wrong.": "最近能否读取账本和发现的问题：读不到就无人知道哪里出错。",
   "Whether every process that did not stop says that it runs.": "未正常停止的每个进程是否仍在报告自己在运行。",
   "over the last {within} s: newest {newest}, longest {longest}": "最近 {within} 秒：最新 {newest}，最长 {longest}",
-  "no like of the last {within} s is in the database": "最近 {within} 秒没有点赞进入数据库",
+  "no like of the last {within} s arrived at the first attempt": "最近 {within} 秒没有点赞在第一次尝试时写入",
   "the journal is empty; cannot ask the database": "日志为空；无法查询数据库",
   "the journal is empty; in no row yet: {dead} dead, {held} to be tried again": "日志为空；尚未入库：死信 {dead} 个，待重试 {held} 个",
   "from answer to database over the last {within} s, median; p95 {p95}, p99 {p99}, longest {max}, newest {newest}": "最近 {within} 秒从应答到数据库，中位数；p95 {p95}，p99 {p99}，最长 {max}，最新 {newest}",

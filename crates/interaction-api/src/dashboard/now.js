@@ -110,7 +110,7 @@ function figures(overview, seen) {
   const lag = overview.lag, some = lag && lag.events > 0;
   put("lag50", some ? span(lag.p50_ms) : "–");
   put("lag99", some ? span(lag.p99_ms) : "–");
-  put("lag-note", some ? t("over the last {within} s: newest {newest}, longest {longest}", { within: lag.within_s, newest: span(lag.newest_ms), longest: span(lag.max_ms) }) : lag ? t("no like of the last {within} s is in the database", { within: lag.within_s }) : t("cannot ask the database"));
+  put("lag-note", some ? t("over the last {within} s: newest {newest}, longest {longest}", { within: lag.within_s, newest: span(lag.newest_ms), longest: span(lag.max_ms) }) : lag ? t("no like of the last {within} s arrived at the first attempt", { within: lag.within_s }) : t("cannot ask the database"));
   charts.lag.live(some ? [lag.p99_ms, lag.p50_ms] : [null, null]);
 
   const { journal, queue } = overview;

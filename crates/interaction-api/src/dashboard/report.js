@@ -27,7 +27,7 @@ export async function report() {
     tile(whole(said.open), t("open now: subjects with something wrong"), said.open ? "bad" : ""),
     tile(`${whole(said.opened)} / ${whole(said.closed)}`, t("findings opened / closed")),
     tile(percent(said.coverage), t("of the resources were seen by the newest full sweep")),
-    tile(lag.events ? span(lag.p50_ms) : "–", lag.events ? t("from answer to database over the last {within} s, median; p95 {p95}, p99 {p99}, longest {max}, newest {newest}", { within: lag.within_s, p95: span(lag.p95_ms), p99: span(lag.p99_ms), max: span(lag.max_ms), newest: span(lag.newest_ms) }) : t("no like of the last {within} s is in the database", { within: lag.within_s })),
+    tile(lag.events ? span(lag.p50_ms) : "–", lag.events ? t("from answer to database over the last {within} s, median; p95 {p95}, p99 {p99}, longest {max}, newest {newest}", { within: lag.within_s, p95: span(lag.p95_ms), p99: span(lag.p99_ms), max: span(lag.max_ms), newest: span(lag.newest_ms) }) : t("no like of the last {within} s arrived at the first attempt", { within: lag.within_s })),
   ]);
   trend(said.trend);
   const none = (id, list) => { $(id).hidden = list.length === 0; $(`${id}-none`).hidden = list.length > 0; };

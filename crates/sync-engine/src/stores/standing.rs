@@ -166,7 +166,7 @@ pub fn troubles(figures: &Figures) -> Vec<Trouble> {
                 "{}{since}{as_of}",
                 many(standing.open_findings, "inconsistency is open", "inconsistencies are open")
             ),
-            "syncctl report names them",
+            "the findings in `syncctl report` name them",
         );
     }
     if let Some(journals) = figures.journals.filter(|journals| journals.fullest_shard > FILLED) {
