@@ -21,6 +21,9 @@ pub(super) struct Process {
 const OF_STORES: [(&str, &[&str]); 2] =
     [("database_unreachable", &["mysql", "database", "ledger_unread"]), ("cache_unreachable", &["redis", "journal"])];
 
+/// Parts that the screen has read itself, later than the process did: what it does not say is over.
+const READ_LATER: [&str; 2] = ["dead_events", "open_findings"];
+
 impl Process {
     /// What is wrong with it, and not said already: a line for each part.
     pub(super) fn troubles(&self, said: &[Trouble]) -> Vec<Trouble> {
@@ -29,7 +32,7 @@ impl Process {
         }
         let known = |part: &str| {
             let of_store = |kind: &str| OF_STORES.iter().any(|(store, parts)| *store == kind && parts.contains(&part));
-            said.iter().any(|one| one.kind == part || of_store(&one.kind))
+            READ_LATER.contains(&part) || said.iter().any(|one| one.kind == part || of_store(&one.kind))
         };
         let who = if self.name == "-" { self.address.clone() } else { format!("{} at {}", self.name, self.address) };
         let mut troubles = Vec::new();
@@ -144,6 +147,9 @@ mod tests {
         assert_eq!(named(&lagging, &[]), both);
         let said = |kind: &str| Trouble { kind: kind.to_owned(), detail: String::new(), hint: String::new() };
         assert_eq!(named(&lagging, &[said("commit_lag")]), both[..1]);
+        let before =
+            process("sync-consumer", "degraded", &["open_findings: 3 inconsistencies are open", "commit_lag: p99 9 s"]);
+        assert_eq!(named(&before, &[]), both[1..], "the screen says how many are open now");
         let cut_off = process("sync-consumer", "down", &["mysql: unreachable", "ledger_unread: 9 s"]);
         assert!(named(&cut_off, &[said("database_unreachable")]).is_empty());
         assert_eq!(named(&cut_off, &[said("cache_unreachable")]).len(), 2);
