@@ -43,7 +43,7 @@ pub(super) struct Unknown {
 impl Unknown {
     /// So many bytes more were read. Back comes how long what follows must wait, and whether it is the first time.
     pub(super) fn reads(&mut self, bytes: usize, link: &Link, strangers: &Strangers) -> Option<(Duration, bool)> {
-        if bytes == 0 || link.is_known() {
+        if bytes == 0 || link.idle().is_none_or(|idle| idle.known) {
             return None;
         }
         let before = self.bytes;

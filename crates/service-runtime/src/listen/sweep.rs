@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// How long a connection on reserve may stay.
 pub(super) const RESERVE_AGE: Duration = Duration::from_secs(5);
+/// How long idle connections may take to end once they were asked to.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 impl Places {
     /// Ends whoever takes too long; never returns.
@@ -22,6 +24,29 @@ impl Places {
             self.end(&mut taken, untaken);
             self.show(&taken);
         }
+    }
+
+    /// Nobody is let in any more: ends whoever was told so and has no call in flight, or takes no answer. Who does not read
+    /// would hold up the end.
+    pub(crate) async fn wind_up(&self) {
+        tokio::time::sleep(GOODBYE).await;
+        while self.end_all_quiet() > 0 {
+            tokio::time::sleep(STEP).await;
+        }
+    }
+
+    /// How many are left.
+    fn end_all_quiet(&self) -> usize {
+        let mut taken = self.taken();
+        let stuck = |link: &Link| link.untaken().is_some_and(|(since, _)| since.elapsed() > GOODBYE);
+        let idle = taken.links().filter(|(_, link)| link.is_idle() || stuck(link));
+        for number in idle.map(|(number, _)| number).collect::<Vec<_>>() {
+            if let Some(link) = taken.remove(number) {
+                link.cut();
+            }
+        }
+        self.show(&taken);
+        taken.len()
     }
 
     fn end(&self, taken: &mut Taken, over: Vec<(u64, &'static str)>) {

@@ -1,5 +1,6 @@
 //! HTTP/2 as far as a client needs it that does what no library would.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -70,8 +71,12 @@ pub(crate) async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> std::io
 
 /// Reads until the connection ends, and counts calls that were answered or refused.
 pub(crate) async fn count_answers(mut stream: impl AsyncRead + Unpin, answers: &AtomicU64) -> std::io::Result<()> {
+    let mut answered = HashSet::new();
     loop {
-        if matches!(next_frame(&mut stream).await?, (1 | 3, _)) {
+        // A refusal may be an answer, a reset, or both.
+        if let (1 | 3, call) = next_frame(&mut stream).await?
+            && answered.insert(call)
+        {
             answers.fetch_add(1, Ordering::Relaxed);
         }
     }
