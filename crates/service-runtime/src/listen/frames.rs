@@ -66,7 +66,7 @@ pub(crate) struct Frames {
     head: [u8; HEAD],
     have: usize,
     call: CallHead,
-    /// Bytes of heads that have begun since the last question.
+    /// Bytes of heads that came since the last question; not those that are only announced.
     head_bytes: usize,
     left: u32,
     refilled: Instant,
@@ -100,6 +100,9 @@ impl Frames {
         while !bytes.is_empty() {
             let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
             self.skip -= skipped.len();
+            if self.call.frame.is_some() {
+                self.head_bytes = self.head_bytes.saturating_add(skipped.len());
+            }
             if self.skip == 0 {
                 self.call.end_frame();
             }
@@ -118,9 +121,6 @@ impl Frames {
                 self.call.begin_frame(kind, flags);
                 if self.skip == 0 {
                     self.call.end_frame();
-                }
-                if kind == HEADERS || kind == CONTINUATION {
-                    self.head_bytes = self.head_bytes.saturating_add(self.skip);
                 }
                 match kind {
                     HEADERS => calls = calls.saturating_add(1),
@@ -149,7 +149,7 @@ impl Frames {
         self.call.ended
     }
 
-    /// How long the heads of calls are that have begun since the last question, as far as it is told.
+    /// How much of the heads of calls came since the last question.
     pub(crate) const fn take_head_bytes(&mut self) -> usize {
         std::mem::replace(&mut self.head_bytes, 0)
     }
@@ -209,15 +209,20 @@ mod tests {
         for piece in [1, 2, 5, 9, bytes.len()] {
             let mut frames = Frames { skip: 0, ..Frames::default() };
             assert!(!frames.has_open_head());
-            let mut sent = 0;
+            let (mut sent, mut of_heads) = (0, 0);
             for part in bytes.chunks(piece) {
                 frames.may_send(part, || 0);
                 sent += part.len();
+                of_heads += frames.take_head_bytes();
                 let is_whole = sent == bytes.len();
                 assert_eq!((frames.has_open_head(), frames.ended_head()), (!is_whole, is_whole), "{sent} of {piece}");
             }
             frames.may_send(&frame(DATA, 20), || 0);
             assert_eq!((frames.has_open_head(), frames.ended_head()), (false, false));
+            assert_eq!((of_heads, frames.take_head_bytes()), (8, 0));
+            // Who announces much and sends little has sent little.
+            frames.may_send(&frame(HEADERS, 60_000)[..10], || 0);
+            assert_eq!(frames.take_head_bytes(), 1);
         }
     }
 
