@@ -2,10 +2,9 @@
 //!
 //! `DATABASE_FAILOVER_SEEDS` asks for more moments of each kind than one.
 
+use crate::running::{APPLIED, PATIENCE, count};
 use std::time::{Duration, Instant};
 use test_support::{Deployment, Load, MariaDbGroup, MariaDbOptions, Program, Proxy, Random, eventually, expect_eq};
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// From the first commit on the new primary until health says so. Measured: half a second on a machine that does nothing else.
 const NOTICED: Duration = Duration::from_secs(5);
@@ -19,14 +18,6 @@ const KNOWN: &[&str] = &["--likes", "20", "--fresh-users", "--comments", "1", "-
 fn moments(first: u64) -> impl Iterator<Item = (u64, Duration)> {
     let seeds = std::env::var("DATABASE_FAILOVER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(1);
     (first..first + seeds).map(|seed| (seed, Duration::from_millis(Random(seed).below(BEHIND).unsigned_abs())))
-}
-
-const APPLIED: &str = "interaction_applied_events_total";
-
-async fn count(program: &Program, series: &str) -> Result<f64, String> {
-    let metrics = program.metrics().await.map_err(|error| format!("{error:#}"))?;
-    let value = metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
-    value.ok_or_else(|| format!("no {series}"))
 }
 
 async fn grows(program: &Program, series: &str) {
@@ -61,7 +52,7 @@ fn unchanged(load: &Load) -> usize {
 }
 
 /// What was found, lost and brought back.
-async fn recover(deployment: &Deployment, arguments: &[&str]) -> serde_json::Value {
+pub(crate) async fn recover(deployment: &Deployment, arguments: &[&str]) -> serde_json::Value {
     let recovery = deployment.syncctl().args(["recover", "--json"]).args(arguments.iter().copied()).start().unwrap();
     recovery.wait_exit(PATIENCE).await.unwrap();
     test_support::last_json(&recovery.log()).unwrap_or_else(|| panic!("no result: {}", recovery.log()))

@@ -1,12 +1,17 @@
 //! A database that came back from a copy, with real programs: `syncctl recover` tells it what the redo log has, and the judge of
 //! all these tests finds nothing lost.
+//!
+//! `COPY_AGE=600` for a copy that is ten minutes old.
 
+use crate::database_failover::recover as recover_beside;
 use crate::kill::OPERATIONS;
+use crate::running::{APPLIED, PATIENCE, Running};
 use crate::system::{Role, System, finished};
 use Role::{Consumer, Server};
 use domain::ResourceType;
 use serde_json::Value;
-use test_support::{dump_schema, restore_schema};
+use std::time::{Duration, Instant};
+use test_support::{Deployment, dump_schema, eventually, restore_schema};
 
 /// Before every test.
 const LONG_AGO: &str = "2026-01-01T00:00:00Z";
@@ -56,6 +61,44 @@ async fn a_database_from_a_copy_is_told_again_by_syncctl() {
     let processes = [system.start_ready(Server, "").await, system.start_ready(Consumer, "").await];
     system.verify().await;
     system.end(processes).await;
+}
+
+/// Nobody stops anything: the database becomes what it was while likes go on, and programs stay up without its tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_restored_under_load_is_told_again_by_syncctl() {
+    let deployment = Deployment::build("restored").start().await.unwrap();
+    let running = Running::start(deployment.with("EVENT_DRIVEN_SYNC__RECOVERY__AUTOMATIC", "false")).await;
+    let deployment = &running.deployment;
+    let events = async || deployment.number("SELECT COUNT(*) FROM sync_events").await.unwrap().unsigned_abs();
+    let copy = dump_schema(deployment.database_url()).await.unwrap();
+    let copied = events().await;
+    let age = std::env::var("COPY_AGE").ok().and_then(|age| age.parse().ok()).unwrap_or(3);
+    tokio::time::sleep(Duration::from_secs(age)).await;
+    let lost = events().await - copied;
+    let begun = Instant::now();
+    restore_schema(deployment.database_url(), &copy).await.unwrap();
+    let restored = begun.elapsed();
+    running.grows(&running.consumer, APPLIED).await;
+    running.load_ends().await;
+
+    let since = ["--since", LONG_AGO];
+    let rehearse = async || recover_beside(deployment, &[&since[..], &["--dry-run"]].concat()).await;
+    // What was on its way when the load ended arrives by itself.
+    let rehearsed: Value = eventually(PATIENCE, "rehearsals that come to the same", async || {
+        let (before, after) = (rehearse().await, rehearse().await);
+        if before["missing"] == after["missing"] { Ok(after) } else { Err(format!("{before}, then {after}")) }
+    })
+    .await;
+    assert!(rehearsed["missing"].as_u64() >= Some(lost), "{lost} were lost at least: {rehearsed}");
+    let begun = Instant::now();
+    let recovered = recover_beside(deployment, &since).await;
+    assert_eq!(recovered["missing"], rehearsed["missing"], "{recovered}");
+    eprintln!("a copy {age} s old, restored in {restored:?}: told again in {:?}: {recovered}", begun.elapsed());
+    // Nothing is left for the pairs, and the database is believed again.
+    let pairs = recover_beside(deployment, &[]).await;
+    assert_eq!((&pairs["lost"], &pairs["finished"]), (&0.into(), &true.into()), "{pairs}");
+    running.all_is_there().await;
+    running.ends_well(3).await;
 }
 
 /// The process that tells the database again is killed: the next run goes on.

@@ -27,7 +27,8 @@ impl Running {
         let server = deployment.server().start_connected().await.unwrap();
         let consumer = deployment.consumer().start_connected().await.unwrap();
         let rate = rate.to_string();
-        let shape = ["--duration", "600", "--resources", "50", "--fresh-users", "--rate", &rate, "--concurrency", "16"];
+        let shape =
+            ["--duration", "3600", "--resources", "50", "--fresh-users", "--rate", &rate, "--concurrency", "16"];
         let repeat = ["--timeout", "3", "--retry-for", "60"];
         let load = deployment.load(&server.grpc(), &[&shape[..], &repeat].concat()).unwrap();
         let running = Self { deployment, server, consumer, load };
@@ -66,8 +67,17 @@ impl Running {
 
     /// Ends the load: every answered like is in every store once.
     pub(crate) async fn all_arrives(&self) {
+        self.load_ends().await;
+        self.all_is_there().await;
+    }
+
+    pub(crate) async fn load_ends(&self) {
         self.load.terminate().unwrap();
         self.load.wait_exit(PATIENCE).await.unwrap();
+    }
+
+    /// Every answered like is in every store once.
+    pub(crate) async fn all_is_there(&self) {
         let oplogs = [self.load.oplog()];
         let verified = self.deployment.verify(oplogs, &["--wait", "60"], 3 * PATIENCE).await.unwrap();
         assert!(verified.good, "{}", verified.report);
