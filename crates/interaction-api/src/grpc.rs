@@ -3,6 +3,7 @@
 mod access;
 mod calls;
 mod connection;
+mod unread;
 
 use crate::admin::Admin;
 use crate::service::Interactions;
@@ -102,6 +103,7 @@ pub(crate) async fn serve(
         .layer(CallsLayer::new(context.gate.unfinished().clone()))
         .layer(RequestIdLayer)
         .layer(AccessLayer::new(&context.gate))
+        .layer(tower::util::MapResponseLayer::new(unread::told))
         .add_service(health_service.max_decoding_message_size(SHORT))
         .add_service(reflection)
         .add_service(alpha)

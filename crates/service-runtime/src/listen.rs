@@ -14,6 +14,7 @@ mod frames;
 pub(crate) mod gate;
 pub(crate) mod incoming;
 mod leaving;
+mod let_in;
 mod link;
 pub mod ops;
 mod places;

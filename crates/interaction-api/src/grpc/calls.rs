@@ -2,7 +2,7 @@
 //!
 //! | bound | beyond it |
 //! |---|---|
-//! | length of the message, by method | RESOURCE_EXHAUSTED, and OUT_OF_RANGE where the message announces it |
+//! | length of the message, by method | RESOURCE_EXHAUSTED |
 //! | [`RECEIVE_TIMEOUT`] until the request is complete | DEADLINE_EXCEEDED |
 //! | `service.max_unfinished_bytes` of all requests that are not | RESOURCE_EXHAUSTED for the oldest of them |
 //! | [`MAX_OPEN_CALLS`] of one connection that need no token | RESOURCE_EXHAUSTED |

@@ -51,9 +51,13 @@ impl Limits {
             clock: DefaultClock::default(),
             token_likes: of_token("likes", "token.likes_burst", token.likes_per_second, token.likes_burst),
             token_reads: of_token("reads", "token.reads_burst", token.reads_per_second, token.reads_burst),
-            token_streams: token
-                .enabled
-                .then(|| Streams::new(token.max_streams, token.max_watched, cache.live_counts.max_resources)),
+            token_streams: token.enabled.then(|| {
+                Streams::new(
+                    token.max_streams,
+                    token.max_watched,
+                    (cache.live_counts.max_streams, cache.live_counts.max_resources),
+                )
+            }),
             cached: Turns::new("cached", bulk.at_once, bulk.waiting),
             listed: Turns::new("listed", bulk.at_once, bulk.waiting),
         }

@@ -22,31 +22,34 @@ struct All {
     tokens: HashMap<Arc<str>, OfToken>,
     /// How many tokens watch each; none of them zero.
     watched: HashMap<Resource, usize>,
+    streams: usize,
 }
 
 type Running = Arc<Mutex<All>>;
 
 /// Streams of each token.
 ///
-/// No token watches more different resources than it leaves for others. So the first takes at most half of all, the next half of
+/// No token has more streams than it leaves for others, nor watches more different resources. So the first takes at most half of all, the next half of
 /// the rest, and whoever comes later finds something, however greedy those before are.
 pub(super) struct Streams {
     most: usize,
     most_watched: usize,
-    /// Of all tokens together.
-    most_of_all: usize,
+    /// Of all tokens together: streams, and different resources.
+    of_all: (usize, usize),
     running: Running,
 }
 
 impl Streams {
-    pub(super) fn new(most: usize, most_watched: usize, most_of_all: usize) -> Self {
-        Self { most, most_watched, most_of_all, running: Arc::default() }
+    pub(super) fn new(most: usize, most_watched: usize, of_all: (usize, usize)) -> Self {
+        Self { most, most_watched, of_all, running: Arc::default() }
     }
 
     pub(super) fn begin(&self, name: &Arc<str>, resources: &[Resource]) -> Result<Watching, Status> {
         let mut all = lock(&self.running);
         let (streams, watched) = all.tokens.get(name).map_or((0, None), |token| (token.streams, Some(&token.watched)));
-        if streams >= self.most {
+        let (most_streams, most_of_all) = self.of_all;
+        let left = most_streams.saturating_sub(all.streams + 1);
+        if streams >= self.most || streams + 1 > left {
             return Err(status::limited("streams", "token", RETRY));
         }
         let mut resources = resources.to_vec();
@@ -58,10 +61,11 @@ impl Streams {
         let of_all = all.watched.len() + new.iter().filter(|one| !all.watched.contains_key(one)).count();
         // Who adds nothing to what all watch takes nothing from anybody.
         let takes = of_all > all.watched.len();
-        if of_token > self.most_watched || (takes && of_token > self.most_of_all.saturating_sub(of_all)) {
+        if of_token > self.most_watched || (takes && of_token > most_of_all.saturating_sub(of_all)) {
             return Err(status::limited("watched resources", "token", RETRY));
         }
-        let All { tokens, watched } = &mut *all;
+        let All { tokens, watched, streams } = &mut *all;
+        *streams += 1;
         for resource in &new {
             *watched.entry(*resource).or_default() += 1;
         }
@@ -83,9 +87,10 @@ pub(super) struct Watching {
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        let All { tokens, watched } = &mut *lock(&self.running);
+        let All { tokens, watched, streams } = &mut *lock(&self.running);
         let Some(token) = tokens.get_mut(&self.name) else { return };
         token.streams -= 1;
+        *streams -= 1;
         for resource in &self.resources {
             if is_last(&mut token.watched, resource) {
                 is_last(watched, resource);
@@ -123,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_token_watches_only_so_many_different_resources() {
-        let streams = Streams::new(10, 5, 1_000);
+        let streams = Streams::new(10, 5, (1_000, 1_000));
         let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
         let first = streams.begin(&one, &videos(1..5)).unwrap();
         let same = streams.begin(&one, &videos(1..5)).unwrap();
@@ -136,12 +141,27 @@ mod tests {
         assert!(streams.begin(&one, &videos(6..9)).is_ok());
         drop(last);
         let all = lock(&streams.running);
-        assert!(all.tokens.is_empty() && all.watched.is_empty());
+        assert!(all.tokens.is_empty() && all.watched.is_empty() && all.streams == 0);
+    }
+
+    #[test]
+    fn no_token_has_more_streams_than_are_left_for_others() {
+        let streams = Streams::new(100, 100, (12, 1_000));
+        let take = |name: &str| -> Vec<Watching> {
+            let name = name.into();
+            (0..50).map_while(|_| streams.begin(&name, &videos(1..2)).ok()).collect()
+        };
+        let (first, second, third) = (take("one"), take("two"), take("three"));
+        assert_eq!((first.len(), second.len(), third.len()), (6, 3, 1));
+        drop(first);
+        assert_eq!(take("three").len(), 3, "it has one, and of eight that are free it leaves as many as it has");
+        drop((second, third));
+        assert_eq!(lock(&streams.running).streams, 0);
     }
 
     #[test]
     fn no_token_watches_more_than_is_left_for_others() {
-        let streams = Streams::new(100, 100, 12);
+        let streams = Streams::new(100, 100, (1_000, 12));
         let names: [Arc<str>; 3] = ["one".into(), "two".into(), "three".into()];
         // As much as it can get, one by one.
         let take = |name: &Arc<str>, from: i64| -> Vec<Watching> {

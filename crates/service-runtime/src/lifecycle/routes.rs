@@ -68,5 +68,7 @@ async fn live(State(context): State<Context>) -> Response {
 async fn metrics(State(context): State<Context>) -> Result<Response, ApiError> {
     let metrics = context.metrics.ok_or_else(|| ApiError::new(StatusCode::NOT_FOUND, "metrics are switched off"))?;
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    Ok(([(header::CONTENT_TYPE, kind)], metrics.expose()).into_response())
+    let text =
+        metrics.expose().await.map_err(|_| ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the process ends"))?;
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }

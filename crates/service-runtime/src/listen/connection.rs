@@ -5,12 +5,12 @@ use crate::listen::leaving::Leaving;
 use crate::listen::link::Link;
 use crate::listen::places::Place;
 use crate::listen::socket::Socket;
-use crate::listen::strangers::Unknown;
+use crate::listen::strangers::Heads;
 use crate::listen::tls::Protocol;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
@@ -31,11 +31,17 @@ pub struct Connection {
     came: Instant,
     /// The first byte came then of a head that is not whole; by HTTP/1, of all since the last answer.
     head_since: Option<Instant>,
-    unknown: Unknown,
-    /// Until it may be read again.
-    pause: Option<Pin<Box<Sleep>>>,
+    heads: Heads,
+    pause: Option<Pause>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     place: Place,
+}
+
+/// It is not read before this is over.
+#[derive(Debug)]
+struct Pause {
+    over: Pin<Box<Sleep>>,
+    of_stranger: bool,
 }
 
 #[derive(Debug)]
@@ -68,7 +74,7 @@ impl Connection {
             frames,
             came,
             head_since: None,
-            unknown: Unknown::default(),
+            heads: Heads::default(),
             pause: None,
             cut,
             place,
@@ -148,10 +154,13 @@ impl Greeting {
 
 impl AsyncRead for Connection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(pause) = &mut self.pause {
-            let over = pause.as_mut().poll(cx);
+        if let Some(Pause { over, of_stranger }) = &mut self.pause {
+            let (over, of_stranger) = (over.as_mut().poll(cx), *of_stranger);
             self.stream(cx)?;
-            ready!(over);
+            // A caller whose first calls were let in meanwhile does not wait for strangers.
+            if over.is_pending() && !(of_stranger && self.place.link().known().is_for(cx)) {
+                return Poll::Pending;
+            }
             self.pause = None;
         }
         if self.frames.as_mut().is_some_and(Frames::gives_turn) {
@@ -182,11 +191,12 @@ impl AsyncRead for Connection {
         }
         if let Some(frames) = &mut this.frames {
             let heads = frames.take_head_bytes();
-            if let Some((wait, first)) = this.unknown.reads(heads, this.place.link(), this.place.strangers()) {
+            let known = this.place.link().known().is();
+            if let Some((wait, first)) = this.heads.read(heads, known, this.place.strangers()) {
                 if first {
-                    this.place.count("stranger");
+                    this.place.count("long_heads");
                 }
-                this.pause = Some(Box::pin(tokio::time::sleep(wait)));
+                this.pause = Some(Pause { over: Box::pin(tokio::time::sleep(wait)), of_stranger: !known });
             }
             // What began after the end of another head came with these bytes.
             let since = if frames.ended_head() { Some(this.came) } else { head_since };

@@ -24,12 +24,23 @@ const TURN_BYTES: usize = 32 << 10;
 /// A frame of data that is as long pays for itself: the windows and the bounds of bodies count its bytes.
 const SMALL: usize = 1_024;
 
+/// Callers send shorter ones.
+pub(crate) const LONG_HEAD: usize = 8 << 10;
+
 const PREFACE: usize = 24;
 const HEAD: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+
+/// Bytes of heads that came; not those that are only announced.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadBytes {
+    pub(crate) all: usize,
+    /// Of each head what it has beyond [`LONG_HEAD`].
+    pub(crate) beyond: usize,
+}
 
 /// What is there of the head of a call, which may come in several frames.
 #[derive(Debug, Default)]
@@ -66,8 +77,9 @@ pub(crate) struct Frames {
     head: [u8; HEAD],
     have: usize,
     call: CallHead,
-    /// Bytes of heads that came since the last question; not those that are only announced.
-    head_bytes: usize,
+    heads: HeadBytes,
+    /// Of the head that came last.
+    head_len: usize,
     left: u32,
     refilled: Instant,
     /// Since others had their turn.
@@ -82,7 +94,8 @@ impl Default for Frames {
             head: [0; HEAD],
             have: 0,
             call: CallHead::default(),
-            head_bytes: 0,
+            heads: HeadBytes::default(),
+            head_len: 0,
             left: FIRST,
             refilled: Instant::now(),
             in_a_row: 0,
@@ -101,7 +114,10 @@ impl Frames {
             let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
             self.skip -= skipped.len();
             if self.call.frame.is_some() {
-                self.head_bytes = self.head_bytes.saturating_add(skipped.len());
+                self.heads.all = self.heads.all.saturating_add(skipped.len());
+                let before = self.head_len.max(LONG_HEAD);
+                self.head_len = self.head_len.saturating_add(skipped.len());
+                self.heads.beyond = self.heads.beyond.saturating_add(self.head_len.saturating_sub(before));
             }
             if self.skip == 0 {
                 self.call.end_frame();
@@ -123,7 +139,10 @@ impl Frames {
                     self.call.end_frame();
                 }
                 match kind {
-                    HEADERS => calls = calls.saturating_add(1),
+                    HEADERS => {
+                        calls = calls.saturating_add(1);
+                        self.head_len = 0;
+                    }
                     DATA if self.skip >= SMALL => {}
                     _ => cost = cost.saturating_add(1),
                 }
@@ -150,8 +169,8 @@ impl Frames {
     }
 
     /// How much of the heads of calls came since the last question.
-    pub(crate) const fn take_head_bytes(&mut self) -> usize {
-        std::mem::replace(&mut self.head_bytes, 0)
+    pub(crate) fn take_head_bytes(&mut self) -> HeadBytes {
+        std::mem::take(&mut self.heads)
     }
 
     /// Whether it is the turn of others; they have it now.
@@ -213,16 +232,33 @@ mod tests {
             for part in bytes.chunks(piece) {
                 frames.may_send(part, || 0);
                 sent += part.len();
-                of_heads += frames.take_head_bytes();
+                of_heads += frames.take_head_bytes().all;
                 let is_whole = sent == bytes.len();
                 assert_eq!((frames.has_open_head(), frames.ended_head()), (!is_whole, is_whole), "{sent} of {piece}");
             }
             frames.may_send(&frame(DATA, 20), || 0);
             assert_eq!((frames.has_open_head(), frames.ended_head()), (false, false));
-            assert_eq!((of_heads, frames.take_head_bytes()), (8, 0));
+            assert_eq!((of_heads, frames.take_head_bytes()), (8, HeadBytes::default()));
             // Who announces much and sends little has sent little.
             frames.may_send(&frame(HEADERS, 60_000)[..10], || 0);
-            assert_eq!(frames.take_head_bytes(), 1);
+            assert_eq!(frames.take_head_bytes(), HeadBytes { all: 1, beyond: 0 });
+        }
+    }
+
+    #[tokio::test]
+    async fn of_each_head_what_is_beyond_the_usual_is_told() {
+        let mut long = frame(HEADERS, LONG_HEAD);
+        long.extend(frame(CONTINUATION, 100));
+        let bytes = [frame(HEADERS, LONG_HEAD), long.clone(), frame(HEADERS, 50), frame(DATA, 9_000), long].concat();
+        for piece in [1, 4_000, bytes.len()] {
+            let mut frames = Frames { skip: 0, ..Frames::default() };
+            let mut told = HeadBytes::default();
+            for part in bytes.chunks(piece) {
+                frames.may_send(part, || 0);
+                let HeadBytes { all, beyond } = frames.take_head_bytes();
+                told = HeadBytes { all: told.all + all, beyond: told.beyond + beyond };
+            }
+            assert_eq!(told, HeadBytes { all: 3 * LONG_HEAD + 250, beyond: 200 });
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::listen::access::Caller;
 use crate::listen::came::Came;
+use crate::listen::let_in::LetIn;
 use crate::listen::places::Places;
 use crate::listen::slots::Arrived;
 use crate::listen::unsent::Unsent;
@@ -33,8 +34,7 @@ struct State {
     open_calls: AtomicUsize,
     /// Those that are whole, of callers that were let in.
     own_calls: AtomicUsize,
-    /// Whether a caller was let in.
-    known: AtomicBool,
+    known: LetIn,
     /// Small frames that the other side may send because of what it asked for.
     earned: AtomicU32,
     /// When the last of `own_calls` ended, in milliseconds after `accepted`, and 1 more; 0: there was none.
@@ -68,7 +68,7 @@ impl Link {
             calls: AtomicUsize::new(0),
             open_calls: AtomicUsize::new(0),
             own_calls: AtomicUsize::new(0),
-            known: AtomicBool::new(false),
+            known: LetIn::default(),
             earned: AtomicU32::new(0),
             last_call: AtomicU64::new(0),
             full: AtomicU64::new(0),
@@ -111,12 +111,17 @@ impl Link {
         if own_calls.load(Ordering::Acquire) > 0 {
             return None;
         }
-        if !known.load(Ordering::Relaxed) {
+        if !known.is() {
             return Some(Idle { known: false, begins: false, since: *accepted });
         }
         let begins = calls.load(Ordering::Relaxed) > open_calls.load(Ordering::Relaxed);
         let last = Duration::from_millis(last_call.load(Ordering::Relaxed).saturating_sub(1));
         Some(Idle { known: true, begins, since: *accepted + last })
+    }
+
+    /// Whether a caller of it was let in.
+    pub(super) fn known(&self) -> &LetIn {
+        &self.0.known
     }
 
     /// Whether no call is in flight.
@@ -284,11 +289,11 @@ impl Stage {
     pub fn let_in(&self, caller: &Caller) -> Result<(), &'static str> {
         let state = &self.link.0;
         // The first call says whose it is.
-        if !state.known.load(Ordering::Acquire) {
+        if !state.known.is() {
             if let Some((token, places)) = caller.owner().zip(state.places.upgrade()) {
                 places.claim(state.number, token)?;
             }
-            state.known.store(true, Ordering::Release);
+            state.known.happens();
         }
         self.reach(Self::LET_IN);
         Ok(())

@@ -26,6 +26,9 @@ const PER_TOKEN: &str = "service.max_connections_per_token";
 
 /// Connections on reserve; one more, and the oldest of them ends.
 const RESERVE: usize = 16;
+/// Strangers that give way at once where a bound is as many times as large: to find out whose turn it is takes a look at all.
+const AT_ONCE: usize = 16;
+const PART: usize = 64;
 /// Between two looks at all connections.
 pub(super) const STEP: Duration = Duration::from_millis(250);
 
@@ -111,14 +114,22 @@ impl Places {
         Ok(())
     }
 
-    /// One of these gives way, if any does; whether it did.
+    /// One of these gives way, if any does, or some; whether one did.
     fn makes_way(&self, taken: &mut Taken, of: Of<'_>) -> bool {
-        let gives_way = taken.first_to_go(of).and_then(|number| taken.remove(number));
-        self.note(of, gives_way.is_some());
-        gives_way.is_some_and(|link| {
+        let bound = match of {
+            Of::Anybody => self.limits.connections,
+            Of::Address(_) => self.limits.per_address,
+            Of::Token(_) => self.limits.per_token,
+        };
+        let going = taken.first_to_go(of, AT_ONCE.min(bound / PART));
+        if going.is_empty() {
+            self.note(of, false);
+        }
+        for link in going.iter().filter_map(|number| taken.remove(*number)) {
+            self.note(of, true);
             link.cut();
-            true
-        })
+        }
+        !going.is_empty()
     }
 
     /// The process can have no more connections, whatever it is allowed: some that are idle end, at all listeners.
@@ -133,7 +144,8 @@ impl Places {
     fn end_idle(&self, most: usize) {
         let mut taken = self.taken();
         for _ in 0..most {
-            let Some(link) = taken.first_to_go(Of::Anybody).and_then(|number| taken.remove(number)) else { break };
+            let first = taken.first_to_go(Of::Anybody, 1).first().copied();
+            let Some(link) = first.and_then(|number| taken.remove(number)) else { break };
             self.count("gave_way");
             link.cut();
         }

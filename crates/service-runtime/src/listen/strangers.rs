@@ -1,15 +1,16 @@
-//! Heads of calls that strangers send, all of them together. To read one costs as much as it is long, also where the call is
-//! refused; so beyond those of a few calls they are read at a rate, and what comes after them waits in its socket meanwhile.
+//! Long heads of calls, those of all connections together. To read one costs as much as it is long, also where the call is
+//! refused, and before any quota; so beyond those of a few calls strangers' heads are read at a rate, and of each head of a
+//! caller what is beyond the length that callers need. What comes after them waits in its socket meanwhile.
 //!
 //! By HTTP/1 a stranger is answered once by connection.
 
-use crate::listen::link::Link;
+use crate::listen::frames::{HeadBytes, LONG_HEAD};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Bytes of each connection that are read at once: the heads of a few calls as callers send them.
-const FREE: usize = 8 << 10;
+/// Bytes of each stranger that are read at once: the heads of a few calls as callers send them.
+const FREE: usize = LONG_HEAD;
 /// Bytes a second of all connections of a listener together.
 const RATE: u32 = 4 << 20;
 
@@ -34,49 +35,56 @@ impl Strangers {
     }
 }
 
-/// The heads that one connection sent before a caller of it was let in.
+/// The heads that one connection sent.
 #[derive(Debug, Default)]
-pub(super) struct Unknown {
-    bytes: usize,
+pub(super) struct Heads {
+    /// Before a caller of it was let in.
+    unknown: usize,
+    has_waited: bool,
 }
 
-impl Unknown {
+impl Heads {
     /// So many bytes more were read. Back comes how long what follows must wait, and whether it is the first time.
-    pub(super) fn reads(&mut self, bytes: usize, link: &Link, strangers: &Strangers) -> Option<(Duration, bool)> {
-        if bytes == 0 || link.idle().is_none_or(|idle| idle.known) {
-            return None;
-        }
-        let before = self.bytes;
-        self.bytes = self.bytes.saturating_add(bytes);
-        let beyond = self.bytes.saturating_sub(before.max(FREE));
-        (beyond > 0).then(|| (strangers.pay(beyond), before <= FREE))
+    pub(super) fn read(&mut self, bytes: HeadBytes, known: bool, strangers: &Strangers) -> Option<(Duration, bool)> {
+        let beyond = if known {
+            bytes.beyond
+        } else {
+            let before = self.unknown.max(FREE);
+            self.unknown = self.unknown.saturating_add(bytes.all);
+            self.unknown.saturating_sub(before)
+        };
+        (beyond > 0).then(|| (strangers.pay(beyond), !std::mem::replace(&mut self.has_waited, true)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::access::{Access, Role};
-    use axum::http::HeaderMap;
+
+    const fn short(all: usize) -> HeadBytes {
+        HeadBytes { all, beyond: 0 }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn strangers_share_a_rate_and_callers_do_not_wait() {
         let strangers = Strangers::default();
-        let (mut first, mut second, link) = (Unknown::default(), Unknown::default(), Link::default());
-        assert_eq!(first.reads(FREE, &link, &strangers), None, "a first call is not held up");
+        let (mut first, mut second) = (Heads::default(), Heads::default());
+        assert_eq!(first.read(short(FREE), false, &strangers), None, "a first call is not held up");
         let quarter = usize::try_from(RATE / 4).unwrap();
-        assert_eq!(first.reads(quarter, &link, &strangers), Some((Duration::from_millis(250), true)));
+        let wait = |millis, first| Some((Duration::from_millis(millis), first));
+        assert_eq!(first.read(short(quarter), false, &strangers), wait(250, true));
         // Who came after it waits for it, and a newcomer does not.
-        assert_eq!(second.reads(FREE + quarter, &link, &strangers), Some((Duration::from_millis(500), true)));
-        assert_eq!(Unknown::default().reads(300, &link, &strangers), None);
+        assert_eq!(second.read(short(FREE + quarter), false, &strangers), wait(500, true));
+        assert_eq!(Heads::default().read(short(300), false, &strangers), None);
         tokio::time::advance(Duration::from_millis(400)).await;
-        assert_eq!(first.reads(quarter, &link, &strangers), Some((Duration::from_millis(350), false)));
+        assert_eq!(first.read(short(quarter), false, &strangers), wait(350, false));
         // Nothing is saved up.
         tokio::time::advance(Duration::from_secs(100)).await;
-        assert_eq!(second.reads(quarter, &link, &strangers), Some((Duration::from_millis(250), false)));
-        assert_eq!(second.reads(0, &link, &strangers), None);
-        let anyone = Access::default().check(&HeaderMap::new(), Role::Read, false).unwrap();
-        link.call(false).stage().let_in(&anyone).unwrap();
-        assert_eq!(first.reads(quarter, &link, &strangers), None, "it is known");
+        assert_eq!(second.read(short(quarter), false, &strangers), wait(250, false));
+        assert_eq!(second.read(short(0), false, &strangers), None);
+        assert_eq!(first.read(short(quarter), true, &strangers), None, "it is known");
+        // Whoever it is, nobody needs heads that are as long.
+        let long = HeadBytes { all: 2 * quarter, beyond: quarter };
+        assert_eq!(Heads::default().read(long, true, &strangers), wait(500, true));
     }
 }

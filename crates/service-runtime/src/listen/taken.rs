@@ -12,6 +12,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// How many places somebody has: as many as there are clones beside the table's own.
 #[derive(Debug, Default)]
@@ -27,6 +28,10 @@ impl Tally {
     }
 }
 
+/// By how many it came too often; whether it is known; places of its token; whether it only begins calls; places of its address;
+/// since when it is idle.
+type Rank = (Reverse<u32>, bool, Reverse<usize>, Reverse<bool>, Reverse<usize>, Instant);
+
 /// A place that is taken.
 #[derive(Debug)]
 struct Entry {
@@ -40,7 +45,7 @@ struct Entry {
 
 impl Entry {
     /// Later ones are kept for longer.
-    fn rank(&self, arrivals: &Arrivals) -> Option<impl Ord + use<>> {
+    fn rank(&self, arrivals: &Arrivals) -> Option<Rank> {
         let Idle { known, begins, since } = self.link.idle()?;
         let of_address = self.of_address.as_ref().map_or(0, Tally::count);
         let of_token = self.token.as_ref().map_or(of_address, |(_, tally)| tally.count());
@@ -168,16 +173,26 @@ impl Taken {
         self.all.iter().map(|(number, entry)| (*number, &entry.link))
     }
 
-    /// Who goes first. Looks at all of them: only where there is no place.
-    pub(super) fn first_to_go(&self, of: Of<'_>) -> Option<u64> {
+    /// Who goes first: one, and as many as this instead if nothing is lost with them, since they have made no whole call or come
+    /// too often. Looks at all of them: only where there is no place, and then for several newcomers at once.
+    pub(super) fn first_to_go(&self, of: Of<'_>, at_once: usize) -> Vec<u64> {
         let regular = self.all.iter().filter(|(_, entry)| !entry.link.is_reserve());
         let meant = regular.filter(|(_, entry)| match of {
             Of::Anybody => true,
             Of::Address(address) => entry.address == address,
             Of::Token(token) => entry.token.as_ref().is_some_and(|(of, _)| **of == *token),
         });
-        let ranked = meant.filter_map(|(number, entry)| Some((entry.rank(&self.arrivals)?, *number)));
-        ranked.min().map(|(_, number)| number)
+        let mut ranked: Vec<_> =
+            meant.filter_map(|(number, entry)| Some((entry.rank(&self.arrivals)?, *number))).collect();
+        let at_once = at_once.clamp(1, ranked.len().max(1));
+        if at_once < ranked.len() {
+            ranked.select_nth_unstable(at_once);
+            ranked.truncate(at_once);
+        }
+        ranked.sort_unstable();
+        let loses_nothing = |at: usize, (Reverse(pushes), known, ..): &Rank| at == 0 || *pushes > 0 || !known;
+        let going = ranked.into_iter().enumerate().take_while(|(at, (rank, _))| loses_nothing(*at, rank));
+        going.map(|(_, (_, number))| number).collect()
     }
 
     /// Before one more is on reserve: where there are as many as this, the oldest of them ends.
@@ -227,12 +242,39 @@ mod tests {
         }
         let (stranger, _) = enter(&mut taken, 3).await;
         let order = std::iter::from_fn(|| {
-            let first = taken.first_to_go(Of::Anybody)?;
+            let first = *taken.first_to_go(Of::Anybody, 1).first()?;
             taken.remove(first);
             Some(first)
         });
         let beginners = begun.iter().map(|(number, _)| *number);
         let wanted: Vec<_> = [stranger].into_iter().chain(beginners).chain([newcomer, served]).collect();
         assert_eq!(order.collect::<Vec<_>>(), wanted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_go_at_once_but_none_for_whom_it_would_be_a_loss() {
+        let mut taken = Taken::default();
+        let anyone = Access::default().check(&HeaderMap::new(), Role::Read, false).unwrap();
+        let serve = |link: &Link| {
+            let call = link.call(false);
+            call.stage().let_in(&anyone).unwrap();
+            call.stage().whole();
+        };
+        assert_eq!(taken.first_to_go(Of::Anybody, 4), [0; 0]);
+        let mut served = Vec::new();
+        for from in 1..4 {
+            let (number, link) = enter(&mut taken, from).await;
+            serve(&link);
+            served.push(number);
+        }
+        assert_eq!(taken.first_to_go(Of::Anybody, 4), served[..1], "callers go one by one");
+        let mut strangers = Vec::new();
+        for from in 4..10 {
+            strangers.push(enter(&mut taken, from).await.0);
+        }
+        assert_eq!(taken.first_to_go(Of::Anybody, 4), strangers[..4]);
+        assert_eq!(taken.first_to_go(Of::Anybody, 100), strangers, "callers stay");
+        let address = Address::of(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)));
+        assert_eq!(taken.first_to_go(Of::Address(address), 4), strangers[3..4]);
     }
 }

@@ -2,9 +2,12 @@
 
 use super::{help, old_names};
 use crate::config::{ConfigError, LogFormat, MonitoringConfig};
+use axum::body::Bytes;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -16,6 +19,9 @@ const SECONDS: [f64; 16] =
 
 /// Batches and queues.
 const SIZES: [f64; 13] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
+
+/// Between two renderings of what is scraped.
+const SCRAPES: Duration = Duration::from_millis(20);
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -68,6 +74,14 @@ pub struct Metrics {
     handle: PrometheusHandle,
     /// Whether what is scraped has the names of the release before, too.
     old_names: bool,
+    scraped: Arc<tokio::sync::Mutex<Option<Scraped>>>,
+}
+
+/// What was scraped last.
+struct Scraped {
+    /// When rendering it began.
+    at: Instant,
+    text: Bytes,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -90,7 +104,11 @@ impl Metrics {
         metrics::set_global_recorder(recorder)
             .map_err(|_| anyhow::anyhow!("the process has a metrics recorder already"))?;
         help::describe();
-        Ok(Self { handle, old_names: false })
+        Ok(Self::of(handle))
+    }
+
+    fn of(handle: PrometheusHandle) -> Self {
+        Self { handle, old_names: false, scraped: Arc::default() }
     }
 
     /// Shows what is scraped by the names of the release before, too.
@@ -99,10 +117,28 @@ impl Metrics {
         Self { old_names, ..self }
     }
 
-    /// What is scraped.
-    pub fn expose(&self) -> String {
-        let text = self.render();
-        if self.old_names { old_names::with_old_names(text) } else { text }
+    /// What is scraped: as it is after the question, made once for all who wait for it, and once every [`SCRAPES`]. Whoever may
+    /// ask, and asks as fast as it can, takes a small part of one processor, and no thread that answers calls.
+    ///
+    /// # Errors
+    /// When the runtime ends.
+    pub async fn expose(&self) -> Result<Bytes, tokio::task::JoinError> {
+        let asked = Instant::now();
+        let mut scraped = self.scraped.lock().await;
+        if let Some(last) = &*scraped {
+            if last.at > asked {
+                return Ok(last.text.clone());
+            }
+            tokio::time::sleep_until(last.at + SCRAPES).await;
+        }
+        let (at, metrics) = (Instant::now(), self.clone());
+        let text = tokio::task::spawn_blocking(move || {
+            let text = metrics.render();
+            Bytes::from(if metrics.old_names { old_names::with_old_names(text) } else { text })
+        });
+        let text = text.await?;
+        *scraped = Some(Scraped { at, text: text.clone() });
+        Ok(text)
     }
 
     /// The text format of Prometheus, each metric by its name of today.
@@ -129,4 +165,34 @@ fn resident_bytes() -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::task::JoinSet;
+
+    #[tokio::test]
+    async fn who_scrapes_all_the_time_costs_little_and_what_is_scraped_is_new() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let metrics = Metrics::of(recorder.handle());
+        let began = Instant::now();
+        let mut scrapes = JoinSet::new();
+        for _ in 0..1_000 {
+            let metrics = metrics.clone();
+            scrapes.spawn(async move { metrics.expose().await.unwrap() });
+        }
+        let together = scrapes.join_all().await;
+        // One rendering for whoever came before it, and one for the others.
+        let mut different: Vec<_> = together.iter().map(|text| text.as_ptr()).collect();
+        different.sort_unstable();
+        different.dedup();
+        assert!(different.len() <= 3, "{} were made", different.len());
+        for count in 1..=5 {
+            ::metrics::with_local_recorder(&recorder, || ::metrics::counter!("scrapes_total").increment(1));
+            let text = metrics.expose().await.unwrap();
+            assert!(String::from_utf8_lossy(&text).contains(&format!("scrapes_total {count}")), "{text:?}");
+        }
+        assert!(began.elapsed() >= 5 * SCRAPES);
+    }
 }

@@ -10,6 +10,7 @@ mod first_minute;
 mod hostile;
 mod http;
 mod killed;
+mod long_heads;
 mod refusals;
 mod strangers;
 mod untaken;

@@ -46,8 +46,8 @@ pub(crate) fn message(stream: u32, message: &[u8]) -> Vec<u8> {
 }
 
 /// The same, longer by a field of so many bytes.
-pub(crate) fn long_head(stream: u32, path: &str, len: usize) -> Vec<u8> {
-    let short = head(stream, path, None);
+pub(crate) fn long_head(stream: u32, path: &str, token: Option<&str>, len: usize) -> Vec<u8> {
+    let short = head(stream, path, token);
     let mut rest = len.checked_sub(127).unwrap();
     let mut field = vec![0, 1, b'x', 127];
     while rest >= 128 {
