@@ -70,7 +70,8 @@ pub(crate) async fn standings(
     rules: &CacheRules,
     marks: &Marks,
 ) -> CacheResult<Vec<ShardStanding>> {
-    // Read before the marks in the shards: those can only have grown since.
+    // Read before the marks in the shards, which can only have grown since, and before their journals: what was answered by now
+    // had come there.
     let floors: Vec<Version> = rules.shards.all().map(|shard| marks.floor(shard)).collect();
     let calls = rules.shards.all().map(|shard| async move {
         // In this order: if the shard is whole afterwards, it was when its journal was looked at. One by one: either key may
@@ -91,7 +92,7 @@ pub(crate) async fn standings(
     let standing = |((shard, floor), (head, (back, mark))): ((ShardId, Version), (Value, Mark))| {
         let oldest = oldest(&entries(head)?);
         let whole = floor > Version::ZERO && mark.unwrap_or(0) >= floor.0;
-        Ok(ShardStanding { shard, whole, back: Version(back.unwrap_or(0)), oldest })
+        Ok(ShardStanding { shard, whole, back: Version(back.unwrap_or(0)), up_to: floor, oldest })
     };
     shards.map(standing).collect()
 }

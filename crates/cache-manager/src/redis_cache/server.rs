@@ -33,7 +33,7 @@ impl RedisCache {
             ));
         }
         let policy = info_field(&info, "maxmemory_policy").unwrap_or("unknown");
-        if !(policy == "noeviction" || policy.starts_with("volatile-")) {
+        if may_evict(policy) {
             return Err(CacheError::Unsafe(format!(
                 "maxmemory-policy is {policy}, which may evict the journal; use noeviction or volatile-*"
             )));
@@ -145,6 +145,11 @@ impl RedisCache {
     }
 }
 
+/// Whether it drops keys that do not expire.
+fn may_evict(policy: &str) -> bool {
+    !(policy == "noeviction" || policy.starts_with("volatile-"))
+}
+
 fn durability_of(info: &str) -> Durability {
     let number = |name| info_field(info, name)?.parse::<u64>().ok();
     let limit = number("maxmemory").filter(|limit| *limit > 0);
@@ -154,6 +159,7 @@ fn durability_of(info: &str) -> Durability {
         writable: info_field(info, "aof_last_write_status").is_none_or(|status| status == "ok"),
         delayed_syncs: number("aof_delayed_fsync").unwrap_or(0),
         memory_percent: number("used_memory").zip(limit).map(percent),
+        may_evict: info_field(info, "maxmemory_policy").is_some_and(may_evict),
         replicas: None,
     }
 }
@@ -180,6 +186,7 @@ mod tests {
             writable,
             delayed_syncs,
             memory_percent: None,
+            may_evict: false,
             replicas: None,
         };
         assert_eq!(durability_of(delayed), of(true, true, 7));

@@ -21,6 +21,11 @@ async fn a_server_that_may_evict_the_journal_is_refused() -> Result<()> {
             }
             Err(other) => panic!("{policy}: {other}"),
         }
+        assert_eq!(
+            cache.durability().await?.map(|told| told.may_evict),
+            Some(!safe),
+            "{policy} set while programs run"
+        );
     }
     Ok(())
 }

@@ -38,14 +38,17 @@ pub struct ShardStanding {
     pub whole: bool,
     /// Of what has this version or a smaller one it is not known whether a shard before this one had it.
     pub back: Version,
+    /// The highest version that this process had been answered when the journal was looked at.
+    pub up_to: Version,
     /// Oldest unsettled entry.
     pub oldest: Option<Version>,
 }
 
 impl ShardStanding {
-    /// Whether an entry of this version, which this process was answered, has left the journal because the database has it.
+    /// Whether an entry of this version, which this process was answered, has left the journal because the database has it. A
+    /// later one may have come to the journal after it was looked at.
     pub fn has_settled(&self, version: Version) -> bool {
-        self.whole && version > self.back && self.oldest.is_none_or(|oldest| version < oldest)
+        self.whole && self.back < version && version <= self.up_to && self.oldest.is_none_or(|oldest| version < oldest)
     }
 }
 
@@ -61,6 +64,8 @@ pub struct Durability {
     pub delayed_syncs: u64,
     /// How much of the memory that it may use is used, in percent; none if it has no limit, or does not say.
     pub memory_percent: Option<u8>,
+    /// It may drop what has no end of its own, the journal too, when it is full.
+    pub may_evict: bool,
     /// Its replicas, where answers wait for them.
     pub replicas: Option<Replicas>,
 }
@@ -80,6 +85,7 @@ impl Durability {
             writable: self.writable && other.writable,
             delayed_syncs: self.delayed_syncs + other.delayed_syncs,
             memory_percent: self.memory_percent.max(other.memory_percent),
+            may_evict: self.may_evict || other.may_evict,
             replicas: match (self.replicas, other.replicas) {
                 (Some(one), Some(other)) => Some(replicas(one, other)),
                 (one, other) => one.or(other),

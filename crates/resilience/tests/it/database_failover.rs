@@ -54,7 +54,7 @@ fn unchanged(load: &Load) -> usize {
 /// What was found, lost and brought back.
 pub(crate) async fn recover(deployment: &Deployment, arguments: &[&str]) -> serde_json::Value {
     let recovery = deployment.syncctl().args(["recover", "--json"]).args(arguments.iter().copied()).start().unwrap();
-    recovery.wait_exit(PATIENCE).await.unwrap();
+    recovery.wait_exit(5 * PATIENCE).await.unwrap();
     test_support::last_json(&recovery.log()).unwrap_or_else(|| panic!("no result: {}", recovery.log()))
 }
 

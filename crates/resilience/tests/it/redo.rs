@@ -84,7 +84,7 @@ async fn a_database_restored_under_load_is_told_again_by_syncctl() {
     let since = ["--since", LONG_AGO];
     let rehearse = async || recover_beside(deployment, &[&since[..], &["--dry-run"]].concat()).await;
     // What was on its way when the load ended arrives by itself.
-    let rehearsed: Value = eventually(PATIENCE, "rehearsals that come to the same", async || {
+    let rehearsed: Value = eventually(10 * PATIENCE, "rehearsals that come to the same", async || {
         let (before, after) = (rehearse().await, rehearse().await);
         if before["missing"] == after["missing"] { Ok(after) } else { Err(format!("{before}, then {after}")) }
     })

@@ -97,7 +97,10 @@ impl Kept {
     fn doubtful(&self, standing: &ShardStanding) -> BTreeSet<Version> {
         let in_doubt = |(key, entry): (&(Version, ShardId), &Entry)| {
             let mine = key.1 == standing.shard;
-            (mine && (!standing.whole || key.0 <= standing.back && entry.seen_since != standing.back)).then_some(key.0)
+            let in_doubt = !standing.whole
+                || key.0 <= standing.back && entry.seen_since != standing.back
+                || key.0 > standing.up_to;
+            (mine && in_doubt).then_some(key.0)
         };
         self.lock().entries.iter().filter_map(in_doubt).collect()
     }
@@ -214,7 +217,8 @@ impl Keeper {
         }
         self.kept.seen(standing, &there);
         let shard = standing.shard;
-        let forgotten = doubtful.difference(&there).count();
+        // A later one than was answered by then is another process's, and settled already; or it is forgotten.
+        let forgotten = doubtful.difference(&there).filter(|version| **version <= standing.up_to).count();
         if forgotten > 0 && !planted_bugs::is_planted("reoffer_forgotten") {
             tracing::warn!(%shard, events = forgotten, "the journal has forgotten them: offered again");
             metrics::offered_again(forgotten);
@@ -229,5 +233,36 @@ impl Keeper {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use domain::Action;
+
+    fn event(version: i64) -> EncodedEvent {
+        EncodedEvent::from_event(&test_support::build::event(1, 1, Action::Like, version))
+    }
+
+    fn versions(kept: &Kept) -> Vec<i64> {
+        kept.lock().entries.keys().map(|(version, _)| version.0).collect()
+    }
+
+    /// A look at an empty journal says nothing of what comes there a moment later.
+    #[test]
+    fn what_was_kept_after_the_look_is_not_taken_for_settled() {
+        let shards = ShardCount::new(1).unwrap();
+        let kept = Kept::new(shards, 1 << 20);
+        kept.keep("test", &[event(5), event(7)]);
+        let standing =
+            ShardStanding { shard: ShardId(0), whole: true, back: Version::ZERO, up_to: Version(5), oldest: None };
+        assert_eq!(kept.doubtful(&standing), BTreeSet::from([Version(7)]));
+        kept.forget_settled(&standing);
+        assert_eq!(versions(&kept), [7]);
+        kept.forget_settled(&ShardStanding { up_to: Version(7), oldest: Some(Version(7)), ..standing });
+        assert_eq!(versions(&kept), [7], "it is there still");
+        kept.forget_settled(&ShardStanding { up_to: Version(7), ..standing });
+        assert!(kept.is_empty());
     }
 }

@@ -84,13 +84,17 @@ impl CacheDisk {
         alone(&self.0.lock().unwrap_or_else(PoisonError::into_inner), now)
     }
 
-    /// How full the memory of the cache is, once it is nearly full.
+    /// How full the memory of the cache is, once it is nearly full; or that it would drop what nobody else has.
     pub fn fullness(&self) -> Option<String> {
         fullness(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 fn fullness(seen: &Seen) -> Option<String> {
+    if seen.last?.may_evict {
+        let cure = "CONFIG SET maxmemory-policy noeviction, and in its file";
+        return Some(format!("its maxmemory-policy may drop journals, and with them accepted likes: {cure}"));
+    }
     let percent = seen.last?.memory_percent.filter(|percent| *percent >= NEARLY_FULL_PERCENT)?;
     let what = if percent < 100 { "then it refuses likes, and they" } else { "it refuses likes: they" };
     Some(format!("{percent} % of maxmemory is used; {what} are written to the database"))
@@ -125,8 +129,14 @@ fn trouble(seen: &Seen, now: Instant) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    const WELL: Durability =
-        Durability { persistent: true, writable: true, delayed_syncs: 3, memory_percent: None, replicas: None };
+    const WELL: Durability = Durability {
+        persistent: true,
+        writable: true,
+        delayed_syncs: 3,
+        memory_percent: None,
+        may_evict: false,
+        replicas: None,
+    };
 
     #[test]
     fn a_memory_that_is_nearly_full_is_told_before_it_is_full() {
@@ -140,6 +150,8 @@ mod tests {
         assert!(full(Some(120)).is_some_and(|told| told.contains("it refuses likes:")));
         assert_eq!(disk.trouble(now), None, "its disk is well");
         assert_eq!(full(Some(10)), None);
+        disk.saw(now, Durability { may_evict: true, ..WELL });
+        assert!(disk.fullness().is_some_and(|told| told.contains("maxmemory-policy noeviction")));
     }
 
     #[test]

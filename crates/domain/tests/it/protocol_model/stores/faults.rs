@@ -111,6 +111,7 @@ impl World {
                 self.relay();
                 self.deliver();
                 self.consume();
+                self.look_for_kept();
                 self.forget_kept();
                 self.log_later();
                 self.settle_late();

@@ -82,17 +82,29 @@ impl World {
         }
     }
 
-    /// A server asks which of the events it keeps are still in the journal. What is not was settled, unless the cache went back.
-    pub(super) fn forget_kept(&mut self) {
+    /// A server asks which of the events it keeps are still in the journal.
+    pub(super) fn look_for_kept(&mut self) {
         let server = self.dice.below(SERVERS);
         if self.servers[server].cut || self.servers[server].kept.is_empty() {
             return;
         }
         self.ask(server);
-        let journal = &self.redis.journal;
+        let journal = self.redis.journal.keys().copied().collect();
         let one = &mut self.servers[server];
+        one.looked = Some((one.floor, journal));
+    }
+
+    /// What was not there was settled, unless the cache went back; and unless it came after the look.
+    pub(super) fn forget_kept(&mut self) {
+        let server = self.dice.below(SERVERS);
+        let later = !self.has(Bug::LookCoversLater);
+        let one = &mut self.servers[server];
+        let Some((up_to, journal)) = one.looked.take() else { return };
         let memory = one.memory.clone();
-        one.kept.retain(|event| journal.contains_key(&event.state.version) || memory.contains(event));
+        one.kept.retain(|event| {
+            let version = event.state.version;
+            later && version > up_to || journal.contains(&version) || memory.contains(event)
+        });
     }
 
     // --- consumers

@@ -1,7 +1,7 @@
 //! What the stores and the processes hold.
 
 use super::world::How;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(super) const PAIRS: usize = 4;
 pub(super) const RESOURCES: usize = 2;
@@ -132,6 +132,8 @@ pub(super) struct Server {
     pub(super) memory: VecDeque<Event>,
     /// Accepted and not known to be published or applied: offered again when the cache went back.
     pub(super) kept: Vec<Event>,
+    /// What it had been answered at its last look at the journal, and what was there.
+    pub(super) looked: Option<(Version, BTreeSet<Version>)>,
     pub(super) waiting: Vec<Waiting>,
     /// Written to the database and not in the log yet.
     pub(super) unlogged: Vec<Event>,

@@ -148,6 +148,7 @@ impl World {
             offset: self.offset,
             memory: VecDeque::new(),
             kept: Vec::new(),
+            looked: None,
             waiting: Vec::new(),
             unlogged: Vec::new(),
         }
