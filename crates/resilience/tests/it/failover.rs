@@ -1,14 +1,18 @@
 //! Redis's primary dies with its disk, and a replica that does not have its last writes takes over.
 //!
 //! A like that was answered must be somewhere else by then: in the broker, in the memory of the server that answered it, or,
-//! if that dies too, in the replica, which is what `redis.confirm_replicas` waits for. `FAILOVER_SEEDS` asks for more seeds.
+//! if that dies too, in the replica, which is what `redis.confirm_replicas` waits for. `FAILOVER_SEEDS` asks for more seeds, `FAILOVER_FIRST` for
+//! other ones.
 
+use crate::running::{PATIENCE, count};
 use crate::system::{Role, System, dies_at, finished};
 use Role::{Consumer, Server};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use test_support::{Deployment, Load, Program, Proxy, Random, Redis, RedisGroup, RedisGroupOptions, RedisOptions};
+use test_support::{
+    Deployment, Load, Program, Proxy, Random, Redis, RedisGroup, RedisGroupOptions, RedisOptions, eventually,
+};
 use tokio::time::sleep;
 
 const NODE: RedisOptions = RedisOptions { appendonly: false, preload: false };
@@ -20,8 +24,19 @@ const SHAPE: &[&str] =
 /// Nobody but server and replica gets hold of what was accepted while the server's link to the broker is frozen.
 const ALONE: [(&str, &str); 2] = [("EVENT_DRIVEN_SYNC__REPUBLISH_AFTER", "5s"), ("RABBITMQ__CONFIRM_TIMEOUT", "10s")];
 
-fn seeds() -> u64 {
-    std::env::var("FAILOVER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(5)
+fn seeds() -> std::ops::Range<u64> {
+    let asked = |name, otherwise| std::env::var(name).ok().and_then(|number| number.parse().ok()).unwrap_or(otherwise);
+    let first = asked("FAILOVER_FIRST", 0);
+    first..first + asked("FAILOVER_SEEDS", 5)
+}
+
+/// What the server could not deliver is settled, or was offered again: whoever looks at the stores alone does not see it.
+async fn keeps_nothing(server: &Program) {
+    eventually(2 * PATIENCE, "a server that keeps nothing", async || {
+        let kept = count(server, "interaction_relay_kept_events").await?;
+        if kept == 0.0 { Ok(()) } else { Err(format!("{kept} are kept")) }
+    })
+    .await;
 }
 
 /// A primary with one replica, and what runs on them.
@@ -101,7 +116,7 @@ async fn both_die(seed: u64, failpoints: &str) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_replicas_confirmed_survives_server_and_primary() {
-    for seed in 0..seeds() {
+    for seed in seeds() {
         both_die(seed, "").await.unwrap_or_else(|found| panic!("seed {seed}: {found}"));
     }
 }
@@ -134,7 +149,7 @@ async fn a_generation_of_connections_is_given_up() {
 /// The server lives, and has what the replica has not; also what its relay has no room for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_confirmed_survives_with_its_server() {
-    for seed in 0..seeds() {
+    for seed in seeds() {
         let room = if seed % 2 == 0 { "1" } else { "65536" };
         let settings = [&ALONE[..], &[("EVENT_DRIVEN_SYNC__RELAY_CAPACITY", room)]].concat();
         let (mut failover, server) = Failover::start(&settings, "").await;
@@ -143,6 +158,8 @@ async fn what_nobody_confirmed_survives_with_its_server() {
         assert!(load.is_running(), "the load was over: {}", load.log());
         let _replica = failover.another_takes_over().await;
         failover.system.links.rabbitmq.restore().await.unwrap();
+        finished(&load).await;
+        keeps_nothing(&server).await;
         failover.end(&load, server).await.unwrap_or_else(|found| panic!("seed {seed}: {found}"));
     }
 }
