@@ -59,7 +59,9 @@ impl Inspector {
         let rows = self.stores.database.load_states(&pairs).await?;
         let lacking =
             newest.into_values().zip(rows).filter(|(behavior, row)| row.order() < (behavior.version, behavior.action));
-        Ok(lacking.map(|(behavior, row)| row_finding(event_of(&behavior), row, "the row against its history")).collect())
+        Ok(lacking
+            .map(|(behavior, row)| row_finding(event_of(&behavior), row, "the row against its history"))
+            .collect())
     }
 
     /// Cached pairs against their rows.

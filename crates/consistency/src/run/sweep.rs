@@ -283,4 +283,3 @@ impl Checker {
         Ok(step.next)
     }
 }
-

@@ -28,7 +28,10 @@ async fn a_repair_of_one_resource_brings_it_back_before_anything_is_counted() {
     let seen = checker.check(video_of(VIDEO), true).await.unwrap();
     let row = seen.findings.iter().find(|one| one.kind == Kind::Row).unwrap_or_else(|| panic!("{seen:#?}"));
     let note = row.repair.as_ref().unwrap();
-    assert_eq!((row.verdict, note.action, note.outcome), (Verdict::Missing, RepairAction::Restore, RepairResult::DryRun));
+    assert_eq!(
+        (row.verdict, note.action, note.outcome),
+        (Verdict::Missing, RepairAction::Restore, RepairResult::DryRun)
+    );
     assert_eq!(rows(&rig).await, 5, "a look writes nothing");
 
     let done = checker.check(video_of(VIDEO), false).await.unwrap();

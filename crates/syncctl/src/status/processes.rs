@@ -55,6 +55,12 @@ impl Process {
         }
         troubles
     }
+
+    /// What it says of one of its parts, if that is not well.
+    pub(super) fn says_of(&self, part: &str) -> Option<String> {
+        let (_, said) = self.wrong.iter().filter_map(|wrong| wrong.split_once(": ")).find(|(name, _)| *name == part)?;
+        Some(said.to_owned())
+    }
 }
 
 impl Row for Process {
@@ -63,6 +69,11 @@ impl Row for Process {
     fn cells(&self) -> Vec<String> {
         vec![self.address.clone(), self.name.clone(), self.status.clone(), self.wrong.join("; ")]
     }
+}
+
+/// Names of parts are words of small letters.
+fn is_part(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// What a process says of itself.
@@ -109,6 +120,14 @@ impl Registered {
     pub(super) fn of(process: &v1::ProcessState) -> Self {
         let v1::ProcessState { service, instance, status, detail, age_ms, .. } = process.clone();
         Self { service, instance, status, detail, age_ms }
+    }
+
+    /// What it said of one of its parts: each stands as `name: words`, and words have semicolons, too.
+    pub(super) fn says_of(&self, part: &str) -> Option<String> {
+        let begins = |piece: &str| piece.split_once(": ").is_some_and(|(name, _)| is_part(name));
+        let mut pieces = self.detail.split("; ").skip_while(|piece| !piece.starts_with(&format!("{part}: ")));
+        let first = pieces.next()?.split_once(": ")?.1.to_owned();
+        Some(pieces.take_while(|piece| !begins(piece)).fold(first, |said, more| format!("{said}; {more}")))
     }
 }
 
