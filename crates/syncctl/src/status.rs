@@ -295,6 +295,14 @@ mod tests {
             |detail: &str| Registered::of(&v1::ProcessState { detail: detail.to_owned(), ..Default::default() });
         let why = "down: OOM command not allowed; raise maxmemory; likes go on";
         let registered = [known(""), known(&format!("flow: slow; redis: {why}; redis_memory: 100 %"))];
+        let asked = Process::of_parts(
+            "127.0.0.1:8893",
+            &serde_json::json!({
+                "service": "interaction-server", "status": "degraded",
+                "parts": {"redis": {"status": "down", "detail": "unreachable", "last_error": {"error": "NOAUTH; log in"}}},
+            }),
+        );
+        assert_eq!(said_of("redis", &[asked], &registered).as_deref(), Some("unreachable; NOAUTH; log in"));
         let told = unreachable("cache", "meanwhile", said_of("redis", &[], &registered));
         assert_eq!(told.hint, why);
         assert!(!told.detail.contains("unreachable"), "{}", told.detail);
