@@ -81,6 +81,8 @@ mod tests {
         let health = HealthRegistry::new();
         health.part("mysql", Criticality::Critical).ok();
         assert_eq!(in_words(&health.report().await), ("ok", None));
+        // Another one: the answers of a report are kept for a moment.
+        let health = HealthRegistry::new();
         health.probe("redis", Criticality::Optional, || async {
             let error = LastError { at: "now".to_owned(), error: "OOM; raise maxmemory".to_owned() };
             PartState::new(Status::Down, "unreachable").with_last_error(Some(error))
