@@ -63,7 +63,7 @@ const TABLE: &[(&str, Meaning, &str)] = &[
 ];
 
 /// What scripts, reads and connections use; [`missing_right`] names them, and a test holds that they are enough.
-pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +wait +info +ping +role +multi +exec +get +set +mget +del +exists \
+pub(crate) const COMMANDS: &str = "+evalsha +script|load +time +wait +info +ping +role +select +multi +exec +get +set +mget +del +exists \
      +expire +pexpire +pttl +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +xinfo|stream +scan +asking +cluster|slots";
 
 /// What Redis says when the last id of a stream leaves no room for ours.
@@ -219,7 +219,11 @@ fn within_script(text: &str) -> Option<&'static str> {
 /// The statement that grants what is missing.
 fn missing_right(text: &str) -> String {
     let user = text.split("User ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap_or("<user of redis.url>");
-    format!("it is granted by: ACL SETUSER {user} ~<redis.key_prefix>* {COMMANDS}")
+    // A shell takes a bare * and | for its own.
+    let rights = COMMANDS
+        .split_whitespace()
+        .map(|right| if right.contains('|') { format!("'{right}'") } else { right.to_owned() });
+    format!("it is granted by: ACL SETUSER {user} '~<redis.key_prefix>*' {}", rights.collect::<Vec<_>>().join(" "))
 }
 
 fn advice(code: &str) -> &'static str {
@@ -258,6 +262,10 @@ mod tests {
     fn a_missing_right_names_the_user_and_the_statement() {
         let (meaning, advice) = judge_answer("NOPERM", "User likes has no permissions to run the 'xadd' command");
         assert_eq!(meaning, Meaning::Misconfigured);
-        assert!(advice.contains("ACL SETUSER likes ~") && advice.contains("+xadd"), "{advice}");
+        assert!(advice.contains("ACL SETUSER likes '~") && advice.contains("+xadd"), "{advice}");
+        // A URL may name a database, and the statement goes through a shell.
+        assert!(advice.contains(" +select ") && advice.contains(" '+script|load' "), "{advice}");
+        let bare = |word: &&str| word.contains(['*', '|']) && !word.starts_with('\'');
+        assert_eq!(advice.split_whitespace().find(bare), None, "{advice}");
     }
 }

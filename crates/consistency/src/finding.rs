@@ -1,22 +1,21 @@
 //! What can be compared, what can be found, and what was done about it.
 
 mod counts;
+mod of_tables;
 mod repair_note;
 
 use domain::cache::CachedCount;
-use domain::{Pair, PairState, Resource, ResourceType, ShardId, StoredCount, UserId, Version};
-use event_store::{EventStatus, FindingLife};
+use domain::{LikeEvent, Pair, PairState, Resource, ResourceType, ShardId, StoredCount, UserId, Version};
+use event_store::FindingLife;
 use planted_bugs::planted;
 use serde::Serialize;
 use std::time::Duration;
 
 pub use counts::CountConclusion;
+pub(crate) use of_tables::{foreign_finding, history_finding, ledger_finding, row_finding};
 pub use repair_note::{RepairAction, RepairNote, RepairResult};
 
 const DAY_US: i64 = 86_400_000_000;
-
-/// Of an error that a finding shows.
-const ERROR_CHARS: usize = 160;
 
 /// What was compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -223,6 +222,9 @@ pub struct Finding {
     pub detail: String,
     /// What was done about it.
     pub repair: Option<RepairNote>,
+    /// What a row or the history lacks: the event that repairs it.
+    #[serde(skip)]
+    pub event: Option<Box<LikeEvent>>,
 }
 
 /// Whether a cached counter, read before the stored one, is evidence that the database went back in time: a newer revision is
@@ -274,65 +276,6 @@ pub(crate) fn judge_pair(cached: Option<PairState>, row: PairState) -> Verdict {
         std::cmp::Ordering::Greater => Verdict::Missing,
         std::cmp::Ordering::Equal if cached.liked != row.liked => Verdict::Drift,
         std::cmp::Ordering::Equal => Verdict::Consistent,
-    }
-}
-
-/// An accepted event that the ledger has and no row. A dead one waits for a person; another one is on its way, until it has been
-/// for too long. The retries' work, or a person's, so it is only reported.
-pub(crate) fn ledger_finding(entry: &event_store::LedgerEntry, now: Version, stuck_after: Duration) -> Finding {
-    let event = &entry.event;
-    let dead = entry.status == EventStatus::Dead;
-    let stuck = dead || now.since(event.version) > stuck_after;
-    let side = Side::from(PairState { liked: event.intent.action.liked(), version: event.version });
-    let mut detail = format!("event {} is {} since {}", event.intent.id, entry.status, entry.updated_at);
-    if let Some(error) = entry.error.as_deref() {
-        // Its first line says what; explain has the rest.
-        let line: String = error.lines().next().unwrap_or_default().chars().take(ERROR_CHARS).collect();
-        detail.push_str(": ");
-        detail.push_str(&line);
-    }
-    detail.push_str(match entry.status {
-        EventStatus::Dead => "; remove the reason, then replay it",
-        EventStatus::Failed => "; it is tried again by itself",
-        _ => "",
-    });
-    Finding {
-        kind: Kind::Ledger,
-        verdict: if stuck { Verdict::Stuck } else { Verdict::InFlight },
-        subject: Subject::Pair(event.pair()),
-        cache: Some(side),
-        stored: None,
-        detail,
-        repair: None,
-    }
-}
-
-/// A row that somebody else dated too far ahead to be believed: a person's work, so it is only reported.
-pub(crate) fn foreign_finding((pair, row): (Pair, PairState)) -> Finding {
-    Finding {
-        kind: Kind::Row,
-        verdict: Verdict::Orphan,
-        subject: Subject::Pair(pair),
-        cache: None,
-        stored: Some(row.into()),
-        detail:
-            "dated more than a day ahead of every clock: it counts as the oldest, and its user's next word replaces it"
-                .to_owned(),
-        repair: None,
-    }
-}
-
-/// A completed event that the history lacks.
-pub(crate) fn history_finding(event: &domain::LikeEvent) -> Finding {
-    let state = PairState { liked: event.intent.action.liked(), version: event.version };
-    Finding {
-        kind: Kind::History,
-        verdict: Verdict::Missing,
-        subject: Subject::Pair(event.pair()),
-        cache: None,
-        stored: Some(state.into()),
-        detail: format!("the history lacks event {}", event.intent.id),
-        repair: None,
     }
 }
 

@@ -51,7 +51,7 @@ impl Repairer {
     }
 
     /// Repairs one finding as configured; the note is also given where nothing was to be done.
-    pub(crate) async fn repair_finding(&self, finding: &Finding, event: Option<&LikeEvent>, dry_run: bool) -> Repaired {
+    pub(crate) async fn repair_finding(&self, finding: &Finding, dry_run: bool) -> Repaired {
         let Some(action) = self.action(finding).filter(|_| self.fix.effective() != Strategy::ReportOnly) else {
             return Ok(note(RepairAction::Nothing, RepairResult::Reported, None, None));
         };
@@ -68,7 +68,7 @@ impl Repairer {
                 self.cached_pair(finding, pair, token).await?
             }
             (RepairAction::Row, Subject::Pair(pair)) => self.row(finding, pair, token).await?,
-            (RepairAction::Restore, Subject::Pair(pair)) => self.restore(finding, pair, event, token).await?,
+            (RepairAction::Restore, Subject::Pair(pair)) => self.restore(finding, pair, token).await?,
             (RepairAction::SettleEntry, Subject::Pair(pair)) => self.settle_entry(finding, pair).await?,
             (RepairAction::Accounting, Subject::Shard { shard }) => self.accounting(shard, token).await?,
             // An action about something else than the finding is none.
@@ -205,8 +205,8 @@ impl Repairer {
     }
 
     /// A row or a history that lacks an event gets it again.
-    async fn restore(&self, finding: &Finding, pair: Pair, event: Option<&LikeEvent>, token: u64) -> Repaired {
-        let Some(event) = event.filter(|event| event.pair() == pair) else {
+    async fn restore(&self, finding: &Finding, pair: Pair, token: u64) -> Repaired {
+        let Some(event) = finding.event.as_deref().filter(|event| event.pair() == pair) else {
             return Ok(note(RepairAction::Restore, RepairResult::Reported, None, None));
         };
         self.apply(RepairAction::Restore, event.clone(), finding.cache, token).await

@@ -113,6 +113,9 @@ impl StoreUrl {
 
 /// Host and port of `host:port`.
 fn place_of(place: &str) -> Result<(String, Option<u16>), String> {
+    if place.contains(',') {
+        return Err("names several hosts: one is needed".to_owned());
+    }
     let (host, port) = if let Some(rest) = place.strip_prefix('[') {
         let (host, port) = rest.split_once(']').ok_or("has a [ and no ] behind it")?;
         let port = match port.strip_prefix(':') {
@@ -155,9 +158,6 @@ fn in_brackets(host: &str) -> Result<String, String> {
 fn named(host: &str) -> Result<String, String> {
     if host.is_empty() {
         return Err("names no host".to_owned());
-    }
-    if host.contains(',') {
-        return Err("names several hosts: one is needed".to_owned());
     }
     if !host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')) || host.starts_with('.') {
         return Err("has a host with a character that no name of a host has".to_owned());

@@ -168,6 +168,11 @@ impl BusConfig {
             ("keyfile", "certificates of clients are not supported"),
         ];
         url.allow_options(&["frame_max", "channel_max", "auth_mechanism"], &elsewhere)?;
+        let text = self.url.expose_secret();
+        let behind = text.split_once("://").map_or("", |(_, rest)| rest).split('?').next().unwrap_or_default();
+        if behind.matches('/').count() > 1 {
+            return Err("has a slash in its vhost: there it is written %2F".to_owned());
+        }
         let vhost = match url.path.as_deref() {
             None => "/".to_owned(),
             Some("") => return Err("ends in a slash, which names the empty vhost: did you mean /%2f?".to_owned()),

@@ -69,7 +69,7 @@ impl Link {
                     config.turn.answered(host);
                     return Ok(link);
                 }
-                Err(error) => failure = error,
+                Err(error) => failure = error.naming(&config.prefix),
             }
         }
         Err(failure)

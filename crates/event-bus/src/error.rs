@@ -132,11 +132,23 @@ impl BusError {
     }
 
     fn failed(doing: &'static str, error: lapin::Error) -> Self {
-        let source: Source = match advice(&error) {
-            "" => Box::new(error),
-            advice => Box::new(Advised { error, advice }),
-        };
+        let advice = advice(&error);
+        let source: Source = if advice.is_empty() { Box::new(error) } else { Box::new(Advised { error, advice }) };
         Self::Unavailable { doing, source }
+    }
+
+    /// With what its advice stands for.
+    pub(crate) fn naming(mut self, prefix: &str) -> Self {
+        match &mut self {
+            Self::Unavailable { source, .. } => {
+                if let Some(advised) = source.downcast_mut::<Advised>() {
+                    advised.advice = advised.advice.replace(PREFIX, prefix);
+                }
+            }
+            Self::Topology { reason, .. } => *reason = reason.replace(PREFIX, prefix),
+            _ => {}
+        }
+        self
     }
 
     /// A broker's refusal to declare something, told from a broken connection.
@@ -159,7 +171,7 @@ impl BusError {
 struct Advised {
     #[source]
     error: lapin::Error,
-    advice: &'static str,
+    advice: String,
 }
 
 /// The code of the broker's refusal; none if it is no refusal.
@@ -171,17 +183,54 @@ pub(crate) fn refusal(error: &lapin::Error) -> Option<u16> {
     }
 }
 
+/// Stands for `rabbitmq.prefix`.
 #[cfg(feature = "amqp")]
-const GRANT: &str = r"it is granted by: rabbitmqctl set_permissions -p <vhost> <user> '^<rabbitmq.prefix>\.' '^<rabbitmq.prefix>\.' '^<rabbitmq.prefix>\.'";
+const PREFIX: &str = "<rabbitmq.prefix>";
 
 #[cfg(feature = "amqp")]
-fn advice(error: &lapin::Error) -> &'static str {
-    let text = error.to_string();
-    match refusal(error) {
-        Some(403) if text.contains("Login was refused") => "user or password in rabbitmq.url is wrong",
-        Some(530) if text.contains("not found") => "it is created by: rabbitmqctl add_vhost <vhost>",
-        Some(530) if text.contains("limit") => "the broker allows no more connections",
-        Some(403 | 530) => GRANT,
-        _ => "",
+fn advice(error: &lapin::Error) -> String {
+    refusal(error).map(|code| advice_on(code, &error.to_string())).unwrap_or_default()
+}
+
+/// `... access to exchange 'x' in vhost 'v' refused for user 'u'`, `... vhost v not found`: the broker names what it is about.
+#[cfg(feature = "amqp")]
+fn advice_on(code: u16, text: &str) -> String {
+    let quoted =
+        |before: &str| text.split_once(before).and_then(|(_, rest)| rest.split_once('\'')).map(|(name, _)| name);
+    match code {
+        403 if text.contains("Login was refused") => "user or password in rabbitmq.url is wrong".to_owned(),
+        530 if text.contains("not found") => {
+            let named = text.split_once("vhost ").and_then(|(_, rest)| rest.split_once(" not found"));
+            let vhost = named.map_or("<vhost>", |(vhost, _)| vhost.trim_matches('\''));
+            format!("it is created by: rabbitmqctl add_vhost '{vhost}'")
+        }
+        530 if text.contains("limit") => "the broker allows no more connections".to_owned(),
+        403 | 530 => {
+            let (vhost, user) = (quoted("vhost '").unwrap_or("<vhost>"), quoted("user '").unwrap_or("<user>"));
+            let rights = format!(r"'^{PREFIX}\.'");
+            format!("it is granted by: rabbitmqctl set_permissions -p '{vhost}' '{user}' {rights} {rights} {rights}")
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(all(test, feature = "amqp"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statement_that_helps_names_what_the_broker_named() {
+        let text = "ACCESS_REFUSED - access to exchange 'likes.x' in vhost '/' refused for user 'few'";
+        let reason = format!("{text}; {}", advice_on(403, text));
+        let said = BusError::Topology { name: "likes.x".to_owned(), reason }.naming("likes").to_string();
+        let granted = r"rabbitmqctl set_permissions -p '/' 'few' '^likes\.' '^likes\.' '^likes\.'";
+        assert!(said.ends_with(granted), "{said}");
+        let denied = advice_on(530, "NOT_ALLOWED - access to vhost 'v' refused for user 'few'");
+        assert!(denied.contains("-p 'v' 'few' "), "{denied}");
+        assert_eq!(
+            advice_on(530, "NOT_ALLOWED - vhost likes not found"),
+            "it is created by: rabbitmqctl add_vhost 'likes'"
+        );
+        assert_eq!(advice_on(404, "NOT_FOUND"), "");
     }
 }

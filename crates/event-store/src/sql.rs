@@ -1,5 +1,7 @@
 //! The connection to the database: pool, dialects, scripts of typed literals, errors, and how a call is bounded.
 
+#[cfg(feature = "mysql")]
+pub(crate) mod account;
 pub(crate) mod config;
 pub(crate) mod dialect;
 pub(crate) mod error;
@@ -14,5 +16,7 @@ pub(crate) mod place;
 pub(crate) mod plain;
 pub(crate) mod pool;
 pub(crate) mod script;
+#[cfg(feature = "mysql")]
+pub(crate) mod silence;
 pub(crate) mod store;
 pub(crate) mod verdict;

@@ -8,6 +8,7 @@ pub(crate) mod reload;
 mod renamed;
 mod sections;
 mod value;
+mod words;
 mod yaml;
 
 pub use keys::{given, keys};

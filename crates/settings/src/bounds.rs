@@ -30,10 +30,9 @@ impl Bound {
 
     /// Least and most, as they are written in the file.
     pub fn ends(self) -> (String, String) {
-        let time = |time: Duration| humantime::format_duration(time).to_string();
         match self {
             Self::Count(_, _, least, most) => (least.to_string(), most.to_string()),
-            Self::Time(_, _, least, most) => (time(least), time(most)),
+            Self::Time(_, _, least, most) => (in_units(least), in_units(most)),
             Self::Factor(_, _, least, most) => (format!("{least:?}"), format!("{most:?}")),
             Self::Text(_, _, least, most) => (least.to_string(), most.to_string()),
         }
@@ -43,13 +42,24 @@ impl Bound {
     pub(crate) fn check(self) -> Result<(), String> {
         let (inside, value) = match self {
             Self::Count(_, value, least, most) => ((least..=most).contains(&value), value.to_string()),
-            Self::Time(_, value, least, most) => ((least..=most).contains(&value), format!("{value:?}")),
+            Self::Time(_, value, least, most) => ((least..=most).contains(&value), in_units(value)),
             Self::Factor(_, value, least, most) => ((least..=most).contains(&value), format!("{value:?}")),
             Self::Text(_, length, least, most) => ((least..=most).contains(&length), length.to_string()),
         };
         let (least, most) = self.ends();
         let unit = if matches!(self, Self::Text(..)) { " characters long" } else { "" };
         if inside { Ok(()) } else { Err(format!("{}: must be {least} to {most}{unit}, got {value}", self.key())) }
+    }
+}
+
+/// In whole days, and what is left of them: nobody counts months.
+fn in_units(time: Duration) -> String {
+    const A_DAY: u64 = 86_400;
+    let (days, rest) = (time.as_secs() / A_DAY, Duration::new(time.as_secs() % A_DAY, time.subsec_nanos()));
+    match (days, rest.is_zero()) {
+        (0, _) => humantime::format_duration(rest).to_string(),
+        (days, true) => format!("{days}d"),
+        (days, false) => format!("{days}d {}", humantime::format_duration(rest)),
     }
 }
 

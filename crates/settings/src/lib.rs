@@ -9,6 +9,7 @@ pub mod health;
 pub mod old_system;
 pub mod presence;
 mod programs;
+mod remarks;
 mod sections;
 mod traces;
 
@@ -98,6 +99,10 @@ impl Configured for Settings {
 
     fn alert_rules(&self) -> &'static [AlertRule] {
         alerts::RULES
+    }
+
+    fn remarks(&self, environment: &[(String, String)]) -> Vec<String> {
+        self.remarks_of(environment)
     }
 
     fn validate(&self) -> Result<(), ConfigError> {

@@ -25,8 +25,8 @@ pub const RENAMED: &[Renamed] = &[
 pub enum Meaning {
     /// It is one of ours.
     Ours,
-    /// Its value is that of these keys of ours.
-    TakenOver(Vec<String>),
+    /// Its value is that of these keys of ours; and what is not the same there, in words.
+    TakenOver(Vec<String>, Vec<String>),
     /// It changes nothing, and why.
     NoEffect(&'static str),
     /// Nobody knows it; perhaps this one is meant.
@@ -39,7 +39,10 @@ impl std::fmt::Display for Meaning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Ours => f.write_str("is read as it is"),
-            Self::TakenOver(keys) => write!(f, "taken over as {}", keys.join(", ")),
+            Self::TakenOver(keys, notes) => {
+                write!(f, "taken over as {}", keys.join(", "))?;
+                notes.iter().try_for_each(|note| write!(f, "; {note}"))
+            }
             Self::NoEffect(why) => write!(f, "has no effect here: {why}"),
             Self::Unknown(None) => f.write_str("unknown"),
             Self::Unknown(Some(other)) => write!(f, "unknown: did you mean {other}?"),
@@ -55,8 +58,10 @@ pub struct Checked {
     pub keys: Vec<(String, Meaning)>,
     /// Whether each program starts with it as it is.
     pub programs: Vec<Start>,
-    /// The same for what [`convert`] makes of it.
+    /// Whether each starts with what [`convert`] makes of it.
     pub converted: Result<Vec<Start>, ConfigError>,
+    /// What should be looked at all the same; none where the file cannot be read.
+    pub remarks: Vec<String>,
 }
 
 /// Whether a program starts.
@@ -91,7 +96,9 @@ pub async fn check(name: &str, text: &str, environment: &[(String, String)]) -> 
         Ok(text) => Ok(starts(name, &text, environment, &taken.keys).await),
         Err(error) => Err(error),
     };
-    Ok(Checked { keys: taken.keys, programs, converted })
+    let read = service_runtime::parse_renamed::<Settings>(name, text, environment.to_vec(), RENAMED);
+    let remarks = read.map(|settings| settings.remarks(environment)).unwrap_or_default();
+    Ok(Checked { keys: taken.keys, programs, remarks, converted })
 }
 
 async fn starts(name: &str, text: &str, environment: &[(String, String)], keys: &[(String, Meaning)]) -> Vec<Start> {
@@ -147,7 +154,7 @@ fn written(taken: &Taken) -> Result<String, ConfigError> {
             return Err(ConfigError::key(key.clone(), meaning));
         }
     }
-    Ok(write(&taken.values))
+    Ok(write(taken))
 }
 
 fn usable(name: &str, text: &str) -> Result<(), ConfigError> {
@@ -157,7 +164,14 @@ fn usable(name: &str, text: &str) -> Result<(), ConfigError> {
 /// What a file says, in our keys.
 struct Taken {
     keys: Vec<(String, Meaning)>,
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, Value>,
+}
+
+/// Of a key of ours.
+struct Value {
+    text: String,
+    /// The key that said so.
+    from: String,
 }
 
 fn take(name: &str, text: &str) -> Result<Taken, ConfigError> {
@@ -169,50 +183,89 @@ fn take(name: &str, text: &str) -> Result<Taken, ConfigError> {
     for (key, text) in &given {
         let renamed = RENAMED.iter().find(|renamed| renamed.from == key).map(|renamed| renamed.to);
         let meaning = match (renamed, old(key)) {
-            (Some(to), _) => taken.put(key, to, text.clone(), false)?,
+            (Some(to), _) => taken.put(key, to, text.clone(), false),
             (None, Some(Means::Nothing(why))) => Meaning::NoEffect(why),
             (None, Some(Means::Url(to, build))) => match build(&value) {
-                Ok(url) => taken.put(key, to, url, false)?,
+                Ok(url) => taken.put(key, to, url, false),
                 Err(why) => Meaning::Unusable(why),
             },
             (None, Some(Means::Taken(takes))) => {
-                let mut all = Meaning::TakenOver(Vec::new());
-                for Take { to, value, largest } in *takes {
-                    match (value(text), &mut all) {
-                        (Ok(value), Meaning::TakenOver(keys)) => {
-                            taken.put(key, to, value, *largest)?;
-                            keys.push((*to).to_owned());
-                        }
-                        (Err(why), _) => all = Meaning::Unusable(why),
-                        (Ok(_), _) => {}
-                    }
+                let mut all = Meaning::TakenOver(Vec::new(), Vec::new());
+                for take in *takes {
+                    all = all.and(taken.take(key, text, take));
                 }
                 all
             }
-            (None, None) if ours.contains(key) => {
-                taken.put(key, key, text.clone(), false)?;
-                Meaning::Ours
-            }
+            (None, None) if ours.contains(key) => match taken.put(key, key, text.clone(), false) {
+                Meaning::TakenOver(..) => Meaning::Ours,
+                refused => refused,
+            },
             (None, None) => Meaning::Unknown(closest(key, &ours)),
         };
         taken.keys.push((key.clone(), meaning));
     }
+    taken.say_which_counts();
     Ok(taken)
 }
 
+impl Meaning {
+    /// Of one key that goes to several of ours.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::TakenOver(mut keys, mut notes), Self::TakenOver(more, more_notes)) => {
+                keys.extend(more);
+                notes.extend(more_notes);
+                Self::TakenOver(keys, notes)
+            }
+            (Self::TakenOver(..), refused) | (refused, _) => refused,
+        }
+    }
+}
+
 impl Taken {
-    fn put(&mut self, from: &str, to: &str, value: String, largest: bool) -> Result<Meaning, ConfigError> {
+    fn take(&mut self, key: &str, text: &str, take: &Take) -> Meaning {
+        let value = match (take.value)(text) {
+            Ok(value) => value,
+            Err(why) => return Meaning::Unusable(why),
+        };
+        let note = (take.note)(text, &value);
+        match self.put(key, take.to, value, take.largest) {
+            Meaning::TakenOver(keys, mut notes) => {
+                notes.extend(note);
+                Meaning::TakenOver(keys, notes)
+            }
+            refused => refused,
+        }
+    }
+
+    fn put(&mut self, from: &str, to: &str, text: String, largest: bool) -> Meaning {
         let number = |text: &str| text.parse::<u64>().unwrap_or_default();
         match self.values.get(to) {
-            Some(there) if largest && number(there) > number(&value) => {}
-            Some(there) if !largest && !same_value(there, &value) => {
-                let hidden = is_secret(to);
-                let said = if hidden { "says something else".to_owned() } else { format!("says {value}, not {there}") };
-                return Err(ConfigError::key(from, format!("{said}, as another key for {to} does")));
+            Some(there) if largest && number(&there.text) >= number(&text) => {}
+            Some(there) if !largest && !same_value(&there.text, &text) => {
+                let shown = |text: &str| if is_secret(to) { "something else".to_owned() } else { text.to_owned() };
+                // As a program says it that reads both.
+                let (mine, theirs) = (shown(&text), shown(&there.text));
+                let said = format!("says {mine}, and {} says {theirs}: leave one of them out", there.from);
+                return Meaning::Unusable(said);
             }
-            _ => drop(self.values.insert(to.to_owned(), value)),
+            _ => drop(self.values.insert(to.to_owned(), Value { text, from: from.to_owned() })),
         }
-        Ok(Meaning::TakenOver(vec![to.to_owned()]))
+        Meaning::TakenOver(vec![to.to_owned()], Vec::new())
+    }
+
+    /// Where several old keys lead to one of ours and the largest counts.
+    fn say_which_counts(&mut self) {
+        for (key, meaning) in &mut self.keys {
+            let Some((_, Means::Taken(takes))) = TABLE.iter().find(|(old, _)| old == key) else { continue };
+            let Meaning::TakenOver(_, notes) = meaning else { continue };
+            for take in takes.iter().filter(|take| take.largest) {
+                let Some(Value { text, from }) = self.values.get(take.to) else { continue };
+                if from != key {
+                    notes.push(format!("{from} has the larger number, {text}, which counts for both"));
+                }
+            }
+        }
     }
 }
 
@@ -247,10 +300,15 @@ fn edits(one: &str, other: &str) -> usize {
 }
 
 /// YAML, section by section.
-fn write(values: &BTreeMap<String, String>) -> String {
+fn write(taken: &Taken) -> String {
     let mut text = "# Converted by syncctl config convert; every other key has its default.\n".to_owned();
+    for (key, meaning) in &taken.keys {
+        if let Meaning::TakenOver(ours, notes) = meaning {
+            notes.iter().for_each(|note| text.push_str(&format!("# {key}, now {}: {note}\n", ours.join(", "))));
+        }
+    }
     let mut open: Vec<&str> = Vec::new();
-    for (key, value) in values {
+    for (key, Value { text: value, .. }) in &taken.values {
         let parts: Vec<_> = key.split('.').collect();
         let (name, sections) = parts.split_last().map_or(("", &[][..]), |(name, sections)| (*name, sections));
         let same = open.iter().zip(sections).take_while(|(one, other)| one == other).count();

@@ -62,23 +62,36 @@ fn in_words(report: &Report) -> (&'static str, Option<String>) {
         Status::Down => "down",
     };
     let unwell = report.parts.iter().filter(|(_, part)| part.status != Status::Ok);
-    let words: Vec<String> = unwell.map(|(name, part)| format!("{name}: {}", part.detail)).collect();
+    let words: Vec<String> = unwell
+        .map(|(name, part)| {
+            let last = part.last_error.as_ref().map(|last| format!("; {}", last.error)).unwrap_or_default();
+            format!("{name}: {}{last}", part.detail)
+        })
+        .collect();
     (name(report.status), (!words.is_empty()).then(|| words.join("; ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use service_runtime::{Criticality, HealthRegistry};
+    use service_runtime::{Criticality, HealthRegistry, LastError, PartState};
 
     #[tokio::test]
     async fn a_process_says_which_of_its_parts_are_not_well() {
         let health = HealthRegistry::new();
         health.part("mysql", Criticality::Critical).ok();
         assert_eq!(in_words(&health.report().await), ("ok", None));
-        health.part("redis", Criticality::Optional).set(Status::Down, "unreachable");
+        // Another one: the answers of a report are kept for a moment.
+        let health = HealthRegistry::new();
+        health.probe("redis", Criticality::Optional, || async {
+            let error = LastError { at: "now".to_owned(), error: "OOM; raise maxmemory".to_owned() };
+            PartState::new(Status::Down, "unreachable").with_last_error(Some(error))
+        });
         health.part("flow", Criticality::Optional).set(Status::Degraded, "slow");
         let (status, detail) = in_words(&health.report().await);
-        assert_eq!((status, detail.as_deref()), ("degraded", Some("flow: slow; redis: unreachable")));
+        assert_eq!(
+            (status, detail.as_deref()),
+            ("degraded", Some("flow: slow; redis: unreachable; OOM; raise maxmemory"))
+        );
     }
 }

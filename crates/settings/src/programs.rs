@@ -55,6 +55,12 @@ impl Program {
     }
 }
 
+/// Whether only one of two can listen. Port 0 is any that is free.
+fn same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = |address: SocketAddr| address.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || all(one) || all(other))
+}
+
 impl Settings {
     /// Whether a program gets past its configuration. Needs a runtime around it.
     pub async fn starts(&self, program: Program, rust_log: Option<&str>) -> Result<(), ConfigError> {
@@ -64,8 +70,12 @@ impl Settings {
             settings.monitoring.tracing.endpoint.clear();
         }
         let gate = admit(&settings, rust_log)?;
-        for (key, address) in program.listeners(&self.service) {
-            gate.may_listen(key, address)?;
+        let listeners = program.listeners(&self.service);
+        for (at, (key, address)) in listeners.iter().enumerate() {
+            gate.may_listen(key, *address)?;
+            if let Some((other, _)) = listeners[..at].iter().find(|(_, other)| same_place(*address, *other)) {
+                return Err(ConfigError::key(*key, format!("{address} is the address of {other}, too")));
+            }
         }
         #[cfg(feature = "distributed")]
         if program != Program::Standalone {
@@ -73,5 +83,27 @@ impl Settings {
             self.stores().await.map_err(|error| ConfigError::key("configuration", format!("{error:#}")))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn two_listeners_at_one_address_do_not_start() {
+        let mut settings = Settings::default();
+        settings.service.http_addr = settings.service.grpc_addr;
+        let refused = settings.starts(Program::Standalone, None).await.map_err(|error| error.to_string());
+        assert_eq!(
+            refused,
+            Err("service.http_addr: 127.0.0.1:50051 is the address of service.grpc_addr, too".to_owned())
+        );
+        for any in ["127.0.0.1:0", "127.0.0.1:8893"] {
+            let Ok(any) = any.parse() else { unreachable!("it is an address") };
+            settings.service.http_addr = any;
+            settings.service.grpc_addr.set_port(if settings.service.http_addr.port() == 0 { 0 } else { 50_051 });
+            assert!(settings.starts(Program::Standalone, None).await.is_ok(), "{any}");
+        }
     }
 }

@@ -32,10 +32,10 @@ pub(crate) enum ConfigCommand {
     },
 }
 
-/// A key of the file, or a program that may start with it.
+/// A key of the file, a program that may start with it, or what should be looked at.
 #[derive(Debug, Serialize)]
 struct ConfigRow {
-    /// `key` or `program`.
+    /// `key`, `program` or `remark`.
     what: &'static str,
     name: String,
     says: String,
@@ -57,7 +57,11 @@ fn rows(checked: &Checked) -> Vec<ConfigRow> {
         name: start.program.name().to_owned(),
         says: start.refused.as_ref().map_or_else(|| "starts".to_owned(), |why| format!("does not start: {why}")),
     });
-    keys.chain(programs).collect()
+    let remark = |remark: &String| {
+        let (key, says) = remark.split_once(": ").unwrap_or(("", remark));
+        ConfigRow { what: "remark", name: key.to_owned(), says: says.to_owned() }
+    };
+    keys.chain(programs).chain(checked.remarks.iter().map(remark)).collect()
 }
 
 impl ConfigCommand {
@@ -80,6 +84,7 @@ impl ConfigCommand {
                 if variables > 0 {
                     println!("{variables} variables {ENV_PREFIX}... of this environment count, too");
                 }
+                checked.remarks.iter().for_each(|remark| println!("look at {remark}"));
                 say(&checked.programs);
                 if !fine && checked.keys.iter().any(|(_, meaning)| !matches!(meaning, Meaning::Ours)) {
                     advise(&name, &checked);

@@ -113,7 +113,7 @@ const fn answered(code: Code) -> (&'static str, &'static str) {
     match code {
         Code::Unavailable => ("UNAVAILABLE", "syncctl status says which store is unreachable"),
         Code::Unauthenticated => ("UNAUTHENTICATED", "show a token: --token-file or SYNCCTL_TOKEN_FILE"),
-        Code::PermissionDenied => ("PERMISSION_DENIED", "this needs a token of another role"),
+        Code::PermissionDenied => ("PERMISSION_DENIED", "this needs a token of another role, or with other limits"),
         Code::InvalidArgument => ("INVALID_ARGUMENT", ""),
         Code::NotFound => ("NOT_FOUND", ""),
         Code::ResourceExhausted => ("RESOURCE_EXHAUSTED", "try again later"),

@@ -132,12 +132,23 @@ async fn ask<T>(answer: impl Future<Output = Result<Response<T>, tonic::Status>>
     }
 }
 
-fn unreachable(store: &str, meanwhile: &str) -> Trouble {
-    Trouble {
-        kind: format!("{store}_unreachable"),
-        detail: format!("the {store} is unreachable: {meanwhile}"),
-        hint: "is it running, and does it answer? /health of the processes has its last error".to_owned(),
-    }
+/// `why` is the word of a process whose part it is: it knows what is wrong, and what cures it.
+fn unreachable(store: &str, meanwhile: &str, why: Option<String>) -> Trouble {
+    let (detail, hint) = match why {
+        Some(why) => (format!("the {store} cannot be used: {meanwhile}"), why),
+        None => (
+            format!("the {store} is unreachable, or of no use: {meanwhile}"),
+            "is it running, does it answer, may its user do what likes need? Processes know its last error: \
+             --http HOST:8893,HOST:8894,HOST:8895"
+                .to_owned(),
+        ),
+    };
+    Trouble { kind: format!("{store}_unreachable"), detail, hint }
+}
+
+/// What processes say of a part: those that were asked just now, then those that the database knows of.
+fn said_of(part: &str, asked: &[Process], registered: &[Registered]) -> Option<String> {
+    asked.iter().find_map(|one| one.says_of(part)).or_else(|| registered.iter().find_map(|one| one.says_of(part)))
 }
 
 pub(crate) fn troubles(said: &[v1::Trouble]) -> Vec<Trouble> {
@@ -180,10 +191,14 @@ impl StatusArgs {
         let mut troubles = troubles(said);
         if report.is_none() {
             troubles.retain(|one| one.kind != "ledger_unread");
-            troubles.push(unreachable("database", "likes wait in the journal and the queue"));
+            let why = said_of("mysql", &processes, &[]);
+            troubles.push(unreachable("database", "likes wait in the journal and the queue", why));
         }
+        let stored = report.as_ref().map(Stored::of);
         if !stats.available {
-            troubles.push(unreachable("cache", "likes are written to the database directly"));
+            let registered = stored.as_ref().map_or(&[][..], |stored| &stored.registered);
+            let why = said_of("redis", &processes, registered);
+            troubles.push(unreachable("cache", "likes are written to the database directly", why));
         }
         for process in &processes {
             let named = process.troubles(&troubles);
@@ -198,7 +213,7 @@ impl StatusArgs {
             cache_available: stats.available,
             pending: stats.shards.iter().map(|shard| shard.pending).sum(),
             oldest_age_ms: stats.shards.iter().filter_map(|shard| shard.oldest_age_ms).max(),
-            stored: report.as_ref().map(Stored::of),
+            stored,
         };
         match format {
             Format::Json => println!("{}", serde_json::to_string(&status)?),
@@ -273,6 +288,27 @@ impl Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_of_no_use_is_told_with_the_word_of_a_process() {
+        let known =
+            |detail: &str| Registered::of(&v1::ProcessState { detail: detail.to_owned(), ..Default::default() });
+        let why = "down: OOM command not allowed; raise maxmemory; likes go on";
+        let registered = [known(""), known(&format!("flow: slow; redis: {why}; redis_memory: 100 %"))];
+        let asked = Process::of_parts(
+            "127.0.0.1:8893",
+            &serde_json::json!({
+                "service": "interaction-server", "status": "degraded",
+                "parts": {"redis": {"status": "down", "detail": "unreachable", "last_error": {"error": "NOAUTH; log in"}}},
+            }),
+        );
+        assert_eq!(said_of("redis", &[asked], &registered).as_deref(), Some("unreachable; NOAUTH; log in"));
+        let told = unreachable("cache", "meanwhile", said_of("redis", &[], &registered));
+        assert_eq!(told.hint, why);
+        assert!(!told.detail.contains("unreachable"), "{}", told.detail);
+        let nobody = unreachable("cache", "meanwhile", said_of("redis", &[], &registered[..1]));
+        assert!(nobody.hint.contains("--http"), "{}", nobody.hint);
+    }
 
     #[test]
     fn the_latest_look_is_said_with_its_age() {

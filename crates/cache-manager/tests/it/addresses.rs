@@ -24,3 +24,12 @@ async fn ipv6_and_passwords_of_any_characters_lead_there() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn several_hosts_in_one_address_are_named_as_such() {
+    for url in ["redis://h1:6379,h2:6379", "redis://h1,h2"] {
+        let config = RedisConfig { url: url.to_owned().into(), ..RedisConfig::default() };
+        let error = config.validate().map_or_else(|error| error, |()| "taken".to_owned());
+        assert_eq!(error, "redis.url: names several hosts: one is needed", "{url}");
+    }
+}

@@ -160,13 +160,16 @@ async fn a_script_of_somebody_else_is_waited_for() -> Result<()> {
 async fn a_missing_right_is_named_with_the_statement_that_grants_it() -> Result<()> {
     let (redis, _, raw) = private(roomy_rules()).await?;
     raw.run::<()>("ACL SETUSER likes on >secret ~app:* +@all -xadd").await?;
-    let url = redis.url().replace("redis://", "redis://likes:secret@");
+    // In a database that the url names: it has to be selected.
+    let url = format!("{}/1", redis.url().trim_end_matches('/')).replace("redis://", "redis://likes:secret@");
     let cache = config(&url, "app:").build(roomy_rules())?;
     cache.prepare().await?;
-    of_no_use(&cache, "ACL SETUSER <user of redis.url> ~<redis.key_prefix>*").await?;
+    of_no_use(&cache, "ACL SETUSER <user of redis.url> '~<redis.key_prefix>*'").await?;
     let error = cache.ping().await.err().context("the probe passed")?.to_string();
     let statement = error.split("it is granted by: ").nth(1).context("no statement")?;
     let statement = statement.replace("<redis.key_prefix>", "app:").replace("<user of redis.url>", "likes");
+    // The quotes are for a shell.
+    let statement = statement.replace('\'', "");
     // Nothing but what the statement says.
     raw.run::<()>("ACL SETUSER likes reset on >secret").await?;
     raw.run::<()>(&statement).await?;

@@ -78,6 +78,7 @@ mod tests {
             stored: Some(Side::from(*stored)),
             detail: String::new(),
             repair: None,
+            event: None,
         };
         let findings: Vec<Finding> = found.iter().map(finding).collect();
         CountConclusion::of(resource, Some(&findings))

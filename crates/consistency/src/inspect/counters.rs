@@ -44,6 +44,7 @@ impl CountObservation {
             stored: Some(self.truth().into()),
             detail,
             repair: None,
+            event: None,
         }
     }
 
@@ -57,6 +58,7 @@ impl CountObservation {
             stored: Some(self.audit.live.into()),
             detail: "like_counts against live rows".to_owned(),
             repair: None,
+            event: None,
         })
     }
 }

@@ -29,6 +29,7 @@ impl Inspector {
                 stored: Some(accounting.journal_len.cast_signed().into()),
                 detail: format!("{} accepted, {} settled", accounting.accepted, accounting.settled),
                 repair: None,
+                event: None,
             })
         });
         let wrong = wrong.collect();
@@ -68,6 +69,7 @@ impl Inspector {
             stored: None,
             detail: String::new(),
             repair: None,
+            event: None,
         };
         match entry.decode() {
             Err(error) => finding.detail = format!("entry {} is foreign: {error}", entry.version),

@@ -3,8 +3,9 @@
 use crate::error::CheckError;
 use crate::finding::{Finding, ledger_finding};
 use crate::inspect::Inspector;
+use chrono::{DateTime, Utc};
 use domain::Resource;
-use event_store::{EventFilter, EventStatus};
+use event_store::{Behavior, EventFilter, EventStatus, LedgerEntry};
 
 /// Events of one status that are looked at; beyond them is more of the same.
 const EVENTS: usize = 1_000;
@@ -24,6 +25,33 @@ pub(crate) struct Unfinished {
 }
 
 impl Inspector {
+    /// The newest completed events of a resource that were accepted since, as the history has them: what its rows must hold. Of a
+    /// long ledger only the newest part is searched; a full sweep goes through all of it.
+    pub(crate) async fn applied_of(
+        &self,
+        resource: Resource,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Behavior>, CheckError> {
+        let status = Some(EventStatus::Completed);
+        let filter = EventFilter { status, resource: Some(resource), since: Some(since), ..EventFilter::default() };
+        let (mut after, mut applied) = (None, Vec::new());
+        for _ in 0..PAGES {
+            let left = u32::try_from(EVENTS.saturating_sub(applied.len())).unwrap_or(0);
+            let page = self.stores.database.list_events(&filter, left, after).await?;
+            applied.extend(page.events.into_iter().map(|LedgerEntry { event, .. }| Behavior {
+                event_id: event.intent.id,
+                pair: event.pair(),
+                action: event.intent.action,
+                version: event.version,
+            }));
+            after = page.next;
+            if after.is_none() || applied.len() >= EVENTS {
+                break;
+            }
+        }
+        Ok(applied)
+    }
+
     /// Unfinished events, of one resource or of all: those that wait for a person, or for too long, are stuck; the others are in
     /// flight.
     pub(crate) async fn unfinished(&self, resource: Option<Resource>) -> Result<Unfinished, CheckError> {

@@ -1,12 +1,15 @@
 //! Pairs: rows against history, cached pairs against rows, history against the ledger.
 
 use crate::error::CheckError;
-use crate::finding::{Finding, Kind, Side, Subject, Verdict, judge_pair};
+use crate::finding::{Finding, Kind, Side, Subject, Verdict, judge_pair, row_finding};
 use crate::inspect::Inspector;
 use crate::inspect::pending_refreshes::PendingRefreshes;
-use domain::{Action, Pair, PairState, Version};
+use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, PairState, Version};
 use event_store::{Behavior, EventFilter, EventStatus};
 use std::collections::BTreeMap;
+
+/// Of the events of one pair that are read: the one that is looked for is among those around its version.
+const EVENTS_OF_A_PAIR: u32 = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PairObservation {
@@ -35,14 +38,15 @@ impl PairObservation {
             stored: Some(self.row.into()),
             detail: detail.to_owned(),
             repair: None,
+            event: None,
         }
     }
 }
 
 impl Inspector {
-    /// Rows that are older than these entries of the history, each with the entry that it lacks. The entries were read
-    /// before the rows are, and are committed together with them: this needs no second look.
-    pub(crate) async fn rows(&self, history: &[Behavior]) -> Result<Vec<(Finding, Behavior)>, CheckError> {
+    /// Rows that are older than these entries of the history, or completed events of the ledger, each with what it lacks.
+    /// They were read before the rows are, and are committed together with them: this needs no second look.
+    pub(crate) async fn rows(&self, history: &[Behavior]) -> Result<Vec<Finding>, CheckError> {
         let mut newest: BTreeMap<Pair, Behavior> = BTreeMap::new();
         for behavior in history {
             let order = |behavior: &Behavior| (behavior.version, behavior.action);
@@ -55,21 +59,9 @@ impl Inspector {
         let rows = self.stores.database.load_states(&pairs).await?;
         let lacking =
             newest.into_values().zip(rows).filter(|(behavior, row)| row.order() < (behavior.version, behavior.action));
-        let finding = |(behavior, row): (Behavior, PairState)| {
-            let says = PairState { liked: behavior.action.liked(), version: behavior.version };
-            let untouched = row == PairState::UNTOUCHED;
-            let finding = Finding {
-                kind: Kind::Row,
-                verdict: if untouched { Verdict::Missing } else { Verdict::Drift },
-                subject: Subject::Pair(behavior.pair),
-                cache: (!untouched).then(|| row.into()),
-                stored: Some(says.into()),
-                detail: "the row against its history".to_owned(),
-                repair: None,
-            };
-            (finding, behavior)
-        };
-        Ok(lacking.map(finding).collect())
+        Ok(lacking
+            .map(|(behavior, row)| row_finding(event_of(&behavior), row, "the row against its history"))
+            .collect())
     }
 
     /// Cached pairs against their rows.
@@ -91,7 +83,12 @@ impl Inspector {
             if observation != first {
                 observation.verdict = Verdict::InFlight;
             } else if observation.verdict == Verdict::Missing {
+                let applied = self.applied(&observation).await?;
                 observation.verdict = self.ahead(&observation).await?;
+                if let (Verdict::Missing | Verdict::WentBack, Some(event)) = (observation.verdict, applied) {
+                    findings.push(row_finding(event, observation.row, "the row against an event that was applied"));
+                    continue;
+                }
             } else if observation.verdict == Verdict::Stale && pending_refreshes.has(observation.pair.resource) {
                 observation.verdict = Verdict::InFlight;
             }
@@ -112,6 +109,22 @@ impl Inspector {
             verdict: judge_pair(cached, row),
         };
         Ok(pairs.iter().zip(cached).zip(rows).map(observation).collect())
+    }
+
+    /// The event of a cached pair that is newer than its row, if ledger or history have it as applied: then the row has lost it.
+    /// Asked before the last look at the row, because an event and its row are committed together.
+    async fn applied(&self, observation: &PairObservation) -> Result<Option<LikeEvent>, CheckError> {
+        let Some(PairState { version, .. }) = observation.cached else { return Ok(None) };
+        let pair = observation.pair;
+        let story = self.stores.database.pair_history(pair, &[version], EVENTS_OF_A_PAIR).await?;
+        let in_ledger = story.events.into_iter().find(|entry| {
+            entry.status == EventStatus::Completed && entry.event.pair() == pair && entry.event.version == version
+        });
+        let in_history = || {
+            let entry = story.history.iter().find(|entry| entry.version == version)?;
+            Some(event_of(&Behavior { event_id: entry.event_id, pair, action: entry.action, version }))
+        };
+        Ok(in_ledger.map(|entry| entry.event).or_else(in_history))
     }
 
     /// Why a cached pair is newer than its row.
@@ -162,6 +175,18 @@ impl Inspector {
         let page = self.stores.database.list_events(&filter, 100, None).await?;
         Ok(page.events.iter().any(|entry| entry.event.version == version))
     }
+}
+
+/// The event that an entry of the history came from, as far as rows are concerned.
+fn event_of(behavior: &Behavior) -> LikeEvent {
+    let intent = LikeIntent {
+        id: behavior.event_id,
+        pair: behavior.pair,
+        action: behavior.action,
+        idempotency_key: None,
+        trace: None,
+    };
+    LikeEvent { intent, version: behavior.version, origin: Origin::Import }
 }
 
 /// A pair's state as an action.

@@ -120,8 +120,16 @@ impl Checker {
             }
         }
         // What else such a look comes upon belongs to the run that looks for it.
-        findings.retain(|one| looked.contains(&(one.kind, one.subject)));
+        findings.retain(|one| looked.contains(&(as_asked(one.kind), one.subject)));
         Ok((looked, findings))
+    }
+}
+
+/// A cached pair whose row is gone is found as that row.
+const fn as_asked(kind: Kind) -> Kind {
+    match kind {
+        Kind::Row => Kind::CachedPair,
+        other => other,
     }
 }
 

@@ -233,7 +233,8 @@ impl Checker {
         async move { self.inspector().counts(&[resource]).await }.boxed()
     }
 
-    /// Compares one resource: its counters, the cached pairs of its latest likers, and what the ledger holds unfinished; and
+    /// Compares one resource: its rows with its newest events, its counters, the cached pairs of its latest likers, and what the
+    /// ledger holds unfinished; and
     /// looks again at what is open. Repairs as configured, if this process is the leader and not `dry_run`.
     pub fn check(&self, resource: Resource, dry_run: bool) -> BoxFuture<'_, Result<CheckOutcome, CheckError>> {
         self.check_inner(resource, dry_run).boxed()
@@ -243,14 +244,23 @@ impl Checker {
         let mut pass = self.pass("demand").dry(dry_run);
         let likers = self.inspector().stores.database.list_likers(resource, Within::default(), SAMPLE, None).await?;
         let pairs: Vec<Pair> = likers.likes.iter().map(|liked| liked.pair).collect();
-        pass.compared(1 + pairs.len());
+        let since = self.inspector().wall_clock() - self.config().history;
+        let applied = self.inspector().applied_of(resource, since).await?;
+        pass.compared(1 + pairs.len() + applied.len());
+        // Before the counters: recounted without a row that comes back, they would be wrong once more.
+        let rows = self.inspector().rows(&applied).await?;
+        let rows = pass.take(rows).await?;
         let mut findings = self.inspector().counts(&[resource]).await?;
         findings.extend(self.inspector().pairs(&pairs).await?);
         let unfinished = self.inspector().unfinished(Some(resource)).await?;
         pass.compared(unfinished.findings.len());
         findings.extend(unfinished.findings);
-        let mut findings = pass.take(findings).await?;
-        findings.extend(self.look_again(&mut pass, Some(resource), unfinished.complete).await?);
+        let found = pass.take(findings).await?;
+        let mut findings = [rows, found].concat();
+        let again = self.look_again(&mut pass, Some(resource), unfinished.complete).await?;
+        let told = |one: &Finding| findings.iter().any(|other| (other.kind, other.subject) == (one.kind, one.subject));
+        let again: Vec<Finding> = again.into_iter().filter(|one| !told(one)).collect();
+        findings.extend(again);
         pass.finish(RunStatus::Finished).await?;
         let worst = |one: &Finding| match one.verdict {
             Verdict::Consistent => 0,

@@ -5,7 +5,7 @@ use crate::finding::{Finding, Kind, RepairAction, RepairNote, RepairResult, Side
 use crate::metrics;
 use crate::repair::Repairer;
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, Resource};
+use domain::Resource;
 use event_store::{FindingRecord, RunRecord, RunStatus};
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -68,17 +68,12 @@ impl Pass {
     pub(crate) async fn take(&mut self, findings: Vec<Finding>) -> Result<Vec<Finding>, CheckError> {
         let mut done = Vec::with_capacity(findings.len());
         for finding in findings {
-            done.push(self.take_with(finding, None).await?);
+            done.push(self.take_one(finding).await?);
         }
         Ok(done)
     }
 
-    /// The same for one, with the event that repairs it.
-    pub(crate) async fn take_with(
-        &mut self,
-        mut finding: Finding,
-        event: Option<&LikeEvent>,
-    ) -> Result<Finding, CheckError> {
+    async fn take_one(&mut self, mut finding: Finding) -> Result<Finding, CheckError> {
         if !finding.verdict.is_wrong() {
             self.in_flight += 1;
             self.hear(&finding);
@@ -94,7 +89,7 @@ impl Pass {
             // Before the repair: what is repaired and then forgotten would be the worse mistake.
             database.record_finding(&record).await?;
         }
-        let mut repair = self.repairer.repair_finding(&finding, event, self.dry_run).await?;
+        let mut repair = self.repairer.repair_finding(&finding, self.dry_run).await?;
         self.with_the_recount(&finding, &mut repair).await?;
         metrics::repaired(&repair);
         let repaired = repair.is_repaired();

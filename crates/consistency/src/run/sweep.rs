@@ -2,16 +2,17 @@
 //! in the database after every step, so the next leader goes on where the last one stopped.
 
 use crate::error::CheckError;
-use crate::finding::Verdict;
+use crate::finding::{Subject, Verdict, foreign_finding, history_finding};
 use crate::metrics;
 use crate::run::checker::Checker;
 use crate::run::pass::Pass;
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, Resource, ResourceType, ShardId};
-use event_store::{Behavior, RunRecord, RunStatus};
+use domain::{Pair, PairState, Resource, ResourceType, ShardId};
+use event_store::{RunRecord, RunStatus};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -218,10 +219,8 @@ impl Checker {
         let database = &self.inspector().stores.database;
         let step = database.ledger_after(after, DateTime::UNIX_EPOCH, limit).await?;
         pass.compared(step.len());
-        for audit in step.iter().filter(|audit| !audit.in_history) {
-            let event = &audit.entry.event;
-            pass.take_with(crate::finding::history_finding(event), Some(event)).await?;
-        }
+        let lacking = step.iter().filter(|audit| !audit.in_history);
+        pass.take(lacking.map(|audit| history_finding(audit.entry.event.clone())).collect()).await?;
         let full = step.len() as u64 >= u64::from(limit);
         Ok(step.last().map(|audit| audit.entry.event.intent.id).filter(|_| full))
     }
@@ -235,10 +234,12 @@ impl Checker {
         let inspector = self.inspector();
         let (step, next) = inspector.stores.database.behaviors_after(after, since, self.config().batch_size).await?;
         pass.compared(step.len());
-        for (finding, behavior) in inspector.rows(&step).await? {
-            pass.take_with(finding, Some(&event_of(&behavior))).await?;
-        }
+        let lacking = inspector.rows(&step).await?;
+        let told: HashSet<Subject> = lacking.iter().map(|finding| finding.subject).collect();
+        pass.take(lacking).await?;
         let mut pairs: Vec<Pair> = step.iter().map(|behavior| behavior.pair).collect();
+        // One pair is told once: what its row lacks, its cached pair has.
+        pairs.retain(|pair| !told.contains(&Subject::Pair(*pair)));
         pairs.sort_unstable();
         pairs.dedup();
         let findings = inspector.pairs(&pairs).await?;
@@ -254,7 +255,11 @@ impl Checker {
         let mut findings = inspector.pairs(&pairs).await?;
         // The history has shown the others.
         let untouched = Some(PairState::UNTOUCHED.into());
-        findings.retain(|finding| finding.verdict != Verdict::Missing || finding.stored == untouched);
+        let since = inspector.wall_clock() - self.config().history;
+        findings.retain(|finding| match &finding.event {
+            Some(event) => event.version.0 < since.timestamp_micros(),
+            None => finding.verdict != Verdict::Missing || finding.stored == untouched,
+        });
         pass.take(findings).await?;
         Ok(next)
     }
@@ -272,21 +277,9 @@ impl Checker {
         position.resources.0 += step.resources.len() as u64;
         let upto = step.next.unwrap_or(i64::MAX);
         let foreign = database.not_believed(kind, position.after_id, upto, FOREIGN_ROWS).await?;
-        pass.take(foreign.into_iter().map(crate::finding::foreign_finding).collect()).await?;
+        pass.take(foreign.into_iter().map(foreign_finding).collect()).await?;
         let findings = inspector.counts_but(&step.resources, &step.suspects).await?;
         pass.take(findings).await?;
         Ok(step.next)
     }
-}
-
-/// The event that an entry of the history came from, as far as rows are concerned.
-fn event_of(behavior: &Behavior) -> LikeEvent {
-    let intent = LikeIntent {
-        id: behavior.event_id,
-        pair: behavior.pair,
-        action: behavior.action,
-        idempotency_key: None,
-        trace: None,
-    };
-    LikeEvent { intent, version: behavior.version, origin: Origin::Import }
 }

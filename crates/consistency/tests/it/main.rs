@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod broken;
+mod deleted_row;
 mod flow;
 mod leader;
 mod lives;

@@ -18,6 +18,8 @@
 //! | `Later` | wait | 1021, 1026, 1030, 1040, 1105, 1114, 1180, 1203, 1226, and all others |
 
 #[cfg(feature = "mysql")]
+use crate::sql::account;
+#[cfg(feature = "mysql")]
 use sea_orm::sqlx::mysql::MySqlDatabaseError;
 use sea_orm::{DbErr, RuntimeErr, sqlx};
 
@@ -132,6 +134,28 @@ impl StoreError {
         Self::of(Meaning::Elsewhere, error.into(), "the one that is to be a replica needs read_only".to_owned())
     }
 
+    /// The pool has tried for as long as it may.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn nobody_answers(why: String) -> Self {
+        Self::of(Meaning::Later, why.into(), String::new())
+    }
+
+    #[cfg(all(test, feature = "mysql"))]
+    pub(crate) fn denied(advice: String) -> Self {
+        Self::of(Meaning::Settings, "denied".into(), advice)
+    }
+
+    /// With another advice, where it has one.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn advise(mut self, advice: impl FnOnce(&str) -> String) -> Self {
+        if let Self::Unavailable(cause) = &mut self
+            && let Some(fault) = cause.downcast_mut::<Fault>()
+        {
+            fault.advice = advice(&fault.advice);
+        }
+        self
+    }
+
     pub(crate) fn corrupt(table: &'static str, reason: impl ToString) -> Self {
         Self::Corrupt { table, reason: reason.to_string() }
     }
@@ -150,8 +174,12 @@ impl StoreError {
 
 /// An attempt took longer than `query_timeout`.
 #[derive(Debug, thiserror::Error)]
-#[error("no answer within {0:?}")]
-pub(crate) struct TimedOut(pub(crate) std::time::Duration);
+#[error("no answer within {limit:?}{}{}", if why.is_some() { "; " } else { "" }, why.as_deref().unwrap_or_default())]
+pub(crate) struct TimedOut {
+    pub(crate) limit: std::time::Duration,
+    /// Where that is known.
+    pub(crate) why: Option<String>,
+}
 
 /// A script is longer than the server said it takes; it was not sent.
 #[cfg_attr(not(feature = "mysql"), expect(dead_code, reason = "only MySQL says so"))]
@@ -224,7 +252,7 @@ fn judge(error: &sqlx::Error) -> (Meaning, String) {
     #[cfg(feature = "mysql")]
     if let Some(mysql) = database.try_downcast_ref::<MySqlDatabaseError>() {
         let (meaning, advice) = of_mysql(mysql.number(), mysql.code());
-        return (meaning, if advice == GRANT { grant(mysql.message()) } else { advice.to_owned() });
+        return (meaning, if advice == GRANT { account::grant(mysql.message()) } else { advice.to_owned() });
     }
     (of_sqlite(database.code().as_deref()), String::new())
 }
@@ -268,7 +296,7 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
         (1665, _) => (Settings, "the server's binlog_format must be ROW or MIXED"),
         (1044 | 1142 | 1143 | 1227, _) => (Settings, GRANT),
         (1045, _) => (Settings, "user or password in database.url is wrong"),
-        (1049, _) => (Settings, "the database is created by: CREATE DATABASE"),
+        (1049, _) => (Settings, "the database is created by: CREATE DATABASE <database>"),
         (1146, _) => (Settings, "the tables are created by: syncctl migrate"),
         (1021 | 1114, _) => (Later, "its disk is full"),
         (1026, _) => (Later, "its disk takes no writes"),
@@ -278,15 +306,6 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
         (_, Some(state)) if state.starts_with("22") || state.starts_with("23") || state == "45000" => (Rejected, ""),
         _ => (Later, ""),
     }
-}
-
-/// `INSERT command denied to user 'a'@'b' for table ...`, `Access denied for user 'a'@'b' to database ...`
-#[cfg(feature = "mysql")]
-fn grant(message: &str) -> String {
-    let rights = message.split_once(" command denied").map_or("SELECT, INSERT, UPDATE, DELETE", |(rights, _)| rights);
-    let user =
-        message.split_once("user ").and_then(|(_, rest)| rest.split(' ').next()).unwrap_or("<user of database.url>");
-    format!("it is granted by: GRANT {rights} ON <database>.* TO {user}")
 }
 
 /// Primary result codes are the low byte of the extended code.
@@ -335,15 +354,6 @@ mod tests {
         assert!(error.is_unavailable(), "{error}");
         let StoreError::Unavailable(cause) = error else { panic!("sorted otherwise") };
         assert!(cause.to_string().ends_with(TLS), "{cause}");
-    }
-
-    #[cfg(feature = "mysql")]
-    #[test]
-    fn a_missing_right_names_the_statement() {
-        let said = grant("INSERT command denied to user 'app'@'localhost' for table `test`.`video_likes`");
-        assert_eq!(said, "it is granted by: GRANT INSERT ON <database>.* TO 'app'@'localhost'");
-        let said = grant("Access denied for user 'app'@'%' to database 'other'");
-        assert_eq!(said, "it is granted by: GRANT SELECT, INSERT, UPDATE, DELETE ON <database>.* TO 'app'@'%'");
     }
 
     #[test]

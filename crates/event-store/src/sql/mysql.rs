@@ -1,10 +1,12 @@
 //! Connections to MySQL and MariaDB, and what each of them is told first.
 
+use crate::sql::account::Account;
 use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TooLong};
 use crate::sql::hosts::{self, Hosts};
 use crate::sql::place::{SSL_CA, SSL_CERT, SSL_KEY, SSL_MODE, TIME_ZONE};
 use crate::sql::pool::bounded;
+use crate::sql::silence::Silence;
 use domain::StoreUrl;
 use sea_orm::sqlx::Row;
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions};
@@ -20,7 +22,7 @@ const TRUSTED_IDLE_TIME: Duration = Duration::from_secs(1);
 
 /// What our statements rely on, whatever the server's own settings are. How long one may take is `query_timeout`'s business.
 /// MySQL skips the first comment, MariaDB the second.
-const OURS: &str = "autocommit = 1, completion_type = 0, sql_safe_updates = 0, sql_big_selects = 1, \
+pub(crate) const OURS: &str = "autocommit = 1, completion_type = 0, sql_safe_updates = 0, sql_big_selects = 1, \
                     timestamp = DEFAULT, sql_select_limit = 18446744073709551615, \
                     /*M! max_statement_time = 0, */ /*!50708 max_execution_time = 0, */ \
                     sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,PIPES_AS_CONCAT'";
@@ -46,6 +48,8 @@ pub(crate) struct Sessions {
     hosts: Option<Hosts>,
     /// Longest statement that the server takes, as it said to the connection that was opened last.
     max_packet: AtomicUsize,
+    pub(crate) account: Account,
+    pub(crate) silence: Silence,
     /// A transaction that has not begun by then never will.
     pub(crate) patience: Duration,
 }
@@ -63,6 +67,8 @@ impl Sessions {
             seen_refusals,
             hosts,
             max_packet,
+            account: Account::default(),
+            silence: Silence::new(),
             patience,
         })
     }
@@ -78,7 +84,10 @@ impl Sessions {
         if self.seen_refusals.swap(refusals, Ordering::AcqRel) != refusals {
             self.renounce();
         }
-        let connection = pool.acquire().await?;
+        let connection = match pool.acquire().await {
+            Err(sqlx::Error::PoolTimedOut) => return Err(self.silence.error(pool).await),
+            other => other?,
+        };
         // Another caller's may have been refused instead: that is the same server.
         if self.refusals.load(Ordering::Acquire) == refusals { Ok(connection) } else { Err(StoreError::only_reads()) }
     }
@@ -184,7 +193,7 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
         "ROLLBACK; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
          SET SESSION innodb_lock_wait_timeout = {lock_seconds}, lock_wait_timeout = {lock_seconds}, \
          wait_timeout = {silent_seconds}, {OURS}; \
-         SELECT CAST(@@max_allowed_packet AS CHAR), {}",
+         SELECT CAST(@@max_allowed_packet AS CHAR), {}, CURRENT_USER()",
         hosts::ROLE
     );
     bounded::<MySql>(MySqlPoolOptions::new(), config)
@@ -196,6 +205,7 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
                 let row = connection.fetch_one(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await?;
                 let max_packet = row.try_get::<String, _>(0)?.parse().unwrap_or(usize::MAX);
                 told.max_packet.store(max_packet, Ordering::Relaxed);
+                told.account.is(&row.try_get::<String, _>(2)?);
                 if !hosts::writes(&row.try_get::<String, _>(1)?) {
                     told.refuse();
                 }
@@ -224,6 +234,7 @@ mod tests {
     use crate::sql::place::Place;
     use crate::sql::pool::Pool;
     use crate::sql::script::Script;
+    use sea_orm::{ConnectionTrait, Statement};
     use test_support::{MariaDb, MariaDbOptions, Proxy, eventually, execute_sql, fresh_database, shared};
 
     #[test]
@@ -248,7 +259,7 @@ mod tests {
         // What the server runs for new connections it does not run for administrators'.
         execute_sql(server.url(), "CREATE USER app@'%'; GRANT ALL ON test.* TO app@'%'").await.unwrap();
         let url = server.url().replace("root@", "app@");
-        let config = DatabaseConfig { url: url.into(), ..DatabaseConfig::default() };
+        let config = DatabaseConfig { url: url.clone().into(), ..DatabaseConfig::default() };
         let pool = Pool::new(&config).unwrap();
         let mut script = Script::new(pool.dialect());
         script.begin("SELECT CONCAT_WS(' ', @@autocommit, @@completion_type, @@sql_safe_updates, @@sql_big_selects, ");
@@ -258,6 +269,10 @@ mod tests {
         let told: String = results[0][0].try_get_by_index(0).unwrap();
         let ours = "ON NO_CHAIN OFF ON 0.000000 PIPES_AS_CONCAT,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION 1";
         assert_eq!((told.as_str(), results[1].len()), (ours, 2));
+        // Nor for who reads the tables without this store.
+        let plain = crate::connect_plain(&url, 1).await.unwrap();
+        let two = Statement::from_string(plain.get_database_backend(), "SELECT 1 UNION ALL SELECT 2");
+        assert_eq!(plain.query_all_raw(two).await.unwrap().len(), 2);
     }
 
     /// In a transaction that somebody else began, what others commit would not be seen: the database would seem to have gone back.

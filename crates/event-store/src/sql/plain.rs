@@ -25,9 +25,15 @@ pub async fn connect_plain(url: &str, connections: u32) -> Result<DatabaseConnec
     #[cfg(feature = "mysql")]
     if let Place::MySql(url) = &place {
         let options = mysql::connect_options(url).map_err(StoreError::Config)?.disable_statement_logging();
-        // In a transaction that the server begins (init_connect) nothing new would be seen.
+        // In a transaction that the server begins (init_connect) nothing new would be seen; and by its settings not all rows.
+        let settings = format!("ROLLBACK; SET SESSION {}", mysql::OURS);
         let pool = MySqlPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).after_connect(
-            |connection, _| Box::pin(async move { connection.execute(sqlx::raw_sql("ROLLBACK")).await.map(drop) }),
+            move |connection, _| {
+                let settings = settings.clone();
+                Box::pin(
+                    async move { connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(settings))).await.map(drop) },
+                )
+            },
         );
         return Ok(SqlxMySqlConnector::from_sqlx_mysql_pool(pool.connect_with(options).await?));
     }

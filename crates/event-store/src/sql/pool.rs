@@ -132,6 +132,24 @@ impl Pool {
         }
     }
 
+    /// Why it does not answer, where that is told at once.
+    pub(crate) async fn why_silent(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(pool, sessions) => sessions.silence.why(pool).await,
+            Self::Sqlite(..) => None,
+        }
+    }
+
+    /// An error whose advice names what it is about.
+    pub(crate) fn named(&self, error: StoreError) -> StoreError {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(pool, sessions) => sessions.account.naming(error, pool.connect_options().get_database()),
+            Self::Sqlite(..) => error,
+        }
+    }
+
     /// What was wrong with connections is over.
     pub(crate) fn proved(&self) {
         match self {

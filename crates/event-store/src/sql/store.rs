@@ -144,7 +144,7 @@ impl EventStore {
         script.begin("SELECT 1");
         match tokio::time::timeout(self.ping_timeout, self.pool.read(&script)).await {
             Ok(answer) => self.noticed(answer).map(drop),
-            Err(_) => self.noticed(Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into()))),
+            Err(_) => self.noticed(Err(self.silent(self.ping_timeout).await)),
         }
     }
 
@@ -196,7 +196,7 @@ impl EventStore {
         };
         match tokio::time::timeout(self.ping_timeout, probe).await {
             Ok(answer) => self.noticed(answer),
-            Err(_) => self.noticed(Err(StoreError::Unavailable(TimedOut(self.ping_timeout).into()))),
+            Err(_) => self.noticed(Err(self.silent(self.ping_timeout).await)),
         }
     }
 
@@ -324,6 +324,11 @@ impl EventStore {
         self.probe_committed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// No answer in time, and why, where that is told at once.
+    async fn silent(&self, limit: Duration) -> StoreError {
+        StoreError::Unavailable(TimedOut { limit, why: self.pool.why_silent().await }.into())
+    }
+
     fn noticed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if result.as_ref().is_err_and(StoreError::ends_connections) {
             self.pool.renounce();
@@ -332,13 +337,13 @@ impl EventStore {
             self.pool.lost();
             *self.probe_committed() = None;
         }
-        result
+        result.map_err(|error| self.pool.named(error))
     }
 
     async fn bounded<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         match tokio::time::timeout(self.query_timeout, call).await {
             Ok(result) => self.noticed(result),
-            Err(_) => self.noticed(Err(StoreError::Unavailable(TimedOut(self.query_timeout).into()))),
+            Err(_) => self.noticed(Err(self.silent(self.query_timeout).await)),
         }
     }
 }

@@ -205,8 +205,10 @@ fn read_secrets(node: &mut Node, path: &mut Vec<String>) -> Result<(), ConfigErr
 }
 
 fn describe(error: &NodeError) -> ConfigError {
-    let secret = error.path.last().is_some_and(|name| is_secret(name));
-    let reason = if secret { "cannot be used (value not shown)".to_owned() } else { one_line(&error.reason) };
+    let last = error.path.last().map_or("", String::as_str);
+    let reason = if is_secret(last) { "cannot be used (value not shown)".to_owned() } else { one_line(&error.reason) };
+    // Some types name themselves as the key does.
+    let reason = reason.strip_prefix(&format!("{last}: ")).unwrap_or(&reason).to_owned();
     let key = if error.path.is_empty() { "configuration".to_owned() } else { error.path.join(".") };
     match &error.variable {
         Some(variable) => ConfigError::Key { key: format!("{key} (from {variable})"), reason },

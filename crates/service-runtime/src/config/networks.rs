@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 /// Networks of proxies. The default trusts nobody.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -37,6 +38,14 @@ impl TryFrom<Given> for TrustedProxies {
                 .ok_or_else(|| format!("expected an address or a network such as 10.0.0.0/8, got {text:?}"))
         };
         texts.map(network).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl FromStr for TrustedProxies {
+    type Err = String;
+
+    fn from_str(words: &str) -> Result<Self, String> {
+        Given::Words(words.to_owned()).try_into()
     }
 }
 
@@ -80,6 +89,11 @@ impl TrustedProxies {
     #[cfg(test)]
     pub(crate) fn of(texts: &[&str]) -> Result<Self, String> {
         Given::List(texts.iter().map(ToString::to_string).collect()).try_into()
+    }
+
+    /// The network of all addresses, if it is one of them.
+    pub fn everybody(&self) -> Option<String> {
+        self.0.iter().find(|network| network.prefix == 0).map(ToString::to_string)
     }
 
     /// Whether nobody is trusted.

@@ -3,8 +3,9 @@
 //! Own, because it must do two things that no format does: every error carries the full key, and a word of the file or a
 //! text from the environment becomes whatever the field wants (number, boolean, text), while a quoted text stays a text.
 
+use super::words;
 use serde::de::value::{MapAccessDeserializer, StringDeserializer};
-use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Expected, IntoDeserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use std::collections::{BTreeMap, btree_map};
 use std::fmt::Display;
 
@@ -56,7 +57,16 @@ impl std::error::Error for NodeError {}
 
 impl de::Error for NodeError {
     fn custom<T: Display>(message: T) -> Self {
-        Self { path: Vec::new(), variable: None, reason: message.to_string(), known: None }
+        let reason = words::in_plain_words(message.to_string());
+        Self { path: Vec::new(), variable: None, reason, known: None }
+    }
+
+    fn invalid_type(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
+        Self::custom(words::unexpected(found, &wanted.to_string()))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, wanted: &dyn Expected) -> Self {
+        Self::custom(words::unexpected(found, &wanted.to_string()))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {

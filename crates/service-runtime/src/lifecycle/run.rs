@@ -40,6 +40,10 @@ pub trait Configured: DeserializeOwned + Send + 'static {
     fn load(path: Option<&Path>, environment: Vec<(String, String)>) -> Result<Self, ConfigError> {
         load(path, environment)
     }
+    /// What it starts with, and somebody should look at all the same; each a line that names the key.
+    fn remarks(&self, _environment: &[(String, String)]) -> Vec<String> {
+        Vec::new()
+    }
     /// Checks across keys, which deserializing cannot make.
     fn validate(&self) -> Result<(), ConfigError> {
         Ok(())
@@ -136,6 +140,9 @@ where
         let rust_log = options.variable("RUST_LOG");
         let gate = admit(&config, rust_log)?;
         init_logging(config.monitoring(), rust_log)?;
+        for remark in config.remarks(&options.environment) {
+            tracing::warn!("configuration: {remark}");
+        }
         if let Some(points) = options.variable(failpoints::VARIABLE) {
             failpoints::configure(points)?;
         }

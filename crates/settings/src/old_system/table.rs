@@ -19,18 +19,44 @@ pub(super) struct Take {
     pub(super) value: fn(&str) -> Result<String, String>,
     /// Several old keys lead to it, and the largest counts.
     pub(super) largest: bool,
+    /// What is not the same there: of the old value and ours.
+    pub(super) note: fn(&str, &str) -> Option<String>,
 }
 
 const fn to(to: &'static str) -> Take {
-    Take { to, value: same, largest: false }
+    Take { to, value: same, largest: false, note: nothing }
 }
 
 const fn by(to: &'static str, value: fn(&str) -> Result<String, String>) -> Take {
-    Take { to, value, largest: false }
+    Take { to, value, largest: false, note: nothing }
 }
 
 const fn largest(to: &'static str) -> Take {
-    Take { to, value: same, largest: true }
+    Take { to, value: same, largest: true, note: nothing }
+}
+
+impl Take {
+    const fn noting(self, note: fn(&str, &str) -> Option<String>) -> Self {
+        Self { note, ..self }
+    }
+}
+
+fn nothing(_: &str, _: &str) -> Option<String> {
+    None
+}
+
+/// A rate of whole seconds is not every rate of minutes.
+fn rounded(minute: &str, second: &str) -> Option<String> {
+    let (wanted, minute) = (whole(minute).ok()?, whole(second).ok()?.saturating_mul(60));
+    (wanted != minute).then(|| {
+        format!(
+            "rounded up, because limits are of whole seconds: {second} a second are {minute} a minute, not {wanted}"
+        )
+    })
+}
+
+fn only_here(_: &str, _: &str) -> Option<String> {
+    Some("at this host alone: other hosts are let in where tokens are needed (docs/ACCESS.md)".to_owned())
 }
 
 fn same(value: &str) -> Result<String, String> {
@@ -177,7 +203,10 @@ pub(super) const TABLE: &[(&str, Means)] = &[
         Taken(&[to("rate_limiting.user_action.max_actions"), by("rate_limiting.user_action.window", minute)]),
     ),
     ("rate_limiting.user_action.comment_per_minute", Nothing("nobody comments here; likes of comments are likes")),
-    ("rate_limiting.global.max_qps", Taken(&[to("rate_limiting.global.max_per_second")])),
+    (
+        "rate_limiting.global.max_qps",
+        Taken(&[to("rate_limiting.global.max_per_second"), to("rate_limiting.global.burst")]),
+    ),
     ("rate_limiting.global.max_connections", Taken(&[to("service.max_connections")])),
     ("monitoring.metrics.enabled", Taken(&[to("monitoring.metrics")])),
     ("monitoring.metrics.collection_interval", Nothing(PROMETHEUS)),
@@ -186,7 +215,7 @@ pub(super) const TABLE: &[(&str, Means)] = &[
     ("monitoring.health_check.interval", Nothing(ASKED)),
     ("monitoring.health_check.timeout", Nothing(ASKED)),
     ("service.name", Nothing("a program says its own name; service.instance tells processes apart")),
-    ("service.port", Taken(&[by("service.http_addr", local_port)])),
+    ("service.port", Taken(&[by("service.http_addr", local_port).noting(only_here)])),
     ("service.graceful_shutdown.timeout", Taken(&[to("service.drain_timeout")])),
     ("service.tracing.enabled", Nothing("monitoring.tracing.endpoint switches traces on")),
     (
@@ -224,7 +253,7 @@ pub(super) const TABLE: &[(&str, Means)] = &[
     ("security.ip_rate_limiting.enabled", Taken(&[to("rate_limiting.ip.enabled")])),
     (
         "security.ip_rate_limiting.requests_per_minute",
-        Taken(&[by("rate_limiting.ip.max_per_second", each_second), to("rate_limiting.ip.burst")]),
+        Taken(&[by("rate_limiting.ip.max_per_second", each_second).noting(rounded), to("rate_limiting.ip.burst")]),
     ),
     ("development.debug_mode", Nothing(DEVELOPMENT)),
     ("development.profiling.enabled", Nothing(DEVELOPMENT)),

@@ -109,17 +109,49 @@ fn the_old_file_is_converted() {
     assert_eq!(settings.service.drain_timeout, Duration::from_secs(30));
     assert_eq!(settings.data_consistency.report.retention, Duration::from_secs(30 * 86_400));
     assert_eq!(settings.monitoring.log_format, service_runtime::LogFormat::Json);
-    // What is ours is ours already.
+    // What is ours is ours already; what was not the same is said once.
     let again = convert("new.yml", &converted).unwrap();
-    assert_eq!(again, converted);
+    let keys = |text: &str| text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(keys(&again), keys(&converted));
     let checked = check("new.yml", &converted).unwrap();
     assert!(
         Checked::all_start(&checked.programs)
             && checked
                 .keys
                 .iter()
-                .all(|(_, meaning)| *meaning == Meaning::Ours || matches!(meaning, Meaning::TakenOver(_)))
+                .all(|(_, meaning)| *meaning == Meaning::Ours || matches!(meaning, Meaning::TakenOver(..)))
     );
+}
+
+#[test]
+fn what_is_not_the_same_here_is_said_by_check_and_in_the_converted_file() {
+    let old = "
+service: {port: 9000}
+rate_limiting: {global: {max_qps: 10}}
+security: {ip_rate_limiting: {requests_per_minute: 30}}
+cache_management: {warmup: {warmup_video_count: 100, warmup_comment_count: 200}}
+";
+    let (checked, converted) = (check("old.yml", old).unwrap(), convert("old.yml", old).unwrap());
+    let meaning = |wanted: &str| checked.keys.iter().find(|(key, _)| key == wanted).unwrap().1.to_string();
+    for (key, said) in [
+        ("security.ip_rate_limiting.requests_per_minute", "1 a second are 60 a minute, not 30"),
+        (
+            "cache_management.warmup.warmup_video_count",
+            "cache_management.warmup.warmup_comment_count has the larger number, 200, which counts for both",
+        ),
+        ("service.port", "at this host alone"),
+    ] {
+        assert!(meaning(key).contains(said), "{}", meaning(key));
+        let comment = converted.lines().find(|line| line.starts_with(&format!("# {key}, now ")));
+        assert!(comment.is_some_and(|comment| comment.contains(said)), "{key}: {converted}");
+    }
+    assert!(!meaning("cache_management.warmup.warmup_comment_count").contains("larger"));
+    // A limit that begins with a hundred thousand at once limits nobody.
+    let global = load(&converted).unwrap().rate_limiting.global;
+    assert_eq!((global.max_per_second, global.burst), (10, 10));
+    // What comes out even is no remark.
+    let even = check("old.yml", "security: {ip_rate_limiting: {requests_per_minute: 120}}").unwrap();
+    assert!(!even.keys[0].1.to_string().contains("rounded"), "{:?}", even.keys);
 }
 
 #[test]
@@ -160,9 +192,15 @@ fn unknown_keys_and_values_are_named_with_what_was_meant() {
         convert("x.yml", "event_driven_sync: {event_processing: {batch_size: 100000}}").unwrap_err().to_string();
     assert!(error.starts_with("event_driven_sync.batch_size: must be 1 to"), "{error}");
     let both = "cache_management: {consistency: {check_interval: 5m}}\ndata_consistency: {check_interval: 6m}\n";
+    let said = "says 6m, and cache_management.consistency.check_interval says 5m: leave one of them out";
     let error = convert("x.yml", both).unwrap_err().to_string();
+    assert_eq!(error, format!("data_consistency.check_interval: cannot be used: {said}"));
+    // It is no answer, and not the end of the check: the programs are asked, too, and say the same of both.
+    let checked = check("x.yml", both).unwrap();
+    assert!(!checked.is_answered() && checked.keys.iter().any(|(_, meaning)| meaning.to_string().ends_with(said)));
+    let refused = checked.programs[0].refused.as_deref().unwrap_or_default();
     assert!(
-        error.contains("data_consistency.check_interval") && error.contains("5m") && error.contains("6m"),
-        "{error}"
+        refused.contains("cache_management.consistency.check_interval: says 5m, and data_consistency"),
+        "{refused}"
     );
 }

@@ -113,11 +113,19 @@ fn judge(
             format!("{user}, {database}: the cache has not heard the newest"),
             format!("the checker tells it; at once: syncctl repair --apply {}", pair.resource),
         ),
+        Some(cached) if events.iter().any(|event| applied(event, cached.version)) => Conclusion::wrong(
+            format!("{user}, {database}: its event was applied, and somebody changed the row or deleted it since"),
+            format!("the checker applies it again; at once: syncctl repair --apply {}", pair.resource),
+        ),
         Some(_) => Conclusion::wrong(
             format!("{user}, {database}, and no event says why"),
             format!("syncctl repair {} says what a repair would do", pair.resource),
         ),
     }
+}
+
+fn applied(event: &ExplainedEvent, version: Version) -> bool {
+    event.status == Some(EventStatus::Completed) && event.version == version
 }
 
 #[cfg(test)]
@@ -183,6 +191,9 @@ mod tests {
             Conclusion::fine("cache and database say the same of the pair")
         );
         assert_eq!(concluded(&[], untouched, None), Conclusion::fine("nothing is known of it"));
+        let gone = concluded(&[event(500, Some(EventStatus::Completed), false)], untouched, liked);
+        assert!(!gone.fine && gone.says.contains("its event was applied"), "{gone:?}");
+        assert!(gone.hint.ends_with("syncctl repair --apply video:13"), "{gone:?}");
         let stale = concluded(&[], state(true, 900), Some(state(false, 500)));
         assert!(!stale.fine && stale.says.contains("has not heard the newest"), "{stale:?}");
         let alone = concluded(&[], untouched, liked);

@@ -2,6 +2,7 @@
 
 use super::StoreArgs;
 use consistency::{AutoFix, Checker, ConsistencyConfig, Strategy};
+use domain::StoreUrl;
 use settings::Settings;
 use std::time::Duration;
 use sync_engine::Stores;
@@ -16,7 +17,35 @@ pub(super) async fn stores(args: &StoreArgs) -> anyhow::Result<Stores> {
     settings.redis.url = args.redis_url.clone().into();
     settings.redis.key_prefix.clone_from(&args.redis_prefix);
     settings.redis.ca_file.clone_from(&args.redis_ca_file);
-    crate::open::stores(&mut settings).await
+    let opened = crate::open::stores(&mut settings).await?;
+    // Nobody else can tell whether these two belong together.
+    eprintln!("{}", which(args));
+    Ok(opened)
+}
+
+/// Which two are compared: never a user, a password or an option.
+fn which(args: &StoreArgs) -> String {
+    let database = match StoreUrl::parse(&args.database_url, &["mysql", "mariadb"]) {
+        Ok(url) => format!("{} {}", place(&url, 3306), url.path.as_deref().unwrap_or_default()),
+        // A file.
+        Err(_) => "the database in a file".to_owned(),
+    };
+    let cache = match StoreUrl::parse(&args.redis_url, &["redis", "rediss"]) {
+        Ok(url) => {
+            let number = url.path.as_deref().filter(|number| !number.is_empty()).unwrap_or("0");
+            format!("{} database {number}", place(&url, 6379))
+        }
+        Err(_) => "unknown".to_owned(),
+    };
+    let prefix = match args.redis_prefix.as_str() {
+        "" => "keys without a prefix".to_owned(),
+        prefix => format!("keys that begin with {prefix:?}"),
+    };
+    format!("database {database} and Redis {cache}, {prefix}")
+}
+
+fn place(url: &StoreUrl, port: u16) -> String {
+    domain::addresses::join(&url.host, url.port.unwrap_or(port))
 }
 
 /// A checker on these stores.
@@ -34,4 +63,35 @@ pub(super) async fn checker(args: &StoreArgs, strategy: Strategy) -> anyhow::Res
     };
     config.validate().map_err(anyhow::Error::msg)?;
     Ok(Checker::new(stores, config, format!("syncctl-{}", std::process::id())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        stores: StoreArgs,
+    }
+
+    #[test]
+    fn it_is_said_which_stores_are_compared_and_no_secret() {
+        let told = |words: &[&str]| {
+            let line = Line::try_parse_from([&["x"], words].concat()).unwrap_or_else(|error| panic!("{error}"));
+            which(&line.stores)
+        };
+        let full = [
+            "--database-url=mysql://app:sesame@db:3307/likes?ssl-mode=DISABLED",
+            "--redis-url=redis://me:sesame@[::1]/3",
+            "--redis-prefix=app:",
+        ];
+        assert_eq!(
+            told(&full),
+            "database db:3307 likes and Redis [::1]:6379 database 3, keys that begin with \"app:\""
+        );
+        let bare = ["--database-url=mysql://db/likes", "--redis-url=redis://h"];
+        assert_eq!(told(&bare), "database db:3306 likes and Redis h:6379 database 0, keys without a prefix");
+    }
 }

@@ -55,6 +55,24 @@ impl Process {
         }
         troubles
     }
+
+    /// By its health.
+    pub(super) fn of_parts(address: &str, health: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+        let wrong = health["parts"].as_object().into_iter().flatten().filter(|(_, part)| part["status"] != "ok");
+        Self {
+            address: address.to_owned(),
+            name: text(&health["service"]),
+            status: text(&health["status"]),
+            wrong: wrong.map(|(name, part)| line(name, part)).collect(),
+        }
+    }
+
+    /// What it says of one of its parts, if that is not well.
+    pub(super) fn says_of(&self, part: &str) -> Option<String> {
+        let (_, said) = self.wrong.iter().filter_map(|wrong| wrong.split_once(": ")).find(|(name, _)| *name == part)?;
+        Some(said.to_owned())
+    }
 }
 
 impl Row for Process {
@@ -63,6 +81,11 @@ impl Row for Process {
     fn cells(&self) -> Vec<String> {
         vec![self.address.clone(), self.name.clone(), self.status.clone(), self.wrong.join("; ")]
     }
+}
+
+/// Names of parts are words of small letters.
+fn is_part(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// What a process says of itself.
@@ -84,14 +107,14 @@ pub(super) async fn process(address: &str, header: &str) -> Process {
         Ok(Ok(body)) => body,
     };
     let Ok(health) = serde_json::from_str::<Value>(&body) else { return unreachable("not health".to_owned()) };
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    let wrong = health["parts"].as_object().into_iter().flatten().filter(|(_, part)| part["status"] != "ok");
-    Process {
-        address: address.to_owned(),
-        name: text(&health["service"]),
-        status: text(&health["status"]),
-        wrong: wrong.map(|(name, part)| format!("{name}: {}", part["detail"].as_str().unwrap_or_default())).collect(),
-    }
+    Process::of_parts(address, &health)
+}
+
+/// What a part says, with the error that it met last: that has the cause, and often the cure.
+fn line(name: &str, part: &Value) -> String {
+    let detail = part["detail"].as_str().unwrap_or_default();
+    let error = part["last_error"]["error"].as_str().filter(|error| !detail.contains(error));
+    format!("{name}: {detail}{}", error.map(|error| format!("; {error}")).unwrap_or_default())
 }
 
 /// A process as the database knows it.
@@ -109,6 +132,14 @@ impl Registered {
     pub(super) fn of(process: &v1::ProcessState) -> Self {
         let v1::ProcessState { service, instance, status, detail, age_ms, .. } = process.clone();
         Self { service, instance, status, detail, age_ms }
+    }
+
+    /// What it said of one of its parts: each stands as `name: words`, and words have semicolons, too.
+    pub(super) fn says_of(&self, part: &str) -> Option<String> {
+        let begins = |piece: &str| piece.split_once(": ").is_some_and(|(name, _)| is_part(name));
+        let mut pieces = self.detail.split("; ").skip_while(|piece| !piece.starts_with(&format!("{part}: ")));
+        let first = pieces.next()?.split_once(": ")?.1.to_owned();
+        Some(pieces.take_while(|piece| !begins(piece)).fold(first, |said, more| format!("{said}; {more}")))
     }
 }
 
