@@ -10,6 +10,7 @@ use crate::service::hot::HotList;
 use crate::service::http::{self, Opening};
 use crate::service::limits::Limits;
 use crate::service::watch::Watch;
+use crate::service::web;
 use anyhow::Context as _;
 use consistency::Checker;
 use event_bus::{BusConfig, Publisher};
@@ -95,11 +96,8 @@ impl Assembly {
     /// The dashboard, operators' calls and likes by HTTP, for [`Context::serve_ops`]; likes once [`start`](Self::start)ed.
     pub fn routes(&self) -> OpsRoutes {
         let described = admin::routes(self.admin.clone()).merge(http::routes(self.likes.clone()));
-        OpsRoutes {
-            router: dashboard::routes().merge(openapi::described(described)),
-            writes: http::WRITES,
-            scoped: http::SCOPED,
-        }
+        let described = openapi::described(described).merge(web::routes(self.likes.clone()));
+        OpsRoutes { router: dashboard::routes().merge(described), paths: http::PATHS }
     }
 
     /// Starts what accepts likes and brings them on. The stores must be prepared.

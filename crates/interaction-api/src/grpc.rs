@@ -1,7 +1,7 @@
 //! The gRPC stack: limits of the protocol, reflection, health, request ids, roles; and how it ends.
 
 mod access;
-mod calls;
+pub(crate) mod calls;
 mod connection;
 mod unread;
 
@@ -19,6 +19,7 @@ use std::time::Duration;
 use sync_engine::read::live::LiveCounts;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -86,9 +87,7 @@ pub(crate) async fn serve(
     let reflection = described().build_v1().context("reflection")?.max_decoding_message_size(SHORT);
     // Clients that are older than v1, or ask for it first.
     let alpha = described().build_v1alpha().context("reflection")?.max_decoding_message_size(SHORT);
-    let service = InteractionServiceServer::new(interactions)
-        .max_decoding_message_size(LONGEST)
-        .accept_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let service = callers(interactions);
     let cut = CancellationToken::new();
     // Ends when the server has stopped asking, and not before: tonic would take that for the end and skip the goodbye.
     let incoming = context.gate.accept(listener, Protocol::Http2, CancellationToken::new());
@@ -118,6 +117,13 @@ pub(crate) async fn serve(
         () = context.hard.cancelled() => anyhow::bail!("gRPC requests did not end in time"),
         () = cut_stalled(context.soft.clone(), live, cut) => Ok(()),
     }
+}
+
+/// The calls of callers, whatever they come by.
+pub(crate) fn callers(interactions: Interactions) -> InteractionServiceServer<Interactions> {
+    InteractionServiceServer::new(interactions)
+        .max_decoding_message_size(LONGEST)
+        .accept_compressed(CompressionEncoding::Gzip)
 }
 
 /// Tells watchers of gRPC health that this server stops.

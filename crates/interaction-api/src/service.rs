@@ -11,6 +11,7 @@ mod reads;
 mod streams;
 mod turns;
 pub mod watch;
+pub(crate) mod web;
 
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS, wire_resource};

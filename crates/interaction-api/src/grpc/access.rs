@@ -125,8 +125,10 @@ fn refusal(denied: Denied) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::http::PATHS;
     use prost::Message;
     use prost_types::FileDescriptorSet;
+    use service_runtime::listen::Paths;
 
     /// `/package.Service/Method` of everything in the contract.
     fn methods() -> Vec<String> {
@@ -151,6 +153,25 @@ mod tests {
                 .is_some_and(|method| ROLES.iter().any(|(name, _)| *name == method));
             assert!(known, "{path} is not in the table of roles; until then it needs the role operate");
         }
+    }
+
+    #[test]
+    fn by_grpc_web_each_call_of_callers_needs_the_same() {
+        let Paths { writes, reads, scoped, grpc_web } = PATHS;
+        let below = grpc_web.unwrap().below;
+        assert_eq!(below, SCOPED);
+        let of_callers: Vec<_> = methods().into_iter().filter(|path| path.starts_with(SCOPED)).collect();
+        for path in &of_callers {
+            let path = path.as_str();
+            let by_web = match (writes.contains(&path), reads.contains(&path)) {
+                (true, false) => Some(Role::Write),
+                (false, true) => Some(Role::Read),
+                _ => None,
+            };
+            assert_eq!((by_web, scoped.contains(&path)), (needed(path), true), "{path}");
+        }
+        let by_web = writes.iter().chain(reads).filter(|path| path.starts_with(below)).count();
+        assert_eq!(by_web, of_callers.len());
     }
 
     #[test]

@@ -49,7 +49,8 @@ pub(super) const SHORT: usize = 4 << 10;
 /// What precedes a message: whether it is compressed, and its length.
 const PREFIX: usize = 5;
 
-fn longest_body(path: &str) -> usize {
+/// Longest body of a call: one message.
+pub(crate) fn longest_body(path: &str) -> usize {
     path.strip_prefix("/interaction.v1.").map_or(SHORT, |method| longest(method.as_bytes())) + PREFIX
 }
 

@@ -5,7 +5,7 @@ mod batch;
 mod lists;
 mod reads;
 
-use super::{Interactions, Who};
+use super::{Interactions, Who, web};
 use crate::request::Violations;
 use crate::request::convert;
 use crate::status::{self, HttpError};
@@ -16,6 +16,8 @@ use axum::http::{Extensions, HeaderMap};
 use consistency::openapi::{ResourceTypeName, id, one_of};
 use domain::{Action, Invalid, LikeIntent, ResourceType, UserId};
 use serde::{Deserialize, Serialize};
+use service_runtime::listen::Paths;
+use service_runtime::listen::grpc_web::GrpcWeb;
 use service_runtime::listen::request::{Whole, json};
 use std::sync::{Arc, PoisonError, RwLock};
 use sync_engine::accept::LikeAnswer;
@@ -27,20 +29,40 @@ use utoipa::openapi::schema::Schema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// Routes that need no more than the role `write`.
-pub(crate) const WRITES: &[&str] = &["/v1/likes", "/v1/likes/batch"];
-
-/// Routes that look at the limits of a token.
-pub(crate) const SCOPED: &[&str] = &[
-    "/v1/likes",
-    "/v1/likes/batch",
-    "/v1/counts",
-    "/v1/states",
-    "/v1/summaries",
-    "/v1/liked",
-    "/v1/likers",
-    "/v1/hot",
-];
+/// Routes of JSON and gRPC-Web, and what is otherwise about them than about those of operators.
+pub(crate) const PATHS: Paths = Paths {
+    writes: &["/v1/likes", "/v1/likes/batch", web::LIKE, web::UNLIKE, web::APPLY_LIKES],
+    reads: &[
+        web::GET_LIKE_COUNTS,
+        web::GET_LIKE_STATES,
+        web::GET_LIKE_SUMMARIES,
+        web::LIST_LIKED_RESOURCES,
+        web::LIST_LIKERS,
+        web::LIST_HOT_RESOURCES,
+        web::WATCH_LIKE_COUNTS,
+    ],
+    scoped: &[
+        "/v1/likes",
+        "/v1/likes/batch",
+        "/v1/counts",
+        "/v1/states",
+        "/v1/summaries",
+        "/v1/liked",
+        "/v1/likers",
+        "/v1/hot",
+        web::LIKE,
+        web::UNLIKE,
+        web::APPLY_LIKES,
+        web::GET_LIKE_COUNTS,
+        web::GET_LIKE_STATES,
+        web::GET_LIKE_SUMMARIES,
+        web::LIST_LIKED_RESOURCES,
+        web::LIST_LIKERS,
+        web::LIST_HOT_RESOURCES,
+        web::WATCH_LIKE_COUNTS,
+    ],
+    grpc_web: Some(GrpcWeb { below: web::BELOW, refusal: web::refusal }),
+};
 
 /// The calls, from when the stores are prepared until gRPC has ended. Clones are the same.
 #[derive(Clone, Default)]
@@ -56,7 +78,7 @@ impl Opening {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    fn get(&self) -> Result<Interactions, Status> {
+    pub(super) fn get(&self) -> Result<Interactions, Status> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(status::not_serving)
     }
 }

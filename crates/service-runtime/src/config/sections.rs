@@ -28,6 +28,8 @@ pub struct ServiceConfig {
     pub trusted_proxies: TrustedProxies,
     /// Where browsers find the page if a proxy passes requests on under another name; absent: where they come to.
     pub public_origin: Option<PublicOrigin>,
+    /// Sites whose pages may ask what callers ask, by HTTP and gRPC-Web; none: no other site's page may.
+    pub cors_origins: Vec<PublicOrigin>,
     /// Most connections of one listener; for one more one of strangers or the oldest idle one gives way.
     pub max_connections: usize,
     /// Most of them from one client address, or from one /64 of IPv6; if absent a quarter of all, or 16 where that is more.
@@ -64,6 +66,7 @@ impl Default for ServiceConfig {
             access: AccessConfig::default(),
             trusted_proxies: TrustedProxies::default(),
             public_origin: None,
+            cors_origins: Vec::new(),
             max_connections: 4_096,
             max_connections_per_address: None,
             max_connections_per_token: None,

@@ -48,6 +48,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(self.body())).into_response()
+        let mut response = (self.status, Json(self.body())).into_response();
+        // Whoever says it in another form finds it here.
+        response.extensions_mut().insert(self);
+        response
     }
 }

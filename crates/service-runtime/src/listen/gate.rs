@@ -9,6 +9,7 @@ use crate::listen::tls::{Protocol, Tls};
 use crate::listen::{Connection, Limits, Places, Pressure, Unfinished};
 use anyhow::Context as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -22,6 +23,7 @@ pub struct Gate {
     /// Whose word about a caller's address is believed.
     pub proxies: TrustedProxies,
     public_origin: Option<PublicOrigin>,
+    cors_origins: Arc<[PublicOrigin]>,
     insecure: bool,
     tls: Option<Tls>,
     tokens: Refusal,
@@ -43,6 +45,7 @@ impl Default for Gate {
             access: Access::default(),
             proxies: TrustedProxies::default(),
             public_origin: None,
+            cors_origins: Arc::default(),
             insecure: false,
             tls: None,
             tokens: Refusal::of("tokens"),
@@ -82,6 +85,7 @@ impl Gate {
             access: Access::open(&config.access)?,
             proxies: config.trusted_proxies.clone(),
             public_origin: config.public_origin.clone(),
+            cors_origins: config.cors_origins.clone().into(),
             insecure: config.access.insecure,
             tls: Tls::open(&config.tls)?,
             tokens: Refusal::of("tokens"),
@@ -124,6 +128,11 @@ impl Gate {
     /// Where browsers find the page, if a proxy gives it another name.
     pub(crate) const fn public_origin(&self) -> Option<&PublicOrigin> {
         self.public_origin.as_ref()
+    }
+
+    /// Sites whose pages may ask what callers ask.
+    pub(crate) const fn cors_origins(&self) -> &Arc<[PublicOrigin]> {
+        &self.cors_origins
     }
 
     /// When a connection of gRPC is asked to come again.

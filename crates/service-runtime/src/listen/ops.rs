@@ -4,12 +4,15 @@
 //! Headers, bodies, times, connections and concurrent requests are bounded.
 //!
 //! Who may ask for what is decided before any route ([`crate::listen::access`]): `GET` needs the role `read`, or `metrics` for
-//! `/metrics`, everything else `operate`, or `write` where the routes say so ([`OpsRoutes`]); open are health, the page at `/`, files below `/assets/`, and `/session`, which decides itself.
+//! `/metrics`, everything else `operate`, or `write` or `read` where the routes say so ([`Paths`]); open are health, the page at `/`, files below `/assets/`, and `/session`, which decides itself.
 
 use crate::listen::access::guard::{self, Certified, Guard};
 use crate::listen::api_error::ApiError;
 use crate::listen::bounds::bound;
+use crate::listen::cors::{self, Cors};
 use crate::listen::gate::Gate;
+use crate::listen::grpc_web;
+use crate::listen::paths::Paths;
 use crate::listen::request_id::RequestIdLayer;
 use crate::listen::slots::{Slots, slot};
 use crate::listen::tls::Protocol;
@@ -24,6 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::any::Any;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -55,15 +59,13 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub struct OpsRoutes {
     /// Their handlers.
     pub router: Router,
-    /// Paths where the role `write` is enough for more than to look.
-    pub writes: &'static [&'static str],
-    /// Paths whose handlers look at the limits of a token; others refuse a limited one.
-    pub scoped: &'static [&'static str],
+    /// What is otherwise about some of them.
+    pub paths: Paths,
 }
 
 impl From<Router> for OpsRoutes {
     fn from(router: Router) -> Self {
-        Self { router, writes: &[], scoped: &[] }
+        Self { router, paths: Paths::default() }
     }
 }
 
@@ -72,17 +74,22 @@ impl From<Router> for OpsRoutes {
 /// `common` are the routes that every process has. They look at the process alone, so they take no place from the others, nor
 /// wait for one: a store that hangs must not make a process seem dead.
 pub(crate) fn guarded(gate: &Gate, common: Router, routes: OpsRoutes) -> Router {
-    let guard = Guard { gate: gate.clone(), writes: routes.writes, scoped: routes.scoped };
+    let paths = routes.paths;
+    let guard = Guard { gate: gate.clone(), paths };
+    let cors = Cors { origins: Arc::clone(gate.cors_origins()), paths };
     routes
         .router
-        .layer(from_fn_with_state(Slots::new(MAX_CONCURRENT, routes.writes, gate.unfinished().clone()), slot))
+        .layer(from_fn_with_state(Slots::new(MAX_CONCURRENT, paths.writes, gate.unfinished().clone()), slot))
         .layer(RequestBodyLimitLayer::new(MAX_BODY_LEN))
         .merge(common)
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(from_fn_with_state(guard, guard::guard))
+        .layer(from_fn_with_state(cors.clone(), cors::preflight))
         .layer(from_fn_with_state(gate.unfinished().clone(), bound))
         .layer(map_response(errors_as_json))
+        .layer(from_fn_with_state(paths.grpc_web, grpc_web::errors_as_grpc))
+        .layer(from_fn_with_state(cors, cors::shown))
         .layer(RequestIdLayer)
 }
 
@@ -165,7 +172,9 @@ async fn errors_as_json(response: Response) -> Response {
         "" => status.canonical_reason().unwrap_or("error").to_lowercase(),
         text => text.to_owned(),
     };
-    let body = ApiError::new(status, message).body().to_string();
+    let error = ApiError::new(status, message);
+    let body = error.body().to_string();
+    parts.extensions.insert(error);
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Response::from_parts(parts, Body::from(body))

@@ -45,6 +45,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("rate_limiting.ip.enabled", SWITCH, "maybe"),
     ("rate_limiting.global.enabled", SWITCH, "maybe"),
     ("rate_limiting.token.enabled", SWITCH, "maybe"),
+    ("service.cors_origins", &["[]", "['https://app.example.com', 'http://localhost:3000']"], "['*']"),
     ("service.public_origin", &["https://ops.example.com", "'http://10.1.2.3:8080'"], "ops.example.com"),
     ("service.trusted_proxies", &["[]", "['10.0.0.0/8', '::1/128']"], "['10.0.0.0/33']"),
 ];

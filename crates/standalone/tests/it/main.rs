@@ -14,4 +14,5 @@ mod long_heads;
 mod refusals;
 mod strangers;
 mod untaken;
+mod web;
 mod wire;

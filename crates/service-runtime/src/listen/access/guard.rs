@@ -1,8 +1,9 @@
 //! Ops HTTP's guard: tokens, and what a browser may be made to send.
 //!
-//! Nothing here is meant for other sites: there are no CORS headers, so none of them can read an answer. What changes
-//! something needs `content-type: application/json`, which no other site's form can send; and where a browser says where
-//! a request comes from, that must be here. Where nobody needs a token the host must be named by address or `localhost`:
+//! Nothing here is meant for other sites, but what callers ask for those that the configuration names
+//! ([`cors`](crate::listen::cors)): there are no CORS headers, so none of them can read an answer. What changes
+//! something needs `content-type: application/json`, or gRPC-Web's, which no other site's form can send; and where a browser says
+//! where a request comes from, that must be here. Where nobody needs a token the host must be named by address or `localhost`:
 //! otherwise a foreign name that is made to point to this machine would be the same site. Behind a proxy that gives it
 //! another name, that name is `service.public_origin`.
 //!
@@ -13,7 +14,9 @@ use crate::config::PublicOrigin;
 use crate::listen::api_error::ApiError;
 use crate::listen::bounds::no_place;
 use crate::listen::gate::Gate;
+use crate::listen::grpc_web;
 use crate::listen::link::Stage;
+use crate::listen::paths::Paths;
 use crate::listen::reason::Reason;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::uri::Authority;
@@ -42,10 +45,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Guard {
     pub(crate) gate: Gate,
-    /// See [`OpsRoutes`](crate::listen::ops::OpsRoutes).
-    pub(crate) writes: &'static [&'static str],
-    /// The same.
-    pub(crate) scoped: &'static [&'static str],
+    pub(crate) paths: Paths,
 }
 
 /// The connection has shown a certificate of an authority of clients; an extension of its requests.
@@ -95,18 +95,21 @@ fn certificate(gate: &Gate, certified: bool, method: &Method, path: &str) -> Res
 
 /// The caller, unless anybody may do this.
 fn admit(guard: &Guard, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
-    let Guard { gate, writes, scoped } = guard;
-    let needed = needed(method, uri.path(), writes);
+    let Guard { gate, paths } = guard;
+    let needed = needed(method, uri.path(), paths);
     let open = needed.is_none() && is_safe(method);
     if !open && gate.is_local() && !names_this_machine(uri, headers, gate.public_origin()) {
         let message = "without tokens this is served as localhost or by address only (service.access.tokens_file)";
         return Err(ApiError::new(StatusCode::FORBIDDEN, message).because(Reason::NotLocal));
     }
-    let scoped = scoped.contains(&uri.path());
+    let scoped = paths.scoped.contains(&uri.path());
     let caller = needed.map(|needed| session::caller(&gate.access, headers, needed, scoped));
     let caller = caller.transpose().map_err(denied)?;
     if !is_safe(method) {
-        same_site(uri, headers, gate.public_origin())?;
+        let guests = if scoped { &**gate.cors_origins() } else { &[] };
+        same_site(uri, headers, gate.public_origin(), guests)?;
+        let grpc_web = paths.grpc_web.is_some_and(|web| web.is_below(uri.path()));
+        media_type(headers, grpc_web)?;
     }
     Ok(caller)
 }
@@ -122,10 +125,11 @@ fn is_safe(method: &Method) -> bool {
 }
 
 /// The role that this needs; none: open. Probes carry no token, and the page asks for it itself.
-fn needed(method: &Method, path: &str, writes: &[&str]) -> Option<Role> {
+fn needed(method: &Method, path: &str, paths: &Paths) -> Option<Role> {
     match path {
         SESSION => None,
-        _ if *method == Method::POST && writes.contains(&path) => Some(Role::Write),
+        _ if *method == Method::POST && paths.writes.contains(&path) => Some(Role::Write),
+        _ if *method == Method::POST && paths.reads.contains(&path) => Some(Role::Read),
         _ if !is_safe(method) => Some(Role::Operate),
         "/" | "/favicon.ico" | "/health" | "/health/live" => None,
         "/metrics" => Some(Role::Metrics),
@@ -136,7 +140,7 @@ fn needed(method: &Method, path: &str, writes: &[&str]) -> Option<Role> {
 
 /// Whether this needs no token.
 pub(crate) fn is_open(method: &Method, path: &str) -> bool {
-    needed(method, path, &[]).is_none()
+    needed(method, path, &Paths::default()).is_none()
 }
 
 /// What is answered whoever else is connected: the questions of whoever restarts a process that does not live.
@@ -170,16 +174,28 @@ fn names_this_machine(uri: &Uri, headers: &HeaderMap, public: Option<&PublicOrig
     }
 }
 
-/// Whether this was sent by a page of our own, or by no page at all.
-fn same_site(uri: &Uri, headers: &HeaderMap, public: Option<&PublicOrigin>) -> Result<(), ApiError> {
+/// Whether this was sent by a page of our own, by one of these guests, or by no page at all. A guest has no cookie: it would act
+/// for whoever is signed in here.
+fn same_site(
+    uri: &Uri,
+    headers: &HeaderMap,
+    public: Option<&PublicOrigin>,
+    guests: &[PublicOrigin],
+) -> Result<(), ApiError> {
     let message = "requests of other sites change nothing here";
     let forbidden = || ApiError::new(StatusCode::FORBIDDEN, message).because(Reason::CrossSite);
+    let by_cookie = session::by_cookie(headers);
+    let origin = headers.get(header::ORIGIN);
+    // `null` is a page that hides where it comes from: it is no origin.
+    let from = origin.map(|origin| origin.to_str().ok().and_then(PublicOrigin::parse).ok_or_else(forbidden));
+    let from = from.transpose()?;
+    if !by_cookie && from.as_ref().is_some_and(|from| guests.contains(from)) {
+        return Ok(());
+    }
     if headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site") {
         return Err(forbidden());
     }
-    if let Some(origin) = headers.get(header::ORIGIN) {
-        // `null` is a page that hides where it comes from: it is no origin.
-        let from = origin.to_str().ok().and_then(PublicOrigin::parse).ok_or_else(forbidden)?;
+    if let Some(from) = from {
         let here = |to: Authority| {
             from.host().eq_ignore_ascii_case(to.host())
                 && from.port() == to.port_u16().unwrap_or_else(|| from.usual_port())
@@ -187,13 +203,22 @@ fn same_site(uri: &Uri, headers: &HeaderMap, public: Option<&PublicOrigin>) -> R
         if public != Some(&from) && !host(uri, headers).flatten().is_some_and(here) {
             return Err(forbidden());
         }
-    } else if session::by_cookie(headers) {
+    } else if by_cookie {
         return Err(forbidden());
+    }
+    Ok(())
+}
+
+/// Whether this is what no form can send.
+fn media_type(headers: &HeaderMap, grpc_web: bool) -> Result<(), ApiError> {
+    if grpc_web && grpc_web::is_asked(headers) {
+        return Ok(());
     }
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    if !kind.eq_ignore_ascii_case("application/json") {
-        let message = "content-type: expected application/json";
+    if grpc_web || !kind.eq_ignore_ascii_case("application/json") {
+        let expected = if grpc_web { "application/grpc-web or application/grpc-web-text" } else { "application/json" };
+        let message = format!("content-type: expected {expected}");
         return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
     }
     Ok(())
@@ -241,8 +266,43 @@ mod tests {
             (&[host, json, ("cookie", "interaction_session=x"), ("authorization", "Bearer x")], None),
             (&[host, json, ("cookie", "other=x")], None),
         ] {
-            let found = same_site(&uri, &headers(pairs), None).err().map(|error| error.status.as_u16());
-            assert_eq!(found, expected, "{pairs:?}");
+            let headers = headers(pairs);
+            let found = same_site(&uri, &headers, None, &[]).and_then(|()| media_type(&headers, false));
+            assert_eq!(found.err().map(|error| error.status.as_u16()), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn guests_are_let_in_without_the_cookie_and_nobody_beside_them() {
+        let guests = [PublicOrigin::parse("https://app.example").unwrap()];
+        let (host, site) = (("host", "ops.example"), ("sec-fetch-site", "cross-site"));
+        let cookie = ("cookie", "interaction_session=x");
+        let uri = Uri::from_static("/v1/likes");
+        for (pairs, expected) in [
+            (&[host, site, ("origin", "https://app.example")][..], true),
+            (&[host, site, ("origin", "https://APP.example:443")], true),
+            (&[host, site, ("origin", "http://app.example")], false),
+            (&[host, site, ("origin", "https://app.example.evil.example")], false),
+            (&[host, site, ("origin", "null")], false),
+            (&[host, site], false),
+            (&[host, site, ("origin", "https://app.example"), cookie], false),
+            (&[host, site, ("origin", "https://app.example"), cookie, ("authorization", "Bearer x")], true),
+        ] {
+            assert_eq!(same_site(&uri, &headers(pairs), None, &guests).is_ok(), expected, "{pairs:?}");
+        }
+    }
+
+    #[test]
+    fn below_grpc_web_nothing_else_is_spoken() {
+        for (kind, grpc_web, expected) in [
+            ("application/grpc-web", true, true),
+            ("application/grpc-web+proto", true, true),
+            ("application/grpc-web-text", true, true),
+            ("application/json", true, false),
+            ("application/grpc", true, false),
+            ("application/grpc-web", false, false),
+        ] {
+            assert_eq!(media_type(&headers(&[("content-type", kind)]), grpc_web).is_ok(), expected, "{kind}");
         }
     }
 
@@ -262,7 +322,7 @@ mod tests {
             ("http://127.0.0.1:8893", true),
         ] {
             let headers = headers(&[host, json, ("origin", origin)]);
-            assert_eq!(same_site(&uri, &headers, Some(&public)).is_ok(), expected, "{origin}");
+            assert_eq!(same_site(&uri, &headers, Some(&public), &[]).is_ok(), expected, "{origin}");
         }
         for (name, expected) in [("ops.example", true), ("OPS.example:8893", true), ("evil.example", false)] {
             assert_eq!(names_this_machine(&uri, &headers(&[("host", name)]), Some(&public)), expected, "{name}");
@@ -312,8 +372,12 @@ mod tests {
             (Method::POST, "/v1/likes/", Some(Role::Operate)),
             (Method::PUT, "/v1/likes", Some(Role::Operate)),
             (Method::GET, "/v1/likes", Some(Role::Read)),
+            (Method::POST, "/x.Likes/Get", Some(Role::Read)),
+            (Method::PUT, "/x.Likes/Get", Some(Role::Operate)),
+            (Method::POST, "/x.Likes/Gets", Some(Role::Operate)),
         ] {
-            assert_eq!(needed(&method, path, &["/v1/likes"]), expected, "{method} {path}");
+            let paths = Paths { writes: &["/v1/likes"], reads: &["/x.Likes/Get"], ..Paths::default() };
+            assert_eq!(needed(&method, path, &paths), expected, "{method} {path}");
         }
     }
 }
