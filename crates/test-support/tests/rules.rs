@@ -25,6 +25,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("event-bus", &["domain", "planted-bugs"]),
     ("event-store", &["domain", "migrations", "planted-bugs"]),
     ("interaction-proto", &[]),
+    ("interaction-client", &["interaction-proto"]),
     ("service-runtime", &[]),
     // Switches that tests turn: whoever has a wrong version beside the right one asks it.
     ("planted-bugs", &[]),
@@ -117,7 +118,10 @@ const OWNERS: &[(&[&str], &[&str])] = &[
         &["sea-orm*", "sea-query*", "sqlx*", "rusqlite"],
         &["event-store", "migrations", "embedded-cache", "syncctl", "bench"],
     ),
-    (&["tonic*"], &["interaction-proto", "interaction-api", "standalone", "syncctl", "bench", "resilience"]),
+    (
+        &["tonic*"],
+        &["interaction-proto", "interaction-client", "interaction-api", "standalone", "syncctl", "bench", "resilience"],
+    ),
 ];
 
 /// Clients of servers, which take minutes to compile: `cargo run` builds none of them, because standalone has no servers.
