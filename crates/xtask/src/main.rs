@@ -4,7 +4,9 @@ mod audit;
 mod bench;
 mod bulk_reads;
 mod cleanup;
+mod clients;
 mod command;
+mod contract;
 mod deny;
 mod deploy;
 mod foreign_client;
@@ -13,6 +15,7 @@ mod http;
 mod installation;
 mod load;
 mod migration;
+mod npm;
 mod outage;
 mod probe;
 mod processes;
@@ -51,6 +54,8 @@ enum Task {
     /// rows stay). Finds the system as verify-sync-service does. Exit code 1 if a step failed.
     TestEventDrivenSync,
     TestPythonClient(foreign_client::TestPythonClient),
+    TestClients(clients::TestClients),
+    CheckContract(contract::CheckContract),
     Quickstart(quickstart::Quickstart),
     MigrationDrill(migration::MigrationDrill),
     OutageLatency(outage::OutageLatency),
@@ -87,6 +92,8 @@ fn run(task: Task) -> Result<bool> {
         Task::VerifySyncService => probe::verify(),
         Task::TestEventDrivenSync => probe::walk(),
         Task::TestPythonClient(arguments) => foreign_client::test(&arguments),
+        Task::TestClients(arguments) => clients::test(&arguments),
+        Task::CheckContract(contract::CheckContract {}) => contract::check(),
         Task::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Task::MigrationDrill(arguments) => migration::drill(&arguments),
         Task::OutageLatency(arguments) => outage::measure(&arguments),

@@ -159,6 +159,7 @@ impl Run<'_> {
         self.step("docs", docs);
         self.step("deny.sh", self.script("deny.sh", &[]));
         self.step("check_deploy.sh", self.script("check_deploy.sh", &[]));
+        self.step("check_contract.sh", self.script("check_contract.sh", &[]));
         self.build();
         self.step("tests", self.piece(Piece::Tests));
     }
@@ -182,6 +183,7 @@ impl Run<'_> {
         for name in ["verify_sync_service.sh", "test_python_client.sh", "test_event_driven_sync.sh"] {
             self.system_step(running, name, self.script(name, &[]));
         }
+        self.step("test_clients.sh", self.script("test_clients.sh", &["--no-build"]));
         self.system_step(running, "metrics of running processes", self.piece(Piece::RunningMetrics));
         running &= self.system_step(running, "down.sh --wipe, up.sh for load", self.piece(Piece::UpForLoad));
         self.system_step(running, "generated trace: load, verify", self.piece(Piece::GeneratedTrace));
