@@ -60,14 +60,19 @@ async fn call(State(opening): State<Opening>, request: Request) -> Response {
 
 /// The bounds that each call has by gRPC, of its deadline and its length. Its body is there.
 fn admitted(request: &Request) -> Result<(), Status> {
-    timeout(request.headers()).map_err(|reason| status::refuse(Reason::InvalidRequest, reason))?;
+    timeout(request.headers()).map_err(|why| refuse("timeout", Reason::InvalidRequest, why))?;
     let (len, longest) = (request.body().size_hint().lower(), longest_body(request.uri().path()) as u64);
     let longest = if is_text(request.headers()) { longest / 3 * 4 + PREFIX_AND_PADDING } else { longest };
     if len <= longest {
         return Ok(());
     }
     let message = format!("the message is longer than any legal one: {len} bytes, at most {longest}");
-    Err(status::refuse(Reason::MessageTooLong, message))
+    Err(refuse("long", Reason::MessageTooLong, message))
+}
+
+fn refuse(bound: &'static str, reason: Reason, message: String) -> Status {
+    metrics::counter!("interaction_calls_refused_total", "surface" => "http", "reason" => bound).increment(1);
+    status::refuse(reason, message)
 }
 
 fn is_text(headers: &HeaderMap) -> bool {
