@@ -3,7 +3,7 @@
 mod access;
 pub(crate) mod calls;
 mod connection;
-mod unread;
+pub(crate) mod unread;
 
 use crate::admin::Admin;
 use crate::service::Interactions;

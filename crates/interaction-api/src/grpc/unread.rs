@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 const DETAILS: &str = "grpc-status-details-bin";
 
 /// The answer as callers are told it.
-pub(super) fn told(response: Response<Body>) -> Response<Body> {
+pub(crate) fn told(response: Response<Body>) -> Response<Body> {
     if response.headers().contains_key(DETAILS) {
         return response;
     }

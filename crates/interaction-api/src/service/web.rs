@@ -7,6 +7,7 @@ use super::deadline::timeout;
 use super::http::Opening;
 use crate::grpc::callers;
 use crate::grpc::calls::longest_body;
+use crate::grpc::unread::told;
 use crate::status::{self, Reason, code};
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -17,6 +18,7 @@ use axum::routing::post;
 use service_runtime::listen::api_error::ApiError;
 use tonic::{Code, Status};
 use tonic_web::GrpcWebLayer;
+use tower::util::MapResponse;
 use tower::{Layer, ServiceExt};
 
 /// Every call stands below.
@@ -51,7 +53,8 @@ async fn call(State(opening): State<Opening>, request: Request) -> Response {
         Ok(interactions) => interactions,
         Err(status) => return said(status),
     };
-    let answer = GrpcWebLayer::new().layer(callers(interactions)).oneshot(request);
+    let told = MapResponse::new(callers(interactions), told);
+    let answer = GrpcWebLayer::new().layer(told).oneshot(request);
     match Box::pin(answer).await {
         Ok(answer) => answer.map(Body::new),
         Err(never) => match never {},

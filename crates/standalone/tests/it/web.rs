@@ -103,6 +103,17 @@ async fn a_call_by_grpc_web_is_the_same_as_by_grpc() {
     let status = refused(call(&standalone, "Like", &[], &long).await);
     assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "MESSAGE_TOO_LONG"));
 
+    // What is no message, and what is no text of one.
+    for body in ["AAAAAAL//w==", "%%%%"] {
+        let line = format!("POST {SERVICE}/Like");
+        let status = refused(http::send(&standalone.http_addr(), &line, &[TEXT], body).await.unwrap());
+        assert_eq!(
+            (status.code(), &*reason(&status)),
+            (Code::InvalidArgument, "INVALID_REQUEST"),
+            "{body}: {status:?}"
+        );
+    }
+
     // JSON has its own routes, and operators have theirs.
     let line = format!("POST {SERVICE}/Like");
     let answer = http::send(&standalone.http_addr(), &line, &["Content-Type: application/json"], "{}").await.unwrap();
