@@ -25,24 +25,66 @@ random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
 put mysql_root_password "$(random)"
 put mysql_password "$(random)"
-put mysql_serve_password "$(random)"
 put redis_password "$(random)"
 put rabbitmq_password "$(random)"
+# Of the programs: server, consumer, checker.
+put mysql_serve_password "$(random)"
+put mysql_consume_password "$(random)"
+put mysql_check_password "$(random)"
+put redis_serve_password "$(random)"
+put redis_consume_password "$(random)"
+put redis_check_password "$(random)"
+put rabbitmq_serve_password "$(random)"
+put rabbitmq_consume_password "$(random)"
 put grafana_password "$(random)"
 # For Prometheus (metrics), services that like (write), and operators.
 put prometheus_token "$(random)"
 put client_token "$(random)"
 put operator_token "$(random)"
-
-mysql=$(cat secrets/mysql_password) redis=$(cat secrets/redis_password) rabbitmq=$(cat secrets/rabbitmq_password)
 put tokens "prometheus metrics $(cat secrets/prometheus_token)
 client write $(cat secrets/client_token)
 operator operate $(cat secrets/operator_token)"
-put redis.conf "requirepass $redis"
-put rabbitmq.conf "default_user = interaction
-default_pass = $rabbitmq"
-# The owner of the schema, and the account of the programs (mysql/10-accounts.sh).
-put migration_url "mysql://interaction:$mysql@mysql:3306/interaction"
-put database_url "mysql://interaction_serve:$(cat secrets/mysql_serve_password)@mysql:3306/interaction"
-put redis_url "redis://:$redis@redis:6379/0"
-put rabbitmq_url "amqp://interaction:$rabbitmq@rabbitmq:5672/%2f"
+
+# Redis: an administrator, one who may only ask whether it lives, and the programs. Each of them uses these commands, and the keys
+# of likes; the limits of users (r:) are the server's alone, and only consumers and checkers list keys (scan).
+commands='-@all +evalsha +script|load +time +wait +info +ping +role +multi +exec +get +set +mget +del +exists +expire +pexpire +pttl +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +xinfo|stream'
+keys='resetkeys ~{s*}:* ~{l:*}:* ~meta'
+put redis.conf "user default off resetpass -@all
+user admin on >$(cat secrets/redis_password) ~* &* +@all
+user probe on nopass resetkeys -@all +ping
+user serve on >$(cat secrets/redis_serve_password) $keys ~r:* $commands
+user consume on >$(cat secrets/redis_consume_password) $keys $commands +scan
+user check on >$(cat secrets/redis_check_password) $keys $commands +scan"
+
+# RabbitMQ: an administrator, servers, who publish and take no likes from their queue (they look whether the redo log is one), and
+# consumers. Checkers have no account there.
+user() { printf '{"name": "%s", "password": "%s", "tags": [%s]}' "$1" "$2" "$3"; }
+may() { printf '{"user": "%s", "vhost": "/", "configure": "%s", "write": "%s", "read": "%s"}' "$@"; }
+ours='^interaction\\.'
+put rabbitmq_definitions.json "{
+  \"vhosts\": [{\"name\": \"/\"}],
+  \"users\": [
+    $(user interaction "$(cat secrets/rabbitmq_password)" '"administrator"'),
+    $(user serve "$(cat secrets/rabbitmq_serve_password)" ''),
+    $(user consume "$(cat secrets/rabbitmq_consume_password)" '')
+  ],
+  \"permissions\": [
+    $(may interaction '.*' '.*' '.*'),
+    $(may serve "$ours" "$ours" '^interaction\\.(events|dead|log)$'),
+    $(may consume "$ours" "$ours" "$ours")
+  ]
+}"
+
+# The owner of the schema, and the accounts of the programs (mysql/10-accounts.sh).
+put migration_url "mysql://interaction:$(cat secrets/mysql_password)@mysql:3306/interaction"
+database() { printf 'mysql://interaction_%s:%s@mysql:3306/interaction' "$1" "$(cat "secrets/mysql_$1_password")"; }
+redis() { printf 'redis://%s:%s@redis:6379/0' "$1" "$(cat "secrets/redis_$1_password")"; }
+rabbitmq() { printf 'amqp://%s:%s@rabbitmq:5672/%%2f' "$1" "$(cat "secrets/rabbitmq_$1_password")"; }
+put serve_database_url "$(database serve)"
+put consume_database_url "$(database consume)"
+put check_database_url "$(database check)"
+put serve_redis_url "$(redis serve)"
+put consume_redis_url "$(redis consume)"
+put check_redis_url "$(redis check)"
+put serve_rabbitmq_url "$(rabbitmq serve)"
+put consume_rabbitmq_url "$(rabbitmq consume)"

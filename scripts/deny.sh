@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks all dependencies against deny.toml: banned crates, licences, sources, and known advisories.
 #
-#   scripts/deny.sh
+#   scripts/deny.sh [--skip-unfetched]
 #
 # --help says more.
 exec "$(dirname "${BASH_SOURCE[0]}")/xtask.sh" deny "$@"

@@ -2,12 +2,14 @@
 # Rehearses deploy/ on one Debian machine, as root, without a registry of images: builds the image and starts what compose.yaml
 # and kubernetes/ describe with Podman, and the systemd units in a container of their own. Looks at each from outside.
 #
-#   scripts/deploy_drill.sh [--short] [--programs DIR] [--previous DIR] [--cache DIR] [--keep]
+#   scripts/deploy_drill.sh [--short] [--programs DIR] [--previous DIR | --same] [--cache DIR] [--keep]
 #
-# --short     compose only, with fewer likes.
+# --short     compose only, with fewer likes, without Prometheus and without losses.
 # --programs  optimized programs to take instead of building them (target/dist).
-# --previous  the programs of the release before: the upgrade begins with them, and goes back to them.
-# --cache     keeps the stores' images there, so that the next drill need not make them.
+# --previous  the programs of the release before: the upgrade begins with them, and goes back to them. Without it they are those
+#             of PREVIOUS, built with cargo in a checkout of their own.
+# --same      instead: the release before is this one, under another name.
+# --cache     keeps the stores' images there, and the programs of PREVIOUS, so that the next drill need not make them.
 # --keep      leaves everything where it is, and says where; scripts/deploy_drill.sh --clean DIR removes it.
 #
 # The stores are Debian's, in images that are called as the files call them. Needs root, about 4 GB below WORK_DIR (/var/tmp), and
@@ -20,15 +22,18 @@ source "$PARTS/report.sh"
 source "$PARTS/podman.sh"
 source "$PARTS/images.sh"
 source "$PARTS/system.sh"
+source "$PARTS/accounts.sh"
+source "$PARTS/losses.sh"
 source "$PARTS/compose.sh"
 source "$PARTS/kubernetes.sh"
 source "$PARTS/systemd.sh"
 
-short=0 keep=0 programs='' previous='' cache='' clean=''
+short=0 keep=0 same=0 programs='' previous='' cache='' clean=''
 while (($#)); do
   case $1 in
     --short) short=1 ;;
     --keep) keep=1 ;;
+    --same) same=1 ;;
     --programs | --previous | --cache | --clean)
       (($# > 1)) || die "$1 needs a directory"
       [[ $1 == --cache ]] && mkdir -p "$2"
@@ -70,12 +75,14 @@ if [[ -z $programs ]]; then
 fi
 [[ -x $programs/syncctl ]] || die "$programs has no syncctl"
 
+if ((!same)) && [[ -z $previous ]]; then previous_programs; fi
+
 install_tools
 prepare_tree
 step "base image" make_base
 step "store images" make_stores
 step "image" make_image new "$programs"
-if [[ -n $previous ]]; then step "image of the release before" make_image old "$previous"; else podman tag interaction-sync:new interaction-sync:old; fi
+if ((!same)); then step "image of the release before" make_image old "$previous"; else podman tag interaction-sync:new interaction-sync:old; fi
 
 drill_compose
 if ((!short)); then

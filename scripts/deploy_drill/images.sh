@@ -27,6 +27,7 @@ make_stores() {
     kind=${name%%:*}
     kind=${kind##*/}
     case $kind in
+      prometheus) ((short)) && continue ;;&
       mysql | redis | rabbitmq | prometheus)
         restore_image "$name" || {
           build_image "$name" "$PARTS/images/$kind" || return
@@ -39,6 +40,29 @@ make_stores() {
     esac
   done
   detail "$(IFS=,; printf '%s' "${made[*]}")"
+}
+
+# Release 0.1.0 refuses every schema that is newer than its own, so until there is another release this commit stands for the one
+# before: its programs go on beside newer schemas.
+PREVIOUS=84db6a8d2c75
+
+# previous_programs: sets `previous` to programs of PREVIOUS, built once where there is a cache.
+previous_programs() {
+  previous=${cache:-$WORK}/programs-$PREVIOUS
+  [[ -x $previous/syncctl && -s $previous/event_driven_sync.yml ]] && return
+  local checkout=$WORK/previous built=$WORK/previous/target/$PROFILE name
+  git -C "$ROOT" worktree add --quiet --detach "$checkout" "$PREVIOUS"
+  (
+    ROOT=$checkout
+    unset CARGO_TARGET_DIR
+    build_programs
+  )
+  mkdir -p "$previous"
+  for name in interaction-server sync-consumer consistency-checker syncctl standalone; do
+    strip --strip-debug -o "$previous/$name" "$built/$name"
+  done
+  cp "$checkout/deploy/config/event_driven_sync.yml" "$previous/event_driven_sync.yml"
+  git -C "$ROOT" worktree remove --force "$checkout"
 }
 
 # make_image TAG DIRECTORY: ours, with programs that are there already.
@@ -63,7 +87,13 @@ build_image() {
 
 size_of() { podman image inspect --format '{{.Size}}' "$1" | awk '{ printf "%.0f MB", $1 / 1e6 }'; }
 
-archive_of() { printf '%s/%s.tar\n' "$cache" "$(tr '/:' '__' <<<"$1")"; }
+# archive_of NAME: another one where what it is made of has changed.
+archive_of() {
+  local kind=${1%%:*} made_of
+  kind=${kind##*/}
+  made_of=$(cat "$PARTS/images/${kind/drill-machine/systemd}"/* 2>/dev/null | sha256sum | cut -c1-12)
+  printf '%s/%s.%s.tar\n' "$cache" "$(tr '/:' '__' <<<"$1")" "$made_of"
+}
 restore_image() {
   [[ -n $cache && -s $(archive_of "$1") ]] || return 1
   podman load --quiet --input "$(archive_of "$1")" >/dev/null && detail "from the cache, $(size_of "$1")"

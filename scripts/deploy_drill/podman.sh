@@ -32,7 +32,7 @@ CONF
 
 install_tools() {
   local missing=() tool
-  for tool in podman:podman buildah:buildah runc:runc netavark:netavark aardvark-dns:aardvark-dns iptables:iptables \
+  for tool in podman:podman buildah:buildah runc:runc netavark:netavark aardvark-dns:aardvark-dns iptables:iptables catatonit:catatonit \
     debootstrap:debootstrap redis-cli:redis-tools mariadb:mariadb-client; do
     [[ $tool == netavark:* && -x /usr/lib/podman/netavark ]] && continue
     [[ $tool == aardvark-dns:* && -x /usr/lib/podman/aardvark-dns ]] && continue

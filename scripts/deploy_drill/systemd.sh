@@ -27,6 +27,8 @@ boot_machine() {
   podman run --detach --name units --hostname units --privileged --systemd=always --network "$(compose_network)" \
     drill-machine:1 >/dev/null || return
   within 60 booted || { podman logs --tail 20 units >&2; return 1; }
+  # In a container systemd leaves that to others; without it no credentials reach a unit.
+  podman exec units mount --make-rshared / || return
   detail "$(podman exec units systemctl --version | sed -n 1p)"
 }
 
@@ -38,7 +40,7 @@ start_units() {
   mkdir -p "$files/secrets"
   podman exec units install -d -m 755 /etc/interaction
   podman exec units install -d -m 700 /etc/interaction/secrets
-  for name in database_url redis_url rabbitmq_url tokens; do
+  for name in tokens {serve,consume,check}_{database,redis}_url {serve,consume}_rabbitmq_url; do
     podman cp "$WORK/deploy/secrets/$name" "units:/etc/interaction/secrets/$name" || return
   done
   podman cp "$WORK/new.yml" units:/etc/interaction/event_driven_sync.yml || return

@@ -1,7 +1,7 @@
 //! How to reach Redis.
 
 use crate::addresses;
-use domain::StoreUrl;
+use domain::{Login, StoreUrl};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +27,8 @@ const PORT: u16 = 6379;
 pub struct RedisConfig {
     /// `redis://user:password@host:port/number`, or `rediss://` for TLS.
     pub url: SecretString,
+    /// The file that the url came from, if it came from one: it is read again when it changes.
+    pub url_file: Option<PathBuf>,
     /// `host:port` of every node, one of which is the primary; user, password, database and TLS are those of the url, whose own
     /// address is not used.
     pub nodes: Vec<String>,
@@ -56,6 +58,9 @@ pub struct RedisConfig {
     pub confirm_timeout: Duration,
     /// What becomes of an answer that they did not confirm in time.
     pub unconfirmed: Unconfirmed,
+    /// No key: user and password that are valid instead of those of the url; shared by all clones.
+    #[serde(skip)]
+    pub login: Login,
 }
 
 /// See [`RedisConfig::unconfirmed`].
@@ -72,6 +77,7 @@ impl Default for RedisConfig {
     fn default() -> Self {
         Self {
             url: SecretString::from("redis://127.0.0.1:6379"),
+            url_file: None,
             nodes: Vec::new(),
             cluster: false,
             sentinels: Vec::new(),
@@ -84,6 +90,7 @@ impl Default for RedisConfig {
             confirm_replicas: 0,
             confirm_timeout: Duration::from_millis(500),
             unconfirmed: Unconfirmed::Refuse,
+            login: Login::default(),
         }
     }
 }
@@ -118,18 +125,9 @@ impl RedisConfig {
     #[cfg(feature = "redis")]
     pub fn client(&self) -> Result<Client, RedisError> {
         let unusable = |reason| RedisError::from((ErrorKind::InvalidClientConfig, "redis.url", reason));
-        let Place { url, tls, database, resp3 } = self.place().map_err(unusable)?;
-        let (host, port) = (url.host, url.port.unwrap_or(PORT));
-        let mut login = RedisConnectionInfo::default().set_db(database);
-        if let Some(user) = url.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = url.password {
-            login = login.set_password(password);
-        }
-        if resp3 {
-            login = login.set_protocol(ProtocolVersion::RESP3);
-        }
+        let place = self.place().map_err(unusable)?;
+        let (login, tls) = (place.login(), place.tls);
+        let (host, port) = (place.url.host, place.url.port.unwrap_or(PORT));
         let address = if tls {
             ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
         } else {
@@ -139,6 +137,26 @@ impl RedisConfig {
         let Some(file) = &self.ca_file else { return Client::open(place) };
         let certificates = TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(file)?) };
         Client::build_with_tls(place, certificates)
+    }
+
+    /// With whom connections are opened now.
+    #[cfg(feature = "redis")]
+    pub(crate) fn settings(&self) -> Result<RedisConnectionInfo, RedisError> {
+        let unusable = |reason| RedisError::from((ErrorKind::InvalidClientConfig, "redis.url", reason));
+        self.place().map(|place| place.login()).map_err(unusable)
+    }
+
+    /// The same with another url, which may differ in user and password only, and that url.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_url(&self, url: SecretString) -> Result<(Self, StoreUrl), String> {
+        let next = Self { url, login: Login::default(), ..self.clone() };
+        next.validate()?;
+        let url = next.place()?.url;
+        if !self.place()?.url.is_same_place(&url) {
+            let reason = "leads to another place: only user and password can change without a restart";
+            return Err(format!("redis.url: {reason}"));
+        }
+        Ok((next, url))
     }
 
     /// Nodes of the cluster that are known from here.
@@ -152,7 +170,8 @@ impl RedisConfig {
     }
 
     fn place(&self) -> Result<Place, String> {
-        let url = StoreUrl::parse(self.url.expose_secret(), &["redis", "rediss", "valkey", "valkeys"])?;
+        let mut url = StoreUrl::parse(self.url.expose_secret(), &["redis", "rediss", "valkey", "valkeys"])?;
+        self.login.put_into(&mut url);
         let ssl = "TLS is the scheme rediss://, and its authority is redis.ca_file";
         let elsewhere = [
             ("db", "the database is the path, redis://host:6379/1"),
@@ -191,6 +210,23 @@ struct Place {
     tls: bool,
     database: i64,
     resp3: bool,
+}
+
+#[cfg(feature = "redis")]
+impl Place {
+    fn login(&self) -> RedisConnectionInfo {
+        let mut login = RedisConnectionInfo::default().set_db(self.database);
+        if let Some(user) = &self.url.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &self.url.password {
+            login = login.set_password(password);
+        }
+        if self.resp3 {
+            login = login.set_protocol(ProtocolVersion::RESP3);
+        }
+        login
+    }
 }
 
 #[cfg(test)]

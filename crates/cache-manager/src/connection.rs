@@ -238,6 +238,12 @@ impl Connections {
         self.primary.is_alone()
     }
 
+    /// Opens connections anew, with the login that is valid now; what is under way ends on those of before.
+    pub(crate) fn renew(&self) {
+        self.primary.renew();
+        self.drop_former();
+    }
+
     /// The way of a read of so many keys. Who reads many holds its turn until it has its answer; turns come in the order in
     /// which they were asked for, so nobody's read waits for the whole of another one.
     pub(crate) async fn way_of_read(&self, keys: usize) -> (&Multiplexed, Option<SemaphorePermit<'_>>) {

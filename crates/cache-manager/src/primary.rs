@@ -7,22 +7,22 @@
 //! Two primaries at once are none: which one is the right one nobody here can tell, and the database can be written to
 //! meanwhile. Sentinels can tell, so they are asked together, and what most of them say counts.
 
+mod node;
 mod slots;
 
 pub(crate) use slots::ask_for_slots;
 
-use crate::addresses::login;
 use crate::config::RedisConfig;
 use crate::meaning::{Meaning, is_denied, meaning};
 use arc_swap::ArcSwapOption;
 use deadpool_redis::redis::aio::MultiplexedConnection;
 use deadpool_redis::redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisConnectionInfo, RedisError,
-    RedisResult, ServerErrorKind, Value, cmd,
+    AsyncConnectionConfig, Cmd, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value, cmd,
 };
-use domain::addresses::{join, split};
+use domain::addresses::join;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use node::{Node, Sentinel};
 use planted_bugs::is_planted;
 use secrecy::ExposeSecret;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ pub(crate) struct Primary {
     whereabouts: Whereabouts,
     timeouts: AsyncConnectionConfig,
     connect_timeout: Duration,
+    /// Of the login, which may change.
+    config: RedisConfig,
     /// The node that was found last, until it is not the one any more.
     known: ArcSwapOption<Node>,
     /// Whoever looks for it holds this: where it was found last.
@@ -55,17 +57,6 @@ enum Whereabouts {
     One(Node),
     Nodes(Vec<Node>),
     Sentinels { sentinels: Vec<Sentinel>, master: String, like: ConnectionInfo },
-}
-
-#[derive(Clone)]
-struct Node {
-    address: String,
-    client: Client,
-}
-
-struct Sentinel {
-    client: Client,
-    connection: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl Primary {
@@ -99,6 +90,7 @@ impl Primary {
             whereabouts,
             timeouts,
             connect_timeout: config.connect_timeout,
+            config: config.clone(),
             known: ArcSwapOption::empty(),
             last: Mutex::new(None),
             generation: AtomicU64::new(0),
@@ -123,6 +115,11 @@ impl Primary {
             self.known.store(None);
             fail::fail_point!("pool.generation");
         }
+    }
+
+    /// All connections of before end when nobody uses them: others log in from now on.
+    pub(crate) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Connections to a server that is not the one that writes, or that was told other rights, are not used again.
@@ -287,7 +284,10 @@ impl Primary {
     }
 
     async fn open(&self, node: &Node) -> RedisResult<MultiplexedConnection> {
-        let mut connection = node.client.get_multiplexed_async_connection_with_config(&self.timeouts).await?;
+        let client = node.as_whom(self.config.settings()?)?;
+        // Boxed: it is large, and is held inside the futures of all calls.
+        let connecting = Box::pin(client.get_multiplexed_async_connection_with_config(&self.timeouts));
+        let mut connection = connecting.await?;
         self.ask_role(&mut connection).await?;
         Ok(connection)
     }
@@ -313,41 +313,6 @@ async fn within<T>(limit: Instant, step: impl Future<Output = RedisResult<T>>) -
 
 fn late() -> RedisError {
     RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
-}
-
-impl Node {
-    fn at(like: &ConnectionInfo, address: &str) -> RedisResult<Self> {
-        let client = Client::open(like.clone().set_addr(moved(like.addr(), address)?))?;
-        Ok(Self { address: address.to_owned(), client })
-    }
-}
-
-impl Sentinel {
-    /// `[user:password@]host:port`; its TLS is that of the nodes.
-    fn at(like: &ConnectionInfo, entry: &str) -> RedisResult<Self> {
-        let (login, address) = login(entry);
-        let mut settings = RedisConnectionInfo::default();
-        if let Some((user, password)) = login {
-            if !user.is_empty() {
-                settings = settings.set_username(user);
-            }
-            settings = settings.set_password(password);
-        }
-        let info = like.clone().set_addr(moved(like.addr(), address)?).set_redis_settings(settings);
-        Ok(Self { client: Client::open(info)?, connection: Mutex::new(None) })
-    }
-}
-
-/// The same kind of address, elsewhere.
-fn moved(like: &ConnectionAddr, address: &str) -> RedisResult<ConnectionAddr> {
-    let wrong = || RedisError::from((ErrorKind::InvalidClientConfig, "not host:port", address.to_owned()));
-    let (host, port) = split(address).map(|(host, port)| (host.to_owned(), port)).ok_or_else(wrong)?;
-    Ok(match like {
-        ConnectionAddr::TcpTls { insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
-        }
-        _ => ConnectionAddr::Tcp(host, port),
-    })
 }
 
 /// What is said of one that is asked as if it were a server.

@@ -25,6 +25,7 @@ use domain::cache::{
 };
 use domain::codec::EncodedEvent;
 use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
+use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -147,6 +148,12 @@ impl RedisCache {
         if self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(topic) {
             tracing::warn!("{warning}");
         }
+    }
+
+    /// From now on every connection logs in with user and password of this url, if Redis takes them. It must lead to the same place
+    /// as before.
+    pub async fn renew_login(&self, url: SecretString) -> CacheResult<()> {
+        self.routes.renew_login(url).await
     }
 
     /// Names of the keys that this cache uses.

@@ -12,6 +12,7 @@
 //! sent on (`ASK`) together with a key that has not left yet would find nothing where it comes, and could write it twice.
 
 mod journey;
+mod login;
 mod table;
 
 pub(crate) use journey::Journey;
@@ -58,6 +59,7 @@ pub(crate) struct Routes {
     pub(crate) patience: Duration,
     /// Of bulk reads of a cluster.
     pub(crate) turns: Semaphore,
+    config: RedisConfig,
     cluster: Option<Cluster>,
 }
 
@@ -103,6 +105,7 @@ impl Routes {
             shards,
             patience: config.response_timeout,
             turns: Semaphore::new(BULK_READS),
+            config: config.clone(),
             cluster,
         }))
     }

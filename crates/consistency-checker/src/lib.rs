@@ -15,7 +15,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let http = context.gate.listen("service.checker_http_addr", settings.service.checker_http_addr).await?;
     tracing::info!(http = %http.local_addr()?, "listening");
 
-    let stores = settings.stores().await?;
+    let stores = settings.followed_stores(&context).await?;
     register_health(&context.health, &stores);
     let startup = context.health.startup();
     let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), context.instance.to_string());

@@ -81,6 +81,12 @@ impl StoreUrl {
         })
     }
 
+    /// Whether both lead to the same place, with whatever user and password.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let anyone = |url: &Self| Self { user: None, password: None, ..url.clone() };
+        anyone(self) == anyone(other)
+    }
+
     /// That no other options than these are given, each once; `elsewhere` are some that have a key of their own, or another
     /// name.
     pub fn allow_options(&self, known: &[&str], elsewhere: &[(&str, &str)]) -> Result<(), String> {
@@ -303,6 +309,17 @@ mod tests {
         let long = parse(&format!("db://{}", "h".repeat(MAX_LEN))).unwrap_err();
         assert_eq!(long, "is longer than 4096 bytes");
         assert!(!format!("{:?}", parse("db://u:sesame@h").unwrap()).contains("sesame"));
+    }
+
+    #[test]
+    fn a_place_is_the_same_whoever_comes() {
+        let same = |one: &str, other: &str| parse(one).unwrap().is_same_place(&parse(other).unwrap());
+        assert!(same("db://a:b@h:1/x?o=1", "db://c:d@h:1/x?o=1"));
+        for other in
+            ["dbs://a:b@h:1/x?o=1", "db://a:b@g:1/x?o=1", "db://a:b@h:2/x?o=1", "db://a:b@h:1/y?o=1", "db://a:b@h:1/x"]
+        {
+            assert!(!same("db://a:b@h:1/x?o=1", other), "{other}");
+        }
     }
 
     #[test]

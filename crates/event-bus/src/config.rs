@@ -2,8 +2,8 @@
 
 use crate::{BusError, LogConfig, LogState, LogStatus, Said, Turn};
 use amq_protocol_uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use domain::StoreUrl;
 use domain::codec::MAX_BODY_LEN;
+use domain::{Login, StoreUrl};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -15,6 +15,8 @@ use std::time::Duration;
 pub struct BusConfig {
     /// `amqp://user:password@host:port/vhost` or `amqps://...`; `%2f` is the default vhost.
     pub url: SecretString,
+    /// The file that the url came from, if it came from one: it is read again when it changes.
+    pub url_file: Option<PathBuf>,
     /// `host:port` of the nodes of a cluster, in the order in which they are tried; user, password, virtual host and TLS are
     /// those of the url, whose own address is not used.
     pub hosts: Vec<String>,
@@ -49,6 +51,9 @@ pub struct BusConfig {
     /// No key: what was said to the log already, by all that connect with this configuration.
     #[serde(skip)]
     pub said: Said,
+    /// No key: user and password that are valid instead of those of the url; shared by all clones.
+    #[serde(skip)]
+    pub login: Login,
     /// No key: which of `hosts` answered last.
     #[serde(skip)]
     pub turn: Turn,
@@ -58,6 +63,7 @@ impl Default for BusConfig {
     fn default() -> Self {
         Self {
             url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            url_file: None,
             hosts: Vec::new(),
             ca_file: None,
             prefix: "interaction".to_owned(),
@@ -71,6 +77,7 @@ impl Default for BusConfig {
             longest_body: MAX_BODY_LEN,
             log_status: LogStatus::default(),
             said: Said::default(),
+            login: Login::default(),
             turn: Turn::default(),
         }
     }
@@ -117,6 +124,24 @@ impl BusConfig {
         self.log.check().map_err(|(key, reason)| BusError::Config { key, reason: reason.to_owned() })
     }
 
+    /// From now on connections are opened with user and password of this url, if the broker takes them; those that are open stay.
+    /// It must lead to the same place as before.
+    #[cfg(feature = "amqp")]
+    pub async fn renew_login(&self, url: SecretString) -> Result<(), BusError> {
+        let next = Self { url, login: Login::default(), ..self.clone() };
+        next.validate()?;
+        let wrong = |reason: String| BusError::Config { key: "url", reason };
+        let (before, after) = (self.address().map_err(wrong)?, next.address().map_err(wrong)?);
+        if !before.is_same_place(&after) {
+            return Err(wrong(
+                "leads to another place: only user and password can change without a restart".to_owned(),
+            ));
+        }
+        crate::connection::Link::prove(&next).await?;
+        self.login.renew(&after);
+        Ok(())
+    }
+
     /// How the redo log is, as far as this process knows.
     pub fn log_state(&self) -> LogState {
         if self.log.enabled { self.log_status.get() } else { LogState::Off }
@@ -156,8 +181,14 @@ impl BusConfig {
         self.read_url().map_err(|reason| BusError::Config { key: "url", reason })
     }
 
+    fn address(&self) -> Result<StoreUrl, String> {
+        let mut url = StoreUrl::parse(self.url.expose_secret(), &["amqp", "amqps"])?;
+        self.login.put_into(&mut url);
+        Ok(url)
+    }
+
     fn read_url(&self) -> Result<AMQPUri, String> {
-        let url = StoreUrl::parse(self.url.expose_secret(), &["amqp", "amqps"])?;
+        let url = self.address()?;
         let authority = "the authority is rabbitmq.ca_file, and amqps:// always verifies";
         let elsewhere = [
             ("heartbeat", "see rabbitmq.heartbeat"),

@@ -47,6 +47,13 @@ impl Link {
         Self::open_with(config, names, role, false).await
     }
 
+    /// That the broker lets us in.
+    pub(crate) async fn prove(config: &BusConfig) -> Result<(), BusError> {
+        let link = Self::open_with(config, &Names::of(config), "login", false).await?;
+        link.close(config.connect_timeout).await;
+        Ok(())
+    }
+
     async fn open_with(config: &BusConfig, names: &Names, role: &str, declares: bool) -> Result<Self, BusError> {
         config.validate()?;
         let uris = config.uris()?;

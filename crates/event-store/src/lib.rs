@@ -39,6 +39,7 @@ pub use tables::processes::ProcessRow;
 pub use tables::recovery::{RecoveryNote, RecoveryStep};
 pub use tables::refreshes::Refresh;
 pub use tables::repair_token::Fenced;
+pub use tables::rights::{Account, Role};
 pub use tables::samples::Sample;
 pub use tables::writers::WRITERS_KEPT;
 pub use writes::apply::Applied;

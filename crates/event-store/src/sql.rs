@@ -10,6 +10,8 @@ pub(crate) mod horizon;
 pub(crate) mod hosts;
 pub(crate) mod lanes;
 #[cfg(feature = "mysql")]
+mod login;
+#[cfg(feature = "mysql")]
 mod mysql;
 pub(crate) mod parts;
 pub(crate) mod place;

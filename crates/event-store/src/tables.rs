@@ -14,6 +14,7 @@ pub(crate) mod processes;
 pub(crate) mod recovery;
 pub(crate) mod refreshes;
 pub(crate) mod repair_token;
+pub(crate) mod rights;
 pub(crate) mod samples;
 pub(crate) mod unlogged;
 pub(crate) mod went_back;

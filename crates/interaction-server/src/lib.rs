@@ -10,7 +10,8 @@ use settings::Settings;
 /// Serves until the soft token: then gRPC finishes what it has, the relay publishes what was accepted, and the rest ends.
 pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let sockets = Sockets::bind(&context.gate, &settings.service).await?;
-    let mut stores = settings.stores().await?;
+    let mut stores = settings.followed_stores(&context).await?;
+    settings.follow_broker(&context);
     stores.traces = settings.traces(&context);
     health::register(&context.health, &stores, &settings);
     let startup = context.health.startup();

@@ -6,6 +6,8 @@
 mod alerts;
 mod bounds;
 pub mod health;
+#[cfg(feature = "distributed")]
+mod logins;
 pub mod old_system;
 pub mod presence;
 mod programs;
@@ -58,12 +60,34 @@ impl Settings {
     /// Redis, the database and their circuits; connects on first use.
     #[cfg(feature = "distributed")]
     pub async fn stores(&self) -> anyhow::Result<sync_engine::Stores> {
+        let (cache, database) = self.open().await?;
+        Ok(self.around(cache, database))
+    }
+
+    /// The same for a process that goes on: where their logins come from files, these are followed.
+    #[cfg(feature = "distributed")]
+    pub async fn followed_stores(&self, context: &service_runtime::Context) -> anyhow::Result<sync_engine::Stores> {
+        let (cache, database) = self.open().await?;
+        self.follow_stores(context, &cache, &database);
+        Ok(self.around(cache, database))
+    }
+
+    #[cfg(feature = "distributed")]
+    async fn open(&self) -> anyhow::Result<(std::sync::Arc<cache_manager::RedisCache>, event_store::EventStore)> {
         let cache = std::sync::Arc::new(self.redis.build(self.cache_rules())?);
         let database = event_store::EventStore::connect(&self.database).await?;
-        let database = database.with_idempotency_ttl(self.event_driven_sync.idempotency_ttl);
+        Ok((cache, database.with_idempotency_ttl(self.event_driven_sync.idempotency_ttl)))
+    }
+
+    #[cfg(feature = "distributed")]
+    fn around(
+        &self,
+        cache: std::sync::Arc<cache_manager::RedisCache>,
+        database: event_store::EventStore,
+    ) -> sync_engine::Stores {
         let sync = &self.event_driven_sync;
         let stores = sync_engine::Stores::new(cache, database, sync.shards, sync.circuit);
-        Ok(stores.with_recovery(&sync.recovery, sync.journal_limit))
+        stores.with_recovery(&sync.recovery, sync.journal_limit)
     }
 
     /// What the cache enforces.

@@ -30,7 +30,8 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     tracing::info!(http = %http.local_addr()?, "listening");
 
     let sync = &settings.event_driven_sync;
-    let mut stores = settings.stores().await?;
+    let mut stores = settings.followed_stores(&context).await?;
+    settings.follow_broker(&context);
     stores.traces = settings.traces(&context);
     register_health(&context.health, &stores, &settings.rabbitmq);
     let startup = context.health.startup();

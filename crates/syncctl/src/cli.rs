@@ -60,6 +60,11 @@ enum Command {
         /// Database, for example mysql://user:password@host/name.
         #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
         database_url: String,
+        /// Accounts of the programs, each ROLE=USER or ROLE=USER@HOST: serve, consume and check are given what interaction-server,
+        /// sync-consumer and consistency-checker do, and nothing else. The database's url is that of who owns the schema and
+        /// may grant.
+        #[arg(long, value_name = "ROLE=USER,...", value_delimiter = ',')]
+        grant: Vec<event_store::Account>,
     },
     /// Folds user_behaviors into likes and counts; goes on where it stopped, and may run beside live traffic.
     Backfill(migration::BackfillArgs),
@@ -222,7 +227,7 @@ impl Command {
         match self {
             Self::Load(args) => args.run(format).await,
             Self::Verify(args) => args.run(format).await,
-            Self::Migrate { database_url } => commands::migrate(&database_url, format).await,
+            Self::Migrate { database_url, grant } => commands::migrate(&database_url, &grant, format).await,
             Self::Backfill(args) => args.run(format).await,
             Self::ImportLegacy(args) => args.run(format).await,
             Self::Config { command } => command.run(format).await,

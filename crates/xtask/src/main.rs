@@ -21,6 +21,7 @@ mod probe;
 mod processes;
 mod python;
 mod quickstart;
+mod sbom;
 mod steps;
 mod test;
 mod workspace;
@@ -64,6 +65,7 @@ enum Task {
     Bench(bench::Bench),
     Fuzz(fuzz::Fuzz),
     Deny(deny::Deny),
+    Sbom(sbom::Sbom),
     /// A step of the test run.
     #[command(hide = true)]
     TestPiece {
@@ -101,7 +103,8 @@ fn run(task: Task) -> Result<bool> {
         Task::ConsistencyBench(arguments) => audit::measure(&arguments),
         Task::Bench(arguments) => bench::measure(&arguments),
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
-        Task::Deny(deny::Deny {}) => deny::deny(),
+        Task::Deny(arguments) => deny::deny(&arguments),
+        Task::Sbom(arguments) => sbom::write(&arguments),
         Task::TestPiece { piece } => test::piece(piece),
     }
 }

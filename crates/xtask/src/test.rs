@@ -35,6 +35,9 @@ pub(crate) struct Test {
     /// Nothing but the tests on a Redis Cluster, which the others include: its contract, slots that move, lost primaries.
     #[arg(long, conflicts_with_all = ["fast", "all"])]
     cluster: bool,
+    /// What would have to be fetched is left out, and is no failure: the database of advisories.
+    #[arg(long)]
+    offline: bool,
     /// Only steps with one of these words in their name.
     #[arg(long, value_name = "WORD,...", value_delimiter = ',')]
     only: Vec<String>,
@@ -157,7 +160,8 @@ impl Run<'_> {
         let mut docs = self.environment.cargo(["doc", "--locked", "--workspace", "--no-deps"]);
         docs.env("RUSTDOCFLAGS", "-D warnings");
         self.step("docs", docs);
-        self.step("deny.sh", self.script("deny.sh", &[]));
+        let skips: &[&str] = if self.arguments.offline { &["--skip-unfetched"] } else { &[] };
+        self.step("deny.sh", self.script("deny.sh", skips));
         self.step("check_deploy.sh", self.script("check_deploy.sh", &[]));
         self.step("check_contract.sh", self.script("check_contract.sh", &[]));
         self.build();
@@ -232,7 +236,9 @@ impl Run<'_> {
         if pieces::is_root() {
             let programs = self.profile.program("syncctl");
             let programs = programs.parent().map(|directory| directory.display().to_string()).unwrap_or_default();
-            let drill = self.script("deploy_drill.sh", &["--short", "--programs", &programs]);
+            // Made once: the stores' images, and the programs of the release before.
+            let cache = workspace::target().join("deploy-drill").display().to_string();
+            let drill = self.script("deploy_drill.sh", &["--short", "--programs", &programs, "--cache", &cache]);
             self.step("deploy_drill.sh --short", drill);
         }
     }

@@ -1,6 +1,7 @@
 //! Nodes of a cluster are asked who has which slot.
 
-use super::{GRACE, Node};
+use super::GRACE;
+use super::node::Node;
 use crate::config::RedisConfig;
 use deadpool_redis::redis::{AsyncConnectionConfig, RedisResult, Value, cmd};
 use futures::StreamExt;

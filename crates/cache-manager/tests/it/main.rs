@@ -11,6 +11,7 @@ mod contract;
 mod following;
 mod held;
 mod lifetimes;
+mod login;
 mod meanings;
 mod nodes;
 mod numbers;

@@ -5,6 +5,7 @@
 mod addresses;
 mod consumer;
 mod log;
+mod login;
 mod meanings;
 mod outages;
 mod publisher;

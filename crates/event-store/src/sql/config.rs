@@ -3,6 +3,7 @@
 use crate::sql::place::Place;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the database is and how much of it to use. The url is a secret and never printed.
@@ -11,6 +12,8 @@ use std::time::Duration;
 pub struct DatabaseConfig {
     /// `mysql://user:password@host:port/database` or `sqlite:path`. Without a user it is root.
     pub url: SecretString,
+    /// The file that the url came from, if it came from one: it is read again when it changes.
+    pub url_file: Option<PathBuf>,
     /// `host:port` of every server, one of which writes; user, password, database and TLS are those of the url, whose own address
     /// is not used. MySQL and MariaDB only.
     pub hosts: Vec<String>,
@@ -42,6 +45,7 @@ impl Default for DatabaseConfig {
     fn default() -> Self {
         Self {
             url: "mysql://root@127.0.0.1:3306/interaction".into(),
+            url_file: None,
             hosts: Vec::new(),
             auto_migrate: true,
             max_connections: 16,

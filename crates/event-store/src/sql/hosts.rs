@@ -12,6 +12,7 @@ use futures::stream::FuturesUnordered;
 use sea_orm::sqlx::mysql::MySqlConnectOptions;
 use sea_orm::sqlx::{self, ConnectOptions, Connection, Executor, MySqlPool, Row};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
@@ -31,7 +32,7 @@ pub(crate) fn writes(role: &str) -> bool {
 /// Where the one that writes is looked for.
 #[derive(Debug)]
 pub(crate) struct Hosts {
-    all: Vec<(String, MySqlConnectOptions)>,
+    all: RwLock<Arc<[(String, MySqlConnectOptions)]>>,
     limit: Duration,
     /// Something failed so often; the servers are asked when this differs from what it was when they were asked last.
     losses: AtomicU64,
@@ -43,15 +44,34 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// None if the url is all that there is.
     pub(crate) fn of(config: &DatabaseConfig, url: &MySqlConnectOptions) -> Result<Option<Self>, StoreError> {
-        let at = |address: &String| {
+        let all = RwLock::new(Self::all(config.hosts.iter(), url)?);
+        let (losses, asked) = (AtomicU64::new(1), AtomicU64::new(0));
+        let hosts = Self { all, limit: config.connect_timeout, losses, asked, current: Mutex::new(None) };
+        Ok((!config.hosts.is_empty()).then_some(hosts))
+    }
+
+    fn all<'a>(
+        hosts: impl Iterator<Item = &'a String>,
+        url: &MySqlConnectOptions,
+    ) -> Result<Arc<[(String, MySqlConnectOptions)]>, StoreError> {
+        let at = |address: &'a String| {
             let wrong = || StoreError::Config(format!("hosts: {address:?} is not host:port"));
             let (host, port) = split(address).ok_or_else(wrong)?;
             Ok((address.clone(), url.clone().host(host).port(port)))
         };
-        let all = config.hosts.iter().map(at).collect::<Result<Vec<_>, StoreError>>()?;
-        let (losses, asked) = (AtomicU64::new(1), AtomicU64::new(0));
-        let hosts = Self { all, limit: config.connect_timeout, losses, asked, current: Mutex::new(None) };
-        Ok((!config.hosts.is_empty()).then_some(hosts))
+        hosts.map(at).collect()
+    }
+
+    /// From now on all are connected to like this, if the one that writes lets us in; returns how that is connected to.
+    pub(crate) async fn renew(&self, url: &MySqlConnectOptions) -> Result<MySqlConnectOptions, StoreError> {
+        let next = Self::all(self.known().iter().map(|(address, _)| address), url)?;
+        let (_, options) = self.find(&next).await?;
+        *self.all.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
+        Ok(options)
+    }
+
+    fn known(&self) -> Arc<[(String, MySqlConnectOptions)]> {
+        Arc::clone(&self.all.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Something failed: the one that writes may be another one now.
@@ -71,13 +91,13 @@ impl Hosts {
             return Ok(false);
         }
         let losses = self.losses.load(Ordering::Acquire);
-        let (address, options) = self.find().await?;
-        pool.set_connect_options(options.clone());
+        let (address, options) = self.find(&self.known()).await?;
+        pool.set_connect_options(options);
         self.asked.store(losses, Ordering::Release);
         let moved = current.as_deref().is_some_and(|before| before != address);
-        if current.as_deref() != Some(address) {
+        if current.as_deref() != Some(address.as_str()) {
             tracing::info!(address, "found the database that writes");
-            *current = Some(address.to_owned());
+            *current = Some(address);
         }
         Ok(moved)
     }
@@ -86,10 +106,10 @@ impl Hosts {
         self.losses.load(Ordering::Acquire) == self.asked.load(Ordering::Acquire)
     }
 
-    async fn find(&self) -> Result<(&str, &MySqlConnectOptions), StoreError> {
+    async fn find(&self, among: &[(String, MySqlConnectOptions)]) -> Result<(String, MySqlConnectOptions), StoreError> {
         let mut limit = Instant::now() + self.limit;
         let ask = |(address, options)| async move { (address, options, ask(options).await) };
-        let all = self.all.iter().map(|(address, options)| (address, options));
+        let all = among.iter().map(|(address, options)| (address, options));
         let mut asked: FuturesUnordered<_> = all.map(ask).collect();
         let mut found: Option<(&String, &MySqlConnectOptions)> = None;
         let mut failure = None;
@@ -108,7 +128,7 @@ impl Hosts {
             }
         }
         let none = || StoreError::Unavailable("none of database.hosts answers".into());
-        found.map(|(address, options)| (address.as_str(), options)).ok_or_else(|| failure.unwrap_or_else(none))
+        found.map(|(address, options)| (address.clone(), options.clone())).ok_or_else(|| failure.unwrap_or_else(none))
     }
 }
 

@@ -45,7 +45,9 @@ pub(crate) struct Sessions {
     refusals: AtomicU64,
     seen_refusals: AtomicU64,
     /// Where there are several servers.
-    hosts: Option<Hosts>,
+    pub(crate) hosts: Option<Hosts>,
+    /// The url; another one may differ in user and password.
+    pub(crate) url: StoreUrl,
     /// Longest statement that the server takes, as it said to the connection that was opened last.
     max_packet: AtomicUsize,
     pub(crate) account: Account,
@@ -55,7 +57,7 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    fn new(patience: Duration, hosts: Option<Hosts>) -> Arc<Self> {
+    fn new(url: StoreUrl, patience: Duration, hosts: Option<Hosts>) -> Arc<Self> {
         let (not_before, lost_at, max_packet) = (AtomicU64::new(0), AtomicU64::new(0), AtomicUsize::new(usize::MAX));
         let (suspect, refusals, seen_refusals) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self {
@@ -66,6 +68,7 @@ impl Sessions {
             refusals,
             seen_refusals,
             hosts,
+            url,
             max_packet,
             account: Account::default(),
             silence: Silence::new(),
@@ -109,13 +112,18 @@ impl Sessions {
     /// From now on no connection of before is used again.
     pub(crate) fn renounce(&self) {
         self.suspect.store(true, Ordering::Relaxed);
+        self.reopen();
+    }
+
+    /// The same without doubt about those that are opened from now on.
+    pub(crate) fn reopen(&self) {
         self.not_before.store(self.micros(Instant::now()), Ordering::Relaxed);
     }
 
     /// A connection can do what it should.
     pub(crate) fn proved(&self) {
         if self.suspect.swap(false, Ordering::Relaxed) {
-            self.not_before.store(self.micros(Instant::now()), Ordering::Relaxed);
+            self.reopen();
         }
     }
 
@@ -147,7 +155,7 @@ impl Sessions {
 /// A pool that connects when it is used.
 pub(crate) fn pool(url: &StoreUrl, config: &DatabaseConfig) -> Result<(MySqlPool, Arc<Sessions>), StoreError> {
     let connect = connect_options(url).map_err(StoreError::Config)?.disable_statement_logging();
-    let sessions = Sessions::new(config.query_timeout, Hosts::of(config, &connect)?);
+    let sessions = Sessions::new(url.clone(), config.query_timeout, Hosts::of(config, &connect)?);
     Ok((options(config, &sessions).connect_lazy_with(connect), sessions))
 }
 

@@ -9,6 +9,8 @@ use crate::sql::config::DatabaseConfig;
 use crate::sql::dialect::Dialect;
 use crate::sql::error::StoreError;
 #[cfg(feature = "mysql")]
+use crate::sql::login;
+#[cfg(feature = "mysql")]
 use crate::sql::mysql::{self, Sessions};
 use crate::sql::place::Place;
 use crate::sql::script::Script;
@@ -26,6 +28,7 @@ use sea_orm::{
 use secrecy::ExposeSecret;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Rows of each statement of a script, in order, and how many each of them wrote.
@@ -120,6 +123,15 @@ impl Pool {
             #[cfg(feature = "mysql")]
             Self::MySql(_, sessions) => sessions.renounce(),
             Self::Sqlite(..) => {}
+        }
+    }
+
+    /// Logs in with user and password of this url from now on, if the database lets us in.
+    pub(crate) async fn renew_login(&self, url: &str, limit: Duration) -> Result<(), StoreError> {
+        match (self, Place::read(url).map_err(|reason| StoreError::Config(format!("url: {reason}")))?) {
+            #[cfg(feature = "mysql")]
+            (Self::MySql(pool, sessions), Place::MySql(url)) => login::renew(pool, sessions, &url, limit).await,
+            _ => Err(StoreError::Config("url: leads to another database: that needs a restart".into())),
         }
     }
 

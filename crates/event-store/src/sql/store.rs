@@ -15,6 +15,7 @@ use domain::ShardCount;
 use domain::cache::CommitNumber;
 use planted_bugs::is_planted;
 use sea_orm::QueryResult;
+use secrecy::{ExposeSecret, SecretString};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -136,6 +137,12 @@ impl EventStore {
             return Err(StoreError::TooOld { needed });
         }
         Ok(standing.pending)
+    }
+
+    /// From now on connections log in with user and password of this url, if the database lets us in. It must lead to the same
+    /// place as before.
+    pub async fn renew_login(&self, url: &SecretString) -> Result<(), StoreError> {
+        self.pool.renew_login(url.expose_secret(), self.ping_timeout).await
     }
 
     /// Answers if the database does, within `connect_timeout`.

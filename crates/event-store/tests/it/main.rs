@@ -14,6 +14,7 @@ mod horizon;
 mod import;
 mod ledger;
 mod lists;
+mod login;
 mod meanings;
 mod operate;
 mod outages;

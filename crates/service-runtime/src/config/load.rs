@@ -2,9 +2,10 @@
 //!
 //! `INTERACTION__SECTION__KEY=value` overrides `section.key`; deeper keys have more parts. Lists are separated by
 //! commas. A secret (`url`, or a name ending in `password`, `token` or `secret`) can be given as the file that holds it,
-//! with `_file` appended to its key, both in YAML and in the environment.
+//! with `_file` appended to its key, both in YAML and in the environment. The name of the file of a `url` stays, so that who uses
+//! it can follow the file.
 
-use super::reload::read_bounded;
+use super::reload::{read, read_secret};
 use super::renamed::{Renamed, rename};
 use super::sections::ServiceConfig;
 use super::value::{Node, NodeError};
@@ -16,6 +17,9 @@ use std::path::{Path, PathBuf};
 
 /// What the variables that override the file start with.
 pub const ENV_PREFIX: &str = "INTERACTION__";
+
+/// The file of this one stays, beside what is in it.
+const FOLLOWED: &str = "url";
 
 const SECRETS: [&str; 4] = ["url", "password", "token", "secret"];
 
@@ -138,10 +142,6 @@ fn overridden(mut root: Node, mut variables: Vec<(String, String)>, renamed: &[R
     Ok(root)
 }
 
-fn read(path: &Path) -> std::io::Result<String> {
-    String::from_utf8(read_bounded(path)?).map_err(|_| std::io::Error::other("not valid UTF-8"))
-}
-
 /// Puts a variable at its place in the tree.
 fn insert(root: &mut Node, variable: String, value: String) -> Result<(), ConfigError> {
     let path = variable[ENV_PREFIX.len()..].to_ascii_lowercase();
@@ -167,6 +167,9 @@ fn merge(base: &mut Node, over: Node) {
     match (base, over) {
         (Node::Map(base), Node::Map(over)) => {
             for (key, value) in over {
+                if is_secret(&key) {
+                    base.remove(&format!("{key}_file"));
+                }
                 merge(base.entry(key).or_insert(Node::Null), value);
             }
         }
@@ -189,12 +192,17 @@ fn read_secrets(node: &mut Node, path: &mut Vec<String>) -> Result<(), ConfigErr
         match (entries.get_mut(&name), secret) {
             (Some(Node::Text(file) | Node::Plain(file) | Node::Env { value: file, .. }), Some(secret)) => {
                 let fail = |reason: String| ConfigError::Key { key: path.join("."), reason };
-                let content = read(Path::new(file.as_str())).map_err(|error| fail(format!("{file}: {error}")))?;
+                let content =
+                    read_secret(Path::new(file.as_str())).map_err(|error| fail(format!("{file}: {error}")))?;
                 if entries.contains_key(secret) {
                     return Err(fail(format!("given together with {secret}: one of them")));
                 }
-                entries.remove(&name);
-                entries.insert(secret.to_owned(), Node::Text(content.trim_end_matches(['\n', '\r']).to_owned()));
+                let text = Node::Text(content);
+                let secret = secret.to_owned();
+                if secret != FOLLOWED {
+                    entries.remove(&name);
+                }
+                entries.insert(secret, text);
             }
             (Some(child), _) => read_secrets(child, path)?,
             (None, _) => {}

@@ -1,4 +1,4 @@
-//! Files that may change while the process runs: tokens, certificates.
+//! Files that may change while the process runs: tokens, certificates, logins of stores.
 
 use crate::config::ConfigError;
 use ring::digest::{Context, SHA256};
@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// How long a change may go unnoticed.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -70,32 +71,70 @@ pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(content)
 }
 
+/// The same as text.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    String::from_utf8(read_bounded(path)?).map_err(|_| io::Error::other("not valid UTF-8"))
+}
+
+/// A secret that a file holds.
+pub(crate) fn read_secret(path: &Path) -> io::Result<String> {
+    read(path).map(|content| content.trim_end_matches(['\n', '\r']).to_owned())
+}
+
 /// Calls `apply` whenever the files hold something else than at last; what it refuses is said once, is tried again, and what
 /// was valid stays. `refusal` says how the last attempt went. Never returns.
 ///
 /// It reads contents and not times: links that are turned to other files (as Kubernetes does) are seen, too.
 pub(crate) async fn watch(
     files: Vec<PathBuf>,
-    mut seen: Fingerprint,
+    seen: Fingerprint,
     refusal: Refusal,
     mut apply: impl FnMut() -> Result<(), ConfigError>,
 ) {
-    drop(refusal.set(None));
-    let mut interval = tokio::time::interval(INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut follower = Follower::new(files, Some(seen), refusal);
     loop {
-        interval.tick().await;
-        let asked = files.clone();
-        let Ok(now) = tokio::task::spawn_blocking(move || Fingerprint::of(&asked)).await else { continue };
-        if now == seen && refusal.reason().is_none() {
-            continue;
+        follower.changed().await;
+        follower.tried(apply());
+    }
+}
+
+/// The same, step by step, where what is applied is waited for.
+pub(crate) struct Follower {
+    files: Vec<PathBuf>,
+    seen: Option<Fingerprint>,
+    refusal: Refusal,
+    interval: Interval,
+}
+
+impl Follower {
+    /// Without what was seen, what the files hold now is a change.
+    pub(crate) fn new(files: Vec<PathBuf>, seen: Option<Fingerprint>, refusal: Refusal) -> Self {
+        drop(refusal.set(None));
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { files, seen, refusal, interval }
+    }
+
+    /// Returns when the files hold something else, or the last attempt was refused.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            self.interval.tick().await;
+            let asked = self.files.clone();
+            let Ok(now) = tokio::task::spawn_blocking(move || Fingerprint::of(&asked)).await else { continue };
+            if self.seen != Some(now) || self.refusal.reason().is_some() {
+                self.seen = Some(now);
+                return;
+            }
         }
-        seen = now;
-        match apply() {
-            Ok(()) => drop(refusal.set(None)),
+    }
+
+    /// How the attempt went.
+    pub(crate) fn tried(&self, result: Result<(), ConfigError>) {
+        match result {
+            Ok(()) => drop(self.refusal.set(None)),
             Err(error) => {
                 let reason = format!("{error}; what was valid before stays");
-                if refusal.set(Some(reason.clone())).as_ref() != Some(&reason) {
+                if self.refusal.set(Some(reason.clone())).as_ref() != Some(&reason) {
                     tracing::error!("{reason}");
                 }
             }

@@ -1,5 +1,7 @@
 //! What the harness hands to a service.
 
+use crate::config::ConfigError;
+use crate::config::reload::{Follower, Refusal, read_secret};
 use crate::lifecycle::routes;
 use crate::listen::expiry::Validity;
 use crate::listen::gate::Gate;
@@ -8,7 +10,9 @@ use crate::observe::health::{Criticality, HealthRegistry, PartState, Status};
 use crate::observe::otlp::Otlp;
 use crate::observe::pulse::Pulse;
 use crate::observe::telemetry::Metrics;
+use secrecy::{ExposeSecret, SecretString};
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -105,12 +109,7 @@ impl Context {
         });
         self.gate.watch();
         for (name, refusal) in self.gate.files() {
-            self.health.probe(name, Criticality::Optional, move || {
-                let reason = refusal.reason();
-                async move {
-                    reason.map_or_else(|| PartState::new(Status::Ok, ""), |why| PartState::new(Status::Degraded, why))
-                }
-            });
+            self.show(name, refusal);
         }
         if self.gate.has_tls() {
             let gate = self.gate.clone();
@@ -128,6 +127,50 @@ impl Context {
                 async move { state }
             });
         }
+    }
+
+    /// Follows the file that holds the url of a store: another url than `valid` is given to `apply`, again and again until that
+    /// takes it. Health says so in a part of this name. Ends with the process.
+    pub fn follow_url<F>(
+        &self,
+        part: &'static str,
+        key: &'static str,
+        file: &Path,
+        valid: SecretString,
+        mut apply: impl FnMut(SecretString) -> F + Send + 'static,
+    ) where
+        F: Future<Output = Result<(), String>> + Send,
+    {
+        let refusal = Refusal::of(part);
+        self.show(part, refusal.clone());
+        let mut follower = Follower::new(vec![file.to_owned()], None, refusal);
+        let (file, mut valid) = (file.to_owned(), valid);
+        tokio::spawn(async move {
+            loop {
+                follower.changed().await;
+                let read =
+                    read_secret(&file).map(SecretString::from).map_err(|error| format!("{}: {error}", file.display()));
+                let result = match read {
+                    Ok(url) if url.expose_secret() == valid.expose_secret() => Ok(()),
+                    Ok(url) => apply(url.clone()).await.map(|()| {
+                        tracing::info!("{key}: read again, connections log in anew");
+                        valid = url;
+                    }),
+                    Err(error) => Err(error),
+                };
+                follower.tried(result.map_err(|reason| ConfigError::key(key, reason)));
+            }
+        });
+    }
+
+    /// Says in the health whether what a file holds is refused.
+    fn show(&self, name: &'static str, refusal: Refusal) {
+        self.health.probe(name, Criticality::Optional, move || {
+            let reason = refusal.reason();
+            async move {
+                reason.map_or_else(|| PartState::new(Status::Ok, ""), |why| PartState::new(Status::Degraded, why))
+            }
+        });
     }
 
     /// Serves ops HTTP with the binary's own routes, until the soft token and its requests' end.

@@ -3,7 +3,7 @@ use serde::Deserialize;
 use service_runtime::{ConfigError, LogFormat, MonitoringConfig, ServiceConfig, load, parse};
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Debug, Default, Deserialize)]
@@ -18,6 +18,7 @@ struct Settings {
 #[serde(deny_unknown_fields, default)]
 struct Redis {
     url: Option<SecretString>,
+    url_file: Option<PathBuf>,
     pool: u16,
     ratio: f64,
     durable: bool,
@@ -112,7 +113,7 @@ fn the_environment_overrides_the_file_in_the_types_of_the_fields() {
 #[test]
 fn unknown_keys_are_named_in_full() {
     let said = error("redis:\n  ulr: x\n", &[]);
-    assert!(said.starts_with("redis: unknown key ulr, expected one of url, pool,"), "{said}");
+    assert!(said.starts_with("redis: unknown key ulr, expected one of url, url_file, pool,"), "{said}");
     let said = error("radis: {}\n", &[]);
     assert!(said.contains("unknown key radis, expected one of service, monitoring, redis"), "{said}");
     let said = error(SAMPLE, &[("INTERACTION__REDIS__ULR", "x")]);
@@ -176,6 +177,11 @@ fn secrets_come_from_files_and_are_never_shown() {
     assert!(!format!("{settings:?}").contains("s3cret"), "{settings:?}");
     let settings = with(&format!("redis: {{url_file: '{path}'}}"), &[]).unwrap();
     assert_eq!(settings.redis.url.unwrap().expose_secret(), "redis://:s3cret@host");
+    assert_eq!(settings.redis.url_file.as_deref(), Some(file.path()), "nobody could follow the file");
+    let over = [("INTERACTION__REDIS__URL", "redis://x")];
+    let settings = with(&format!("redis: {{url_file: '{path}'}}"), &over).unwrap();
+    assert_eq!(settings.redis.url.unwrap().expose_secret(), "redis://x");
+    assert_eq!(settings.redis.url_file, None, "a file that is not valid is followed");
 
     let said = error(SAMPLE, &[("INTERACTION__REDIS__URL_FILE", "/nowhere")]);
     assert!(said.starts_with("redis.url_file: /nowhere: "), "{said}");

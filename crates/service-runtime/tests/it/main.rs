@@ -4,6 +4,7 @@
 
 mod access;
 mod configuration;
+mod followed;
 mod guarded;
 mod health;
 mod hostile;

@@ -34,6 +34,17 @@ fn check_service(compose: &Value, name: &str, service: &Value, stop: f64, root: 
     if service["healthcheck"].is_null() && name != "otel-collector" {
         say("no healthcheck".into());
     }
+    // Of every container, stores and monitoring among them.
+    let drops: Vec<_> = items(&service["cap_drop"]).iter().map(text).collect();
+    let options: Vec<_> = items(&service["security_opt"]).iter().map(text).collect();
+    if service["read_only"] != true || drops != ["ALL"] || options != ["no-new-privileges:true"] {
+        say("must be read_only, with cap_drop: [ALL] and no-new-privileges".into());
+    }
+    for limit in ["mem_limit", "pids_limit"] {
+        if service[limit].is_null() {
+            say(format!("has no {limit}"));
+        }
+    }
     for (other, how) in entries(&service["depends_on"]) {
         if how["condition"] == "service_healthy" && compose["services"][other]["healthcheck"].is_null() {
             say(format!("{other} never becomes healthy"));
