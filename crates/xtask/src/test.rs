@@ -35,7 +35,7 @@ pub(crate) struct Test {
     /// Nothing but the tests on a Redis Cluster, which the others include: its contract, slots that move, lost primaries.
     #[arg(long, conflicts_with_all = ["fast", "all"])]
     cluster: bool,
-    /// What would have to be fetched is left out, and is no failure: the database of advisories.
+    /// With --all: what cannot be fetched is no failure, as without: the database of advisories.
     #[arg(long)]
     offline: bool,
     /// Only steps with one of these words in their name.
@@ -160,7 +160,8 @@ impl Run<'_> {
         let mut docs = self.environment.cargo(["doc", "--locked", "--workspace", "--no-deps"]);
         docs.env("RUSTDOCFLAGS", "-D warnings");
         self.step("docs", docs);
-        let skips: &[&str] = if self.arguments.offline { &["--skip-unfetched"] } else { &[] };
+        // A run of every day must not fail because somebody else's server is away: deny.sh says what it did not check.
+        let skips: &[&str] = if self.arguments.all && !self.arguments.offline { &[] } else { &["--skip-unfetched"] };
         self.step("deny.sh", self.script("deny.sh", skips));
         self.step("check_deploy.sh", self.script("check_deploy.sh", &[]));
         self.step("check_contract.sh", self.script("check_contract.sh", &[]));
