@@ -117,7 +117,7 @@ impl Metrics {
         Self { old_names, ..self }
     }
 
-    /// What is scraped: as it is after the question, made once for all who wait for it, and once every [`SCRAPES`]. Whoever may
+    /// What is scraped: as it is after the question, made once for all who wait for it, and once every 20 ms. Whoever may
     /// ask, and asks as fast as it can, takes a small part of one processor, and no thread that answers calls.
     ///
     /// # Errors
@@ -189,9 +189,14 @@ mod tests {
         different.dedup();
         assert!(different.len() <= 3, "{} were made", different.len());
         for count in 1..=5 {
-            ::metrics::with_local_recorder(&recorder, || ::metrics::counter!("scrapes_total").increment(1));
+            ::metrics::with_local_recorder(&recorder, || {
+                ::metrics::counter!("interaction_applied_events_total").increment(1)
+            });
             let text = metrics.expose().await.unwrap();
-            assert!(String::from_utf8_lossy(&text).contains(&format!("scrapes_total {count}")), "{text:?}");
+            assert!(
+                String::from_utf8_lossy(&text).contains(&format!("interaction_applied_events_total {count}")),
+                "{text:?}"
+            );
         }
         assert!(began.elapsed() >= 5 * SCRAPES);
     }
