@@ -201,7 +201,9 @@ impl BusConfig {
         url.allow_options(&["frame_max", "channel_max", "auth_mechanism"], &elsewhere)?;
         let text = self.url.expose_secret();
         let behind = text.split_once("://").map_or("", |(_, rest)| rest).split('?').next().unwrap_or_default();
-        if behind.matches('/').count() > 1 {
+        let path = behind.split_once('/').map_or("", |(_, path)| path);
+        // One alone is the default vhost, and can be nothing else.
+        if path != "/" && path.contains('/') {
             return Err("has a slash in its vhost: there it is written %2F".to_owned());
         }
         let vhost = match url.path.as_deref() {

@@ -47,7 +47,7 @@ async fn all_that_is_in_flight_is_reported_as_in_flight() {
     deployment.settled(&server).await;
     let (code, said) = deployment.syncctl(&["reconcile", "--json"], None).await;
     assert_eq!(code, Some(0), "{said}");
-    let summary: Value = serde_json::from_str(said.trim()).unwrap();
+    let summary = test_support::last_json(&said).unwrap();
     assert_eq!(
         (&summary["in_flight"], &summary["inconsistent"], &summary["coverage"]),
         (&0.into(), &0.into(), &1.0.into())

@@ -19,6 +19,8 @@ fn a_slash_in_a_vhost_must_be_encoded() {
         ("amqp://h/a%2Fb", false),
         ("amqp://me:p%2Fw@h/%2f?frame_max=8192", false),
         ("amqp://h", false),
+        ("amqp://h//", false),
+        ("amqp://h//a", true),
     ] {
         let error = config(url).validate().err().map(|error| error.to_string()).unwrap_or_default();
         assert_eq!(error.contains("url: has a slash in its vhost: there it is written %2F"), refused, "{url}: {error}");
