@@ -84,7 +84,7 @@ fn what_cannot_be_read_is_named() {
         ("a: {number: ~}", "a.number: has no value"),
         ("a:\n  number:\n", "a.number: has no value"),
         ("a: {name: null}", "a.name: has no value"),
-        ("a: {number: '8'}", "a.number: invalid type: string"),
+        ("a: {number: '8'}", "a.number: invalid value"),
         ("a: {ratio: .nan}", "a.ratio: invalid value"),
         ("a: {ratio: .inf}", "a.ratio: invalid value"),
         ("a: {flag: y}", "a.flag: invalid value \"y\", expected true or false"),
