@@ -1,15 +1,16 @@
 //! The gRPC stack: limits of the protocol, reflection, health, request ids, roles; and how it ends.
 
 mod access;
-pub(crate) mod calls;
+mod calls;
 mod connection;
-pub(crate) mod unread;
 
 use crate::admin::Admin;
-use crate::service::Interactions;
+use crate::request::lengths::{LONGEST, SHORT};
+use crate::request::unread;
+use crate::service::{Interactions, callers};
 use access::AccessLayer;
 use anyhow::Context as _;
-use calls::{CallsLayer, LONGEST, SHORT};
+use calls::CallsLayer;
 use connection::{GrpcConnection, cut_stalled};
 use interaction_proto::v1::interaction_service_server::InteractionServiceServer;
 use interaction_proto::v1::sync_admin_service_server::SyncAdminServiceServer;
@@ -19,7 +20,6 @@ use std::time::Duration;
 use sync_engine::read::live::LiveCounts;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::codec::CompressionEncoding;
 use tonic::server::NamedService;
 use tonic::transport::Server;
 use tonic_health::ServingStatus;
@@ -117,13 +117,6 @@ pub(crate) async fn serve(
         () = context.hard.cancelled() => anyhow::bail!("gRPC requests did not end in time"),
         () = cut_stalled(context.soft.clone(), live, cut) => Ok(()),
     }
-}
-
-/// The calls of callers, whatever they come by.
-pub(crate) fn callers(interactions: Interactions) -> InteractionServiceServer<Interactions> {
-    InteractionServiceServer::new(interactions)
-        .max_decoding_message_size(LONGEST)
-        .accept_compressed(CompressionEncoding::Gzip)
 }
 
 /// Tells watchers of gRPC health that this server stops.

@@ -15,6 +15,7 @@ pub(crate) mod web;
 
 use crate::request::Violations;
 use crate::request::convert::{self, MAX_ITEMS, wire_resource};
+use crate::request::lengths::LONGEST;
 use crate::request::page::{self, List};
 use crate::status::{self, Reason};
 use axum::http::Extensions;
@@ -23,7 +24,7 @@ use domain::{Action, LikeIntent, Version};
 use event_store::{EventStore, Within};
 use hot::HotList;
 use interaction_proto::v1;
-use interaction_proto::v1::interaction_service_server::InteractionService;
+use interaction_proto::v1::interaction_service_server::{InteractionService, InteractionServiceServer};
 use limits::Limits;
 use reads::Part;
 use service_runtime::Pulse;
@@ -31,6 +32,7 @@ use std::sync::Arc;
 use sync_engine::accept::{Acceptor, Call, LikeAnswer};
 use sync_engine::read::Reader;
 use sync_engine::trace::on_behalf;
+use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 use watch::Watch;
 
@@ -44,6 +46,13 @@ pub struct Interactions {
     hot: HotList,
     watch: Watch,
     pulse: Pulse,
+}
+
+/// The calls of callers, whatever they come by.
+pub(crate) fn callers(interactions: Interactions) -> InteractionServiceServer<Interactions> {
+    InteractionServiceServer::new(interactions)
+        .max_decoding_message_size(LONGEST)
+        .accept_compressed(CompressionEncoding::Gzip)
 }
 
 impl Interactions {

@@ -12,8 +12,8 @@ fn pair(operation: &v1::LikeOperation) -> (i64, i32, i64) {
     (operation.user_id, resource.r#type, resource.id)
 }
 
-/// Which operations may be sent again: those that failed for now, unless a later word on the same pair was accepted, or failed
-/// for good, after it: sent again, the earlier one would become the last.
+/// Which operations may be sent again: those whose refusal is temporary, unless a later word on the same pair was accepted, or
+/// refused for good, after it: sent again, the earlier one would become the last.
 fn to_repeat(operations: &[v1::LikeOperation], outcomes: &[Option<Outcome>]) -> Vec<usize> {
     let mut decided = HashSet::new();
     let mut repeated = Vec::new();
@@ -33,8 +33,8 @@ fn to_repeat(operations: &[v1::LikeOperation], outcomes: &[Option<Outcome>]) -> 
 }
 
 impl Client {
-    /// 1 to 500 likes and unlikes; what became of each, in their order. Operations without a key get one. Those that failed for now
-    /// are sent again, alone, as long as the deadline allows.
+    /// 1 to 500 likes and unlikes; what became of each, in their order. Operations without a key get one. Those whose
+    /// refusal is temporary are sent again, alone, as long as the deadline allows.
     ///
     /// # Errors
     /// If the call as a whole failed: then none of what was sent with it last has happened, unless nobody answered.

@@ -12,6 +12,7 @@
 
 use super::access::HEALTH;
 use super::connection::Peer;
+use crate::request::lengths::longest_body;
 use crate::service::deadline::timeout;
 use crate::status::{self, Reason};
 use axum::http::{Request, Response};
@@ -27,32 +28,6 @@ use service_runtime::listen::{RECEIVE_TIMEOUT, SEND_TIMEOUT};
 
 /// A client asks for health once in a while, and may watch it.
 const MAX_OPEN_CALLS: usize = 8;
-
-/// Longest message of a method in bytes; the test has the longest legal ones.
-const fn longest(method: &[u8]) -> usize {
-    match method {
-        b"InteractionService/ApplyLikes" | b"SyncAdminService/WarmUp" => LONGEST,
-        b"SyncAdminService/ReplayEvents" | b"SyncAdminService/DiscardEvents" => 64 << 10,
-        b"InteractionService/GetLikeCounts"
-        | b"InteractionService/GetLikeStates"
-        | b"InteractionService/GetLikeSummaries" => 16 << 10,
-        _ => SHORT,
-    }
-}
-
-/// No message of ours is longer.
-pub(super) const LONGEST: usize = 128 << 10;
-
-/// No message of health and reflection is longer, nor that of a call about one thing.
-pub(super) const SHORT: usize = 4 << 10;
-
-/// What precedes a message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
-
-/// Longest body of a call: one message.
-pub(crate) fn longest_body(path: &str) -> usize {
-    path.strip_prefix("/interaction.v1.").map_or(SHORT, |method| longest(method.as_bytes())) + PREFIX
-}
 
 /// Puts [`CallsService`] in front of a service.
 #[derive(Debug, Clone)]
@@ -147,6 +122,7 @@ mod tests {
     use super::*;
     use crate::admin::{MAX_ACTOR, MAX_LISTED, MAX_REASON};
     use crate::request::convert::MAX_ITEMS;
+    use crate::request::lengths::{PREFIX, SHORT};
     use crate::service::watch::MAX_WATCHED;
     use domain::LikeIntent;
     use interaction_proto::v1;

@@ -3,11 +3,11 @@
 //!
 //! Deliberately absent: the calls of operators, whose page speaks JSON.
 
+use super::callers;
 use super::deadline::timeout;
 use super::http::Opening;
-use crate::grpc::callers;
-use crate::grpc::calls::longest_body;
-use crate::grpc::unread::told;
+use crate::request::lengths::longest_body;
+use crate::request::unread::told;
 use crate::status::{self, Reason, code};
 use axum::Router;
 use axum::body::{Body, HttpBody};
