@@ -7,7 +7,8 @@ pub(super) fn unexpected(found: Unexpected<'_>, wanted: &str) -> String {
     if wanted.starts_with("struct ") {
         return "expected a section with keys below it, not a value".to_owned();
     }
-    let quoted = matches!(found, Unexpected::Str(_)) && number(wanted).is_some();
+    let plain = number(wanted).is_some() || ["f32", "f64", "a boolean"].contains(&wanted);
+    let quoted = plain && matches!(found, Unexpected::Str(_));
     let quotes = if quoted { ", without quotes" } else { "" };
     format!("invalid value {}, expected {}{quotes}", shown(found), in_words(wanted))
 }

@@ -127,12 +127,12 @@ fn bad_values_are_named_in_full() {
     for (yaml, start) in [
         ("redis: {pool: many}", "redis.pool: invalid value \"many\", expected a whole number, 0 or more"),
         ("redis: {pool: 70000}", "redis.pool: invalid value 70000, expected a whole number, 0 to 65535"),
-        ("redis: {pool: '8'}", "redis.pool: invalid type: string"),
+        ("redis: {pool: '8'}", "redis.pool: invalid value \"8\", expected a whole number, 0 to 65535, without quotes"),
         ("redis: {weights: [1, -2]}", "redis.weights.1: invalid value \"-2\""),
         ("redis: {mode: triple}", "redis.mode: unknown value triple, expected one of single, percentage"),
         ("redis: {timeout: soon}", "redis.timeout: "),
         ("redis: {limits: {user: x}}", "redis.limits.user: invalid value"),
-        ("redis: 5", "redis: invalid type: string \"5\""),
+        ("redis: 5", "redis: expected a section with keys below it, not a value"),
         ("service: {http_addr: nowhere}", "service.http_addr: "),
         ("monitoring: {log_format: loud}", "monitoring.log_format: unknown value loud"),
         ("just text", "test.yml: "),
@@ -143,11 +143,11 @@ fn bad_values_are_named_in_full() {
     }
     for (variable, value, start) in [
         ("INTERACTION__REDIS__POOL", "many", "redis.pool (from INTERACTION__REDIS__POOL): invalid value \"many\""),
-        ("INTERACTION__REDIS__POOL", "70000", "redis.pool (from INTERACTION__REDIS__POOL): invalid value: integer"),
+        ("INTERACTION__REDIS__POOL", "70000", "redis.pool (from INTERACTION__REDIS__POOL): invalid value 70000"),
         ("INTERACTION__REDIS__WEIGHTS", "1,b", "redis.weights.1 (from INTERACTION__REDIS__WEIGHTS): invalid value"),
         ("INTERACTION__REDIS__MODE", "triple", "redis.mode (from INTERACTION__REDIS__MODE): unknown value triple"),
         ("INTERACTION__REDIS__TIMEOUT", "soon", "redis.timeout (from INTERACTION__REDIS__TIMEOUT): "),
-        ("INTERACTION__REDIS", "x", "redis (from INTERACTION__REDIS): invalid type: string"),
+        ("INTERACTION__REDIS", "x", "redis (from INTERACTION__REDIS): expected a section with keys below it"),
         ("INTERACTION__REDIS____POOL", "1", "INTERACTION__REDIS____POOL: has an empty part"),
     ] {
         let said = error(SAMPLE, &[(variable, value)]);
