@@ -101,7 +101,11 @@ wait_for() {
   shift 2
   until "$@" >/dev/null 2>&1; do
     pid_of "$name" >/dev/null || part_failed "$name" "ended while starting"
-    ((SECONDS < end)) || part_failed "$name" "does not answer after $limit s"
+    ((SECONDS < end)) || {
+      # What it says of itself, where it says anything.
+      [[ $1 != http_get ]] || "$@" 2>/dev/null | tail -n 1 >&2 || true
+      part_failed "$name" "is not well after $limit s, and goes on running"
+    }
     sleep 0.1
   done
 }

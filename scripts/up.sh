@@ -4,7 +4,7 @@
 #   scripts/up.sh [--stores-only] [--no-build]
 #
 # Ports are free ones unless fixed by REDIS_PORT, MARIADB_PORT, AMQP_PORT, GRPC_PORT, HTTP_PORT, CONSUMER_HTTP_PORT,
-# CHECKER_HTTP_PORT.
+# CHECKER_HTTP_PORT. With --no-build programs that are in target/release already are taken.
 # Settings of the services (INTERACTION__...) in the environment are passed on. RUN_DIR names another directory.
 # PROFILE=debug builds and runs debug programs. Clients find the addresses in .run/env.
 set -euo pipefail

@@ -24,7 +24,9 @@ pub fn check(key: &str, addresses: &[&str]) -> Result<(), String> {
     }
     for (at, address) in addresses.iter().enumerate() {
         if split(address).is_none() {
-            return Err(format!("{key}: {address:?} is not host:port"));
+            let brackets = address.matches(':').count() > 1 && !address.starts_with('[');
+            let hint = if brackets { ": an address of IPv6 stands in brackets, [::1]:6379" } else { "" };
+            return Err(format!("{key}: {address:?} is not host:port{hint}"));
         }
         if addresses[..at].contains(address) {
             return Err(format!("{key}: {address:?} stands there twice"));
@@ -54,6 +56,7 @@ mod tests {
         for wrong in [&["a"][..], &["a:1", "a:1"]] {
             assert!(check("k", wrong).unwrap_err().starts_with("k: "));
         }
+        assert!(check("k", &["::1:2"]).unwrap_err().contains("brackets"));
         let many: Vec<String> = (1..=65).map(|port| join("h", port)).collect();
         check("k", &many.iter().map(String::as_str).collect::<Vec<_>>()).unwrap_err();
     }

@@ -76,7 +76,7 @@ impl StoreUrl {
             password: password.map(|password| decoded(password, "password")).transpose()?,
             host,
             port,
-            path: path.map(|path| decoded(path, "path")).transpose()?,
+            path: path.map(|path| codes_alone(path, "path").and_then(|()| decoded(path, "path"))).transpose()?,
             options: options_of(query.unwrap_or_default())?,
         })
     }
@@ -189,7 +189,17 @@ fn options_of(query: &str) -> Result<Vec<(String, String)>, String> {
         .collect()
 }
 
-/// Replaces `%40` and the like. A % that begins no code is itself: whoever writes one means it.
+/// That every % begins a code. In a name one that does not is a slip, `/%2` for `/%2f`.
+fn codes_alone(text: &str, part: &str) -> Result<(), String> {
+    let begins_code = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if text.split('%').skip(1).all(begins_code) {
+        Ok(())
+    } else {
+        Err(format!("{part}: has a % without two hexadecimal digits behind it (a % of its own is written %25)"))
+    }
+}
+
+/// Replaces `%40` and the like. In a password a % that begins no code is itself: whoever writes one means it.
 fn decoded(text: &str, part: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -300,6 +310,9 @@ mod tests {
             ("db://u:sesame@10.0.0.0x1", "four numbers"),
             ("db://u:sesame@10.0.0.256", "four numbers"),
             ("db://u:sesame%ff@h", "password: is not UTF-8"),
+            ("db://u:sesame@h/%2", "path: has a %"),
+            ("db://u:sesame@h/a%zz", "path: has a %"),
+            ("db://u:sesame@h/%", "path: has a %"),
             ("db://u:sesame%00@h", "password: holds a zero byte"),
             ("db://u:ses\name@h", "control character"),
         ] {

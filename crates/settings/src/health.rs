@@ -34,17 +34,12 @@ pub fn register<'a>(health: &HealthRegistry, parts: impl IntoIterator<Item = Sto
     }
 }
 
-/// Registers what the stores say of clocks, of the database's history, and of the cache's disk, memory and replicas: a process does its work with any of them wrong.
+/// Registers what the stores say of clocks, and of the cache's disk, memory and replicas: a process does its work with any of them wrong.
 pub fn register_surroundings(health: &HealthRegistry, stores: &Stores) {
     let clocks = Arc::clone(&stores.clocks);
     health.probe("clocks", Criticality::Optional, move || {
         let wrong = clocks.wrong();
         async move { warned(wrong) }
-    });
-    let history = Arc::clone(&stores.history);
-    health.probe("database_history", Criticality::Optional, move || {
-        let lost = history.trouble();
-        async move { warned(lost) }
     });
     let memory = Arc::clone(&stores.cache_disk);
     health.probe("redis_memory", Criticality::Optional, move || {

@@ -91,11 +91,13 @@ impl Stores {
         crate::metrics::register();
         let circuit = |part| Arc::new(Circuit::new(part, config.failures));
         let shard_circuits = Arc::new(ShardCircuits::new(&*cache, shards, config.failures));
+        let history = Arc::new(DatabaseHistory::new(database.clone()));
         Self {
             cache,
             shard_circuits,
             likes: Arc::new(database.clone()),
-            history: Arc::new(DatabaseHistory::new(database.clone())),
+            standings: Arc::new(Standings::with(Arc::clone(&history))),
+            history,
             database,
             cache_circuit: circuit("cache"),
             broker_circuit: circuit("broker"),
@@ -110,7 +112,6 @@ impl Stores {
             untold: Arc::default(),
             clocks: Arc::default(),
             cache_disk: Arc::default(),
-            standings: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }

@@ -82,7 +82,7 @@ impl Failure {
         }
         if is_unreachable(error) {
             let what = in_words(error);
-            let hint = "is it running, and is its address right? --help says which flag and variable name it";
+            let hint = cure(&what);
             return Self { code: "UNREACHABLE", what, hint, exit: EXIT_UNREACHABLE };
         }
         Self { code: "FAILED", what: in_words(error), hint: "", exit: EXIT_FAILED }
@@ -94,6 +94,17 @@ impl Failure {
         let hint = if hint.is_empty() { String::new() } else { format!(": {hint}") };
         eprintln!("syncctl: {code}: {what}{hint}");
         ExitCode::from(exit)
+    }
+}
+
+/// What to do about a store or server that is of no use.
+fn cure(what: &str) -> &'static str {
+    if what.contains("it is a replica") {
+        "syncctl wants the primary of now: --redis-url or REDIS_URL"
+    } else if what.contains("Access denied") || what.contains("is wrong") {
+        "--help says which flag and variable name it"
+    } else {
+        "is it running, and is its address right? --help says which flag and variable name it"
     }
 }
 

@@ -10,6 +10,7 @@ use crate::system::{Role, System, finished};
 use Role::{Consumer, Server};
 use domain::ResourceType;
 use serde_json::Value;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use test_support::{Deployment, dump_schema, eventually, restore_schema};
 
@@ -63,6 +64,15 @@ async fn a_database_from_a_copy_is_told_again_by_syncctl() {
     system.end(processes).await;
 }
 
+/// What the first command of an operator says, without being told where processes are, and how it ends.
+async fn told_by_status(running: &Running) -> (Vec<Value>, ExitStatus) {
+    let server = running.server.grpc();
+    let status = running.deployment.syncctl().args(["-o", "json", "status", "--addr", &server]).start().unwrap();
+    let ended = status.wait_exit(PATIENCE).await.unwrap();
+    let told = test_support::last_json(&status.log()).unwrap_or_else(|| panic!("no screen: {}", status.log()));
+    (told["troubles"].as_array().unwrap().clone(), ended)
+}
+
 /// Nobody stops anything: the database becomes what it was while likes go on, and programs stay up without its tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_restored_under_load_is_told_again_by_syncctl() {
@@ -80,6 +90,10 @@ async fn a_database_restored_under_load_is_told_again_by_syncctl() {
     let restored = begun.elapsed();
     running.grows(&running.consumer, APPLIED).await;
     running.load_ends().await;
+    let (wrong, ended) = told_by_status(&running).await;
+    let went_back = wrong.iter().find(|one| one["kind"] == "database_history").unwrap_or_else(|| panic!("{wrong:?}"));
+    assert!(went_back["detail"].as_str().unwrap().contains("syncctl recover"), "{went_back}");
+    assert!(!ended.success(), "{wrong:?}");
 
     let since = ["--since", LONG_AGO];
     let rehearse = async || recover_beside(deployment, &[&since[..], &["--dry-run"]].concat()).await;
@@ -97,6 +111,11 @@ async fn a_database_restored_under_load_is_told_again_by_syncctl() {
     // Nothing is left for the pairs, and the database is believed again.
     let pairs = recover_beside(deployment, &[]).await;
     assert_eq!((&pairs["lost"], &pairs["finished"]), (&0.into(), &true.into()), "{pairs}");
+    eventually(PATIENCE, "the database is believed again", async || {
+        let (wrong, _) = told_by_status(&running).await;
+        if wrong.iter().any(|one| one["kind"] == "database_history") { Err(format!("{wrong:?}")) } else { Ok(()) }
+    })
+    .await;
     running.all_is_there().await;
     running.ends_well(3).await;
 }

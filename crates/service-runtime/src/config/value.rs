@@ -204,6 +204,11 @@ impl<'de> de::Deserializer<'de> for Node {
         match self {
             Self::Null => visitor.visit_seq(Items { items: Vec::new().into_iter(), index: 0 }),
             Self::Env { variable, value } => {
+                // As a file would write it. An address in brackets, [::1], is one element.
+                if value.starts_with('[') && value.ends_with(']') && !value.contains("::") {
+                    let error: NodeError = de::Error::custom("a list stands without brackets and quotes here: a,b");
+                    return Err(error.blame(variable));
+                }
                 let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
                 let items: Vec<_> =
                     parts.map(|part| Self::Env { variable: variable.clone(), value: part.to_owned() }).collect();

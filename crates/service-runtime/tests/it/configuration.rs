@@ -158,6 +158,15 @@ fn bad_values_are_named_in_full() {
 }
 
 #[test]
+fn a_list_of_the_environment_has_commas_and_nothing_else() {
+    let nodes = |text: &str| with("{}", &[("INTERACTION__REDIS__NODES", text)]);
+    assert_eq!(nodes("a:1, [::1]:2").unwrap().redis.nodes, ["a:1", "[::1]:2"]);
+    assert_eq!(nodes("[::1]").unwrap().redis.nodes, ["[::1]"]);
+    let refused = nodes(r#"["a:1","b:2"]"#).unwrap_err().to_string();
+    assert!(refused.contains("INTERACTION__REDIS__NODES") && refused.contains("without brackets"), "{refused}");
+}
+
+#[test]
 fn variants_with_a_value_can_be_given() {
     assert_eq!(with("redis: {mode: {percentage: 5}}", &[]).unwrap().redis.mode, Some(Mode::Percentage(5)));
     let over = with("", &[("INTERACTION__REDIS__MODE__PERCENTAGE", "7")]).unwrap();

@@ -114,8 +114,8 @@ impl DatabaseHistory {
             }
         };
         match evidence {
-            Some(evidence) => Some(format!("went back in time: {evidence}; {done}")),
-            None => recovery.map(|_| done),
+            Some(evidence) => Some(format!("the database went back in time: {evidence}; {done}")),
+            None => recovery.map(|_| format!("the database is told again: {done}")),
         }
     }
 

@@ -44,6 +44,8 @@ pub struct Figures {
     pub catching_up: bool,
     /// Processes that say nothing any more, and that no other of their kind has followed.
     pub silent: Vec<SilentProcess>,
+    /// What the database has lost and what is done about it, in words.
+    pub went_back: Option<String>,
 }
 
 /// A process that did not take leave.
@@ -72,6 +74,8 @@ pub struct Journals {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TroubleKind {
+    /// The database lacks what it had confirmed, or is told it again.
+    DatabaseHistory,
     /// Events are given up.
     DeadEvents,
     /// Events failed, or are taken up by nobody, for too long.
@@ -92,7 +96,8 @@ pub enum TroubleKind {
 
 impl TroubleKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
+        Self::DatabaseHistory,
         Self::DeadEvents,
         Self::LateEvents,
         Self::OpenFindings,
@@ -106,6 +111,7 @@ impl TroubleKind {
     /// As shown, and the name of the part of health.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::DatabaseHistory => "database_history",
             Self::DeadEvents => "dead_events",
             Self::LateEvents => "late_events",
             Self::OpenFindings => "open_findings",
@@ -133,6 +139,13 @@ pub struct Trouble {
 pub fn troubles(figures: &Figures) -> Vec<Trouble> {
     let mut found = Vec::new();
     let mut add = |kind, detail, hint| found.push(Trouble { kind, detail, hint });
+    if let Some(lost) = &figures.went_back {
+        add(
+            TroubleKind::DatabaseHistory,
+            lost.clone(),
+            "docs/OPERATING.md#databasewentback: leave the cache as it is, and nothing needs to be stopped",
+        );
+    }
     // What was known stays said while nobody can ask.
     let as_of = figures.unread.map_or_else(String::new, |_| figures.at.format(", as of %H:%M:%SZ").to_string());
     let ledger = figures.standing.iter().flat_map(|standing| &standing.ledger);
@@ -190,7 +203,8 @@ pub fn troubles(figures: &Figures) -> Vec<Trouble> {
         add(
             TroubleKind::CommitLag,
             in_words(lag),
-            "over when the newest is quick and a minute has passed; else the database or the queue is slow",
+            "over when the newest is quick and a minute has passed; else the database or the queue is slow (what waited for an \
+             outage or a recovery to end counts, too)",
         );
     }
     if let Some(unread) = figures.unread {
@@ -284,6 +298,7 @@ mod tests {
             unread: None,
             catching_up: false,
             silent: Vec::new(),
+            went_back: None,
         }
     }
 
@@ -308,9 +323,11 @@ mod tests {
         all.unread = Some(Duration::from_secs(95));
         let (service, instance) = ("sync-consumer".to_owned(), "c-1".to_owned());
         all.silent = vec![SilentProcess { service, instance, silence: Duration::from_secs(9) }];
+        all.went_back = Some("the database went back in time: evidence; a consumer will tell it again".to_owned());
         assert_eq!(kinds(&all), TroubleKind::ALL);
         let words: Vec<_> = troubles(&all).into_iter().map(|one| one.detail).collect();
         let expected = [
+            "the database went back in time: evidence; a consumer will tell it again",
             "33 accepted likes are dead, the oldest for 10 min, as of 00:16:40Z",
             "1 accepted like is taken up by nobody, the oldest for 16 min, as of 00:16:40Z",
             "34 inconsistencies are open, the oldest for 8 min, as of 00:16:40Z",

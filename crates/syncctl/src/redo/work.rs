@@ -240,5 +240,7 @@ fn print(recovered: &Recovered) {
     }
     if report.stopped {
         println!("interrupted: run it again to go on from there");
+    } else if !dry_run {
+        println!("next: syncctl recover, without --since: the database is believed again only after that");
     }
 }

@@ -3,10 +3,11 @@
 
 use super::processes::Words;
 use super::{Figures, Journals, SLOW, TroubleKind, calm, troubles};
+use crate::stores::database_history::DatabaseHistory;
 use crate::stores::lag::Lag;
 use chrono::{DateTime, Utc};
 use event_store::{ProcessRow, Standing};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What was seen longer ago is said with its age, or not at all.
@@ -41,9 +42,18 @@ struct Seen {
 
 /// The latest looks.
 #[derive(Debug, Default)]
-pub struct Standings(Mutex<Seen>);
+pub struct Standings {
+    seen: Mutex<Seen>,
+    /// Knows at any time what the database has lost.
+    history: Option<Arc<DatabaseHistory>>,
+}
 
 impl Standings {
+    /// With what the database has lost.
+    pub(crate) fn with(history: Arc<DatabaseHistory>) -> Self {
+        Self { seen: Mutex::default(), history: Some(history) }
+    }
+
     /// The journals as they are now; none if the cache does not answer. True if something has left them whose lag nobody knows
     /// yet, and that is not quick.
     pub fn saw_journals(&self, now: Instant, journals: Option<Journals>) -> bool {
@@ -114,7 +124,8 @@ impl Standings {
             None => (wall, None, None),
         };
         let (catching_up, silent) = (seen.is_catching_up(now), seen.processes.silent(wall));
-        Figures { at, standing, lag, journals, unread, catching_up, silent }
+        let went_back = self.history.as_ref().and_then(|history| history.trouble());
+        Figures { at, standing, lag, journals, unread, catching_up, silent, went_back }
     }
 
     /// What is wrong of one kind, in words.
@@ -130,7 +141,7 @@ impl Standings {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
