@@ -51,6 +51,11 @@ impl Writer {
         Self { id: Uuid::now_v7(), lanes: Mutex::default() }
     }
 
+    /// By which its rows are known.
+    pub(crate) const fn id(&self) -> Uuid {
+        self.id
+    }
+
     /// A lane for one transaction.
     pub(crate) fn turn(self: &Arc<Self>) -> Turn {
         let mut lanes = self.lock();

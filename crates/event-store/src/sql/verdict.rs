@@ -80,9 +80,17 @@ impl std::fmt::Display for WentBack {
     }
 }
 
+/// Lanes of others that are remembered: the newest ones.
+const SEEN: usize = 64;
+
 /// What a process knows.
 #[derive(Debug, Default)]
-pub(crate) struct History(Mutex<Option<Verdict>>);
+pub(crate) struct History {
+    verdict: Mutex<Option<Verdict>>,
+    /// How far others had come when the database was looked at last. Whoever had told it may be gone, the writer and what the
+    /// cache knew of it.
+    seen: Mutex<Vec<Expected>>,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Verdict {
@@ -93,7 +101,18 @@ pub(crate) struct Verdict {
 
 impl History {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Option<Verdict>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Expected> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The database has these now, whatever it had before.
+    pub(crate) fn saw(&self, mut rows: Vec<Expected>) {
+        rows.sort_unstable_by_key(|row| std::cmp::Reverse(row.at));
+        rows.truncate(SEEN);
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 }
 

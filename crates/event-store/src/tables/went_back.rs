@@ -12,7 +12,7 @@ use crate::tables::meta::write_note;
 use crate::tables::recovery::{RECOVERED, RECOVERY};
 use crate::tables::writers::{WRITERS_KEPT, found, select};
 use chrono::{DateTime, Utc};
-use domain::cache::ToldCommit;
+use domain::cache::{CommitNumber, ToldCommit};
 use planted_bugs::planted;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -29,22 +29,27 @@ impl EventStore {
         self.history.lock().map(|verdict| verdict.evidence)
     }
 
-    /// Compares what the database has with what it had confirmed: to this process, and, as `told` says, to others. Tells the
-    /// others what is found, and learns what they have found.
+    /// Compares what the database has with what it had confirmed: to this process, and, as `told` says or the last look has seen,
+    /// to others. Tells the others what is found, and learns what they have found.
     ///
     /// What is in `told` was told before this call.
     pub async fn look_back(&self, told: &[ToldCommit]) -> Result<Option<WentBack>, StoreError> {
         planted!("went_back_ignored" => Ok(None));
         let mut expected = self.writer.expected();
         let recent = self.latest_clock() - WRITERS_KEPT / 2;
-        expected.extend(told.iter().map(expected_by).filter(|told| told.at > recent));
-        let mut lacking = self.lacking(&expected).await?;
+        let of_others = told.iter().map(expected_by).chain(self.history.seen());
+        expected.extend(of_others.filter(|one| one.at > recent));
+        let mut held = self.held(&expected).await?;
+        let mut lacking = held.lack(&expected);
         if !lacking.is_empty() {
             // A server that took over may still have to write what it has received.
             tokio::time::sleep(LOOK_AGAIN).await;
             let again: Vec<Expected> = lacking.iter().map(|(expected, _)| *expected).collect();
-            lacking = self.lacking(&again).await?;
+            let later = self.held(&again).await?;
+            lacking = later.lack(&again);
+            held.0.extend(later.0);
         }
+        self.history.saw(held.of_others_than(self.writer.id()));
         for (expected, found) in &lacking {
             self.writer.give_up(&expected.commit);
             self.note_went_back(WentBack::new(expected, *found, self.latest_clock()));
@@ -68,7 +73,7 @@ impl EventStore {
     /// Adds the statements after which the database has what is in `told`.
     pub(crate) async fn settle_with(&self, script: &mut Script, told: &[ToldCommit]) -> Result<(), StoreError> {
         let expected: Vec<Expected> = told.iter().map(expected_by).collect();
-        for (Expected { commit, .. }, _) in self.lacking(&expected).await? {
+        for (Expected { commit, .. }, _) in self.held(&expected).await?.lack(&expected) {
             let (now, overwrite) =
                 (script.dialect().now(), script.dialect().overwrite("writer, lane", &["seq", "at"], None));
             script.begin("INSERT INTO sync_writers (writer, lane, seq, at) VALUES (").uuid(commit.writer);
@@ -78,20 +83,12 @@ impl EventStore {
         Ok(())
     }
 
-    /// Those of which the database has less, with what it has.
-    async fn lacking(
-        &self,
-        expected: &[Expected],
-    ) -> Result<Vec<(Expected, Option<(i64, DateTime<Utc>)>)>, StoreError> {
+    /// What the database has of these lanes.
+    async fn held(&self, expected: &[Expected]) -> Result<Held, StoreError> {
         let mut script = self.script();
         expected.chunks(CHUNK).for_each(|chunk| select(&mut script, chunk));
-        let held: HashMap<(Uuid, u32), (i64, DateTime<Utc>)> = found(&self.read(&script).await?)?
-            .into_iter()
-            .map(|(commit, at)| ((commit.writer, commit.lane), (commit.number, at)))
-            .collect();
-        let of = |expected: &Expected| held.get(&(expected.commit.writer, expected.commit.lane)).copied();
-        let less = |expected: &Expected| of(expected).is_none_or(|(found, _)| found < expected.commit.number);
-        Ok(expected.iter().filter(|expected| less(expected)).map(|expected| (*expected, of(expected))).collect())
+        let rows = found(&self.read(&script).await?)?.into_iter();
+        Ok(Held(rows.map(|(commit, at)| ((commit.writer, commit.lane), (commit.number, at))).collect()))
     }
 
     /// Remembers, and says once, what was found.
@@ -142,6 +139,25 @@ impl EventStore {
     /// As the database says.
     async fn noted_went_back(&self) -> Result<Option<WentBack>, StoreError> {
         self.note(NOTE).await?.map(|text| evidence_of(&text)).transpose()
+    }
+}
+
+/// Rows of lanes, by writer and lane: the number, and when it was committed.
+struct Held(HashMap<(Uuid, u32), (i64, DateTime<Utc>)>);
+
+impl Held {
+    /// Those of which the database has less, with what it has.
+    fn lack(&self, expected: &[Expected]) -> Vec<(Expected, Option<(i64, DateTime<Utc>)>)> {
+        let of = |expected: &Expected| self.0.get(&(expected.commit.writer, expected.commit.lane)).copied();
+        let less = |expected: &Expected| of(expected).is_none_or(|(found, _)| found < expected.commit.number);
+        expected.iter().filter(|expected| less(expected)).map(|expected| (*expected, of(expected))).collect()
+    }
+
+    /// What a writer has not committed itself.
+    fn of_others_than(&self, us: Uuid) -> Vec<Expected> {
+        let others = self.0.iter().filter(|((writer, _), _)| *writer != us);
+        let row = |(&(writer, lane), &(number, at))| Expected { commit: CommitNumber { writer, lane, number }, at };
+        others.map(row).collect()
     }
 }
 

@@ -16,6 +16,7 @@ on_both!(
     an_idle_writer_notices_too_and_everybody_learns_of_it,
     an_emptied_database_is_noticed,
     what_a_dead_writer_lost_is_noticed_by_whoever_was_told,
+    what_a_process_has_seen_is_missed_although_nobody_tells_it_any_more,
     rows_of_dead_writers_go_by_age,
 );
 
@@ -119,11 +120,26 @@ async fn what_a_dead_writer_lost_is_noticed_by_whoever_was_told(db: TestDb) {
     assert_eq!(look(&db.store, &told).await, None);
     db.execute("DELETE FROM sync_writers").await;
     // Its row may have been deleted for its age.
+    let other = EventStore::connect(&db.config).await.unwrap();
     let long_ago = ToldCommit { at: Version(1_700_000_000_000_000), ..told[0] };
-    assert_eq!(look(&db.store, &[long_ago]).await, None);
+    assert_eq!(look(&other, &[long_ago]).await, None);
+    assert_eq!(look(&other, &told).await, Some(lost));
     assert_eq!(look(&db.store, &told).await, Some(lost));
     db.store.forget_went_back(&told).await.unwrap();
     assert_eq!(look(&db.store, &told).await, None, "found once more after it was settled");
+}
+
+/// The writer dies, and then the cache, which knew of it.
+async fn what_a_process_has_seen_is_missed_although_nobody_tells_it_any_more(db: TestDb) {
+    let dead = EventStore::connect(&db.config).await.unwrap();
+    let told = [told(&db.store, apply(&dead, 1).await).await];
+    assert_eq!(look(&db.store, &told).await, None);
+    let lost = apply(&dead, 2).await;
+    assert_eq!(look(&db.store, &[]).await, None);
+    db.execute("UPDATE sync_writers SET seq = seq - 1").await;
+    assert_eq!(look(&db.store, &[]).await, Some(lost));
+    db.store.forget_went_back(&[]).await.unwrap();
+    assert_eq!(look(&db.store, &[]).await, None, "found once more after it was given up");
 }
 
 async fn rows_of_dead_writers_go_by_age(db: TestDb) {

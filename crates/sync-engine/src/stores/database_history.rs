@@ -1,8 +1,9 @@
 //! Whether the database still has what it had confirmed.
 //!
-//! Looked at with every look at the database, about once a second: what this process committed, and what the note says that
-//! other processes write. What *dead* writers had committed the cache knows, by settlements; that is asked whenever another
-//! server may answer (at start, after an outage, under another name), and now and then besides.
+//! Looked at with every look at the database, about once a second: what this process committed, what it saw others have committed a
+//! look ago, and what the note says that other processes write. Who the others are, dead ones among them, the cache knows, by
+//! settlements; that is asked whenever another server may answer (at start, after an outage, under another name), and now and then
+//! besides.
 //!
 //! While the database lacks something, nobody may use it as evidence against the cache: the checker lowers nothing, and no row is
 //! a reason for "unchanged". What comes in is committed as ever: it is right by its version in any database.
