@@ -9,12 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Chunks on their way through a slow link, per direction.
 const CHUNKS_IN_FLIGHT: usize = 64;
 const CHUNK_BYTES: usize = 16 * 1024;
+/// How long after a failed accept.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
 /// A proxy before one upstream address; as long as it is not told otherwise it passes everything at once.
 ///
@@ -168,7 +170,7 @@ impl ProxyListener {
                         let _gone = done.send(result.context("bind the proxy again"));
                     }
                 },
-                Some(client) = accept(listener.as_ref()) => {
+                client = accept(listener.as_ref()) => {
                     let connection = connect(client, self.upstream.borrow().clone(), self.link.clone());
                     let token = connections.clone();
                     tokio::spawn(async move { token.run_until_cancelled(connection).await });
@@ -179,10 +181,17 @@ impl ProxyListener {
 }
 
 /// The next client; waits for ever while there is no listener.
-async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.ok().map(|(client, _)| client),
-        None => std::future::pending().await,
+async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => return client,
+            // A client that left before it was accepted, or too many open files: the next one may have more luck.
+            Err(error) => {
+                eprintln!("a proxy takes no client: {error}");
+                sleep(ACCEPT_AGAIN).await;
+            }
+        }
     }
 }
 

@@ -142,12 +142,15 @@ impl EventStore {
     }
 }
 
-/// Rows of lanes, by writer and lane: the number, and when it was committed.
-struct Held(HashMap<(Uuid, u32), (i64, DateTime<Utc>)>);
+/// The last number of a lane, and when it was committed.
+type Last = (i64, DateTime<Utc>);
+
+/// Rows of lanes, by writer and lane.
+struct Held(HashMap<(Uuid, u32), Last>);
 
 impl Held {
     /// Those of which the database has less, with what it has.
-    fn lack(&self, expected: &[Expected]) -> Vec<(Expected, Option<(i64, DateTime<Utc>)>)> {
+    fn lack(&self, expected: &[Expected]) -> Vec<(Expected, Option<Last>)> {
         let of = |expected: &Expected| self.0.get(&(expected.commit.writer, expected.commit.lane)).copied();
         let less = |expected: &Expected| of(expected).is_none_or(|(found, _)| found < expected.commit.number);
         expected.iter().filter(|expected| less(expected)).map(|expected| (*expected, of(expected))).collect()
