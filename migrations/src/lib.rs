@@ -11,6 +11,7 @@ mod m20261127_000001_writers;
 mod m20261128_000001_findings;
 mod m20261129_000001_page;
 mod m20261130_000001_past_findings;
+mod m20261202_000001_changes;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261128_000001_findings::MIGRATION),
             Box::new(m20261129_000001_page::MIGRATION),
             Box::new(m20261130_000001_past_findings::MIGRATION),
+            Box::new(m20261202_000001_changes::MIGRATION),
         ]
     }
 }

@@ -1,6 +1,6 @@
 //! In place of the client, where it is not built in: the same calls, all refused, so that callers need not care.
 
-use crate::{BusConfig, BusError, Delivery, Headers, LogMessage, LogStart, LogState, QueueDepth};
+use crate::{BusConfig, BusError, ChangeMessage, Delivery, Headers, LogMessage, LogStart, LogState, QueueDepth};
 use domain::codec::EncodedEvent;
 
 fn refused<T>() -> Result<T, BusError> {
@@ -65,6 +65,51 @@ impl Publisher {
 
     /// Nothing is open.
     pub async fn close(self) {}
+}
+
+/// Refuses to publish changes.
+#[derive(Debug)]
+pub struct ChangePublisher(());
+
+impl ChangePublisher {
+    /// A publisher that refuses.
+    pub fn new(_: BusConfig) -> Self {
+        Self(())
+    }
+
+    /// Refused.
+    pub async fn connect(&mut self) -> Result<(), BusError> {
+        refused()
+    }
+
+    /// Refused.
+    pub async fn publish(&mut self, _: &[ChangeMessage]) -> Result<(), BusError> {
+        refused()
+    }
+
+    /// Nothing is open.
+    pub async fn close(&mut self) {}
+}
+
+/// Cannot be had: listening is refused.
+#[derive(Debug)]
+pub struct ChangeListener(std::convert::Infallible);
+
+impl ChangeListener {
+    /// Refused.
+    pub async fn open(_: &BusConfig, _: &str) -> Result<Self, BusError> {
+        refused()
+    }
+
+    /// Never called.
+    pub async fn next(&mut self) -> Result<ChangeMessage, BusError> {
+        match self.0 {}
+    }
+
+    /// Never called.
+    pub async fn close(self) {
+        match self.0 {}
+    }
 }
 
 /// Cannot be had: opening is refused.

@@ -42,6 +42,8 @@ pub struct BusConfig {
     pub heartbeat: Duration,
     /// The redo log.
     pub log: LogConfig,
+    /// What others are told of committed likes.
+    pub changes: ChangesConfig,
     /// No key: of a longer body only the beginning is taken in.
     #[serde(skip)]
     pub longest_body: usize,
@@ -59,6 +61,14 @@ pub struct BusConfig {
     pub turn: Turn,
 }
 
+/// `rabbitmq.changes`: an exchange where others hear of what was committed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ChangesConfig {
+    /// Whether changes are published, and noted where they cannot be: the same for all programs.
+    pub enabled: bool,
+}
+
 impl Default for BusConfig {
     fn default() -> Self {
         Self {
@@ -74,6 +84,7 @@ impl Default for BusConfig {
             prefetch: 32,
             heartbeat: Duration::from_secs(10),
             log: LogConfig::default(),
+            changes: ChangesConfig::default(),
             longest_body: MAX_BODY_LEN,
             log_status: LogStatus::default(),
             said: Said::default(),

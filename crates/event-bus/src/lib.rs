@@ -9,12 +9,14 @@
 //! exchange <prefix>.dead   (direct)  --likes-->  queue <prefix>.likes.dead  quorum, bounded, reject-publish
 //! exchange <prefix>.events (direct)  --likes.logged-->  both queue <prefix>.likes and
 //!                                    --log-->    stream <prefix>.log        redo log, bounded in age and bytes
+//! exchange <prefix>.changes (topic)   what others listen to, if it is wanted; nobody need listen
 //! exchange <prefix>.events (direct)  --probe-->  queue <prefix>.probe       holds the last probe, expires
 //! ```
 //!
 //! - [`Publisher`] says a batch is published only when the broker confirmed exactly that message and did not
 //!   return it. Everything else is an error: the journal still holds the events, and publishing twice is harmless.
 //! - The redo log ([`LogConfig`], [`Publisher::check_log`], [`LogReader`]) keeps what was published, also after it was consumed.
+//! - [`ChangePublisher`] tells of what is committed, [`ChangeListener`] hears it.
 //! - [`Consumer`] hands out bodies as they came, but no more of one than any of ours is long. Undecodable ones are for the caller
 //!   to judge.
 //!
@@ -33,6 +35,8 @@ mod message;
 mod said;
 mod turn;
 
+#[cfg(feature = "amqp")]
+mod changes;
 #[cfg(feature = "amqp")]
 mod connection;
 #[cfg(feature = "amqp")]
@@ -56,15 +60,17 @@ mod topology;
 mod absent;
 
 #[cfg(not(feature = "amqp"))]
-pub use absent::{Consumer, LogReader, Publisher};
-pub use config::BusConfig;
+pub use absent::{ChangeListener, ChangePublisher, Consumer, LogReader, Publisher};
+#[cfg(feature = "amqp")]
+pub use changes::{ChangeListener, ChangePublisher};
+pub use config::{BusConfig, ChangesConfig};
 #[cfg(feature = "amqp")]
 pub use consumer::Consumer;
 pub use error::{BusError, NotConfirmed};
 pub use log::{LogConfig, LogMessage, LogStart, LogState, LogStatus};
 #[cfg(feature = "amqp")]
 pub use log_reader::LogReader;
-pub use message::{Delivery, Headers, QueueDepth, REASON_HEADER};
+pub use message::{ChangeMessage, Delivery, Headers, QueueDepth, REASON_HEADER};
 #[cfg(feature = "amqp")]
 pub use publisher::Publisher;
 pub use said::Said;

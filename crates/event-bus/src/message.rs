@@ -37,6 +37,15 @@ pub struct Delivery {
     pub(crate) tag: (Uuid, u64),
 }
 
+/// One message of the exchange of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeMessage {
+    /// What listeners choose by.
+    pub key: String,
+    /// Events of that key.
+    pub body: Vec<u8>,
+}
+
 /// What a queue says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueDepth {

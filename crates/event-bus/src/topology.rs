@@ -46,6 +46,7 @@ pub(crate) struct Names {
     pub(crate) likes_dead: String,
     pub(crate) probe: String,
     pub(crate) log: String,
+    pub(crate) changes: String,
 }
 
 impl Names {
@@ -58,6 +59,7 @@ impl Names {
             likes_dead: format!("{prefix}.likes.dead"),
             probe: format!("{prefix}.probe"),
             log: format!("{prefix}.log"),
+            changes: format!("{prefix}.changes"),
         }
     }
 }
@@ -66,7 +68,7 @@ impl Names {
 pub(crate) async fn declare(connection: &Connection, config: &BusConfig, names: &Names) -> Result<(), BusError> {
     let mut declaring = Declaring::new(connection, config).await?;
     let dead = queue_arguments(config.queue_max_length, DEAD_DELIVERY_LIMIT);
-    declaring.exchange(&names.dead).await?;
+    declaring.exchange(&names.dead, ExchangeKind::Direct).await?;
     declaring.queue(&names.likes_dead, dead).await?;
     declaring.bind(&names.likes_dead, &names.dead, ROUTING_KEY).await?;
     // A queue that somebody else declared may keep the key with which a message came.
@@ -77,7 +79,7 @@ pub(crate) async fn declare(connection: &Connection, config: &BusConfig, names: 
     likes.insert("x-dead-letter-routing-key".into(), text(ROUTING_KEY));
     // Only together with reject-publish: a dead letter is moved, never dropped.
     likes.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    declaring.exchange(&names.events).await?;
+    declaring.exchange(&names.events, ExchangeKind::Direct).await?;
     declaring.queue(&names.likes, likes).await?;
     declaring.bind_likes(names).await?;
     declaring.end().await
@@ -115,6 +117,17 @@ pub(crate) async fn declare_log(connection: &Connection, config: &BusConfig, nam
     declaring.end().await
 }
 
+/// Declares where changes are published; nothing of ours is bound to it.
+pub(crate) async fn declare_changes(
+    connection: &Connection,
+    config: &BusConfig,
+    names: &Names,
+) -> Result<(), BusError> {
+    let mut declaring = Declaring::new(connection, config).await?;
+    declaring.exchange(&names.changes, ExchangeKind::Topic).await?;
+    declaring.end().await
+}
+
 /// Declares where probes go: a queue that holds the last one and ends when nobody probes. Without it a probe still proves that
 /// the broker takes messages, only not that it keeps them.
 pub(crate) async fn declare_probe(connection: &Connection, config: &BusConfig, names: &Names) -> Result<(), BusError> {
@@ -145,10 +158,11 @@ impl<'c> Declaring<'c> {
         Ok(Self { connection, config, channel })
     }
 
-    async fn exchange(&mut self, name: &str) -> Result<(), BusError> {
+    async fn exchange(&mut self, name: &str, kind: ExchangeKind) -> Result<(), BusError> {
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let declare = |channel: Channel, options| async move {
-            channel.exchange_declare(name.into(), ExchangeKind::Direct, options, FieldTable::default()).await
+        let declare = |channel: Channel, options| {
+            let kind = kind.clone();
+            async move { channel.exchange_declare(name.into(), kind, options, FieldTable::default()).await }
         };
         let Err(error) = declare(self.channel.clone(), durable).await else { return Ok(()) };
         if self.may_exist(&error).await? {

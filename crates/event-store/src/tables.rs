@@ -17,5 +17,6 @@ pub(crate) mod repair_token;
 pub(crate) mod rights;
 pub(crate) mod samples;
 pub(crate) mod unlogged;
+pub(crate) mod unpublished;
 pub(crate) mod went_back;
 pub(crate) mod writers;

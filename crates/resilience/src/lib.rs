@@ -20,7 +20,7 @@
 //! # Kill matrix
 //!
 //! Real processes under load; the one named aborts at the point (the test checks SIGABRT and the point's name), is started
-//! again, and `verify` must find nothing lost, nothing doubled and no wrong counter. Test modules `kill`, `failover` and `recovery`.
+//! again, and `verify` must find nothing lost, nothing doubled and no wrong counter. Test modules `kill`, `changes`, `failover` and `recovery`; for changes the listener must have what the database has.
 //!
 //! | point | process | where it dies | test |
 //! |---|---|---|---|
@@ -46,6 +46,8 @@
 //! | `recover.logged` | consumer | the redo log is read, no cached pair is looked at | `the_log_is_read_and_no_pair` |
 //! | `recover.scanned` | consumer | everything is back, the latch is still on | `everything_is_back_and_the_latch_still_on` |
 //! | `recover.unlatched` | consumer | the database is believed again, the journals are not settled | `the_database_is_believed_and_the_journals_are_not_settled` |
+//! | `store.before_commit`, `apply.committed`, `changes.sent`, `changes.published`, `apply.settled`, `consume.applied` | consumer | with listeners to changes: before the commit, between it and publishing, between publishing and the acknowledgement | `a_consumer_that_dies_anywhere_is_made_good` |
+//! | `changes.told` | consumer | noted changes are published, the notes are there still | `noted_changes_published_and_not_deleted` |
 //! | `pool.generation` | server | Redis has changed its primary, connections to the old one are given up | `a_generation_of_connections_is_given_up` |
 //!
 //! # Planted bugs

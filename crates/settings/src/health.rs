@@ -106,6 +106,18 @@ pub fn register_redo_log(health: &HealthRegistry, bus: &BusConfig) {
     });
 }
 
+/// Registers whether others hear of what is committed, where they are to: likes do not need it, and what is not published waits.
+pub fn register_changes(health: &HealthRegistry, stores: &Stores, bus: &BusConfig) {
+    if !bus.changes.enabled {
+        return;
+    }
+    let changes = Arc::clone(&stores.changes);
+    health.probe("changes", Criticality::Optional, move || {
+        let trouble = changes.trouble();
+        async move { warned(trouble) }
+    });
+}
+
 fn redo_log_state(state: LogState) -> PartState {
     match state {
         LogState::Up | LogState::Off | LogState::Unknown => PartState::new(Status::Ok, ""),

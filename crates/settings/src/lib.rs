@@ -76,7 +76,8 @@ impl Settings {
     async fn open(&self) -> anyhow::Result<(std::sync::Arc<cache_manager::RedisCache>, event_store::EventStore)> {
         let cache = std::sync::Arc::new(self.redis.build(self.cache_rules())?);
         let database = event_store::EventStore::connect(&self.database).await?;
-        Ok((cache, database.with_idempotency_ttl(self.event_driven_sync.idempotency_ttl)))
+        let database = database.with_idempotency_ttl(self.event_driven_sync.idempotency_ttl);
+        Ok((cache, database.with_change_notes(self.rabbitmq.changes.enabled)))
     }
 
     #[cfg(feature = "distributed")]

@@ -9,7 +9,8 @@ use event_bus::{BusConfig, Publisher};
 use service_runtime::{Context, Criticality, HealthRegistry, small_page};
 use settings::Settings;
 use settings::health::{
-    StorePart, register as register_stores, register_flow, register_redo_log, register_standing, register_surroundings,
+    StorePart, register as register_stores, register_changes, register_flow, register_redo_log, register_standing,
+    register_surroundings,
 };
 use settings::presence;
 use sync_engine::Stores;
@@ -18,6 +19,7 @@ use sync_engine::apply::retry::Retrier;
 use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::redo_log::RedoLog;
+use sync_engine::deliver::unpublished::UnpublishedChanges;
 use sync_engine::operate::retention::Retention;
 use sync_engine::operate::standings;
 use sync_engine::recover::automatic::Recovery;
@@ -40,6 +42,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
 
     // Before anything is applied.
     let redo_log = RedoLog::new(stores.clone(), settings.rabbitmq.clone(), context.instance.to_string());
+    let changes = UnpublishedChanges::new(stores.clone(), settings.rabbitmq.clone(), context.instance.to_string());
     let publisher = || Publisher::new(settings.rabbitmq.clone());
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let retrier = Retrier::new(stores.clone(), applier.clone(), Some(publisher()), sync.retry.into())
@@ -64,6 +67,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(retention.run(context.soft.clone()));
     context.tracker.spawn(dead_letters.run(context.soft.clone()));
     context.tracker.spawn(redo_log.run(context.soft.clone()));
+    context.tracker.spawn(changes.run(context.soft.clone()));
     context.tracker.spawn(recovery.run(context.soft.clone()));
     startup.ok();
     let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
@@ -93,4 +97,5 @@ fn register_health(health: &HealthRegistry, stores: &Stores, bus: &BusConfig) {
     register_flow(health, stores);
     register_standing(health, stores);
     register_redo_log(health, bus);
+    register_changes(health, stores, bus);
 }

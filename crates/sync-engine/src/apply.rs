@@ -15,7 +15,7 @@ use domain::cache::{SettledResource, Settlement};
 use domain::codec::MAX_BATCH;
 use domain::retry::RetryPolicy;
 use domain::{LikeEvent, Origin, Resource, Version};
-use event_store::{Applied, FailedEvent, StoreError};
+use event_store::{Applied, FailedEvent, Marks, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use planted_bugs::planted;
@@ -90,7 +90,8 @@ impl Applier {
     }
 
     /// As [`apply`](Self::apply), but what is committed as a whole is left to the caller to [`settle`](Self::settle), so
-    /// that the next batch need not wait for the cache. None: it is settled, or parked.
+    /// that the next batch need not wait for the cache, and to tell listeners of. None: it is settled, or parked, and noted for
+    /// them.
     pub(crate) async fn apply_unsettled(&self, events: &[LikeEvent]) -> Result<Option<Applied>, DatabaseUnreachable> {
         if events.is_empty() {
             return Ok(None);
@@ -99,7 +100,7 @@ impl Applier {
             self.apply(events).await?;
             return Ok(None);
         }
-        match self.commit(events).await {
+        match self.commit(events, false).await {
             Ok(applied) => {
                 fail::fail_point!("apply.committed");
                 Ok(Some(applied))
@@ -133,7 +134,7 @@ impl Applier {
             }
             let committed = match failed.take() {
                 Some(error) => Err(error),
-                None => self.commit(&batch).await,
+                None => self.commit(&batch, true).await,
             };
             match committed {
                 Ok(applied) => {
@@ -225,12 +226,12 @@ impl Applier {
         DatabaseUnreachable(error)
     }
 
-    async fn commit(&self, batch: &[LikeEvent]) -> Result<Applied, StoreError> {
+    /// `unpublished`: listeners are told of it by its note.
+    async fn commit(&self, batch: &[LikeEvent], unpublished: bool) -> Result<Applied, StoreError> {
         planted::settle_before_commit(self, batch).await;
         let started = Instant::now();
-        let (database, now) = (&self.stores.database, wall_clock());
-        let applied =
-            if self.logged { database.apply(batch, now).await } else { database.apply_unlogged(batch, now).await };
+        let marks = Marks { unlogged: !self.logged, unpublished };
+        let applied = self.stores.database.apply_marked(batch, marks, wall_clock()).await;
         let error = applied.as_ref().err().map(ToString::to_string);
         self.stores.traces.stage(Stage::Apply, started, batch.iter(), error.as_deref());
         let applied = applied?;

@@ -28,6 +28,7 @@ pub(crate) fn register() {
         ("interaction_relay_spilled_total", "reason", &["relay_full", "refused", "database_unreachable"]),
         ("interaction_rescued_events_total", "how", &["republished", "applied"]),
         ("interaction_retried_events_total", "outcome", &["completed", "failed", "dead"]),
+        ("interaction_changes_published_total", "how", &["at_once", "later"]),
         ("interaction_dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
         ("interaction_cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
         ("interaction_recovered_events_total", "source", &["redo_log", "cached_pair", "journal"]),
@@ -65,6 +66,8 @@ pub(crate) fn register() {
         "interaction_relay_given_up_total",
         "interaction_offered_again_total",
         "interaction_redo_log_joined_total",
+        "interaction_changes_noted_total",
+        "interaction_change_publish_failures_total",
     ];
     counters.into_iter().for_each(|name| counter!(name).increment(0));
     let histograms = [
@@ -74,6 +77,7 @@ pub(crate) fn register() {
         "interaction_apply_seconds",
         "interaction_commit_lag_seconds",
         "interaction_cache_confirm_seconds",
+        "interaction_change_publish_seconds",
     ];
     for name in histograms {
         let _registered = histogram!(name);
@@ -86,6 +90,7 @@ pub(crate) fn register() {
     kept(0, 0);
     dead_letters(0);
     redo_log_waiting(0);
+    changes_waiting(0, Duration::ZERO);
     cache_replicas(0);
     cache_memory(None);
     database_went_back(false);
@@ -320,4 +325,27 @@ pub(crate) fn redo_log_waiting(events: u64) {
 /// `interaction_redo_log_joined_total`: events that went around the broker and were brought to the redo log.
 pub(crate) fn redo_log_joined(events: usize) {
     counter!("interaction_redo_log_joined_total").increment(events as u64);
+}
+
+/// `interaction_changes_published_total{how}`: states of counters and pairs that the exchange of changes took, of the queue's
+/// batches `at_once`, and of notes `later`; `interaction_change_publish_seconds`: until the confirm of all of a batch.
+pub(crate) fn changes_published(how: &'static str, states: usize, took: Duration) {
+    counter!("interaction_changes_published_total", "how" => how).increment(states as u64);
+    histogram!("interaction_change_publish_seconds").record(took.as_secs_f64());
+}
+
+/// `interaction_changes_noted_total`: pairs of the queue's batches that the exchange did not take.
+pub(crate) fn changes_noted(pairs: usize) {
+    counter!("interaction_changes_noted_total").increment(pairs as u64);
+}
+
+/// `interaction_change_publish_failures_total`: batches that the exchange of changes did not take.
+pub(crate) fn change_publish_failed() {
+    counter!("interaction_change_publish_failures_total").increment(1);
+}
+
+/// `interaction_changes_waiting`, `interaction_changes_oldest_seconds`: what is noted and not published.
+pub(crate) fn changes_waiting(waiting: u64, oldest: Duration) {
+    gauge!("interaction_changes_waiting").set(waiting as f64);
+    gauge!("interaction_changes_oldest_seconds").set(oldest.as_secs_f64());
 }

@@ -1,5 +1,6 @@
 //! What every step of the protocol works on.
 
+pub mod changes;
 pub mod circuit_breaker;
 pub mod clocks;
 pub mod database_history;
@@ -17,6 +18,7 @@ pub mod write_switch;
 use crate::clock::wall_clock;
 use crate::config::{CircuitConfig, RecoveryConfig};
 use crate::trace::Traces;
+use changes::ChangesStanding;
 use chrono::{DateTime, Utc};
 use circuit_breaker::Circuit;
 use clocks::{Clocks, our_clock};
@@ -79,6 +81,8 @@ pub struct Stores {
     pub cache_disk: Arc<CacheDisk>,
     /// What is wrong with accepted likes, as all processes see it.
     pub standings: Arc<Standings>,
+    /// Whether others hear of what is committed.
+    pub changes: Arc<ChangesStanding>,
     /// Which way likes go.
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
@@ -112,6 +116,7 @@ impl Stores {
             untold: Arc::default(),
             clocks: Arc::default(),
             cache_disk: Arc::default(),
+            changes: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
         }

@@ -5,6 +5,7 @@ mod migration;
 mod people;
 mod verify;
 
+use crate::changes::ChangesCommand;
 use crate::client::{ServerArgs, parse_resource, parse_user};
 use crate::clock::ClockArgs;
 use crate::commands;
@@ -135,6 +136,11 @@ enum Command {
     Clock(ClockArgs),
     /// Shows how far the redo log reaches, and counts or lists what was published since a time.
     RedoLog(RedoLogArgs),
+    /// Shows what others hear of committed likes.
+    Changes {
+        #[command(subcommand)]
+        command: ChangesCommand,
+    },
     /// Has a server cache counters before somebody asks for them.
     Warmup(WarmupArgs),
     /// Lists a server's events, and replays or discards those that failed.
@@ -248,6 +254,7 @@ impl Command {
             Self::Recover(args) => args.run(format).await,
             Self::Clock(args) => args.run(format).await,
             Self::RedoLog(args) => args.run(format).await,
+            Self::Changes { command } => command.run(format).await,
             Self::Warmup(args) => args.run(format).await,
             Self::Events(args) => args.run(format).await,
             Self::Explain(args) => args.run(format).await,

@@ -174,14 +174,15 @@ pub(crate) async fn open(database_url: &str) -> anyhow::Result<EventStore> {
     EventStore::connect(&config).await.context("could not connect to the database")
 }
 
-/// Connects, and checks that the schema is current.
+/// Connects, and checks that the schema is current. Listeners are told of what is written, if they are to be.
 pub(crate) async fn connect(database_url: &str) -> anyhow::Result<EventStore> {
     let store = open(database_url).await?;
     let pending = store.pending_migrations().await.context("could not read the state of the schema")?;
     if !pending.is_empty() {
         bail!("the database is not at the current schema: run syncctl migrate first");
     }
-    Ok(store)
+    let ordered = store.change_notes_ordered().await.context("could not read whether listeners are to be told")?;
+    Ok(store.with_change_notes(ordered))
 }
 
 /// This machine's clock.

@@ -24,6 +24,7 @@
 //! unreachable.
 
 pub mod backfill;
+mod changes;
 pub mod cli;
 pub mod client;
 mod clock;

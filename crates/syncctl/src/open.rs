@@ -14,6 +14,7 @@ pub(crate) async fn stores(settings: &mut Settings) -> anyhow::Result<Stores> {
     let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
     ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");
     let shards = database.remembered("shards").await?;
+    settings.rabbitmq.changes.enabled = database.change_notes_ordered().await?;
     database.close().await;
     let Some(shards) = shards else { bail!("the database has no number of shards: no service has ever used it") };
     let shards: u16 = shards.parse().with_context(|| format!("number of shards, {shards:?}"))?;

@@ -301,7 +301,7 @@ impl Deployment {
         for queue in [self.queue(), format!("{}.likes.dead", self.prefix), format!("{}.log", self.prefix)] {
             wire.delete_queue(&queue).await?;
         }
-        for exchange in [self.exchange(), format!("{}.dead", self.prefix)] {
+        for exchange in [self.exchange(), format!("{}.dead", self.prefix), format!("{}.changes", self.prefix)] {
             wire.delete_exchange(&exchange).await?;
         }
         Ok(())

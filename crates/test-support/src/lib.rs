@@ -11,6 +11,7 @@
 //! - [`Preload`]: a slow disk and a wrong clock for one of them, while it runs.
 //! - [`Wire`]: a few words of AMQP, for what no part of the system may do.
 //! - [`Deployment`]: stores and programs as one installation, and ways around them.
+//! - [`ChangeView`]: what a listener makes of the changes that it hears.
 //! - [`Binary`]: one of the workspace's own programs as a process, with its log captured.
 //! - [`Browser`]: a headless Chromium to look at pages with.
 //! - [`eventually`]: waits for a condition and says what it last saw.
@@ -28,6 +29,7 @@ mod binary;
 mod browser;
 pub mod build;
 pub mod cache_contract;
+mod changes;
 mod clock;
 mod database;
 mod deployment;
@@ -57,6 +59,7 @@ mod wire;
 pub use authority::{Authority, Credential};
 pub use binary::{Binary, BinaryBuilder};
 pub use browser::Browser;
+pub use changes::{ChangeStates, ChangeView};
 pub use clock::wall_clock;
 pub use database::{dump_schema, execute_sql, fresh_database, restore_schema};
 pub use deployment::{Deployment, DeploymentBuilder, Links, Load, Ports, Program, ProgramBuilder, Verified, last_json};

@@ -103,6 +103,24 @@ impl Wire {
         Ok((u32::from_be_bytes(counts[..4].try_into()?), u32::from_be_bytes(counts[4..8].try_into()?)))
     }
 
+    /// Declares an exchange that takes messages of other exchanges only.
+    pub async fn declare_internal_exchange(&mut self, exchange: &str) -> Result<()> {
+        const DURABLE_AND_INTERNAL: u8 = 0b01010;
+        self.declare_exchange(exchange, DURABLE_AND_INTERNAL).await
+    }
+
+    /// An error if there is no such exchange; this connection is of no use then.
+    pub async fn find_exchange(&mut self, exchange: &str) -> Result<()> {
+        const PASSIVE: u8 = 0b00001;
+        self.declare_exchange(exchange, PASSIVE).await
+    }
+
+    async fn declare_exchange(&mut self, exchange: &str, bits: u8) -> Result<()> {
+        let arguments = [vec![0, 0], short(exchange)?, short("topic")?, vec![bits], vec![0; 4]];
+        self.method(1, 40, 10, &arguments.concat()).await?;
+        self.expect(40, 11).await.map(drop)
+    }
+
     /// Takes the first message out of a queue, if there is one.
     pub async fn take(&mut self, queue: &str) -> Result<Option<Vec<u8>>> {
         self.method(1, 60, 70, &[vec![0, 0], short(queue)?, vec![1]].concat()).await?;

@@ -13,6 +13,7 @@ mod foreign_client;
 mod fuzz;
 mod http;
 mod installation;
+mod listener;
 mod load;
 mod migration;
 mod npm;
@@ -56,6 +57,7 @@ enum Task {
     TestEventDrivenSync,
     TestPythonClient(foreign_client::TestPythonClient),
     TestClients(clients::TestClients),
+    TestChanges(listener::TestChanges),
     CheckContract(contract::CheckContract),
     Quickstart(quickstart::Quickstart),
     MigrationDrill(migration::MigrationDrill),
@@ -95,6 +97,7 @@ fn run(task: Task) -> Result<bool> {
         Task::TestEventDrivenSync => probe::walk(),
         Task::TestPythonClient(arguments) => foreign_client::test(&arguments),
         Task::TestClients(arguments) => clients::test(&arguments),
+        Task::TestChanges(arguments) => listener::test(&arguments),
         Task::CheckContract(contract::CheckContract {}) => contract::check(),
         Task::Quickstart(arguments) => quickstart::quickstart(&arguments),
         Task::MigrationDrill(arguments) => migration::drill(&arguments),

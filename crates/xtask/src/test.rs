@@ -189,6 +189,7 @@ impl Run<'_> {
             self.system_step(running, name, self.script(name, &[]));
         }
         self.step("test_clients.sh", self.script("test_clients.sh", &["--no-build"]));
+        self.step("test_changes.sh", self.script("test_changes.sh", &["--no-build", "--seeds", "1"]));
         self.system_step(running, "metrics of running processes", self.piece(Piece::RunningMetrics));
         running &= self.system_step(running, "down.sh --wipe, up.sh for load", self.piece(Piece::UpForLoad));
         self.system_step(running, "generated trace: load, verify", self.piece(Piece::GeneratedTrace));

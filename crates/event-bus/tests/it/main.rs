@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking; helpers too")]
 
 mod addresses;
+mod changes;
 mod consumer;
 mod log;
 mod login;

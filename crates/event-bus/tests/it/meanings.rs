@@ -84,7 +84,7 @@ async fn closed_connections_and_deleted_exchanges_are_replaced() {
     let delivery = next(&mut consumer).await;
     consumer.ack([&delivery]).await.unwrap();
 
-    intruder.delete_exchange().await;
+    intruder.delete_exchange("events").await;
     let error = publisher.publish(&[event(2)], &Headers::new()).await.unwrap_err();
     assert!(error.is_unavailable() && error.to_string().contains("NOT_FOUND"), "{error}");
     publish_until_taken(&mut publisher, 2, BusError::is_unavailable).await;

@@ -99,9 +99,9 @@ impl Intruder {
         channel.queue_declare(format!("{}.log", self.prefix).into(), options, arguments).await.unwrap();
     }
 
-    pub(crate) async fn delete_exchange(&self) {
+    pub(crate) async fn delete_exchange(&self, exchange: &str) {
         let channel = self.connection.create_channel().await.unwrap();
-        channel.exchange_delete(format!("{}.events", self.prefix).into(), Default::default()).await.unwrap();
+        channel.exchange_delete(format!("{}.{exchange}", self.prefix).into(), Default::default()).await.unwrap();
     }
 
     pub(crate) async fn delete_queue(&self) {
@@ -121,7 +121,7 @@ impl Intruder {
             let queue = format!("{}.{queue}", self.prefix);
             let _ = channel.queue_delete(queue.into(), QueueDeleteOptions::default()).await;
         }
-        for exchange in ["events", "dead"] {
+        for exchange in ["events", "dead", "changes"] {
             let channel = self.connection.create_channel().await.unwrap();
             let exchange = format!("{}.{exchange}", self.prefix);
             let _ = channel.exchange_delete(exchange.into(), Default::default()).await;

@@ -56,6 +56,8 @@ pub struct EventStore {
     pub(crate) horizon: Arc<Horizon>,
     /// Whether what the redo log lacks is marked.
     unlogged: Arc<AtomicBool>,
+    /// Whether changes that no message of the queue stands for are noted.
+    pub(crate) notes_changes: bool,
     pub(crate) writer: Arc<Writer>,
     pub(crate) history: Arc<History>,
     pub(crate) idempotency_ttl: Duration,
@@ -77,6 +79,7 @@ impl EventStore {
             auto_migrate: config.auto_migrate,
             horizon: Arc::new(Horizon::new()),
             unlogged: Arc::default(),
+            notes_changes: false,
             writer: Arc::new(Writer::new()),
             history: Arc::default(),
             idempotency_ttl: IDEMPOTENCY_TTL,

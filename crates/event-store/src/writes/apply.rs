@@ -11,6 +11,7 @@ use crate::tables::ledger::{
 };
 use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_outcome};
 use crate::tables::repair_token::Fenced;
+use crate::tables::unpublished::note_pairs;
 use chrono::{DateTime, Utc};
 use domain::cache::CommitNumber;
 use domain::codec::MAX_BATCH;
@@ -35,6 +36,17 @@ pub struct Applied {
     pub commit: Option<CommitNumber>,
 }
 
+/// What is written with a batch for others who have to learn of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// The redo log may lack these events: they are found by [`EventStore::unlogged`] until it has them, if that is
+    /// [wanted](EventStore::keep_unlogged).
+    pub unlogged: bool,
+    /// Nobody else tells listeners of what this touches: it is found by [`EventStore::unpublished`] until they were told, if
+    /// that is [wanted](EventStore::with_change_notes).
+    pub unpublished: bool,
+}
+
 /// A batch, prepared once and used by every attempt.
 struct Batch {
     /// First round trip: ledger, behaviours, locks, reads.
@@ -47,6 +59,7 @@ struct Batch {
     touched: Touched,
     events: Vec<PairEvent>,
     keys: Vec<NewKey>,
+    notes_changes: bool,
     now: DateTime<Utc>,
 }
 
@@ -60,16 +73,17 @@ impl EventStore {
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
     pub async fn apply(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<Applied, StoreError> {
-        match self.apply_fenced(events, None, now).await? {
-            Fenced::Done(applied) => Ok(applied),
-            Fenced::Refused => Ok(Applied::default()),
-        }
+        self.apply_marked(events, Marks::default(), now).await
     }
 
-    /// As [`apply`](Self::apply), of events that the redo log may lack: they are found by [`unlogged`](Self::unlogged) until it
-    /// has them, if that is [wanted](Self::keep_unlogged).
-    pub async fn apply_unlogged(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<Applied, StoreError> {
-        match self.attempt(events, None, End::Commit, self.marks_unlogged(), now).await? {
+    /// As [`apply`](Self::apply), of events that others have to learn of.
+    pub async fn apply_marked(
+        &self,
+        events: &[LikeEvent],
+        marks: Marks,
+        now: DateTime<Utc>,
+    ) -> Result<Applied, StoreError> {
+        match self.attempt(events, None, End::Commit, marks, now).await? {
             Fenced::Done(applied) => Ok(applied),
             Fenced::Refused => Ok(Applied::default()),
         }
@@ -81,13 +95,13 @@ impl EventStore {
     /// # Errors
     /// As of [`apply`](Self::apply).
     pub async fn dry_run(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<(), StoreError> {
-        self.attempt(events, None, End::TakeBack, false, now).await.map(drop)
+        self.attempt(events, None, End::TakeBack, Marks::default(), now).await.map(drop)
     }
 
     /// The same of one event after the other, in one transaction.
     pub(crate) async fn rehearse(&self, events: &[LikeEvent], now: DateTime<Utc>) -> Result<(), StoreError> {
         let batches: Vec<Batch> =
-            events.iter().map(|one| self.prepare(std::slice::from_ref(one), false, now)).collect();
+            events.iter().map(|one| self.prepare(std::slice::from_ref(one), Marks::default(), now)).collect();
         self.transaction("apply", async || {
             let mut tx = self.begin().await?;
             for batch in &batches {
@@ -100,14 +114,15 @@ impl EventStore {
         .await
     }
 
-    /// As [`apply`](Self::apply); with a token only while nobody has a larger one.
+    /// As [`apply`](Self::apply), with a token only while nobody has a larger one; listeners are told of it.
     pub(crate) async fn apply_fenced(
         &self,
         events: &[LikeEvent],
-        token: Option<u64>,
+        token: u64,
         now: DateTime<Utc>,
     ) -> Result<Fenced<Applied>, StoreError> {
-        self.attempt(events, token, End::Commit, false, now).await
+        let marks = Marks { unpublished: true, ..Marks::default() };
+        self.attempt(events, Some(token), End::Commit, marks, now).await
     }
 
     async fn attempt(
@@ -115,7 +130,7 @@ impl EventStore {
         events: &[LikeEvent],
         token: Option<u64>,
         end: End,
-        unlogged: bool,
+        marks: Marks,
         now: DateTime<Utc>,
     ) -> Result<Fenced<Applied>, StoreError> {
         if events.is_empty() {
@@ -123,7 +138,7 @@ impl EventStore {
         }
         check_size(events.len())?;
         let started = Instant::now();
-        let mut batch = self.prepare(events, unlogged, now);
+        let mut batch = self.prepare(events, marks, now);
         let mut kept: Vec<LikeEvent>;
         // Whoever is found discarded stays so, and is not asked about again: this ends.
         loop {
@@ -141,7 +156,7 @@ impl EventStore {
                     if kept.is_empty() {
                         return Ok(Fenced::Done(Applied::default()));
                     }
-                    batch = self.prepare(&kept, unlogged, now);
+                    batch = self.prepare(&kept, marks, now);
                 }
             }
         }
@@ -225,10 +240,14 @@ impl EventStore {
         let mut script = self.script();
         write_outcome(&mut script, &outcome, batch.now);
         keys::record(&mut script, &batch.keys, self.idempotency_ttl);
+        if batch.notes_changes {
+            // What is only touched, too: it may have been changed by one who died before telling of it.
+            note_pairs(&mut script, outcome.pairs.iter().map(|(pair, _)| *pair), batch.now);
+        }
         Ok(Ok((script, outcome)))
     }
 
-    fn prepare(&self, events: &[LikeEvent], unlogged: bool, now: DateTime<Utc>) -> Batch {
+    fn prepare(&self, events: &[LikeEvent], marks: Marks, now: DateTime<Utc>) -> Batch {
         let by_id = once_by_id(events);
         let pair_events = pair_events(events);
         let touched = Touched::by(&pair_events);
@@ -237,12 +256,14 @@ impl EventStore {
         let mut script = self.script();
         // Recording locks the ledger's rows, those of discarded events too: who discards one of these now waits, and finds
         // it completed. So what this statement does not see is discarded by nobody before the commit.
-        record_completed(&mut script, &by_id, unlogged, now);
+        record_completed(&mut script, &by_id, marks.unlogged && self.marks_unlogged(), now);
         let any_discarded = any_discarded(&mut script, &ids);
         record_behaviors(&mut script, &by_id);
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let keys = by_id.iter().filter_map(|event| NewKey::of(&event.intent, event.version, true)).collect();
-        Batch { record_and_lock: script, any_discarded, ids, reading, touched, events: pair_events, keys, now }
+        let notes_changes = marks.unpublished && self.notes_changes;
+        let events = pair_events;
+        Batch { record_and_lock: script, any_discarded, ids, reading, touched, events, keys, notes_changes, now }
     }
 }
 

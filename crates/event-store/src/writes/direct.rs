@@ -12,6 +12,7 @@ use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{existing_ids, read_versions, record_behaviors, record_completed};
 use crate::tables::likes::{Reading, Touched, create_missing, write_outcome};
 use crate::tables::refreshes::remember;
+use crate::tables::unpublished::note_pairs;
 use crate::writes::apply::check_size;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, LikeIntent, Origin, Pair, PairState, StoredCount, Version};
@@ -264,6 +265,9 @@ impl EventStore {
                 remember(&mut script, &keys_alone, now);
             }
             write_outcome(&mut script, &outcome, now);
+            if self.notes_changes {
+                note_pairs(&mut script, outcome.changed_pairs.iter().map(|change| change.pair), now);
+            }
             keys::record(&mut script, &new_keys, self.idempotency_ttl);
             turn = Some(self.numbered(&mut tx, script).await?);
         }

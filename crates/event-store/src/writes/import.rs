@@ -10,6 +10,7 @@ use crate::tables::ledger::record_behaviors;
 use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_outcome};
 use crate::tables::meta::write_note;
 use crate::tables::refreshes::remember;
+use crate::tables::unpublished::note_pairs;
 use crate::writes::apply::{Applied, check_size};
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, Pair, PairState, Version};
@@ -115,6 +116,9 @@ impl EventStore {
             let changed: Vec<(Pair, PairState)> =
                 outcome.changed_pairs.iter().map(|change| (change.pair, change.state)).collect();
             remember(&mut script, &changed, now);
+        }
+        if self.notes_changes {
+            note_pairs(&mut script, outcome.changed_pairs.iter().map(|change| change.pair), now);
         }
         if is_last {
             write_note(&mut script, options.progress.0, options.progress.1);

@@ -4,6 +4,7 @@ use crate::sql::error::StoreError;
 use crate::sql::store::{EventStore, get, row};
 use crate::tables::likes::{LikeTable, table_of};
 use crate::tables::repair_token::Fenced;
+use crate::tables::unpublished::note_count;
 use crate::writes::apply::Applied;
 use chrono::{DateTime, Utc};
 use domain::{LikeEvent, Resource, StoredCount, Version};
@@ -103,6 +104,9 @@ impl EventStore {
         script.words(", last_version = ").int(after.last_version.0).words(", updated_at = ").time(now);
         key(&mut script);
         script.words(" AND revision = ").int(stored.revision);
+        if self.notes_changes {
+            note_count(&mut script, resource, now);
+        }
         tx.run(&script).await?;
         tx.commit().await?;
         Ok(Fenced::Done(CountRepaired { before, after }))
@@ -115,6 +119,6 @@ impl EventStore {
         token: u64,
         now: DateTime<Utc>,
     ) -> Result<Fenced<Applied>, StoreError> {
-        self.apply_fenced(events, Some(token), now).await
+        self.apply_fenced(events, token, now).await
     }
 }

@@ -7,6 +7,7 @@ use crate::sql::script::CHUNK;
 use crate::sql::store::{EventStore, rows};
 use crate::tables::event_status::EventStatus;
 use crate::tables::ledger::{EVENT_COLUMNS, FINAL, entry_of, event_values, id_in, select_entries};
+use crate::tables::unpublished::note_pairs;
 use crate::writes::apply::check_size;
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::LikeEvent;
@@ -83,6 +84,10 @@ impl EventStore {
                 script.time(now).words(")");
             });
             script.words(&upsert);
+        }
+        if self.notes_changes {
+            // One that is refused now may have been applied by one who died before telling of it.
+            note_pairs(&mut script, failed.iter().map(|failed| failed.event.pair()), now);
         }
         self.write_numbered("park", &script).await
     }

@@ -24,4 +24,5 @@ mod schema;
 mod support;
 mod tls;
 mod unlogged;
+mod unpublished;
 mod writers;

@@ -35,6 +35,7 @@ const PARTS = {
   redis_replicas: say("Replicas of the cache that follow it."),
   redis_shards: say("Shards of a cluster whose primary is unreachable."),
   redis_disk: say("Whether the cache can write its disk."),
+  changes: say("Others hear of committed likes by the exchange of changes. What it does not take is noted, and told later."),
   redo_log: say("The stream from which a database that lost something is told again."),
   dead_events: say("Accepted likes that were given up: somebody has to replay or discard them."),
   late_events: say("Accepted likes that failed, or that nobody takes up, for too long."),

@@ -5,6 +5,7 @@ mod aftermath;
 mod alarm;
 mod backwards;
 mod brokers;
+mod changes;
 mod database_back;
 mod database_failover;
 mod demoted;

@@ -9,7 +9,9 @@ use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use test_support::{Binary, Deployment, Links, Load, Ports, Program, ProgramBuilder, eventually, expect_eq};
+use test_support::{
+    Binary, ChangeStates, Deployment, Links, Load, Ports, Program, ProgramBuilder, eventually, expect_eq,
+};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -158,6 +160,19 @@ impl System {
             }
             commands.query_async::<()>(&mut connection).await.unwrap();
         }
+    }
+
+    pub(crate) fn broker_url(&self) -> String {
+        self.deployment.rabbitmq().url().to_owned()
+    }
+
+    pub(crate) fn prefix(&self) -> String {
+        self.deployment.prefix().to_owned()
+    }
+
+    /// What listeners to changes should have.
+    pub(crate) async fn change_states(&self) -> ChangeStates {
+        self.deployment.change_states().await.unwrap()
     }
 
     pub(crate) fn database_url(&self) -> &str {

@@ -37,6 +37,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("rabbitmq.url", &["amqp://h:1", "amqps://h:65535"], "amqp://h:65536"),
     ("rabbitmq.ca_file", &[], "/nowhere"),
     ("rabbitmq.log.enabled", SWITCH, "maybe"),
+    ("rabbitmq.changes.enabled", SWITCH, "maybe"),
     ("embedded_cache.durability", &["host", "process"], "none"),
     ("event_driven_sync.recovery.automatic", SWITCH, "maybe"),
     ("event_driven_sync.write_path", &["event_driven", "synchronous", "percentage"], "other"),

@@ -1,7 +1,7 @@
 //! The consumer's loop: deliveries to batches, batches to the applier, then acknowledge.
 //!
 //! While the cache is told of one batch the next is committed: two stores at work instead of one after the other. Each
-//! batch by itself still goes commit, settle, acknowledge; settlements are compared by revision and version, so it does
+//! batch by itself still goes commit, tell listeners (where there are to be any), settle, acknowledge; settlements are compared by revision and version, so it does
 //! not matter to one what was committed meanwhile. Never more than one batch is committed and not acknowledged.
 //!
 //! One error policy: database unreachable: keep the deliveries and wait; undecodable: dead letter at once, by the broker itself
@@ -10,6 +10,7 @@
 //! taken one by one, so that this does not count against the ones beside it, nor hold up the ones before it. What went back
 //! with it comes first and is done with before more than one is taken again, so it goes back once and no more.
 
+use super::changes::ChangeFeed;
 use crate::apply::Applier;
 use crate::metrics;
 use crate::planted;
@@ -45,6 +46,7 @@ pub struct ConsumerLoop {
     applier_of_logged: Applier,
     bus: BusConfig,
     dead_letters: Publisher,
+    changes: Option<ChangeFeed>,
 
     batch_size: usize,
 }
@@ -53,8 +55,9 @@ impl ConsumerLoop {
     /// Applies up to `batch_size` events per transaction (more only if one message carries more).
     pub fn new(stores: Stores, applier: Applier, bus: BusConfig, batch_size: usize) -> Self {
         let dead_letters = Publisher::new(bus.clone());
+        let changes = ChangeFeed::wanted(&stores, &bus);
         let applier_of_logged = applier.of_logged();
-        Self { stores, applier, applier_of_logged, bus, dead_letters, batch_size }
+        Self { stores, applier, applier_of_logged, bus, dead_letters, changes, batch_size }
     }
 
     /// Runs until `soft`: then finishes and acknowledges what is in hand and gives the rest back.
@@ -119,6 +122,9 @@ impl ConsumerLoop {
             }
         }
         self.dead_letters.close().await;
+        if let Some(changes) = self.changes {
+            changes.close().await;
+        }
     }
 
     /// Until `soft`, or until messages need not be taken one by one any more.
@@ -179,7 +185,8 @@ impl ConsumerLoop {
             let (applied, ()) = tokio::join!(self.apply(&events, logged, soft), settled(&mut committed));
             acknowledge(&mut consumer, &mut committed).await?;
             let Some(applied) = applied else { break };
-            committed = Some(Settling::new(self.applier.clone(), events, applied, deliveries));
+            let (applier, changes) = (self.applier.clone(), self.changes.clone());
+            committed = Some(Settling::new(applier, changes, events, applied, deliveries, soft.clone()));
         }
         settled(&mut committed).await;
         acknowledge(&mut consumer, &mut committed).await?;
@@ -254,32 +261,53 @@ impl OneByOne {
     }
 }
 
-/// A batch that is committed, and of which the cache is being told.
+/// A batch that is committed, and of which listeners and the cache are being told.
 struct Settling {
-    /// None once the cache knows.
-    settlement: Option<BoxFuture<'static, ()>>,
+    /// None once they know. False: the process is to end, and listeners do not.
+    settlement: Option<BoxFuture<'static, bool>>,
+    told: bool,
     deliveries: Vec<Delivery>,
 }
 
 impl Settling {
-    fn new(applier: Applier, events: Vec<LikeEvent>, applied: Option<Applied>, deliveries: Vec<Delivery>) -> Self {
-        let settlement = applied.map(|applied| async move { applier.settle(&events, Some(&applied)).await }.boxed());
-        Self { settlement, deliveries }
+    fn new(
+        applier: Applier,
+        changes: Option<ChangeFeed>,
+        events: Vec<LikeEvent>,
+        applied: Option<Applied>,
+        deliveries: Vec<Delivery>,
+        soft: CancellationToken,
+    ) -> Self {
+        let settle = |applied: Applied| async move {
+            // First: with what is settled the journal would forget what listeners do not know, and the queue can be lost.
+            if let Some(changes) = changes
+                && !changes.tell(&applied, &soft).await
+            {
+                return false;
+            }
+            applier.settle(&events, Some(&applied)).await;
+            true
+        };
+        Self { settlement: applied.map(|applied| settle(applied).boxed()), told: true, deliveries }
     }
 }
 
 /// Waits for what is being settled. Cancel-safe: goes on where it was.
 async fn settled(committed: &mut Option<Settling>) {
-    let Some(Settling { settlement, .. }) = committed else { return };
+    let Some(Settling { settlement, told, .. }) = committed else { return };
     if let Some(under_way) = settlement {
-        under_way.await;
+        *told = under_way.await;
         *settlement = None;
     }
 }
 
 /// Acknowledges what is settled: only now may the broker forget it.
 async fn acknowledge(consumer: &mut Consumer, committed: &mut Option<Settling>) -> Result<(), BusError> {
-    let Some(Settling { deliveries, .. }) = committed.take() else { return Ok(()) };
+    let Some(Settling { deliveries, told, .. }) = committed.take() else { return Ok(()) };
+    if !told {
+        // They go back to the queue with the connection.
+        return Ok(());
+    }
     fail::fail_point!("consume.applied");
     let acknowledged = consumer.ack(&deliveries).await;
     acknowledged.map_err(|error| consumer.cause().unwrap_or(error))

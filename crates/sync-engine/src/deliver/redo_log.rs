@@ -8,12 +8,12 @@
 //! Bounds: a batch in memory; what waits in the ledger is deleted with the ledger's other completed events
 //! (`retention.completed_events`). Until it is in the log, the database has the only copy of it.
 
+use super::afterwards::{BATCH, BATCHES, COUNTED, INTERVAL, LEASE_TTL, RoundError};
 use crate::metrics;
 use crate::stores::{Stores, faults};
 use domain::cache::CacheError;
 use domain::codec::EncodedEvent;
-use event_bus::{BusConfig, BusError, LogState, Publisher};
-use event_store::StoreError;
+use event_bus::{BusConfig, LogState, Publisher};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -21,22 +21,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const LEASE: &str = "redo_log";
-const LEASE_TTL: Duration = Duration::from_secs(10);
-
-/// How often the log is looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// And a broker that has none: it may be another one by then.
 const ABSENT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Events told at once.
-const BATCH: usize = 500;
-
-/// Most batches between two looks at the lease's other conditions.
-const BATCHES: usize = 100;
-
-/// What waits is counted up to this.
-const COUNTED: u32 = 100_000;
 
 /// Looks after the log.
 pub struct RedoLog {
@@ -45,16 +32,6 @@ pub struct RedoLog {
     publisher: Publisher,
     owner: String,
     interval: Duration,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum JoinError {
-    #[error(transparent)]
-    Cache(#[from] CacheError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
 }
 
 impl RedoLog {
@@ -94,8 +71,8 @@ impl RedoLog {
             };
             match round {
                 Ok(()) => {}
-                Err(JoinError::Cache(error)) if error.is_unavailable() => self.stores.cache_failed_somewhere(&error),
-                Err(JoinError::Store(error)) if error.is_unavailable() => self.stores.database_circuit.failure(&error),
+                Err(RoundError::Cache(error)) if error.is_unavailable() => self.stores.cache_failed_somewhere(&error),
+                Err(RoundError::Store(error)) if error.is_unavailable() => self.stores.database_circuit.failure(&error),
                 Err(error) => drop(faults::tell("looking after the redo log", &error)),
             }
         }
@@ -103,7 +80,7 @@ impl RedoLog {
         self.publisher.close().await;
     }
 
-    async fn round(&mut self) -> Result<(), JoinError> {
+    async fn round(&mut self) -> Result<(), RoundError> {
         if self.stores.broker_circuit.is_open() {
             return Ok(());
         }
@@ -130,7 +107,7 @@ impl RedoLog {
         Ok(())
     }
 
-    async fn join_batch(&mut self) -> Result<usize, JoinError> {
+    async fn join_batch(&mut self) -> Result<usize, RoundError> {
         let events = self.stores.database.unlogged(BATCH as u32).await?;
         if events.is_empty() {
             return Ok(0);

@@ -23,6 +23,9 @@ const COUNTERS: &[(&str, &str)] = &[
     ),
     ("interaction_published_events_total", "Events in messages that the broker confirmed"),
     ("interaction_relay_given_up_total", "Undelivered events that memory had no room for: the journal alone has them"),
+    ("interaction_changes_published_total", "States of counters and pairs that the exchange of changes took"),
+    ("interaction_changes_noted_total", "Pairs whose change the exchange did not take, noted to be published later"),
+    ("interaction_change_publish_failures_total", "Attempts to publish changes that failed"),
     ("interaction_redo_log_joined_total", "Events that went around the redo log and were brought to it"),
     (
         "interaction_offered_again_total",
@@ -61,6 +64,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("interaction_live_resources", "Different resources that streams of live counts watch"),
     ("interaction_relay_kept_events", "Accepted events that this server could not deliver and keeps in memory"),
     ("interaction_relay_kept_bytes", "Memory of accepted events that this server could not deliver"),
+    ("interaction_changes_waiting", "Changes that are committed and noted, and not published yet"),
+    ("interaction_changes_oldest_seconds", "How long the oldest noted change has waited to be published"),
     ("interaction_redo_log_waiting_events", "Events that are applied and not in the redo log yet"),
     ("interaction_redo_log_up", "1 if what is published goes into the redo log, too"),
     ("interaction_cache_replicas", "Replicas of the cache that follow, where answers wait for them"),
@@ -93,6 +98,7 @@ const GAUGES: &[(&str, &str)] = &[
 const HISTOGRAMS: &[(&str, &str)] = &[
     ("interaction_like_seconds", "From a like's arrival in the service to its answer"),
     ("interaction_publish_batch_size", "Events in one confirmed message"),
+    ("interaction_change_publish_seconds", "From publishing the changes of a batch to the last confirm"),
     ("interaction_publish_seconds", "From publishing a message to the broker's confirm"),
     ("interaction_cache_confirm_seconds", "From sending likes to the cache until its replicas have them"),
     ("interaction_apply_batch_size", "Events in one transaction"),

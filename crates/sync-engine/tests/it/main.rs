@@ -4,6 +4,7 @@
 
 mod apply;
 mod blame;
+mod changes;
 mod cluster;
 mod consume;
 mod dead_letters;

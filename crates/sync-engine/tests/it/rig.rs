@@ -94,6 +94,7 @@ impl Rig {
     pub(crate) async fn stores(&self) -> Stores {
         let database = EventStore::connect(&self.database).await.unwrap();
         let database = database.with_idempotency_ttl(self.sync.idempotency_ttl);
+        let database = database.with_change_notes(self.bus.changes.enabled);
         Stores::new(self.cache(), database, self.sync.shards, self.sync.circuit)
     }
 

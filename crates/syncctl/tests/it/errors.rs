@@ -17,7 +17,7 @@ const STORES: &[&str] = &["--database-url", "mysql://u:secret@ADDR/x", "--redis-
 const BROKER: &[&str] = &["--amqp-url", "amqp://u:secret@ADDR/%2f"];
 
 /// Each of the others, what it needs, and where that is.
-static COMMANDS: [(&str, &[&str], &[&str]); 33] = [
+static COMMANDS: [(&str, &[&str], &[&str]); 34] = [
     ("load", &["--generate", "--likes", "1", "--retry-for", "0", "--timeout", "1"], SERVER),
     ("verify", &["--oplog", "FILE"], STORES),
     ("migrate", &[], DATABASE),
@@ -38,6 +38,7 @@ static COMMANDS: [(&str, &[&str], &[&str]); 33] = [
     ("recover", &[], STORES),
     ("clock", &[], STORES),
     ("redo-log", &[], BROKER),
+    ("changes tail", &[], BROKER),
     ("warmup", &["--top", "1"], SERVER),
     ("events list", &[], SERVER),
     ("events replay", &["--status", "dead"], SERVER),

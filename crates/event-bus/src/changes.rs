@@ -1,0 +1,214 @@
+//! The exchange of changes: what others are told of likes after they are committed, and a listener of our own.
+//!
+//! Nobody need listen: a message that no queue is bound for is confirmed like any other, and is gone.
+
+use crate::connection::{Link, within};
+use crate::topology::{self, Names};
+use crate::{BusConfig, BusError, ChangeMessage, NotConfirmed};
+use futures::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Confirmation, PublisherConfirm};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// As CloudEvents calls its batches in JSON.
+const CONTENT_TYPE: &str = "application/cloudevents-batch+json";
+
+const PERSISTENT: u8 = 2;
+
+/// What a listener that does not keep up may leave waiting: then the oldest gives way.
+const TAIL_BYTES: i64 = 64 << 20;
+
+/// Publishes changes over a connection of its own, which it makes when it is used first and again after an error.
+pub struct ChangePublisher {
+    config: BusConfig,
+    names: Names,
+    link: Option<Link>,
+}
+
+impl std::fmt::Debug for ChangePublisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let connected = self.link.as_ref().is_some_and(Link::is_open);
+        f.debug_struct("ChangePublisher").field("exchange", &self.names.changes).field("connected", &connected).finish()
+    }
+}
+
+impl ChangePublisher {
+    /// One that is not connected yet.
+    pub fn new(config: BusConfig) -> Self {
+        Self { names: Names::of(&config), config, link: None }
+    }
+
+    /// Connects now, unless connected, so that the exchange is there: one attempt.
+    pub async fn connect(&mut self) -> Result<(), BusError> {
+        let link = self.take_link().await?;
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Publishes all of these, one behind the other, and waits for all confirms, within `confirm_timeout`; connecting has
+    /// `connect_timeout`. One attempt.
+    ///
+    /// `Ok` means that the broker has put each into every queue that wants it. After an error it may have any of them.
+    pub async fn publish(&mut self, messages: &[ChangeMessage]) -> Result<(), BusError> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let link = self.take_link().await?;
+        if link.is_blocked() {
+            self.link = Some(link);
+            return Err(BusError::Blocked);
+        }
+        let confirmed = within(self.config.confirm_timeout, "publishing changes", send(&link, &self.names, messages));
+        let confirmed = tokio::select! {
+            biased;
+            confirmed = confirmed => confirmed,
+            // It has said that there will be no confirm.
+            () = link.blocked() => Err(BusError::Blocked),
+        };
+        match confirmed {
+            Err(BusError::Blocked) => {
+                // An alarm ends; this connection hears of it.
+                self.link = Some(link);
+                Err(BusError::Blocked)
+            }
+            Err(BusError::TimedOut { after, .. }) => Err(BusError::NotConfirmed(NotConfirmed::Timeout(after))),
+            Err(error) => Err(error),
+            Ok(()) => {
+                self.link = Some(link);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the connection in good order.
+    pub async fn close(&mut self) {
+        if let Some(link) = self.link.take() {
+            link.close(self.config.confirm_timeout).await;
+        }
+    }
+
+    /// Out of `self`: a call that fails or is cancelled leaves no link behind.
+    async fn take_link(&mut self) -> Result<Link, BusError> {
+        match self.link.take().filter(Link::is_open) {
+            Some(link) => Ok(link),
+            None => self.open().await,
+        }
+    }
+
+    async fn open(&self) -> Result<Link, BusError> {
+        let link = Box::pin(Link::open_again(&self.config, &self.names, "changes")).await?;
+        within(self.config.connect_timeout, "declaring the exchange of changes", async {
+            topology::declare_changes(&link.connection, &self.config, &self.names).await?;
+            let select = link.channel.confirm_select(ConfirmSelectOptions::default());
+            select.await.map_err(BusError::unavailable("asking for confirms"))
+        })
+        .await
+        .map_err(|error| error.naming(&self.config.prefix))?;
+        Ok(link)
+    }
+}
+
+async fn send(link: &Link, names: &Names, messages: &[ChangeMessage]) -> Result<(), BusError> {
+    let failed = BusError::topology(&names.changes, "publishing changes");
+    let mut confirms = Vec::with_capacity(messages.len());
+    for message in messages {
+        let properties =
+            BasicProperties::default().with_delivery_mode(PERSISTENT).with_content_type(CONTENT_TYPE.into());
+        let (exchange, key) = (names.changes.as_str().into(), message.key.as_str().into());
+        let options = BasicPublishOptions::default();
+        match link.channel.basic_publish(exchange, key, options, &message.body, properties).await {
+            Ok(confirm) => confirms.push(confirm),
+            // The channel may be closed because the one before was refused: that says why.
+            Err(error) => return Err(confirmed(confirms, &failed).await.err().unwrap_or_else(|| failed(error))),
+        }
+    }
+    fail::fail_point!("changes.sent");
+    confirmed(confirms, &failed).await
+}
+
+async fn confirmed(
+    confirms: Vec<PublisherConfirm>,
+    failed: &impl Fn(lapin::Error) -> BusError,
+) -> Result<(), BusError> {
+    for confirm in confirms {
+        match confirm.await.map_err(failed)? {
+            Confirmation::Ack(_) => {}
+            Confirmation::Nack(_) => return Err(BusError::NotConfirmed(NotConfirmed::Nack)),
+            Confirmation::NotRequested => return Err(BusError::NotConfirmed(NotConfirmed::NotRequested)),
+        }
+    }
+    Ok(())
+}
+
+/// Listens from now on, by a queue of its own that ends with it.
+pub struct ChangeListener {
+    link: Link,
+    stream: lapin::Consumer,
+    queue: String,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for ChangeListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChangeListener").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+impl ChangeListener {
+    /// Hears what is published with a key like this: words, `*` for one word, `#` for any number.
+    pub async fn open(config: &BusConfig, pattern: &str) -> Result<Self, BusError> {
+        let names = Names::of(config);
+        let queue = format!("{}.tail.{}", names.changes, Uuid::now_v7());
+        let link = Box::pin(Link::open_again(config, &names, "listener")).await?;
+        let stream = within(config.connect_timeout, "listening to changes", async {
+            topology::declare_changes(&link.connection, config, &names).await?;
+            let refused = BusError::topology(&names.changes, "listening to changes");
+            let mut arguments = FieldTable::default();
+            arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(TAIL_BYTES));
+            let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+            link.channel.queue_declare(queue.as_str().into(), own, arguments).await.map_err(&refused)?;
+            let (name, exchange) = (queue.as_str().into(), names.changes.as_str().into());
+            let bound = link.channel.queue_bind(
+                name,
+                exchange,
+                pattern.into(),
+                QueueBindOptions::default(),
+                FieldTable::default(),
+            );
+            bound.await.map_err(&refused)?;
+            let qos = link.channel.basic_qos(config.prefetch, BasicQosOptions::default());
+            qos.await.map_err(&refused)?;
+            let options = BasicConsumeOptions { exclusive: true, ..Default::default() };
+            let consume = link.channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
+            consume.await.map_err(&refused)
+        })
+        .await
+        .map_err(|error| error.naming(&config.prefix))?;
+        Ok(Self { link, stream, queue, deadline: config.confirm_timeout })
+    }
+
+    /// The next message, as long as it takes. Cancel-safe.
+    pub async fn next(&mut self) -> Result<ChangeMessage, BusError> {
+        let delivery = match self.stream.next().await {
+            Some(Ok(delivery)) => delivery,
+            Some(Err(error)) => return Err(BusError::unavailable("listening to changes")(error)),
+            None => return Err(BusError::Cancelled { queue: self.queue.clone() }),
+        };
+        let ack = self.link.channel.basic_ack(delivery.delivery_tag, BasicAckOptions::default());
+        let acknowledged = within(self.deadline, "listening to changes", async {
+            ack.await.map_err(BusError::unavailable("listening to changes"))
+        });
+        acknowledged.await?;
+        Ok(ChangeMessage { key: delivery.routing_key.to_string(), body: delivery.data })
+    }
+
+    /// Ends the connection, and the queue with it.
+    pub async fn close(self) {
+        self.link.close(self.deadline).await;
+    }
+}
