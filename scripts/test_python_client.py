@@ -157,6 +157,22 @@ class Likes(unittest.TestCase):
 
         self.eventually(listed, True)
 
+    def test_what_is_liked_most_within_a_window_is_listed(self):
+        number, users = fresh_id(), [fresh_id() for _ in range(3)]
+        for user in users:
+            self.like(user, number)
+        self.unlike(users[0], number)
+
+        def listed():
+            request = pb.ListHotResourcesRequest(type=pb.RESOURCE_TYPE_VIDEO, limit=100, window=pb.HOT_WINDOW_HOUR)
+            most = self.stub.ListHotResources(request, timeout=PATIENCE).resources
+            gained = [each.gained for each in most]
+            self.assertEqual(gained, sorted(gained, reverse=True))
+            # Others may be liked more.
+            return len(most) == 100 or any((each.resource.id, each.gained) == (number, 2) for each in most)
+
+        self.eventually(listed, True)
+
     def test_reflection_describes_the_service(self):
         database = ProtoReflectionDescriptorDatabase(self.channel)
         self.assertIn("interaction.v1.InteractionService", database.get_services())

@@ -12,6 +12,7 @@ mod m20261128_000001_findings;
 mod m20261129_000001_page;
 mod m20261130_000001_past_findings;
 mod m20261202_000001_changes;
+mod m20261202_000002_most_liked;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261129_000001_page::MIGRATION),
             Box::new(m20261130_000001_past_findings::MIGRATION),
             Box::new(m20261202_000001_changes::MIGRATION),
+            Box::new(m20261202_000002_most_liked::MIGRATION),
         ]
     }
 }

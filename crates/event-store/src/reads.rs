@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod errors;
+pub(crate) mod gains;
 pub(crate) mod history;
 pub(crate) mod lag;
 pub(crate) mod likes;

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod direct;
+pub(crate) mod gains;
 pub(crate) mod import;
 pub(crate) mod operate;
 pub(crate) mod repair;

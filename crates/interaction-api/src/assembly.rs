@@ -24,6 +24,7 @@ use sync_engine::apply::Applier;
 use sync_engine::deliver::kept::{Keeper, Kept};
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::deliver::relay::{Relay, RelayHandle};
+use sync_engine::operate::most_liked::MostLiked;
 use sync_engine::operate::standings;
 use sync_engine::read::Reader;
 use sync_engine::read::live::LiveCounts;
@@ -121,6 +122,7 @@ impl Assembly {
         let applier = Applier::new(stores.clone(), sync.retry.into());
         // Before anything is applied.
         let redo_log = broker.clone().map(|broker| RedoLog::new(stores.clone(), broker, context.instance.to_string()));
+        let most_liked = MostLiked::new(stores.clone());
         // A cache in this process cannot become what it once was.
         let kept = broker.is_some().then(|| Kept::new(sync.shards, sync.kept_bytes));
         let (relay_handle, relay): (RelayHandle, Relay) = Relay::new(
@@ -138,6 +140,7 @@ impl Assembly {
         let interval = sync.circuit.probe_interval;
         let relaying = spawn(&context, Box::pin(relay.run(context.hard.clone())));
         spawn(&context, Box::pin(recheck_task.run(helpers.clone())));
+        spawn(&context, most_liked.run(helpers.clone()));
         if let Some(kept) = kept {
             let keeper = Keeper::new(stores.clone(), kept, relay_handle.clone());
             spawn(&context, Box::pin(keeper.run(context.soft.clone())));
@@ -162,9 +165,9 @@ impl Assembly {
         let interactions = Interactions::new(
             acceptor,
             reader.clone(),
-            stores.database,
+            stores.database.clone(),
             Limits::new(&settings.rate_limiting, &settings.cache_management),
-            HotList::new(checker, reader),
+            HotList::new(checker, reader, stores.database),
             Watch::new(live.clone(), context.gate.access.clone(), context.soft.clone()),
             context.pulse.clone(),
         );

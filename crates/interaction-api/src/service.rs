@@ -222,19 +222,21 @@ impl InteractionService for Interactions {
         request: Request<v1::ListHotResourcesRequest>,
     ) -> Result<Response<v1::ListHotResourcesResponse>, Status> {
         let who = Who::calls(&request);
-        let v1::ListHotResourcesRequest { r#type, limit } = request.into_inner();
+        let v1::ListHotResourcesRequest { r#type, limit, window } = request.into_inner();
         let mut violations = Violations::default();
         let kind = match r#type {
             0 => None,
             given => violations.take("", convert::resource_type(given)),
         };
         let limit = convert::page_size(&mut violations, "limit", limit);
+        let window = violations.take("", convert::hot_window(window)).flatten();
         violations.finish()?;
-        let read = self.hot.list(kind, limit, &who, &self.limits).await?;
+        let read = self.hot.list(kind, window, limit, &who, &self.limits).await?;
         let resources = read.values.into_iter().map(|hot| v1::HotResource {
             resource: Some(wire_resource(hot.resource)),
             count: hot.count,
             recent_changes: hot.recent_changes,
+            gained: hot.gained,
         });
         Ok(Response::new(v1::ListHotResourcesResponse { resources: resources.collect(), degraded: read.degraded }))
     }

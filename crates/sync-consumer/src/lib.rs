@@ -20,6 +20,7 @@ use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::deliver::unpublished::UnpublishedChanges;
+use sync_engine::operate::most_liked::MostLiked;
 use sync_engine::operate::retention::Retention;
 use sync_engine::operate::standings;
 use sync_engine::recover::automatic::Recovery;
@@ -43,6 +44,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     // Before anything is applied.
     let redo_log = RedoLog::new(stores.clone(), settings.rabbitmq.clone(), context.instance.to_string());
     let changes = UnpublishedChanges::new(stores.clone(), settings.rabbitmq.clone(), context.instance.to_string());
+    let most_liked = MostLiked::new(stores.clone());
     let publisher = || Publisher::new(settings.rabbitmq.clone());
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let retrier = Retrier::new(stores.clone(), applier.clone(), Some(publisher()), sync.retry.into())
@@ -61,6 +63,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(probe::watch_database(stores.clone(), interval, helpers.clone()));
     context.tracker.spawn(probe::watch_broker(stores.clone(), publisher(), interval, helpers.clone()));
     context.tracker.spawn(standings::watch(stores.clone(), sync.journal_limit, helpers.clone()));
+    context.tracker.spawn(most_liked.run(helpers.clone()));
     context.tracker.spawn(presence::announce(&context, &stores, context.soft.clone()));
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));

@@ -36,7 +36,7 @@ pub(crate) fn register() {
         (
             "interaction_purged_rows_total",
             "what",
-            &["completed_events", "operator_actions", "idempotency_keys", "writers", "tombstones"],
+            &["completed_events", "operator_actions", "idempotency_keys", "writers", "slices", "tombstones"],
         ),
     ];
     for (name, label, values) in labelled {

@@ -112,13 +112,16 @@ enum Command {
         #[arg(required = true, value_parser = parse_resource)]
         resources: Vec<Resource>,
     },
-    /// Shows what is liked and unliked most at the moment.
+    /// Shows what is liked and unliked most at the moment, or was liked most within an hour, a day or a week.
     Hot {
         #[command(flatten)]
         server: ServerArgs,
         /// Only these: video or comment.
         #[arg(long = "type")]
         kind: Option<ResourceType>,
+        /// At the moment, or by likes gained within a window.
+        #[arg(long, value_enum, default_value_t)]
+        window: crate::hot::HotWindow,
         /// How many.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100))]
         limit: u32,
@@ -247,7 +250,7 @@ impl Command {
                 tokio::spawn(interrupt_on_signal(stop.clone()));
                 commands::watch(&server, &resources, updates, stop, format).await
             }
-            Self::Hot { server, kind, limit } => commands::hot(&server, kind, limit, format).await,
+            Self::Hot { server, kind, window, limit } => crate::hot::hot(&server, kind, window, limit, format).await,
             Self::Check(args) => args.run(format).await,
             Self::Repair(args) => args.run(format).await,
             Self::Reconcile(args) => args.run(format).await,

@@ -1,11 +1,11 @@
 //! Single calls for humans.
 
 use crate::Verdict;
-use crate::client::{ServerArgs, name, to_proto, wire_type};
+use crate::client::{ServerArgs, name, to_proto};
 use crate::events::word;
 use crate::output::{Format, Row, Updates, print, print_one};
 use anyhow::Context;
-use domain::{Action, Resource, ResourceType, WritePath};
+use domain::{Action, Resource, WritePath};
 use interaction_proto::v1;
 use serde::Serialize;
 use std::time::Duration;
@@ -243,46 +243,6 @@ async fn held_back(
         }
     }
     Ok(Ok(held))
-}
-
-#[derive(Serialize)]
-struct HotRow {
-    resource: String,
-    count: i64,
-    recent_changes: i32,
-    degraded: bool,
-}
-
-impl Row for HotRow {
-    const HEADERS: &'static [&'static str] = &["RESOURCE", "COUNT", "RECENT CHANGES"];
-
-    fn cells(&self) -> Vec<String> {
-        let degraded = if self.degraded { " (degraded)" } else { "" };
-        vec![self.resource.clone(), format!("{}{degraded}", self.count), self.recent_changes.to_string()]
-    }
-}
-
-/// Prints the hottest resources, of one type or of all.
-pub async fn hot(
-    server: &ServerArgs,
-    kind: Option<ResourceType>,
-    limit: u32,
-    format: Format,
-) -> anyhow::Result<Verdict> {
-    let kind = kind.map_or(v1::ResourceType::Unspecified, wire_type);
-    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-    let request = v1::ListHotResourcesRequest { r#type: kind.into(), limit };
-    let mut client = server.connect().await?;
-    let answer = client.list_hot_resources(request).await.context("hot resources were refused")?.into_inner();
-    let row = |hot: v1::HotResource| HotRow {
-        resource: name(hot.resource.as_ref()),
-        count: hot.count,
-        recent_changes: hot.recent_changes,
-        degraded: answer.degraded,
-    };
-    let rows: Vec<_> = answer.resources.into_iter().map(row).collect();
-    print(format, &rows)?;
-    Ok(Verdict::Fine)
 }
 
 /// Prints counts whenever they change, until `stop`, or until so many updates came. When the server goes away, watches again.

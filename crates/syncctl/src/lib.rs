@@ -38,6 +38,7 @@ mod events;
 mod explain;
 mod failure;
 pub mod hash;
+mod hot;
 mod http;
 pub mod job;
 pub mod legacy;

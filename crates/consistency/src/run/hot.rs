@@ -30,17 +30,17 @@ impl Inspector {
 
 impl Checker {
     /// Resources of the newest events in the database, the hottest first, each with its number of them.
-    pub fn hottest(&self) -> BoxFuture<'_, Result<Vec<(Resource, usize)>, CheckError>> {
+    pub fn hottest(&self) -> BoxFuture<'_, Result<Vec<(Resource, i64)>, CheckError>> {
         async { Ok(rank(&self.inspector().stores.database.latest_pairs(EVENTS).await?)) }.boxed()
     }
 }
 
-fn rank(pairs: &[Pair]) -> Vec<(Resource, usize)> {
-    let mut events: BTreeMap<Resource, usize> = BTreeMap::new();
+fn rank(pairs: &[Pair]) -> Vec<(Resource, i64)> {
+    let mut events: BTreeMap<Resource, i64> = BTreeMap::new();
     for pair in pairs {
         *events.entry(pair.resource).or_default() += 1;
     }
-    let mut ranked: Vec<(Resource, usize)> = events.into_iter().collect();
+    let mut ranked: Vec<(Resource, i64)> = events.into_iter().collect();
     ranked.sort_by_key(|(_, events)| std::cmp::Reverse(*events));
     ranked
 }

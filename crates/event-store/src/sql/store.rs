@@ -2,6 +2,7 @@
 
 use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TimedOut};
+use crate::sql::gains::Gains;
 use crate::sql::horizon::Horizon;
 #[cfg(feature = "mysql")]
 use crate::sql::hosts;
@@ -11,7 +12,6 @@ use crate::sql::script::{Script, utc};
 use crate::sql::verdict::History;
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use domain::ShardCount;
 use domain::cache::CommitNumber;
 use planted_bugs::is_planted;
 use sea_orm::QueryResult;
@@ -58,6 +58,7 @@ pub struct EventStore {
     unlogged: Arc<AtomicBool>,
     /// Whether changes that no message of the queue stands for are noted.
     pub(crate) notes_changes: bool,
+    pub(crate) gains: Arc<Gains>,
     pub(crate) writer: Arc<Writer>,
     pub(crate) history: Arc<History>,
     pub(crate) idempotency_ttl: Duration,
@@ -80,6 +81,7 @@ impl EventStore {
             horizon: Arc::new(Horizon::new()),
             unlogged: Arc::default(),
             notes_changes: false,
+            gains: Arc::default(),
             writer: Arc::new(Writer::new()),
             history: Arc::default(),
             idempotency_ttl: IDEMPOTENCY_TTL,
@@ -232,25 +234,6 @@ impl EventStore {
         Ok(now)
     }
 
-    /// Stores the number of shards on first use, and checks it ever after.
-    ///
-    /// # Errors
-    /// [`StoreError::ShardMismatch`] if the data was written with another number.
-    pub async fn bind_shards(&self, shards: ShardCount) -> Result<(), StoreError> {
-        // Read first: where it is known nothing is written.
-        if let Some(stored) = self.note("shards").await? {
-            return check_shards(&stored, shards);
-        }
-        let mut script = self.script();
-        script.begin("INSERT INTO sync_meta (name, value) VALUES ('shards', '");
-        let keep = script.dialect().keep_existing("name");
-        script.int(i64::from(shards.get())).words("')").words(&keep);
-        script.begin("SELECT value FROM sync_meta WHERE name = 'shards'");
-        let results = self.write("bind_shards", &script).await?;
-        let stored: String = get(row(&results, 1, "sync_meta")?, 0, "sync_meta")?;
-        check_shards(&stored, shards)
-    }
-
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
@@ -368,11 +351,6 @@ fn check_role(results: &Results) -> Result<(), StoreError> {
 #[cfg(not(feature = "mysql"))]
 fn check_role(_: &Results) -> Result<(), StoreError> {
     Ok(())
-}
-
-fn check_shards(stored: &str, shards: ShardCount) -> Result<(), StoreError> {
-    let stored = stored.parse().map_err(|error| StoreError::corrupt("sync_meta", format!("shards: {error}")))?;
-    if stored == shards.get() { Ok(()) } else { Err(StoreError::ShardMismatch { stored, configured: shards.get() }) }
 }
 
 /// Reads a column of a row.

@@ -1,6 +1,7 @@
 //! What a batch of events makes of the rows that were read.
 
 use crate::planted;
+use crate::sql::gains::Change;
 use crate::tables::likes::Snapshot;
 use domain::{Action, Folded, LikeEvent, Pair, PairState, Resource, StoredCount, Version, fold};
 
@@ -23,6 +24,8 @@ pub(crate) struct PairChange {
     pub(crate) state: PairState,
     /// Version of the first of the changes, which a new row was created by.
     pub(crate) first: Version,
+    /// What the counter changes by.
+    pub(crate) delta: i64,
 }
 
 /// What a batch makes of a snapshot.
@@ -36,6 +39,13 @@ pub(crate) struct Outcome {
     pub(crate) pairs: Vec<(Pair, PairState)>,
     /// Those of them that must be written.
     pub(crate) changed_pairs: Vec<PairChange>,
+}
+
+impl PairChange {
+    /// What its resource gains.
+    pub(crate) const fn gain(&self) -> Change {
+        (self.pair.resource, self.state.version, self.delta)
+    }
 }
 
 fn fold_pair(row: PairState, events: &[PairEvent]) -> Folded {
@@ -64,7 +74,7 @@ pub(crate) fn fold_events(snapshot: &Snapshot, events: &[PairEvent], now: i64) -
                 after.count += folded.delta;
                 after.last_version = after.last_version.max(folded.state.version);
                 let first = of_pair.iter().map(|&(_, version, _)| version).min().unwrap_or(folded.state.version);
-                outcome.changed_pairs.push(PairChange { pair, state: folded.state, first });
+                outcome.changed_pairs.push(PairChange { pair, state: folded.state, first, delta: folded.delta });
             }
         }
         if changed {

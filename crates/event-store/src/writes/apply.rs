@@ -4,7 +4,7 @@ use crate::sql::error::StoreError;
 use crate::sql::pool::Tx;
 use crate::sql::script::Script;
 use crate::sql::store::{EventStore, rows};
-use crate::tables::fold::{Outcome, PairEvent, fold_events, pair_events};
+use crate::tables::fold::{Outcome, PairChange, PairEvent, fold_events, pair_events};
 use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{
     any_discarded, discarded_ids, read_existing, record_behaviors, record_completed, set_processed,
@@ -202,6 +202,7 @@ impl EventStore {
                 let turn = self.numbered(&mut tx, script).await?;
                 fail::fail_point!("store.before_commit", |_| Err(StoreError::Unavailable("failpoint".into())));
                 tx.commit().await?;
+                self.gains.add(outcome.changed_pairs.iter().map(PairChange::gain), self.horizon.latest());
                 Some(turn.committed(self.latest_clock()))
             }
             End::TakeBack => {

@@ -7,7 +7,7 @@ use crate::sql::parts::Parts;
 use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
-use crate::tables::fold::{PairEvent, fold_events};
+use crate::tables::fold::{PairChange, PairEvent, fold_events};
 use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{existing_ids, read_versions, record_behaviors, record_completed};
 use crate::tables::likes::{Reading, Touched, create_missing, write_outcome};
@@ -164,7 +164,7 @@ impl EventStore {
     async fn apply_direct_once(&self, write: &Write<'_>) -> Result<Vec<DirectResult>, StoreError> {
         // A transaction that is not ready to commit by then is dropped, and so rolled back.
         let ready = self.ready_to_commit(write);
-        let (tx, turn, results) = if is_planted("direct_without_deadline") {
+        let (tx, turn, changes, results) = if is_planted("direct_without_deadline") {
             ready.await?
         } else {
             tokio::time::timeout_at(write.until.into(), ready).await.unwrap_or(Err(StoreError::TooLate))?
@@ -172,11 +172,12 @@ impl EventStore {
         fail::fail_point!("store.direct_before_commit");
         tx.commit().await?;
         turn.map(|turn| turn.committed(self.latest_clock()));
+        self.gains.add(changes.iter().map(PairChange::gain), self.horizon.latest());
         Ok(results)
     }
 
     /// Everything but the commit.
-    async fn ready_to_commit(&self, write: &Write<'_>) -> Result<(Tx, Option<Turn>, Vec<DirectResult>), StoreError> {
+    async fn ready_to_commit(&self, write: &Write<'_>) -> Result<Ready, StoreError> {
         let Write { intents, reserved, now, until, remember_refresh } = *write;
         let mut pairs: Vec<PairEvent> =
             intents.iter().map(|intent| (intent.pair, Version::ZERO, intent.action)).collect();
@@ -289,12 +290,15 @@ impl EventStore {
         if Instant::now() >= until && !is_planted("direct_without_deadline") {
             return Err(StoreError::TooLate);
         }
-        Ok((tx, turn, results))
+        Ok((tx, turn, outcome.changed_pairs, results))
     }
 }
 
 /// The pair's state after an intent, whether that changed it, and how old its key is; none if that belongs to another call.
 type Step = Option<(PairState, bool, Duration)>;
+
+/// A transaction, its place in the order of commits, what it changes, and its answers.
+type Ready = (Tx, Option<Turn>, Vec<PairChange>, Vec<DirectResult>);
 
 /// What one transaction writes.
 #[derive(Clone, Copy)]

@@ -10,6 +10,7 @@ mod direct;
 mod failures;
 mod findings;
 mod following;
+mod gains;
 mod horizon;
 mod import;
 mod ledger;

@@ -83,7 +83,7 @@ struct Hot {
     resource_type: &'static str,
     resource_id: i64,
     /// Among the newest events of the ledger.
-    events: usize,
+    events: i64,
     /// Stored count.
     count: i64,
 }
@@ -174,7 +174,7 @@ async fn hot(admin: &Admin) -> Option<Vec<Hot>> {
     ranked.truncate(HOT);
     let resources: Vec<_> = ranked.iter().map(|(resource, _)| *resource).collect();
     let counts = admin.stores.database.load_counts(&resources).await.ok()?;
-    let one = |((resource, events), stored): ((domain::Resource, usize), domain::StoredCount)| Hot {
+    let one = |((resource, events), stored): ((domain::Resource, i64), domain::StoredCount)| Hot {
         resource_type: resource.kind.name(),
         resource_id: resource.id.get(),
         events,

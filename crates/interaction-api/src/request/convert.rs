@@ -3,7 +3,7 @@
 use super::violations::Violations;
 use chrono::DateTime;
 use domain::{Action, Invalid, LikeIntent, Pair, Resource, ResourceType, UserId, Version};
-use event_store::Within;
+use event_store::{Window, Within};
 use interaction_proto::v1;
 use prost_types::Timestamp;
 use tonic::Status;
@@ -25,6 +25,17 @@ pub fn resource_type(value: i32) -> Result<ResourceType, Invalid> {
         Ok(v1::ResourceType::Comment) => Ok(ResourceType::Comment),
         Ok(v1::ResourceType::Unspecified) => Err(Invalid::new("type", "must be given")),
         Err(_) => Err(Invalid::new("type", format!("unknown value {value}"))),
+    }
+}
+
+/// The window of a ranking; none: at the moment.
+pub fn hot_window(value: i32) -> Result<Option<Window>, Invalid> {
+    match v1::HotWindow::try_from(value) {
+        Ok(v1::HotWindow::Unspecified) => Ok(None),
+        Ok(v1::HotWindow::Hour) => Ok(Some(Window::Hour)),
+        Ok(v1::HotWindow::Day) => Ok(Some(Window::Day)),
+        Ok(v1::HotWindow::Week) => Ok(Some(Window::Week)),
+        Err(_) => Err(Invalid::new("window", format!("unknown value {value}"))),
     }
 }
 

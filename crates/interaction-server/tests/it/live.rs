@@ -122,8 +122,8 @@ async fn mistakes_are_named() {
         all.extend(fields(watch(&client, resources).await.expect_err("accepted")));
     }
     assert_eq!(all, ["resources", "resources", "resources[1].resource.id"]);
-    let hot = v1::ListHotResourcesRequest { r#type: 77, limit: -1 };
-    assert_eq!(fields(client.clone().list_hot_resources(hot).await.unwrap_err()), ["type", "limit"]);
+    let hot = v1::ListHotResourcesRequest { r#type: 77, limit: -1, window: 9 };
+    assert_eq!(fields(client.clone().list_hot_resources(hot).await.unwrap_err()), ["type", "limit", "window"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,7 +210,7 @@ async fn the_hottest_come_first_with_their_counts() {
         }
     }
     let hot = async |kind: v1::ResourceType, limit| {
-        let request = v1::ListHotResourcesRequest { r#type: kind.into(), limit };
+        let request = v1::ListHotResourcesRequest { r#type: kind.into(), limit, window: 0 };
         let answer = client.clone().list_hot_resources(request).await.unwrap().into_inner();
         assert!(!answer.degraded);
         let each = answer.resources.iter().map(|hot| (hot.resource.unwrap(), hot.count, hot.recent_changes));
@@ -231,8 +231,46 @@ async fn the_hottest_come_first_with_their_counts() {
         (status.code(), program.log())
     };
     let (code, said) = syncctl(&["hot", "--type", "video", "--limit", "1", "-o", "tsv"]).await;
-    assert_eq!((code, said.trim()), (Some(0), "RESOURCE\tCOUNT\tRECENT CHANGES\nvideo:3\t5\t5"));
+    assert_eq!((code, said.trim()), (Some(0), "RESOURCE\tCOUNT\tRECENT CHANGES\tGAINED\nvideo:3\t5\t5\t0"));
     let (code, said) = syncctl(&["watch", "--updates", "1", "comment:9", "video:1", "-o", "tsv"]).await;
     assert_eq!((code, said.trim()), (Some(0), "RESOURCE\tCOUNT\ncomment:9\t4\nvideo:1\t0"));
+    drop(consumer);
+}
+
+/// By the likes that hold of those that were made within the window, whichever process committed them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_liked_most_within_a_window_comes_first() {
+    let deployment = deployed().await;
+    let (server, consumer) = started(&deployment).await;
+    let mut client = server.client().await;
+    for (resource, likes) in [(video(2), 3), (video(3), 5), (comment(9), 4)] {
+        for user in 1..=likes {
+            client.like(like(user, resource)).await.unwrap();
+        }
+    }
+    for user in 1..=3 {
+        client
+            .unlike(v1::UnlikeRequest { user_id: user, resource: Some(video(3)), ..Default::default() })
+            .await
+            .unwrap();
+    }
+    let most = async |window: v1::HotWindow, limit| {
+        let request = v1::ListHotResourcesRequest { window: window.into(), limit, ..Default::default() };
+        let answer = client.clone().list_hot_resources(request).await.unwrap().into_inner();
+        assert!(answer.resources.iter().all(|hot| hot.recent_changes == 0));
+        let each = answer.resources.iter().map(|hot| (hot.resource.unwrap(), hot.count, hot.gained));
+        each.collect::<Vec<_>>()
+    };
+    let all = [(comment(9), 4, 4), (video(2), 3, 3), (video(3), 2, 2)];
+    for window in [v1::HotWindow::Hour, v1::HotWindow::Day, v1::HotWindow::Week] {
+        let told = async || expect_eq(most(window, 0).await, all.to_vec());
+        eventually(PATIENCE, window.as_str_name(), told).await;
+    }
+    assert_eq!(most(v1::HotWindow::Day, 1).await, all[..1]);
+    let asked = Binary::build("syncctl").args(["hot", "--type", "video", "--window", "week", "-o", "tsv"]);
+    let asked = asked.arg("--addr").arg(server.grpc_url()).start().unwrap();
+    assert!(asked.wait_exit(PATIENCE).await.unwrap().success(), "{}", asked.log());
+    let said = asked.log();
+    assert_eq!(said.trim(), "RESOURCE\tCOUNT\tRECENT CHANGES\tGAINED\nvideo:2\t3\t0\t3\nvideo:3\t2\t0\t2");
     drop(consumer);
 }

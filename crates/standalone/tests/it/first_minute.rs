@@ -60,7 +60,7 @@ async fn it_says_what_to_try_and_that_works() {
     eventually(PATIENCE, "the hottest", async || {
         let hot = client.clone().list_hot_resources(v1::ListHotResourcesRequest::default()).await;
         let hot = hot.map_err(|error| error.to_string())?.into_inner().resources;
-        let wanted = v1::HotResource { resource: Some(video(42)), count: 2, recent_changes: 2 };
+        let wanted = v1::HotResource { resource: Some(video(42)), count: 2, recent_changes: 2, gained: 0 };
         if hot == [wanted] { Ok(()) } else { Err(format!("{hot:?}")) }
     })
     .await;

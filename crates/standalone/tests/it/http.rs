@@ -3,8 +3,8 @@
 use crate::deployment::{PATIENCE, Standalone, like, video};
 use interaction_proto::v1;
 use serde_json::{Value, json};
-use test_support::eventually;
 use test_support::http::{self, Answer};
+use test_support::{eventually, expect_eq};
 
 const JSON: &str = "Content-Type: application/json";
 
@@ -172,6 +172,14 @@ async fn everything_that_callers_ask_by_grpc_they_may_ask_by_http() {
         }
     })
     .await;
+    eventually(PATIENCE, "what is liked most", async || {
+        let hot = ask("GET /v1/hot?window=day").await;
+        expect_eq(&hot["resources"][0]["gained"], &"2".into()).map(drop)
+    })
+    .await;
+    let (answer, refusal) = send(&standalone, "GET /v1/hot?window=year", &[], &Value::Null).await;
+    let said = refusal["error"].as_str().unwrap_or_default();
+    assert!(answer.status == 400 && said.starts_with("window: "), "{}", answer.body);
 
     // Everything that is wrong, at once.
     let (answer, refusal) = send(&standalone, "GET /v1/likers?page_size=-1", &[], &Value::Null).await;

@@ -1,6 +1,7 @@
 //! Retention: what is done and old is deleted, in bounded batches, by one process at a time.
 //!
-//! Deleted are completed events of the ledger, what operators did, idempotency keys, and numbers of dead writers. Rows of likes
+//! Deleted are completed events of the ledger, what operators did, idempotency keys, numbers of dead writers, and of what is
+//! liked most what belongs to no window any more. Rows of likes
 //! that were taken back (tombstones) move to an archive without indexes, where an older event still finds them, whenever and by whatever way it comes. Failed, dead
 //! and discarded events stay. Ages are those of the database's clock, so a process whose own clock is wrong deletes nothing
 //! early. Two owners at once (a lease that ran out) would only delete the same rows twice.
@@ -49,6 +50,7 @@ enum Old {
     OperatorActions,
     IdempotencyKeys,
     Writers,
+    Slices,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +116,7 @@ impl Retention {
             (Old::OperatorActions, long_ago),
             (Old::IdempotencyKeys, earlier(now, self.idempotency_ttl)),
             (Old::Writers, earlier(now, WRITERS_KEPT)),
+            (Old::Slices, now),
         ] {
             for _ in 0..BATCHES {
                 if !self.owns().await? {
@@ -153,6 +156,7 @@ impl Retention {
             Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
             Old::IdempotencyKeys => ("idempotency_keys", database.purge_keys(before, limit).await?),
             Old::Writers => ("writers", database.purge_writers(before, limit).await?),
+            Old::Slices => ("slices", database.purge_gains().await?),
         };
         fail::fail_point!("retention.purged");
         metrics::purged(name, purged);

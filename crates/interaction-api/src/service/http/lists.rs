@@ -14,7 +14,7 @@ use axum::http::Extensions;
 use chrono::{DateTime, Utc};
 use consistency::openapi::{ResourceTypeName, id};
 use domain::{Invalid, Resource, ResourceType, UserId, Version};
-use event_store::Within;
+use event_store::{Window, Within};
 use serde::{Deserialize, Serialize};
 use service_runtime::listen::request::{Whole, query};
 use utoipa::{IntoParams, ToSchema};
@@ -76,6 +76,29 @@ pub(super) struct Hot {
     /// 20 if absent or 0; 100 if more.
     #[param(minimum = 0)]
     limit: Option<i32>,
+    /// What gained most likes within it; at the moment if absent.
+    #[param(inline)]
+    window: Option<HotWindow>,
+}
+
+/// For how long likes are counted: the last hour, day or seven days, and what has begun of the next ten minutes, hour or six
+/// hours.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+enum HotWindow {
+    Hour,
+    Day,
+    Week,
+}
+
+impl From<HotWindow> for Window {
+    fn from(window: HotWindow) -> Self {
+        match window {
+            HotWindow::Hour => Self::Hour,
+            HotWindow::Day => Self::Day,
+            HotWindow::Week => Self::Week,
+        }
+    }
 }
 
 /// A page of what a user likes, the latest first.
@@ -116,7 +139,7 @@ struct Liker {
 /// The hottest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "resources": [{
-    "resource_type": "video", "resource_id": "42", "count": "7", "recent_changes": 3 }], "degraded": false }))]
+    "resource_type": "video", "resource_id": "42", "count": "7", "recent_changes": 3, "gained": "0" }], "degraded": false }))]
 pub(super) struct HotResponse {
     resources: Vec<HotResource>,
     /// Whether the counts were read without the cache.
@@ -130,8 +153,10 @@ struct HotResource {
     resource_type: &'static str,
     resource_id: String,
     count: String,
-    /// Likes and unlikes of it among the newest 5000 of all.
+    /// Likes and unlikes of it among the newest 5000 of all; 0 with a window.
     recent_changes: i32,
+    /// Likes within the window, less those taken back within it; 0 without a window.
+    gained: String,
 }
 
 fn time(version: Version) -> DateTime<Utc> {
@@ -218,7 +243,7 @@ pub(super) async fn likers(
     Ok(Json(LikersResponse { likers: likers.collect(), next_page_token }))
 }
 
-/// What is liked and unliked most at the moment.
+/// What is liked and unliked most at the moment, or gained most likes within a window.
 #[utoipa::path(get, path = "/v1/hot", operation_id = "hot", params(Hot),
     responses((status = 200, description = "The hottest first.", body = HotResponse),
         (status = 400, description = "Names the parameter."),
@@ -229,16 +254,20 @@ pub(super) async fn hot(
     RawQuery(given): RawQuery,
 ) -> Result<Json<HotResponse>, HttpError> {
     let interactions = opening.get()?;
-    let Hot { resource_type, limit } = query(given.as_deref())?;
+    let Hot { resource_type, limit, window } = query(given.as_deref())?;
     let mut violations = Violations::http();
     let limit = convert::page_size(&mut violations, "limit", limit.unwrap_or(0));
     violations.finish()?;
-    let read = interactions.hot.list(resource_type, limit, &Who::of(&extensions), &interactions.limits).await?;
-    let resources = read.values.into_iter().map(|hot::Hot { resource, count, recent_changes }| HotResource {
+    let read = interactions
+        .hot
+        .list(resource_type, window.map(Into::into), limit, &Who::of(&extensions), &interactions.limits)
+        .await?;
+    let resources = read.values.into_iter().map(|hot::Hot { resource, count, recent_changes, gained }| HotResource {
         resource_type: resource.kind.name(),
         resource_id: resource_id(resource),
         count: count.to_string(),
         recent_changes,
+        gained: gained.to_string(),
     });
     Ok(Json(HotResponse { resources: resources.collect(), degraded: read.degraded }))
 }

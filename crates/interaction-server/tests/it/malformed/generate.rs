@@ -101,7 +101,8 @@ pub(super) fn message(random: &mut Random, method: &str) -> Vec<u8> {
             v1::ListLikersRequest { resource: target, page_size, page_token, since, until }.encode_to_vec()
         }
         "ListHotResources" | "GetConsistencyReport" => {
-            v1::ListHotResourcesRequest { r#type: number(random) as i32, limit: number(random) as i32 }.encode_to_vec()
+            let (r#type, limit, window) = (number(random) as i32, number(random) as i32, number(random) as i32);
+            v1::ListHotResourcesRequest { r#type, limit, window }.encode_to_vec()
         }
         "CheckConsistency" => {
             v1::CheckConsistencyRequest { resource: target, dry_run: chance(random, 50) }.encode_to_vec()
