@@ -18,7 +18,9 @@ URL = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
 PREFIX = os.environ.get("AMQP_PREFIX", "interaction")
 QUEUE = f"{PREFIX}.changes.view"
 
-view = sqlite3.connect(os.environ.get("VIEW", "view.db"))
+view = sqlite3.connect(os.environ.get("VIEW", "view.db"), timeout=60)
+# Whoever reads the view does not wait for the one who listens.
+view.execute("PRAGMA journal_mode = WAL")
 view.execute("CREATE TABLE IF NOT EXISTS states (subject TEXT PRIMARY KEY, number INTEGER, state TEXT) WITHOUT ROWID")
 
 

@@ -55,7 +55,10 @@ impl Listener {
         };
         // There is an exchange now.
         listener.close().await;
-        let view = std::env::temp_dir().join(format!("{}.db", unique_name("view")));
+        // SQLite keeps files beside it.
+        let directory = std::env::temp_dir().join(unique_name("view"));
+        std::fs::create_dir(&directory).unwrap();
+        let view = directory.join("view.db");
         let queue = format!("{prefix}.changes.view");
         let directory = python.parent().expect("a path").to_owned();
         let process = Binary::build(python.file_name().expect("a path").to_string_lossy())
@@ -105,7 +108,7 @@ impl Listener {
             Self::Python { process, view, queue } => {
                 process.kill9().unwrap();
                 Wire::connect(broker).await.unwrap().delete_queue(&queue).await.unwrap();
-                std::fs::remove_file(view).unwrap();
+                std::fs::remove_dir_all(view.parent().expect("its directory")).unwrap();
             }
         }
     }
