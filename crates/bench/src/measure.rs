@@ -6,8 +6,8 @@ mod batch;
 mod growth;
 mod hot;
 mod lag;
+mod options;
 mod peers;
-mod redo_log;
 mod sustained;
 mod write_paths;
 
@@ -77,7 +77,7 @@ pub(crate) async fn run(measurement: Measurement, bench: &mut Bench) -> Result<(
         Measurement::C => apply::measure(bench).await,
         Measurement::D => {
             sustained::measure(bench).await?;
-            redo_log::measure(bench).await
+            options::measure(bench).await
         }
         Measurement::E => lag::measure(bench).await,
         Measurement::F => write_paths::measure(bench).await,
