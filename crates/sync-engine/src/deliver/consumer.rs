@@ -1,8 +1,9 @@
 //! The consumer's loop: deliveries to batches, batches to the applier, then acknowledge.
 //!
 //! While the cache is told of one batch the next is committed: two stores at work instead of one after the other. Each
-//! batch by itself still goes commit, tell listeners (where there are to be any), settle, acknowledge; settlements are compared by revision and version, so it does
-//! not matter to one what was committed meanwhile. Never more than one batch is committed and not acknowledged.
+//! batch by itself still goes commit, tell listeners (where there are to be any), settle, acknowledge; settlements are
+//! compared by revision and version, so it does not matter to one what was committed meanwhile. Never more than one batch
+//! is committed and not acknowledged.
 //!
 //! One error policy: database unreachable: keep the deliveries and wait; undecodable: dead letter at once, by the broker itself
 //! where a body is so long that only its beginning was taken in; broker unreachable: reconnect, what was not acknowledged comes again. A message that not even the client library can read breaks the
