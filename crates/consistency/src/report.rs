@@ -33,6 +33,8 @@ const RESOURCES: usize = 20;
 pub struct Report {
     /// Hours looked back.
     pub hours: u32,
+    /// How long ago, at most, runs and findings were so: they may be read from a replica of the database. 0: they are up to date.
+    pub max_age_ms: u64,
     /// From then on.
     pub since: DateTime<Utc>,
     /// Runs.
@@ -149,7 +151,7 @@ impl Checker {
     /// Part of the comparisons of the last hours that ended well, 0 to 1; none if nothing was compared.
     pub fn consistency_rate(&self, hours: u32) -> BoxFuture<'_, Result<Option<f64>, CheckError>> {
         async move {
-            let database = &self.inspector().stores.database;
+            let database = self.inspector().stores.database.on_replicas();
             let since = self.inspector().wall_clock() - TimeDelta::hours(i64::from(hours));
             let trend = database.runs_by_hour(since).await?;
             Ok(rate_of(&trend, &database.findings_by_kind(since).await?))
@@ -158,7 +160,7 @@ impl Checker {
     }
 
     async fn report_inner(&self, hours: u32) -> Result<Report, CheckError> {
-        let database = &self.inspector().stores.database;
+        let database = self.inspector().stores.database.on_replicas();
         let since = self.inspector().wall_clock() - TimeDelta::hours(i64::from(hours));
         let trend = database.runs_by_hour(since).await?;
         let by_kind = database.findings_by_kind(since).await?;
@@ -191,6 +193,7 @@ impl Checker {
         let processes = database.processes().await?.into_iter().map(|row| ProcessState::of(row, figures.at)).collect();
         Ok(Report {
             hours,
+            max_age_ms: u64::try_from(database.age().as_millis()).unwrap_or(u64::MAX),
             since,
             runs: sum(|hour| hour.runs),
             checked,

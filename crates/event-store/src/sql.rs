@@ -2,6 +2,8 @@
 
 #[cfg(feature = "mysql")]
 pub(crate) mod account;
+#[cfg(feature = "mysql")]
+pub(crate) mod beats;
 pub(crate) mod config;
 pub(crate) mod dialect;
 pub(crate) mod error;
@@ -10,6 +12,7 @@ pub(crate) mod horizon;
 #[cfg(feature = "mysql")]
 pub(crate) mod hosts;
 pub(crate) mod lanes;
+pub(crate) mod lately;
 #[cfg(feature = "mysql")]
 mod login;
 #[cfg(feature = "mysql")]
@@ -18,6 +21,9 @@ pub(crate) mod parts;
 pub(crate) mod place;
 pub(crate) mod plain;
 pub(crate) mod pool;
+mod probe;
+#[cfg(feature = "mysql")]
+pub(crate) mod replicas;
 pub(crate) mod script;
 #[cfg(feature = "mysql")]
 pub(crate) mod silence;

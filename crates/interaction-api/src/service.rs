@@ -26,7 +26,7 @@ use hot::HotList;
 use interaction_proto::v1;
 use interaction_proto::v1::interaction_service_server::{InteractionService, InteractionServiceServer};
 use limits::Limits;
-use reads::Part;
+use reads::{Page, Part};
 use service_runtime::Pulse;
 use std::sync::Arc;
 use sync_engine::accept::{Acceptor, Call, LikeAnswer};
@@ -190,12 +190,16 @@ impl InteractionService for Interactions {
         let list = user.zip(kind).map(|(user, kind)| List::Liked(user, kind, within));
         let part = part(&mut violations, list, within, request.page_size, &request.page_token);
         let ((user, kind), part) = violations.given(user.zip(kind).zip(part))?;
-        let (likes, next_page_token) = reads::liked(self, &who, user, kind, part).await?;
+        let Page { likes, next_page_token, max_age_ms } = reads::liked(self, &who, user, kind, part).await?;
         let resources = likes.iter().map(|like| v1::LikedResource {
             resource: Some(wire_resource(like.pair.resource)),
             liked_at: Some(timestamp(like.version)),
         });
-        Ok(Response::new(v1::ListLikedResourcesResponse { resources: resources.collect(), next_page_token }))
+        Ok(Response::new(v1::ListLikedResourcesResponse {
+            resources: resources.collect(),
+            next_page_token,
+            max_age_ms,
+        }))
     }
 
     async fn list_likers(
@@ -210,11 +214,11 @@ impl InteractionService for Interactions {
         let list = resource.map(|resource| List::Likers(resource, within));
         let part = part(&mut violations, list, within, request.page_size, &request.page_token);
         let (resource, part) = violations.given(resource.zip(part))?;
-        let (likes, next_page_token) = reads::likers(self, &who, resource, part).await?;
+        let Page { likes, next_page_token, max_age_ms } = reads::likers(self, &who, resource, part).await?;
         let likers = likes
             .iter()
             .map(|like| v1::Liker { user_id: like.pair.user.get(), liked_at: Some(timestamp(like.version)) });
-        Ok(Response::new(v1::ListLikersResponse { likers: likers.collect(), next_page_token }))
+        Ok(Response::new(v1::ListLikersResponse { likers: likers.collect(), next_page_token, max_age_ms }))
     }
 
     async fn list_hot_resources(

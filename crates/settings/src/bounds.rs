@@ -150,6 +150,7 @@ impl Settings {
         let times = [
             ("service.max_connection_age", self.service.max_connection_age, SECOND, 365 * DAY),
             ("service.drain_timeout", self.service.drain_timeout, Duration::ZERO, HOUR),
+            ("database.replica_max_lag", self.database.replica_max_lag, 100 * MILLI, HOUR),
             ("database.connect_timeout", self.database.connect_timeout, 10 * MILLI, HOUR),
             ("database.acquire_timeout", self.database.acquire_timeout, 10 * MILLI, HOUR),
             ("database.query_timeout", self.database.query_timeout, 10 * MILLI, DAY),

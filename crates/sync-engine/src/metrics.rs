@@ -31,6 +31,7 @@ pub(crate) fn register() {
         ("interaction_changes_published_total", "how", &["at_once", "later"]),
         ("interaction_dead_events_total", "kind", &["undecodable", "retries_exhausted"]),
         ("interaction_cache_confirmations_total", "outcome", &["confirmed", "unconfirmed"]),
+        ("interaction_database_late_reads_total", "from", &["replica", "primary"]),
         ("interaction_recovered_events_total", "source", &["redo_log", "cached_pair", "journal"]),
         ("interaction_moved_events_total", "reason", &["expired", "maxlen", "delivery_limit", "rejected", "other"]),
         (

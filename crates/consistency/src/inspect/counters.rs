@@ -6,7 +6,7 @@ use crate::inspect::pending_refreshes::PendingRefreshes;
 use crate::inspect::{Inspector, PAGE};
 use domain::cache::{CachedCount, JournalPages};
 use domain::{Resource, StoredCount, Version};
-use event_store::CountAudit;
+use event_store::{CountAudit, EventStore};
 
 /// Most journal entries searched for those of one resource.
 const SEARCHED: usize = 20_000;
@@ -71,15 +71,17 @@ impl Inspector {
         self.judge_counts(resources, cached, audits).await
     }
 
-    /// The same where the stored counts are known to be right, but for `suspects`: without counting rows again.
+    /// The same where the stored counts are known to be right, but for `suspects`: without counting rows again. `first` is where the
+    /// first look reads: what looks wrong in a replica is looked at again where nothing is late.
     pub(crate) async fn counts_but(
         &self,
+        first: &EventStore,
         resources: &[Resource],
         suspects: &[Resource],
     ) -> Result<Vec<Finding>, CheckError> {
         let rest: Vec<Resource> = resources.iter().copied().filter(|one| !suspects.contains(one)).collect();
         let cached = self.stores.cache.counts(&rest).await?;
-        let stored = self.stores.database.load_counts(&rest).await?;
+        let stored = first.load_counts(&rest).await?;
         let audit = |(resource, stored): (&Resource, StoredCount)| CountAudit {
             resource: *resource,
             stored: Some(stored),

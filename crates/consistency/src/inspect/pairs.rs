@@ -5,7 +5,7 @@ use crate::finding::{Finding, Kind, Side, Subject, Verdict, judge_pair, row_find
 use crate::inspect::Inspector;
 use crate::inspect::pending_refreshes::PendingRefreshes;
 use domain::{Action, LikeEvent, LikeIntent, Origin, Pair, PairState, Version};
-use event_store::{Behavior, EventFilter, EventStatus};
+use event_store::{Behavior, EventFilter, EventStatus, EventStore};
 use std::collections::BTreeMap;
 
 /// Of the events of one pair that are read: the one that is looked for is among those around its version.
@@ -45,8 +45,9 @@ impl PairObservation {
 
 impl Inspector {
     /// Rows that are older than these entries of the history, or completed events of the ledger, each with what it lacks.
-    /// They were read before the rows are, and are committed together with them: this needs no second look.
-    pub(crate) async fn rows(&self, history: &[Behavior]) -> Result<Vec<Finding>, CheckError> {
+    /// They were read before the rows are, and are committed together with them: this needs no second look, but at rows that
+    /// `first` shows late.
+    pub(crate) async fn rows(&self, first: &EventStore, history: &[Behavior]) -> Result<Vec<Finding>, CheckError> {
         let mut newest: BTreeMap<Pair, Behavior> = BTreeMap::new();
         for behavior in history {
             let order = |behavior: &Behavior| (behavior.version, behavior.action);
@@ -56,17 +57,23 @@ impl Inspector {
             }
         }
         let pairs: Vec<Pair> = newest.keys().copied().collect();
-        let rows = self.stores.database.load_states(&pairs).await?;
-        let lacking =
-            newest.into_values().zip(rows).filter(|(behavior, row)| row.order() < (behavior.version, behavior.action));
+        let lacks = |(behavior, row): &(Behavior, PairState)| row.order() < (behavior.version, behavior.action);
+        let rows = first.load_states(&pairs).await?;
+        let mut lacking: Vec<_> = newest.into_values().zip(rows).filter(lacks).collect();
+        if !first.age().is_zero() {
+            let pairs: Vec<Pair> = lacking.iter().map(|(behavior, _)| behavior.pair).collect();
+            let rows = self.stores.database.load_states(&pairs).await?;
+            lacking = lacking.into_iter().map(|(behavior, _)| behavior).zip(rows).filter(lacks).collect();
+        }
         Ok(lacking
+            .into_iter()
             .map(|(behavior, row)| row_finding(event_of(&behavior), row, "the row against its history"))
             .collect())
     }
 
-    /// Cached pairs against their rows.
-    pub(crate) async fn pairs(&self, pairs: &[Pair]) -> Result<Vec<Finding>, CheckError> {
-        let mut suspects = self.look_at_pairs(pairs).await?;
+    /// Cached pairs against their rows. `first` is where the first look reads.
+    pub(crate) async fn pairs(&self, first: &EventStore, pairs: &[Pair]) -> Result<Vec<Finding>, CheckError> {
+        let mut suspects = self.look_at_pairs(first, pairs).await?;
         suspects.retain(|observation| observation.verdict != Verdict::Consistent);
         if suspects.is_empty() {
             return Ok(Vec::new());
@@ -76,7 +83,9 @@ impl Inspector {
         let pending_refreshes = if stale { self.pending_refreshes().await? } else { PendingRefreshes::default() };
         let again: Vec<Pair> = suspects.iter().map(|observation| observation.pair).collect();
         let mut findings = Vec::new();
-        for (first, mut observation) in suspects.into_iter().zip(self.look_at_pairs(&again).await?) {
+        for (first, mut observation) in
+            suspects.into_iter().zip(self.look_at_pairs(&self.stores.database, &again).await?)
+        {
             if observation.verdict == Verdict::Consistent {
                 continue;
             }
@@ -99,9 +108,9 @@ impl Inspector {
         Ok(findings)
     }
 
-    async fn look_at_pairs(&self, pairs: &[Pair]) -> Result<Vec<PairObservation>, CheckError> {
+    async fn look_at_pairs(&self, rows: &EventStore, pairs: &[Pair]) -> Result<Vec<PairObservation>, CheckError> {
         let cached = self.stores.cache.states(pairs).await?;
-        let rows = self.stores.database.load_states(pairs).await?;
+        let rows = rows.load_states(pairs).await?;
         let observation = |((pair, cached), row): ((&Pair, Option<PairState>), PairState)| PairObservation {
             pair: *pair,
             cached,
@@ -152,7 +161,7 @@ impl Inspector {
             });
         }
         // Between the looks at row and journal it may have been committed and settled.
-        let now = self.look_at_pairs(&[observation.pair]).await?;
+        let now = self.look_at_pairs(&self.stores.database, &[observation.pair]).await?;
         Ok(match self.stores.history.went_back() {
             _ if now.first() != Some(observation) => Verdict::InFlight,
             Some(_) => Verdict::WentBack,

@@ -166,6 +166,7 @@ mod tests {
     fn a_page_shows_its_numbers_and_nothing_runs_in_it() {
         let mut report = Report {
             hours: 24,
+            max_age_ms: 1_234,
             since: chrono::DateTime::UNIX_EPOCH,
             runs: 3,
             checked: 1_234_567,
@@ -194,6 +195,7 @@ mod tests {
         let html = page(&report).unwrap();
         for shown in [
             "1234567",
+            "read from a replica, at most 1234 ms old",
             "99.9999%",
             "7.0 nines",
             "video:1",

@@ -110,7 +110,7 @@ impl Checker {
             findings.extend(inspector.counts(&resources).await?);
         }
         if !pairs.is_empty() {
-            findings.extend(inspector.pairs(&pairs).await?);
+            findings.extend(inspector.pairs(&inspector.stores.database, &pairs).await?);
         }
         if journals {
             let (status, wrong) = inspector.accounting().await?;

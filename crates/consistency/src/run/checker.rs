@@ -212,7 +212,7 @@ impl Checker {
         let findings = self.inspector().counts(&hot.resources).await?;
         pass.take(findings).await?;
         for pairs in hot.pairs.chunks(self.0.config.batch_size as usize) {
-            let findings = self.inspector().pairs(pairs).await?;
+            let findings = self.inspector().pairs(&self.inspector().stores.database, pairs).await?;
             pass.take(findings).await?;
         }
         let unfinished = self.inspector().unfinished(None).await?;
@@ -242,16 +242,17 @@ impl Checker {
 
     async fn check_inner(&self, resource: Resource, dry_run: bool) -> Result<CheckOutcome, CheckError> {
         let mut pass = self.pass("demand").dry(dry_run);
-        let likers = self.inspector().stores.database.list_likers(resource, Within::default(), SAMPLE, None).await?;
+        let database = &self.inspector().stores.database;
+        let likers = database.list_likers(resource, Within::default(), SAMPLE, None).await?;
         let pairs: Vec<Pair> = likers.likes.iter().map(|liked| liked.pair).collect();
         let since = self.inspector().wall_clock() - self.config().history;
         let applied = self.inspector().applied_of(resource, since).await?;
         pass.compared(1 + pairs.len() + applied.len());
         // Before the counters: recounted without a row that comes back, they would be wrong once more.
-        let rows = self.inspector().rows(&applied).await?;
+        let rows = self.inspector().rows(database, &applied).await?;
         let rows = pass.take(rows).await?;
         let mut findings = self.inspector().counts(&[resource]).await?;
-        findings.extend(self.inspector().pairs(&pairs).await?);
+        findings.extend(self.inspector().pairs(database, &pairs).await?);
         let unfinished = self.inspector().unfinished(Some(resource)).await?;
         pass.compared(unfinished.findings.len());
         findings.extend(unfinished.findings);

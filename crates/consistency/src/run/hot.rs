@@ -31,7 +31,7 @@ impl Inspector {
 impl Checker {
     /// Resources of the newest events in the database, the hottest first, each with its number of them.
     pub fn hottest(&self) -> BoxFuture<'_, Result<Vec<(Resource, i64)>, CheckError>> {
-        async { Ok(rank(&self.inspector().stores.database.latest_pairs(EVENTS).await?)) }.boxed()
+        async { Ok(rank(&self.inspector().stores.database.on_replicas().latest_pairs(EVENTS).await?)) }.boxed()
     }
 }
 

@@ -216,7 +216,7 @@ impl Checker {
 
     async fn ledger(&self, after: Option<Uuid>, pass: &mut Pass) -> Result<Option<Uuid>, CheckError> {
         let limit = self.config().batch_size;
-        let database = &self.inspector().stores.database;
+        let database = self.inspector().stores.database.on_replicas();
         let step = database.ledger_after(after, DateTime::UNIX_EPOCH, limit).await?;
         pass.compared(step.len());
         let lacking = step.iter().filter(|audit| !audit.in_history);
@@ -232,9 +232,10 @@ impl Checker {
         pass: &mut Pass,
     ) -> Result<Option<Uuid>, CheckError> {
         let inspector = self.inspector();
-        let (step, next) = inspector.stores.database.behaviors_after(after, since, self.config().batch_size).await?;
+        let database = inspector.stores.database.on_replicas();
+        let (step, next) = database.behaviors_after(after, since, self.config().batch_size).await?;
         pass.compared(step.len());
-        let lacking = inspector.rows(&step).await?;
+        let lacking = inspector.rows(&database, &step).await?;
         let told: HashSet<Subject> = lacking.iter().map(|finding| finding.subject).collect();
         pass.take(lacking).await?;
         let mut pairs: Vec<Pair> = step.iter().map(|behavior| behavior.pair).collect();
@@ -242,7 +243,7 @@ impl Checker {
         pairs.retain(|pair| !told.contains(&Subject::Pair(*pair)));
         pairs.sort_unstable();
         pairs.dedup();
-        let findings = inspector.pairs(&pairs).await?;
+        let findings = inspector.pairs(&database, &pairs).await?;
         pass.take(findings).await?;
         Ok(next)
     }
@@ -252,7 +253,7 @@ impl Checker {
         let inspector = self.inspector();
         let (pairs, next) = inspector.stores.cache.cached_pairs(cursor, self.config().batch_size).await?;
         pass.compared(pairs.len());
-        let mut findings = inspector.pairs(&pairs).await?;
+        let mut findings = inspector.pairs(&inspector.stores.database.on_replicas(), &pairs).await?;
         // The history has shown the others.
         let untouched = Some(PairState::UNTOUCHED.into());
         let since = inspector.wall_clock() - self.config().history;
@@ -271,14 +272,18 @@ impl Checker {
         pass: &mut Pass,
     ) -> Result<Option<i64>, CheckError> {
         let inspector = self.inspector();
-        let database = &inspector.stores.database;
+        let database = inspector.stores.database.on_replicas();
         let step = database.audit_page(kind, position.after_id, self.config().batch_size).await?;
         pass.compared(step.resources.len());
         position.resources.0 += step.resources.len() as u64;
         let upto = step.next.unwrap_or(i64::MAX);
-        let foreign = database.not_believed(kind, position.after_id, upto, FOREIGN_ROWS).await?;
+        let mut foreign = database.not_believed(kind, position.after_id, upto, FOREIGN_ROWS).await?;
+        if !foreign.is_empty() && !database.age().is_zero() {
+            let again = &inspector.stores.database;
+            foreign = again.not_believed(kind, position.after_id, upto, FOREIGN_ROWS).await?;
+        }
         pass.take(foreign.into_iter().map(foreign_finding).collect()).await?;
-        let findings = inspector.counts_but(&step.resources, &step.suspects).await?;
+        let findings = inspector.counts_but(&database, &step.resources, &step.suspects).await?;
         pass.take(findings).await?;
         Ok(step.next)
     }

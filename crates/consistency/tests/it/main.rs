@@ -7,6 +7,7 @@ mod deleted_row;
 mod flow;
 mod leader;
 mod lives;
+mod replicas;
 mod rig;
 mod sweep;
 mod web;

@@ -27,16 +27,22 @@ pub(crate) struct Rig {
     raw: MultiplexedConnection,
     pub(crate) deployment: Deployment,
     redis: RedisConfig,
+    database: DatabaseConfig,
 }
 
 const SHARDS: u16 = 4;
 
 impl Rig {
     pub(crate) async fn new() -> Self {
-        let deployment = Deployment::build("checker").without_rabbitmq().start().await.unwrap();
+        Self::of(Deployment::build("checker").without_rabbitmq().start().await.unwrap()).await
+    }
+
+    pub(crate) async fn of(deployment: Deployment) -> Self {
         let (redis_url, prefix) = (deployment.redis().url(), deployment.prefix().to_owned());
         let redis = RedisConfig { url: redis_url.into(), key_prefix: prefix.clone(), ..RedisConfig::default() };
-        let stores = stores(&redis, deployment.database_url()).await;
+        let url = deployment.database_url().to_owned().into();
+        let database = DatabaseConfig { url, ..DatabaseConfig::default() };
+        let stores = stores(&redis, &database).await;
         stores.prepare().await.unwrap();
         let sync = SyncConfig::default();
         let applier = Applier::new(stores.clone(), sync.retry.into());
@@ -48,17 +54,22 @@ impl Rig {
         let acceptor = Acceptor::new(stores.clone(), handle, recheck, 32, WritePath::EventDriven);
         let raw = Client::open(redis_url).unwrap().get_multiplexed_async_connection().await.unwrap();
         let keys = Keys::new(prefix, ShardCount::new(SHARDS).unwrap());
-        Self { stores, acceptor, keys, _stop: stop.drop_guard(), raw, deployment, redis }
+        Self { stores, acceptor, keys, _stop: stop.drop_guard(), raw, deployment, redis, database }
     }
 
     /// A checker of its own process: nothing shared but the stores.
     pub(crate) async fn checker_with(&self, config: ConsistencyConfig) -> Checker {
-        Checker::new(stores(&self.redis, self.deployment.database_url()).await, config, unique_name("owner"))
+        Checker::new(stores(&self.redis, &self.database).await, config, unique_name("owner"))
+    }
+
+    /// The same, by another way to the database.
+    pub(crate) async fn checker_at(&self, database: &DatabaseConfig, config: ConsistencyConfig) -> Checker {
+        Checker::new(stores(&self.redis, database).await, config, unique_name("owner"))
     }
 
     /// Stores of one more process.
     pub(crate) async fn other_stores(&self) -> Stores {
-        stores(&self.redis, self.deployment.database_url()).await
+        stores(&self.redis, &self.database).await
     }
 
     /// A checker in a process that knows of the stores what these do.
@@ -68,7 +79,7 @@ impl Rig {
 
     /// The same, with its own connections to the database.
     pub(crate) async fn checker_and_its_database(&self, config: ConsistencyConfig) -> (Checker, EventStore) {
-        let stores = stores(&self.redis, self.deployment.database_url()).await;
+        let stores = stores(&self.redis, &self.database).await;
         (Checker::new(stores.clone(), config, unique_name("owner")), stores.database)
     }
 
@@ -146,7 +157,7 @@ impl Rig {
     }
 }
 
-async fn stores(redis: &RedisConfig, database_url: &str) -> Stores {
+async fn stores(redis: &RedisConfig, database: &DatabaseConfig) -> Stores {
     let shards = ShardCount::new(SHARDS).unwrap();
     let rules = CacheRules {
         shards,
@@ -157,8 +168,7 @@ async fn stores(redis: &RedisConfig, database_url: &str) -> Stores {
         journal_limit: 1_000_000,
         user_limit: None,
     };
-    let database = DatabaseConfig { url: database_url.to_owned().into(), ..DatabaseConfig::default() };
-    let store = EventStore::connect(&database).await.unwrap();
+    let store = EventStore::connect(database).await.unwrap();
     Stores::new(Arc::new(redis.build(rules).unwrap()), store, shards, SyncConfig::default().circuit)
 }
 

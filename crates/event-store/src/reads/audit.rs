@@ -2,6 +2,7 @@
 
 use crate::LedgerEntry;
 use crate::sql::error::StoreError;
+use crate::sql::pool::Results;
 use crate::sql::script::{CHUNK, Script, first_id_of};
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::ledger::{entry_of, select_entries};
@@ -146,7 +147,7 @@ impl EventStore {
         script.name(kind.name()).words(" AND c.resource_id > ").int(after).words(" AND c.resource_id <= ").int(upto);
         script.words(" AND c.last_version > ").int(last).words(" AND l.version > ").int(last);
         script.words(" LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let row = |row| {
             let pair = Pair::new(get(row, 0, name)?, kind, get(row, 1, name)?);
             let pair = pair.map_err(|error| StoreError::corrupt(name, error))?;
@@ -168,7 +169,7 @@ impl EventStore {
         script.begin("SELECT ").words(id).words(", COUNT(*) FROM ").words(name).words(index);
         script.words(" WHERE ").words(id).words(" > ").int(after).words(" AND deleted_at IS NULL GROUP BY ").words(id);
         script.words(" ORDER BY ").words(id).words(" LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let column = |statement| {
             rows(&results, statement)
                 .iter()
@@ -206,7 +207,7 @@ impl EventStore {
             .begin("SELECT event_id, user_id, video_id, behavior_type, version FROM user_behaviors WHERE event_id > ");
         script.uuid(after.unwrap_or_else(|| first_id_of(since)));
         script.words(" ORDER BY event_id LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let mut behaviors = Vec::new();
         let mut last = None;
         for row in rows(&results, 0) {
@@ -233,9 +234,26 @@ impl EventStore {
         let mut script = self.script();
         select_entries(&mut script).words(" WHERE id > ").uuid(after.unwrap_or_else(|| first_id_of(since)));
         script.words(" AND status = 'completed' ORDER BY id LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let entries = rows(&results, 0).iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
-        // Afterwards: who is completed has its history already.
+        // Afterwards: who is completed has its history already. A second replica may be behind the first one, so what it lacks
+        // is asked for again where nothing is late.
+        let known = rows_of(&self.read_lately(&self.in_history(&entries)).await?)?;
+        let has = |known: &BTreeSet<Vec<u8>>, entry: &LedgerEntry| {
+            known.contains(entry.event.intent.id.as_bytes().as_slice())
+        };
+        let lacking: Vec<LedgerEntry> = entries.iter().filter(|entry| !has(&known, entry)).cloned().collect();
+        let again = if self.age().is_zero() {
+            BTreeSet::new()
+        } else {
+            rows_of(&self.read(&self.in_history(&lacking)).await?)?
+        };
+        let audit = |entry| LedgerAudit { in_history: has(&known, &entry) || has(&again, &entry), entry };
+        Ok(entries.into_iter().map(audit).collect())
+    }
+
+    /// Which of these the history has.
+    fn in_history(&self, entries: &[LedgerEntry]) -> Script {
         let mut script = self.script();
         for chunk in entries.chunks(CHUNK) {
             script.begin("SELECT event_id FROM user_behaviors WHERE event_id IN (");
@@ -244,16 +262,7 @@ impl EventStore {
             });
             script.words(")");
         }
-        let results = self.read(&script).await?;
-        let mut known = BTreeSet::new();
-        for row in results.iter().flatten() {
-            known.insert(get::<Vec<u8>>(row, 0, "user_behaviors")?);
-        }
-        let audit = |entry: LedgerEntry| LedgerAudit {
-            in_history: known.contains(entry.event.intent.id.as_bytes().as_slice()),
-            entry,
-        };
-        Ok(entries.into_iter().map(audit).collect())
+        script
     }
 
     /// The newest `events` of the ledger, as pairs, newest first: what is hot right now.
@@ -261,7 +270,7 @@ impl EventStore {
         let mut script = self.script();
         script.begin("SELECT resource_type, resource_id, user_id FROM sync_events ORDER BY id DESC LIMIT ");
         script.int(i64::from(events));
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let bad = |error| StoreError::corrupt("sync_events", error);
         rows(&results, 0)
             .iter()
@@ -281,6 +290,10 @@ pub(crate) fn behavior_of(word: &str) -> Option<(ResourceType, Action)> {
         "comment_unlike" => Some((ResourceType::Comment, Action::Unlike)),
         _ => None,
     }
+}
+
+fn rows_of(results: &Results) -> Result<BTreeSet<Vec<u8>>, StoreError> {
+    results.iter().flatten().map(|row| get(row, 0, "user_behaviors")).collect()
 }
 
 fn int_list(script: &mut Script, ids: &[i64]) {

@@ -58,7 +58,7 @@ impl EventStore {
         let mut script = self.script();
         let mut reading = Reading::default();
         reading.read_counts(&mut script, resources, "");
-        let snapshot = reading.snapshot(&self.read(&script).await?, self.horizon.for_reads())?;
+        let snapshot = reading.snapshot(&self.read_lately(&script).await?, self.horizon.for_reads())?;
         Ok(resources.iter().map(|resource| snapshot.count(*resource)).collect())
     }
 
@@ -71,7 +71,7 @@ impl EventStore {
             script.begin("SELECT resource_id, like_count FROM like_counts WHERE resource_type = ").name(kind.name());
             script.words(" ORDER BY like_count DESC LIMIT ").int(i64::from(limit));
         }
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let mut top = Vec::new();
         for (statement, kind) in ResourceType::ALL.into_iter().enumerate() {
             for row in rows(&results, statement) {
@@ -96,7 +96,7 @@ impl EventStore {
         let mut script = self.script();
         let mut reading = Reading::default();
         reading.read_states(&mut script, pairs);
-        let snapshot = reading.snapshot(&self.read(&script).await?, self.horizon.for_reads())?;
+        let snapshot = reading.snapshot(&self.read_lately(&script).await?, self.horizon.for_reads())?;
         Ok(pairs.iter().map(|pair| snapshot.state(*pair)).collect())
     }
 
@@ -191,7 +191,7 @@ impl EventStore {
             script.words(" AND (version < ").int(version.0).words(" OR ").words(other).words(" < ").int(id).words(")");
         }
         script.words(" ORDER BY version DESC, ").words(other).words(" DESC LIMIT ").int(i64::from(limit) + 1);
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let rows = rows(&results, 0);
         let mut likes = Vec::with_capacity(rows.len());
         for row in rows.iter().take(limit as usize) {

@@ -17,6 +17,12 @@ pub struct DatabaseConfig {
     /// `host:port` of every server, one of which writes; user, password, database and TLS are those of the url, whose own address
     /// is not used. MySQL and MariaDB only.
     pub hosts: Vec<String>,
+    /// `host:port` of replicas that lists, audits, reports and rankings are read from; user, password, database and TLS are those of
+    /// the url. MySQL and MariaDB only.
+    pub replicas: Vec<String>,
+    /// How old what is read from a replica may be: one that is further behind is not read from.
+    #[serde(with = "humantime_serde")]
+    pub replica_max_lag: Duration,
     /// Whether a program that starts applies pending migrations. If not, it waits until somebody else has.
     pub auto_migrate: bool,
     /// Most connections, at least 1.
@@ -47,6 +53,8 @@ impl Default for DatabaseConfig {
             url: "mysql://root@127.0.0.1:3306/interaction".into(),
             url_file: None,
             hosts: Vec::new(),
+            replicas: Vec::new(),
+            replica_max_lag: Duration::from_secs(5),
             auto_migrate: true,
             max_connections: 16,
             min_connections: 0,
@@ -66,12 +74,14 @@ impl DatabaseConfig {
         place.and_then(|place| place.is_written_to()).map_err(|reason| format!("database.url: {reason}"))
     }
 
-    /// Checks the list of servers; the error names the key.
+    /// Checks the lists of servers; the error names the key.
     pub fn validate_hosts(&self) -> Result<(), String> {
-        let hosts: Vec<&str> = self.hosts.iter().map(String::as_str).collect();
-        domain::addresses::check("database.hosts", &hosts)?;
-        if !hosts.is_empty() && self.url.expose_secret().starts_with("sqlite:") {
-            return Err("database.hosts: are of no use with a sqlite: url".to_owned());
+        for (key, hosts) in [("database.hosts", &self.hosts), ("database.replicas", &self.replicas)] {
+            let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
+            domain::addresses::check(key, &hosts)?;
+            if !hosts.is_empty() && self.url.expose_secret().starts_with("sqlite:") {
+                return Err(format!("{key}: are of no use with a sqlite: url"));
+            }
         }
         Ok(())
     }
@@ -91,6 +101,9 @@ mod tests {
         checked("sqlite:x", &[]).unwrap();
         for (url, hosts) in [("mysql://h/d", &["a"][..]), ("sqlite:x", &["a:1"])] {
             assert!(checked(url, hosts).unwrap_err().starts_with("database.hosts: "));
+            let replicas = hosts.iter().map(|host| (*host).to_owned()).collect();
+            let config = DatabaseConfig { url: url.into(), replicas, ..DatabaseConfig::default() };
+            assert!(config.validate_hosts().unwrap_err().starts_with("database.replicas: "));
         }
     }
 }

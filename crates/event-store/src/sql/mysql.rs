@@ -54,10 +54,12 @@ pub(crate) struct Sessions {
     pub(crate) silence: Silence,
     /// A transaction that has not begun by then never will.
     pub(crate) patience: Duration,
+    /// Connections may be to servers that only read.
+    only_read: bool,
 }
 
 impl Sessions {
-    fn new(url: StoreUrl, patience: Duration, hosts: Option<Hosts>) -> Arc<Self> {
+    fn new(url: StoreUrl, patience: Duration, hosts: Option<Hosts>, only_read: bool) -> Arc<Self> {
         let (not_before, lost_at, max_packet) = (AtomicU64::new(0), AtomicU64::new(0), AtomicUsize::new(usize::MAX));
         let (suspect, refusals, seen_refusals) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(Self {
@@ -73,6 +75,7 @@ impl Sessions {
             account: Account::default(),
             silence: Silence::new(),
             patience,
+            only_read,
         })
     }
 
@@ -155,8 +158,18 @@ impl Sessions {
 /// A pool that connects when it is used.
 pub(crate) fn pool(url: &StoreUrl, config: &DatabaseConfig) -> Result<(MySqlPool, Arc<Sessions>), StoreError> {
     let connect = connect_options(url).map_err(StoreError::Config)?.disable_statement_logging();
-    let sessions = Sessions::new(url.clone(), config.query_timeout, Hosts::of(config, &connect)?);
+    let sessions = Sessions::new(url.clone(), config.query_timeout, Hosts::of(config, &connect)?, false);
     Ok((options(config, &sessions).connect_lazy_with(connect), sessions))
+}
+
+/// The same for a server that is only read from.
+pub(crate) fn replica_pool(
+    url: &StoreUrl,
+    config: &DatabaseConfig,
+    connect: MySqlConnectOptions,
+) -> (MySqlPool, Arc<Sessions>) {
+    let sessions = Sessions::new(url.clone(), config.query_timeout, None, true);
+    (options(config, &sessions).connect_lazy_with(connect), sessions)
 }
 
 /// What the driver is told, which looks the host's name up whenever it connects.
@@ -214,7 +227,7 @@ fn options(config: &DatabaseConfig, sessions: &Arc<Sessions>) -> PoolOptions<MyS
                 let max_packet = row.try_get::<String, _>(0)?.parse().unwrap_or(usize::MAX);
                 told.max_packet.store(max_packet, Ordering::Relaxed);
                 told.account.is(&row.try_get::<String, _>(2)?);
-                if !hosts::writes(&row.try_get::<String, _>(1)?) {
+                if !told.only_read && !hosts::writes(&row.try_get::<String, _>(1)?) {
                     told.refuse();
                 }
                 Ok(())

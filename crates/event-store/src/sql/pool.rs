@@ -13,6 +13,8 @@ use crate::sql::login;
 #[cfg(feature = "mysql")]
 use crate::sql::mysql::{self, Sessions};
 use crate::sql::place::Place;
+#[cfg(feature = "mysql")]
+use crate::sql::replicas::Replicas;
 use crate::sql::script::Script;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -42,6 +44,14 @@ impl Results {
     /// Rows that a statement wrote.
     pub(crate) fn changed(&self, statement: usize) -> u64 {
         self.changed.get(statement).copied().unwrap_or(0)
+    }
+
+    /// Without those of the first statement.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn behind_first(mut self) -> Self {
+        self.rows.drain(..self.rows.len().min(1));
+        self.changed.drain(..self.changed.len().min(1));
+        self
     }
 }
 
@@ -88,6 +98,15 @@ impl Pool {
                 "url: this program was built without the feature `mysql`; only sqlite: is there".into(),
             )),
             Place::Sqlite => Self::sqlite(url, config),
+        }
+    }
+
+    /// The replicas that the configuration names.
+    #[cfg(feature = "mysql")]
+    pub(crate) fn replicas(&self, config: &DatabaseConfig) -> Result<Option<Arc<Replicas>>, StoreError> {
+        match self {
+            Self::MySql(_, sessions) => Replicas::of(config, &sessions.url),
+            Self::Sqlite(..) => Ok(None),
         }
     }
 
@@ -307,7 +326,11 @@ impl Tx {
     }
 }
 
-async fn run<'c, DB, E>(executor: E, sql: &str, changed: fn(&DB::QueryResult) -> u64) -> Result<Results, StoreError>
+pub(crate) async fn run<'c, DB, E>(
+    executor: E,
+    sql: &str,
+    changed: fn(&DB::QueryResult) -> u64,
+) -> Result<Results, StoreError>
 where
     DB: sqlx::Database,
     E: Executor<'c, Database = DB>,

@@ -4,49 +4,29 @@ use crate::sql::config::DatabaseConfig;
 use crate::sql::error::{StoreError, TimedOut};
 use crate::sql::gains::Gains;
 use crate::sql::horizon::Horizon;
-#[cfg(feature = "mysql")]
-use crate::sql::hosts;
 use crate::sql::lanes::Writer;
+use crate::sql::lately::Oldest;
+#[cfg(feature = "mysql")]
+use crate::sql::place::Place;
 use crate::sql::pool::{Pool, Results, Tx};
+#[cfg(feature = "mysql")]
+use crate::sql::replicas::Replicas;
 use crate::sql::script::{Script, utc};
 use crate::sql::verdict::History;
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::cache::CommitNumber;
-use planted_bugs::is_planted;
 use sea_orm::QueryResult;
 use secrecy::{ExposeSecret, SecretString};
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 
 /// Attempts after the first at a call that met a deadlock.
 const CONFLICT_RETRIES: usize = 8;
 
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// While all is well a probe commits this often; after an error the next one does.
-const COMMIT_EVERY: Duration = Duration::from_secs(5);
-
-/// What likes need to be allowed, in statements that touch no row.
-const PROBE: &[&str] = &[
-    "UPDATE sync_events SET version = version WHERE 1 = 0",
-    "INSERT INTO sync_events SELECT * FROM sync_events WHERE 1 = 0",
-    "INSERT INTO user_behaviors SELECT * FROM user_behaviors WHERE 1 = 0",
-    "UPDATE video_likes SET version = version WHERE 1 = 0",
-    "INSERT INTO video_likes SELECT * FROM video_likes WHERE 1 = 0",
-    "UPDATE comment_likes SET version = version WHERE 1 = 0",
-    "INSERT INTO comment_likes SELECT * FROM comment_likes WHERE 1 = 0",
-    "UPDATE like_counts SET revision = revision WHERE 1 = 0",
-    "INSERT INTO like_counts SELECT * FROM like_counts WHERE 1 = 0",
-    "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys WHERE 1 = 0",
-    "UPDATE sync_writers SET seq = seq WHERE 1 = 0",
-    "INSERT INTO sync_writers SELECT * FROM sync_writers WHERE 1 = 0",
-    "INSERT INTO cache_refreshes SELECT * FROM cache_refreshes WHERE 1 = 0",
-    "DELETE FROM cache_refreshes WHERE 1 = 0",
-];
 
 /// The database; cheap to clone.
 #[derive(Debug, Clone)]
@@ -63,9 +43,14 @@ pub struct EventStore {
     pub(crate) history: Arc<History>,
     pub(crate) idempotency_ttl: Duration,
     /// When a probe committed last; none since something failed.
-    probe_committed: Arc<Mutex<Option<Instant>>>,
-    ping_timeout: Duration,
+    pub(crate) probe_committed: Arc<Mutex<Option<Instant>>>,
+    pub(crate) ping_timeout: Duration,
     query_timeout: Duration,
+    /// Where there are some.
+    #[cfg(feature = "mysql")]
+    pub(crate) replicas: Option<Arc<Replicas>>,
+    /// Of who may read from them.
+    pub(crate) oldest: Option<Arc<Oldest>>,
 }
 
 impl EventStore {
@@ -75,8 +60,12 @@ impl EventStore {
     /// # Errors
     /// [`StoreError::Config`] only.
     pub async fn connect(config: &DatabaseConfig) -> Result<Self, StoreError> {
+        let pool = Pool::new(config)?;
         Ok(Self {
-            pool: Pool::new(config)?,
+            #[cfg(feature = "mysql")]
+            replicas: pool.replicas(config)?,
+            oldest: None,
+            pool,
             auto_migrate: config.auto_migrate,
             horizon: Arc::new(Horizon::new()),
             unlogged: Arc::default(),
@@ -147,7 +136,12 @@ impl EventStore {
     /// From now on connections log in with user and password of this url, if the database lets us in. It must lead to the same
     /// place as before.
     pub async fn renew_login(&self, url: &SecretString) -> Result<(), StoreError> {
-        self.pool.renew_login(url.expose_secret(), self.ping_timeout).await
+        self.pool.renew_login(url.expose_secret(), self.ping_timeout).await?;
+        #[cfg(feature = "mysql")]
+        if let (Some(replicas), Ok(Place::MySql(url))) = (&self.replicas, Place::read(url.expose_secret())) {
+            replicas.renew(&url)?;
+        }
+        Ok(())
     }
 
     /// Answers if the database does, within `connect_timeout`.
@@ -156,58 +150,6 @@ impl EventStore {
         script.begin("SELECT 1");
         match tokio::time::timeout(self.ping_timeout, self.pool.read(&script)).await {
             Ok(answer) => self.noticed(answer).map(drop),
-            Err(_) => self.noticed(Err(self.silent(self.ping_timeout).await)),
-        }
-    }
-
-    /// Answers if the database would take likes, within `connect_timeout`: writes as they do, and takes it back or away. A server
-    /// that only reads, cannot log what is written, or gives our user too few rights does not.
-    ///
-    /// SQLite is only asked to read: it has one writer at a time, which may be at work for longer than a probe waits.
-    pub async fn probe(&self) -> Result<(), StoreError> {
-        if self.script().dialect().is_sqlite() {
-            return self.ping().await;
-        }
-        let mut script = self.script();
-        if is_planted("probe_select_one") {
-            script.begin("SELECT 1");
-            return self.read(&script).await.map(drop);
-        }
-        // A table that somebody locks is not waited for as long as by others: that is longer than a probe has.
-        script.begin("SET SESSION lock_wait_timeout = 1");
-        #[cfg(feature = "mysql")]
-        script.begin("SELECT ").words(hosts::ROLE);
-        let name = format!("probe:{}", Uuid::now_v7());
-        script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(&name).words(", '')");
-        for statement in PROBE {
-            script.begin(statement);
-        }
-        // Where commits hang everything else answers. Each of them costs a write to the disk, so not every probe has one while
-        // all is well.
-        let commits = self.commit_due();
-        if commits {
-            script.begin("DELETE FROM sync_meta WHERE name = ").text(&name);
-        }
-        let mut as_before = self.script();
-        as_before.begin("SET SESSION lock_wait_timeout = @@innodb_lock_wait_timeout");
-        let probe = async {
-            let mut tx = self.begin().await?;
-            let results = tx.run(&script).await.map_err(StoreError::or_locked);
-            let restored = tx.run(&as_before).await;
-            let results = results?;
-            restored?;
-            if commits {
-                tx.commit().await?;
-                *self.probe_committed() = Some(Instant::now());
-            } else {
-                tx.roll_back().await?;
-            }
-            check_role(&results)?;
-            self.pool.proved();
-            Ok(())
-        };
-        match tokio::time::timeout(self.ping_timeout, probe).await {
-            Ok(answer) => self.noticed(answer),
             Err(_) => self.noticed(Err(self.silent(self.ping_timeout).await)),
         }
     }
@@ -237,6 +179,10 @@ impl EventStore {
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
+        #[cfg(feature = "mysql")]
+        if let Some(replicas) = &self.replicas {
+            replicas.close().await;
+        }
     }
 
     pub(crate) fn script(&self) -> Script {
@@ -308,21 +254,12 @@ impl EventStore {
             .await
     }
 
-    /// Connections that are of no use any more are not used again.
-    fn commit_due(&self) -> bool {
-        self.probe_committed().is_none_or(|last| last.elapsed() >= COMMIT_EVERY)
-    }
-
-    fn probe_committed(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.probe_committed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// No answer in time, and why, where that is told at once.
-    async fn silent(&self, limit: Duration) -> StoreError {
+    pub(crate) async fn silent(&self, limit: Duration) -> StoreError {
         StoreError::Unavailable(TimedOut { limit, why: self.pool.why_silent().await }.into())
     }
 
-    fn noticed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(crate) fn noticed<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
         if result.as_ref().is_err_and(StoreError::ends_connections) {
             self.pool.renounce();
         }
@@ -339,18 +276,6 @@ impl EventStore {
             Err(_) => self.noticed(Err(self.silent(self.query_timeout).await)),
         }
     }
-}
-
-/// The second statement of a probe has asked.
-#[cfg(feature = "mysql")]
-fn check_role(results: &Results) -> Result<(), StoreError> {
-    let role: String = get(row(results, 1, "variables")?, 0, "variables")?;
-    if hosts::writes(&role) { Ok(()) } else { Err(StoreError::only_reads()) }
-}
-
-#[cfg(not(feature = "mysql"))]
-fn check_role(_: &Results) -> Result<(), StoreError> {
-    Ok(())
 }
 
 /// Reads a column of a row.

@@ -182,7 +182,7 @@ impl EventStore {
         let mut script = self.script();
         select_runs(&mut script).words(" WHERE started_at >= ").time(since);
         script.words(" ORDER BY started_at DESC LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         rows(&results, 0).iter().map(run_of).collect()
     }
 
@@ -193,7 +193,7 @@ impl EventStore {
             select_runs(&mut script).words(" WHERE kind = ").text(kind).words(" AND status = 'finished'");
             script.words(" AND started_at >= ").time(since).words(" ORDER BY started_at DESC LIMIT 1");
         }
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         results.iter().flatten().map(run_of).collect()
     }
 
@@ -203,7 +203,7 @@ impl EventStore {
         script.begin("SELECT SUBSTR(started_at, 1, 13), COUNT(*), CAST(SUM(checked) AS SIGNED), ");
         script.words("CAST(SUM(inconsistent) AS SIGNED), CAST(SUM(repaired) AS SIGNED) FROM consistency_runs ");
         script.words("WHERE started_at >= ").time(since).words(" GROUP BY 1 ORDER BY 1");
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let hour = |row: &QueryResult| {
             Ok(HourRecord {
                 hour: get(row, 0, RUNS)?,
@@ -223,7 +223,7 @@ impl EventStore {
             "SELECT kind, verdict, COUNT(*), COUNT(repaired_at) FROM data_consistency_checks WHERE created_at >= ",
         );
         script.time(since).words(" GROUP BY kind, verdict ORDER BY 3 DESC, kind, verdict");
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let kind = |row: &QueryResult| {
             Ok(KindRecord {
                 kind: get(row, 0, CHECKS)?,
@@ -241,7 +241,7 @@ impl EventStore {
         script.begin("SELECT run_id, resource_type, resource_id, user_id, kind, verdict, cache_value, stored_value, ");
         script.words("details, repaired_at, created_at FROM data_consistency_checks WHERE created_at >= ").time(since);
         script.words(" ORDER BY id DESC LIMIT ").int(i64::from(limit));
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         rows(&results, 0).iter().map(finding_of).collect()
     }
 
@@ -276,7 +276,7 @@ impl EventStore {
     pub async fn count_resources(&self) -> Result<u64, StoreError> {
         let mut script = self.script();
         script.begin("SELECT COUNT(*) FROM like_counts");
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         Ok(u64::try_from(get::<i64>(row(&results, 0, "like_counts")?, 0, "like_counts")?).unwrap_or(0))
     }
 

@@ -164,7 +164,7 @@ impl EventStore {
             script.words(if table == TABLE { "closed_at IS NULL OR seen_at >= " } else { "seen_at >= " }).time(since);
         });
         script.words(" ORDER BY closed_at IS NULL DESC, seen_at DESC LIMIT ").int(i64::from(limit));
-        rows(&self.read(&script).await?, 0).iter().map(life_of).collect()
+        rows(&self.read_lately(&script).await?, 0).iter().map(life_of).collect()
     }
 
     /// Totals: open now, opened and closed since then.
@@ -182,7 +182,7 @@ impl EventStore {
                     .time(since);
             }
         }
-        let results = self.read(&script).await?;
+        let results = self.read_lately(&script).await?;
         let number = |statement| get::<i64>(row(&results, statement, TABLE)?, 0, TABLE);
         let open = u64::try_from(number(0)?).unwrap_or(0);
         Ok(FindingTotals { open, opened: number(1)? + number(2)?, closed: number(3)? + number(4)? })

@@ -20,6 +20,7 @@ mod meanings;
 mod operate;
 mod outages;
 mod page;
+mod replicas;
 mod retention;
 mod schema;
 mod support;

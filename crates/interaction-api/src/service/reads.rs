@@ -4,7 +4,7 @@ use super::{Interactions, Who};
 use crate::request::page::{self, List};
 use crate::status;
 use domain::{Pair, PairState, Resource, ResourceType, UserId};
-use event_store::{LikeCursor, Liked, Within};
+use event_store::{EventStore, LikeCursor, LikePage, Liked, Within};
 use sync_engine::read::Read;
 use tonic::Status;
 
@@ -19,8 +19,22 @@ pub(super) struct Part {
     pub(super) within: Within,
 }
 
-/// Lines of a list, and the token of the next page.
-pub(super) type Page = (Vec<Liked>, String);
+/// A page of a list.
+pub(super) struct Page {
+    pub(super) likes: Vec<Liked>,
+    /// Of the next page; empty at the end.
+    pub(super) next_page_token: String,
+    /// How long ago, at most, the list was so.
+    pub(super) max_age_ms: i64,
+}
+
+impl Page {
+    fn of(page: LikePage, list: List, database: &EventStore) -> Result<Self, Status> {
+        // Rounded up: a little old is not up to date.
+        let max_age_ms = i64::try_from(database.age().as_micros().div_ceil(1_000)).unwrap_or(i64::MAX);
+        Ok(Self { likes: page.likes, next_page_token: page::token(list, page.next)?, max_age_ms })
+    }
+}
 
 pub(super) async fn counts(of: &Interactions, who: &Who, resources: &[Resource]) -> Result<Read<i64>, Status> {
     who.may_resources(resources)?;
@@ -63,20 +77,20 @@ pub(super) async fn liked(
     who.may_user(user)?;
     who.may_types([kind])?;
     let turn = of.limits.list(who, part.size).await?;
-    let page = of.database.list_liked(user, kind, part.within, part.size, part.after).await;
+    let database = of.database.on_replicas();
+    let page = database.list_liked(user, kind, part.within, part.size, part.after).await;
     drop(turn);
-    let page = page.map_err(|error| status::store(&error))?;
-    Ok((page.likes, page::token(List::Liked(user, kind, part.within), page.next)?))
+    Page::of(page.map_err(|error| status::store(&error))?, List::Liked(user, kind, part.within), &database)
 }
 
 pub(super) async fn likers(of: &Interactions, who: &Who, resource: Resource, part: Part) -> Result<Page, Status> {
     who.may_all_users()?;
     who.may_resources(&[resource])?;
     let turn = of.limits.list(who, part.size).await?;
-    let page = of.database.list_likers(resource, part.within, part.size, part.after).await;
+    let database = of.database.on_replicas();
+    let page = database.list_likers(resource, part.within, part.size, part.after).await;
     drop(turn);
-    let page = page.map_err(|error| status::store(&error))?;
-    Ok((page.likes, page::token(List::Likers(resource, part.within), page.next)?))
+    Page::of(page.map_err(|error| status::store(&error))?, List::Likers(resource, part.within), &database)
 }
 
 fn pairs(user: UserId, resources: &[Resource]) -> Vec<Pair> {

@@ -28,6 +28,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("rabbitmq.url_file", &[], "/nowhere"),
     ("database.auto_migrate", SWITCH, "perhaps"),
     ("database.hosts", &["[]", "['h:1', '[::1]:65535']"], "['h']"),
+    ("database.replicas", &["[]", "['h:1', '[::1]:65535']"], "['h']"),
     ("redis.nodes", &["[]", "['h:1', '[::1]:65535']"], "['redis://h:1']"),
     ("redis.cluster", SWITCH, "maybe"),
     ("redis.sentinels", &["[]", "['h:1', 'me:pw@h:65535']"], "['h:0']"),

@@ -21,6 +21,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "interaction_cache_calls_repeated_total",
         "Likes asked about again: the first question reached the cache too late",
     ),
+    (
+        "interaction_database_late_reads_total",
+        "Statements of lists, audits, reports and rankings, which may be read from replicas",
+    ),
     ("interaction_published_events_total", "Events in messages that the broker confirmed"),
     ("interaction_relay_given_up_total", "Undelivered events that memory had no room for: the journal alone has them"),
     ("interaction_changes_published_total", "States of counters and pairs that the exchange of changes took"),
@@ -69,6 +73,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("interaction_redo_log_waiting_events", "Events that are applied and not in the redo log yet"),
     ("interaction_redo_log_up", "1 if what is published goes into the redo log, too"),
     ("interaction_cache_replicas", "Replicas of the cache that follow, where answers wait for them"),
+    ("interaction_database_replica_age_seconds", "How old, at most, that is what a replica of the database shows"),
     ("interaction_cache_shards_away", "Shards of a Redis Cluster whose primary alone is unreachable"),
     ("interaction_dead_letters", "Messages in the dead-letter queue"),
     ("interaction_database_went_back", "1 while the database lacks commits that it had confirmed"),

@@ -156,12 +156,14 @@ impl Warmer {
         let began = Instant::now();
         let mut resources = plan.resources.clone();
         let mut pairs: Vec<Pair> = Vec::new();
+        // What is worth filling; what it is filled with is read where nothing is late.
+        let ranking = self.stores.database.on_replicas();
         if plan.top_resources > 0 {
-            let top = self.stores.database.top_counts(plan.top_resources.min(MAX_RESOURCES)).await?;
+            let top = ranking.top_counts(plan.top_resources.min(MAX_RESOURCES)).await?;
             resources.extend(top.into_iter().map(|(resource, _)| resource));
         }
         if plan.recent_events > 0 {
-            pairs = distinct(self.stores.database.latest_pairs(plan.recent_events.min(MAX_RESOURCES)).await?);
+            pairs = distinct(ranking.latest_pairs(plan.recent_events.min(MAX_RESOURCES)).await?);
             resources.extend(pairs.iter().map(|pair| pair.resource));
         }
         let resources = distinct(resources);

@@ -1,6 +1,6 @@
 //! `GET /v1/liked`, `/v1/likers` and `/v1/hot`: the same as `ListLikedResources`, `ListLikers` and `ListHotResources`.
 
-use super::super::reads::{self, Part};
+use super::super::reads::{self, Page, Part};
 use super::super::{Who, hot};
 use super::Opening;
 use super::reads::resource_id;
@@ -104,11 +104,13 @@ impl From<HotWindow> for Window {
 /// A page of what a user likes, the latest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({ "resources": [{
-    "resource_type": "video", "resource_id": "42", "liked_at": "2026-01-31T07:00:00Z" }], "next_page_token": "" }))]
+    "resource_type": "video", "resource_id": "42", "liked_at": "2026-01-31T07:00:00Z" }], "next_page_token": "", "max_age_ms": 0 }))]
 pub(super) struct LikedResponse {
     resources: Vec<LikedResource>,
     /// Empty at the end.
     next_page_token: String,
+    /// How long ago, at most, the list was so: it may be read from a replica of the database. 0: it is up to date.
+    max_age_ms: i64,
 }
 
 /// A resource that the user likes.
@@ -122,11 +124,13 @@ struct LikedResource {
 
 /// A page of who likes a resource, the latest first.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({ "likers": [{ "user_id": "1", "liked_at": "2026-01-31T07:00:00Z" }], "next_page_token": "" }))]
+#[schema(example = json!({ "likers": [{ "user_id": "1", "liked_at": "2026-01-31T07:00:00Z" }], "next_page_token": "", "max_age_ms": 0 }))]
 pub(super) struct LikersResponse {
     likers: Vec<Liker>,
     /// Empty at the end.
     next_page_token: String,
+    /// How long ago, at most, the list was so: it may be read from a replica of the database. 0: it is up to date.
+    max_age_ms: i64,
 }
 
 /// Who likes it.
@@ -216,13 +220,14 @@ pub(super) async fn liked(
 ) -> Result<Json<LikedResponse>, HttpError> {
     let interactions = opening.get()?;
     let (user, kind, part) = liked_of(given.as_deref())?;
-    let (likes, next_page_token) = reads::liked(&interactions, &Who::of(&extensions), user, kind, part).await?;
+    let Page { likes, next_page_token, max_age_ms } =
+        reads::liked(&interactions, &Who::of(&extensions), user, kind, part).await?;
     let resources = likes.iter().map(|like| LikedResource {
         resource_type: like.pair.resource.kind.name(),
         resource_id: resource_id(like.pair.resource),
         liked_at: time(like.version),
     });
-    Ok(Json(LikedResponse { resources: resources.collect(), next_page_token }))
+    Ok(Json(LikedResponse { resources: resources.collect(), next_page_token, max_age_ms }))
 }
 
 /// Who likes a resource, the latest first; a like appears when it is settled.
@@ -237,10 +242,11 @@ pub(super) async fn likers(
 ) -> Result<Json<LikersResponse>, HttpError> {
     let interactions = opening.get()?;
     let (resource, part) = likers_of(given.as_deref())?;
-    let (likes, next_page_token) = reads::likers(&interactions, &Who::of(&extensions), resource, part).await?;
+    let Page { likes, next_page_token, max_age_ms } =
+        reads::likers(&interactions, &Who::of(&extensions), resource, part).await?;
     let likers =
         likes.iter().map(|like| Liker { user_id: like.pair.user.get().to_string(), liked_at: time(like.version) });
-    Ok(Json(LikersResponse { likers: likers.collect(), next_page_token }))
+    Ok(Json(LikersResponse { likers: likers.collect(), next_page_token, max_age_ms }))
 }
 
 /// What is liked and unliked most at the moment, or gained most likes within a window.
