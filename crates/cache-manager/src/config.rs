@@ -139,6 +139,12 @@ impl RedisConfig {
         Client::build_with_tls(place, certificates)
     }
 
+    /// The same for another node, `host:port`.
+    #[cfg(feature = "redis")]
+    pub fn client_at(&self, address: &str) -> Result<Client, RedisError> {
+        crate::primary::client_at(self.client()?.get_connection_info(), address)
+    }
+
     /// With whom connections are opened now.
     #[cfg(feature = "redis")]
     pub(crate) fn settings(&self) -> Result<RedisConnectionInfo, RedisError> {

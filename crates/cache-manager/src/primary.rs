@@ -10,6 +10,7 @@
 mod node;
 mod slots;
 
+pub(crate) use node::client_at;
 pub(crate) use slots::ask_for_slots;
 
 use crate::config::RedisConfig;

@@ -9,6 +9,8 @@ mod cache;
 mod check;
 mod excuses;
 mod history;
+#[cfg(feature = "distributed")]
+mod nodes;
 mod oracle;
 mod quiet;
 mod report;

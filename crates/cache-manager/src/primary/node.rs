@@ -21,8 +21,7 @@ pub(super) struct Sentinel {
 
 impl Node {
     pub(super) fn at(like: &ConnectionInfo, address: &str) -> RedisResult<Self> {
-        let client = Client::open(like.clone().set_addr(moved(like.addr(), address)?))?;
-        Ok(Self { address: address.to_owned(), client })
+        Ok(Self { address: address.to_owned(), client: client_at(like, address)? })
     }
 
     /// A client that logs in so.
@@ -45,6 +44,11 @@ impl Sentinel {
         let info = like.clone().set_addr(moved(like.addr(), address)?).set_redis_settings(settings);
         Ok(Self { client: Client::open(info)?, connection: Mutex::new(None) })
     }
+}
+
+/// A client with the same login and TLS, elsewhere.
+pub(crate) fn client_at(like: &ConnectionInfo, address: &str) -> RedisResult<Client> {
+    Client::open(like.clone().set_addr(moved(like.addr(), address)?))
 }
 
 /// The same kind of address, elsewhere.

@@ -40,7 +40,7 @@ pub(super) struct VerifyArgs {
     /// Database, for example mysql://user:password@host/name.
     #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     database_url: String,
-    /// Cache, for example redis://host:6379.
+    /// Cache, for example redis://host:6379; of a Redis Cluster, any node.
     #[arg(
         long,
         env = "REDIS_URL",

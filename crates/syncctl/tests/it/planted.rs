@@ -5,7 +5,7 @@ use deadpool_redis::redis::cmd;
 use domain::Action;
 use std::time::{Duration, Instant};
 use syncctl::verify::{self, AllowedLoss, Kind, VerifyOptions, VerifyReport};
-use test_support::build;
+use test_support::{RedisCluster, RedisOptions, build};
 
 fn found(report: &VerifyReport) -> Vec<(Kind, u64)> {
     report.problems.iter().map(|(kind, finding)| (*kind, finding.count)).collect()
@@ -20,6 +20,41 @@ async fn stores_that_agree_are_fine() {
     assert_eq!(seen, (6, 6, 4, 2, 2));
     let read = (report.rows, report.behaviours, report.ledger, report.cached_counts, report.cached_pairs);
     assert_eq!(read, (4, 5, 5, 2, 4), "not everything was read");
+}
+
+/// Whichever node is asked, and while slots move.
+#[tokio::test]
+async fn a_cluster_is_read_and_mistakes_in_it_are_found() {
+    let cluster = RedisCluster::start(RedisOptions::default(), 3, false).await.unwrap();
+    let urls = cluster.addrs().unwrap().iter().map(|address| format!("redis://{address}")).collect();
+    let mut stores = Stores::of(urls).await.with_small_log().await;
+    let keys = ["c:v10", "c:c5"].map(|key| stores.key(key));
+    let homes = [cluster.primary_of(&keys[0]).await.unwrap(), cluster.primary_of(&keys[1]).await.unwrap()];
+    let log = small_log();
+    for address in cluster.addrs().unwrap() {
+        let options = VerifyOptions { redis_url: format!("redis://{address}"), ..stores.options(&log) };
+        let report = verify::run(&options).await.unwrap();
+        assert_eq!(found(&report), []);
+        assert_eq!((report.cached_counts, report.cached_pairs), (2, 4), "not everything was read");
+    }
+
+    // One that begins while the keys of a slot are on their way waits until they have arrived.
+    let (from, to) = (homes[0], (homes[0] + 1) % 3);
+    cluster.begin_move(&keys[0], from, to).await.unwrap();
+    cluster.move_some(&keys[0], from, to, 1_000).await.unwrap();
+    let options = stores.options(&log);
+    let (report, ()) = tokio::join!(verify::run(&options), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.end_move(&keys[0], from, to).await.unwrap();
+    });
+    let report = report.unwrap();
+    assert_eq!((found(&report), report.cached_counts, report.cached_pairs), (Vec::new(), 2, 4));
+
+    stores.redis(cmd("HSET").arg(&keys[0]).arg("n").arg(9)).await;
+    stores.redis(cmd("HSET").arg(&keys[1]).arg("n").arg(9)).await;
+    stores.redis(cmd("XADD").arg(format!("{}{{s3}}:j", stores.prefix)).arg("1-1").arg("e").arg("x")).await;
+    let report = stores.verify(&log).await;
+    assert_eq!(found(&report), [(Kind::NotQuiet, 1), (Kind::WrongCachedCount, 2)]);
 }
 
 #[tokio::test]

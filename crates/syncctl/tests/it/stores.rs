@@ -20,7 +20,7 @@ pub(crate) struct Stores {
     pub(crate) redis_url: String,
     pub(crate) prefix: String,
     dir: TempDir,
-    redis: MultiplexedConnection,
+    redis: Vec<MultiplexedConnection>,
     store: EventStore,
 }
 
@@ -52,7 +52,11 @@ pub(crate) fn small_log() -> Vec<Entry> {
 impl Stores {
     /// Stores that hold what [`small_log`] says.
     pub(crate) async fn of_small_log() -> Self {
-        let mut stores = Self::empty().await;
+        Self::empty().await.with_small_log().await
+    }
+
+    pub(crate) async fn with_small_log(self) -> Self {
+        let mut stores = self;
         let log = small_log();
         let events: Vec<LikeEvent> = log.iter().filter_map(event_of).collect();
         stores.apply(&events).await;
@@ -66,13 +70,20 @@ impl Stores {
     }
 
     pub(crate) async fn empty() -> Self {
+        Self::of(vec![shared::redis().await.unwrap().url().to_owned()]).await
+    }
+
+    /// The cache is at all of these, and each key at the one that takes it.
+    pub(crate) async fn of(redis_urls: Vec<String>) -> Self {
         let database_url = fresh_database(shared::mariadb().await.unwrap().url()).await.unwrap();
-        let redis_url = shared::redis().await.unwrap().url().to_owned();
         let config = DatabaseConfig { url: database_url.clone().into(), ..DatabaseConfig::default() };
         let store = EventStore::connect(&config).await.unwrap();
         store.migrate().await.unwrap();
-        let redis = Client::open(redis_url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
-        let prefix = unique_name("verify");
+        let mut redis = Vec::new();
+        for url in &redis_urls {
+            redis.push(Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap());
+        }
+        let (prefix, redis_url) = (unique_name("verify"), redis_urls[0].clone());
         Self { database_url, redis_url, prefix, dir: TempDir::new().unwrap(), redis, store }
     }
 
@@ -94,7 +105,14 @@ impl Stores {
     }
 
     pub(crate) async fn redis(&mut self, command: &Cmd) {
-        command.exec_async(&mut self.redis).await.unwrap();
+        for node in &mut self.redis {
+            match command.exec_async(node).await {
+                Ok(()) => return,
+                Err(error) if error.code() == Some("MOVED") => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        panic!("no node takes it");
     }
 
     pub(crate) fn log(&self, name: &str, entries: &[Entry]) -> PathBuf {
