@@ -112,6 +112,9 @@ pub(crate) fn check(arguments: &CheckDeploy) -> Result<bool> {
     }
     tools.kubernetes_schemas(&rendered, &mut report);
     tools.containers(&mut report);
+    if !tree.parsed.contains_key(compose::PINNED) {
+        report.only_parsed("images of compose.yaml: by their tags (deploy/pin_images.sh names them by digest)");
+    }
     tools.scripts(&mut report);
     if arguments.urls.is_empty() {
         report.only_parsed("metrics: compared with the source, not with running processes (give their URLs)");

@@ -10,6 +10,8 @@ use std::path::Path;
 
 const COMPOSE: &str = "deploy/compose.yaml";
 const DOCKERFILE: &str = "deploy/Dockerfile";
+/// What `pin_images.sh` writes; not everybody has it.
+pub(crate) const PINNED: &str = "deploy/compose.images.yaml";
 
 pub(crate) fn check(tree: &Tree, root: &Path, problems: &mut Problems) {
     let compose = tree.document(COMPOSE);
@@ -27,6 +29,31 @@ pub(crate) fn check(tree: &Tree, root: &Path, problems: &mut Problems) {
         }
     }
     check_image(tree.text(DOCKERFILE, problems), root, problems);
+    if tree.parsed.contains_key(PINNED) {
+        check_pinned(compose, tree, problems);
+    }
+}
+
+/// Whether an image is named by what it holds.
+pub(crate) fn is_digest(image: &str) -> bool {
+    let digest = image.split_once("@sha256:").map_or("", |(_, digest)| digest);
+    digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// Every image has its digest, found by the tag that the Compose file names now.
+fn check_pinned(compose: &Value, tree: &Tree, problems: &mut Problems) {
+    let pinned = &tree.document(PINNED)["services"];
+    let text = tree.texts.get(PINNED).map_or("", String::as_str);
+    for (name, service) in entries(&compose["services"]).filter(|(_, service)| service["build"].is_null()) {
+        let tag = service["image"].as_str().unwrap_or_default();
+        let found = pinned[name]["image"].as_str().unwrap_or_default();
+        if !is_digest(found) || !text.lines().any(|line| line.ends_with(&format!("image: {found} # {tag}"))) {
+            problems.say(format!("{PINNED}: {name}: no digest of {tag}; deploy/pin_images.sh finds it"));
+        }
+    }
+    for (name, _) in entries(pinned).filter(|(name, _)| compose["services"][name].is_null()) {
+        problems.say(format!("{PINNED}: {name}: there is no such service"));
+    }
 }
 
 fn check_service(compose: &Value, name: &str, service: &Value, stop: f64, root: &Path, problems: &mut Problems) {

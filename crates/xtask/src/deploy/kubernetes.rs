@@ -1,10 +1,11 @@
 //! A rendered kustomization.
 
+use super::compose::is_digest;
 use super::settings::{OPS_KEYS, check_reach, stop_seconds};
 use super::tree::{CONFIGURATION, Problems, Tree};
 use super::yaml::{entries, items, text};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The objects by their kind.
 struct Objects<'a>(&'a [Value]);
@@ -39,6 +40,7 @@ pub(crate) fn check(overlay: &str, documents: &[Value], tree: &Tree, problems: &
         check_deployment(overlay, deployment, &objects, stop, problems);
     }
     check_scaling(overlay, &objects, tree, problems);
+    check_images(overlay, &objects, problems);
     for service in objects.of_kind("Service") {
         let selector = &service["spec"]["selector"];
         let selected = |found: &Value| selects(selector, &found["spec"]["template"]["metadata"]["labels"]);
@@ -103,6 +105,21 @@ fn check_deployment(overlay: &str, deployment: &Value, objects: &Objects<'_>, st
     let environment: BTreeMap<_, _> =
         items(&container["env"]).iter().map(|variable| (text(&variable["name"]), text(&variable["value"]))).collect();
     check_reach(&place, &environment, problems);
+}
+
+/// What is applied names one image for all programs; an example of production by what it holds, whatever becomes of its tag.
+fn check_images(overlay: &str, objects: &Objects<'_>, problems: &mut Problems) {
+    let workloads = objects.of_kind("Deployment").chain(objects.of_kind("Job"));
+    let containers = workloads.flat_map(|object| items(&object["spec"]["template"]["spec"]["containers"]));
+    let images: BTreeSet<_> = containers.map(|container| text(&container["image"])).collect();
+    if images.len() > 1 {
+        problems.say(format!("{overlay}: different images: {}", images.iter().cloned().collect::<Vec<_>>().join(", ")));
+    }
+    if overlay == "production" {
+        for image in images.iter().filter(|image| !is_digest(image)) {
+            problems.say(format!("{overlay}: {image} is not named by its digest"));
+        }
+    }
 }
 
 fn check_environment(name: &str, container: &Value, say: &mut impl FnMut(&str)) {

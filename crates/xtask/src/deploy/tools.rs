@@ -176,14 +176,20 @@ impl Tools<'_> {
 
     pub(crate) fn scripts(&self, report: &mut Report) {
         report.check("make_secrets.sh, twice", || self.secrets());
-        let scripts = ["deploy/make_secrets.sh"];
+        let scripts =
+            ["make_secrets", "rotate_secrets", "backup", "pin_images"].map(|name| format!("deploy/{name}.sh"));
         match self.find("shellcheck") {
             Some(shellcheck) => {
                 report.check("shellcheck", || {
-                    output(self.command(&shellcheck).arg("--severity=warning").args(scripts)).map(drop)
+                    output(self.command(&shellcheck).arg("--severity=warning").args(&scripts)).map(drop)
                 });
             }
-            None => _ = report.check("bash -n", || output(self.command("bash").arg("-n").args(scripts)).map(drop)),
+            None => {
+                // Of several files it would read the first one only.
+                report.check("bash -n", || {
+                    scripts.iter().try_for_each(|script| output(self.command("bash").args(["-n", script])).map(drop))
+                });
+            }
         }
         if outcome(self.command("git").args(["rev-parse", "--git-dir"])).is_ok_and(|found| found.status.success()) {
             report.check("secrets are ignored by git", || {
