@@ -2,18 +2,20 @@
 # Rehearses deploy/ on one Debian machine, as root, without a registry of images: builds the image and starts what compose.yaml
 # and kubernetes/ describe with Podman, and the systemd units in a container of their own. Looks at each from outside.
 #
-#   scripts/deploy_drill.sh [--short] [--programs DIR] [--previous DIR | --same] [--cache DIR] [--keep]
+#   scripts/deploy_drill.sh [--short] [--compile] [--programs DIR] [--previous DIR | --same] [--cache DIR] [--keep]
 #
-# --short     compose only, with fewer likes, without Prometheus and without losses.
-# --programs  optimized programs to take instead of building them (target/dist).
+# --short     compose only, with fewer likes and one loss of stores, without Prometheus, and builds no programs: those of the release
+#             before are in --cache, or are this one's.
+# --compile   the image compiles its programs itself, in the stages of the Dockerfile that do that: takes as long as PROFILE=dist does.
+# --programs  programs to take instead of building optimized ones (target/dist).
 # --previous  the programs of the release before: the upgrade begins with them, and goes back to them. Without it they are those
 #             of PREVIOUS, built with cargo in a checkout of their own.
 # --same      instead: the release before is this one, under another name.
 # --cache     keeps the stores' images there, and the programs of PREVIOUS, so that the next drill need not make them.
 # --keep      leaves everything where it is, and says where; scripts/deploy_drill.sh --clean DIR removes it.
 #
-# The stores are Debian's, in images that are called as the files call them. Needs root, about 4 GB below WORK_DIR (/var/tmp), and
-# apt and PyPI for what is not installed yet. Everything else goes away at the end: images, containers, networks, files.
+# The stores are Debian's, in images that are called as the files call them. Needs root, about 4 GB below WORK_DIR (/var/tmp; 20 with
+# --compile), and apt and PyPI for what is not installed yet. Everything else goes away at the end: images, containers, networks, files.
 # Exit code 1 if a step failed.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -24,16 +26,18 @@ source "$PARTS/images.sh"
 source "$PARTS/system.sh"
 source "$PARTS/accounts.sh"
 source "$PARTS/losses.sh"
+source "$PARTS/sizes.sh"
 source "$PARTS/compose.sh"
 source "$PARTS/kubernetes.sh"
 source "$PARTS/systemd.sh"
 
-short=0 keep=0 same=0 programs='' previous='' cache='' clean=''
+short=0 keep=0 same=0 compile=0 programs='' previous='' cache='' clean=''
 while (($#)); do
   case $1 in
     --short) short=1 ;;
     --keep) keep=1 ;;
     --same) same=1 ;;
+    --compile) compile=1 ;;
     --programs | --previous | --cache | --clean)
       (($# > 1)) || die "$1 needs a directory"
       [[ $1 == --cache ]] && mkdir -p "$2"
@@ -81,7 +85,9 @@ install_tools
 prepare_tree
 step "base image" make_base
 step "store images" make_stores
-step "image" make_image new "$programs"
+if ((compile)); then step "image, compiled by its own stages" compile_image new; fi
+# What comes after a failure is worth knowing, too.
+if ((!compile || FAILED)); then step "image of programs that are there" make_image new "$programs"; fi
 if ((!same)); then step "image of the release before" make_image old "$previous"; else podman tag interaction-sync:new interaction-sync:old; fi
 
 drill_compose

@@ -19,6 +19,10 @@ refused_accounts() {
       ((++denied))
     done
   done
+  # Nobody is the default user, whose rights Redis itself needs for its file.
+  said=$(redis-cli -h "$(address_of redis)" PING 2>&1)
+  [[ $said == *NOAUTH* ]] || { say "Redis: nobody: $said"; return 1; }
+  ((++denied))
   # Nobody of the broker's management, and of the broker itself nothing but what is called interaction.*; servers take no likes from their queue.
   for role in serve consume; do
     said=$(management_as "$role")
@@ -32,7 +36,7 @@ refused_accounts() {
   done
   said=$(podman exec "$(container consistency-checker)" ls /run/secrets)
   [[ $said != *rabbitmq* && $said != *migration* ]] || { say "the checker has: $said"; return 1; }
-  detail "$denied refusals of 3 accounts; the checker has no secret of the broker"
+  detail "$denied refusals; the checker has no secret of the broker"
 }
 
 # Something that only another program does.

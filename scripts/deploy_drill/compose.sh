@@ -2,12 +2,14 @@
 
 PROGRAMS_UP=(sync-consumer consistency-checker interaction-server)
 STORES_UP=(mysql redis rabbitmq prometheus)
-TAG=old COMPOSE=compose.yaml
+TAG=old COMPOSE=compose.yaml BACKUP=''
 
+# Images of stores by their digests, as pin_images.sh finds them; MySQL from a backup where there is one to be restored.
 compose() {
-  (cd "$WORK/deploy" && env IMAGE_TAG="$TAG" GRPC_PORTS="$grpc_port" HTTP_PORTS="$http_port" \
+  (cd "$WORK/deploy" && env IMAGE_TAG="$TAG" GRPC_PORTS="$grpc_port" HTTP_PORTS="$http_port" BACKUP="$BACKUP" \
     CHECKER_HTTP_PORTS="$checker_port" RABBITMQ_UI_PORT="$rabbitmq_port" PROMETHEUS_PORT="$prometheus_port" \
-    "$WORK/venv/bin/podman-compose" --file "$COMPOSE" "$@") >>"$WORK/logs/compose.log" 2>&1
+    "$VENV/bin/podman-compose" --file "$COMPOSE" --file compose.images.yaml ${BACKUP:+--file compose.restore.yaml} "$@") \
+    >>"$WORK/logs/compose.log" 2>&1
 }
 
 container() { podman ps --all --quiet --filter "label=com.docker.compose.service=$1" | head -1; }
@@ -23,10 +25,12 @@ drill_compose() {
     printf -v "${port}_port" '%s' "$PORT"
   done
   keep_configuration
+  step "compose: images by digest" pin_images
   step "compose: start" start_compose
   step "compose: verify_sync_service.sh" verified
   if ((!short)); then step "compose: Prometheus scrapes all" scraped; fi
   step "compose: killed -9 under load" under_load killed kill_programs
+  step "compose: each store killed -9 under load" under_load stores kill_stores
   step "compose: upgrade under load" under_load upgrade roll_to new
   step "compose: what a container may do" confined
   step "compose: each account is refused something" refused_accounts
@@ -36,7 +40,8 @@ drill_compose() {
     step "compose: and forward again" under_load forward roll_to new
   fi
   step "compose: verify_sync_service.sh" verified
-  if ((!short)); then drill_losses; fi
+  drill_losses
+  if ((!short)); then drill_sizes; fi
   # The last: what had to wait shows in the health for five minutes (commit_lag).
   step "compose: health without Redis" without_redis
   step "compose: programs stop" stop_programs
@@ -56,11 +61,24 @@ keep_configuration() {
   cp "$WORK/old.yml" "$WORK/deploy/config/event_driven_sync.yml"
 }
 
+pin_images() {
+  DOCKER=podman "$WORK/deploy/pin_images.sh" --no-pull 2>>"$WORK/logs/compose.log" || return
+  detail "$(grep -c '^    image: .*@sha256:' "$WORK/deploy/compose.images.yaml") images of stores"
+}
+
 # The schema of a release, by the account that owns it.
 migrate() {
   compose up --no-build --detach --no-deps migrate || return
   within 60 migrate_ended || { podman logs "$(container migrate)" >&2; return 1; }
   podman rm "$(container migrate)" >/dev/null
+}
+
+migrations() { sql_of_root 'SELECT COUNT(*) FROM seaql_migrations'; }
+
+# shellcheck disable=SC2016 # the container's words
+sql_of_root() {
+  podman exec "$(container mysql)" sh -c \
+    'MYSQL_PWD=$(cat /run/secrets/mysql_root_password) mysql --user=root --skip-column-names "$MYSQL_DATABASE" --execute="$1"' - "$1"
 }
 
 migrate_ended() { [[ $(podman inspect --format '{{.State.Status}} {{.State.ExitCode}}' "$(container migrate)") == "exited 0" ]]; }
@@ -104,6 +122,21 @@ kill_programs() {
   done
 }
 
+# Their disks are there when they come back.
+kill_stores() {
+  local name before said
+  for name in mysql redis rabbitmq; do
+    before=$(podman inspect --format '{{.State.Pid}}' "$(container "$name")")
+    kill -9 "$before" || return
+    within 60 runs_again "$name" "$before" || return
+    within 120 is_well "$name" || return
+    within 60 all_healthy || return
+  done
+  # What Redis may not load from its file it leaves out, and only says so.
+  said=$(podman logs "$(container redis)" 2>&1 | sed -n '/CRITICAL/p' | tail -1)
+  [[ -z $said ]] || { say "Redis: $said"; return 1; }
+}
+
 runs_again() {
   local pid
   pid=$(podman inspect --format '{{.State.Running}} {{.State.Pid}}' "$(container "$1")")
@@ -112,12 +145,16 @@ runs_again() {
 
 # roll_to TAG: one program after the other, in the order of UPGRADING.md.
 roll_to() {
-  local name order=("${PROGRAMS_UP[@]}")
+  local before name order=("${PROGRAMS_UP[@]}")
   TAG=$1
   [[ $1 == old ]] && order=(interaction-server consistency-checker sync-consumer)
   [[ $1 == old ]] && ((!same)) && COMPOSE=compose.old.yaml || COMPOSE=compose.yaml
   cat "$WORK/$1.yml" >"$WORK/deploy/config/event_driven_sync.yml"
-  if [[ $1 == new ]]; then migrate || return; fi
+  if [[ $1 == new ]]; then
+    before=$(migrations) || return
+    migrate || return
+    detail "$(($(migrations) - before)) migrations applied, $(migrations) in all"
+  fi
   for name in "${order[@]}"; do
     podman stop --time 40 "$(container "$name")" >/dev/null || return
     podman rm "$(container "$name")" >/dev/null || return

@@ -24,7 +24,7 @@ render_base() {
 play_base() {
   local left
   rm -rf "$WORK/kube" && mkdir -p "$WORK/kube"
-  left=$("$WORK/venv/bin/python" "$PARTS/kube_for_podman.py" "$WORK/base.yaml" "$WORK/deploy/secrets" "$WORK/kube") || return
+  left=$("$VENV/bin/python" "$PARTS/kube_for_podman.py" "$WORK/base.yaml" "$WORK/deploy/secrets" "$WORK/kube") || return
   not_run "kubernetes/: $left, volumes of Secrets, published ports, rolling updates: Podman has none of them"
   # Of several replicas Podman makes several pods. Whoever is in them is nobody here, and must find the secrets' files.
   chmod 755 "$WORK"

@@ -1,29 +1,35 @@
 # What was done, how long it took, what could not be run. Sourced by deploy_drill.sh.
 
-LINES=() NOT_RUN=() FAILED=0 DETAIL=''
+LINES=() NOT_RUN=() LOADS_OF_MACHINE=() FAILED=0 DETAIL='' BEGAN=$SECONDS
 
 # detail TEXT: what the step has to say.
 detail() { DETAIL=$*; }
 
 # step NAME COMMAND...: a line of the table; a failure ends nothing, because what comes after it is worth knowing, too.
 step() {
-  local name=$1 started=$EPOCHREALTIME word=ok took
+  local name=$1 started=$EPOCHREALTIME word='' took
   shift
   DETAIL=''
   say "--- $name"
   # In a condition `set -e` would be off within the command, so each command checks for itself.
-  "$@" || word=FAILED
-  [[ $word == ok ]] || FAILED=1
-  took=$(awk -v from="$started" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }')
-  LINES+=("$(printf '%-44s %-7s %6s s  %s' "$name" "$word" "$took" "$DETAIL")")
+  "$@" || word='**FAILED** '
+  [[ -z $word ]] || FAILED=1
+  took=$(seconds_since "$started")
+  LOADS_OF_MACHINE+=("$(cut -d' ' -f1 /proc/loadavg)")
+  LINES+=("| $name | $word${DETAIL:-done} | ${took%.*} s |")
   say "${LINES[-1]}"
 }
 
+seconds_since() { awk -v from="$1" -v to="$EPOCHREALTIME" 'BEGIN { printf "%.1f", to - from }'; }
+
 not_run() { NOT_RUN+=("$*"); }
 
+# As a table of Markdown, for the documents.
 print_report() {
-  printf '\n%-44s %-7s %8s  detail\n' step result took
+  printf '\n| step | result | took |\n|---|---|---|\n'
   printf '%s\n' "${LINES[@]}"
+  printf '\n%s s in all, on %s cores; load of the machine, the drill among it: %s\n' "$((SECONDS - BEGAN))" "$(nproc)" \
+    "$(printf '%s\n' "${LOADS_OF_MACHINE[@]}" | sort -g | sed -n '1p;$p' | paste -sd- | sed 's/-/ to /')"
   ((${#NOT_RUN[@]} == 0)) || printf '\nnot run:\n' && printf '  %s\n' ${NOT_RUN[@]+"${NOT_RUN[@]}"}
   ((!FAILED)) || die "a step failed"
 }

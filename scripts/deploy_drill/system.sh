@@ -59,48 +59,95 @@ only_late() {
     ! grep -oE '[a-z_]+ degraded' <<<"$failed" | grep -qvxE '(commit_lag|like_latency|late_events) degraded'
 }
 
-# under_load NAME COMMAND...: likes meanwhile, which must all be there afterwards.
+# under_load NAME COMMAND...: likes meanwhile, which must all be there afterwards, and those of all steps before. A command that takes
+# away what some have no copy of says how many pairs that may be (MAY_LOSE); those likes are then not asked for again.
 under_load() {
-  local name=$1 load done=0
+  local name=$1 load wrong=0 oplog said own=()
   shift
   ((++LOADS))
+  MAY_LOSE=''
   rm -f "$WORK/enough"
   load_until_enough "$name" &
   load=$!
   sleep 2
-  "$@" || done=1
+  "$@" || wrong=1
   touch "$WORK/enough"
-  wait $load || { say "the load failed"; cat "$WORK/logs/load.$name".*.errors >&2; done=1; }
-  local oplog
-  for oplog in "$WORK/oplog.$LOADS".*; do OPLOGS+=(--oplog "$oplog"); done
-  client "$programs/syncctl" verify --shared --wait 120 "${OPLOGS[@]}" >"$WORK/logs/verify.$name" 2>&1 ||
-    { tail -20 "$WORK/logs/verify.$name" >&2; done=1; }
-  detail "${DETAIL:+$DETAIL; }$(of_load "$WORK/logs/load.$name".*.json); $(tail -1 "$WORK/logs/verify.$name")"
-  return $done
+  wait $load || { say "the load failed"; cat "$WORK/logs/load.$name".*.errors >&2; wrong=1; }
+  for oplog in "$WORK/oplog.$LOADS".*; do own+=(--oplog "$oplog"); done
+  said=$(of_load "$WORK/logs/load.$name".*.json) || wrong=1
+  if [[ -z $MAY_LOSE ]]; then OPLOGS+=("${own[@]}"); fi
+  if ((${#OPLOGS[@]})); then
+    stores_agree "$name" "${OPLOGS[@]}" || wrong=1
+    said+="; $(tail -1 "$WORK/logs/verify.$name")"
+  fi
+  if [[ -n $MAY_LOSE ]]; then
+    stores_agree "$name.lossy" --allow-loss "$MAY_LOSE" "${own[@]}" || wrong=1
+    said+="; $(lost_in "$name.lossy") pairs lost, of at most $MAY_LOSE"
+  fi
+  detail "${DETAIL:+$DETAIL; }$said"
+  return $wrong
 }
-LOADS=0 OPLOGS=()
+LOADS=0 OPLOGS=() MAY_LOSE=''
+
+# stores_agree NAME OPTIONS...: with what these logs say.
+stores_agree() {
+  local name=$1
+  shift
+  client "$programs/syncctl" verify --shared --wait 120 "$@" >"$WORK/logs/verify.$name" 2>&1 || { tail -40 "$WORK/logs/verify.$name" >&2; return 1; }
+}
+
+lost_in() { awk '/^ *lost, allowed / { lost = $NF } END { print lost + 0 }' "$WORK/logs/verify.$1"; }
 
 # One run of a few seconds after the other, each of users of its own.
 load_until_enough() {
-  local part=0 rate=$((short ? 300 : 500))
+  local part=0
   until [[ -e $WORK/enough ]]; do
     ((++part))
-    client "$programs/syncctl" load --generate --likes $((rate * 5)) --rate $rate --users 2000 --resources 50 --unlikes 0.3 \
-      --comments 0.2 --concurrency 32 --retry-for 120 --first-user $(((LOADS * 100 + part) * 2000)) --seed $((LOADS * 100 + part)) \
-      --json --oplog "$WORK/oplog.$LOADS.$part" >"$WORK/logs/load.$1.$part.json" 2>"$WORK/logs/load.$1.$part.errors" || return
+    send_likes "$1.$part" "$WORK/oplog.$LOADS.$part" $((LOADS * 100 + part)) || return
   done
 }
 
-# of_load FILE...: what loads say of themselves, in short.
+# send_likes NAME OPLOG NUMBER: five seconds of them, that no other number says.
+send_likes() {
+  local rate
+  rate=$(likes_a_second)
+  client "$programs/syncctl" load --generate --likes $((rate * 5)) --rate "$rate" "${LOAD_OPTIONS[@]}" --resources 50 \
+    --comments 0.2 --concurrency 32 --retry-for 300 --first-user $(($3 * 5000)) --seed "$3" --json --oplog "$2" \
+    >"$WORK/logs/load.$1.json" 2>"$WORK/logs/load.$1.errors"
+}
+LOAD_OPTIONS=(--users 2000 --unlikes 0.3)
+
+likes_a_second() { if ((short)); then echo 300; else echo 500; fi; }
+
+# of_load FILE...: what loads say of themselves, in short. Calls without an answer were repeated; one that was refused for good, or has
+# no answer at all, is a failure.
 of_load() {
   python3 - "$@" <<'PY'
 import json, sys
 runs = [json.load(open(name)) for name in sys.argv[1:]]
-names = [name for name in ("acknowledged", "retried", "failed", "unknown") if all(name in run for run in runs)]
 count = lambda value: sum(value.values()) if isinstance(value, dict) else value
-print(", ".join(f"{sum(count(run[name]) for run in runs)} {name}" for name in names) or "no figures")
+total = {name: sum(count(run[name]) for run in runs) for name in ("acknowledged", "retried", "failed", "unknown")}
+print("{acknowledged:,} likes, {retried} repeated, {failed} failed".format(**total))
+sys.exit(total["failed"] + total["unknown"] > 0)
 PY
 }
+
+# metric ADDRESS NAME: of a process; of one with labels the first.
+metric() {
+  http_at "$1" /metrics "Authorization: Bearer $(operator_token)" | sed -n "s/^$2\({[^}]*}\)\? //p" | head -1
+}
+
+# journals COMMAND [OPTIONS]: summed over all shards.
+journals() {
+  local shard sum=0 one
+  for ((shard = 0; shard < 16; shard++)); do
+    # shellcheck disable=SC2086 # words
+    one=$(redis_as admin $1 "{s$shard}:j" ${2:-})
+    sum=$((sum + ${one:-0}))
+  done
+  printf '%s\n' $sum
+}
+nothing_waits() { [[ $(journals XLEN) == 0 ]]; }
 
 # database_client STATEMENT: with the account of DATABASE_URL.
 database_client() {
