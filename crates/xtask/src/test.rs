@@ -29,7 +29,8 @@ pub(crate) struct Test {
     #[arg(long)]
     fast: bool,
     /// Release programs, and then the heavy sets as well, hours in all: the first minutes from a clean clone, long
-    /// chaos, a hundred thousand bad inputs, a million likes under a checker, outages' latency, a full-size migration.
+    /// chaos, a hundred thousand bad inputs, a million likes under a checker, outages' latency, a full-size migration, the
+    /// whole drill of deployments.
     #[arg(long, conflicts_with = "fast")]
     all: bool,
     /// Nothing but the tests on a Redis Cluster, which the others include: its contract, slots that move, lost primaries.
@@ -203,6 +204,9 @@ impl Run<'_> {
         // Its peers come from other packages' registries: not part of this.
         let bench = self.script("bench.sh", &["--fast", "--no-build", "--no-peers"]);
         self.system_step(running, "bench.sh --fast", bench);
+        if !self.arguments.all {
+            self.deploy_drill("deploy_drill.sh --short", &["--short"]);
+        }
     }
 
     fn system_step(&mut self, running: bool, heading: &str, command: Command) -> bool {
@@ -220,6 +224,15 @@ impl Run<'_> {
         passed
     }
 
+    /// With the programs that are there; the stores' images, and the programs of the release before, are made once.
+    fn deploy_drill(&mut self, heading: &str, arguments: &[&str]) {
+        let programs = workspace::target().join(self.profile.name()).display().to_string();
+        let cache = workspace::target().join("deploy-drill").display().to_string();
+        let arguments = [arguments, &["--programs", &programs, "--cache", &cache]].concat();
+        let drill = self.script("deploy_drill.sh", &arguments);
+        self.system_step(pieces::may_run_containers(), heading, drill);
+    }
+
     /// What takes long, each on an installation of its own.
     fn heavy(&mut self) {
         let movielens = pieces::movielens();
@@ -234,15 +247,7 @@ impl Run<'_> {
         self.step("consistency_bench.sh", self.script("consistency_bench.sh", &["--no-build"]));
         self.step("outage_latency.sh", self.script("outage_latency.sh", &["--no-build"]));
         self.step("migration_drill.sh, full size", self.script("migration_drill.sh", &["--no-build"]));
-        // It makes images and networks.
-        if pieces::is_root() {
-            let programs = self.profile.program("syncctl");
-            let programs = programs.parent().map(|directory| directory.display().to_string()).unwrap_or_default();
-            // Made once: the stores' images, and the programs of the release before.
-            let cache = workspace::target().join("deploy-drill").display().to_string();
-            let drill = self.script("deploy_drill.sh", &["--short", "--programs", &programs, "--cache", &cache]);
-            self.step("deploy_drill.sh --short", drill);
-        }
+        self.deploy_drill("deploy_drill.sh", &[]);
     }
 }
 

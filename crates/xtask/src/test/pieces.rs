@@ -8,6 +8,7 @@ use std::env;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub(crate) enum Piece {
@@ -20,9 +21,10 @@ pub(crate) enum Piece {
     Stop,
 }
 
-/// Whether this user may do everything.
-pub(crate) fn is_root() -> bool {
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+/// Whether containers can be run here: by root, and not within a container that may not mount anything itself.
+pub(crate) fn may_run_containers() -> bool {
+    let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+    root && Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success())
 }
 
 /// A trace of real users, if somebody put it there: <https://grouplens.org/datasets/movielens/>.
