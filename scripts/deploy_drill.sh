@@ -82,6 +82,7 @@ fi
 if ((!same)) && [[ -z $previous ]]; then previous_programs; fi
 
 install_tools
+forget_the_dead
 prepare_tree
 step "base image" make_base
 step "store images" make_stores

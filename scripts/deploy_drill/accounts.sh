@@ -6,9 +6,7 @@ refused_accounts() {
   for role in serve consume check; do
     for statement in 'CREATE TABLE x (a INT)' 'DROP TABLE sync_meta' 'ALTER TABLE sync_meta ADD x INT' 'CREATE USER x' \
       'DELETE FROM user_behaviors WHERE 1 = 0' 'DELETE FROM like_counts WHERE 1 = 0' "$(of_another "$role")"; do
-      said=$(ACCOUNT=$role client bash -c 'source "$1"; database_client "$2" 2>&1' - "$PARTS/system.sh" "$statement") &&
-        { say "$role may $statement"; return 1; }
-      grep -q denied <<<"$said" || { say "$role: $statement: $said"; return 1; }
+      database_refuses "$role" "${role}_database_url" "$statement" || return
       ((++denied))
     done
     for statement in FLUSHALL 'CONFIG GET *' 'KEYS *' 'ACL LIST' SHUTDOWN 'GET somebody-elses' \
@@ -18,6 +16,11 @@ refused_accounts() {
       [[ $said == *NOPERM* ]] || { say "$role: $statement: $said"; return 1; }
       ((++denied))
     done
+  done
+  # Who owns the schema owns nothing else, and is no administrator.
+  for statement in 'CREATE USER x' 'CREATE DATABASE x' 'SELECT 1 FROM mysql.user' 'SET GLOBAL max_connections = 1'; do
+    database_refuses owner migration_url "$statement" || return
+    ((++denied))
   done
   # Nobody is the default user, whose rights Redis itself needs for its file.
   said=$(redis-cli -h "$(address_of redis)" PING 2>&1)
@@ -37,6 +40,13 @@ refused_accounts() {
   said=$(podman exec "$(container consistency-checker)" ls /run/secrets)
   [[ $said != *rabbitmq* && $said != *migration* ]] || { say "the checker has: $said"; return 1; }
   detail "$denied refusals; the checker has no secret of the broker"
+}
+
+# database_refuses NAME SECRET STATEMENT: to the account of this url.
+database_refuses() {
+  local said
+  said=$(DATABASE_URL=$(secret_url "$2" "$(address_of mysql)") database_client "$3" 2>&1) && { say "$1 may $3"; return 1; }
+  grep -q denied <<<"$said" || { say "$1: $3: $said"; return 1; }
 }
 
 # Something that only another program does.

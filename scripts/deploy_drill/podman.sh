@@ -46,7 +46,7 @@ in_cache() {
 install_tools() {
   local missing=() tool
   for tool in podman:podman buildah:buildah runc:runc netavark:netavark aardvark-dns:aardvark-dns iptables:iptables catatonit:catatonit \
-    debootstrap:debootstrap redis-cli:redis-tools mariadb:mariadb-client strip:binutils; do
+    debootstrap:debootstrap redis-cli:redis-tools mariadb:mariadb-client strip:binutils pgrep:procps; do
     [[ $tool == netavark:* && -x /usr/lib/podman/netavark ]] && continue
     [[ $tool == aardvark-dns:* && -x /usr/lib/podman/aardvark-dns ]] && continue
     command -v "${tool%%:*}" >/dev/null || missing+=("${tool#*:}")
@@ -59,6 +59,19 @@ install_tools() {
   [[ -x $VENV/bin/podman-compose ]] && return
   python3 -m venv "$VENV"
   "$VENV/bin/pip" install --quiet --disable-pip-version-check "podman-compose==$COMPOSE_VERSION" >&2
+}
+
+# forget_the_dead: a drill that was killed has left its names where all of Podman's stores look, beside the address of a network that is
+# gone: containers of the next would ask there in vain. Two at once have the same names.
+forget_the_dead() {
+  local names id
+  for names in /run/containers/networks/aardvark-dns/interaction-sync_*; do
+    [[ -e $names ]] || continue
+    while read -r id _; do
+      ! pgrep -f -- "conmon .*$id" >/dev/null || die "Podman runs compose.yaml on this machine already"
+    done < <(sed 1d "$names")
+    rm -f "$names"
+  done
 }
 
 clean_up() {

@@ -107,8 +107,17 @@ load_until_enough() {
   done
 }
 
-# send_likes NAME OPLOG NUMBER: five seconds of them, that no other number says.
+# send_likes NAME OPLOG NUMBER: five seconds of them, that no other number says. While servers are replaced nobody may answer at all: then
+# it has not begun, and begins again.
 send_likes() {
+  local end=$((SECONDS + 300))
+  until send_likes_once "$@"; do
+    [[ ! -s $2 ]] && grep -q '^syncctl: UNREACHABLE: could not connect' "$WORK/logs/load.$1.errors" && ((SECONDS < end)) || return
+    sleep 0.3
+  done
+}
+
+send_likes_once() {
   local rate
   rate=$(likes_a_second)
   client "$programs/syncctl" load --generate --likes $((rate * 5)) --rate "$rate" "${LOAD_OPTIONS[@]}" --resources 50 \

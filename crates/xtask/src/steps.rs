@@ -22,7 +22,8 @@ const LAST_LINES: usize = 30;
 enum Outcome {
     Passed,
     Failed,
-    NotRun,
+    /// And why.
+    NotRun(&'static str),
 }
 
 struct Finished {
@@ -99,9 +100,10 @@ impl<W: Write + Send + 'static> Steps<W> {
         outcome == Outcome::Passed
     }
 
-    /// A step that cannot run because of an earlier one.
-    pub(crate) fn not_run(&mut self, heading: &str) {
-        let (outcome, took, log) = (Outcome::NotRun, Duration::ZERO, PathBuf::new());
+    /// A step that cannot run: because of an earlier one, or on this machine.
+    pub(crate) fn not_run(&mut self, heading: &str, why: &'static str) {
+        self.print(&format!("\n==> {heading}\n<== {heading}: not run: {why}\n"));
+        let (outcome, took, log) = (Outcome::NotRun(why), Duration::ZERO, PathBuf::new());
         self.finished.push(Finished { heading: heading.to_owned(), outcome, took, log });
     }
 
@@ -113,7 +115,8 @@ impl<W: Write + Send + 'static> Steps<W> {
         }
         self.print("\n");
         for Finished { heading, outcome, took, .. } in &self.finished {
-            self.print(&format!("{heading:<44} {:<8} {:>5} s\n", outcome.name(), took.as_secs()));
+            let why = if let Outcome::NotRun(why) = outcome { format!("  {why}") } else { String::new() };
+            self.print(&format!("{heading:<44} {:<8} {:>5} s{why}\n", outcome.name(), took.as_secs()));
         }
         self.print(&format!("{:<44} {:<8} {:>5} s\n", "total", "", self.started.elapsed().as_secs()));
         let count = |outcome| self.finished.iter().filter(|step| step.outcome == outcome).count();
@@ -127,7 +130,7 @@ impl Outcome {
         match self {
             Self::Passed => "passed",
             Self::Failed => "FAILED",
-            Self::NotRun => "not run",
+            Self::NotRun(_) => "not run",
         }
     }
 }
@@ -222,7 +225,7 @@ mod tests {
         assert!(!steps.run("bad", shell("echo 'error: broken'; echo because >&2; yes filler | head -n 100; exit 3")));
         assert!(!steps.run("no such program", Command::new("/nowhere/program")));
         assert!(!steps.look("a look", || vec!["one is left".into()]));
-        steps.not_run("later");
+        steps.not_run("later", "it rains");
         assert!(!steps.conclude());
         let text = screen.text();
         assert!(text.ends_with("\n\n1 passed, 3 failed\n"), "{text}");
@@ -232,7 +235,8 @@ mod tests {
         for line in ["good                                         passed       0 s", "<== bad: FAILED in 0 s"] {
             assert!(text.contains(line), "{line}: {text}");
         }
-        assert!(text.contains("later                                        not run      0 s"), "{text}");
+        assert!(text.contains("later                                        not run      0 s  it rains\n"), "{text}");
+        assert!(text.contains("<== later: not run: it rains\n"), "{text}");
         assert!(text.contains("cannot start /nowhere/program") && text.contains("one is left"), "{text}");
         Ok(())
     }

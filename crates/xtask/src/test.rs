@@ -212,7 +212,7 @@ impl Run<'_> {
     fn system_step(&mut self, running: bool, heading: &str, command: Command) -> bool {
         if !running {
             if self.is_wanted(heading) {
-                self.steps.not_run(heading);
+                self.steps.not_run(heading, "a step before it failed");
             }
             return false;
         }
@@ -226,11 +226,17 @@ impl Run<'_> {
 
     /// With the programs that are there; the stores' images, and the programs of the release before, are made once.
     fn deploy_drill(&mut self, heading: &str, arguments: &[&str]) {
+        if let Err(why) = pieces::containers_run() {
+            if self.is_wanted(heading) {
+                self.steps.not_run(heading, why);
+            }
+            return;
+        }
         let programs = workspace::target().join(self.profile.name()).display().to_string();
         let cache = workspace::target().join("deploy-drill").display().to_string();
         let arguments = [arguments, &["--programs", &programs, "--cache", &cache]].concat();
         let drill = self.script("deploy_drill.sh", &arguments);
-        self.system_step(pieces::may_run_containers(), heading, drill);
+        self.step(heading, drill);
     }
 
     /// What takes long, each on an installation of its own.

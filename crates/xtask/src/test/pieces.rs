@@ -21,10 +21,15 @@ pub(crate) enum Piece {
     Stop,
 }
 
-/// Whether containers can be run here: by root, and not within a container that may not mount anything itself.
-pub(crate) fn may_run_containers() -> bool {
-    let root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-    root && Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success())
+/// Whether containers can be run here, or why not.
+pub(crate) fn containers_run() -> Result<(), &'static str> {
+    if !fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0) {
+        return Err("containers need root here");
+    }
+    if !Command::new("unshare").args(["--mount", "true"]).output().is_ok_and(|output| output.status.success()) {
+        return Err("containers cannot be run here: nothing may be mounted, as in a container without privileges");
+    }
+    Ok(())
 }
 
 /// A trace of real users, if somebody put it there: <https://grouplens.org/datasets/movielens/>.
