@@ -47,6 +47,10 @@ impl Keys {
 
     /// Pattern of all [pairs](Self::pair).
     pub(crate) fn any_pair(&self) -> String {
+        self.escaped_prefix() + "{s*}:p:*"
+    }
+
+    fn escaped_prefix(&self) -> String {
         let mut pattern = String::with_capacity(self.prefix.len() + 16);
         for c in self.prefix.chars() {
             if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
@@ -54,7 +58,30 @@ impl Keys {
             }
             pattern.push(c);
         }
-        pattern + "{s*}:p:*"
+        pattern
+    }
+
+    /// Pattern of all [pairs](Self::pair) and [answers](Self::idempotency) of a user.
+    pub(crate) fn any_of(&self, user: UserId) -> String {
+        format!("{}{{s*}}:[pi]:?{user}:*", self.escaped_prefix())
+    }
+
+    /// The shard of a pair or an answer of this user; none if it is neither.
+    pub(crate) fn shard_of_users(&self, user: UserId, key: &str) -> Option<ShardId> {
+        let (number, name) = key.strip_prefix(&self.prefix)?.strip_prefix("{s")?.split_once("}:")?;
+        let shard = self.shards.all().find(|shard| shard.to_string() == number)?;
+        let name = name.strip_prefix("p:").or_else(|| name.strip_prefix("i:"))?;
+        let kind = ResourceType::ALL.into_iter().find(|kind| name.starts_with(kind.letter()))?;
+        let rest = name.strip_prefix(kind.letter())?.strip_prefix(&user.to_string())?;
+        rest.starts_with(':').then_some(shard)
+    }
+
+    /// The shard that keeps the fences.
+    pub(crate) const FENCES: ShardId = ShardId(0);
+
+    /// Fences of erased users.
+    pub(crate) fn fences(&self) -> String {
+        format!("{}{{s{}}}:e", self.prefix, Self::FENCES)
     }
 
     /// Whose key this is; none if it is not the key of a pair.
@@ -120,5 +147,20 @@ mod tests {
             assert_eq!(keys.pair_of(&key[1..]), None);
         }
         assert_eq!(keys.any_pair(), r"a\*b:{s*}:p:*");
+    }
+
+    #[test]
+    fn what_is_a_users_is_told_from_what_is_not() {
+        let keys = Keys::new("a:", ShardCount::new(16).unwrap());
+        let user = |id| UserId::new(id).unwrap();
+        assert_eq!(keys.any_of(user(7)), "a:{s*}:[pi]:?7:*");
+        let pair = Pair::new(7, ResourceType::Comment, 77).unwrap();
+        let shard = ShardCount::new(16).unwrap().of(pair.resource);
+        for key in [keys.pair(pair), keys.idempotency(pair, "{s9}:p:v8:1")] {
+            assert_eq!(keys.shard_of_users(user(7), &key), Some(shard), "{key}");
+            assert_eq!(keys.shard_of_users(user(77), &key), None, "{key}");
+        }
+        assert_eq!(keys.shard_of_users(user(7), &keys.counter(pair.resource)), None);
+        assert_eq!(keys.shard_of_users(user(7), "a:{s99}:p:v7:1"), None);
     }
 }

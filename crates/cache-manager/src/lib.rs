@@ -8,6 +8,7 @@
 //! | `{s<N>}:t` | shard clock hash: `v` last version, `a` accepted, `s` settled, `w` settled up to, `f` largest token of a repairer; `r` the server it last met, `b` the version of that moment, `m:<process>` the last version given to each process |
 //! | `{s<N>}:w` | hash: `<writer>:<lane>` of the database's commits that were settled here last, `number:seconds` |
 //! | `{s<N>}:i:<v or c><user>:<id>:<key>` | first answer to an idempotency key: `code:count:version:liked` |
+//! | `{s0}:e` | fences: hash, an erased user to the version up to which nothing of theirs counts |
 //! | `r:<user>` | the user's rate limit |
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
 //! | `meta` | hash: `shards` |
@@ -36,6 +37,8 @@ mod config;
 mod confirm;
 #[cfg(feature = "redis")]
 mod connection;
+#[cfg(feature = "redis")]
+mod erase;
 #[cfg(feature = "redis")]
 mod fill;
 #[cfg(feature = "redis")]

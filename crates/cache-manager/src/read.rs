@@ -136,11 +136,22 @@ pub(crate) async fn cached_pairs(
     cursor: u64,
     about: u32,
 ) -> CacheResult<(Vec<Pair>, u64)> {
-    let (version, primaries) = routes.in_order().await?;
+    let (names, next) = scan(routes, &keys.any_pair(), cursor, about).await?;
     let pair = |name: &Vec<u8>| keys.pair_of(std::str::from_utf8(name).ok()?);
+    Ok((names.iter().filter_map(pair).collect(), next))
+}
+
+/// Looks at about so many keys for those with this pattern, and where to go on: 0 is beginning and end.
+pub(crate) async fn scan(
+    routes: &Arc<Routes>,
+    pattern: &str,
+    cursor: u64,
+    about: u32,
+) -> CacheResult<(Vec<Vec<u8>>, u64)> {
+    let (version, primaries) = routes.in_order().await?;
     let scan = |cursor: u64| {
         let mut call = cmd("SCAN");
-        call.arg(cursor).arg("MATCH").arg(keys.any_pair()).arg("COUNT").arg(about);
+        call.arg(cursor).arg("MATCH").arg(pattern).arg("COUNT").arg(about);
         call
     };
     if !routes.is_cluster() {
@@ -151,8 +162,7 @@ pub(crate) async fn cached_pairs(
         let run = u64::from(Slot::of(&server.run).0) << OWN_CURSOR_BITS;
         let own = if cursor & !OWN_CURSOR == run { cursor & OWN_CURSOR } else { 0 };
         let (next, names): (u64, Vec<Vec<u8>>) = only.bulk.ask(&server, &scan(own)).await.map_err(cache_error)?;
-        let next = if next == 0 { 0 } else { run | next & OWN_CURSOR };
-        return Ok((names.iter().filter_map(pair).collect(), next));
+        return Ok((names, if next == 0 { 0 } else { run | next & OWN_CURSOR }));
     }
     let of = |at: usize, own: u64| (u64::from(version) << 8 | at as u64) << OWN_CURSOR_BITS | own;
     let (seen, at) = (cursor >> (OWN_CURSOR_BITS + 8), (cursor >> OWN_CURSOR_BITS & 0xff) as usize);
@@ -165,7 +175,7 @@ pub(crate) async fn cached_pairs(
         0 => 0,
         next => of(at, next & OWN_CURSOR),
     };
-    Ok((names.iter().filter_map(pair).collect(), next))
+    Ok((names, next))
 }
 
 /// None for what is no number: somebody else's value.

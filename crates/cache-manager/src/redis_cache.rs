@@ -5,6 +5,7 @@ mod server;
 use crate::accept::Accept;
 use crate::combine::Combiner;
 use crate::config::RedisConfig;
+use crate::erase::Erase;
 use crate::fill::Fill;
 use crate::keys::Keys;
 use crate::lease::Lease;
@@ -20,11 +21,11 @@ use crate::{journal, read};
 use deadpool_redis::redis::cmd;
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, Durability,
-    FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus,
-    ToldCommit,
+    FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus, Swept,
+    ToldCommit, UserSweep,
 };
 use domain::codec::EncodedEvent;
-use domain::{Pair, PairState, Resource, ShardId, StoredCount, Version};
+use domain::{Fence, Pair, PairState, Resource, ShardId, StoredCount, Version};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,6 +47,7 @@ pub struct RedisCache {
     lease: Lease,
     remember: Remember,
     repair: Repair,
+    erase: Erase,
     probe: Script,
     probe_shard: Script,
     status: Script,
@@ -75,6 +77,7 @@ impl RedisCache {
             lease: Lease::new(),
             remember: Remember::new(),
             repair: Repair::new(),
+            erase: Erase::new(),
             probe: Script::new(include_str!("scripts/probe.lua")),
             probe_shard: Script::new(include_str!("scripts/probe_shard.lua")),
             status: journal::status_script(),
@@ -328,5 +331,20 @@ impl LikeCache for RedisCache {
 
     async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
         self.repair.pair(&self.routes, &self.keys, &self.rules, repair, token).await
+    }
+    async fn raise_clocks(&self, at_least: Version) -> CacheResult<Version> {
+        self.erase.raise_clocks(&self.routes, &self.keys, self.rules.shards.all(), at_least).await
+    }
+
+    async fn sweep_user(&self, sweep: &UserSweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
+        self.erase.sweep_user(&self.routes, &self.keys, sweep, (cursor, about)).await
+    }
+
+    async fn keep_fences(&self, fences: &[Fence]) -> CacheResult<()> {
+        self.erase.keep_fences(&self.routes, &self.keys, fences).await
+    }
+
+    async fn kept_fences(&self, cursor: u64, about: u32) -> CacheResult<(Vec<Fence>, u64)> {
+        self.erase.kept_fences(&self.routes, &self.keys, cursor, about).await
     }
 }

@@ -9,17 +9,19 @@
 //! - **While a counter has pending entries its served count is never overwritten**, and it does not expire.
 
 mod commits;
+mod erasure;
 mod journal_pages;
 mod repairs;
 mod settlement;
 mod status;
 
 use crate::codec::EncodedEvent;
-use crate::{LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
+use crate::{Fence, LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 pub use commits::{CommitNumber, ToldCommit};
+pub use erasure::{Swept, UserSweep};
 pub use journal_pages::JournalPages;
 pub use repairs::{CountRepair, PairRepair, RepairOutcome, Unsupported};
 pub use settlement::{SettleReport, SettledResource, Settlement};
@@ -358,5 +360,30 @@ pub trait LikeCache: Send + Sync + 'static {
     async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
         let _ = (repair, token);
         Err(Unsupported.into())
+    }
+    /// Raises every shard's clock to at least this: what is accepted afterwards has a higher version. Gives the highest clock
+    /// of all, as it was before: nothing that was accepted has a higher version.
+    async fn raise_clocks(&self, at_least: Version) -> CacheResult<Version> {
+        let _ = at_least;
+        Err(Unsupported.into())
+    }
+
+    /// Looks at some keys, about so many, for what is a user's, and where to go on: 0 is beginning and end. What is there all the
+    /// time is found at least once.
+    async fn sweep_user(&self, sweep: &UserSweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
+        let _ = (sweep, cursor, about);
+        Err(Unsupported.into())
+    }
+
+    /// Keeps fences beside the database, whose copies may be older than they are; a lower one than is kept changes nothing.
+    async fn keep_fences(&self, fences: &[Fence]) -> CacheResult<()> {
+        let _ = fences;
+        Ok(())
+    }
+
+    /// Some of the fences that are kept, about so many, and where to go on: 0 is beginning and end. A cache that is lost together
+    /// with its database keeps none.
+    async fn kept_fences(&self, _cursor: u64, _about: u32) -> CacheResult<(Vec<Fence>, u64)> {
+        Ok((Vec::new(), 0))
     }
 }

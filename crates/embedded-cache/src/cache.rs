@@ -12,7 +12,7 @@ use crate::wal::{GroupCommit, Wal};
 use crate::{EmbeddedConfig, OpenError, segment};
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheResult, CacheRules, CachedCount, CountRepair, FirstAnswer, LikeCache,
-    PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus,
+    PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus, Swept, UserSweep,
 };
 use domain::codec::EncodedEvent;
 use domain::{Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -276,5 +276,20 @@ impl LikeCache for EmbeddedCache {
 
     async fn repair_pair(&self, repair: &PairRepair, token: u64) -> CacheResult<RepairOutcome> {
         Ok(self.shards.of(repair.pair.resource).repair_pair(repair, token, self.now(), &self.wal))
+    }
+    async fn raise_clocks(&self, at_least: Version) -> CacheResult<Version> {
+        let before = self.shards.each().map(|mut shard| shard.raise_clock(at_least, &self.wal)).max();
+        self.answered.fetch_max(at_least.0, Ordering::Relaxed);
+        // Kept with what is accepted next, at the latest: a clock that falls back would let a later like come too early.
+        self.flush().await?;
+        Ok(before.unwrap_or_default())
+    }
+
+    /// One shard at a time.
+    async fn sweep_user(&self, sweep: &UserSweep, cursor: u64, _about: u32) -> CacheResult<(Swept, u64)> {
+        let now = self.now();
+        let at = u16::try_from(cursor).unwrap_or(0);
+        let swept = self.shards.get(ShardId(at)).sweep_user(sweep, now);
+        Ok((swept, if at + 1 < self.rules.shards.get() { u64::from(at) + 1 } else { 0 }))
     }
 }

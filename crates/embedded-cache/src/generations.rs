@@ -46,6 +46,17 @@ impl<K: Hash + Eq, V: Forgettable> Generations<K, V> {
         self.arrive(key, value)
     }
 
+    /// Everything that is held.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old)
+    }
+
+    /// Forgets what is not to stay.
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&K, &V) -> bool) {
+        self.young.retain(|key, value| stays(key, value));
+        self.old.retain(|key, value| stays(key, value));
+    }
+
     fn arrive(&mut self, key: K, value: V) -> &mut V {
         if self.arrivals >= self.half {
             let forgotten = std::mem::replace(&mut self.old, std::mem::take(&mut self.young));

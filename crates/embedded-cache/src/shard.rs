@@ -1,5 +1,6 @@
 //! One shard: pairs, counters, journal, clock. The rules are those of the Redis scripts `accept.lua` and `settle.lua`.
 
+mod erase;
 mod held;
 mod repair;
 

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod accounting;
+pub mod erase;
 pub mod fill;
 pub mod limits;
 pub mod random;
@@ -80,6 +81,8 @@ macro_rules! cache_contract {
             settle::rows_ahead_raise_the_clock,
             settle::thousands_of_entries_in_one_call,
             settle::settling_covers_several_shards,
+            erase::what_is_accepted_after_a_raise_is_newer,
+            erase::a_sweep_finds_one_users_pairs_and_answers_up_to_a_version,
             fill::filled_counts_are_read_back,
             fill::filling_counts_leaves_cached_ones_alone,
             fill::filling_counts_raises_the_clock,

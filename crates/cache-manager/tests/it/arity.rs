@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 15] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 18] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
@@ -34,6 +34,9 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 15] = [
     ("probe_shard", include_str!("../../src/scripts/probe_shard.lua"), 2, &["9"]),
     ("shard_status", include_str!("../../src/scripts/shard_status.lua"), 2, &[]),
     ("repair_pair", include_str!("../../src/scripts/repair_pair.lua"), 2, &["1", "20", "21"]),
+    ("raise_clock", include_str!("../../src/scripts/raise_clock.lua"), 1, &["9"]),
+    ("sweep_user", include_str!("../../src/scripts/sweep_user.lua"), 2, &["2", "9", "1"]),
+    ("keep_fences", include_str!("../../src/scripts/keep_fences.lua"), 1, &["7", "9"]),
 ];
 
 /// The accept script stands behind its table of names; its item has every option that adds a key or an argument.

@@ -1,0 +1,105 @@
+//! `raise_clock.lua`, `sweep_user.lua`, `keep_fences.lua`: what the erasure of a user asks of Redis.
+
+use crate::connection::CHUNK;
+use crate::keys::Keys;
+use crate::meaning::{cache_error, naming, shard_error};
+use crate::read::scan;
+use crate::routes::Routes;
+use crate::script::Script;
+use deadpool_redis::redis::cmd;
+use domain::cache::{CacheResult, Swept, UserSweep};
+use domain::{Fence, ShardId, UserId, Version};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub(crate) struct Erase {
+    raise: Script,
+    sweep: Script,
+    fences: Script,
+}
+
+impl Erase {
+    pub(crate) fn new() -> Self {
+        Self {
+            raise: Script::new(include_str!("scripts/raise_clock.lua")),
+            sweep: Script::new(include_str!("scripts/sweep_user.lua")),
+            fences: Script::new(include_str!("scripts/keep_fences.lua")),
+        }
+    }
+
+    pub(crate) async fn raise_clocks(
+        &self,
+        routes: &Arc<Routes>,
+        keys: &Keys,
+        shards: impl Iterator<Item = ShardId>,
+        at_least: Version,
+    ) -> CacheResult<Version> {
+        let calls = shards.map(|shard| async move {
+            let mut call = self.raise.call(1);
+            call.arg(keys.clock(shard)).arg(at_least.0);
+            let before = self.raise.run::<i64>(routes, routes.slot(shard), &call).await;
+            before.map_err(|error| shard_error(error, keys, shard))
+        });
+        let before = futures::future::try_join_all(calls).await?;
+        Ok(Version(before.into_iter().max().unwrap_or(0)))
+    }
+
+    pub(crate) async fn sweep_user(
+        &self,
+        routes: &Arc<Routes>,
+        keys: &Keys,
+        sweep: &UserSweep,
+        from: (u64, u32),
+    ) -> CacheResult<(Swept, u64)> {
+        let (cursor, about) = from;
+        let (names, next) = scan(routes, &keys.any_of(sweep.user), cursor, about).await?;
+        let mut of_shards: BTreeMap<ShardId, Vec<String>> = BTreeMap::new();
+        for name in names.into_iter().filter_map(|name| String::from_utf8(name).ok()) {
+            if let Some(shard) = keys.shard_of_users(sweep.user, &name) {
+                of_shards.entry(shard).or_default().push(name);
+            }
+        }
+        let pieces = of_shards.iter().flat_map(|(shard, names)| names.chunks(CHUNK).map(move |piece| (shard, piece)));
+        let calls = pieces.map(|(shard, piece)| async move {
+            let mut call = self.sweep.call(piece.len());
+            call.arg(piece).arg(piece.len()).arg(sweep.up_to.0).arg(i32::from(sweep.remove));
+            self.sweep.run_in_turn::<(u64, u64)>(routes, routes.slot(*shard), &call).await
+        });
+        let mut swept = Swept::default();
+        for (pairs, keys) in futures::future::try_join_all(calls).await.map_err(cache_error)? {
+            swept += Swept { pairs, keys };
+        }
+        Ok((swept, next))
+    }
+
+    pub(crate) async fn keep_fences(&self, routes: &Arc<Routes>, keys: &Keys, fences: &[Fence]) -> CacheResult<()> {
+        let name = keys.fences();
+        for piece in fences.chunks(CHUNK) {
+            let mut call = self.fences.call(1);
+            call.arg(&name);
+            for fence in piece {
+                call.arg(fence.user.get()).arg(fence.up_to.0);
+            }
+            let kept = self.fences.run_in_turn::<i64>(routes, routes.slot(Keys::FENCES), &call).await;
+            kept.map_err(|error| naming(cache_error(error), |_| format!("{name} (ours is a hash)")))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn kept_fences(
+        &self,
+        routes: &Arc<Routes>,
+        keys: &Keys,
+        cursor: u64,
+        about: u32,
+    ) -> CacheResult<(Vec<Fence>, u64)> {
+        let mut call = cmd("HSCAN");
+        call.arg(keys.fences()).arg(cursor).arg("COUNT").arg(about);
+        let (next, fields): (u64, Vec<(String, String)>) = routes.ask_calmly(routes.slot(Keys::FENCES), &call).await?;
+        let fence = |(user, up_to): &(String, String)| {
+            let user = UserId::new(user.parse().ok()?).ok()?;
+            Some(Fence { user, up_to: Version(up_to.parse().ok()?).if_possible() })
+        };
+        Ok((fields.iter().filter_map(fence).collect(), next))
+    }
+}
