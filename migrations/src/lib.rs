@@ -13,6 +13,7 @@ mod m20261129_000001_page;
 mod m20261130_000001_past_findings;
 mod m20261202_000001_changes;
 mod m20261202_000002_most_liked;
+mod m20261203_000001_erasures;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -45,6 +46,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261130_000001_past_findings::MIGRATION),
             Box::new(m20261202_000001_changes::MIGRATION),
             Box::new(m20261202_000002_most_liked::MIGRATION),
+            Box::new(m20261203_000001_erasures::MIGRATION),
         ]
     }
 }
@@ -69,6 +71,9 @@ pub async fn run(db: &DatabaseConnection) -> Result<(), DbErr> {
 /// Name in `sync_meta` of the migration that a program must know, if it is to run. Who adds a migration that takes something
 /// away, or changes what something means, writes its name there; the others only add, and older programs run beside them.
 pub const MINIMUM_COMPATIBLE: &str = "minimum_compatible";
+
+/// Who does not know it knows no fences of erased users: the first fence makes it the [minimum](MINIMUM_COMPATIBLE).
+pub const ERASURES: &str = m20261203_000001_erasures::NAME;
 
 /// A database's migrations, as this program sees them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

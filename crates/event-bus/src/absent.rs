@@ -63,6 +63,11 @@ impl Publisher {
         refused()
     }
 
+    /// Refused.
+    pub async fn append_fences(&mut self, _: &[domain::Fence]) -> Result<(), BusError> {
+        refused()
+    }
+
     /// Nothing is open.
     pub async fn close(self) {}
 }

@@ -122,6 +122,14 @@ impl Publisher {
         sent
     }
 
+    /// Writes at most [`MAX_FENCES`](domain::fence::MAX_FENCES) fences to the redo log, as [`append`](Self::append) does events.
+    pub async fn append_fences(&mut self, fences: &[domain::Fence]) -> Result<(), BusError> {
+        if fences.is_empty() {
+            return Ok(());
+        }
+        self.append_body(self.config.confirm_timeout, &domain::fence::encode_fences(fences)).await
+    }
+
     async fn append_body(&mut self, deadline: Duration, body: &[u8]) -> Result<(), BusError> {
         let exchange = self.names.events.clone();
         self.send_within(deadline, &exchange, LOG_KEY, body, FieldTable::default()).await

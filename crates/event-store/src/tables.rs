@@ -4,6 +4,7 @@ pub(crate) mod archive;
 pub(crate) mod check_runs;
 pub(crate) mod errors;
 pub(crate) mod event_status;
+pub(crate) mod fences;
 pub(crate) mod findings;
 pub(crate) mod fold;
 pub(crate) mod keys;

@@ -2,10 +2,12 @@
 
 pub(crate) mod apply;
 pub(crate) mod direct;
+pub(crate) mod erase;
 pub(crate) mod gains;
 pub(crate) mod import;
 pub(crate) mod operate;
 pub(crate) mod repair;
 pub(crate) mod retention;
 pub(crate) mod retry;
+pub(crate) mod walk;
 pub(crate) mod witness;

@@ -134,6 +134,14 @@ impl Dialect {
         }
     }
 
+    /// The same, beside others who only read. MariaDB does not know `FOR SHARE`.
+    pub(crate) const fn for_share(self) -> &'static str {
+        match self {
+            Self::MySql => " LOCK IN SHARE MODE",
+            Self::Sqlite => "",
+        }
+    }
+
     /// The same, leaving out what another transaction holds.
     pub(crate) const fn skip_locked(self) -> &'static str {
         match self {

@@ -171,6 +171,13 @@ impl Touched {
         Self { resources, pairs, oldest }
     }
 
+    /// By pairs, sorted, of which only rows matter: no tombstone is looked for in the archive.
+    pub(crate) fn of_pairs(pairs: &[Pair]) -> Self {
+        let mut resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+        resources.dedup();
+        Self { resources, pairs: pairs.to_vec(), oldest: vec![Version::MAX; pairs.len()] }
+    }
+
     /// Those whose resource has no counter, so no lock, in the snapshot.
     fn unlocked(&self, snapshot: &Snapshot) -> Self {
         let unlocked = |resource: &Resource| !snapshot.counts.contains_key(resource);
@@ -257,7 +264,7 @@ fn write_pairs(script: &mut Script, changes: &[PairChange]) {
 }
 
 /// Writes counters, whose rows are locked by this transaction.
-fn write_counts(script: &mut Script, counts: &[(Resource, StoredCount)], now: DateTime<Utc>) {
+pub(crate) fn write_counts(script: &mut Script, counts: &[(Resource, StoredCount)], now: DateTime<Utc>) {
     let columns = ["like_count", "revision", "last_version", "updated_at"];
     insert_counts(script, counts.iter().copied(), now, |dialect| {
         dialect.overwrite("resource_type, resource_id", &columns, None)

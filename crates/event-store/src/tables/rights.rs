@@ -1,8 +1,8 @@
 //! What the account of each program may do: no more than it does.
 //!
 //! All read everything. Rows are written where likes, their accounting and reports are; only who does it for good deletes
-//! some: consumers what is over, checkers old reports. Nobody here deletes counters or the history of behaviours, and nobody
-//! changes a table: that is the owner's alone.
+//! some: consumers what is over and what erased users did, checkers old reports. Nobody here deletes counters or fences, and
+//! nobody changes a table: that is the owner's alone.
 
 use crate::sql::error::StoreError;
 use crate::sql::store::EventStore;
@@ -42,11 +42,17 @@ impl Role {
                 ("DELETE", "video_likes"),
                 ("DELETE", "comment_likes"),
                 ("DELETE", "idempotency_keys"),
-                ("DELETE", "unpublished_changes"),
+                ("UPDATE, DELETE", "unpublished_changes"),
                 ("DELETE", "liked_slices"),
                 ("DELETE", "sync_writers"),
-                ("DELETE", "operator_actions"),
+                ("UPDATE, DELETE", "operator_actions"),
                 ("DELETE", "operator_events"),
+                // Of erased users.
+                ("DELETE", "user_behaviors"),
+                ("DELETE", "archived_tombstones"),
+                ("DELETE", "data_consistency_checks"),
+                ("DELETE", "consistency_findings"),
+                ("DELETE", "past_findings"),
             ],
             Self::Check => &[
                 ("DELETE", "consistency_runs"),
@@ -67,6 +73,7 @@ const EVERYBODY: &[(&str, &str)] = &[
     ("INSERT, UPDATE", "like_counts"),
     ("INSERT, UPDATE", "idempotency_keys"),
     ("INSERT, UPDATE", "sync_writers"),
+    ("INSERT, UPDATE", "erased_users"),
     ("INSERT, UPDATE", "consistency_runs"),
     ("INSERT, UPDATE", "data_consistency_checks"),
     ("INSERT, UPDATE", "consistency_findings"),

@@ -4,6 +4,7 @@ use crate::sql::error::StoreError;
 use crate::sql::pool::Tx;
 use crate::sql::script::Script;
 use crate::sql::store::{EventStore, rows};
+use crate::tables::fences::{self, Held};
 use crate::tables::fold::{Outcome, PairChange, PairEvent, fold_events, pair_events};
 use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{
@@ -15,7 +16,7 @@ use crate::tables::unpublished::note_pairs;
 use chrono::{DateTime, Utc};
 use domain::cache::CommitNumber;
 use domain::codec::MAX_BATCH;
-use domain::{LikeEvent, Pair, PairState, Resource, StoredCount};
+use domain::{LikeEvent, Pair, PairState, Resource, StoredCount, UserId, Version};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -49,12 +50,16 @@ pub struct Marks {
 
 /// A batch, prepared once and used by every attempt.
 struct Batch {
-    /// First round trip: ledger, behaviours, locks, reads.
+    /// First round trip: fences, ledger, behaviours, locks, reads.
     record_and_lock: Script,
+    /// The statement that holds the fences.
+    held: usize,
     /// The statement that asks whether anything is discarded.
     any_discarded: usize,
     /// In the order of the ledger.
     ids: Vec<Uuid>,
+    /// Whose event each of them is.
+    said: Vec<(UserId, Version)>,
     reading: Reading,
     touched: Touched,
     events: Vec<PairEvent>,
@@ -66,7 +71,8 @@ struct Batch {
 impl EventStore {
     /// Applies a batch in one transaction: ledger, behaviours, pairs, counters.
     ///
-    /// Duplicates, old events and any order are fine, within the batch and across batches. Discarded events are left out.
+    /// Duplicates, old events and any order are fine, within the batch and across batches. Discarded events are left out, and those
+    /// of erased users from before the erasure, of which nothing is written.
     /// `now` is the time of processing; all other times come from the versions. At most [`MAX_BATCH`] events. Of an attempt that
     /// stood still, in a database that hung or behind locks, the ledger has the time of its end: before it is over here.
     ///
@@ -140,14 +146,14 @@ impl EventStore {
         let started = Instant::now();
         let mut batch = self.prepare(events, marks, now);
         let mut kept: Vec<LikeEvent>;
-        // Whoever is found discarded stays so, and is not asked about again: this ends.
+        // Whoever is found discarded, or fenced, stays so, and is not asked about again: this ends.
         loop {
             match self.transaction("apply", || self.apply_once(&batch, token, end, started)).await? {
                 Attempt::Done(done, written) => {
                     self.say_when_it_ended(&batch, written, now + started.elapsed()).await;
                     return Ok(done);
                 }
-                Attempt::Discarded(ids) => {
+                Attempt::LeftOut(ids) => {
                     kept = events
                         .iter()
                         .filter(|event| batch.has(event) && !ids.contains(&event.intent.id))
@@ -189,7 +195,7 @@ impl EventStore {
         }
         let (mut script, outcome) = match self.fold_in(&mut tx, batch).await? {
             Ok(folded) => folded,
-            Err(discarded) => return Ok(Attempt::Discarded(discarded)),
+            Err(left_out) => return Ok(Attempt::LeftOut(left_out)),
         };
         let mut written = batch.now;
         let stood = started.elapsed();
@@ -218,13 +224,23 @@ impl EventStore {
     }
 
     /// All statements of a batch but the last ones, which are given back with what they will have done; the inner error are
-    /// events that are discarded.
+    /// events that are discarded or fenced.
     async fn fold_in(
         &self,
         tx: &mut Tx,
         batch: &Batch,
     ) -> Result<Result<(Script, Outcome), HashSet<Uuid>>, StoreError> {
         let results = tx.run(&batch.record_and_lock).await?;
+        let held = Held::of(tx, self.script(), &results, batch.held).await?;
+        let fences = held.fences(tx, self.script(), batch.said.iter().copied()).await?;
+        if !fences.is_empty() {
+            let fenced = |(user, version): &(UserId, Version)| fences.get(user).is_some_and(|up_to| version <= up_to);
+            let fenced = batch.ids.iter().zip(&batch.said).filter(|(_, said)| fenced(said)).map(|(id, _)| *id);
+            let fenced: HashSet<Uuid> = fenced.collect();
+            if !fenced.is_empty() {
+                return Ok(Err(fenced));
+            }
+        }
         if !rows(&results, batch.any_discarded).is_empty() {
             let mut script = self.script();
             let statements = discarded_ids(&mut script, batch.ids.iter().copied());
@@ -254,7 +270,9 @@ impl EventStore {
         let touched = Touched::by(&pair_events);
 
         let ids: Vec<Uuid> = by_id.iter().map(|event| event.intent.id).collect();
+        let said = by_id.iter().map(|event| (event.pair().user, event.version)).collect();
         let mut script = self.script();
+        let held = fences::hold(&mut script);
         // Recording locks the ledger's rows, those of discarded events too: who discards one of these now waits, and finds
         // it completed. So what this statement does not see is discarded by nobody before the commit.
         record_completed(&mut script, &by_id, marks.unlogged && self.marks_unlogged(), now);
@@ -264,7 +282,8 @@ impl EventStore {
         let keys = by_id.iter().filter_map(|event| NewKey::of(&event.intent, event.version, true)).collect();
         let notes_changes = marks.unpublished && self.notes_changes;
         let events = pair_events;
-        Batch { record_and_lock: script, any_discarded, ids, reading, touched, events, keys, notes_changes, now }
+        let record_and_lock = script;
+        Batch { record_and_lock, held, any_discarded, ids, said, reading, touched, events, keys, notes_changes, now }
     }
 }
 
@@ -286,7 +305,7 @@ enum Attempt {
     /// With the time of processing that it wrote down, or would have.
     Done(Fenced<Applied>, DateTime<Utc>),
     /// Rolled back: these must be left out.
-    Discarded(HashSet<Uuid>),
+    LeftOut(HashSet<Uuid>),
 }
 
 /// A batch is one transaction and few statements, so it has a bound.

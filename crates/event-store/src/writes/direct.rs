@@ -7,6 +7,7 @@ use crate::sql::parts::Parts;
 use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
+use crate::tables::fences::{self, Held};
 use crate::tables::fold::{PairChange, PairEvent, fold_events};
 use crate::tables::keys::{self, NewKey};
 use crate::tables::ledger::{existing_ids, read_versions, record_behaviors, record_completed};
@@ -85,7 +86,7 @@ impl EventStore {
     ///
     /// Version: one more than the row's, or `now` if that is later, decided under the counter's lock. An intent is
     /// written also if the row is as wanted already: an older event that says otherwise may still be on its way, and must
-    /// come too late. Only an intent whose id the ledger has, or that repeats one of the same call, writes nothing. With
+    /// come too late. That of an erased user is above the erasure: it is a new word. Only an intent whose id the ledger has, or that repeats one of the same call, writes nothing. With
     /// `remember_refresh` the pairs that changed are put on the list of what the cache must be told
     /// ([`EventStore::take_refreshes`]), in the same transaction.
     ///
@@ -186,8 +187,14 @@ impl EventStore {
 
         let mut tx = self.begin().await?;
         let mut script = self.script();
+        let held = fences::hold(&mut script);
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let results = tx.run(&script).await?;
+        let held = Held::of(&mut tx, self.script(), &results, held).await?;
+        // Nothing of these intents is older than that, where the row gives the version.
+        let oldest = |index: usize| reserved.map_or(version_of(now), |reserved| reserved[index].version);
+        let said = intents.iter().enumerate().map(|(index, intent)| (intent.pair.user, oldest(index)));
+        let fences = held.fences(&mut tx, self.script(), said).await?;
         let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
         // Only now, under the locks, is it final which events the ledger has.
@@ -212,9 +219,10 @@ impl EventStore {
                 continue;
             }
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
+            let fence = fences.get(&intent.pair.user).copied().unwrap_or(Version::ZERO);
             let version = match reserved {
                 Some(reserved) => reserved[index].version,
-                None => version_of(now).max(Version(state.version.0 + 1)),
+                None => version_of(now).max(Version(state.version.max(fence).0 + 1)),
             };
             let seen = reserved.and_then(|reserved| reserved[index].unless);
             if state.liked == intent.action.liked() && (version <= state.version || seen == Some(*state)) {
@@ -226,7 +234,8 @@ impl EventStore {
                 }
                 continue;
             }
-            if version <= state.version {
+            // Reserved before the erasure of its user, it comes too late as well.
+            if version <= state.version.max(fence) {
                 steps.push(Some((*state, false, Duration::ZERO)));
                 continue;
             }

@@ -5,7 +5,8 @@ use crate::reads::audit::behavior_of;
 use crate::sql::error::StoreError;
 use crate::sql::parts::Parts;
 use crate::sql::store::{EventStore, get, rows};
-use crate::tables::fold::{PairEvent, fold_events, pair_events};
+use crate::tables::fences::{self, Held};
+use crate::tables::fold::{fold_events, pair_events};
 use crate::tables::ledger::record_behaviors;
 use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_outcome};
 use crate::tables::meta::write_note;
@@ -13,7 +14,8 @@ use crate::tables::refreshes::remember;
 use crate::tables::unpublished::note_pairs;
 use crate::writes::apply::{Applied, check_size};
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, Pair, PairState, Version};
+use domain::{LikeEvent, Pair, PairState, UserId, Version};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// How a batch is brought in.
@@ -47,7 +49,7 @@ impl EventStore {
     ///
     /// Versions decide, so live traffic before, between and after is never overwritten by what is older, and bringing in
     /// the same events again changes nothing. That holds for history of any age: retention archives tombstones and forgets
-    /// none.
+    /// none. What erased users did before their erasure is left out, as of every other way.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
@@ -86,30 +88,43 @@ impl EventStore {
         is_last: bool,
         now: DateTime<Utc>,
     ) -> Result<Applied, StoreError> {
-        let by_id = once_by_id(events);
-        let pair_events = pair_events(events);
-        self.transaction("import", || self.import_once(&by_id, &pair_events, options, is_last, now)).await
+        // Whoever is found fenced stays so: this ends.
+        let mut kept = std::borrow::Cow::Borrowed(events);
+        loop {
+            match self.transaction("import", || self.import_once(&kept, options, is_last, now)).await? {
+                Ok(applied) => return Ok(applied),
+                Err(fences) => kept.to_mut().retain(|event| !is_fenced(&fences, event)),
+            }
+        }
     }
 
+    /// The inner error are fences that some of the events are behind: nothing is written.
     async fn import_once(
         &self,
-        by_id: &[&LikeEvent],
-        events: &[PairEvent],
+        events: &[LikeEvent],
         options: ImportOptions<'_>,
         is_last: bool,
         now: DateTime<Utc>,
-    ) -> Result<Applied, StoreError> {
-        let touched = Touched::by(events);
+    ) -> Result<Result<Applied, HashMap<UserId, Version>>, StoreError> {
+        let (by_id, pair_events) = (once_by_id(events), pair_events(events));
+        let touched = Touched::by(&pair_events);
         let mut tx = self.begin().await?;
         let mut script = self.script();
+        let held = fences::hold(&mut script);
         if options.history {
-            record_behaviors(&mut script, by_id);
+            record_behaviors(&mut script, &by_id);
         }
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let results = tx.run(&script).await?;
+        let held = Held::of(&mut tx, self.script(), &results, held).await?;
+        let said = events.iter().map(|event| (event.pair().user, event.version));
+        let fences = held.fences(&mut tx, self.script(), said).await?;
+        if events.iter().any(|event| is_fenced(&fences, event)) {
+            return Ok(Err(fences));
+        }
         let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
-        let outcome = fold_events(&snapshot, events, self.horizon.revision());
+        let outcome = fold_events(&snapshot, &pair_events, self.horizon.revision());
         let mut script = self.script();
         write_outcome(&mut script, &outcome, now);
         if options.tell_cache {
@@ -126,7 +141,7 @@ impl EventStore {
         tx.run(&script).await?;
         tx.commit().await?;
         let changed_pairs = outcome.changed_pairs.len();
-        Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit: None })
+        Ok(Ok(Applied { counts: outcome.counts, pairs: outcome.pairs, changed_pairs, commit: None }))
     }
 
     /// The next step through the history, at most `limit` rows, whatever they hold.
@@ -182,4 +197,8 @@ impl EventStore {
         let rows = rows(&results, 0).first().map_or(Ok(0), |row| get::<i64>(row, 0, "cache_refreshes"))?;
         Ok(rows.unsigned_abs())
     }
+}
+
+fn is_fenced(fences: &HashMap<UserId, Version>, event: &LikeEvent) -> bool {
+    fences.get(&event.pair().user).is_some_and(|up_to| event.version <= *up_to)
 }

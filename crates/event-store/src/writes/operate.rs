@@ -8,7 +8,7 @@
 
 use crate::sql::error::StoreError;
 use crate::sql::pool::Tx;
-use crate::sql::script::{CHUNK, utc};
+use crate::sql::script::{CHUNK, Script, utc};
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::ledger::{LedgerEntry, entry_of, id_in, select_entries, uuid_of};
 use crate::tables::refreshes::remember;
@@ -43,7 +43,7 @@ pub struct Operation {
 pub struct OperatorAction {
     /// Its id.
     pub id: Uuid,
-    /// `replay` or `discard`.
+    /// `replay`, `discard` or `erase_user`; the last does not say whom.
     pub action: String,
     /// Who.
     pub actor: String,
@@ -175,15 +175,8 @@ impl EventStore {
         ids: &[Uuid],
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
-        let id = Uuid::now_v7();
-        let actor: String = operation.actor.chars().take(MAX_ACTOR_LEN).collect();
         let mut script = self.script();
-        script
-            .begin("INSERT INTO operator_actions (id, action, actor, reason, selection, events, created_at) VALUES (");
-        script.uuid(id).words(",").name(action).words(",").text(&actor).words(",");
-        script.text_or_null(operation.reason.as_deref().map(cut)).words(",");
-        script.text_or_null(operation.selection.as_deref().map(cut)).words(",");
-        script.int(ids.len() as i64).words(",").time(now).words(")");
+        let id = insert_action(&mut script, action, operation, ids.len(), now);
         for chunk in ids.chunks(CHUNK) {
             script.begin("INSERT INTO operator_events (event_id, action_id) VALUES ");
             script.list(chunk, |script, event| {
@@ -219,6 +212,24 @@ impl EventStore {
             .map(|row| Ok((uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?)?, action_of(row, 1)?)))
             .collect()
     }
+}
+
+/// Writes down what an operator does; gives its id.
+pub(crate) fn insert_action(
+    script: &mut Script,
+    action: &'static str,
+    operation: &Operation,
+    events: usize,
+    now: DateTime<Utc>,
+) -> Uuid {
+    let id = Uuid::now_v7();
+    let actor: String = operation.actor.chars().take(MAX_ACTOR_LEN).collect();
+    script.begin("INSERT INTO operator_actions (id, action, actor, reason, selection, events, created_at) VALUES (");
+    script.uuid(id).words(",").name(action).words(",").text(&actor).words(",");
+    script.text_or_null(operation.reason.as_deref().map(cut)).words(",");
+    script.text_or_null(operation.selection.as_deref().map(cut)).words(",");
+    script.int(events as i64).words(",").time(now).words(")");
+    id
 }
 
 fn action_of(row: &sea_orm::QueryResult, from: usize) -> Result<OperatorAction, StoreError> {

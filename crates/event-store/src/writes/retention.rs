@@ -151,7 +151,7 @@ impl EventStore {
     }
 }
 
-fn pair_in(script: &mut Script, id: &'static str, pairs: impl Iterator<Item = (i64, i64)>) {
+pub(crate) fn pair_in(script: &mut Script, id: &'static str, pairs: impl Iterator<Item = (i64, i64)>) {
     let row_list = script.dialect().row_list();
     script.words("(user_id, ").words(id).words(") IN (").words(row_list);
     script.list(pairs, |script, (user, id)| {

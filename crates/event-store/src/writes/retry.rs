@@ -6,6 +6,7 @@ use crate::sql::error::StoreError;
 use crate::sql::script::CHUNK;
 use crate::sql::store::{EventStore, rows};
 use crate::tables::event_status::EventStatus;
+use crate::tables::fences::{self, Held};
 use crate::tables::ledger::{EVENT_COLUMNS, FINAL, entry_of, event_values, id_in, select_entries};
 use crate::tables::unpublished::note_pairs;
 use crate::writes::apply::check_size;
@@ -56,8 +57,8 @@ pub struct RetryFailure {
 
 impl EventStore {
     /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error, if it is
-    /// another one; a completed or discarded one stays as it is.
-    /// Gives the number of the commit.
+    /// another one; a completed or discarded one stays as it is. What an
+    /// erased user did before is not written down. Gives the number of the commit.
     pub async fn park(
         &self,
         failed: &[FailedEvent],
@@ -66,13 +67,37 @@ impl EventStore {
     ) -> Result<Option<CommitNumber>, StoreError> {
         planted!("park_forgets" => Ok(None));
         check_size(failed.len())?;
+        if failed.is_empty() {
+            return Ok(None);
+        }
+        let mut failed: Vec<&FailedEvent> = failed.iter().collect();
+        failed.sort_unstable_by_key(|failed| failed.event.intent.id);
+        self.transaction("park", || self.park_once(&failed, max_retries, now)).await
+    }
+
+    async fn park_once(
+        &self,
+        failed: &[&FailedEvent],
+        max_retries: u32,
+        now: DateTime<Utc>,
+    ) -> Result<Option<CommitNumber>, StoreError> {
+        let mut tx = self.begin().await?;
+        let mut script = self.script();
+        let held = fences::hold(&mut script);
+        let results = tx.run(&script).await?;
+        let held = Held::of(&mut tx, self.script(), &results, held).await?;
+        let said = |failed: &FailedEvent| (failed.event.pair().user, failed.event.version);
+        let fences = held.fences(&mut tx, self.script(), failed.iter().map(|failed| said(failed))).await?;
+        let fenced = |failed: &FailedEvent| {
+            let (user, version) = said(failed);
+            fences.get(&user).is_some_and(|up_to| version <= *up_to)
+        };
+        let failed: Vec<&FailedEvent> = failed.iter().copied().filter(|failed| !fenced(failed)).collect();
         let mut script = self.script();
         // A redelivery that fails in the same way changes nothing, not even the time of the last change.
         let new_error = script.dialect().new_value("error_message");
         let known = format!("{FINAL} OR error_message = {new_error}");
         let upsert = script.dialect().overwrite("id", &["updated_at", "error_message"], Some(&known));
-        let mut failed: Vec<&FailedEvent> = failed.iter().collect();
-        failed.sort_unstable_by_key(|failed| failed.event.intent.id);
         for chunk in failed.chunks(CHUNK) {
             script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
             script.words(", status, max_retries, next_retry_at, error_message, updated_at) VALUES ");
@@ -85,11 +110,16 @@ impl EventStore {
             });
             script.words(&upsert);
         }
+        if script.is_empty() {
+            return Ok(None);
+        }
         if self.notes_changes {
             // One that is refused now may have been applied by one who died before telling of it.
             note_pairs(&mut script, failed.iter().map(|failed| failed.event.pair()), now);
         }
-        self.write_numbered("park", &script).await
+        let turn = self.numbered(&mut tx, script).await?;
+        tx.commit().await?;
+        Ok(Some(turn.committed(self.latest_clock())))
     }
 
     /// Takes up to `limit` due events for this worker alone, for as long as `lease`; claimed ones whose lease ended

@@ -7,6 +7,7 @@ mod apply;
 mod audit;
 mod codes;
 mod direct;
+mod erase;
 mod failures;
 mod findings;
 mod following;
