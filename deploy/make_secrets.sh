@@ -55,7 +55,7 @@ put redis.conf "user default off resetpass ~* &* +@all
 user admin on >$(cat secrets/redis_password) ~* &* +@all
 user probe on nopass resetkeys -@all +ping
 user serve on >$(cat secrets/redis_serve_password) $keys ~r:* $commands
-user consume on >$(cat secrets/redis_consume_password) $keys $commands +scan
+user consume on >$(cat secrets/redis_consume_password) $keys $commands +scan +hscan
 user check on >$(cat secrets/redis_check_password) $keys $commands +scan"
 
 # RabbitMQ: an administrator, servers, who publish and take no likes from their queue (they look whether the redo log is one), and

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
+use sync_engine::operate::erase::Eraser;
 use sync_engine::operate::retention::Retention;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,9 +47,11 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
 
     let retrier =
         Retrier::new(stores.clone(), applier, None, sync.retry.into()).with_claim_lease(sync.retry.claim_lease);
+    let eraser = Eraser::new(stores.clone(), context.instance.to_string(), sync);
     let retention = Retention::new(stores.clone(), context.instance.to_string(), sync);
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
+    context.tracker.spawn(eraser.run(context.soft.clone()));
     if let Some(rate) = plan.demo {
         context.tracker.spawn(demo::play(grpc, rate, context.soft.clone()));
     }

@@ -20,6 +20,7 @@ use sync_engine::deliver::consumer::ConsumerLoop;
 use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::deliver::unpublished::UnpublishedChanges;
+use sync_engine::operate::erase::Eraser;
 use sync_engine::operate::most_liked::MostLiked;
 use sync_engine::operate::retention::Retention;
 use sync_engine::operate::standings;
@@ -51,6 +52,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
         .with_claim_lease(sync.retry.claim_lease);
     let owner = context.instance.to_string();
     let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner.clone(), sync);
+    let eraser = Eraser::new(stores.clone(), owner.clone(), sync);
     let retention = Retention::new(stores.clone(), owner.clone(), sync);
     let bus = settings.rabbitmq.clone();
     let recovery = Recovery::new(stores.clone(), applier.clone(), bus, owner, sync.recovery, sync.batch_size);
@@ -68,6 +70,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(retrier.run(context.soft.clone()));
     context.tracker.spawn(rescuer.run(context.soft.clone()));
     context.tracker.spawn(retention.run(context.soft.clone()));
+    context.tracker.spawn(eraser.run(context.soft.clone()));
     context.tracker.spawn(dead_letters.run(context.soft.clone()));
     context.tracker.spawn(redo_log.run(context.soft.clone()));
     context.tracker.spawn(changes.run(context.soft.clone()));

@@ -225,6 +225,8 @@ pub struct RetentionConfig {
     pub tombstones: Duration,
     /// Most rows looked at or deleted at once.
     pub batch_size: u32,
+    /// Most rows and cached keys per second that are looked at, or deleted, for users who are erased.
+    pub erasure_rate: u32,
     /// Pause between two rounds.
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
@@ -233,7 +235,8 @@ pub struct RetentionConfig {
 impl Default for RetentionConfig {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
-        Self { completed_events: 7 * day, tombstones: 30 * day, batch_size: 1000, interval: Duration::from_secs(60) }
+        let interval = Duration::from_secs(60);
+        Self { completed_events: 7 * day, tombstones: 30 * day, batch_size: 1000, erasure_rate: 20_000, interval }
     }
 }
 
@@ -249,6 +252,10 @@ impl RetentionConfig {
         }
         if !(1..=10_000).contains(&self.batch_size) {
             return Err(format!("event_driven_sync.retention.batch_size: must be 1 to 10000, got {}", self.batch_size));
+        }
+        if !(100..=10_000_000).contains(&self.erasure_rate) {
+            let rate = self.erasure_rate;
+            return Err(format!("event_driven_sync.retention.erasure_rate: must be 100 to 10000000, got {rate}"));
         }
         if self.interval < Duration::from_millis(10) {
             return Err(format!(

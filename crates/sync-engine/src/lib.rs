@@ -7,7 +7,7 @@
 //! | [`apply`] | one transaction per batch, then settle, then acknowledge; [`retry`](apply::retry) brings failed events back with backoff | the event that fails alone is parked alone, and ends as a dead letter |
 //! | [`recover`] | [`redeliver`](recover::redeliver) stuck outbox entries, [`catch_up`](recover::catch_up) of the cache with writes around it, [`recheck`](recover::recheck) of fills, [`probe`](recover::probe)s of the stores, [`automatic`](recover::automatic) recovery of a database that went back | nothing has to be done by hand |
 //! | [`read`] | counts and states; [`warm_up`](read::warm_up) before somebody asks, [`live`](read::live) counts for watchers | a fill never replaces what is newer |
-//! | [`operate`] | [`events`](operate::events) replayed or discarded, [`explain`](operate::explain), [`retention`](operate::retention) | exactly-once effect; bounded batches, one owner at a time |
+//! | [`operate`] | [`events`](operate::events) replayed or discarded, [`explain`](operate::explain), [`erase`](operate::erase) a user, [`retention`](operate::retention) | exactly-once effect; bounded batches, one owner at a time |
 //! | [`stores`] | cache, database (for likes a [port](stores::like_database)), their [`circuit_breaker`](stores::circuit_breaker)s, the [`write_switch`](stores::write_switch) | |
 //! | [`trace`], [`metrics`], [`clock`] | sampled likes as spans; every metric's name; this machine's time | |
 //!

@@ -37,7 +37,15 @@ pub(crate) fn register() {
         (
             "interaction_purged_rows_total",
             "what",
-            &["completed_events", "operator_actions", "idempotency_keys", "writers", "slices", "tombstones"],
+            &[
+                "completed_events",
+                "operator_actions",
+                "idempotency_keys",
+                "writers",
+                "slices",
+                "tombstones",
+                "of_erased_users",
+            ],
         ),
     ];
     for (name, label, values) in labelled {
@@ -251,7 +259,7 @@ pub(crate) fn dead_letters(letters: u32) {
     gauge!("interaction_dead_letters").set(f64::from(letters));
 }
 
-/// `interaction_purged_rows_total`: rows deleted for their age; `tombstones`: moved to their archive.
+/// `interaction_purged_rows_total`: rows deleted for their age, or with their user; `tombstones`: moved to their archive.
 pub(crate) fn purged(what: &'static str, rows: u64) {
     counter!("interaction_purged_rows_total", "what" => what).increment(rows);
 }

@@ -1,8 +1,11 @@
-//! Operate: what operators ask for and what is kept for them: replay and discard, one pair's story, retention, what is liked most, what is wrong.
+//! Operate: what operators ask for and what is kept for them: replay and discard, one pair's story, the erasure of users,
+//! retention, what is liked most, what is wrong.
 
 pub mod conclusion;
+pub mod erase;
 pub mod events;
 pub mod explain;
+pub mod leftovers;
 pub mod most_liked;
 pub mod retention;
 pub mod standings;

@@ -5,8 +5,9 @@
 pub mod automatic;
 pub mod catch_up;
 mod entry_age;
+pub(crate) mod fences;
 pub mod lost_pairs;
-mod pace;
+pub(crate) mod pace;
 pub mod probe;
 pub mod recheck;
 mod recovery_journals;

@@ -65,6 +65,12 @@ impl Inspector {
             let rows = self.stores.database.load_states(&pairs).await?;
             lacking = lacking.into_iter().map(|(behavior, _)| behavior).zip(rows).filter(lacks).collect();
         }
+        if !lacking.is_empty() {
+            // The row of an erased user is gone before its history is.
+            let said: Vec<_> = lacking.iter().map(|(behavior, _)| (behavior.pair.user, behavior.version)).collect();
+            let mut fenced = self.stores.database.fenced(&said).await?.into_iter();
+            lacking.retain(|_| fenced.next() == Some(false));
+        }
         Ok(lacking
             .into_iter()
             .map(|(behavior, row)| row_finding(event_of(&behavior), row, "the row against its history"))
@@ -144,6 +150,13 @@ impl Inspector {
         if page.iter().any(|entry| entry.version == version) {
             let old = self.stores.now().since(version) > self.stuck_after;
             return Ok(if old { Verdict::Stuck } else { Verdict::InFlight });
+        }
+        let user = observation.pair.user;
+        if self.stores.database.fenced(&[(user, version)]).await? == [true] {
+            // The user is erased, or was: then a cache has become what it once was.
+            let erasure = self.stores.database.erasure_of(user).await?;
+            let ended = erasure.is_some_and(|erasure| erasure.cleaned_at.is_some());
+            return Ok(if ended { Verdict::Drift } else { Verdict::InFlight });
         }
         for status in [EventStatus::Failed, EventStatus::Processing, EventStatus::Dead, EventStatus::Pending] {
             if self.ledger_has(status, observation.pair, version).await? {

@@ -11,12 +11,13 @@
 use super::afterwards::{BATCH, BATCHES, COUNTED, INTERVAL, LEASE_TTL, RoundError};
 use crate::metrics;
 use crate::stores::{Stores, faults};
+use chrono::{DateTime, Utc};
 use domain::cache::CacheError;
 use domain::codec::EncodedEvent;
 use event_bus::{BusConfig, LogState, Publisher};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,6 +26,12 @@ const LEASE: &str = "redo_log";
 /// And a broker that has none: it may be another one by then.
 const ABSENT_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Fences told at once.
+const FENCES: u32 = 1_000;
+
+/// The log forgets what is old, so it is told all fences again.
+const FENCES_AGAIN: Duration = Duration::from_secs(6 * 3600);
+
 /// Looks after the log.
 pub struct RedoLog {
     stores: Stores,
@@ -32,6 +39,8 @@ pub struct RedoLog {
     publisher: Publisher,
     owner: String,
     interval: Duration,
+    /// When the newest fence was written that the log has, and when it was told.
+    fences: Option<(DateTime<Utc>, Instant)>,
 }
 
 impl RedoLog {
@@ -40,7 +49,7 @@ impl RedoLog {
     pub fn new(stores: Stores, bus: BusConfig, owner: String) -> Self {
         stores.database.keep_unlogged(bus.log.enabled);
         let publisher = Publisher::new(bus.clone());
-        Self { stores, bus, publisher, owner, interval: INTERVAL }
+        Self { stores, bus, publisher, owner, interval: INTERVAL, fences: None }
     }
 
     /// Looks more or less often.
@@ -97,6 +106,7 @@ impl RedoLog {
             return Ok(());
         }
         if state == LogState::Up {
+            self.tell_fences().await?;
             for _ in 0..BATCHES {
                 if self.join_batch().await? < BATCH || !self.owns().await? {
                     break;
@@ -119,6 +129,24 @@ impl RedoLog {
         self.stores.database.logged(&ids).await?;
         metrics::redo_log_joined(ids.len());
         Ok(ids.len())
+    }
+
+    /// A copy of the database from before an erasure does not have its fence: whoever replays the log finds it there.
+    async fn tell_fences(&mut self) -> Result<(), RoundError> {
+        let newest = self.stores.database.newest_fence().await?;
+        let is_told = |(told, at): (DateTime<Utc>, Instant)| told == newest && at.elapsed() < FENCES_AGAIN;
+        if self.fences.is_some_and(is_told) {
+            return Ok(());
+        }
+        let mut after = 0;
+        loop {
+            let fences = self.stores.database.fences_after(after, FENCES).await?;
+            let Some(last) = fences.last() else { break };
+            after = last.user.get();
+            self.publisher.append_fences(&fences).await?;
+        }
+        self.fences = Some((newest, Instant::now()));
+        Ok(())
     }
 
     async fn owns(&self) -> Result<bool, CacheError> {

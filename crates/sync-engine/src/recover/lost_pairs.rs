@@ -24,6 +24,8 @@
 
 use crate::apply::{Applier, DatabaseUnreachable};
 use crate::clock::wall_clock;
+use crate::recover::catch_up::RefreshError;
+use crate::recover::fences;
 use crate::recover::pace::Pace;
 use crate::recover::replay::Listener;
 use crate::stores::Stores;
@@ -83,6 +85,15 @@ pub enum RecoverError {
     /// A checker has begun to repair with a newer token.
     #[error("another process repairs: begin again")]
     Fenced,
+}
+
+impl From<RefreshError> for RecoverError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Cache(error) => error.into(),
+            RefreshError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// What a walk through the cached pairs came to.
@@ -158,6 +169,9 @@ impl LostPairs {
         stop: &CancellationToken,
         mut each: impl FnMut(Recovered) + Send,
     ) -> Result<Recovered, RecoverError> {
+        if token.is_some() {
+            fences::bring_back(&self.stores).await?;
+        }
         let Walked { mut done, resources } = self.walk(token, false, stop, &mut each).await?;
         let Some(token) = token.filter(|_| done.finished) else { return Ok(done) };
         if resources.is_none() {
@@ -212,7 +226,13 @@ impl LostPairs {
         counters: bool,
     ) -> Result<(Recovered, BTreeSet<Resource>), RecoverError> {
         let mut done = Recovered { pairs: pairs.len() as u64, ..Recovered::default() };
-        let newer = self.newer(&pairs).await?;
+        let mut newer = self.newer(&pairs).await?;
+        if !newer.is_empty() {
+            // What is behind a fence is not lost: it is gone.
+            let said: Vec<_> = newer.iter().map(|(pair, state)| (pair.user, state.version)).collect();
+            let mut fenced = self.stores.database.fenced(&said).await?.into_iter();
+            newer.retain(|_| fenced.next() == Some(false));
+        }
         let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
         if !newer.is_empty() {
             let waiting = self.stores.database.in_ledger_unfinished(&newer).await?;

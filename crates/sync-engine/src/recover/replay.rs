@@ -9,11 +9,15 @@
 //! once: whoever counts remembers which were missing, up to a bound, beyond which a rehearsal says too many rather than too few.
 
 use crate::apply::{Applier, DatabaseUnreachable};
+use crate::recover::catch_up::RefreshError;
+use crate::recover::fences;
 use crate::recover::pace::Pace;
 use crate::stores::Stores;
 use chrono::{DateTime, Utc};
+use domain::cache::CacheError;
 use domain::codec::decode_batch;
-use domain::{LikeEvent, Pair, PairState};
+use domain::fence::decode_fences;
+use domain::{Fence, LikeEvent, Pair, PairState};
 use event_bus::{BusConfig, BusError, LogMessage, LogReader, LogStart};
 use event_store::StoreError;
 use futures::FutureExt;
@@ -79,9 +83,21 @@ pub enum ReplayError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The cache, which keeps fences of erased users.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// The database, while events were applied.
     #[error(transparent)]
     Apply(#[from] DatabaseUnreachable),
+}
+
+impl From<RefreshError> for ReplayError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Cache(error) => error.into(),
+            RefreshError::Store(error) => error.into(),
+        }
+    }
 }
 
 /// Hears of every batch.
@@ -106,15 +122,17 @@ pub struct Replay {
     /// Of events that were missing; ids of version 7 end in random bits.
     remembered: HashSet<u64>,
     gathered: Vec<LikeEvent>,
+    /// Of users who were erased after the copy was made.
+    fences: Vec<Fence>,
 }
 
 impl Replay {
     /// Of the log that `bus` leads to.
     pub fn new(stores: Stores, applier: &Applier, bus: BusConfig, options: ReplayOptions) -> Self {
-        let (report, remembered, gathered) = Default::default();
+        let (report, remembered, gathered, fences) = Default::default();
         let applier = applier.of_logged();
         let (pace, at_once, listener) = (None, 1, None);
-        Self { stores, applier, bus, options, pace, at_once, listener, report, remembered, gathered }
+        Self { stores, applier, bus, options, pace, at_once, listener, report, remembered, gathered, fences }
     }
 
     /// Reads so many events per second, at most.
@@ -154,6 +172,9 @@ impl Replay {
 
     /// Whether it came to the end.
     async fn run_inner(&mut self, stop: &CancellationToken, progress: Progress<'_>) -> Result<bool, ReplayError> {
+        if !self.options.dry_run {
+            fences::bring_back(&self.stores).await?;
+        }
         let start = self.start().await?;
         let mut reader = LogReader::open(&self.bus, start).await?;
         loop {
@@ -215,12 +236,18 @@ impl Replay {
                 self.report.events += events.len() as u64;
                 self.gathered.extend(events);
             }
-            Err(_) => self.report.unreadable += 1,
+            Err(_) => match decode_fences(&message.body) {
+                Ok(Some(fences)) => self.fences.extend(fences),
+                Ok(None) | Err(_) => self.report.unreadable += 1,
+            },
         }
     }
 
     async fn tell_gathered(&mut self) -> Result<(), ReplayError> {
-        let mut gathered = std::mem::take(&mut self.gathered);
+        let (mut gathered, fences) = (std::mem::take(&mut self.gathered), std::mem::take(&mut self.fences));
+        if !self.options.dry_run {
+            self.stores.database.restore_fences(&fences, self.stores.database.now().await?).await?;
+        }
         // Those of one resource together: batches side by side then seldom wait for each other's rows. Versions decide, not order.
         gathered.sort_by_key(|event| event.pair().resource);
         let size = self.options.batch_size.max(1);
@@ -248,7 +275,11 @@ impl Replay {
             return Ok(Vec::new());
         }
         let told = self.told_by_pairs(&unknown).await?;
-        Ok(unknown.into_iter().zip(told).filter(|(_, told)| !told).map(|(event, _)| event.clone()).collect())
+        // What is behind a fence is not missing: it is gone.
+        let said: Vec<_> = unknown.iter().map(|event| (event.pair().user, event.version)).collect();
+        let fenced = self.stores.database.fenced(&said).await?;
+        let kept = unknown.into_iter().zip(told.into_iter().zip(fenced)).filter(|(_, (told, fenced))| !told && !fenced);
+        Ok(kept.map(|(event, _)| event.clone()).collect())
     }
 
     /// Gives how many of them the database refuses.

@@ -9,6 +9,7 @@ mod cluster;
 mod consume;
 mod dead_letters;
 mod degraded;
+mod erasure;
 mod errors;
 mod flood;
 mod full_letters;

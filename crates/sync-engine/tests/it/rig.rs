@@ -15,6 +15,7 @@ use sync_engine::deliver::dead_letters::DeadLetters;
 use sync_engine::deliver::kept::{Keeper, Kept};
 use sync_engine::deliver::redo_log::RedoLog;
 use sync_engine::deliver::relay::{Relay, RelayHandle};
+use sync_engine::operate::erase::Eraser;
 use sync_engine::recover::probe;
 use sync_engine::recover::recheck::Recheck;
 use sync_engine::recover::redeliver::Rescuer;
@@ -141,10 +142,23 @@ impl Rig {
         let mut reader = LogReader::open(&self.bus, LogStart::First).await.unwrap();
         let mut events = Vec::new();
         while let Some(message) = reader.next().await.unwrap() {
-            events.extend(domain::codec::decode_batch(&message.body).unwrap());
+            if domain::fence::decode_fences(&message.body).unwrap().is_none() {
+                events.extend(domain::codec::decode_batch(&message.body).unwrap());
+            }
         }
         reader.close().await;
         events
+    }
+
+    /// How many fences the redo log has; some may be there twice.
+    pub(crate) async fn logged_fences(&self) -> usize {
+        let mut reader = LogReader::open(&self.bus, LogStart::First).await.unwrap();
+        let mut fences = 0;
+        while let Some(message) = reader.next().await.unwrap() {
+            fences += domain::fence::decode_fences(&message.body).unwrap().map_or(0, |fences| fences.len());
+        }
+        reader.close().await;
+        fences
     }
 
     /// Runs statements in the test's schema, around the store.
@@ -315,6 +329,13 @@ impl Process {
         let publisher = Some(self.rig.publisher());
         let rescuer = Rescuer::new(self.stores.clone(), self.applier.clone(), publisher, owner, &self.rig.sync);
         self.spawn(rescuer.run(self.soft.clone()));
+    }
+
+    /// Erases users who are to be, without much waiting.
+    pub(crate) fn erase(&self) {
+        let eraser = Eraser::new(self.stores.clone(), unique_name("owner"), &self.rig.sync);
+        let eraser = eraser.with_interval(Duration::from_millis(40), Duration::from_millis(200));
+        self.spawn(eraser.run(self.soft.clone()));
     }
 
     /// Looks after the redo log, and tells it what went around it.

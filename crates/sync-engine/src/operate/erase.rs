@@ -1,0 +1,316 @@
+//! Erase: everything that a user did up to a moment goes, from every store, and nothing of it comes back.
+//!
+//! 1. The clocks of all shards are raised: what is accepted from here on has a higher version than the fence.
+//! 2. The **fence**, in the database: from its commit on nothing below it is ever written, whatever brings it (queue, journal,
+//!    retry, dead letter, replay, import, redo log, recovery, repair). That is the whole promise; the rest only cleans up.
+//! 3. Copies of the fence, in the cache and in the redo log: a copy of the database from before does not have it.
+//! 4. Rows, tombstones and keys, each with its counter in one transaction; ledger, history, findings and what operators wrote, in
+//!    one walk for all users whose erasure waits; cached pairs and answers.
+//! 5. A second look at cache and rows; the erasure ends when it finds nothing, else it begins anew.
+//!
+//! A caller does 1 and 2, any process with the lease the rest, from [`Eraser::run`]. It may stop at any point: the fence says
+//! that there is something to do, a note says how far the walk has come, and all of it may happen twice, in two processes at once, or
+//! late, because only what is below a fence is deleted.
+//!
+//! What the user does while the erasure is under way may go with it (a like that the cache takes for unchanged, of a pair that is not
+//! gone yet); what is done after its end counts.
+
+use crate::clock::wall_clock;
+use crate::config::SyncConfig;
+use crate::metrics;
+use crate::recover::catch_up::{self, RefreshError};
+use crate::recover::fences;
+use crate::recover::pace::Pace;
+use crate::stores::{Stores, faults};
+use chrono::{DateTime, Utc};
+use domain::cache::{CacheError, Swept, UserSweep};
+use domain::{Fence, ResourceType, UserId, Version};
+use event_store::{Erasure, Operation, StoreError, Walked};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+const LEASE: &str = "erase";
+const LEASE_TTL: Duration = Duration::from_secs(30);
+
+/// Where the walk through tables is: `<fenced until, microseconds> <table> <key>`.
+const NOTE: &str = "erasure_walk";
+
+/// Erasures of one walk.
+const TOGETHER: u32 = 500;
+
+/// Rows of a table, or keys of the cache, that are looked at in one step.
+pub(crate) const SCAN: u32 = 1_000;
+
+/// Steps between two notes of the place, and two looks at the lease.
+const STEPS: usize = 20;
+
+/// What was read before rows went is written to the cache within that time, or not at all.
+const LATE: Duration = Duration::from_secs(3);
+
+/// How often fences are looked at that the database may have lost.
+const EXCHANGE: Duration = Duration::from_secs(60);
+
+/// Begins the erasure of a user, whom it need not have heard of: from here on nothing from before counts. Needs both stores.
+pub fn erase_user<'a>(
+    stores: &'a Stores,
+    user: UserId,
+    by: &'a Operation,
+) -> BoxFuture<'a, Result<Erasure, RefreshError>> {
+    erase_user_inner(stores, user, by).boxed()
+}
+
+async fn erase_user_inner(stores: &Stores, user: UserId, by: &Operation) -> Result<Erasure, RefreshError> {
+    let now = stores.database.now().await?;
+    let up_to = raise_clocks(stores, Version(now.timestamp_micros())).await?;
+    fail::fail_point!("erase.clocks_raised");
+    let erasure = stores.database.fence_user(Fence { user, up_to }, Some(by), now).await?;
+    fail::fail_point!("erase.fenced");
+    // The eraser does it again.
+    if let Err(error) = stores.cache.keep_fences(&[erasure.fence]).await {
+        faults::tell("keeping a fence in the cache", &error);
+    }
+    tracing::info!(actor = by.actor, "a user is erased, by an operator");
+    Ok(erasure)
+}
+
+/// Nothing that was accepted before has a higher version than is given, and nothing after has a lower one.
+async fn raise_clocks(stores: &Stores, at_least: Version) -> Result<Version, CacheError> {
+    let before = stores.cache.raise_clocks(at_least).await?;
+    if before > at_least {
+        stores.cache.raise_clocks(before).await?;
+    }
+    Ok(before.max(at_least))
+}
+
+/// Removes what is below fences; one process at a time.
+pub struct Eraser {
+    stores: Stores,
+    owner: String,
+    interval: Duration,
+    late: Duration,
+    /// Rows and keys per second.
+    pace: Pace,
+    exchanged: Option<(DateTime<Utc>, Instant)>,
+}
+
+/// What a round came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Round {
+    /// Nothing waits, or somebody else is at it.
+    Idle,
+    /// Something was done, or is to be looked at once more.
+    Busy,
+}
+
+impl Eraser {
+    /// `owner` must differ between processes.
+    pub fn new(stores: Stores, owner: String, sync: &SyncConfig) -> Self {
+        let pace = Pace::new(sync.retention.erasure_rate);
+        Self { stores, owner, interval: Duration::from_secs(1), late: LATE, pace, exchanged: None }
+    }
+
+    /// Looks more or less often, and waits longer or shorter for what is late.
+    #[must_use]
+    pub fn with_interval(self, interval: Duration, late: Duration) -> Self {
+        Self { interval, late, ..self }
+    }
+
+    /// Runs until `stop`.
+    pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
+        self.run_inner(stop).boxed()
+    }
+
+    async fn run_inner(mut self, stop: CancellationToken) {
+        loop {
+            let round = async {
+                tokio::time::sleep(self.interval).await;
+                if self.stores.cache_circuit.is_open() || self.stores.database_circuit.is_open() {
+                    return Ok(Round::Idle);
+                }
+                self.round().await
+            };
+            let round = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                round = round => round,
+            };
+            match round {
+                Ok(Round::Busy) => continue,
+                Ok(Round::Idle) => {}
+                Err(RefreshError::Cache(error)) if error.is_unavailable() => self.stores.cache_failed_somewhere(&error),
+                Err(RefreshError::Store(error)) if error.is_unavailable() => {
+                    self.stores.database_circuit.failure(&error)
+                }
+                Err(error) => drop(faults::tell("erasing users", &error)),
+            }
+            let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        }
+        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+    }
+
+    async fn round(&mut self) -> Result<Round, RefreshError> {
+        let newest = self.stores.database.newest_fence().await?;
+        let is_known = |(known, at): (DateTime<Utc>, Instant)| known == newest && at.elapsed() < EXCHANGE;
+        let exchange = !self.exchanged.is_some_and(is_known);
+        let waiting = self.stores.database.erasures_under_way(TOGETHER).await?;
+        if (waiting.is_empty() && !exchange) || !self.owns().await? {
+            return Ok(Round::Idle);
+        }
+        if exchange {
+            fences::bring_back(&self.stores).await?;
+            fences::keep(&self.stores).await?;
+            self.exchanged = Some((self.stores.database.newest_fence().await?, Instant::now()));
+        }
+        let noted = self.noted().await?;
+        let until = noted.as_ref().map(|(until, ..)| *until).or_else(|| waiting.last().map(|last| last.fenced_at));
+        let Some(until) = until else { return Ok(Round::Idle) };
+        let erasures = self.stores.database.erasures_fenced_by(until).await?;
+        if erasures.is_empty() {
+            self.stores.database.set_note(NOTE, None).await?;
+            return Ok(if waiting.is_empty() { Round::Idle } else { Round::Busy });
+        }
+        let highest = erasures.iter().map(|erasure| erasure.fence.up_to).max().unwrap_or_default();
+        raise_clocks(&self.stores, highest).await?;
+        for erasure in &erasures {
+            if !self.erase_rows(erasure).await? {
+                return Ok(Round::Idle);
+            }
+        }
+        catch_up::drain(&self.stores).await?;
+        fail::fail_point!("erase.told");
+        if !self.walk(until, noted, &erasures).await? {
+            return Ok(Round::Idle);
+        }
+        for erasure in &erasures {
+            self.sweep(erasure).await?;
+        }
+        fail::fail_point!("erase.swept");
+        tokio::time::sleep(self.late).await;
+        for erasure in &erasures {
+            self.look_again(erasure).await?;
+        }
+        self.stores.database.set_note(NOTE, None).await?;
+        Ok(Round::Busy)
+    }
+
+    /// What indexes find; false if the lease is lost.
+    async fn erase_rows(&mut self, erasure: &Erasure) -> Result<bool, RefreshError> {
+        let database = self.stores.database.clone();
+        loop {
+            if !self.owns().await? {
+                return Ok(false);
+            }
+            let mut removed = 0;
+            for kind in ResourceType::ALL {
+                removed += database.erase_likes(erasure.fence, kind, wall_clock()).await?;
+            }
+            fail::fail_point!("erase.likes");
+            removed += database.erase_keys(erasure.fence).await?;
+            if removed == 0 {
+                return Ok(true);
+            }
+            database.erasure_progressed(erasure.fence.user, removed).await?;
+            self.removed(removed).await;
+        }
+    }
+
+    /// Once through the tables without an index, from where somebody stopped; false if the lease is lost.
+    async fn walk(
+        &mut self,
+        until: DateTime<Utc>,
+        noted: Option<(DateTime<Utc>, Walked, Option<String>)>,
+        erasures: &[Erasure],
+    ) -> Result<bool, RefreshError> {
+        let (begin, mut after) = noted.map_or((Walked::Ledger, None), |(_, table, after)| (table, after));
+        for table in Walked::ALL.into_iter().skip_while(|table| *table != begin) {
+            for step in 0_usize.. {
+                if step.is_multiple_of(STEPS) {
+                    let place = after.as_deref().unwrap_or("-");
+                    let note = format!("{} {} {place}", until.timestamp_micros(), table.name());
+                    self.stores.database.set_note(NOTE, Some(&note)).await?;
+                    if !self.owns().await? {
+                        return Ok(false);
+                    }
+                }
+                let walked = self.stores.database.walk_step(table, erasures, after.as_deref(), SCAN, true).await?;
+                fail::fail_point!("erase.walked");
+                metrics::purged("of_erased_users", walked.found);
+                self.pace.passed(SCAN as usize).await;
+                after = walked.next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn sweep(&mut self, erasure: &Erasure) -> Result<Swept, RefreshError> {
+        let sweep = UserSweep { user: erasure.fence.user, up_to: erasure.fence.up_to, remove: true };
+        let (mut all, mut cursor) = (Swept::default(), 0);
+        loop {
+            let (swept, next) = self.stores.cache.sweep_user(&sweep, cursor, SCAN).await?;
+            all += swept;
+            cursor = next;
+            if cursor == 0 {
+                return Ok(all);
+            }
+            self.pace.passed(SCAN as usize).await;
+            self.owns().await?;
+        }
+    }
+
+    /// Ends an erasure that has nothing left; another one is gone through again.
+    async fn look_again(&mut self, erasure: &Erasure) -> Result<(), RefreshError> {
+        let swept = self.sweep(erasure).await?;
+        let database = &self.stores.database;
+        let rows = database.indexed_rows(erasure.fence).await?;
+        let one = std::slice::from_ref(erasure);
+        let (mut after, mut untold) = (None, 0);
+        loop {
+            let step = database.walk_step(Walked::Refreshes, one, after.as_deref(), SCAN, false).await?;
+            untold += step.found;
+            after = step.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if swept != Swept::default() || rows.total() > 0 || untold > 0 {
+            tracing::info!(?swept, ?rows, untold, "an erasure is not over yet");
+            return Ok(());
+        }
+        fail::fail_point!("erase.ending");
+        if database.erasure_ended(erasure, database.now().await?).await? {
+            tracing::info!(removed = erasure.removed, "everything of an erased user is gone");
+        }
+        Ok(())
+    }
+
+    async fn removed(&mut self, rows: u64) {
+        metrics::purged("of_erased_users", rows);
+        self.pace.passed(usize::try_from(rows).unwrap_or(usize::MAX)).await;
+    }
+
+    /// Where a walk stands: until when its users were fenced, the table, and the key after which it goes on.
+    async fn noted(&self) -> Result<Option<(DateTime<Utc>, Walked, Option<String>)>, StoreError> {
+        let Some(note) = self.stores.database.note(NOTE).await? else { return Ok(None) };
+        let place = || {
+            let mut words = note.split(' ');
+            let until = DateTime::from_timestamp_micros(words.next()?.parse().ok()?)?;
+            let table = words.next()?;
+            let table = Walked::ALL.into_iter().find(|walked| walked.name() == table)?;
+            Some((until, table, words.next().filter(|key| *key != "-").map(str::to_owned)))
+        };
+        let place = place();
+        if place.is_none() {
+            tracing::warn!(note, "the note of an erasure says nothing: the walk begins again");
+        }
+        Ok(place)
+    }
+
+    async fn owns(&self) -> Result<bool, CacheError> {
+        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_some())
+    }
+}
