@@ -12,6 +12,8 @@
 //! | `ReplayEvents` | `POST /events/replay` | `replay_events` |
 //! | `DiscardEvents` | `POST /events/discard` | `discard_events` |
 //! | `ExplainLike` | `GET /explain` | `explain_like` |
+//! | `EraseUser` | `POST /users/erase` | `erase_user` |
+//! | `GetErasure` | `GET /users/erasure` | `erase_user` |
 //! | – | `GET /overview` | `overview` |
 //! | – | `GET /history` | `history` |
 //! | – | `GET /resource` | `resource` |
@@ -22,6 +24,7 @@ mod cache_stats;
 mod check_consistency;
 mod consistency_report;
 mod discard_events;
+mod erase_user;
 mod error_groups;
 mod event;
 mod explain_like;
@@ -92,6 +95,8 @@ pub(crate) fn routes(admin: Admin) -> OpenApiRouter {
         .routes(routes!(replay_events::http))
         .routes(routes!(discard_events::http))
         .routes(routes!(explain_like::http))
+        .routes(routes!(erase_user::http))
+        .routes(routes!(erase_user::http_erasure))
         .routes(routes!(overview::http))
         .routes(routes!(history::http))
         .routes(routes!(resource::http))
@@ -158,5 +163,19 @@ impl SyncAdminService for Admin {
         request: Request<v1::ExplainLikeRequest>,
     ) -> Result<Response<v1::ExplainLikeResponse>, Status> {
         explain_like::grpc(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn erase_user(
+        &self,
+        request: Request<v1::EraseUserRequest>,
+    ) -> Result<Response<v1::EraseUserResponse>, Status> {
+        erase_user::grpc(self, request).await.map(Response::new)
+    }
+
+    async fn get_erasure(
+        &self,
+        request: Request<v1::GetErasureRequest>,
+    ) -> Result<Response<v1::GetErasureResponse>, Status> {
+        erase_user::grpc_erasure(self, request.into_inner()).await.map(Response::new)
     }
 }

@@ -132,26 +132,34 @@ impl Body {
         needs_reason: bool,
     ) -> Result<Operate, Status> {
         let dry_run = self.dry_run.unwrap_or(false);
-        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-        let (actor, reason) = (given(self.actor), given(self.reason));
         let selection = select(&mut violations, self.ids, self.filter, self.limit, self.page_token.as_deref());
-        for (field, text, most) in [("actor", &actor, MAX_ACTOR), ("reason", &reason, MAX_REASON)] {
-            let length = text.as_ref().map_or(0, String::len);
-            if length > most {
-                violations.add(field, format!("must be at most {most} bytes, got {length}"));
-            }
-        }
-        if needs_reason && !dry_run && reason.is_none() {
+        let by = signed(&mut violations, source, self.actor, self.reason);
+        if needs_reason && !dry_run && by.reason.is_none() {
             violations.add("reason", "must be given");
         }
         let selection = violations.given(selection)?;
-        let operation = Operation {
-            actor: actor.map_or_else(|| source.to_string(), |actor| format!("{actor} ({source})")),
-            reason,
-            selection: Some(in_words(&selection)),
-        };
+        let operation = Operation { selection: Some(in_words(&selection)), ..by };
         Ok(Operate { selection, operation, dry_run })
     }
+}
+
+/// Who asks, and why.
+pub(super) fn signed(
+    violations: &mut Violations,
+    source: &Source,
+    actor: Option<String>,
+    reason: Option<String>,
+) -> Operation {
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (actor, reason) = (given(actor), given(reason));
+    for (field, text, most) in [("actor", &actor, MAX_ACTOR), ("reason", &reason, MAX_REASON)] {
+        let length = text.as_ref().map_or(0, String::len);
+        if length > most {
+            violations.add(field, format!("must be at most {most} bytes, got {length}"));
+        }
+    }
+    let actor = actor.map_or_else(|| source.to_string(), |actor| format!("{actor} ({source})"));
+    Operation { actor, reason, selection: None }
 }
 
 /// A request as JSON.

@@ -38,10 +38,12 @@ const ROLES: &[(&str, Role)] = &[
     ("SyncAdminService/GetCacheStats", Role::Read),
     ("SyncAdminService/ListEvents", Role::Read),
     ("SyncAdminService/ExplainLike", Role::Read),
+    ("SyncAdminService/GetErasure", Role::Read),
     ("SyncAdminService/CheckConsistency", Role::Operate),
     ("SyncAdminService/WarmUp", Role::Operate),
     ("SyncAdminService/ReplayEvents", Role::Operate),
     ("SyncAdminService/DiscardEvents", Role::Operate),
+    ("SyncAdminService/EraseUser", Role::Operate),
 ];
 
 /// The role that a call of this path needs; none: everybody may.

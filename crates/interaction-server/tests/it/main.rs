@@ -7,6 +7,7 @@ mod calls;
 mod client;
 mod clocks;
 mod dashboard;
+mod erasing;
 mod events;
 mod history;
 mod hostile;
