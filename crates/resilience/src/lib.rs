@@ -40,6 +40,13 @@
 //! | `refresh.told` | consumer | cache told of degraded writes, list not shortened | `in_a_degraded_refresh` |
 //! | `retention.purged` | consumer | some batches deleted, others not | `in_a_purge` |
 //! | `store.requeued` | replayer | some dead events replayed, others not | `in_a_replay` |
+//! | `erase.clocks_raised` | server | an erasure is ordered, there is no fence yet | `an_erasure_before_its_fence` |
+//! | `erase.fenced` | server | the fence is committed, nobody else has heard of it | `an_erasure_behind_its_fence` |
+//! | `erase.likes` | consumer | some rows of an erased user are gone, others not | `an_erasure_among_the_rows` |
+//! | `erase.told` | consumer | all rows are gone and the cache has the counts | `an_erasure_before_the_walk` |
+//! | `erase.walked` | consumer | some of the ledger is gone through, how far is not noted | `an_erasure_in_the_walk` |
+//! | `erase.swept` | consumer | the cache is swept, nobody has looked again | `an_erasure_behind_the_sweep` |
+//! | `erase.ending` | consumer | nothing is left, and that is not written down | `an_erasure_at_its_end` |
 //! | `log.joined` | consumer | the redo log has what went around the broker, the ledger still marks it | `in_a_join_of_the_log` |
 //! | `recover.latched` | consumer | the database went back, the recovery is noted, nothing is read | `the_recovery_is_noted_and_nothing_read` |
 //! | `recover.reapplied` | consumer | some of the redo log is applied again, how far is not noted | `some_of_the_log_is_applied_again_and_not_noted` |
@@ -105,6 +112,7 @@
 //! | `unchanged_key_forgotten` | database first: the key of a confirmed "unchanged" is remembered nowhere | the repetition comes after an unlike and undoes it |
 //! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
 //! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |
+//! | `fence_ignored` | what an erased user did before is applied all the same | erased, then delivered: it came back |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |
 //! | `anybody_blamed` | what the database refuses is its own fault, whoever else is refused | a trigger that refuses every row for a while: good events are given up |
 //!

@@ -12,9 +12,11 @@ use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RecoverArgs, RepairArgs, WarmupArgs};
 use crate::dead_letters::DeadLettersArgs;
 use crate::environment::Environment;
+use crate::erase::EraseUserArgs;
 use crate::events::EventsArgs;
 use crate::explain::ExplainArgs;
 use crate::lists::{CacheStatsArgs, LikedArgs, LikersArgs};
+use crate::of_users::{ExportUserArgs, UndoLikesArgs};
 use crate::output::Format;
 use crate::redo::RedoLogArgs;
 use crate::report::ReportArgs;
@@ -148,6 +150,12 @@ enum Command {
     Warmup(WarmupArgs),
     /// Lists a server's events, and replays or discards those that failed.
     Events(Box<EventsArgs>),
+    /// Erases everything that a user did, or proves that it is gone.
+    EraseUser(Box<EraseUserArgs>),
+    /// Writes everything that a user likes, a line of JSON for each.
+    ExportUser(ExportUserArgs),
+    /// Takes back what users like since a time, such as the likes of bots; may be repeated.
+    UndoLikes(UndoLikesArgs),
     /// Tells what became of a user's likes of a resource, what that comes to, and what to do.
     Explain(ExplainArgs),
     /// Shows on one screen whether anything is wrong, and where likes are.
@@ -260,6 +268,9 @@ impl Command {
             Self::Changes { command } => command.run(format).await,
             Self::Warmup(args) => args.run(format).await,
             Self::Events(args) => args.run(format).await,
+            Self::EraseUser(args) => args.run(format).await,
+            Self::ExportUser(args) => args.run().await,
+            Self::UndoLikes(args) => args.run(format).await,
             Self::Explain(args) => args.run(format).await,
             Self::Status(args) => args.run(format).await,
             Self::Report(args) => args.run(format).await,

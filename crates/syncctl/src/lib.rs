@@ -11,6 +11,7 @@
 //! - `check`, `repair`, `reconcile`, `recover`, `warmup`: the consistency service for operators (`consistency`).
 //! - `redo-log`: what the redo log has (`redo`).
 //! - `events`: a server's ledger for operators (`events`); `explain`: the story of one pair (`explain`).
+//! - `erase-user`: everything that a user did goes (`erase`); `export-user`, `undo-likes` (`of_users`).
 //! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
@@ -34,6 +35,7 @@ mod consistency;
 pub mod credentials;
 mod dead_letters;
 mod environment;
+mod erase;
 mod events;
 mod explain;
 mod failure;
@@ -44,6 +46,7 @@ pub mod job;
 pub mod legacy;
 mod lists;
 pub mod load;
+mod of_users;
 #[cfg(feature = "distributed")]
 mod open;
 pub mod oplog;

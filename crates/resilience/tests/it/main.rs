@@ -9,6 +9,7 @@ mod changes;
 mod database_back;
 mod database_failover;
 mod demoted;
+mod erasure;
 mod failover;
 mod follow;
 mod kill;

@@ -7,6 +7,7 @@ use domain::Action::{Like, Unlike};
 use domain::codec::EncodedEvent;
 use domain::{PairState, ResourceType};
 use event_bus::Headers;
+use event_store::Operation;
 use fail::FailGuard;
 use scenes::{
     accepted, broker_is_wiped, consumer_dies_and_broker_is_wiped, consumer_dies_and_cache_is_wiped, published,
@@ -14,6 +15,7 @@ use scenes::{
 };
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
+use sync_engine::operate::erase::erase_user;
 use sync_engine::operate::retention::Retention;
 use sync_engine::read::Reader;
 use sync_engine::recover::catch_up;
@@ -62,6 +64,20 @@ async fn delete_at_publish() {
 #[tokio::test]
 async fn accept_without_journal() {
     finds("accept_without_journal", "\"lost\"", server_dies_after_the_answer).await;
+}
+
+#[tokio::test]
+async fn fence_ignored() {
+    finds("fence_ignored", "came back", async |rig| {
+        let process = accepted(rig, &[(1, Like)]).await;
+        let events = process.journal().await;
+        let pair = video_pair(1, VIDEO);
+        erase_user(&process.stores, pair.user, &Operation::default()).await.unwrap();
+        process.applier.apply(&events).await.unwrap();
+        let row = process.stores.database.load_states(&[pair]).await.unwrap()[0];
+        if row == PairState::UNTOUCHED { Ok(()) } else { Err(format!("came back: {row:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -175,6 +175,11 @@ impl System {
         self.deployment.change_states().await.unwrap()
     }
 
+    /// Where the server answers calls.
+    pub(crate) fn server(&self) -> String {
+        self.ports[Role::Server as usize].grpc()
+    }
+
     pub(crate) fn database_url(&self) -> &str {
         self.deployment.database_url()
     }

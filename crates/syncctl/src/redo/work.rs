@@ -9,6 +9,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use domain::LikeEvent;
 use domain::codec::decode_batch;
+use domain::fence::decode_fences;
 use event_bus::{BusConfig, LogMessage, LogReader, LogStart};
 use serde::Serialize;
 use sync_engine::apply::Applier;
@@ -131,7 +132,9 @@ impl RedoLogArgs {
             counted.messages += 1;
             counted.bytes += message.body.len() as u64;
             let Ok(events) = decode_batch(&message.body) else {
-                counted.unreadable += 1;
+                // Of erased users.
+                let is_fences = matches!(decode_fences(&message.body), Ok(Some(_)));
+                counted.unreadable += u64::from(!is_fences);
                 continue;
             };
             counted.events += events.len() as u64;

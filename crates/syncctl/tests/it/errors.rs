@@ -17,7 +17,7 @@ const STORES: &[&str] = &["--database-url", "mysql://u:secret@ADDR/x", "--redis-
 const BROKER: &[&str] = &["--amqp-url", "amqp://u:secret@ADDR/%2f"];
 
 /// Each of the others, what it needs, and where that is.
-static COMMANDS: [(&str, &[&str], &[&str]); 34] = [
+static COMMANDS: [(&str, &[&str], &[&str]); 37] = [
     ("load", &["--generate", "--likes", "1", "--retry-for", "0", "--timeout", "1"], SERVER),
     ("verify", &["--oplog", "FILE"], STORES),
     ("migrate", &[], DATABASE),
@@ -52,6 +52,9 @@ static COMMANDS: [(&str, &[&str], &[&str]); 34] = [
     ("cache-stats", &[], SERVER),
     ("likers", &["video:1", "--since", "1h"], SERVER),
     ("liked", &["1", "--until", "1h"], SERVER),
+    ("erase-user", &["1", "--dry-run"], SERVER),
+    ("export-user", &["1"], SERVER),
+    ("undo-likes", &["--users", "FILE.users", "--since", "1h"], SERVER),
 ];
 
 /// Every command that does something itself, with the words that lead to it.
@@ -76,6 +79,7 @@ async fn run_all(of: &[&[&str]], addr: &str, more: &[&str]) -> Vec<(&'static str
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("oplog");
     std::fs::write(&file, "#syncctl-oplog 1\n").unwrap();
+    std::fs::write(file.with_extension("users"), "1\n").unwrap();
     let file = file.to_str().unwrap();
     let wanted = COMMANDS.iter().filter(|(_, _, place)| of.contains(place));
     let runs = wanted.map(|(name, arguments, place)| async move {

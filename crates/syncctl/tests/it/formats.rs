@@ -84,6 +84,36 @@ async fn every_result_of_a_server_comes_in_each_format() {
     assert_eq!(ask(&["report", "--since", "90m"]).await["hours"], 2);
     assert_eq!(ask(&["report", "--hours", "3"]).await["open"], 0);
     assert_eq!(ask(&["cache-stats"]).await[0]["pending"], 0);
+    let (_, lines, error) = said(&["export-user", "1", "--addr", &addr], "json").await;
+    let line: Value = serde_json::from_str(lines.trim()).unwrap_or_else(|_| panic!("{lines}{error}"));
+    assert_eq!((&line["user_id"], &line["resource"]), (&"1".into(), &"video:7".into()), "{line}");
+
+    // Everything of a user goes, from an embedded cache and SQLite, too.
+    assert_eq!(ask(&["erase-user", "2", "--dry-run"]).await["likes"], 1);
+    let (code, erased, error) =
+        said(&["erase-user", "2", "--reason", "asked for", "--wait", "--addr", &addr], "json").await;
+    let erased: Value = serde_json::from_str(&erased).unwrap_or_else(|_| panic!("{erased}{error}"));
+    assert!(code == Some(0) && erased["cleaned_at"].is_string() && erased["likes"] == 1, "{erased}");
+    assert_eq!(ask(&["erase-user", "2", "--dry-run"]).await["likes"], 0);
+    assert_eq!(ask(&["counts", "video:7"]).await[0]["count"], 1);
+    assert_eq!(ask(&["like", "2", "video:7"]).await["count"], 2);
+
+    // What some like since a time is taken back, and again is nothing.
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users");
+    std::fs::write(&users, "# bots\n1\n3\n").unwrap();
+    let users = users.to_str().unwrap();
+    let undo = ["undo-likes", "--users", users, "--since", "1h"];
+    assert_eq!(ask(&[&undo[..], &["--dry-run"]].concat()).await["found"], 1);
+    assert_eq!(ask(&["undo-likes", "--users", users, "--since", "0s"]).await["undone"], 0);
+    assert_eq!(said(&[&undo[..], &["--addr", &addr]].concat(), "json").await.0, Some(0));
+    assert_eq!(ask(&["states", "1", "video:7"]).await[0]["liked"], false);
+    eventually(PATIENCE, "nothing to undo", async || {
+        let again = ask(&[&undo[..], &["--dry-run"]].concat()).await;
+        if again["found"] == 0 { Ok(()) } else { Err(again) }
+    })
+    .await;
+    assert_eq!(ask(&["counts", "video:7"]).await[0]["count"], 1);
     // This machine's disk may be what is wrong.
     let (_, status, error) = said(&["status", "--addr", &addr, "--http", &http], "json").await;
     let status: Value = serde_json::from_str(&status).unwrap_or_else(|_| panic!("{status}{error}"));
