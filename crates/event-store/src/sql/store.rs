@@ -15,8 +15,6 @@ use crate::sql::script::{Script, utc};
 use crate::sql::verdict::History;
 use backon::{ExponentialBuilder, Retryable};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use domain::cache::CommitNumber;
-use planted_bugs::is_planted;
 use sea_orm::QueryResult;
 use secrecy::{ExposeSecret, SecretString};
 use std::future::Future;
