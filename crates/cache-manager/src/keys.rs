@@ -33,9 +33,17 @@ impl Keys {
 
     /// Counter of a resource.
     pub fn counter(&self, resource: Resource) -> String {
-        let mut key = self.start(self.shards.of(resource), 48);
-        let _ = write!(key, "c:{}{}", resource.kind.letter(), resource.id);
+        let mut key = String::with_capacity(self.prefix.len() + 48);
+        self.write_counter(&mut key, resource);
         key
+    }
+
+    /// The same instead of what is in `key`: who names many does not allocate for each.
+    pub(crate) fn write_counter(&self, key: &mut String, resource: Resource) {
+        key.clear();
+        let shard = self.shards.of(resource);
+        // A string takes everything.
+        let _ = write!(key, "{}{{s{shard}}}:c:{}{}", self.prefix, resource.kind.letter(), resource.id);
     }
 
     /// State of a pair.

@@ -6,7 +6,7 @@ use crate::meaning::{Meaning, cache_error, meaning};
 use crate::routes::{Routes, Way};
 use crate::settle::decode_state;
 use crate::slots::Slot;
-use deadpool_redis::redis::{Cmd, ErrorKind, RedisError, RedisResult, Value, cmd, from_redis_value, pipe};
+use deadpool_redis::redis::{Cmd, ErrorKind, Pipeline, RedisError, RedisResult, Value, cmd, from_redis_value};
 use domain::cache::{CacheResult, CacheRules, CachedCount};
 use domain::{Pair, PairState, Resource, ShardId, Version};
 use std::sync::Arc;
@@ -19,19 +19,43 @@ pub(crate) async fn counts(
     rules: &CacheRules,
     resources: &[Resource],
 ) -> CacheResult<Vec<Option<CachedCount>>> {
-    let command = |resource: &Resource| {
-        let mut command = cmd("HMGET");
-        command.arg(keys.counter(*resource)).arg(&["n", "p", "v", "dn", "dr"]);
+    of_counters(routes, keys, rules, resources, ("HMGET", &["n", "p", "v", "dn", "dr"]), count).await
+}
+
+/// Only what readers get.
+pub(crate) async fn served_counts(
+    routes: &Arc<Routes>,
+    keys: &Keys,
+    rules: &CacheRules,
+    resources: &[Resource],
+) -> CacheResult<Vec<Option<i64>>> {
+    of_counters(routes, keys, rules, resources, ("HGET", &["n"]), served).await
+}
+
+/// These fields of each counter.
+async fn of_counters<T>(
+    routes: &Arc<Routes>,
+    keys: &Keys,
+    rules: &CacheRules,
+    resources: &[Resource],
+    (name, fields): (&str, &[&str]),
+    read: fn(RedisResult<Value>) -> RedisResult<Option<T>>,
+) -> CacheResult<Vec<Option<T>>> {
+    let mut key = String::new();
+    let mut command = |resource: &Resource| {
+        keys.write_counter(&mut key, *resource);
+        let mut command = Cmd::with_capacity(2 + fields.len(), name.len() + key.len() + 2 * fields.len());
+        command.arg(name).arg(&key).arg(fields);
         command
     };
     if routes.is_cluster() {
         let calls = resources.iter().map(|resource| (rules.shards.of(*resource), command(resource)));
-        return one_by_one(routes, calls.collect(), count).await;
+        return one_by_one(routes, calls.collect(), read).await;
     }
     let only = routes.only().await.map_err(cache_error)?;
     let mut counts = Vec::with_capacity(resources.len());
     for some in resources.chunks(CHUNK) {
-        let mut calls = pipe();
+        let mut calls = Pipeline::with_capacity(some.len());
         calls.ignore_errors();
         for resource in some {
             calls.add_command(command(resource));
@@ -39,7 +63,7 @@ pub(crate) async fn counts(
         let (way, _turn) = only.way_of_read(resources.len()).await;
         let answers: Vec<RedisResult<Value>> = way.query_all(&calls).await.map_err(cache_error)?;
         for answer in answers {
-            counts.push(count(answer).map_err(|error| cache_error(way.of_one_command(error)))?);
+            counts.push(read(answer).map_err(|error| cache_error(way.of_one_command(error)))?);
         }
     }
     Ok(counts)
@@ -69,6 +93,15 @@ async fn one_by_one<T>(
 fn count(answer: RedisResult<Value>) -> RedisResult<Option<CachedCount>> {
     match answer.and_then(|value| from_redis_value::<CounterFields>(value).map_err(Into::into)) {
         Ok(fields) => Ok(cached(fields)),
+        Err(error) => somebody_elses(error),
+    }
+}
+
+/// What is no number is somebody else's.
+fn served(answer: RedisResult<Value>) -> RedisResult<Option<i64>> {
+    match answer {
+        Ok(Value::BulkString(value)) => Ok(number(&value)),
+        Ok(_) => Ok(None),
         Err(error) => somebody_elses(error),
     }
 }

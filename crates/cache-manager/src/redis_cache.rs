@@ -263,6 +263,10 @@ impl LikeCache for RedisCache {
         read::counts(&self.routes, &self.keys, &self.rules, resources).await
     }
 
+    async fn served_counts(&self, resources: &[Resource]) -> CacheResult<Vec<Option<i64>>> {
+        read::served_counts(&self.routes, &self.keys, &self.rules, resources).await
+    }
+
     async fn fill_counts(&self, counts: &[(Resource, StoredCount)]) -> CacheResult<()> {
         self.fill.counts(&self.routes, &self.keys, &self.rules, counts).await
     }

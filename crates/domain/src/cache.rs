@@ -290,6 +290,12 @@ pub trait LikeCache: Send + Sync + 'static {
     /// Counters as cached.
     async fn counts(&self, resources: &[Resource]) -> CacheResult<Vec<Option<CachedCount>>>;
 
+    /// Only what readers get of them.
+    async fn served_counts(&self, resources: &[Resource]) -> CacheResult<Vec<Option<i64>>> {
+        let counts = self.counts(resources).await?;
+        Ok(counts.into_iter().map(|count| count.map(|count| count.served)).collect())
+    }
+
     /// Caches counters that are not cached. The caller must afterwards read the store once more and
     /// [`settle`](Self::settle) what changed meanwhile: a fill can carry an old count.
     async fn fill_counts(&self, counts: &[(Resource, StoredCount)]) -> CacheResult<()>;

@@ -224,7 +224,14 @@ impl Subject {
     }
 
     async fn count(&self, resource: Resource) -> Result<Option<CachedCount>> {
-        Ok(self.cache.counts(&[resource]).await?.pop().flatten())
+        let count = async || anyhow::Ok(self.cache.counts(&[resource]).await?.pop().flatten());
+        let before = count().await?;
+        let served = self.cache.served_counts(&[resource]).await?.pop().flatten();
+        let count = count().await?;
+        // It may expire meanwhile.
+        let read = [before, count].map(|count| count.map(|count| count.served));
+        ensure!(read.contains(&served), "{resource}: {served:?} is served, cached are {before:?} and {count:?}");
+        Ok(count)
     }
 
     async fn cached_count(&self, resource: Resource) -> Result<CachedCount> {

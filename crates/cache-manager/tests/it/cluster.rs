@@ -353,6 +353,8 @@ async fn what_belongs_to_no_shard_has_a_home() -> Result<()> {
     let resources: Vec<_> = counts.iter().map(|(resource, _)| *resource).collect();
     let read = cache.counts(&resources).await?;
     ensure!(read.iter().zip(1..).all(|(count, id)| count.is_some_and(|count| count.served == id)), "{read:?}");
+    let served = cache.served_counts(&resources).await?;
+    ensure!(served.iter().zip(1..).all(|(count, id)| *count == Some(id)), "{served:?}");
     let durability = cache.durability().await?.context("it says nothing")?;
     ensure!(!durability.persistent, "{durability:?}");
     ensure!(cache.own_clock().is_none(), "its clock was never asked for");

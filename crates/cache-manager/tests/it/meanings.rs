@@ -253,6 +253,7 @@ async fn a_key_of_the_wrong_type_stays_narrow() -> Result<()> {
             raw.run::<()>(&garbage).await?;
             raw.run::<()>(&other).await?;
             assert_eq!(cache.counts(&[pair.resource]).await?[0], None);
+            assert_eq!(cache.served_counts(&[pair.resource]).await?[0], None);
             assert_eq!(cache.states(&[pair]).await?[0], None);
             // The one beside it in the same call is accepted once, and accounted for.
             let before = cache.shard_status().await?[0];

@@ -42,6 +42,8 @@ async fn reads_go_another_way_than_likes() -> Result<()> {
     let counts = cache.counts(&resources).await?;
     let served: Vec<_> = counts.iter().map(|count| count.map(|count| count.served)).collect();
     assert_eq!((served.len(), &served[..3]), (500, &[Some(1), Some(1), None][..]), "in the order of the question");
+    assert_eq!(cache.served_counts(&resources).await?, served);
+    cache.counts(&resources).await?;
     // By its last command each connection is known.
     let clients: String = raw.run("CLIENT LIST").await?;
     let field = |client: &str, name: &str| {
