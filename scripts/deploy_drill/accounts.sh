@@ -5,7 +5,7 @@ refused_accounts() {
   local role statement said denied=0
   for role in serve consume check; do
     for statement in 'CREATE TABLE x (a INT)' 'DROP TABLE sync_meta' 'ALTER TABLE sync_meta ADD x INT' 'CREATE USER x' \
-      'DELETE FROM user_behaviors WHERE 1 = 0' 'DELETE FROM like_counts WHERE 1 = 0' "$(of_another "$role")"; do
+      'DELETE FROM erased_users WHERE 1 = 0' 'DELETE FROM like_counts WHERE 1 = 0' "$(of_another "$role")"; do
       database_refuses "$role" "${role}_database_url" "$statement" || return
       ((++denied))
     done

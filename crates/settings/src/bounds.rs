@@ -124,6 +124,7 @@ impl Settings {
             ("event_driven_sync.recovery.max_rate", sync.recovery.max_rate.into(), 100, 1_000_000),
             ("event_driven_sync.recovery.at_once", count(sync.recovery.at_once), 1, 64),
             ("event_driven_sync.retention.batch_size", sync.retention.batch_size.into(), 1, 10_000),
+            ("event_driven_sync.retention.erasure_rate", sync.retention.erasure_rate.into(), 100, 10_000_000),
             ("cache_management.warmup.top_resources", cache.warmup.top_resources.into(), 0, 20_000),
             ("cache_management.warmup.recent_events", cache.warmup.recent_events.into(), 0, 20_000),
             ("cache_management.warmup.max_rate", cache.warmup.max_rate.into(), 100, 1_000_000),

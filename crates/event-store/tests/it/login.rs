@@ -97,7 +97,7 @@ async fn an_account_may_do_what_its_program_does() {
             execute_sql(secrecy::ExposeSecret::expose_secret(&url), sql).await.map_err(|error| error.to_string())
         };
         for nobody in [
-            "DELETE FROM user_behaviors WHERE 1 = 0",
+            "DELETE FROM erased_users WHERE 1 = 0",
             "DELETE FROM like_counts WHERE 1 = 0",
             "ALTER TABLE sync_meta ADD x INT",
             "DROP TABLE sync_meta",
@@ -112,6 +112,7 @@ async fn an_account_may_do_what_its_program_does() {
             (Role::Serve, "INSERT INTO operator_actions SELECT * FROM operator_actions WHERE 1 = 0"),
             (Role::Consume, "DELETE FROM sync_events WHERE 1 = 0"),
             (Role::Consume, "DELETE FROM video_likes WHERE 1 = 0"),
+            (Role::Consume, "DELETE FROM user_behaviors WHERE 1 = 0"),
             (Role::Consume, "INSERT INTO archived_tombstones SELECT * FROM archived_tombstones WHERE 1 = 0"),
             (Role::Check, "DELETE FROM consistency_runs WHERE 1 = 0"),
         ] {
