@@ -233,7 +233,13 @@ impl Run<'_> {
             return;
         }
         let programs = workspace::target().join(self.profile.name()).display().to_string();
-        let cache = workspace::target().join("deploy-drill").display().to_string();
+        let cache = workspace::target().join("deploy-drill");
+        // Making them takes longer than all the rest of the drill: a run that must be short does not.
+        if !self.arguments.all && self.arguments.only.is_empty() && !cache.join("images.made").exists() {
+            self.steps.not_run(heading, "its images are not made yet: --only deploy_drill makes and keeps them");
+            return;
+        }
+        let cache = cache.display().to_string();
         let arguments = [arguments, &["--programs", &programs, "--cache", &cache]].concat();
         let drill = self.script("deploy_drill.sh", &arguments);
         self.step(heading, drill);
