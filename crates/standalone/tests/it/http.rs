@@ -268,6 +268,8 @@ fn request_of(operation: &str) -> (&'static str, Value) {
         "cacheWarmup" => ("", json!({ "top_resources": 1, "resources": [resource] })),
         "replayEvents" => ("", json!({ "filter": { "status": "dead" }, "limit": 1 })),
         "discardEvents" => ("", json!({ "ids": [], "reason": "none of them" })),
+        "eraseUser" => ("", json!({ "user_id": "77", "dry_run": true })),
+        "getErasure" => ("?user_id=77", Value::Null),
         "health" | "live" | "metrics" | "openapi" | "cacheStats" | "overview" => ("", Value::Null),
         other => panic!("{other} is described: say here how it is asked for"),
     }
@@ -366,6 +368,7 @@ async fn the_openapi_document_is_true() {
         "GET /openapi.json",
         "GET /overview",
         "GET /resource",
+        "GET /users/erasure",
         "GET /v1/counts",
         "GET /v1/hot",
         "GET /v1/liked",
@@ -376,6 +379,7 @@ async fn the_openapi_document_is_true() {
         "POST /consistency/check",
         "POST /events/discard",
         "POST /events/replay",
+        "POST /users/erase",
         "POST /v1/likes",
         "POST /v1/likes/batch",
     ];

@@ -40,7 +40,8 @@ async fn perhaps_said(accept: &Acceptor, intent: LikeIntent) -> Option<LikeEvent
 
 async fn erased(process: &Process, id: i64) {
     let what = format!("the end of the erasure of {id}");
-    eventually(PATIENCE, &what, async || {
+    // A killed eraser holds its lease for 30 s.
+    eventually(3 * PATIENCE, &what, async || {
         let erasure = process.stores.database.erasure_of(user(id)).await.unwrap();
         erasure.and_then(|erasure| erasure.cleaned_at).map(drop).ok_or("it is under way".to_owned())
     })
