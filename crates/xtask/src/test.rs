@@ -12,7 +12,8 @@ use anyhow::{Result, ensure};
 use std::io::{IsTerminal, Stdout};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, io};
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
 
 pub(crate) use pieces::Piece;
 
@@ -46,6 +47,8 @@ pub(crate) struct Test {
 
 /// The name that every process of a run carries in its environment.
 const MARK: &str = "LIKES_TEST_RUN";
+
+const CLEANED_WITHIN: Duration = Duration::from_secs(5);
 
 struct Run<'a> {
     arguments: &'a Test,
@@ -85,6 +88,11 @@ pub(crate) fn test(arguments: &Test) -> Result<bool> {
         run.heavy();
     }
     run.steps.look("no process is left", || {
+        // Who cleans up after a test process ends a moment after it.
+        let waited = Instant::now();
+        while !marked(&mark).is_empty() && waited.elapsed() < CLEANED_WITHIN {
+            thread::sleep(Duration::from_millis(100));
+        }
         marked(&mark).into_iter().map(|pid| format!("still running: {pid} {}", command_line(pid))).collect()
     });
     Ok(run.steps.conclude())
