@@ -33,9 +33,16 @@ take_away() {
   for name in "$@"; do pids+=("$(podman inspect --format '{{.State.Pid}}' "$(container "$name")")"); done
   kill -9 "${pids[@]}" || return
   for name in "$@"; do
-    podman rm --force --time 0 --volumes "$(container "$name")" >/dev/null || return
+    # Podman may be just then starting it again, or noting that it is gone, and removes nothing meanwhile.
+    within 30 removed "$name" || return
     podman volume rm --force "interaction-sync_$name" >/dev/null || return
   done
+}
+
+removed() {
+  local id
+  id=$(container "$1")
+  [[ -z $id ]] || podman rm --force --time 0 --volumes "$id"
 }
 
 few_wait() { (($(journals XLEN) < $(likes_a_second))); }
