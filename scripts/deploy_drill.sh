@@ -2,7 +2,7 @@
 # Rehearses deploy/ on one Debian machine, as root, without a registry of images: builds the image and starts what compose.yaml
 # and kubernetes/ describe with Podman, and the systemd units in a container of their own. Looks at each from outside.
 #
-#   scripts/deploy_drill.sh [--short] [--compile] [--programs DIR] [--previous DIR | --same] [--cache DIR] [--keep]
+#   scripts/deploy_drill.sh [--short] [--compile] [--programs DIR] [--previous DIR | --same] [--cache DIR] [--images] [--keep]
 #
 # --short     compose only, with fewer likes and one loss of stores, without Prometheus, and builds no programs: those of the release
 #             before are in --cache, or are this one's.
@@ -12,6 +12,7 @@
 #             of PREVIOUS, built with cargo in a checkout of their own.
 # --same      instead: the release before is this one, under another name.
 # --cache     keeps the stores' images there, and the programs of PREVIOUS, so that the next drill need not make them.
+# --images    makes the stores' images in --cache, those of --short with it, and starts nothing.
 # --keep      leaves everything where it is, and says where; scripts/deploy_drill.sh --clean DIR removes it.
 #
 # The stores are Debian's, in images that are called as the files call them. Needs root, about 4 GB below WORK_DIR (/var/tmp; 20 with
@@ -31,13 +32,14 @@ source "$PARTS/compose.sh"
 source "$PARTS/kubernetes.sh"
 source "$PARTS/systemd.sh"
 
-short=0 keep=0 same=0 compile=0 programs='' previous='' cache='' clean=''
+short=0 keep=0 same=0 compile=0 images=0 programs='' previous='' cache='' clean=''
 while (($#)); do
   case $1 in
     --short) short=1 ;;
     --keep) keep=1 ;;
     --same) same=1 ;;
     --compile) compile=1 ;;
+    --images) images=1 ;;
     --programs | --previous | --cache | --clean)
       (($# > 1)) || die "$1 needs a directory"
       [[ $1 == --cache ]] && mkdir -p "$2"
@@ -72,12 +74,15 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
+((!images)) || [[ -n $cache ]] || die "--images needs --cache"
 # The same programs as an image takes.
-if [[ -z $programs ]]; then
+if ((images)); then
+  same=1
+elif [[ -z $programs ]]; then
   PROFILE=dist build_programs
   programs=$(PROFILE=dist programs_dir)
 fi
-[[ -x $programs/syncctl ]] || die "$programs has no syncctl"
+((images)) || [[ -x $programs/syncctl ]] || die "$programs has no syncctl"
 
 if ((!same)) && [[ -z $previous ]]; then previous_programs; fi
 
@@ -86,6 +91,10 @@ forget_the_dead
 prepare_tree
 step "base image" make_base
 step "store images" make_stores
+if ((images)); then
+  print_report
+  exit
+fi
 if ((compile)); then step "image, compiled by its own stages" compile_image new; fi
 # What comes after a failure is worth knowing, too.
 if ((!compile || FAILED)); then step "image of programs that are there" make_image new "$programs"; fi

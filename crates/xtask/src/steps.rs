@@ -100,6 +100,15 @@ impl<W: Write + Send + 'static> Steps<W> {
         outcome == Outcome::Passed
     }
 
+    /// What the next step needs, and this machine may be unable to give; whether it did. If not, nothing has failed.
+    pub(crate) fn prepare(&mut self, heading: &str, command: Command, why_not: &'static str) -> bool {
+        let passed = self.run(heading, command);
+        if !passed && let Some(finished) = self.finished.last_mut() {
+            finished.outcome = Outcome::NotRun(why_not);
+        }
+        passed
+    }
+
     /// A step that cannot run: because of an earlier one, or on this machine.
     pub(crate) fn not_run(&mut self, heading: &str, why: &'static str) {
         self.print(&format!("\n==> {heading}\n<== {heading}: not run: {why}\n"));
