@@ -7,7 +7,7 @@
 //! - `*_likes`: latest likes of a user and latest likers of a resource. `deleted_at` stands before `version`, so that
 //!   tombstones are skipped without being read.
 
-use crate::schema::{NewTables, Table};
+use crate::schema::{NewTables, Table, likes_table};
 
 /// The migration.
 pub(crate) const MIGRATION: NewTables = NewTables { name: "m20260101_000001_create_tables", tables: TABLES };
@@ -49,36 +49,8 @@ const TABLES: &[Table] = &[
         options: "{clustered}",
         indexes: &[],
     },
-    Table {
-        name: "video_likes",
-        columns: "user_id BIGINT NOT NULL,
-            video_id BIGINT NOT NULL,
-            created_at {time} NOT NULL,
-            updated_at {time} NOT NULL,
-            deleted_at {time} NULL,
-            version BIGINT NOT NULL,
-            PRIMARY KEY (user_id, video_id)",
-        options: "{clustered}",
-        indexes: &[
-            ("video_likes_of_user", "user_id, deleted_at, version, video_id"),
-            ("video_likes_of_video", "video_id, deleted_at, version, user_id"),
-        ],
-    },
-    Table {
-        name: "comment_likes",
-        columns: "user_id BIGINT NOT NULL,
-            comment_id BIGINT NOT NULL,
-            created_at {time} NOT NULL,
-            updated_at {time} NOT NULL,
-            deleted_at {time} NULL,
-            version BIGINT NOT NULL,
-            PRIMARY KEY (user_id, comment_id)",
-        options: "{clustered}",
-        indexes: &[
-            ("comment_likes_of_user", "user_id, deleted_at, version, comment_id"),
-            ("comment_likes_of_comment", "comment_id, deleted_at, version, user_id"),
-        ],
-    },
+    likes_table!("video"),
+    likes_table!("comment"),
     Table {
         name: "like_counts",
         columns: "resource_type {word} NOT NULL,

@@ -86,3 +86,31 @@ impl Table {
         Ok(())
     }
 }
+
+/// The table of likes of one type of things.
+macro_rules! likes_table {
+    ($kind:literal) => {
+        $crate::schema::Table {
+            name: concat!($kind, "_likes"),
+            columns: concat!(
+                "user_id BIGINT NOT NULL,
+            ",
+                $kind,
+                "_id BIGINT NOT NULL,
+            created_at {time} NOT NULL,
+            updated_at {time} NOT NULL,
+            deleted_at {time} NULL,
+            version BIGINT NOT NULL,
+            PRIMARY KEY (user_id, ",
+                $kind,
+                "_id)"
+            ),
+            options: "{clustered}",
+            indexes: &[
+                (concat!($kind, "_likes_of_user"), concat!("user_id, deleted_at, version, ", $kind, "_id")),
+                (concat!($kind, "_likes_of_", $kind), concat!($kind, "_id, deleted_at, version, user_id")),
+            ],
+        }
+    };
+}
+pub(crate) use likes_table;

@@ -1,6 +1,6 @@
 //! What a user did, and what became of it.
 
-use crate::{Invalid, Pair, ResourceType};
+use crate::{Invalid, Pair};
 use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
@@ -86,34 +86,6 @@ impl std::str::FromStr for Action {
             "like" => Ok(Self::Like),
             "unlike" => Ok(Self::Unlike),
             other => Err(Invalid::new("action_type", format!("expected like or unlike, got {other:?}"))),
-        }
-    }
-}
-
-/// Kind of an event in the ledger; follows from the resource's type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventType {
-    /// A video was liked or unliked.
-    VideoLike,
-    /// A comment was liked or unliked.
-    CommentLike,
-}
-
-impl EventType {
-    /// As stored in `sync_events.event_type`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::VideoLike => "video_like",
-            Self::CommentLike => "comment_like",
-        }
-    }
-}
-
-impl From<ResourceType> for EventType {
-    fn from(kind: ResourceType) -> Self {
-        match kind {
-            ResourceType::Video => Self::VideoLike,
-            ResourceType::Comment => Self::CommentLike,
         }
     }
 }

@@ -20,7 +20,7 @@ pub mod shard;
 pub mod store_url;
 pub mod write_path;
 
-pub use event::{Action, EventType, LikeEvent, LikeIntent, Origin, StoredCount, TraceContext, Version};
+pub use event::{Action, LikeEvent, LikeIntent, Origin, StoredCount, TraceContext, Version};
 pub use fence::Fence;
 pub use fold::{Folded, PairState, fold};
 pub use login::Login;

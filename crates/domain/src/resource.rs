@@ -1,46 +1,91 @@
 //! Who likes what.
 
-use crate::Invalid;
+use crate::{Action, Invalid};
 use std::fmt;
 
-/// Kind of a resource; the discriminants are stored and sent, so they never change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[repr(u8)]
-pub enum ResourceType {
+/// Makes [`ResourceType`] of the table of types. What is called after a type is made of its name: `film` has the table
+/// `film_likes` with the column `film_id` and the index `film_likes_of_film`, and its events are `film_like`.
+macro_rules! resource_types {
+    ($($(#[$doc:meta])* $kind:ident = $code:literal, $name:literal, $letter:literal, $like:literal, $unlike:literal;)*) => {
+        /// Kind of a resource; the discriminants are stored and sent, so they never change.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        #[repr(u8)]
+        pub enum ResourceType {
+            $($(#[$doc])* $kind = $code,)*
+        }
+
+        impl ResourceType {
+            /// Every kind.
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$kind),*];
+
+            /// The names of all, as stored and shown.
+            pub const NAMES: [&str; Self::ALL.len()] = [$($name),*];
+
+            /// As stored and shown.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            /// One letter for cache keys.
+            pub const fn letter(self) -> char {
+                match self { $(Self::$kind => $letter,)* }
+            }
+
+            /// The table of its pairs.
+            pub const fn likes_table(self) -> &'static str {
+                match self { $(Self::$kind => concat!($name, "_likes"),)* }
+            }
+
+            /// The column of its ids there.
+            pub const fn id_column(self) -> &'static str {
+                match self { $(Self::$kind => concat!($name, "_id"),)* }
+            }
+
+            /// The index there that begins with the id, as MySQL is told to use it.
+            pub const fn forced_index(self) -> &'static str {
+                match self { $(Self::$kind => concat!(" FORCE INDEX (", $name, "_likes_of_", $name, ")"),)* }
+            }
+
+            /// As stored in `sync_events.event_type`.
+            pub const fn event_type(self) -> &'static str {
+                match self { $(Self::$kind => concat!($name, "_like"),)* }
+            }
+
+            /// As stored in `user_behaviors.behavior_type`.
+            pub const fn behavior(self, action: Action) -> &'static str {
+                match (self, action) {
+                    $((Self::$kind, Action::Like) => $like, (Self::$kind, Action::Unlike) => $unlike,)*
+                }
+            }
+        }
+    };
+}
+
+resource_types! {
+    // Number, name, letter of cache keys, behaviours of the history.
     /// A video.
-    Video = 1,
+    Video = 1, "video", 'v', "like", "unlike";
     /// A comment.
-    Comment = 2,
+    Comment = 2, "comment", 'c', "comment_like", "comment_unlike";
 }
 
 impl ResourceType {
-    /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Video, Self::Comment];
-
-    /// `video` or `comment`, as stored and shown.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Comment => "comment",
-        }
-    }
-
-    /// One letter for cache keys.
-    pub const fn letter(self) -> char {
-        match self {
-            Self::Video => 'v',
-            Self::Comment => 'c',
-        }
-    }
-
     /// From its stored number.
     pub fn from_code(code: u8) -> Result<Self, Invalid> {
-        match code {
-            1 => Ok(Self::Video),
-            2 => Ok(Self::Comment),
-            other => Err(Invalid::new("resource_type", format!("unknown code {other}"))),
-        }
+        let unknown = || Invalid::new("resource_type", format!("unknown code {code}"));
+        Self::ALL.into_iter().find(|kind| *kind as u8 == code).ok_or_else(unknown)
+    }
+
+    /// From its letter of cache keys and logs.
+    pub fn from_letter(letter: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| letter.chars().eq([kind.letter()]))
+    }
+
+    /// From what the history says was done.
+    pub fn from_behavior(word: &str) -> Option<(Self, Action)> {
+        let all = Self::ALL.into_iter().flat_map(|kind| [Action::Like, Action::Unlike].map(|action| (kind, action)));
+        all.into_iter().find(|(kind, action)| kind.behavior(*action) == word)
     }
 }
 
@@ -48,11 +93,9 @@ impl std::str::FromStr for ResourceType {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        match text {
-            "video" => Ok(Self::Video),
-            "comment" => Ok(Self::Comment),
-            other => Err(Invalid::new("resource_type", format!("expected video or comment, got {other:?}"))),
-        }
+        let names = || Self::NAMES.join(" or ");
+        let other = || Invalid::new("resource_type", format!("expected {}, got {text:?}", names()));
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(other)
     }
 }
 
@@ -102,7 +145,7 @@ positive_id!(
 /// What is liked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct Resource {
-    /// Video or comment.
+    /// Which type of thing.
     #[serde(rename = "resource_type")]
     pub kind: ResourceType,
     /// Number within the kind.
@@ -163,7 +206,12 @@ mod tests {
         for kind in ResourceType::ALL {
             assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(ResourceType::from_code(kind as u8), Ok(kind));
+            assert_eq!(ResourceType::from_letter(&kind.letter().to_string()), Some(kind));
+            for action in [Action::Like, Action::Unlike] {
+                assert_eq!(ResourceType::from_behavior(kind.behavior(action)), Some((kind, action)));
+            }
         }
+        assert_eq!(ResourceType::NAMES, ResourceType::ALL.map(ResourceType::name));
         assert!(ResourceType::from_code(0).is_err());
         assert!("film".parse::<ResourceType>().is_err());
     }

@@ -9,44 +9,59 @@
 //! their licence.
 
 use axum::Router;
+use domain::ResourceType;
 use service_runtime::listen::assets::{self, Asset, CSS, HTML, JAVASCRIPT};
+use std::sync::LazyLock;
 
 /// Path, kind and content of the page and its files.
-const FILES: [Asset; 16] = [
-    ("/", HTML, include_str!("dashboard/index.html")),
-    ("/assets/dashboard.css", CSS, include_str!("dashboard/dashboard.css")),
-    ("/assets/main.js", JAVASCRIPT, include_str!("dashboard/main.js")),
-    ("/assets/ask.js", JAVASCRIPT, include_str!("dashboard/ask.js")),
-    ("/assets/place.js", JAVASCRIPT, include_str!("dashboard/place.js")),
-    ("/assets/words.js", JAVASCRIPT, include_str!("dashboard/words.js")),
-    ("/assets/chinese.js", JAVASCRIPT, include_str!("dashboard/chinese.js")),
-    ("/assets/show.js", JAVASCRIPT, include_str!("dashboard/show.js")),
-    ("/assets/charts.js", JAVASCRIPT, include_str!("dashboard/charts.js")),
-    ("/assets/now.js", JAVASCRIPT, include_str!("dashboard/now.js")),
-    ("/assets/events.js", JAVASCRIPT, include_str!("dashboard/events.js")),
-    ("/assets/operate.js", JAVASCRIPT, include_str!("dashboard/operate.js")),
-    ("/assets/resource.js", JAVASCRIPT, include_str!("dashboard/resource.js")),
-    ("/assets/report.js", JAVASCRIPT, include_str!("dashboard/report.js")),
-    (
-        "/assets/uplot.css",
-        CSS,
-        concat!("/*\n", include_str!("dashboard/uplot/LICENSE"), "*/\n", include_str!("dashboard/uplot/uPlot.min.css")),
-    ),
-    (
-        "/assets/uplot.js",
-        JAVASCRIPT,
-        concat!(
-            "/*\n",
-            include_str!("dashboard/uplot/LICENSE"),
-            "*/\n",
-            include_str!("dashboard/uplot/uPlot.iife.min.js")
+static FILES: LazyLock<[Asset; 17]> = LazyLock::new(|| {
+    [
+        ("/assets/types.js", JAVASCRIPT, types().leak()),
+        ("/", HTML, include_str!("dashboard/index.html")),
+        ("/assets/dashboard.css", CSS, include_str!("dashboard/dashboard.css")),
+        ("/assets/main.js", JAVASCRIPT, include_str!("dashboard/main.js")),
+        ("/assets/ask.js", JAVASCRIPT, include_str!("dashboard/ask.js")),
+        ("/assets/place.js", JAVASCRIPT, include_str!("dashboard/place.js")),
+        ("/assets/words.js", JAVASCRIPT, include_str!("dashboard/words.js")),
+        ("/assets/chinese.js", JAVASCRIPT, include_str!("dashboard/chinese.js")),
+        ("/assets/show.js", JAVASCRIPT, include_str!("dashboard/show.js")),
+        ("/assets/charts.js", JAVASCRIPT, include_str!("dashboard/charts.js")),
+        ("/assets/now.js", JAVASCRIPT, include_str!("dashboard/now.js")),
+        ("/assets/events.js", JAVASCRIPT, include_str!("dashboard/events.js")),
+        ("/assets/operate.js", JAVASCRIPT, include_str!("dashboard/operate.js")),
+        ("/assets/resource.js", JAVASCRIPT, include_str!("dashboard/resource.js")),
+        ("/assets/report.js", JAVASCRIPT, include_str!("dashboard/report.js")),
+        (
+            "/assets/uplot.css",
+            CSS,
+            concat!(
+                "/*\n",
+                include_str!("dashboard/uplot/LICENSE"),
+                "*/\n",
+                include_str!("dashboard/uplot/uPlot.min.css")
+            ),
         ),
-    ),
-];
+        (
+            "/assets/uplot.js",
+            JAVASCRIPT,
+            concat!(
+                "/*\n",
+                include_str!("dashboard/uplot/LICENSE"),
+                "*/\n",
+                include_str!("dashboard/uplot/uPlot.iife.min.js")
+            ),
+        ),
+    ]
+});
+
+/// The types of what is liked, for the page's own files.
+fn types() -> String {
+    format!("export const TYPES = {:?};\n", ResourceType::NAMES)
+}
 
 /// The page and its files.
 pub fn routes() -> Router {
-    assets::routes(&FILES)
+    assets::routes(&*FILES)
 }
 
 #[cfg(test)]
@@ -55,11 +70,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn own() -> impl Iterator<Item = Asset> {
-        FILES.into_iter().filter(|(path, ..)| !path.contains("uplot"))
+        FILES.iter().copied().filter(|(path, ..)| !path.contains("uplot"))
     }
 
     fn file(name: &str) -> &'static str {
-        FILES.into_iter().find(|(path, ..)| *path == name).unwrap().2
+        FILES.iter().find(|(path, ..)| *path == name).unwrap().2
     }
 
     #[test]
@@ -67,7 +82,7 @@ mod tests {
         for never in ["<script>", "<style", " style=", " onclick", " onload", "http://localhost", "https://"] {
             assert!(!file("/").contains(never), "{never}");
         }
-        for (path, kind, text) in FILES {
+        for (path, kind, text) in FILES.iter().copied() {
             if kind != HTML {
                 // uPlot says where it comes from, once.
                 let text = text.replacen("/*! https://github.com/leeoniya/uPlot (v1.6.32) */", "", 1);
@@ -89,7 +104,8 @@ mod tests {
             .filter(|name| name.ends_with(".js") || name.ends_with(".css"))
             .map(|name| format!("/assets/{name}"))
             .collect();
-        let served: BTreeSet<String> = FILES[1..].iter().map(|(path, ..)| (*path).to_owned()).collect();
+        let served: BTreeSet<String> =
+            FILES.iter().filter(|(_, kind, _)| *kind != HTML).map(|(path, ..)| (*path).to_owned()).collect();
         assert_eq!(asked, served);
         for (path, _, text) in own() {
             // Below a proxy's prefix an absolute address leads somewhere else.

@@ -87,26 +87,25 @@ pub fn connect_later(addr: &str, credentials: &Credentials) -> Result<Client, Us
 }
 
 /// A type as the contract writes it.
-pub(crate) const fn wire_type(kind: ResourceType) -> v1::ResourceType {
-    match kind {
-        ResourceType::Video => v1::ResourceType::Video,
-        ResourceType::Comment => v1::ResourceType::Comment,
-    }
+pub(crate) const fn wire_type(kind: ResourceType) -> i32 {
+    kind as i32
+}
+
+/// The type of a resource of an answer.
+pub(crate) fn kind_of(resource: &v1::Resource) -> Option<ResourceType> {
+    ResourceType::from_code(u8::try_from(resource.r#type).ok()?).ok()
 }
 
 /// A resource as the contract writes it.
 pub fn to_proto(resource: Resource) -> v1::Resource {
-    v1::Resource { r#type: wire_type(resource.kind).into(), id: resource.id.get() }
+    v1::Resource { r#type: wire_type(resource.kind), id: resource.id.get() }
 }
 
 /// A resource of an answer as it is written on the command line.
 pub(crate) fn name(resource: Option<&v1::Resource>) -> String {
     let Some(resource) = resource else { return "?".to_owned() };
-    match resource.r#type() {
-        v1::ResourceType::Video => format!("video:{}", resource.id),
-        v1::ResourceType::Comment => format!("comment:{}", resource.id),
-        v1::ResourceType::Unspecified => format!("type {}:{}", resource.r#type, resource.id),
-    }
+    kind_of(resource)
+        .map_or_else(|| format!("type {}:{}", resource.r#type, resource.id), |kind| format!("{kind}:{}", resource.id))
 }
 
 /// A resource from `video:ID` or `comment:ID`.

@@ -61,10 +61,9 @@ pub(crate) async fn hot(
     limit: u32,
     format: Format,
 ) -> anyhow::Result<Verdict> {
-    let kind = kind.map_or(v1::ResourceType::Unspecified, wire_type);
+    let r#type = kind.map_or(v1::ResourceType::Unspecified.into(), wire_type);
     let limit = i32::try_from(limit).unwrap_or(i32::MAX);
-    let request =
-        v1::ListHotResourcesRequest { r#type: kind.into(), limit, window: v1::HotWindow::from(window).into() };
+    let request = v1::ListHotResourcesRequest { r#type, limit, window: v1::HotWindow::from(window).into() };
     let mut client = server.connect().await?;
     let answer = client.list_hot_resources(request).await.context("hot resources were refused")?.into_inner();
     let row = |hot: v1::HotResource| HotRow {

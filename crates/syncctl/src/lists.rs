@@ -147,7 +147,7 @@ impl LikedArgs {
         let (mut page_token, mut rows) = (String::new(), Vec::new());
         while rows.len() < self.limit as usize {
             let page_size = i32::try_from((self.limit - u32::try_from(rows.len())?).min(PAGE))?;
-            let r#type = wire_type(self.kind).into();
+            let r#type = wire_type(self.kind);
             let request = v1::ListLikedResourcesRequest {
                 user_id: self.user,
                 r#type,

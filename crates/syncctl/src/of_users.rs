@@ -96,7 +96,7 @@ async fn liked(
 ) -> anyhow::Result<(Vec<v1::LikedResource>, Option<String>)> {
     let request = v1::ListLikedResourcesRequest {
         user_id,
-        r#type: wire_type(kind).into(),
+        r#type: wire_type(kind),
         page_size: PAGE,
         page_token,
         since: since.map(timestamp),

@@ -97,7 +97,7 @@ fn parse(text: &str) -> Option<Entry> {
         _ => return None,
     };
     let user = field()?.parse().ok()?;
-    let kind = kind_of_letter(field()?)?;
+    let kind = ResourceType::from_letter(field()?)?;
     let pair = Pair::new(user, kind, field()?.parse().ok()?).ok()?;
     let action = match field()? {
         "+" => Action::Like,
@@ -116,15 +116,6 @@ fn parse(text: &str) -> Option<Entry> {
     let doubtful = field()?.parse().ok()?;
     let entry = Entry { operation: Operation { pair, action }, outcome, doubtful };
     fields.next().is_none().then_some(entry)
-}
-
-/// A resource type from its letter in logs and cache keys.
-pub fn kind_of_letter(letter: &str) -> Option<ResourceType> {
-    match letter {
-        "v" => Some(ResourceType::Video),
-        "c" => Some(ResourceType::Comment),
-        _ => None,
-    }
 }
 
 fn bit(text: &str) -> Option<bool> {

@@ -23,10 +23,9 @@ pub use report::{Finding, Kind, VerifyReport};
 use crate::UsageError;
 use crate::credentials::Credentials;
 use crate::hash::{IdMap, IdSet};
-use crate::oplog::kind_of_letter;
 use anyhow::Context;
 use check::Check;
-use domain::Pair;
+use domain::{Pair, ResourceType};
 use oracle::Oracle;
 use served::{Cached, Served};
 use sql::Sql;
@@ -111,7 +110,7 @@ pub fn loss_line(pair: Pair) -> String {
 fn parse_loss_line(line: &str) -> Option<Pair> {
     let mut fields = line.split(',');
     let user = fields.next()?.parse().ok()?;
-    let kind = kind_of_letter(fields.next()?)?;
+    let kind = ResourceType::from_letter(fields.next()?)?;
     let pair = Pair::new(user, kind, fields.next()?.parse().ok()?).ok()?;
     fields.next().is_none().then_some(pair)
 }

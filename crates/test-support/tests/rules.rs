@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("event-store", &["domain", "migrations", "planted-bugs"]),
     ("interaction-proto", &[]),
     ("interaction-client", &["interaction-proto"]),
-    ("service-runtime", &[]),
+    ("service-runtime", &["domain"]),
     // Switches that tests turn: whoever has a wrong version beside the right one asks it.
     ("planted-bugs", &[]),
     // Services. A repair settles with the engine's own code.

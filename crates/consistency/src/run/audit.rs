@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// How far an audit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// `journals`, `ledger`, `history`, `videos` or `comments`.
+    /// `journals`, `ledger`, `history`, `cached` or `counters`.
     pub phase: &'static str,
     /// Things compared.
     pub checked: i64,

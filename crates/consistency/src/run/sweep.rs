@@ -28,8 +28,9 @@ enum Phase {
     Ledger,
     History,
     Cached,
-    Videos,
-    Comments,
+    /// Resources of this type.
+    #[serde(untagged)]
+    Counters(ResourceType),
 }
 
 /// Short names: it is kept in 255 characters.
@@ -61,8 +62,7 @@ impl Position {
             Phase::Ledger => "ledger",
             Phase::History => "history",
             Phase::Cached => "cached",
-            Phase::Videos => "videos",
-            Phase::Comments => "comments",
+            Phase::Counters(_) => "counters",
         }
     }
 
@@ -167,18 +167,16 @@ impl Checker {
                 // Cursors are what the cache makes of them, bit by bit.
                 position.after_id = self.cached(position.after_id.cast_unsigned(), pass).await?.cast_signed();
                 if position.after_id == 0 {
-                    position.phase = Phase::Videos;
+                    position.phase = Phase::Counters(ResourceType::ALL[0]);
                 }
             }
-            Phase::Videos | Phase::Comments => {
-                let videos = position.phase == Phase::Videos;
-                let kind = if videos { ResourceType::Video } else { ResourceType::Comment };
-                match self.counters(kind, position, pass).await? {
-                    Some(next) => position.after_id = next,
-                    None if videos => (position.phase, position.after_id) = (Phase::Comments, 0),
-                    None => return Ok(false),
+            Phase::Counters(kind) => match self.counters(kind, position, pass).await? {
+                Some(next) => position.after_id = next,
+                None => {
+                    let Some(next) = ResourceType::ALL.into_iter().find(|next| *next > kind) else { return Ok(false) };
+                    (position.phase, position.after_id) = (Phase::Counters(next), 0);
                 }
-            }
+            },
         }
         Ok(true)
     }

@@ -27,7 +27,7 @@ async fn a_sweep_that_was_stopped_goes_on_in_another_process() {
     });
     eventually(crate::rig::PATIENCE, "the sweep among the counters", async || {
         let position = rig.sql("SELECT value FROM sync_meta WHERE name = 'consistency_sweep'").await;
-        if position.contains("Videos") && position.contains("\"a\":20") { Ok(()) } else { Err(position) }
+        if position.contains(r#""p":"video""#) && position.contains("\"a\":20") { Ok(()) } else { Err(position) }
     })
     .await;
     stop.cancel();

@@ -112,15 +112,15 @@ impl EventStore {
 
     /// Rows that are dated later than `now`, by table; tables without such rows are left out. Reads whole tables.
     pub async fn dated_after(&self, now: Version) -> Result<Vec<(&'static str, DatedAhead)>, StoreError> {
-        const TABLES: [&str; 3] = ["video_likes", "comment_likes", "archived_tombstones"];
+        let tables = || ResourceType::ALL.map(ResourceType::likes_table).into_iter().chain(["archived_tombstones"]);
         let mut script = self.script();
-        for table in TABLES {
+        for table in tables() {
             script.begin("SELECT COUNT(*), COALESCE(MAX(version), 0) FROM ").words(table);
             script.words(" WHERE version > ").int(now.0);
         }
         let results = self.read(&script).await?;
         let mut found = Vec::new();
-        for (statement, table) in TABLES.into_iter().enumerate() {
+        for (statement, table) in tables().enumerate() {
             for row in rows(&results, statement) {
                 let ahead = DatedAhead { versions: get(row, 0, table)?, highest: Version(get(row, 1, table)?) };
                 found.extend((ahead.versions > 0).then_some((table, ahead)));
@@ -215,7 +215,7 @@ impl EventStore {
             let event_id = Uuid::from_slice(&id).map_err(|error| StoreError::corrupt(TABLE, error))?;
             last = Some(event_id);
             // Other services may write other behaviours here.
-            let Some((kind, action)) = behavior_of(&get::<String>(row, 3, TABLE)?) else { continue };
+            let Some((kind, action)) = ResourceType::from_behavior(&get::<String>(row, 3, TABLE)?) else { continue };
             let pair = Pair::new(get(row, 1, TABLE)?, kind, get(row, 2, TABLE)?)
                 .map_err(|error| StoreError::corrupt(TABLE, error))?;
             behaviors.push(Behavior { event_id, pair, action, version: Version(get(row, 4, TABLE)?) });
@@ -279,16 +279,6 @@ impl EventStore {
                 Pair::new(get(row, 2, "sync_events")?, kind, get(row, 1, "sync_events")?).map_err(bad)
             })
             .collect()
-    }
-}
-
-pub(crate) fn behavior_of(word: &str) -> Option<(ResourceType, Action)> {
-    match word {
-        "like" => Some((ResourceType::Video, Action::Like)),
-        "unlike" => Some((ResourceType::Video, Action::Unlike)),
-        "comment_like" => Some((ResourceType::Comment, Action::Like)),
-        "comment_unlike" => Some((ResourceType::Comment, Action::Unlike)),
-        _ => None,
     }
 }
 

@@ -4,7 +4,6 @@
 //! and a version is a time too, so the events of known versions are found around it; besides these the newest part of the
 //! ledger is searched, and everything in it that is not completed.
 
-use crate::reads::audit::behavior_of;
 use crate::sql::error::StoreError;
 use crate::sql::script::{CHUNK, Script, first_id_of, time_of, utc};
 use crate::sql::store::{EventStore, get, rows};
@@ -25,7 +24,7 @@ const MAX_KNOWN: usize = 64;
 /// Pages of the ledger's newest part that are searched, see [`EventStore::list_events`].
 const PAGES: usize = 5;
 
-/// One row of `video_likes` or `comment_likes`, as stored.
+/// One row of a table of likes, as stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct StoredRow {
     /// Whether the like holds.
@@ -186,7 +185,7 @@ fn around(script: &mut Script, id: &'static str, version: Version) {
 /// Other services may write other behaviours into the same table.
 fn history_of(row: &sea_orm::QueryResult, kind: ResourceType) -> Result<Option<HistoryEntry>, StoreError> {
     const TABLE: &str = "user_behaviors";
-    let known = behavior_of(&get::<String>(row, 1, TABLE)?).filter(|(of, _)| *of == kind);
+    let known = ResourceType::from_behavior(&get::<String>(row, 1, TABLE)?).filter(|(of, _)| *of == kind);
     let Some((_, action)) = known else { return Ok(None) };
     let event_id = uuid_of(&get::<Vec<u8>>(row, 0, TABLE)?)?;
     Ok(Some(HistoryEntry { event_id, action, version: Version(get(row, 2, TABLE)?) }))

@@ -119,10 +119,9 @@ impl Dialect {
 
     /// The same for the index that begins with the resource.
     pub(crate) const fn by_resource(self, kind: domain::ResourceType) -> &'static str {
-        match (self, kind) {
-            (Self::MySql, domain::ResourceType::Video) => " FORCE INDEX (video_likes_of_video)",
-            (Self::MySql, domain::ResourceType::Comment) => " FORCE INDEX (comment_likes_of_comment)",
-            (Self::Sqlite, _) => "",
+        match self {
+            Self::MySql => kind.forced_index(),
+            Self::Sqlite => "",
         }
     }
 

@@ -7,6 +7,7 @@ use crate::sql::pool::Results;
 use crate::sql::store::EventStore;
 #[cfg(feature = "mysql")]
 use crate::sql::store::{get, row};
+use domain::ResourceType;
 use planted_bugs::is_planted;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,15 +16,11 @@ use uuid::Uuid;
 /// While all is well a probe commits this often; after an error the next one does.
 const COMMIT_EVERY: Duration = Duration::from_secs(5);
 
-/// What likes need to be allowed, in statements that touch no row.
+/// What likes need to be allowed, in statements that touch no row; beside the same of the tables of likes.
 const PROBE: &[&str] = &[
     "UPDATE sync_events SET version = version WHERE 1 = 0",
     "INSERT INTO sync_events SELECT * FROM sync_events WHERE 1 = 0",
     "INSERT INTO user_behaviors SELECT * FROM user_behaviors WHERE 1 = 0",
-    "UPDATE video_likes SET version = version WHERE 1 = 0",
-    "INSERT INTO video_likes SELECT * FROM video_likes WHERE 1 = 0",
-    "UPDATE comment_likes SET version = version WHERE 1 = 0",
-    "INSERT INTO comment_likes SELECT * FROM comment_likes WHERE 1 = 0",
     "UPDATE like_counts SET revision = revision WHERE 1 = 0",
     "INSERT INTO like_counts SELECT * FROM like_counts WHERE 1 = 0",
     "INSERT INTO idempotency_keys SELECT * FROM idempotency_keys WHERE 1 = 0",
@@ -55,6 +52,10 @@ impl EventStore {
         script.begin("INSERT INTO sync_meta (name, value) VALUES (").text(&name).words(", '')");
         for statement in PROBE {
             script.begin(statement);
+        }
+        for table in ResourceType::ALL.map(ResourceType::likes_table) {
+            script.begin("UPDATE ").words(table).words(" SET version = version WHERE 1 = 0");
+            script.begin("INSERT INTO ").words(table).words(" SELECT * FROM ").words(table).words(" WHERE 1 = 0");
         }
         // Where commits hang everything else answers. Each of them costs a write to the disk, so not every probe has one while
         // all is well.

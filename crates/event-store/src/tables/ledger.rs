@@ -8,9 +8,7 @@ use crate::sql::store::{EventStore, get, rows};
 use crate::tables::errors::{group_of, of_group};
 use crate::tables::event_status::EventStatus;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use domain::{
-    Action, EventType, Invalid, LikeEvent, LikeIntent, Origin, Pair, Resource, ResourceType, UserId, Version,
-};
+use domain::{Invalid, LikeEvent, LikeIntent, Origin, Pair, Resource, UserId, Version};
 use sea_orm::QueryResult;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -227,19 +225,10 @@ pub(crate) fn record_behaviors(script: &mut Script, events: &[&LikeEvent]) {
         script.list(chunk, |script, event| {
             let Pair { resource, user } = event.pair();
             script.words("(").uuid(event.intent.id).words(",").int(user.get()).words(",").int(resource.id.get());
-            script.words(",").name(behavior_type(resource.kind, event.intent.action));
+            script.words(",").name(resource.kind.behavior(event.intent.action));
             script.words(",").version_time(event.version).words(",").int(event.version.0).words(")");
         });
         script.words(&upsert);
-    }
-}
-
-const fn behavior_type(kind: ResourceType, action: Action) -> &'static str {
-    match (kind, action) {
-        (ResourceType::Video, Action::Like) => "like",
-        (ResourceType::Video, Action::Unlike) => "unlike",
-        (ResourceType::Comment, Action::Like) => "comment_like",
-        (ResourceType::Comment, Action::Unlike) => "comment_unlike",
     }
 }
 
@@ -249,7 +238,7 @@ pub(crate) const EVENT_COLUMNS: &str = "id, event_type, resource_type, resource_
 
 pub(crate) fn event_values(script: &mut Script, event: &LikeEvent) {
     let Pair { resource, user } = event.pair();
-    script.uuid(event.intent.id).words(",").name(EventType::from(resource.kind).name()).words(",");
+    script.uuid(event.intent.id).words(",").name(resource.kind.event_type()).words(",");
     script.name(resource.kind.name()).words(",").int(resource.id.get()).words(",").int(user.get()).words(",");
     script.name(event.intent.action.name()).words(",").int(event.version.0).words(",");
     script.name(event.origin.name()).words(",").text_or_null(event.intent.idempotency_key.as_deref()).words(",");

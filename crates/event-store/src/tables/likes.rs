@@ -22,10 +22,7 @@ pub(crate) struct LikeTable {
 }
 
 pub(crate) const fn table_of(kind: ResourceType) -> LikeTable {
-    match kind {
-        ResourceType::Video => LikeTable { name: "video_likes", id: "video_id" },
-        ResourceType::Comment => LikeTable { name: "comment_likes", id: "comment_id" },
-    }
+    LikeTable { name: kind.likes_table(), id: kind.id_column() }
 }
 
 /// In the order of ids, which is the order in which all writers insert them; each event once.
@@ -296,14 +293,14 @@ fn insert_counts(
 pub(crate) fn by_kind<T>(
     items: impl Iterator<Item = (ResourceType, T)>,
 ) -> impl Iterator<Item = (ResourceType, Vec<T>)> {
-    let (mut videos, mut comments) = (Vec::new(), Vec::new());
+    let mut of_kinds = ResourceType::ALL.map(|kind| (kind, Vec::new()));
     for (kind, item) in items {
-        match kind {
-            ResourceType::Video => videos.push(item),
-            ResourceType::Comment => comments.push(item),
+        for (of, list) in &mut of_kinds {
+            if *of == kind {
+                list.push(item);
+                break;
+            }
         }
     }
-    [(ResourceType::Video, videos), (ResourceType::Comment, comments)]
-        .into_iter()
-        .filter(|(_, items)| !items.is_empty())
+    of_kinds.into_iter().filter(|(_, items)| !items.is_empty())
 }

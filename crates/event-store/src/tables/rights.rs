@@ -6,6 +6,7 @@
 
 use crate::sql::error::StoreError;
 use crate::sql::store::EventStore;
+use domain::ResourceType;
 use std::fmt;
 use std::str::FromStr;
 
@@ -33,14 +34,20 @@ impl Role {
         }
     }
 
+    /// On the tables of likes.
+    const fn of_likes(self) -> &'static str {
+        match self {
+            Self::Consume => "INSERT, UPDATE, DELETE",
+            Self::Serve | Self::Check => "INSERT, UPDATE",
+        }
+    }
+
     const fn rights(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Serve => &[("INSERT", "operator_actions"), ("INSERT", "operator_events")],
             Self::Consume => &[
                 ("INSERT, UPDATE", "archived_tombstones"),
                 ("DELETE", "sync_events"),
-                ("DELETE", "video_likes"),
-                ("DELETE", "comment_likes"),
                 ("DELETE", "idempotency_keys"),
                 ("UPDATE, DELETE", "unpublished_changes"),
                 ("DELETE", "liked_slices"),
@@ -64,12 +71,10 @@ impl Role {
     }
 }
 
-/// What each of them does.
+/// What each of them does, beside likes.
 const EVERYBODY: &[(&str, &str)] = &[
     ("INSERT, UPDATE", "sync_events"),
     ("INSERT, UPDATE", "user_behaviors"),
-    ("INSERT, UPDATE", "video_likes"),
-    ("INSERT, UPDATE", "comment_likes"),
     ("INSERT, UPDATE", "like_counts"),
     ("INSERT, UPDATE", "idempotency_keys"),
     ("INSERT, UPDATE", "sync_writers"),
@@ -131,7 +136,9 @@ impl EventStore {
         let to = format!(" TO {account}");
         // All of this database; the last one would be refused where there is nothing to take away.
         script.begin("GRANT SELECT, INSERT, UPDATE, DELETE ON *").words(&to);
-        for (rights, table) in EVERYBODY.iter().chain(account.role.rights()) {
+        let of_likes = account.role.of_likes();
+        let likes = ResourceType::ALL.map(|kind| (of_likes, kind.likes_table()));
+        for (rights, table) in EVERYBODY.iter().chain(account.role.rights()).chain(&likes) {
             script.begin("GRANT ").words(rights).words(" ON ").words(table).words(&to);
         }
         script.begin("REVOKE INSERT, UPDATE, DELETE ON * FROM ").words(&account.to_string());

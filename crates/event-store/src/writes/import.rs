@@ -1,7 +1,6 @@
 //! History that becomes rows: imports and backfills, beside live traffic, through the same fold as everything else.
 
 use crate::Behavior;
-use crate::reads::audit::behavior_of;
 use crate::sql::error::StoreError;
 use crate::sql::parts::Parts;
 use crate::sql::store::{EventStore, get, rows};
@@ -14,7 +13,7 @@ use crate::tables::refreshes::remember;
 use crate::tables::unpublished::note_pairs;
 use crate::writes::apply::{Applied, check_size};
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, Pair, PairState, UserId, Version};
+use domain::{LikeEvent, Pair, PairState, ResourceType, UserId, Version};
 use std::collections::HashMap;
 use uuid::Uuid;
 
@@ -160,7 +159,7 @@ impl EventStore {
             let event_id = Uuid::from_slice(&id).map_err(|error| StoreError::corrupt(TABLE, error))?;
             page.last = Some(event_id);
             // Other services may write other behaviours here.
-            let Some((kind, action)) = behavior_of(&get::<String>(row, 3, TABLE)?) else {
+            let Some((kind, action)) = ResourceType::from_behavior(&get::<String>(row, 3, TABLE)?) else {
                 page.others += 1;
                 continue;
             };

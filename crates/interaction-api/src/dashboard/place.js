@@ -1,8 +1,10 @@
 // What is shown, as the address says it: whoever gets the link sees the same.
 
+import { TYPES } from "./types.js";
+
 const DEFAULTS = {
   view: "now", range: "live", hours: "24", resource: "", user: "", lang: "",
-  status: "failed+dead", type: "video", id: "", by: "", q: "", group: "", within: "", since: "", until: "", event: "", after: "",
+  status: "failed+dead", type: TYPES[0], id: "", by: "", q: "", group: "", within: "", since: "", until: "", event: "", after: "",
 };
 // Of the filter of events.
 const FILTER = ["status", "type", "id", "by", "q", "group", "within", "since", "until", "event", "after"];

@@ -4,6 +4,7 @@ import { ask } from "./ask.js";
 import * as place from "./place.js";
 import { $, chip, el, fill, named, percent, put, resourceLink, span, subject, when, whole } from "./show.js";
 import { lives } from "./resource.js";
+import { TYPES } from "./types.js";
 import { t } from "./words.js";
 
 const HOURS = ["1", "6", "24", "168", "720"];
@@ -38,7 +39,7 @@ export async function report() {
   none("report-where", said.by_resource);
   fill($("report-where").tBodies[0], said.by_resource.map(([name, found]) => {
     const [type, id] = name.split(":");
-    return el("tr", {}, el("td", {}, type === "video" || type === "comment" ? resourceLink(type, id) : name), el("td", { class: "number" }, whole(found)));
+    return el("tr", {}, el("td", {}, TYPES.includes(type) ? resourceLink(type, id) : name), el("td", { class: "number" }, whole(found)));
   }));
   none("report-runs", said.latest_runs);
   fill($("report-runs").tBodies[0], said.latest_runs.map((run) => el("tr", {},

@@ -4,6 +4,7 @@
 import { ask, post } from "./ask.js";
 import * as place from "./place.js";
 import { $, chip, el, failed, fill, named, put, span, to, userLink, when, whole } from "./show.js";
+import { TYPES } from "./types.js";
 import { say, t } from "./words.js";
 
 const EVENTS = 20;
@@ -11,7 +12,7 @@ const EVENTS = 20;
 /// The resource of the address: type and id; the id is text, always.
 function chosen() {
   const [type, id] = place.get("resource").split(":");
-  return (type === "video" || type === "comment") && /^[1-9][0-9]{0,18}$/.test(id ?? "") ? { type, id } : null;
+  return TYPES.includes(type) && /^[1-9][0-9]{0,18}$/.test(id ?? "") ? { type, id } : null;
 }
 
 /// Shows the resource of the address, if there is one.

@@ -1,6 +1,7 @@
 // How things look: elements, numbers, times, words with a colour, links.
 
 import * as place from "./place.js";
+import { TYPES } from "./types.js";
 import { say, t } from "./words.js";
 
 export const $ = (id) => document.getElementById(id);
@@ -105,6 +106,8 @@ export const NAMES = {
 };
 export const named = (word) => NAMES[word] ? t(NAMES[word]) : String(word).replaceAll("_", " ");
 
+for (const choice of document.querySelectorAll("select[data-types]")) choice.append(...TYPES.map((type) => el("option", { value: type }, named(type))));
+
 /// A word in the colour of what it means.
 export const chip = (word, extra, attributes = {}) => el("span", { class: "chip " + (extra || word), ...attributes }, named(word));
 
@@ -116,7 +119,7 @@ export const userLink = (type, id, user) => to({ view: "resource", resource: `${
 
 /// What a shard, a resource or the whole is called, as a link where there is a view of it.
 export function subject(one) {
-  if (one.resource_type !== "video" && one.resource_type !== "comment") return el("span", {}, `${one.resource_type} ${one.resource_id}`);
+  if (!TYPES.includes(one.resource_type)) return el("span", {}, `${one.resource_type} ${one.resource_id}`);
   return el("span", {}, resourceLink(one.resource_type, one.resource_id), one.user_id ? [" ", userLink(one.resource_type, one.resource_id, one.user_id)] : null);
 }
 

@@ -20,12 +20,11 @@ pub const DEFAULT_PAGE: u32 = 20;
 
 /// A resource type of the wire.
 pub fn resource_type(value: i32) -> Result<ResourceType, Invalid> {
-    match v1::ResourceType::try_from(value) {
-        Ok(v1::ResourceType::Video) => Ok(ResourceType::Video),
-        Ok(v1::ResourceType::Comment) => Ok(ResourceType::Comment),
-        Ok(v1::ResourceType::Unspecified) => Err(Invalid::new("type", "must be given")),
-        Err(_) => Err(Invalid::new("type", format!("unknown value {value}"))),
+    if value == v1::ResourceType::Unspecified as i32 {
+        return Err(Invalid::new("type", "must be given"));
     }
+    let unknown = |_| Invalid::new("type", format!("unknown value {value}"));
+    ResourceType::from_code(u8::try_from(value).unwrap_or_default()).map_err(unknown)
 }
 
 /// The window of a ranking; none: at the moment.
@@ -41,11 +40,7 @@ pub fn hot_window(value: i32) -> Result<Option<Window>, Invalid> {
 
 /// A resource for the wire.
 pub fn wire_resource(resource: Resource) -> v1::Resource {
-    let kind = match resource.kind {
-        ResourceType::Video => v1::ResourceType::Video,
-        ResourceType::Comment => v1::ResourceType::Comment,
-    };
-    v1::Resource { r#type: kind.into(), id: resource.id.get() }
+    v1::Resource { r#type: resource.kind as i32, id: resource.id.get() }
 }
 
 /// One resource; violations are noted under `prefix`.

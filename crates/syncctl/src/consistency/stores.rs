@@ -111,7 +111,7 @@ impl Heard {
 
 fn show(bar: &ProgressBar, progress: Progress) {
     let Progress { phase, checked, inconsistent, repaired, resources, known_resources } = progress;
-    let counting = matches!(phase, "videos" | "comments") && known_resources > 0;
+    let counting = phase == "counters" && known_resources > 0;
     if counting && bar.length().is_none() {
         progress::counts(bar);
     }

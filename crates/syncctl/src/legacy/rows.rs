@@ -85,8 +85,7 @@ pub(super) fn read(table: Table, row: &Row<'_>, reading: Reading<'_>) -> Said {
     reading.ticks.borrow_mut().next_row();
     let said = match table {
         Table::UserBehaviors => behavior(row, reading),
-        Table::VideoLikes => like(row, ResourceType::Video, Column::VideoId, reading).map(Some),
-        Table::CommentLikes => like(row, ResourceType::Comment, Column::CommentId, reading).map(Some),
+        Table::Likes(kind) => like(row, kind, reading).map(Some),
     };
     match said {
         Ok(Some(events)) => Said::Events(events),
@@ -99,20 +98,16 @@ pub(super) fn read(table: Table, row: &Row<'_>, reading: Reading<'_>) -> Said {
 pub(super) const fn steps(table: Table) -> i64 {
     match table {
         Table::UserBehaviors => 1,
-        Table::VideoLikes | Table::CommentLikes => 3,
+        Table::Likes(_) => 3,
     }
 }
 
 fn behavior(row: &Row<'_>, reading: Reading<'_>) -> Result<Option<Vec<LikeEvent>>, String> {
     let word = row.get(Column::BehaviorType).ok_or("behavior_type is null")?.to_ascii_lowercase();
-    let (kind, action) = match word.as_str() {
-        "like" => (ResourceType::Video, Action::Like),
-        "unlike" | "cancel_like" => (ResourceType::Video, Action::Unlike),
-        "comment_like" => (ResourceType::Comment, Action::Like),
-        "comment_unlike" | "comment_cancel_like" => (ResourceType::Comment, Action::Unlike),
-        _ => return Ok(None),
+    let Some((kind, action)) = ResourceType::from_behavior(&word.replace("cancel_like", "unlike")) else {
+        return Ok(None);
     };
-    let pair = row.pair(kind, Column::VideoId)?;
+    let pair = row.pair(kind, Column::ResourceId(ResourceType::Video))?;
     let version = row.time(Column::BehaviorTime, pair, reading)?.ok_or("behavior_time is null")?;
     Ok(Some(vec![event(pair, action, version)]))
 }
@@ -121,8 +116,8 @@ fn behavior(row: &Row<'_>, reading: Reading<'_>) -> Result<Option<Vec<LikeEvent>
 ///
 /// A flag is the truth about now; without one, a `deleted_at` is. A row that is there although it was deleted once was liked
 /// again, at `updated_at` if that is later.
-fn like(row: &Row<'_>, kind: ResourceType, resource: Column, reading: Reading<'_>) -> Result<Vec<LikeEvent>, String> {
-    let pair = row.pair(kind, resource)?;
+fn like(row: &Row<'_>, kind: ResourceType, reading: Reading<'_>) -> Result<Vec<LikeEvent>, String> {
+    let pair = row.pair(kind, Column::ResourceId(kind))?;
     let created = row.time(Column::CreatedAt, pair, reading)?.ok_or("created_at is null")?;
     let updated = row.time(Column::UpdatedAt, pair, reading)?;
     let deleted = row.time(Column::DeletedAt, pair, reading)?;

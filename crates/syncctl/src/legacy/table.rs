@@ -4,25 +4,32 @@
 //! |---|---|---|
 //! | `user_behaviors` | `id`, `user_id`, `video_id`, `behavior_type`, `behavior_time` | `created_at`, `updated_at` (not read) |
 //! | `video_likes` | `id`, `user_id`, `video_id`, `created_at` | `updated_at`, `deleted_at`, `is_deleted` or `deleted` |
-//! | `comment_likes` | `id`, `user_id`, `comment_id`, `created_at` | the same |
+//! | `comment_likes`, and so on | `id`, `user_id`, `comment_id`, `created_at` | the same |
 //!
 //! `id` is the numeric primary key. All other columns may have any type: they are read as text.
 
 use anyhow::bail;
 use clap::ValueEnum;
+use clap::builder::PossibleValue;
+use domain::ResourceType;
 
 /// A table of the old schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     /// The history.
-    #[value(name = "user_behaviors")]
     UserBehaviors,
-    /// Likes of videos.
-    #[value(name = "video_likes")]
-    VideoLikes,
-    /// Likes of comments.
-    #[value(name = "comment_likes")]
-    CommentLikes,
+    /// Likes of one type of things.
+    Likes(ResourceType),
+}
+
+impl ValueEnum for Table {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
 }
 
 /// A column of the old schema.
@@ -31,8 +38,8 @@ pub enum Table {
 pub enum Column {
     Id,
     UserId,
-    VideoId,
-    CommentId,
+    /// That of the history is called after videos, whatever the row is about.
+    ResourceId(ResourceType),
     BehaviorType,
     BehaviorTime,
     CreatedAt,
@@ -48,8 +55,7 @@ impl Column {
         match self {
             Self::Id => "id",
             Self::UserId => "user_id",
-            Self::VideoId => "video_id",
-            Self::CommentId => "comment_id",
+            Self::ResourceId(kind) => kind.id_column(),
             Self::BehaviorType => "behavior_type",
             Self::BehaviorTime => "behavior_time",
             Self::CreatedAt => "created_at",
@@ -63,24 +69,30 @@ impl Column {
 
 impl Table {
     /// All, the history first.
-    pub const ALL: [Self; 3] = [Self::UserBehaviors, Self::VideoLikes, Self::CommentLikes];
+    pub const ALL: [Self; 1 + ResourceType::ALL.len()] = {
+        let mut all = [Self::UserBehaviors; 1 + ResourceType::ALL.len()];
+        let mut at = 0;
+        while at < ResourceType::ALL.len() {
+            all[at + 1] = Self::Likes(ResourceType::ALL[at]);
+            at += 1;
+        }
+        all
+    };
 
     /// Its name, without a prefix.
     pub const fn name(self) -> &'static str {
         match self {
             Self::UserBehaviors => "user_behaviors",
-            Self::VideoLikes => "video_likes",
-            Self::CommentLikes => "comment_likes",
+            Self::Likes(kind) => kind.likes_table(),
         }
     }
 
     /// Columns that must be there, `id` first.
-    pub const fn required(self) -> &'static [Column] {
-        use Column::{BehaviorTime, BehaviorType, CommentId, CreatedAt, Id, UserId, VideoId};
+    pub fn required(self) -> Vec<Column> {
+        use Column::{BehaviorTime, BehaviorType, CreatedAt, Id, ResourceId, UserId};
         match self {
-            Self::UserBehaviors => &[Id, UserId, VideoId, BehaviorType, BehaviorTime],
-            Self::VideoLikes => &[Id, UserId, VideoId, CreatedAt],
-            Self::CommentLikes => &[Id, UserId, CommentId, CreatedAt],
+            Self::UserBehaviors => vec![Id, UserId, ResourceId(ResourceType::Video), BehaviorType, BehaviorTime],
+            Self::Likes(kind) => vec![Id, UserId, ResourceId(kind), CreatedAt],
         }
     }
 
@@ -89,7 +101,7 @@ impl Table {
         use Column::{CreatedAt, Deleted, DeletedAt, IsDeleted, UpdatedAt};
         match self {
             Self::UserBehaviors => &[CreatedAt, UpdatedAt],
-            Self::VideoLikes | Self::CommentLikes => &[UpdatedAt, DeletedAt, IsDeleted, Deleted],
+            Self::Likes(_) => &[UpdatedAt, DeletedAt, IsDeleted, Deleted],
         }
     }
 }
@@ -109,9 +121,9 @@ pub fn parse_renamed(text: &str) -> Result<Renamed, String> {
     let (table, column) = assumed.split_once('.').ok_or_else(wrong)?;
     let table =
         Table::ALL.into_iter().find(|known| known.name() == table).ok_or(format!("no table {table} is read"))?;
-    let known = || table.required().iter().chain(table.optional());
-    let column = known().find(|known| known.name() == column).ok_or(format!("no column {column} is read there"))?;
-    if actual.is_empty() { Err(wrong()) } else { Ok(Renamed { table, column: *column, actual: actual.to_owned() }) }
+    let mut known = table.required().into_iter().chain(table.optional().iter().copied());
+    let column = known.find(|known| known.name() == column).ok_or(format!("no column {column} is read there"))?;
+    if actual.is_empty() { Err(wrong()) } else { Ok(Renamed { table, column, actual: actual.to_owned() }) }
 }
 
 /// A column as it is: whether it is the primary key alone, or else unique alone.
@@ -140,8 +152,8 @@ pub(super) fn plan(
     let (mut columns, mut wrong) = (Vec::new(), Vec::new());
     for (column, must) in table
         .required()
-        .iter()
-        .map(|column| (*column, true))
+        .into_iter()
+        .map(|column| (column, true))
         .chain(table.optional().iter().map(|column| (*column, false)))
     {
         let name = actual(column);

@@ -117,14 +117,7 @@ impl Watcher {
 }
 
 fn note(town: &Town, caller: Caller, begin: u64, message: v1::WatchLikeCountsResponse) -> io::Result<()> {
-    let resource = |resource: &v1::Resource| {
-        let kind = match resource.r#type() {
-            v1::ResourceType::Video => ResourceType::Video,
-            v1::ResourceType::Comment => ResourceType::Comment,
-            v1::ResourceType::Unspecified => return None,
-        };
-        Resource::new(kind, resource.id).ok()
-    };
+    let resource = |resource: &v1::Resource| Resource::new(crate::client::kind_of(resource)?, resource.id).ok();
     let count = |count: &v1::LikeCount| Some((resource(count.resource.as_ref()?)?, count.count));
     let counts: Vec<(Resource, i64)> = message.counts.iter().filter_map(count).collect();
     town.recorder.message(caller, begin, &counts, message.degraded)

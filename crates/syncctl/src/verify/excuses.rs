@@ -7,9 +7,8 @@
 //! Answers about that pair that ended within the window, in microseconds of the history's clock, are taken back.
 
 use crate::UsageError;
-use crate::oplog::kind_of_letter;
 use anyhow::Context;
-use domain::Pair;
+use domain::{Pair, ResourceType};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
@@ -36,7 +35,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Excuse>> {
 fn parse(line: &str) -> Option<Excuse> {
     let mut fields = line.splitn(6, ',');
     let user = fields.next()?.parse().ok()?;
-    let kind = kind_of_letter(fields.next()?)?;
+    let kind = ResourceType::from_letter(fields.next()?)?;
     let pair = Pair::new(user, kind, fields.next()?.parse().ok()?).ok()?;
     let (begin, end) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     let reason = fields.next()?.trim().to_owned();

@@ -150,11 +150,6 @@ impl Sql {
 
 /// `like` and `unlike` are of videos; those of comments say so.
 fn behaviour(text: &str) -> anyhow::Result<(ResourceType, Action)> {
-    Ok(match text {
-        "like" | "video_like" => (ResourceType::Video, Action::Like),
-        "unlike" | "video_unlike" => (ResourceType::Video, Action::Unlike),
-        "comment_like" => (ResourceType::Comment, Action::Like),
-        "comment_unlike" => (ResourceType::Comment, Action::Unlike),
-        other => anyhow::bail!("unknown behaviour {other:?}"),
-    })
+    ResourceType::from_behavior(text.strip_prefix("video_").unwrap_or(text))
+        .with_context(|| format!("unknown behaviour {text:?}"))
 }

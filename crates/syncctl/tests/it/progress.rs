@@ -1,7 +1,7 @@
 //! Bars of long jobs: they count what is left to do, and end at their total.
 
 use chrono::FixedOffset;
-use domain::{Action, LikeEvent};
+use domain::{Action, LikeEvent, ResourceType};
 use event_store::{DatabaseConfig, EventStore};
 use indicatif::ProgressBar;
 use sea_orm::ConnectionTrait;
@@ -58,7 +58,7 @@ async fn an_import_that_goes_on_counts_what_is_left() {
     let import = ImportLegacy {
         source_url,
         database_url,
-        tables: vec![Table::CommentLikes],
+        tables: vec![Table::Likes(ResourceType::Comment)],
         table_prefix: String::new(),
         renamed: Vec::new(),
         ignored_columns: Vec::new(),

@@ -1,9 +1,7 @@
 //! What a token is limited to, beside its role: for whom it may act, and about what.
 
+use domain::ResourceType;
 use std::ops::RangeInclusive;
-
-/// Kinds of things that users like, as limits name them.
-const TYPES: &[&str] = &["video", "comment"];
 
 /// Limits of one token; what is absent is not limited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,13 +25,18 @@ impl Scope {
             }
             Some(("types", _)) if self.types.is_some() => repeated("types"),
             Some(("types", names)) => {
-                let known = |name| TYPES.iter().find(|known| **known == name).copied();
+                let known = |name: &str| name.parse().ok().map(ResourceType::name);
                 let types: Option<Vec<_>> = names.split(',').map(known).collect();
                 self.types =
-                    Some(types.ok_or_else(|| format!("types are {}, separated by commas", TYPES.join(" and ")))?);
+                    Some(types.ok_or_else(|| {
+                        format!("types are {}, separated by commas", ResourceType::NAMES.join(" and "))
+                    })?);
                 Ok(())
             }
-            _ => Err("behind a token stand users=FIRST-LAST and types=video,comment".to_owned()),
+            _ => {
+                let types = ResourceType::NAMES.join(",");
+                Err(format!("behind a token stand users=FIRST-LAST and types={types}"))
+            }
         }
     }
 
