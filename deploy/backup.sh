@@ -12,10 +12,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 umask 077
 read -r -a compose <<<"${COMPOSE:-docker compose -f compose.yaml}"
 
-trap 'rm -f "$file.new"' EXIT
+# Of its own: two at a time would write into one.
+new=$(mktemp "$file.XXXXXX")
+trap 'rm -f "$new"' EXIT
 # shellcheck disable=SC2016 # the container's words
 "${compose[@]}" exec -T mysql sh -c \
-  'MYSQL_PWD=$(cat /run/secrets/mysql_root_password) exec mysqldump --user=root --single-transaction --quick "$MYSQL_DATABASE"' >"$file.new"
+  'MYSQL_PWD=$(cat /run/secrets/mysql_root_password) exec mysqldump --user=root --single-transaction --quick "$MYSQL_DATABASE"' >"$new"
 # Its last line, which a connection that broke does not write.
-tail -n 1 "$file.new" | grep -q '^-- Dump completed' || { printf 'error: the dump ended early\n' >&2; exit 1; }
-mv "$file.new" "$file"
+tail -n 1 "$new" | grep -q '^-- Dump completed' || { printf 'error: the dump ended early\n' >&2; exit 1; }
+mv "$new" "$file"

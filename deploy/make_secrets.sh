@@ -20,6 +20,14 @@ put() {
   printf 'made secrets/%s\n' "$1"
 }
 
+# made_of NAME TEXT: the same of what is made of other files; who has it from another release learns that it says something else.
+made_of() {
+  if [[ -e secrets/$1 && $(cat "secrets/$1") != "$2" ]]; then
+    printf 'warning: secrets/%s is not what this release makes: compare it with %s\n' "$1" "${0##*/}" >&2
+  fi
+  put "$1" "$2"
+}
+
 # Hexadecimal: needs no escaping in a url.
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
@@ -48,10 +56,10 @@ operator operate $(cat secrets/operator_token)"
 # Redis: an administrator, one who may only ask whether it lives, and the programs. Each of them uses these commands, and the keys
 # of likes; the limits of users (r:) are the server's alone, and only consumers and checkers list keys (scan).
 commands='-@all +evalsha +script|load +time +wait +info +ping +role +multi +exec +get +set +mget +del +exists +expire +pexpire +pttl +persist +incr +hget +hset +hsetnx +hmget +hgetall +hdel +hlen +xadd +xdel +xlen +xrange +xinfo|stream'
-keys='resetkeys ~{s*}:* ~{l:*}:* ~meta'
+keys='resetkeys ~{s[0-9]*}:* ~{l:*}:* ~meta'
 # The default user is off, so nobody is it. But Redis reads its own append-only file as that user, and leaves out all that scripts wrote
 # if that user may not (redis/redis#14541, mended in new ones only): so it keeps its rights.
-put redis.conf "user default off resetpass ~* &* +@all
+made_of redis.conf "user default off resetpass ~* &* +@all
 user admin on >$(cat secrets/redis_password) ~* &* +@all
 user probe on nopass resetkeys -@all +ping
 user serve on >$(cat secrets/redis_serve_password) $keys ~r:* $commands
@@ -63,7 +71,7 @@ user check on >$(cat secrets/redis_check_password) $keys $commands +scan"
 user() { printf '{"name": "%s", "password": "%s", "tags": [%s]}' "$1" "$2" "$3"; }
 may() { printf '{"user": "%s", "vhost": "/", "configure": "%s", "write": "%s", "read": "%s"}' "$@"; }
 ours='^interaction\\.'
-put rabbitmq_definitions.json "{
+made_of rabbitmq_definitions.json "{
   \"vhosts\": [{\"name\": \"/\"}],
   \"users\": [
     $(user interaction "$(cat secrets/rabbitmq_password)" '"administrator"'),
@@ -78,15 +86,15 @@ put rabbitmq_definitions.json "{
 }"
 
 # The owner of the schema, and the accounts of the programs (mysql/10-accounts.sh).
-put migration_url "mysql://interaction:$(cat secrets/mysql_password)@mysql:3306/interaction"
+made_of migration_url "mysql://interaction:$(cat secrets/mysql_password)@mysql:3306/interaction"
 database() { printf 'mysql://interaction_%s:%s@mysql:3306/interaction' "$1" "$(cat "secrets/mysql_$1_password")"; }
 redis() { printf 'redis://%s:%s@redis:6379/0' "$1" "$(cat "secrets/redis_$1_password")"; }
 rabbitmq() { printf 'amqp://%s:%s@rabbitmq:5672/%%2f' "$1" "$(cat "secrets/rabbitmq_$1_password")"; }
-put serve_database_url "$(database serve)"
-put consume_database_url "$(database consume)"
-put check_database_url "$(database check)"
-put serve_redis_url "$(redis serve)"
-put consume_redis_url "$(redis consume)"
-put check_redis_url "$(redis check)"
-put serve_rabbitmq_url "$(rabbitmq serve)"
-put consume_rabbitmq_url "$(rabbitmq consume)"
+made_of serve_database_url "$(database serve)"
+made_of consume_database_url "$(database consume)"
+made_of check_database_url "$(database check)"
+made_of serve_redis_url "$(redis serve)"
+made_of consume_redis_url "$(redis consume)"
+made_of check_redis_url "$(redis check)"
+made_of serve_rabbitmq_url "$(rabbitmq serve)"
+made_of consume_rabbitmq_url "$(rabbitmq consume)"

@@ -112,7 +112,7 @@ load_until_enough() {
 send_likes() {
   local end=$((SECONDS + 300))
   until send_likes_once "$@"; do
-    [[ ! -s $2 ]] && grep -q '^syncctl: UNREACHABLE: could not connect' "$WORK/logs/load.$1.errors" && ((SECONDS < end)) || return
+    (($(wc -l <"$2") < 2)) && grep -q '^syncctl: UNREACHABLE: could not connect' "$WORK/logs/load.$1.errors" && ((SECONDS < end)) || return
     sleep 0.3
   done
 }

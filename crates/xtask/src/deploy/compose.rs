@@ -20,8 +20,11 @@ pub(crate) fn check(tree: &Tree, root: &Path, problems: &mut Problems) {
         check_service(compose, name, service, stop, root, problems);
     }
     let script = tree.text("deploy/make_secrets.sh", problems);
-    let made: BTreeSet<_> =
-        script.lines().filter_map(|line| line.strip_prefix("put ")?.split_whitespace().next()).collect();
+    let names = script.lines().filter_map(|line| {
+        let words = line.strip_prefix("put ").or_else(|| line.strip_prefix("made_of "))?;
+        words.split_whitespace().next()
+    });
+    let made: BTreeSet<_> = names.collect();
     for (name, secret) in entries(&compose["secrets"]) {
         let file = text(&secret["file"]);
         if !file.rsplit('/').next().is_some_and(|file| made.contains(file)) {
