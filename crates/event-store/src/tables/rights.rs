@@ -5,7 +5,7 @@
 //! nobody changes a table: that is the owner's alone.
 
 use crate::sql::error::StoreError;
-use crate::sql::store::EventStore;
+use crate::sql::store::{EventStore, get, row, rows};
 use domain::ResourceType;
 use std::fmt;
 use std::str::FromStr;
@@ -91,6 +91,28 @@ const EVERYBODY: &[(&str, &str)] = &[
     ("INSERT, UPDATE, DELETE", "sync_samples"),
 ];
 
+const TABLES: &str = "information_schema.tables";
+
+/// What can be granted on a table, but reading.
+const OF_TABLES: [&str; 12] = [
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "DROP",
+    "REFERENCES",
+    "INDEX",
+    "ALTER",
+    "CREATE VIEW",
+    "SHOW VIEW",
+    "TRIGGER",
+    "GRANT OPTION",
+];
+
+/// The same on a whole database.
+const OF_DATABASES: &str = "INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE TEMPORARY TABLES, LOCK TABLES, \
+                            EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER, GRANT OPTION";
+
 /// An account that a role is given to, written `role=user` or `role=user@host`; without a host it is `%`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -126,22 +148,40 @@ impl FromStr for Account {
 }
 
 impl EventStore {
-    /// Gives an account the rights of its role, and takes away others that it had on all rows. Who calls owns the schema and may
-    /// grant (`WITH GRANT OPTION`). What the account needs it has all the time meanwhile.
+    /// Gives an account the rights of its role, and takes away what else it had of this database. Who calls owns the schema and may
+    /// grant (`WITH GRANT OPTION`), and is another account. What the account needs it has all the time meanwhile.
     pub async fn grant(&self, account: &Account) -> Result<(), StoreError> {
         let mut script = self.script();
         if script.dialect().is_sqlite() {
             return Err(StoreError::Config("accounts: SQLite has none".into()));
         }
-        let to = format!(" TO {account}");
-        // All of this database; the last one would be refused where there is nothing to take away.
+        script.begin("SELECT CURRENT_USER()");
+        script.begin("SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE()");
+        script.words(" AND table_type = 'BASE TABLE'");
+        let results = self.read(&script).await?;
+        let own: String = get(row(&results, 0, TABLES)?, 0, TABLES)?;
+        if own == format!("{}@{}", account.user, account.host) {
+            let why = "it is the one that owns the schema: it would lose what the next migration needs";
+            return Err(StoreError::Config(format!("{account}: {why}").into()));
+        }
+        let (to, from) = (format!(" TO {account}"), format!(" FROM {account}"));
+        let mut script = self.script();
+        // All of this database; what is revoked would be refused where there is nothing to take away.
         script.begin("GRANT SELECT, INSERT, UPDATE, DELETE ON *").words(&to);
         let of_likes = account.role.of_likes();
         let likes = ResourceType::ALL.map(|kind| (of_likes, kind.likes_table()));
-        for (rights, table) in EVERYBODY.iter().chain(account.role.rights()).chain(&likes) {
+        let given: Vec<(&str, &str)> = EVERYBODY.iter().chain(account.role.rights()).chain(&likes).copied().collect();
+        for (rights, table) in &given {
             script.begin("GRANT ").words(rights).words(" ON ").words(table).words(&to);
         }
-        script.begin("REVOKE INSERT, UPDATE, DELETE ON * FROM ").words(&account.to_string());
+        for row in rows(&results, 1) {
+            let table: String = get(row, 0, TABLES)?;
+            let has = |right: &str| given.iter().any(|(rights, of)| *of == table && rights.contains(right));
+            let never = OF_TABLES.iter().filter(|right| !has(right)).copied().collect::<Vec<_>>().join(", ");
+            script.begin("GRANT INSERT ON `").words(&table).words("`").words(&to);
+            script.begin("REVOKE ").words(&never).words(" ON `").words(&table).words("`").words(&from);
+        }
+        script.begin("REVOKE ").words(OF_DATABASES).words(" ON *").words(&from);
         self.read(&script).await.map(drop)
     }
 }

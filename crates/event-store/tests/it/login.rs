@@ -75,16 +75,20 @@ async fn an_account_may_do_what_its_program_does() {
     let server = server().await;
     let accounts = "CREATE USER owner@'%'; GRANT ALL ON likes.* TO owner@'%' WITH GRANT OPTION; CREATE USER serve@'%'; \
                     CREATE USER consume@'%'; CREATE USER checks@'%'; \
-                    GRANT SELECT, INSERT, UPDATE, DELETE ON likes.* TO serve@'%'";
+                    GRANT ALL ON likes.* TO serve@'%' WITH GRANT OPTION";
     execute_sql(server.url(), accounts).await.unwrap();
     let owner = store(&server, "owner").await;
     owner.bind_shards(ShardCount::default()).await.unwrap();
     // Twice: also where all is as it should be.
-    for _ in 0..2 {
+    for round in 0..2 {
         for account in ["serve=serve", "consume=consume", "check=checks@%"] {
             owner.grant(&account.parse::<Account>().unwrap()).await.unwrap();
         }
+        let of_another_role = "GRANT INSERT, DELETE, TRIGGER ON likes.operator_actions TO consume@'%', checks@'%'";
+        execute_sql(server.url(), if round == 0 { of_another_role } else { "DO 0" }).await.unwrap();
     }
+    let refused = owner.grant(&"serve=owner".parse().unwrap()).await.unwrap_err().to_string();
+    assert!(refused.contains("owns the schema"), "{refused}");
 
     for (role, user) in [(Role::Serve, "serve"), (Role::Consume, "consume"), (Role::Check, "checks")] {
         let its = store(&server, user).await;
@@ -101,6 +105,7 @@ async fn an_account_may_do_what_its_program_does() {
             "DELETE FROM like_counts WHERE 1 = 0",
             "ALTER TABLE sync_meta ADD x INT",
             "DROP TABLE sync_meta",
+            "CREATE TRIGGER x BEFORE INSERT ON operator_actions FOR EACH ROW SET NEW.id = NEW.id",
             "CREATE TABLE x (a INT)",
             "CREATE USER x",
             "GRANT SELECT ON sync_meta TO owner@'%'",
@@ -131,6 +136,6 @@ async fn an_account_may_do_what_its_program_does() {
     checker.purge_reports(at(3), 10).await.unwrap();
     checker.take_repair_token().await.unwrap();
     // Nor may any of them give rights.
-    let refused = consumer.grant(&"consume=consume".parse().unwrap()).await.unwrap_err().to_string();
+    let refused = consumer.grant(&"check=serve".parse().unwrap()).await.unwrap_err().to_string();
     assert!(refused.contains("denied"), "{refused}");
 }

@@ -40,7 +40,7 @@ pub struct Retention {
     idempotency_ttl: Duration,
 
     /// Where the walk through each table of pairs goes on; none: at its beginning.
-    cursors: [(ResourceType, Option<PairCursor>); 2],
+    cursors: [(ResourceType, Option<PairCursor>); ResourceType::ALL.len()],
 }
 
 /// What is deleted by age alone.
