@@ -6,7 +6,7 @@
 # It is readable by its owner alone, and FILE is never half a backup. compose.restore.yaml takes it. What else is to be kept, and how
 # old a backup may be: docs/RECOVERY.md#backups. COMPOSE names another command than `docker compose -f compose.yaml`.
 set -euo pipefail
-(($# == 1)) || { printf 'usage: %s FILE\n' "$0" >&2; exit 64; }
+(($# == 1)) && [[ $1 != -* ]] || { printf 'usage: %s FILE\n' "$0" >&2; exit 64; }
 [[ $1 == /* ]] && file=$1 || file=$PWD/$1
 cd "$(dirname "${BASH_SOURCE[0]}")"
 umask 077

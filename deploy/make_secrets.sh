@@ -6,6 +6,7 @@
 # The directory is closed to others; the files in it are readable, because containers read them as users of their own.
 # What exists is left alone: databases keep the passwords they were created with.
 set -euo pipefail
+(($# == 0)) || { printf 'usage: %s\n' "$0" >&2; exit 64; }
 cd "$(dirname "${BASH_SOURCE[0]}")"
 umask 022
 mkdir -p secrets

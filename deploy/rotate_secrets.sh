@@ -6,6 +6,7 @@
 #
 # COMPOSE names another command than `docker compose -f compose.yaml`. Where it stops half way, it is simply run again.
 set -euo pipefail
+(($# == 0)) || { printf 'usage: %s\n' "$0" >&2; exit 64; }
 cd "$(dirname "${BASH_SOURCE[0]}")"
 umask 022
 read -r -a compose <<<"${COMPOSE:-docker compose -f compose.yaml}"

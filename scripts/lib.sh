@@ -217,10 +217,9 @@ root_user() { if ((EUID == 0)); then printf '%s\n' --user=root; fi; }
 start_redis() {
   choose_port redis "${REDIS_PORT:-}"
   REDIS_URL=redis://127.0.0.1:$PORT/
-  pid_of redis >/dev/null && return
   mkdir -p "$RUN_DIR/redis"
   # A changed title would overwrite the environment that carries the mark.
-  start_part redis redis-server --port "$PORT" --bind 127.0.0.1 --dir "$RUN_DIR/redis" --daemonize no \
+  pid_of redis >/dev/null || start_part redis redis-server --port "$PORT" --bind 127.0.0.1 --dir "$RUN_DIR/redis" --daemonize no \
     --appendonly yes --appendfsync everysec --save '' --maxmemory-policy noeviction --stream-node-max-entries 10 --set-proc-title no
   wait_for redis 60 redis_answers "$PORT"
 }
@@ -230,7 +229,6 @@ redis_answers() { [[ $(printf 'PING\r\n' | tcp_first_bytes "$1" 5) == +PONG ]]; 
 start_mariadb() {
   choose_port mariadb "${MARIADB_PORT:-}"
   DATABASE_URL=mysql://root@127.0.0.1:$PORT/likes
-  pid_of mariadb >/dev/null && return
   local dir=$RUN_DIR/mariadb log_size=--innodb-log-file-size=256M
   mkdir -p "$dir"
   if [[ ! -d $dir/data ]]; then
@@ -243,7 +241,7 @@ start_mariadb() {
   fi
   # The socket is relative to the data directory: its path is limited to 107 bytes.
   # shellcheck disable=SC2046
-  start_part mariadb mariadbd --no-defaults --datadir="$dir/data" --port="$PORT" --bind-address=127.0.0.1 \
+  pid_of mariadb >/dev/null || start_part mariadb mariadbd --no-defaults --datadir="$dir/data" --port="$PORT" --bind-address=127.0.0.1 \
     --socket=mariadb.sock --pid-file="$dir/mariadbd.pid" --skip-name-resolve --skip-log-bin "$log_size" \
     --innodb-buffer-pool-size=512M --innodb-flush-log-at-trx-commit=1 --character-set-server=utf8mb4 \
     --max-connections=300 --innodb-use-native-aio=0 $(root_user)
@@ -261,7 +259,11 @@ start_rabbitmq() {
   choose_port rabbitmq "${AMQP_PORT:-}"
   local port=$PORT dir=$RUN_DIR/rabbitmq dist epmd
   AMQP_URL=amqp://guest:guest@127.0.0.1:$port/%2f
-  pid_of rabbitmq >/dev/null && return
+  # It may have been started, and have given no answer in time.
+  if pid_of rabbitmq >/dev/null; then
+    wait_for rabbitmq 120 rabbitmq_answers "$port"
+    return
+  fi
   choose_port rabbitmq_dist ''
   dist=$PORT
   choose_port rabbitmq_epmd ''

@@ -7,11 +7,11 @@ use crate::topology::{self, Names};
 use crate::{BusConfig, BusError, ChangeMessage, NotConfirmed};
 use futures::StreamExt;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Confirmation, PublisherConfirm};
+use lapin::{BasicProperties, Confirmation, ExchangeKind, PublisherConfirm};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -160,14 +160,28 @@ impl std::fmt::Debug for ChangeListener {
 }
 
 impl ChangeListener {
-    /// Hears what is published with a key like this: words, `*` for one word, `#` for any number.
+    /// Hears what is published with a key like this: words, `*` for one word, `#` for any number. Makes the exchange, as who
+    /// publishes there does.
     pub async fn open(config: &BusConfig, pattern: &str) -> Result<Self, BusError> {
+        Self::open_with(config, pattern, ExchangeDeclareOptions { durable: true, ..Default::default() }).await
+    }
+
+    /// The same where somebody publishes, or has.
+    ///
+    /// # Errors
+    /// [`BusError::Topology`] where the exchange is not there.
+    pub async fn open_existing(config: &BusConfig, pattern: &str) -> Result<Self, BusError> {
+        Self::open_with(config, pattern, ExchangeDeclareOptions { passive: true, ..Default::default() }).await
+    }
+
+    async fn open_with(config: &BusConfig, pattern: &str, declare: ExchangeDeclareOptions) -> Result<Self, BusError> {
         let names = Names::of(config);
         let queue = format!("{}.tail.{}", names.changes, Uuid::now_v7());
         let link = Box::pin(Link::open_again(config, &names, "listener")).await?;
         let stream = within(config.connect_timeout, "listening to changes", async {
-            topology::declare_changes(&link.connection, config, &names).await?;
             let refused = BusError::topology(&names.changes, "listening to changes");
+            let (exchange, kind) = (names.changes.as_str().into(), ExchangeKind::Topic);
+            link.channel.exchange_declare(exchange, kind, declare, FieldTable::default()).await.map_err(&refused)?;
             let mut arguments = FieldTable::default();
             arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(TAIL_BYTES));
             let own = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };

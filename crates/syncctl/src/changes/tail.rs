@@ -4,7 +4,7 @@ use crate::Verdict;
 use crate::cli::interrupt_on_signal;
 use crate::output::{Format, Row, Updates};
 use anyhow::Context;
-use event_bus::{BusConfig, ChangeListener};
+use event_bus::{BusConfig, BusError, ChangeListener};
 use serde::Serialize;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,12 @@ impl Row for Change {
 pub(super) async fn tail(bus: &BusConfig, key: &str, events: Option<u64>, format: Format) -> anyhow::Result<Verdict> {
     let stop = CancellationToken::new();
     tokio::spawn(interrupt_on_signal(stop.clone()));
-    let mut listener = ChangeListener::open(bus, key).await.context("changes cannot be heard")?;
+    let mut listener = ChangeListener::open_existing(bus, key).await.map_err(|error| {
+        let told = "a program makes the exchange that has rabbitmq.changes.enabled, below its rabbitmq.prefix";
+        let nobody = matches!(error, BusError::Topology { .. });
+        let error = anyhow::Error::new(error).context("changes cannot be heard");
+        if nobody { error.context(told) } else { error }
+    })?;
     // From here on nothing is missed.
     eprintln!("listening");
     let mut printed = Updates::new(format);
