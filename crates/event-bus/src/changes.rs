@@ -150,6 +150,8 @@ pub struct ChangeListener {
     link: Link,
     stream: lapin::Consumer,
     queue: String,
+    exchange: String,
+    pattern: String,
     deadline: Duration,
 }
 
@@ -203,7 +205,8 @@ impl ChangeListener {
         })
         .await
         .map_err(|error| error.naming(&config.prefix))?;
-        Ok(Self { link, stream, queue, deadline: config.confirm_timeout })
+        let (exchange, pattern) = (names.changes, pattern.to_owned());
+        Ok(Self { link, stream, queue, exchange, pattern, deadline: config.confirm_timeout })
     }
 
     /// The next message, as long as it takes. Cancel-safe.
@@ -219,6 +222,27 @@ impl ChangeListener {
         });
         acknowledged.await?;
         Ok(ChangeMessage { key: delivery.routing_key.to_string(), body: delivery.data })
+    }
+
+    /// Binds again, which changes nothing where it is bound: an exchange that somebody deleted, and a publisher made anew, has no
+    /// bindings, and tells a listener neither of it nor of changes. Those in between are lost to it.
+    ///
+    /// # Errors
+    /// [`BusError::Topology`] while the exchange is not there.
+    pub async fn bind_again(&self) -> Result<(), BusError> {
+        let (queue, exchange, pattern) = (self.queue.as_str(), self.exchange.as_str(), self.pattern.as_str());
+        within(self.deadline, "listening to changes", async {
+            let options = QueueBindOptions::default();
+            let bound = self.link.channel.queue_bind(
+                queue.into(),
+                exchange.into(),
+                pattern.into(),
+                options,
+                FieldTable::default(),
+            );
+            bound.await.map_err(BusError::topology(exchange, "listening to changes"))
+        })
+        .await
     }
 
     /// Ends the connection, and the queue with it.

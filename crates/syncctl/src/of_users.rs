@@ -91,7 +91,7 @@ struct Undone {
 async fn liked(
     client: &mut Client,
     (user_id, kind): (i64, ResourceType),
-    (since, until): (Option<DateTime<Utc>>, DateTime<Utc>),
+    since: Option<DateTime<Utc>>,
     page_token: String,
 ) -> anyhow::Result<(Vec<v1::LikedResource>, Option<String>)> {
     let request = v1::ListLikedResourcesRequest {
@@ -100,7 +100,8 @@ async fn liked(
         page_size: PAGE,
         page_token,
         since: since.map(timestamp),
-        until: Some(timestamp(until)),
+        // Versions may be ahead of every clock. Pages go back in time, so what is liked meanwhile is on none of them.
+        until: None,
     };
     for _ in 0..ATTEMPTS {
         match client.list_liked_resources(request.clone()).await {
@@ -123,7 +124,6 @@ impl ExportUserArgs {
     /// A line of JSON for each like that is in the database.
     pub(crate) async fn run(self) -> anyhow::Result<Verdict> {
         let mut client = self.server.connect().await?;
-        let until = crate::job::now();
         let mut out: Box<dyn Write> = match &self.file {
             Some(file) => Box::new(fs::File::create(file).with_context(|| file.display().to_string())?),
             None => Box::new(std::io::stdout().lock()),
@@ -132,7 +132,7 @@ impl ExportUserArgs {
         for kind in ResourceType::ALL {
             let mut token = Some(String::new());
             while let Some(after) = token {
-                let (page, next) = liked(&mut client, (self.user, kind), (None, until), after).await?;
+                let (page, next) = liked(&mut client, (self.user, kind), None, after).await?;
                 for one in page {
                     let (user_id, resource) = (self.user.to_string(), name(one.resource.as_ref()));
                     let line = Exported { user_id, resource, liked_at: time_of(one.liked_at) };
@@ -153,11 +153,10 @@ impl UndoLikesArgs {
         let text = fs::read_to_string(&self.users).with_context(|| self.users.display().to_string())?;
         let users = users_of(&text).map_err(UsageError)?;
         let client = self.server.connect().await?;
-        let until = crate::job::now();
         let mut pace = interval(Duration::from_secs(1) / self.max_rate);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let pace = Mutex::new(pace);
-        let each = users.iter().map(|user| self.undo(client.clone(), *user, until, &pace));
+        let each = users.iter().map(|user| self.undo(client.clone(), *user, &pace));
         let done = stream::iter(each).buffer_unordered(usize::from(self.at_once));
         let sum = |sum: (u64, u64), (found, undone)| async move { Ok((sum.0 + found, sum.1 + undone)) };
         let (found, undone) = Box::pin(done.try_fold((0, 0), sum)).await?;
@@ -174,18 +173,12 @@ impl UndoLikesArgs {
     }
 
     /// Likes of one user that were found, and taken back.
-    async fn undo(
-        &self,
-        mut client: Client,
-        user: i64,
-        until: DateTime<Utc>,
-        pace: &Mutex<Interval>,
-    ) -> anyhow::Result<(u64, u64)> {
+    async fn undo(&self, mut client: Client, user: i64, pace: &Mutex<Interval>) -> anyhow::Result<(u64, u64)> {
         let (mut found, mut undone) = (0, 0);
         for kind in ResourceType::ALL {
             let mut token = Some(String::new());
             while let Some(after) = token {
-                let (page, next) = liked(&mut client, (user, kind), (Some(self.since), until), after).await?;
+                let (page, next) = liked(&mut client, (user, kind), Some(self.since), after).await?;
                 found += page.len() as u64;
                 for one in page.into_iter().filter(|_| !self.dry_run) {
                     pace.lock().await.tick().await;
@@ -213,6 +206,8 @@ async fn unlike(client: &mut Client, user_id: i64, resource: Option<v1::Resource
 
 fn users_of(text: &str) -> Result<Vec<i64>, String> {
     let mut users = Vec::new();
+    // Some editors begin a file with a mark of its encoding.
+    let text = text.trim_start_matches('\u{feff}');
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
         if !line.is_empty() && !line.starts_with('#') {

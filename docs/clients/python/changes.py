@@ -51,14 +51,21 @@ def receive(channel, method, _properties, body):
 def listen():
     while True:
         try:
-            channel = pika.BlockingConnection(pika.URLParameters(URL)).channel()
+            connection = pika.BlockingConnection(pika.URLParameters(URL))
+            channel = connection.channel()
             channel.queue_declare(QUEUE, durable=True, arguments={"x-queue-type": "quorum"})
             # Consumers declare the exchange when they start.
             channel.queue_bind(QUEUE, f"{PREFIX}.changes", "#")
             channel.basic_qos(prefetch_count=32)
             channel.basic_consume(QUEUE, receive)
             print("listening", flush=True)
-            channel.start_consuming()
+            bound = time.monotonic()
+            while True:
+                connection.process_data_events(time_limit=1)
+                if time.monotonic() - bound > 1:
+                    # An exchange that somebody deleted, and a consumer made anew, has no bindings, and says nothing.
+                    channel.queue_bind(QUEUE, f"{PREFIX}.changes", "#")
+                    bound = time.monotonic()
         except pika.exceptions.AMQPError as error:
             print(f"again in a second: {error!r}", flush=True)
             time.sleep(1)

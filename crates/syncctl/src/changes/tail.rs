@@ -7,7 +7,12 @@ use anyhow::Context;
 use event_bus::{BusConfig, BusError, ChangeListener};
 use serde::Serialize;
 use serde_json::Value;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
+
+/// How often a binding is looked after that may have gone with its exchange.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
 
 /// One event; as JSON it is printed as it came.
 #[derive(Debug, Serialize)]
@@ -44,9 +49,15 @@ pub(super) async fn tail(bus: &BusConfig, key: &str, events: Option<u64>, format
     eprintln!("listening");
     let mut printed = Updates::new(format);
     let mut left = events.unwrap_or(u64::MAX);
+    let mut bound = tokio::time::interval(BIND_AGAIN);
+    bound.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while left > 0 {
         let message = tokio::select! {
             () = stop.cancelled() => break,
+            _ = bound.tick() => {
+                listener.bind_again().await.context("changes cannot be heard any more")?;
+                continue;
+            }
             message = listener.next() => message.context("changes cannot be heard any more")?,
         };
         let batch: Vec<Value> = serde_json::from_slice(&message.body).context("a message is no batch of events")?;
