@@ -1,4 +1,4 @@
-//! `raise_clock.lua`, `sweep_user.lua`, `keep_fences.lua`: what the erasure of a user asks of Redis.
+//! `raise_clock.lua`, `sweep.lua`, `keep_fences.lua`: what the erasure of a user, or the deletion of a resource, asks of Redis.
 
 use crate::connection::CHUNK;
 use crate::keys::Keys;
@@ -7,8 +7,8 @@ use crate::read::scan;
 use crate::routes::Routes;
 use crate::script::Script;
 use deadpool_redis::redis::cmd;
-use domain::cache::{CacheResult, Swept, UserSweep};
-use domain::{Fence, ShardId, UserId, Version};
+use domain::cache::{CacheResult, Sweep, Swept};
+use domain::{ShardId, UserId, Version};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ impl Erase {
     pub(crate) fn new() -> Self {
         Self {
             raise: Script::new(include_str!("scripts/raise_clock.lua")),
-            sweep: Script::new(include_str!("scripts/sweep_user.lua")),
+            sweep: Script::new(include_str!("scripts/sweep.lua")),
             fences: Script::new(include_str!("scripts/keep_fences.lua")),
         }
     }
@@ -44,18 +44,18 @@ impl Erase {
         Ok(Version(before.into_iter().max().unwrap_or(0)))
     }
 
-    pub(crate) async fn sweep_user(
+    pub(crate) async fn sweep(
         &self,
         routes: &Arc<Routes>,
         keys: &Keys,
-        sweep: &UserSweep,
+        sweep: &Sweep,
         from: (u64, u32),
     ) -> CacheResult<(Swept, u64)> {
         let (cursor, about) = from;
-        let (names, next) = scan(routes, &keys.any_of(sweep.user), cursor, about).await?;
+        let (names, next) = scan(routes, &keys.any_of(sweep.of), cursor, about).await?;
         let mut of_shards: BTreeMap<ShardId, Vec<String>> = BTreeMap::new();
         for name in names.into_iter().filter_map(|name| String::from_utf8(name).ok()) {
-            if let Some(shard) = keys.shard_of_users(sweep.user, &name) {
+            if let Some(shard) = keys.shard_of_its(sweep.of, &name) {
                 of_shards.entry(shard).or_default().push(name);
             }
         }
@@ -72,13 +72,18 @@ impl Erase {
         Ok((swept, next))
     }
 
-    pub(crate) async fn keep_fences(&self, routes: &Arc<Routes>, keys: &Keys, fences: &[Fence]) -> CacheResult<()> {
+    pub(crate) async fn keep_fences(
+        &self,
+        routes: &Arc<Routes>,
+        keys: &Keys,
+        fences: &[(UserId, Version)],
+    ) -> CacheResult<()> {
         let name = keys.fences();
         for piece in fences.chunks(CHUNK) {
             let mut call = self.fences.call(1);
             call.arg(&name);
-            for fence in piece {
-                call.arg(fence.user.get()).arg(fence.up_to.0);
+            for (user, up_to) in piece {
+                call.arg(user.get()).arg(up_to.0);
             }
             let kept = self.fences.run_in_turn::<i64>(routes, routes.slot(Keys::FENCES), &call).await;
             kept.map_err(|error| naming(cache_error(error), |_| format!("{name} (ours is a hash)")))?;
@@ -92,13 +97,13 @@ impl Erase {
         keys: &Keys,
         cursor: u64,
         about: u32,
-    ) -> CacheResult<(Vec<Fence>, u64)> {
+    ) -> CacheResult<(Vec<(UserId, Version)>, u64)> {
         let mut call = cmd("HSCAN");
         call.arg(keys.fences()).arg(cursor).arg("COUNT").arg(about);
         let (next, fields): (u64, Vec<(String, String)>) = routes.ask_calmly(routes.slot(Keys::FENCES), &call).await?;
         let fence = |(user, up_to): &(String, String)| {
             let user = UserId::new(user.parse().ok()?).ok()?;
-            Some(Fence { user, up_to: Version(up_to.parse().ok()?).if_possible() })
+            Some((user, Version(up_to.parse().ok()?).if_possible()))
         };
         Ok((fields.iter().filter_map(fence).collect(), next))
     }

@@ -1,6 +1,6 @@
 //! Names of keys. The hash tag `{s<N>}` keeps all keys of a shard together.
 
-use domain::{Pair, Resource, ResourceType, ShardCount, ShardId, UserId};
+use domain::{Erased, Pair, Resource, ResourceType, ShardCount, ShardId, UserId};
 use std::fmt::Write;
 
 /// Builds key names.
@@ -69,19 +69,30 @@ impl Keys {
         pattern
     }
 
-    /// Pattern of all [pairs](Self::pair) and [answers](Self::idempotency) of a user.
-    pub(crate) fn any_of(&self, user: UserId) -> String {
-        format!("{}{{s*}}:[pi]:?{user}:*", self.escaped_prefix())
+    /// Pattern of all [pairs](Self::pair) and [answers](Self::idempotency) of a user or a resource, and of some others.
+    pub(crate) fn any_of(&self, of: Erased) -> String {
+        let prefix = self.escaped_prefix();
+        match of {
+            Erased::User(user) => format!("{prefix}{{s*}}:[pi]:?{user}:*"),
+            Erased::Resource(resource) => {
+                format!("{prefix}{{s{}}}:[pi]:{}*:{}*", self.shards.of(resource), resource.kind.letter(), resource.id)
+            }
+        }
     }
 
-    /// The shard of a pair or an answer of this user; none if it is neither.
-    pub(crate) fn shard_of_users(&self, user: UserId, key: &str) -> Option<ShardId> {
+    /// The shard of a pair or an answer of this user or resource; none if it is neither.
+    pub(crate) fn shard_of_its(&self, of: Erased, key: &str) -> Option<ShardId> {
         let (number, name) = key.strip_prefix(&self.prefix)?.strip_prefix("{s")?.split_once("}:")?;
         let shard = self.shards.all().find(|shard| shard.to_string() == number)?;
-        let name = name.strip_prefix("p:").or_else(|| name.strip_prefix("i:"))?;
+        let (name, is_answer) = match name.strip_prefix("p:") {
+            Some(name) => (name, false),
+            None => (name.strip_prefix("i:")?, true),
+        };
         let kind = ResourceType::ALL.into_iter().find(|kind| name.starts_with(kind.letter()))?;
-        let rest = name.strip_prefix(kind.letter())?.strip_prefix(&user.to_string())?;
-        rest.starts_with(':').then_some(shard)
+        let (user, rest) = name.strip_prefix(kind.letter())?.split_once(':')?;
+        let id = if is_answer { rest.split_once(':')?.0 } else { rest };
+        let pair = Pair::new(user.parse().ok()?, kind, id.parse().ok()?).ok()?;
+        of.has(pair).then_some(shard)
     }
 
     /// The shard that keeps the fences.
@@ -158,17 +169,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_users_is_told_from_what_is_not() {
+    fn what_is_a_users_or_a_resources_is_told_from_what_is_not() {
         let keys = Keys::new("a:", ShardCount::new(16).unwrap());
-        let user = |id| UserId::new(id).unwrap();
-        assert_eq!(keys.any_of(user(7)), "a:{s*}:[pi]:?7:*");
-        let pair = Pair::new(7, ResourceType::Comment, 77).unwrap();
+        let pair = |user, id| Pair::new(user, ResourceType::Comment, id).unwrap();
+        let user = |id| Erased::User(pair(id, 1).user);
+        let comment = |id| Erased::Resource(pair(1, id).resource);
+        let pair = pair(7, 77);
         let shard = ShardCount::new(16).unwrap().of(pair.resource);
+        assert_eq!(keys.any_of(user(7)), "a:{s*}:[pi]:?7:*");
+        assert_eq!(keys.any_of(comment(77)), format!("a:{{s{shard}}}:[pi]:c*:77*"));
         for key in [keys.pair(pair), keys.idempotency(pair, "{s9}:p:v8:1")] {
-            assert_eq!(keys.shard_of_users(user(7), &key), Some(shard), "{key}");
-            assert_eq!(keys.shard_of_users(user(77), &key), None, "{key}");
+            assert_eq!(keys.shard_of_its(user(7), &key), Some(shard), "{key}");
+            assert_eq!(keys.shard_of_its(user(77), &key), None, "{key}");
+            assert_eq!(keys.shard_of_its(comment(77), &key), Some(shard), "{key}");
+            assert_eq!(keys.shard_of_its(comment(7), &key), None, "{key}");
+            let video = Pair::new(7, ResourceType::Video, 77).unwrap().resource;
+            assert_eq!(keys.shard_of_its(Erased::Resource(video), &key), None, "{key}");
         }
-        assert_eq!(keys.shard_of_users(user(7), &keys.counter(pair.resource)), None);
-        assert_eq!(keys.shard_of_users(user(7), "a:{s99}:p:v7:1"), None);
+        assert_eq!(keys.shard_of_its(user(7), &keys.counter(pair.resource)), None);
+        assert_eq!(keys.shard_of_its(user(7), "a:{s99}:p:v7:1"), None);
     }
 }

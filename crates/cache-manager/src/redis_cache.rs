@@ -21,11 +21,11 @@ use crate::{journal, read};
 use deadpool_redis::redis::cmd;
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheError, CacheResult, CacheRules, CachedCount, CountRepair, Durability,
-    FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus, Swept,
-    ToldCommit, UserSweep,
+    FirstAnswer, LikeCache, PairRepair, RepairOutcome, SettleReport, Settlement, ShardStanding, ShardStatus, Sweep,
+    Swept, ToldCommit,
 };
 use domain::codec::EncodedEvent;
-use domain::{Fence, Pair, PairState, Resource, ShardId, StoredCount, Version};
+use domain::{Pair, PairState, Resource, ShardId, StoredCount, UserId, Version};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -340,15 +340,15 @@ impl LikeCache for RedisCache {
         self.erase.raise_clocks(&self.routes, &self.keys, self.rules.shards.all(), at_least).await
     }
 
-    async fn sweep_user(&self, sweep: &UserSweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
-        self.erase.sweep_user(&self.routes, &self.keys, sweep, (cursor, about)).await
+    async fn sweep(&self, sweep: &Sweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
+        self.erase.sweep(&self.routes, &self.keys, sweep, (cursor, about)).await
     }
 
-    async fn keep_fences(&self, fences: &[Fence]) -> CacheResult<()> {
+    async fn keep_fences(&self, fences: &[(UserId, Version)]) -> CacheResult<()> {
         self.erase.keep_fences(&self.routes, &self.keys, fences).await
     }
 
-    async fn kept_fences(&self, cursor: u64, about: u32) -> CacheResult<(Vec<Fence>, u64)> {
+    async fn kept_fences(&self, cursor: u64, about: u32) -> CacheResult<(Vec<(UserId, Version)>, u64)> {
         self.erase.kept_fences(&self.routes, &self.keys, cursor, about).await
     }
 }

@@ -12,53 +12,26 @@ mod commits;
 mod erasure;
 mod journal_pages;
 mod repairs;
+mod rules;
 mod settlement;
 mod status;
 
 use crate::codec::EncodedEvent;
-use crate::{Fence, LikeIntent, Pair, PairState, Resource, ShardCount, ShardId, StoredCount, Version};
+use crate::{DeletedMark, LikeIntent, Pair, PairState, Resource, ShardId, StoredCount, UserId, Version};
 use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 pub use commits::{CommitNumber, ToldCommit};
-pub use erasure::{Swept, UserSweep};
+pub use erasure::{Sweep, Swept};
 pub use journal_pages::JournalPages;
 pub use repairs::{CountRepair, PairRepair, RepairOutcome, Unsupported};
+pub use rules::{CacheRules, UserLimit};
 pub use settlement::{SettleReport, SettledResource, Settlement};
 pub use status::{Durability, Replicas, ShardStanding, ShardStatus};
 
 /// Longest life of what was filled and never confirmed. A fill can carry an old value, and whoever filled it may die before
 /// reading the database again; then it is wrong for this long at most.
 pub const UNCONFIRMED_TTL: Duration = Duration::from_secs(10);
-
-/// Limits and lifetimes that a cache enforces.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CacheRules {
-    /// Number of shards of the data.
-    pub shards: ShardCount,
-    /// Lifetime of a cached pair since its last change or fill.
-    pub pair_ttl: Duration,
-    /// Lifetime of a cached counter since it last had nothing pending.
-    pub counter_ttl: Duration,
-    /// Lifetime of pairs and counters that the database does not know either: whoever asks for ids that do not exist must not
-    /// fill the cache. Their first like gives them the lifetimes above.
-    pub unknown_ttl: Duration,
-    /// How long the first answer to an idempotency key is remembered.
-    pub idempotency_ttl: Duration,
-    /// Most unsettled entries per shard; beyond it likes are refused as overloaded.
-    pub journal_limit: u64,
-    /// Limit per user, or none.
-    pub user_limit: Option<UserLimit>,
-}
-
-/// Evenly spaced tokens with a burst (GCRA): `actions` per `period`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UserLimit {
-    /// Tokens per period, and the burst; at least 1.
-    pub actions: u32,
-    /// The period.
-    pub period: Duration,
-}
 
 /// Where accept takes a counter from that is not cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -374,22 +347,35 @@ pub trait LikeCache: Send + Sync + 'static {
         Err(Unsupported.into())
     }
 
-    /// Looks at some keys, about so many, for what is a user's, and where to go on: 0 is beginning and end. What is there all the
-    /// time is found at least once.
-    async fn sweep_user(&self, sweep: &UserSweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
+    /// Looks at some keys, about so many, for what is of a user or a resource, and where to go on: 0 is beginning and end. What is
+    /// there all the time is found at least once.
+    async fn sweep(&self, sweep: &Sweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
         let _ = (sweep, cursor, about);
         Err(Unsupported.into())
     }
 
-    /// Keeps fences beside the database, whose copies may be older than they are; a lower one than is kept changes nothing.
-    async fn keep_fences(&self, fences: &[Fence]) -> CacheResult<()> {
+    /// Keeps fences of users beside the database, whose copies may be older than they are; a lower one than is kept changes
+    /// nothing.
+    async fn keep_fences(&self, fences: &[(UserId, Version)]) -> CacheResult<()> {
         let _ = fences;
         Ok(())
     }
 
     /// Some of the fences that are kept, about so many, and where to go on: 0 is beginning and end. A cache that is lost together
     /// with its database keeps none.
-    async fn kept_fences(&self, _cursor: u64, _about: u32) -> CacheResult<(Vec<Fence>, u64)> {
+    async fn kept_fences(&self, _cursor: u64, _about: u32) -> CacheResult<(Vec<(UserId, Version)>, u64)> {
+        Ok((Vec::new(), 0))
+    }
+
+    /// From here on no likes of these resources are accepted, or again, and their fences are kept. Of each resource the newest word
+    /// counts, and the highest fence.
+    async fn keep_deleted(&self, marks: &[(Resource, DeletedMark)]) -> CacheResult<()> {
+        let _ = marks;
+        Ok(())
+    }
+
+    /// Some of the marks that are kept, about so many, and where to go on: 0 is beginning and end.
+    async fn kept_deleted(&self, _cursor: u64, _about: u32) -> CacheResult<(Vec<(Resource, DeletedMark)>, u64)> {
         Ok((Vec::new(), 0))
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Everything that must be true whatever the stores are is decided here: what an event is ([`event`]), how events
 //! fold into a row ([`fold()`]), where a resource lives ([`shard`]), when a failed event is tried again ([`retry`]),
-//! how an event is written to bytes ([`codec`]), what an erased user's events come to ([`mod@fence`]), what a cache must be able to do ([`cache`]), how the address of a store
-//! is read ([`store_url`]), with whose name it is connected to ([`login`]), and how those of several nodes are written ([`addresses`]).
+//! how an event is written to bytes ([`codec`]), what events of erased users and deleted resources come to ([`mod@fence`]), what
+//! a cache must be able to do ([`cache`]), how the address of a store is read ([`store_url`]), with whose name it is connected to
+//! ([`login`]), and how those of several nodes are written ([`addresses`]).
 //!
 //! Deliberately absent: clocks and randomness (both are arguments), and any knowledge of Redis, RabbitMQ or SQL.
 
@@ -21,7 +22,7 @@ pub mod store_url;
 pub mod write_path;
 
 pub use event::{Action, LikeEvent, LikeIntent, Origin, StoredCount, TraceContext, Version};
-pub use fence::Fence;
+pub use fence::{DeletedMark, Erased, Fence};
 pub use fold::{Folded, PairState, fold};
 pub use login::Login;
 pub use resource::{Pair, Resource, ResourceId, ResourceType, UserId};

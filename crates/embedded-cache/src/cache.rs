@@ -12,7 +12,7 @@ use crate::wal::{GroupCommit, Wal};
 use crate::{EmbeddedConfig, OpenError, segment};
 use domain::cache::{
     AcceptOutcome, AcceptRequest, CacheResult, CacheRules, CachedCount, CountRepair, FirstAnswer, LikeCache,
-    PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus, Swept, UserSweep,
+    PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus, Sweep, Swept,
 };
 use domain::codec::EncodedEvent;
 use domain::{Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
@@ -286,10 +286,10 @@ impl LikeCache for EmbeddedCache {
     }
 
     /// One shard at a time.
-    async fn sweep_user(&self, sweep: &UserSweep, cursor: u64, _about: u32) -> CacheResult<(Swept, u64)> {
+    async fn sweep(&self, sweep: &Sweep, cursor: u64, _about: u32) -> CacheResult<(Swept, u64)> {
         let now = self.now();
         let at = u16::try_from(cursor).unwrap_or(0);
-        let swept = self.shards.get(ShardId(at)).sweep_user(sweep, now);
+        let swept = self.shards.get(ShardId(at)).sweep(sweep, now);
         Ok((swept, if at + 1 < self.rules.shards.get() { u64::from(at) + 1 } else { 0 }))
     }
 }

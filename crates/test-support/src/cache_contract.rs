@@ -83,6 +83,7 @@ macro_rules! cache_contract {
             settle::settling_covers_several_shards,
             erase::what_is_accepted_after_a_raise_is_newer,
             erase::a_sweep_finds_one_users_pairs_and_answers_up_to_a_version,
+            erase::a_sweep_finds_one_resources_pairs_and_answers_up_to_a_version,
             fill::filled_counts_are_read_back,
             fill::filling_counts_leaves_cached_ones_alone,
             fill::filling_counts_raises_the_clock,

@@ -1,19 +1,26 @@
 //! What an erasure asks of a cache.
 
-use crate::{UserId, Version};
+use crate::{Erased, Pair, Version};
 
-/// What of a user is looked for, and whether it goes.
+/// What of a user or a resource is looked for, and whether it goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UserSweep {
+pub struct Sweep {
     /// Whose.
-    pub user: UserId,
-    /// What is newer stays: the user has come again.
+    pub of: Erased,
+    /// What is newer stays: it was said after the fence.
     pub up_to: Version,
     /// It goes; else it is only counted.
     pub remove: bool,
 }
 
-/// What a look found of a user.
+impl Sweep {
+    /// Whether what is held of this pair, with this version, is meant.
+    pub fn finds(&self, pair: Pair, version: Version) -> bool {
+        self.of.has(pair) && version <= self.up_to
+    }
+}
+
+/// What a look found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
     /// Cached pairs; those that only say that there is no row are not counted.

@@ -3,7 +3,7 @@
 use super::{Now, Shard};
 use crate::wal::Wal;
 use domain::Version;
-use domain::cache::{Swept, UserSweep};
+use domain::cache::{Sweep, Swept};
 
 impl Shard {
     /// Raises the clock; gives it as it was.
@@ -13,20 +13,20 @@ impl Shard {
         before
     }
 
-    /// What is held of a user, and goes if it is to.
-    pub(crate) fn sweep_user(&mut self, sweep: &UserSweep, now: Now) -> Swept {
-        let goes = |user, version| user == sweep.user && version <= sweep.up_to;
+    /// What is held of a user or a resource, and goes if it is to.
+    pub(crate) fn sweep(&mut self, sweep: &Sweep, now: Now) -> Swept {
         let pairs = self.pairs.iter().filter(|(pair, held)| {
-            goes(pair.user, held.state.version) && held.state.version > Version::ZERO && held.expires > now.us
+            let version = held.state.version;
+            sweep.finds(**pair, version) && version > Version::ZERO && held.expires > now.us
         });
         let keys = self
             .answers
             .iter()
-            .filter(|((pair, _), held)| goes(pair.user, held.answer.version) && held.expires > now.us);
+            .filter(|((pair, _), held)| sweep.finds(*pair, held.answer.version) && held.expires > now.us);
         let swept = Swept { pairs: pairs.count() as u64, keys: keys.count() as u64 };
         if sweep.remove {
-            self.pairs.retain(|pair, held| !goes(pair.user, held.state.version));
-            self.answers.retain(|(pair, _), held| !goes(pair.user, held.answer.version));
+            self.pairs.retain(|pair, held| !sweep.finds(*pair, held.state.version));
+            self.answers.retain(|(pair, _), held| !sweep.finds(*pair, held.answer.version));
         }
         swept
     }

@@ -1,9 +1,9 @@
--- What one shard has of a user up to a version: pairs, and first answers of idempotency keys.
--- KEYS   pairs and answers, all of one user
+-- What one shard has of a user or a resource up to a version: pairs, and first answers of idempotency keys.
+-- KEYS   pairs and answers, all of one user or one resource
 -- ARGV   1 number of keys   2 version: what is newer stays   3 1 if they go, 0 if they are only counted
 -- Result: pairs, and answers, that were there; a pair that only says that there is no row goes uncounted
 if #KEYS < 1 or #ARGV ~= 3 or tonumber(ARGV[1]) ~= #KEYS then
-  return redis.error_reply('ERR sweep_user: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
+  return redis.error_reply('ERR sweep: arity, got ' .. #KEYS .. ' keys and ' .. #ARGV .. ' arguments')
 end
 local up_to, goes = tonumber(ARGV[2]), ARGV[3] == '1'
 local pairs_, answers = 0, 0
