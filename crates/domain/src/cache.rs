@@ -97,6 +97,8 @@ pub enum AcceptOutcome {
         /// The pair as cached, if it was accepted here: nothing newer of it was accepted, then.
         held: Option<PairState>,
     },
+    /// The resource is deleted; nothing was written, and no token used.
+    Deleted,
     /// The counter is not cached; nothing was written.
     CountMissing,
     /// The journal is at its limit; nothing was written.

@@ -35,7 +35,7 @@ pub const fn code(reason: Reason) -> Code {
             Code::Unauthenticated
         }
         Reason::RoleTooLow | Reason::OutOfScope | Reason::NotLocal | Reason::CrossSite => Code::PermissionDenied,
-        Reason::NotFound => Code::NotFound,
+        Reason::NotFound | Reason::ResourceDeleted => Code::NotFound,
         Reason::MethodNotAllowed => Code::Unimplemented,
         Reason::UserLimit
         | Reason::TokenLimit
@@ -65,6 +65,7 @@ pub const fn of_like(error: &LikeError) -> (Reason, Option<Duration>) {
         LikeError::Unavailable { retry_after, .. } => (Reason::StoreUnavailable, Some(*retry_after)),
         LikeError::Expired => (Reason::Expired, Some(RETRY_AFTER)),
         LikeError::KeyReused => (Reason::KeyReused, None),
+        LikeError::Deleted => (Reason::ResourceDeleted, None),
         LikeError::Refused(_) => (Reason::Internal, None),
     }
 }
@@ -274,6 +275,7 @@ mod tests {
             (like(&limited), 429, Some("2")),
             (like(&unavailable), 503, Some("1")),
             (like(&LikeError::Refused("x".to_owned())), 500, None),
+            (like(&LikeError::Deleted), 404, None),
             (refuse(Reason::InvalidRequest, "user_id: must be given"), 400, None),
         ] {
             let response = HttpError::from(status).into_response();

@@ -275,6 +275,7 @@ impl Acceptor {
             }
             Ok(AcceptOutcome::RateLimited { retry_after }) => Err(LikeError::RateLimited { retry_after }),
             Ok(AcceptOutcome::KeyReused) => Err(LikeError::KeyReused),
+            Ok(AcceptOutcome::Deleted) => Err(LikeError::Deleted),
             Ok(AcceptOutcome::Expired) => Err(LikeError::Expired),
             Err(error @ CacheError::Unavailable(_)) => Err(LikeError::Unavailable {
                 reason: faults::for_caller("the cache", &error),
@@ -329,6 +330,7 @@ fn count_outcome(result: &LikeResult, took: Duration) {
         Err(LikeError::Unavailable { .. }) => "unavailable",
         Err(LikeError::Expired) => "expired",
         Err(LikeError::KeyReused) => "key_reused",
+        Err(LikeError::Deleted) => "deleted",
         Err(LikeError::Refused(_)) => "refused",
     };
     metrics::like(outcome, took);
@@ -343,6 +345,7 @@ mod tests {
         let refusals = [
             LikeError::Expired,
             LikeError::KeyReused,
+            LikeError::Deleted,
             LikeError::Overloaded { what: "direct writing", retry_after: RETRY_AFTER },
             LikeError::RateLimited { retry_after: RETRY_AFTER },
             LikeError::Refused("it says so".to_owned()),

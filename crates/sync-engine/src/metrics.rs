@@ -19,6 +19,7 @@ pub(crate) fn register() {
                 "degraded",
                 "rate_limited",
                 "key_reused",
+                "deleted",
                 "overloaded",
                 "unavailable",
                 "expired",

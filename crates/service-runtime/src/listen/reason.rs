@@ -53,6 +53,8 @@ reasons! {
     CrossSite = "CROSS_SITE",
     /// There is no such thing.
     NotFound = "NOT_FOUND",
+    /// The resource of a like is deleted, and not restored.
+    ResourceDeleted = "RESOURCE_DELETED",
     /// The route has no such method.
     MethodNotAllowed = "METHOD_NOT_ALLOWED",
     /// The body is not JSON.

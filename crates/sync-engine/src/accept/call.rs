@@ -83,6 +83,9 @@ pub enum LikeError {
     /// The idempotency key was used for the other action on this pair: a key belongs to one call.
     #[error("idempotency_key: was used for the other action on this resource; a key belongs to one call")]
     KeyReused,
+    /// The resource is deleted, and not restored.
+    #[error("not found: the resource is deleted")]
+    Deleted,
     /// The call's time was over before it could take effect; it has not, and will not.
     #[error("expired: the call was held up for too long")]
     Expired,

@@ -259,7 +259,9 @@ fn outcome(result: LikeResult) -> Outcome {
             count: answer.count,
         }),
         // These say that nothing was done, and nothing will be.
-        Err(LikeError::Expired | LikeError::KeyReused | LikeError::RateLimited { .. }) => Outcome::Refused,
+        Err(LikeError::Expired | LikeError::KeyReused | LikeError::Deleted | LikeError::RateLimited { .. }) => {
+            Outcome::Refused
+        }
         Err(LikeError::Overloaded { .. } | LikeError::Unavailable { .. } | LikeError::Refused(_)) => Outcome::Unknown,
     }
 }
