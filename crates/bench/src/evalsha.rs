@@ -51,7 +51,8 @@ pub(crate) async fn call(rig: &Rig, connections: u32, pipelined: u32, likes: u64
 }
 
 fn arguments(digest: &str) -> Vec<&str> {
-    let mut arguments = vec!["EVALSHA", digest, "4", "{s1}:j", "{s1}:t", "{s1}:p:v__rand_int__:1", "{s1}:c:v1"];
+    let mut arguments =
+        vec!["EVALSHA", digest, "5", "{s1}:j", "{s1}:t", "{s1}:x", "{s1}:p:v__rand_int__:1", "{s1}:c:v1"];
     // Items, journal limit, lifetimes of a pair, of a filled counter and of a key, no user limit, a far deadline, no ceiling.
     arguments.extend(["1", "1000000000", "86400", "60", "86400", "0", "0", "4000000000000000", "0"]);
     // Whose mark, the highest version that it was answered, the server's run, and a version that none before it had.
@@ -89,7 +90,7 @@ mod tests {
         let pair = test_support::build::video_pair(1, 1);
         let payload = domain::codec::encode_payload(&test_support::build::intent(pair, Action::Like));
         assert_eq!(PAYLOAD.len(), payload.len());
-        // Script, digest, number of keys, 4 keys, 13 arguments of the call and 2 of the item.
-        assert_eq!(arguments("digest").len(), 3 + 4 + 13 + 2);
+        // Script, digest, number of keys, 5 keys, 13 arguments of the call and 2 of the item.
+        assert_eq!(arguments("digest").len(), 3 + 5 + 13 + 2);
     }
 }

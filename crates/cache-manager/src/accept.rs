@@ -180,8 +180,8 @@ impl Accept {
             .collect();
         let extra: u32 =
             options.iter().map(|o| u32::from(o & IDEMPOTENCY_KEY != 0) + u32::from(o & USER_LIMIT != 0)).sum();
-        let mut call = self.script.call(2 + 2 * requests.len() + extra as usize);
-        call.arg(keys.journal(shard)).arg(keys.clock(shard));
+        let mut call = self.script.call(3 + 2 * requests.len() + extra as usize);
+        call.arg(keys.journal(shard)).arg(keys.clock(shard)).arg(keys.deleted(shard));
         for (request, options) in requests.iter().zip(&options) {
             let pair = request.intent.pair;
             call.arg(keys.pair(pair)).arg(keys.counter(pair.resource));
@@ -347,6 +347,7 @@ fn reply(code: i64, count: i64, version: i64, own_deadline: bool) -> CacheResult
             AcceptOutcome::Reserved { version: Version(version), held: (count > 0).then_some(state) }
         }
         KEY_REUSED => AcceptOutcome::KeyReused,
+        DELETED => AcceptOutcome::Deleted,
         EXPIRED if own_deadline => AcceptOutcome::Expired,
         EXPIRED => return Ok(Reply::TooLate),
         _ => return Err(wrong_reply()),

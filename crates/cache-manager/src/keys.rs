@@ -103,6 +103,23 @@ impl Keys {
         format!("{}{{s{}}}:e", self.prefix, Self::FENCES)
     }
 
+    /// Marks of deleted resources of a shard.
+    pub fn deleted(&self, shard: ShardId) -> String {
+        format!("{}{{s{shard}}}:x", self.prefix)
+    }
+
+    /// The field of a resource among the [marks](Self::deleted): what its counter's name ends with.
+    pub(crate) fn mark_of(resource: Resource) -> String {
+        format!("{}{}", resource.kind.letter(), resource.id)
+    }
+
+    /// The resource of such a field; none if it is somebody else's.
+    pub(crate) fn marked(field: &str) -> Option<Resource> {
+        let kind = ResourceType::ALL.into_iter().find(|kind| field.starts_with(kind.letter()))?;
+        let resource = Resource::new(kind, field[1..].parse().ok()?).ok()?;
+        (Self::mark_of(resource) == field).then_some(resource)
+    }
+
     /// Whose key this is; none if it is not the key of a pair.
     pub(crate) fn pair_of(&self, key: &str) -> Option<Pair> {
         let (_, name) = key.strip_prefix(&self.prefix)?.split_once(":p:")?;

@@ -38,6 +38,8 @@ mod confirm;
 #[cfg(feature = "redis")]
 mod connection;
 #[cfg(feature = "redis")]
+mod deleted;
+#[cfg(feature = "redis")]
 mod erase;
 #[cfg(feature = "redis")]
 mod fill;

@@ -2,7 +2,8 @@
 //! answer.
 //!
 //! Elsewhere it is part of `accept.lua`. Whoever is over it is told what `accept.lua` says before it looks at the limit, as
-//! far as the answer does not depend on a counter. A limit whose node is away limits nobody: likes of other nodes go on.
+//! far as the answer depends neither on a counter nor on whether the resource is deleted. A limit whose node is away limits
+//! nobody: likes of other nodes go on.
 
 use crate::keys::Keys;
 use crate::routes::Routes;
@@ -59,6 +60,7 @@ impl Limit {
             outcome,
             Ok(AcceptOutcome::Repeated { .. }
                 | AcceptOutcome::KeyReused
+                | AcceptOutcome::Deleted
                 | AcceptOutcome::Expired
                 | AcceptOutcome::CountMissing
                 | AcceptOutcome::Overloaded

@@ -5,6 +5,7 @@ mod server;
 use crate::accept::Accept;
 use crate::combine::Combiner;
 use crate::config::RedisConfig;
+use crate::deleted::Deleted;
 use crate::erase::Erase;
 use crate::fill::Fill;
 use crate::keys::Keys;
@@ -25,7 +26,7 @@ use domain::cache::{
     Swept, ToldCommit,
 };
 use domain::codec::EncodedEvent;
-use domain::{Pair, PairState, Resource, ShardId, StoredCount, UserId, Version};
+use domain::{DeletedMark, Pair, PairState, Resource, ShardId, StoredCount, UserId, Version};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +49,7 @@ pub struct RedisCache {
     remember: Remember,
     repair: Repair,
     erase: Erase,
+    deleted: Deleted,
     probe: Script,
     probe_shard: Script,
     status: Script,
@@ -78,6 +80,7 @@ impl RedisCache {
             remember: Remember::new(),
             repair: Repair::new(),
             erase: Erase::new(),
+            deleted: Deleted::new(),
             probe: Script::new(include_str!("scripts/probe.lua")),
             probe_shard: Script::new(include_str!("scripts/probe_shard.lua")),
             status: journal::status_script(),
@@ -350,5 +353,13 @@ impl LikeCache for RedisCache {
 
     async fn kept_fences(&self, cursor: u64, about: u32) -> CacheResult<(Vec<(UserId, Version)>, u64)> {
         self.erase.kept_fences(&self.routes, &self.keys, cursor, about).await
+    }
+
+    async fn keep_deleted(&self, marks: &[(Resource, DeletedMark)]) -> CacheResult<()> {
+        self.deleted.keep(&self.routes, &self.keys, self.rules.shards, marks).await
+    }
+
+    async fn kept_deleted(&self, cursor: u64, about: u32) -> CacheResult<(Vec<(Resource, DeletedMark)>, u64)> {
+        self.deleted.kept(&self.routes, &self.keys, self.rules.shards, (cursor, about)).await
     }
 }

@@ -373,11 +373,12 @@ pub trait LikeCache: Send + Sync + 'static {
     /// counts, and the highest fence.
     async fn keep_deleted(&self, marks: &[(Resource, DeletedMark)]) -> CacheResult<()> {
         let _ = marks;
-        Ok(())
+        Err(Unsupported.into())
     }
 
     /// Some of the marks that are kept, about so many, and where to go on: 0 is beginning and end.
-    async fn kept_deleted(&self, _cursor: u64, _about: u32) -> CacheResult<(Vec<(Resource, DeletedMark)>, u64)> {
-        Ok((Vec::new(), 0))
+    async fn kept_deleted(&self, cursor: u64, about: u32) -> CacheResult<(Vec<(Resource, DeletedMark)>, u64)> {
+        let _ = (cursor, about);
+        Err(Unsupported.into())
     }
 }

@@ -15,7 +15,7 @@ use domain::cache::{
     PairRepair, RepairOutcome, SettleReport, Settlement, ShardStatus, Sweep, Swept,
 };
 use domain::codec::EncodedEvent;
-use domain::{Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
+use domain::{DeletedMark, Origin, Pair, PairState, Resource, ShardId, StoredCount, Version};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
 use std::path::Path;
@@ -291,5 +291,19 @@ impl LikeCache for EmbeddedCache {
         let at = u16::try_from(cursor).unwrap_or(0);
         let swept = self.shards.get(ShardId(at)).sweep(sweep, now);
         Ok((swept, if at + 1 < self.rules.shards.get() { u64::from(at) + 1 } else { 0 }))
+    }
+
+    async fn keep_deleted(&self, marks: &[(Resource, DeletedMark)]) -> CacheResult<()> {
+        for (resource, mark) in marks {
+            self.shards.of(*resource).keep_deleted(*resource, *mark);
+        }
+        Ok(())
+    }
+
+    /// One shard at a time.
+    async fn kept_deleted(&self, cursor: u64, _about: u32) -> CacheResult<(Vec<(Resource, DeletedMark)>, u64)> {
+        let at = u16::try_from(cursor).unwrap_or(0);
+        let kept = self.shards.get(ShardId(at)).kept_deleted();
+        Ok((kept, if at + 1 < self.rules.shards.get() { u64::from(at) + 1 } else { 0 }))
     }
 }

@@ -1,5 +1,6 @@
 //! One shard: pairs, counters, journal, clock. The rules are those of the Redis scripts `accept.lua` and `settle.lua`.
 
+mod deleted;
 mod erase;
 mod held;
 mod repair;
@@ -17,9 +18,9 @@ use domain::cache::{
     SettledResource, UNCONFIRMED_TTL,
 };
 use domain::codec::decode_payload;
-use domain::{Pair, PairState, Resource, StoredCount, Version};
+use domain::{DeletedMark, Pair, PairState, Resource, StoredCount, Version};
 use planted_bugs::is_planted;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// The time, read once per call.
@@ -109,6 +110,7 @@ pub(crate) struct Shard {
     counters: Generations<Resource, Counter>,
     answers: Generations<(Pair, Box<str>), HeldAnswer>,
     journal: BTreeMap<i64, Entry>,
+    deleted: HashMap<Resource, DeletedMark>,
     accounting: Accounting,
     /// Largest token of a repairer.
     fence: u64,
@@ -128,6 +130,7 @@ impl Shard {
             counters: Generations::new(config.max_counters / shards),
             answers: Generations::new(config.max_keys / shards),
             journal: BTreeMap::new(),
+            deleted: HashMap::new(),
             accounting,
             fence: 0,
             last_commit: None,
@@ -164,6 +167,10 @@ impl Shard {
         wal: &Wal,
     ) -> Accepted {
         let pair = request.intent.pair;
+        // Before everything that costs or tells something.
+        if self.is_deleted(pair.resource) {
+            return Ok((AcceptOutcome::Deleted, None));
+        }
         let wanted = request.intent.action.liked();
         let key = request.intent.idempotency_key.as_deref().map(|key| (pair, Box::<str>::from(key)));
         if let Some(key) = &key

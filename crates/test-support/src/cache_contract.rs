@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod accounting;
+pub mod deleted;
 pub mod erase;
 pub mod fill;
 pub mod limits;
@@ -84,6 +85,9 @@ macro_rules! cache_contract {
             erase::what_is_accepted_after_a_raise_is_newer,
             erase::a_sweep_finds_one_users_pairs_and_answers_up_to_a_version,
             erase::a_sweep_finds_one_resources_pairs_and_answers_up_to_a_version,
+            deleted::likes_of_a_deleted_resource_are_refused_and_write_nothing,
+            deleted::the_newest_word_about_a_resource_counts,
+            deleted::marks_are_read_back,
             fill::filled_counts_are_read_back,
             fill::filling_counts_leaves_cached_ones_alone,
             fill::filling_counts_raises_the_clock,

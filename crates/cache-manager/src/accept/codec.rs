@@ -3,7 +3,7 @@
 //! A worked call: user 7 likes video 42 with the key `k`, and the counter is to be filled with 5 likes of revision 9:
 //!
 //! ```text
-//! KEYS  {s3}:j  {s3}:t  {s3}:p:v7:42  {s3}:c:v42  {s3}:i:v7:42:k
+//! KEYS  {s3}:j  {s3}:t  {s3}:x  {s3}:p:v7:42  {s3}:c:v42  {s3}:i:v7:42:k
 //! ARGV  1 250000 86400 60 86400 0 0 1764115200400000 1764115260000000 m:0f3a… 1764115199900000 5d1c… 1764115200000100
 //!       11 <payload> 5 9 1764115100000000
 //!       items, journal limit, pair ttl s, filled counter ttl s, key ttl s, user limit interval and period us,
@@ -62,6 +62,8 @@ table! {
         RESERVED = 8,
         /// The idempotency key belongs to the other action.
         KEY_REUSED = 9,
+        /// The resource is deleted.
+        DELETED = 10,
     }
 }
 

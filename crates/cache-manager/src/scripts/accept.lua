@@ -5,7 +5,8 @@
 -- A pair is version * 2 + liked; negative while it was only seen in the database, never accepted here. Such a pair may be
 -- older than an event that is still on its way, so it is no reason to answer "unchanged".
 --
--- KEYS   1 journal stream   2 clock hash (v last version, a accepted, s settled, w settled up to)
+-- KEYS   1 journal stream   2 clock hash (v last version, a accepted, s settled, w settled up to, d deleted resources)
+--        3 marks of deleted resources: hash, see keep_deleted.lua; not looked at where d says that there are none
 --        per item: pair, counter [, idempotency key] [, user limit]
 -- ARGV   1 number of items   2 journal limit   3 pair ttl s   4 ttl s of a filled counter   5 idempotency ttl s
 --        6 user limit interval us   7 user limit period us   8 deadline us by this server's clock (0: none)
@@ -19,7 +20,7 @@ local KEYS, ARGV = KEYS, ARGV -- a look at a global costs five times as much
 -- Numbers go into commands as integers written here: what Redis does with a number of Lua costs three times as much.
 local format = string.format
 local items = tonumber(ARGV[1])
-local keys, args = 2, HEAD
+local keys, args = 3, HEAD
 for _ = 1, items or 0 do
   local options = tonumber(ARGV[args + 1])
   if not options then break end
@@ -33,17 +34,18 @@ if not items or keys ~= #KEYS or args ~= #ARGV then
   return redis.error_reply('ERR accept: expected ' .. keys .. ' keys and ' .. args .. ' arguments, got ' .. #KEYS .. ' and ' .. #ARGV)
 end
 
-local journal, clock = KEYS[1], KEYS[2]
+local journal, clock, marks = KEYS[1], KEYS[2], KEYS[3]
 local limit, deadline, ceiling = tonumber(ARGV[2]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local interval, period = tonumber(ARGV[6]), tonumber(ARGV[7])
 local floor, run = tonumber(ARGV[11]), ARGV[12]
-local accounting = call('HMGET', clock, 'v', 'a', 'b', 'r', ARGV[10])
+local accounting = call('HMGET', clock, 'v', 'a', 'b', 'r', ARGV[10], 'd')
 local last, accepted = last_version(accounting[1]), number(accounting[2]) or 0
 local last_before, last_id = last, nil -- last_id: `last` as written in the journal, nil if it moved on without an entry
 -- Pairs up to this version are older than the server that holds them, or than a step back of it: a newer word may be on its
 -- way that only the process knows that gave it. They are no reason to answer "unchanged".
 local back = number(accounting[3]) or 0
 local went_back = (number(accounting[5]) or 0) < floor
+local any_deleted = (number(accounting[6]) or 0) > 0
 local met = went_back or run ~= '' and accounting[4] ~= run
 local room = limit - call('XLEN', journal)
 local time = call('TIME')
@@ -64,7 +66,7 @@ if met then
   last = max(last, floor, tonumber(ARGV[13]))
   back = last
 end
-local k, a, out = 2, HEAD, 1
+local k, a, out = 3, HEAD, 1
 local function answer(code, count, version)
   result[out + 1], result[out + 2], result[out + 3] = code, count, version
   out = out + 3
@@ -87,6 +89,13 @@ local function accept_next()
       a = a + 1
       if now > tonumber(ARGV[a]) then return answer(EXPIRED, -1, 0) end
     end
+  end
+
+  -- Before everything that costs or tells something: neither a token is taken, nor is a key answered.
+  if any_deleted then
+    -- A counter is named as the journal is, with its resource behind: `:c:v42` where that has `:j`.
+    local mark = read('HGET', marks, string.sub(counter, #journal + 2))
+    if mark and string.sub(mark, -2) == ':1' then return answer(DELETED, -1, 0) end
   end
 
   -- One command for what may be there. What is no string reads as nothing, and is written over.

@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 18] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 19] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
@@ -37,6 +37,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 18] = [
     ("raise_clock", include_str!("../../src/scripts/raise_clock.lua"), 1, &["9"]),
     ("sweep", include_str!("../../src/scripts/sweep.lua"), 2, &["2", "9", "1"]),
     ("keep_fences", include_str!("../../src/scripts/keep_fences.lua"), 1, &["7", "9"]),
+    ("keep_deleted", include_str!("../../src/scripts/keep_deleted.lua"), 2, &["v7", "9", "8", "1"]),
 ];
 
 /// The accept script stands behind its table of names; its item has every option that adds a key or an argument.
@@ -62,7 +63,7 @@ fn scripts() -> Vec<(&'static str, String, usize, &'static [&'static str])> {
         "7",
         "9000000000000000",
     ];
-    let mut all = vec![("accept", cache_manager::accept_script(), 6, accept)];
+    let mut all = vec![("accept", cache_manager::accept_script(), 7, accept)];
     let reads = include_str!("../../src/scripts/reads.lua");
     all.extend(SCRIPTS.map(|(name, code, keys, arguments)| (name, format!("{reads}{code}"), keys, arguments)));
     all

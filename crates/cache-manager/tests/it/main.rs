@@ -8,6 +8,7 @@ mod cluster_contract;
 mod commits;
 mod confirmed;
 mod contract;
+mod deleted;
 mod following;
 mod held;
 mod lifetimes;
