@@ -14,6 +14,7 @@ mod m20261130_000001_past_findings;
 mod m20261202_000001_changes;
 mod m20261202_000002_most_liked;
 mod m20261203_000001_erasures;
+mod m20261204_000001_deleted_resources;
 #[cfg(feature = "mysql")]
 mod mysql;
 mod schema;
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261202_000001_changes::MIGRATION),
             Box::new(m20261202_000002_most_liked::MIGRATION),
             Box::new(m20261203_000001_erasures::MIGRATION),
+            Box::new(m20261204_000001_deleted_resources::MIGRATION),
         ]
     }
 }
@@ -74,6 +76,9 @@ pub const MINIMUM_COMPATIBLE: &str = "minimum_compatible";
 
 /// Who does not know it knows no fences of erased users: the first fence makes it the [minimum](MINIMUM_COMPATIBLE).
 pub const ERASURES: &str = m20261203_000001_erasures::NAME;
+
+/// Likewise of deleted resources.
+pub const DELETIONS: &str = m20261204_000001_deleted_resources::NAME;
 
 /// A database's migrations, as this program sees them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

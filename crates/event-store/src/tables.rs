@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod check_runs;
+pub(crate) mod deleted;
 pub(crate) mod errors;
 pub(crate) mod event_status;
 pub(crate) mod fences;

@@ -21,6 +21,10 @@ impl EventStore {
                 .words(") AS total FROM liked_slices");
             script.words(" WHERE slice_seconds = ").int(window.slice());
             script.words(" AND resource_type = ").name(kind.name()).words(" AND slice_start >= ").int(begin);
+            // A deleted one gained nothing that is left; restored, it begins with the next slice.
+            script.words(" AND NOT EXISTS (SELECT 1 FROM deleted_resources AS gone WHERE gone.resource_type = ");
+            script.name(kind.name()).words(" AND gone.resource_id = liked_slices.resource_id");
+            script.words(" AND gone.up_to >= liked_slices.slice_start * 1000000)");
             script.words(" GROUP BY resource_id HAVING total > 0 ORDER BY total DESC, resource_id LIMIT ");
             script.int(i64::from(limit));
         }

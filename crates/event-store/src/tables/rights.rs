@@ -1,7 +1,7 @@
 //! What the account of each program may do: no more than it does.
 //!
 //! All read everything. Rows are written where likes, their accounting and reports are; only who does it for good deletes
-//! some: consumers what is over and what erased users did, checkers old reports. Nobody here deletes counters or fences, and
+//! some: consumers what is over and what is erased, checkers old reports. Nobody here deletes counters or fences, and
 //! nobody changes a table: that is the owner's alone.
 
 use crate::sql::error::StoreError;
@@ -54,7 +54,7 @@ impl Role {
                 ("DELETE", "sync_writers"),
                 ("UPDATE, DELETE", "operator_actions"),
                 ("DELETE", "operator_events"),
-                // Of erased users.
+                // Of erased users and deleted resources.
                 ("DELETE", "user_behaviors"),
                 ("DELETE", "archived_tombstones"),
                 ("DELETE", "data_consistency_checks"),
@@ -79,6 +79,7 @@ const EVERYBODY: &[(&str, &str)] = &[
     ("INSERT, UPDATE", "idempotency_keys"),
     ("INSERT, UPDATE", "sync_writers"),
     ("INSERT, UPDATE", "erased_users"),
+    ("INSERT, UPDATE", "deleted_resources"),
     ("INSERT, UPDATE", "consistency_runs"),
     ("INSERT, UPDATE", "data_consistency_checks"),
     ("INSERT, UPDATE", "consistency_findings"),

@@ -16,7 +16,7 @@ use crate::tables::unpublished::note_pairs;
 use chrono::{DateTime, Utc};
 use domain::cache::CommitNumber;
 use domain::codec::MAX_BATCH;
-use domain::{LikeEvent, Pair, PairState, Resource, StoredCount, UserId, Version};
+use domain::{LikeEvent, Pair, PairState, Resource, StoredCount, Version};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
@@ -58,8 +58,8 @@ struct Batch {
     any_discarded: usize,
     /// In the order of the ledger.
     ids: Vec<Uuid>,
-    /// Whose event each of them is.
-    said: Vec<(UserId, Version)>,
+    /// What each of them is about.
+    said: Vec<(Pair, Version)>,
     reading: Reading,
     touched: Touched,
     events: Vec<PairEvent>,
@@ -72,7 +72,7 @@ impl EventStore {
     /// Applies a batch in one transaction: ledger, behaviours, pairs, counters.
     ///
     /// Duplicates, old events and any order are fine, within the batch and across batches. Discarded events are left out, and those
-    /// of erased users from before the erasure, of which nothing is written.
+    /// of erased users and deleted resources from before the erasure, of which nothing is written.
     /// `now` is the time of processing; all other times come from the versions. At most [`MAX_BATCH`] events. Of an attempt that
     /// stood still, in a database that hung or behind locks, the ledger has the time of its end: before it is over here.
     ///
@@ -234,9 +234,9 @@ impl EventStore {
         let held = Held::of(tx, self.script(), &results, batch.held).await?;
         let fences = held.fences(tx, self.script(), batch.said.iter().copied()).await?;
         if !fences.is_empty() {
-            let fenced = |(user, version): &(UserId, Version)| fences.get(user).is_some_and(|up_to| version <= up_to);
-            let fenced = batch.ids.iter().zip(&batch.said).filter(|(_, said)| fenced(said)).map(|(id, _)| *id);
-            let fenced: HashSet<Uuid> = fenced.collect();
+            let said = batch.ids.iter().zip(&batch.said);
+            let fenced: HashSet<Uuid> =
+                said.filter(|(_, (pair, version))| fences.cover(*pair, *version)).map(|(id, _)| *id).collect();
             if !fenced.is_empty() {
                 return Ok(Err(fenced));
             }
@@ -270,7 +270,7 @@ impl EventStore {
         let touched = Touched::by(&pair_events);
 
         let ids: Vec<Uuid> = by_id.iter().map(|event| event.intent.id).collect();
-        let said = by_id.iter().map(|event| (event.pair().user, event.version)).collect();
+        let said = by_id.iter().map(|event| (event.pair(), event.version)).collect();
         let mut script = self.script();
         let held = fences::hold(&mut script);
         // Recording locks the ledger's rows, those of discarded events too: who discards one of these now waits, and finds

@@ -7,6 +7,7 @@ use crate::sql::parts::Parts;
 use crate::sql::pool::Tx;
 use crate::sql::script::version_of;
 use crate::sql::store::EventStore;
+use crate::tables::deleted::{read_deleted, select_deleted};
 use crate::tables::fences::{self, Held};
 use crate::tables::fold::{PairChange, PairEvent, fold_events};
 use crate::tables::keys::{self, NewKey};
@@ -61,6 +62,8 @@ pub enum DirectResult {
     Decided(DirectOutcome),
     /// Its idempotency key belongs to the other action on this pair; nothing was written.
     KeyReused,
+    /// The resource is deleted; nothing was written.
+    Deleted,
 }
 
 /// A call that was written in several transactions (the server does not take so much at once), of which a later one failed.
@@ -86,9 +89,9 @@ impl EventStore {
     ///
     /// Version: one more than the row's, or `now` if that is later, decided under the counter's lock. An intent is
     /// written also if the row is as wanted already: an older event that says otherwise may still be on its way, and must
-    /// come too late. That of an erased user is above the erasure: it is a new word. Only an intent whose id the ledger has, or that repeats one of the same call, writes nothing. With
-    /// `remember_refresh` the pairs that changed are put on the list of what the cache must be told
-    /// ([`EventStore::take_refreshes`]), in the same transaction.
+    /// come too late. That of an erased user is above the erasure: it is a new word. Only an intent whose id the ledger has, or that
+    /// repeats one of the same call, writes nothing, and one of a resource that is deleted. With `remember_refresh` the pairs that
+    /// changed are put on the list of what the cache must be told ([`EventStore::take_refreshes`]), in the same transaction.
     ///
     /// The call takes effect by `until` or never. Waiting for locks, and every repetition after a deadlock, is within that
     /// time, and it is looked at once more when all is written, under the locks: from there on whoever writes one of
@@ -188,12 +191,15 @@ impl EventStore {
         let mut tx = self.begin().await?;
         let mut script = self.script();
         let held = fences::hold(&mut script);
+        // Whoever deletes or restores one writes a fence, and so waits.
+        let deleted = select_deleted(&mut script, touched.resources.iter().copied());
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let results = tx.run(&script).await?;
+        let deleted = read_deleted(&results, deleted)?;
         let held = Held::of(&mut tx, self.script(), &results, held).await?;
         // Nothing of these intents is older than that, where the row gives the version.
         let oldest = |index: usize| reserved.map_or(version_of(now), |reserved| reserved[index].version);
-        let said = intents.iter().enumerate().map(|(index, intent)| (intent.pair.user, oldest(index)));
+        let said = intents.iter().enumerate().map(|(index, intent)| (intent.pair, oldest(index)));
         let fences = held.fences(&mut tx, self.script(), said).await?;
         let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
         create_missing(&mut tx, self.script(), &touched, &mut snapshot, now).await?;
@@ -212,21 +218,29 @@ impl EventStore {
         let (mut new_keys, mut keys_alone) = (Vec::new(), Vec::new());
         let mut steps: Vec<Step> = Vec::with_capacity(intents.len());
         for (index, intent) in intents.iter().enumerate() {
+            if deleted.contains(&intent.pair.resource) {
+                steps.push(Err(DirectResult::Deleted));
+                continue;
+            }
             let key = intent.idempotency_key.clone().map(|key| (intent.pair, key));
             if let Some(first) = key.as_ref().and_then(|key| known_keys.get(key)) {
                 let same = first.state.liked == intent.action.liked();
-                steps.push(same.then_some((first.state, first.changed, first.age)));
+                steps.push(if same {
+                    Ok((first.state, first.changed, first.age))
+                } else {
+                    Err(DirectResult::KeyReused)
+                });
                 continue;
             }
             let state = states.entry(intent.pair).or_insert_with(|| snapshot.state(intent.pair));
-            let fence = fences.get(&intent.pair.user).copied().unwrap_or(Version::ZERO);
+            let fence = fences.up_to(intent.pair).unwrap_or(Version::ZERO);
             let version = match reserved {
                 Some(reserved) => reserved[index].version,
                 None => version_of(now).max(Version(state.version.max(fence).0 + 1)),
             };
             let seen = reserved.and_then(|reserved| reserved[index].unless);
             if state.liked == intent.action.liked() && (version <= state.version || seen == Some(*state)) {
-                steps.push(Some((*state, false, Duration::ZERO)));
+                steps.push(Ok((*state, false, Duration::ZERO)));
                 if let (Some(key), Some(new)) = (key, NewKey::of(intent, state.version, false)) {
                     known_keys.insert(key, new.known);
                     new_keys.push(new);
@@ -234,9 +248,9 @@ impl EventStore {
                 }
                 continue;
             }
-            // Reserved before the erasure of its user, it comes too late as well.
+            // Reserved before the erasure, it comes too late as well.
             if version <= state.version.max(fence) {
-                steps.push(Some((*state, false, Duration::ZERO)));
+                steps.push(Ok((*state, false, Duration::ZERO)));
                 continue;
             }
             let decided = decided_here.contains(&intent.pair) && state.liked == intent.action.liked();
@@ -252,7 +266,7 @@ impl EventStore {
                 Some(version) if known => (PairState { liked: intent.action.liked(), version: *version }, true),
                 _ => (*state, !decided && state.liked == intent.action.liked()),
             };
-            steps.push(Some((told, changed, Duration::ZERO)));
+            steps.push(Ok((told, changed, Duration::ZERO)));
             if let (Some(key), Some(new)) = (key, NewKey::of(intent, told.version, changed)) {
                 known_keys.insert(key, new.known);
                 new_keys.push(new);
@@ -284,7 +298,10 @@ impl EventStore {
 
         let counts: HashMap<_, _> = outcome.counts.into_iter().collect();
         let answer = |(intent, step): (&LikeIntent, Step)| {
-            let Some((state, changed, key_age)) = step else { return DirectResult::KeyReused };
+            let (state, changed, key_age) = match step {
+                Ok(decided) => decided,
+                Err(refused) => return refused,
+            };
             let resource = intent.pair.resource;
             let stored = counts.get(&resource).copied().unwrap_or_else(|| snapshot.count(resource));
             DirectResult::Decided(DirectOutcome {
@@ -303,8 +320,8 @@ impl EventStore {
     }
 }
 
-/// The pair's state after an intent, whether that changed it, and how old its key is; none if that belongs to another call.
-type Step = Option<(PairState, bool, Duration)>;
+/// The pair's state after an intent, whether that changed it, and how old its key is; or what else it came to.
+type Step = Result<(PairState, bool, Duration), DirectResult>;
 
 /// A transaction, its place in the order of commits, what it changes, and its answers.
 type Ready = (Tx, Option<Turn>, Vec<PairChange>, Vec<DirectResult>);

@@ -4,7 +4,7 @@ use crate::Behavior;
 use crate::sql::error::StoreError;
 use crate::sql::parts::Parts;
 use crate::sql::store::{EventStore, get, rows};
-use crate::tables::fences::{self, Held};
+use crate::tables::fences::{self, Fences, Held};
 use crate::tables::fold::{fold_events, pair_events};
 use crate::tables::ledger::record_behaviors;
 use crate::tables::likes::{Reading, Touched, create_missing, once_by_id, write_outcome};
@@ -13,8 +13,7 @@ use crate::tables::refreshes::remember;
 use crate::tables::unpublished::note_pairs;
 use crate::writes::apply::{Applied, check_size};
 use chrono::{DateTime, Utc};
-use domain::{LikeEvent, Pair, PairState, ResourceType, UserId, Version};
-use std::collections::HashMap;
+use domain::{LikeEvent, Pair, PairState, ResourceType, Version};
 use uuid::Uuid;
 
 /// How a batch is brought in.
@@ -48,7 +47,7 @@ impl EventStore {
     ///
     /// Versions decide, so live traffic before, between and after is never overwritten by what is older, and bringing in
     /// the same events again changes nothing. That holds for history of any age: retention archives tombstones and forgets
-    /// none. What erased users did before their erasure is left out, as of every other way.
+    /// none. What is behind a fence is left out, as of every other way.
     ///
     /// # Errors
     /// [`StoreError::Rejected`] concerns one of the events; nothing was written.
@@ -92,7 +91,7 @@ impl EventStore {
         loop {
             match self.transaction("import", || self.import_once(&kept, options, is_last, now)).await? {
                 Ok(applied) => return Ok(applied),
-                Err(fences) => kept.to_mut().retain(|event| !is_fenced(&fences, event)),
+                Err(fences) => kept.to_mut().retain(|event| !fences.cover(event.pair(), event.version)),
             }
         }
     }
@@ -104,7 +103,7 @@ impl EventStore {
         options: ImportOptions<'_>,
         is_last: bool,
         now: DateTime<Utc>,
-    ) -> Result<Result<Applied, HashMap<UserId, Version>>, StoreError> {
+    ) -> Result<Result<Applied, Fences>, StoreError> {
         let (by_id, pair_events) = (once_by_id(events), pair_events(events));
         let touched = Touched::by(&pair_events);
         let mut tx = self.begin().await?;
@@ -116,9 +115,9 @@ impl EventStore {
         let reading = Reading::lock_and_read(&mut script, &touched.resources, &touched.pairs);
         let results = tx.run(&script).await?;
         let held = Held::of(&mut tx, self.script(), &results, held).await?;
-        let said = events.iter().map(|event| (event.pair().user, event.version));
+        let said = events.iter().map(|event| (event.pair(), event.version));
         let fences = held.fences(&mut tx, self.script(), said).await?;
-        if events.iter().any(|event| is_fenced(&fences, event)) {
+        if events.iter().any(|event| fences.cover(event.pair(), event.version)) {
             return Ok(Err(fences));
         }
         let mut snapshot = reading.snapshot(&results, self.horizon.for_writes())?;
@@ -196,8 +195,4 @@ impl EventStore {
         let rows = rows(&results, 0).first().map_or(Ok(0), |row| get::<i64>(row, 0, "cache_refreshes"))?;
         Ok(rows.unsigned_abs())
     }
-}
-
-fn is_fenced(fences: &HashMap<UserId, Version>, event: &LikeEvent) -> bool {
-    fences.get(&event.pair().user).is_some_and(|up_to| event.version <= *up_to)
 }

@@ -43,7 +43,7 @@ pub struct Operation {
 pub struct OperatorAction {
     /// Its id.
     pub id: Uuid,
-    /// `replay`, `discard` or `erase_user`; the last does not say whom.
+    /// `replay`, `discard`, `delete_resource`, `restore_resource` or `erase_user`; the last does not say whom.
     pub action: String,
     /// Who.
     pub actor: String,

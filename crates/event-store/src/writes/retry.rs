@@ -57,8 +57,8 @@ pub struct RetryFailure {
 
 impl EventStore {
     /// Writes down events that failed. A row that exists keeps its status and retries, and gets the new error, if it is
-    /// another one; a completed or discarded one stays as it is. What an
-    /// erased user did before is not written down. Gives the number of the commit.
+    /// another one; a completed or discarded one stays as it is. What is
+    /// behind a fence is not written down. Gives the number of the commit.
     pub async fn park(
         &self,
         failed: &[FailedEvent],
@@ -86,11 +86,11 @@ impl EventStore {
         let held = fences::hold(&mut script);
         let results = tx.run(&script).await?;
         let held = Held::of(&mut tx, self.script(), &results, held).await?;
-        let said = |failed: &FailedEvent| (failed.event.pair().user, failed.event.version);
+        let said = |failed: &FailedEvent| (failed.event.pair(), failed.event.version);
         let fences = held.fences(&mut tx, self.script(), failed.iter().map(|failed| said(failed))).await?;
         let fenced = |failed: &FailedEvent| {
-            let (user, version) = said(failed);
-            fences.get(&user).is_some_and(|up_to| version <= *up_to)
+            let (pair, version) = said(failed);
+            fences.cover(pair, version)
         };
         let failed: Vec<&FailedEvent> = failed.iter().copied().filter(|failed| !fenced(failed)).collect();
         let mut script = self.script();

@@ -1,15 +1,16 @@
-//! The erasure of users in tables without an index by user: gone through once, page by page, for all whose erasure waits.
+//! The erasure of users and resources in tables without an index by either: gone through once, page by page, for all whose erasure
+//! waits.
 
 use crate::sql::error::StoreError;
 use crate::sql::script::{CHUNK, Script};
-use crate::sql::store::{EventStore, get, row, rows};
+use crate::sql::store::{EventStore, get, row};
 use crate::tables::fences::Erasure;
 use crate::tables::findings;
 use crate::tables::ledger::uuid_of;
 use crate::writes::erase::numbers_in;
 use chrono::NaiveDateTime;
-use domain::Version;
-use std::collections::BTreeMap;
+use domain::{Action, Erased, Resource, ResourceType, UserId, Version};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Tables that are gone through.
@@ -25,14 +26,35 @@ pub enum Walked {
     Unpublished,
     /// `data_consistency_checks`, and with its end both tables of findings.
     Findings,
-    /// `operator_actions`: the user's number in selections and reasons becomes `[erased]`.
+    /// `operator_actions`: a user's number in selections and reasons becomes `[erased]`.
     OperatorActions,
+    /// `idempotency_keys` of resources; those of users are found by an index.
+    Keys,
+    /// `archived_tombstones`, likewise.
+    Tombstones,
 }
 
 impl Walked {
     /// In the order of a walk.
-    pub const ALL: [Self; 6] =
-        [Self::Ledger, Self::History, Self::Refreshes, Self::Unpublished, Self::Findings, Self::OperatorActions];
+    pub const ALL: [Self; 8] = [
+        Self::Ledger,
+        Self::History,
+        Self::Refreshes,
+        Self::Unpublished,
+        Self::Findings,
+        Self::OperatorActions,
+        Self::Keys,
+        Self::Tombstones,
+    ];
+
+    /// Whether anything of it is to be found here.
+    pub const fn has(self, of: Erased) -> bool {
+        match of {
+            Erased::User(_) => !matches!(self, Self::Keys | Self::Tombstones),
+            // Its number tells nothing of anybody.
+            Erased::Resource(_) => !matches!(self, Self::OperatorActions),
+        }
+    }
 
     /// As it is shown and noted.
     pub const fn name(self) -> &'static str {
@@ -48,6 +70,24 @@ impl Walked {
             Self::Unpublished => ("unpublished_changes", "id", "created_at"),
             Self::Findings => ("data_consistency_checks", "id", "created_at"),
             Self::OperatorActions => ("operator_actions", "id", "created_at"),
+            Self::Keys => ("idempotency_keys", "id", "version"),
+            Self::Tombstones => ("archived_tombstones", "resource_type, user_id, resource_id", "version"),
+        }
+    }
+
+    /// The columns of type and number of the resource.
+    const fn resource(self) -> (&'static str, &'static str) {
+        match self {
+            Self::History => ("behavior_type", "video_id"),
+            _ => ("resource_type", "resource_id"),
+        }
+    }
+
+    /// What stands in the column of the type, for a resource of this kind.
+    fn types(self, kind: ResourceType) -> Vec<&'static str> {
+        match self {
+            Self::History => [Action::Like, Action::Unlike].map(|action| kind.behavior(action)).to_vec(),
+            _ => vec![kind.name()],
         }
     }
 
@@ -59,15 +99,17 @@ impl Walked {
 /// One step of a walk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WalkStep {
-    /// Rows of the users in it: deleted, or only seen.
+    /// Rows of users and resources in it: deleted, or only seen.
     pub found: u64,
+    /// Those among them that go with a resource.
+    pub of_resources: u64,
     /// Where the next step begins, as text; none at the end.
     pub next: Option<String>,
 }
 
 impl EventStore {
-    /// Looks at the next `scan` rows of a table, in the order of its key, for what these users did before their fences: deletes it
-    /// with `remove`, or counts it.
+    /// Looks at the next `scan` rows of a table, in the order of its key, for what is behind these fences: deletes it with `remove`,
+    /// or counts it. A table that has nothing of these is not looked at.
     pub async fn walk_step(
         &self,
         table: Walked,
@@ -76,7 +118,14 @@ impl EventStore {
         scan: u32,
         remove: bool,
     ) -> Result<WalkStep, StoreError> {
-        let (name, key, before) = table.columns();
+        let of: Vec<Erasure> = of.iter().filter(|erasure| table.has(erasure.fence.of)).copied().collect();
+        if of.is_empty() {
+            return Ok(WalkStep::default());
+        }
+        if table == Walked::Tombstones {
+            return self.walk_tombstones(&of, after, scan, remove).await;
+        }
+        let (name, key, _) = table.columns();
         let literal = |script: &mut Script, key: &str| -> Result<(), StoreError> {
             if table.has_uuids() {
                 script.uuid(key.parse().map_err(|error| StoreError::corrupt(name, error))?);
@@ -102,24 +151,22 @@ impl EventStore {
             (_, false) => Some(get::<i64>(scanned, 1, name)?.to_string()),
         };
         let mut step = WalkStep::default();
-        if let Some(last) = &last
-            && !of.is_empty()
-        {
+        if let Some(last) = &last {
             // A piece of a statement.
             let mut range = self.script();
             range.words(" FROM ").words(name).words(index).words(" WHERE ").words(key).words(" > ");
             literal(&mut range, after)?;
             range.words(" AND ").words(key).words(" <= ");
             literal(&mut range, last)?;
-            step.found = if table == Walked::OperatorActions {
-                self.redact_actions(&range, of, remove).await?
+            if table == Walked::OperatorActions {
+                step.found = self.redact_actions(&range, &of, remove).await?;
             } else {
-                self.walk_page(table, &range, before, of, remove).await?
-            };
+                self.walk_page(table, &range, &of, remove, &mut step).await?;
+            }
         }
         step.next = last.filter(|_| rows_seen >= i64::from(scan.max(1)));
         if table == Walked::Findings && step.next.is_none() {
-            step.found += self.erase_findings(of, remove).await?;
+            self.erase_findings(&of, remove, &mut step).await?;
         }
         Ok(step)
     }
@@ -128,38 +175,54 @@ impl EventStore {
         &self,
         table: Walked,
         range: &Script,
-        before: &'static str,
         of: &[Erasure],
         remove: bool,
-    ) -> Result<u64, StoreError> {
-        let (name, key, _) = table.columns();
+        step: &mut WalkStep,
+    ) -> Result<(), StoreError> {
+        let (name, key, before) = table.columns();
+        let (kind, id) = table.resource();
         let mut script = self.script();
         for chunk in of.chunks(CHUNK) {
-            script.begin("SELECT ").words(key).words(", user_id, ").words(before).words(range.as_str()).words(" AND ");
-            users_in(&mut script, chunk);
+            script.begin("SELECT ").words(key).words(", user_id, ").words(before).words(", ").words(kind).words(", ");
+            script.words(id).words(range.as_str()).words(" AND (");
+            theirs(&mut script, table, chunk);
+            script.words(")");
         }
         let results = self.read(&script).await?;
-        let by_user: BTreeMap<i64, &Erasure> = of.iter().map(|erasure| (erasure.fence.user.get(), erasure)).collect();
+        let by_whom: BTreeMap<Erased, &Erasure> = of.iter().map(|erasure| (erasure.fence.of, erasure)).collect();
         let believed = self.horizon.for_writes();
-        let (mut uuids, mut numbers) = (Vec::new(), Vec::new());
+        // A row may go with its user and with its resource.
+        let (mut uuids, mut numbers) = (BTreeSet::new(), BTreeSet::new());
         for row in results.iter().flatten() {
-            let Some(erasure) = by_user.get(&get::<i64>(row, 1, name)?) else { continue };
-            let is_behind = if matches!(table, Walked::Findings | Walked::Unpublished) {
-                // Looks find what is half gone, too.
-                let created = get::<NaiveDateTime>(row, 2, name)?.and_utc();
-                erasure.cleaned_at.is_none_or(|ended| created <= ended)
+            let user = get::<Option<i64>>(row, 1, name)?.and_then(|user| UserId::new(user).ok()).map(Erased::User);
+            let kind = kind_of(table, &get::<String>(row, 3, name)?);
+            let id: i64 = get(row, 4, name)?;
+            let resource = kind.and_then(|kind| Resource::new(kind, id).ok()).map(Erased::Resource);
+            // Looks find what is half gone, too.
+            let created = matches!(table, Walked::Findings | Walked::Unpublished);
+            let (created, version) = if created {
+                (Some(get::<NaiveDateTime>(row, 2, name)?.and_utc()), Version::ZERO)
             } else {
-                believed.version(Version(get(row, 2, name)?)) <= erasure.fence.up_to
+                (None, believed.version(Version(get(row, 2, name)?)))
             };
-            if !is_behind {
+            let is_behind = |erasure: &Erasure| match created {
+                Some(created) => erasure.cleaned_at.is_none_or(|ended| created <= ended),
+                None => version <= erasure.fence.up_to,
+            };
+            let goes =
+                |of: Option<Erased>| of.and_then(|of| by_whom.get(&of)).is_some_and(|erasure| is_behind(erasure));
+            if !goes(user) && !goes(resource) {
                 continue;
             }
-            if table.has_uuids() {
-                uuids.push(uuid_of(&get::<Vec<u8>>(row, 0, name)?)?);
+            let is_new = if table.has_uuids() {
+                uuids.insert(uuid_of(&get::<Vec<u8>>(row, 0, name)?)?)
             } else {
-                numbers.push(get::<i64>(row, 0, name)?);
-            }
+                numbers.insert(get::<i64>(row, 0, name)?)
+            };
+            step.found += u64::from(is_new);
+            step.of_resources += u64::from(is_new && !goes(user));
         }
+        let (uuids, numbers): (Vec<Uuid>, Vec<i64>) = (uuids.into_iter().collect(), numbers.into_iter().collect());
         if remove && table != Walked::Refreshes {
             for chunk in uuids.chunks(CHUNK) {
                 let mut script = self.script();
@@ -183,83 +246,91 @@ impl EventStore {
                 self.write("erase_walked", &script).await?;
             }
         }
-        Ok((uuids.len() + numbers.len()) as u64)
+        Ok(())
     }
 
     /// Both tables of findings are as large as what is wrong, or was lately.
-    async fn erase_findings(&self, of: &[Erasure], remove: bool) -> Result<u64, StoreError> {
-        let mut found = 0;
+    async fn erase_findings(&self, of: &[Erasure], remove: bool, step: &mut WalkStep) -> Result<(), StoreError> {
+        let (resources, users): (Vec<Erasure>, Vec<Erasure>) =
+            of.iter().copied().partition(|erasure| matches!(erasure.fence.of, Erased::Resource(_)));
         for name in findings::TABLES {
-            for chunk in of.chunks(CHUNK) {
-                let mut script = self.script();
-                script.begin("SELECT COUNT(*) FROM ").words(name);
-                findings_behind(&mut script, chunk);
-                found += get::<i64>(row(&self.read(&script).await?, 0, name)?, 0, name)?.unsigned_abs();
-                if remove {
+            for (of, are_resources) in [(&users, false), (&resources, true)] {
+                for chunk in of.chunks(CHUNK) {
                     let mut script = self.script();
-                    script.begin("DELETE FROM ").words(name);
+                    script.begin("SELECT COUNT(*) FROM ").words(name);
                     findings_behind(&mut script, chunk);
-                    self.write("erase_findings", &script).await?;
+                    let found = get::<i64>(row(&self.read(&script).await?, 0, name)?, 0, name)?.unsigned_abs();
+                    step.found += found;
+                    step.of_resources += if are_resources { found } else { 0 };
+                    if remove {
+                        let mut script = self.script();
+                        script.begin("DELETE FROM ").words(name);
+                        findings_behind(&mut script, chunk);
+                        self.write("erase_findings", &script).await?;
+                    }
                 }
             }
         }
-        Ok(found)
-    }
-
-    async fn redact_actions(&self, range: &Script, of: &[Erasure], remove: bool) -> Result<u64, StoreError> {
-        const ACTIONS: &str = "operator_actions";
-        let mut script = self.script();
-        script.begin("SELECT id, selection, reason").words(range.as_str());
-        let results = self.read(&script).await?;
-        let numbers: Vec<String> = of.iter().map(|erasure| erasure.fence.user.to_string()).collect();
-        let mut script = self.script();
-        let mut found = 0;
-        for row in rows(&results, 0) {
-            let text = |column| get::<Option<String>>(row, column, ACTIONS);
-            let redacted = [text(1)?, text(2)?].map(|text| text.map(|text| (redact(&text, &numbers), text)));
-            if redacted.iter().flatten().all(|(after, before)| after == before) {
-                continue;
-            }
-            found += 1;
-            let [selection, reason] = redacted.map(|text| text.map(|(after, _)| after));
-            script.begin("UPDATE operator_actions SET selection = ").text_or_null(selection.as_deref());
-            script.words(", reason = ").text_or_null(reason.as_deref()).words(" WHERE id = ");
-            script.uuid(uuid_of(&get::<Vec<u8>>(row, 0, ACTIONS)?)?);
-        }
-        if remove {
-            self.write("redact_actions", &script).await?;
-        }
-        Ok(found)
+        Ok(())
     }
 }
 
-/// Numbers of users, where they stand alone, give way.
-fn redact(text: &str, numbers: &[String]) -> String {
-    let mut redacted = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (word, after) = if digits > 0 {
-            rest.split_at(digits)
-        } else {
-            rest.split_at(rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len()))
-        };
-        redacted.push_str(if digits > 0 && numbers.iter().any(|number| number == word) { "[erased]" } else { word });
-        rest = after;
+/// A condition: rows of these users and resources.
+fn theirs(script: &mut Script, table: Walked, of: &[Erasure]) {
+    let users: Vec<i64> = of
+        .iter()
+        .filter_map(|erasure| match erasure.fence.of {
+            Erased::User(user) => Some(user.get()),
+            Erased::Resource(_) => None,
+        })
+        .collect();
+    let mut or = "";
+    if !users.is_empty() {
+        numbers_in(script, "user_id", &users);
+        or = " OR ";
     }
-    redacted
+    let (column, id) = table.resource();
+    for kind in ResourceType::ALL {
+        let ids: Vec<i64> = of
+            .iter()
+            .filter_map(|erasure| match erasure.fence.of {
+                Erased::Resource(resource) if resource.kind == kind => Some(resource.id.get()),
+                _ => None,
+            })
+            .collect();
+        if ids.is_empty() {
+            continue;
+        }
+        script.words(or).words(column).words(" IN (");
+        script.list(table.types(kind), |script, name| {
+            script.name(name);
+        });
+        script.words(") AND ");
+        numbers_in(script, id, &ids);
+        if table == Walked::Unpublished {
+            // The others are of the counter alone, which is to be told.
+            script.words(" AND user_id > 0");
+        }
+        or = " OR ";
+    }
 }
 
-fn users_in(script: &mut Script, of: &[Erasure]) {
-    let users: Vec<i64> = of.iter().map(|erasure| erasure.fence.user.get()).collect();
-    numbers_in(script, "user_id", &users);
+/// What the column of the type says; none for what is no resource.
+fn kind_of(table: Walked, text: &str) -> Option<ResourceType> {
+    ResourceType::ALL.into_iter().find(|kind| table.types(*kind).contains(&text))
 }
 
 fn findings_behind(script: &mut Script, of: &[Erasure]) {
     script.words(" WHERE (");
     for (n, erasure) in of.iter().enumerate() {
         script.words(if n > 0 { " OR " } else { "" });
-        script.words("user_id = ").int(erasure.fence.user.get());
+        match erasure.fence.of {
+            Erased::User(user) => script.words("user_id = ").int(user.get()),
+            Erased::Resource(resource) => {
+                script.words("resource_type = ").name(resource.kind.name());
+                script.words(" AND resource_id = ").int(resource.id.get())
+            }
+        };
         if let Some(ended) = erasure.cleaned_at {
             script.words(" AND opened_at <= ").time(ended);
         }
@@ -272,17 +343,4 @@ fn uuid_list(script: &mut Script, ids: &[Uuid]) {
         script.uuid(*id);
     });
     script.words(")");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_whole_numbers_of_the_erased_give_way() {
-        let numbers = ["7".to_owned(), "12".to_owned()];
-        assert_eq!(redact("at most 77 dead by user 7", &numbers), "at most 77 dead by user [erased]");
-        assert_eq!(redact("7: 12,712;12", &numbers), "[erased]: [erased],712;[erased]");
-        assert_eq!(redact("no number, ünï", &numbers), "no number, ünï");
-    }
 }

@@ -30,7 +30,7 @@ pub(crate) fn soon() -> Instant {
 pub(crate) fn decided(results: Vec<DirectResult>) -> Vec<DirectOutcome> {
     let outcome = |result| match result {
         DirectResult::Decided(outcome) => outcome,
-        DirectResult::KeyReused => panic!("no key was used twice"),
+        refused => panic!("no key was used twice, nothing was deleted: {refused:?}"),
     };
     results.into_iter().map(outcome).collect()
 }

@@ -2,7 +2,7 @@
 
 use crate::direct::{decided, soon};
 use crate::support::{TestDb, at, comment_event, like, on_both, unlike, video_pair};
-use domain::{Action, Fence, LikeEvent, ResourceType, UserId, Version};
+use domain::{Action, Erased, Fence, LikeEvent, ResourceType, UserId, Version};
 use event_store::{Erasure, FailedEvent, Fenced, ImportOptions, Operation, Walked};
 use uuid::Uuid;
 
@@ -21,18 +21,18 @@ fn user(id: i64) -> UserId {
 }
 
 fn fence(id: i64, up_to: i64) -> Fence {
-    Fence { user: user(id), up_to: Version(up_to) }
+    Fence { of: Erased::User(user(id)), up_to: Version(up_to) }
 }
 
 async fn fenced(db: &TestDb, id: i64, up_to: i64) -> Erasure {
     let by = Operation { actor: "ann".to_owned(), ..Operation::default() };
-    db.store.fence_user(fence(id, up_to), Some(&by), at(T)).await.unwrap()
+    db.store.fence(fence(id, up_to), Some(&by), at(T)).await.unwrap()
 }
 
-/// Everything that is stored of a user, found by a walk with small steps.
-async fn walked(db: &TestDb, erasure: &Erasure, remove: bool) -> Vec<(&'static str, u64)> {
+/// Everything that is stored of a user or a resource, found by a walk with small steps.
+pub(crate) async fn walked(db: &TestDb, erasure: &Erasure, remove: bool) -> Vec<(&'static str, u64)> {
     let mut all = Vec::new();
-    for table in Walked::ALL {
+    for table in Walked::ALL.into_iter().filter(|table| table.has(erasure.fence.of)) {
         let (mut found, mut after) = (0, None);
         loop {
             let one = std::slice::from_ref(erasure);
@@ -48,7 +48,7 @@ async fn walked(db: &TestDb, erasure: &Erasure, remove: bool) -> Vec<(&'static s
     all
 }
 
-async fn erase_rows(db: &TestDb, fence: Fence) -> u64 {
+pub(crate) async fn erase_rows(db: &TestDb, fence: Fence) -> u64 {
     let mut removed = 0;
     loop {
         let mut step = db.store.erase_keys(fence).await.unwrap();
@@ -109,7 +109,11 @@ async fn what_is_behind_a_fence_is_written_by_no_way(db: TestDb) {
     assert!(decided(direct)[0].version > Version(T + 100));
     assert_eq!(
         db.store
-            .fenced(&[(user(7), Version(T + 100)), (user(7), Version(T + 101)), (user(8), Version(1))])
+            .fenced(&[
+                (video_pair(7, 1), Version(T + 100)),
+                (video_pair(7, 2), Version(T + 101)),
+                (video_pair(8, 1), Version(1))
+            ])
             .await
             .unwrap(),
         [true, false, false]
@@ -188,7 +192,7 @@ async fn every_step_removes_what_is_behind_the_fence_and_nothing_else(db: TestDb
     assert_eq!(selections, ["1 dead by user [erased]"]);
 
     // Fenced again meanwhile: the end of the first is not the end.
-    let again = db.store.fence_user(fence(7, T + 8_500), None, at(T + 1)).await.unwrap();
+    let again = db.store.fence(fence(7, T + 8_500), None, at(T + 1)).await.unwrap();
     assert!(!db.store.erasure_ended(&erasure, at(T + 2)).await.unwrap());
     assert!(db.store.erasure_ended(&again, at(T + 2)).await.unwrap());
     assert_eq!(db.store.erasures_under_way(10).await.unwrap(), []);
@@ -205,7 +209,7 @@ async fn what_is_applied_beside_a_fence_is_removed_or_left_out(db: TestDb) {
             db.store.apply(&one, at(T)),
             db.store.apply(&other, at(T)),
             db.store.apply(&third, at(T)),
-            db.store.fence_user(fence(7, version + 999), None, at(T + round)),
+            db.store.fence(fence(7, version + 999), None, at(T + round)),
         );
         let applied = [one, other, third].map(|applied| applied.unwrap().changed_pairs);
         let removed = erase_rows(&db, fence.unwrap().fence).await;
@@ -220,21 +224,21 @@ async fn fences_that_a_copy_lacks_are_restored(db: TestDb) {
     let erasure = fenced(&db, 8, T + 100).await;
     assert!(db.store.erasure_ended(&erasure, at(T + 1)).await.unwrap());
     let known = db.store.fences_after(0, 10).await.unwrap();
-    assert_eq!(known, [fence(7, T + 100), fence(8, T + 100)]);
+    assert_eq!(known, [(user(7), Version(T + 100)), (user(8), Version(T + 100))]);
     assert_eq!(db.store.restore_fences(&known, at(T + 2)).await.unwrap(), 0);
     assert!(db.store.erasure_of(user(8)).await.unwrap().unwrap().cleaned_at.is_some(), "it was begun anew for nothing");
 
     db.execute("DELETE FROM erased_users").await;
     db.store.apply(&[like(8, 1, T + 1)], at(T)).await.unwrap();
     assert_eq!(db.number("SELECT COUNT(*) FROM video_likes").await, 1);
-    assert_eq!(db.store.restore_fences(&[known[1], fence(9, T + 200)], at(T + 3)).await.unwrap(), 2);
+    assert_eq!(db.store.restore_fences(&[known[1], (user(9), Version(T + 200))], at(T + 3)).await.unwrap(), 2);
     assert_eq!(db.store.newest_fence().await.unwrap(), at(T + 3));
     let under_way: Vec<Fence> = db.store.erasures_fenced_by(at(T + 3)).await.unwrap().iter().map(|e| e.fence).collect();
     assert_eq!(under_way, [fence(8, T + 100), fence(9, T + 200)]);
     let twice =
         LikeEvent { intent: domain::LikeIntent { id: Uuid::now_v7(), ..like(8, 1, 1).intent }, ..like(8, 2, T + 2) };
     assert_eq!(db.store.apply(&[twice, like(9, 3, T + 200)], at(T)).await.unwrap().changed_pairs, 0);
-    assert_eq!(erase_rows(&db, known[1]).await, 1);
+    assert_eq!(erase_rows(&db, fence(8, T + 100)).await, 1);
     let states = db.store.load_states(&[video_pair(8, 1)]).await.unwrap();
     assert_eq!(states, [domain::PairState::UNTOUCHED]);
 }

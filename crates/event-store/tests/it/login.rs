@@ -102,6 +102,7 @@ async fn an_account_may_do_what_its_program_does() {
         };
         for nobody in [
             "DELETE FROM erased_users WHERE 1 = 0",
+            "DELETE FROM deleted_resources WHERE 1 = 0",
             "DELETE FROM like_counts WHERE 1 = 0",
             "ALTER TABLE sync_meta ADD x INT",
             "DROP TABLE sync_meta",
