@@ -2,6 +2,7 @@
 
 use crate::{BusConfig, BusError, ChangeMessage, Delivery, Headers, LogMessage, LogStart, LogState, QueueDepth};
 use domain::codec::EncodedEvent;
+use domain::{DeletedMark, Resource, UserId, Version};
 
 fn refused<T>() -> Result<T, BusError> {
     let reason = "this program was built without a RabbitMQ client (feature `amqp` of event-bus)".to_owned();
@@ -64,7 +65,12 @@ impl Publisher {
     }
 
     /// Refused.
-    pub async fn append_fences(&mut self, _: &[domain::Fence]) -> Result<(), BusError> {
+    pub async fn append_fences(&mut self, _: &[(UserId, Version)]) -> Result<(), BusError> {
+        refused()
+    }
+
+    /// Refused.
+    pub async fn append_deleted(&mut self, _: &[(Resource, DeletedMark)]) -> Result<(), BusError> {
         refused()
     }
 

@@ -4,6 +4,8 @@ use crate::connection::within;
 use crate::topology::{self, LOG_KEY};
 use crate::{BusConfig, BusError, LogState, NotConfirmed, Publisher};
 use domain::codec::{self, EncodedEvent, MAX_BATCH};
+use domain::fence::{encode_deleted, encode_fences};
+use domain::{DeletedMark, Resource, UserId, Version};
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use std::time::Duration;
@@ -122,12 +124,20 @@ impl Publisher {
         sent
     }
 
-    /// Writes at most [`MAX_FENCES`](domain::fence::MAX_FENCES) fences to the redo log, as [`append`](Self::append) does events.
-    pub async fn append_fences(&mut self, fences: &[domain::Fence]) -> Result<(), BusError> {
+    /// Writes at most [`MAX_FENCES`](domain::fence::MAX_FENCES) fences of users to the redo log, as [`append`](Self::append) does events.
+    pub async fn append_fences(&mut self, fences: &[(UserId, Version)]) -> Result<(), BusError> {
         if fences.is_empty() {
             return Ok(());
         }
-        self.append_body(self.config.confirm_timeout, &domain::fence::encode_fences(fences)).await
+        self.append_body(self.config.confirm_timeout, &encode_fences(fences)).await
+    }
+
+    /// The same of resources.
+    pub async fn append_deleted(&mut self, marks: &[(Resource, DeletedMark)]) -> Result<(), BusError> {
+        if marks.is_empty() {
+            return Ok(());
+        }
+        self.append_body(self.config.confirm_timeout, &encode_deleted(marks)).await
     }
 
     async fn append_body(&mut self, deadline: Duration, body: &[u8]) -> Result<(), BusError> {

@@ -112,7 +112,7 @@
 //! | `unchanged_key_forgotten` | database first: the key of a confirmed "unchanged" is remembered nowhere | the repetition comes after an unlike and undoes it |
 //! | `key_of_any_action` | a key answers the other action, too | an unlike is acknowledged, and nothing done |
 //! | `served_unbounded` | a served count is put right only when nothing is pending | a count that cannot be right is served under load |
-//! | `fence_ignored` | what an erased user did before is applied all the same | erased, then delivered: it came back |
+//! | `fence_ignored` | what an erased user did before, or what was said of a deleted resource, is applied all the same | erased, then delivered: it came back |
 //! | `park_forgets` | an event that fails alone is settled and not parked | poisoned row: lost |
 //! | `anybody_blamed` | what the database refuses is its own fault, whoever else is refused | a trigger that refuses every row for a while: good events are given up |
 //!

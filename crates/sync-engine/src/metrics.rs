@@ -46,6 +46,7 @@ pub(crate) fn register() {
                 "slices",
                 "tombstones",
                 "of_erased_users",
+                "of_deleted_resources",
             ],
         ),
     ];

@@ -66,8 +66,8 @@ impl Inspector {
             lacking = lacking.into_iter().map(|(behavior, _)| behavior).zip(rows).filter(lacks).collect();
         }
         if !lacking.is_empty() {
-            // The row of an erased user is gone before its history is.
-            let said: Vec<_> = lacking.iter().map(|(behavior, _)| (behavior.pair.user, behavior.version)).collect();
+            // The row of an erased user, or of a deleted resource, is gone before its history is.
+            let said: Vec<_> = lacking.iter().map(|(behavior, _)| (behavior.pair, behavior.version)).collect();
             let mut fenced = self.stores.database.fenced(&said).await?.into_iter();
             lacking.retain(|_| fenced.next() == Some(false));
         }
@@ -151,11 +151,13 @@ impl Inspector {
             let old = self.stores.now().since(version) > self.stuck_after;
             return Ok(if old { Verdict::Stuck } else { Verdict::InFlight });
         }
-        let user = observation.pair.user;
-        if self.stores.database.fenced(&[(user, version)]).await? == [true] {
-            // The user is erased, or was: then a cache has become what it once was.
-            let erasure = self.stores.database.erasure_of(user).await?;
-            let ended = erasure.is_some_and(|erasure| erasure.cleaned_at.is_some());
+        let pair = observation.pair;
+        if self.stores.database.fenced(&[(pair, version)]).await? == [true] {
+            // It is erased, or was: then a cache has become what it once was.
+            let of_user = self.stores.database.erasure_of(pair.user).await?;
+            let of_resource = self.stores.database.deletion_of(pair.resource).await?;
+            let mut erasures = of_user.iter().chain(&of_resource).filter(|one| one.fence.covers(pair, version));
+            let ended = erasures.all(|erasure| erasure.cleaned_at.is_some());
             return Ok(if ended { Verdict::Drift } else { Verdict::InFlight });
         }
         for status in [EventStatus::Failed, EventStatus::Processing, EventStatus::Dead, EventStatus::Pending] {

@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use chrono::{DateTime, Utc};
 use consistency::openapi::id;
-use domain::{Fence, Invalid, UserId, Version};
+use domain::{Erased, Fence, Invalid, UserId, Version};
 use event_store::{Erasure, IndexedRows, Operation};
 use interaction_proto::v1;
 use serde::{Deserialize, Serialize};
@@ -125,8 +125,8 @@ async fn call(admin: &Admin, asked: Asked) -> Result<Done, Status> {
     let Asked { user, by, dry_run } = asked;
     let database = &admin.stores.database;
     // Read first: a consumer may be faster.
-    let rows =
-        database.indexed_rows(Fence { user, up_to: Version::MAX }).await.map_err(|error| status::store(&error))?;
+    let all = Fence { of: Erased::User(user), up_to: Version::MAX };
+    let rows = database.indexed_rows(all).await.map_err(|error| status::store(&error))?;
     let erasure = if dry_run {
         database.erasure_of(user).await.map_err(|error| status::store(&error))?
     } else {
@@ -205,7 +205,7 @@ pub(super) async fn http_erasure(
 
 impl ErasureState {
     fn of(erasure: &Erasure) -> Self {
-        let Erasure { fence, fenced_at, cleaned_at, removed } = *erasure;
+        let Erasure { fence, fenced_at, cleaned_at, removed, .. } = *erasure;
         Self { up_to: fence.up_to.0, fenced_at, cleaned_at, removed }
     }
 }

@@ -182,5 +182,6 @@ pub(super) fn direct_result(result: DirectResult, degraded: bool) -> LikeResult 
             degraded,
         }),
         DirectResult::KeyReused => Err(LikeError::KeyReused),
+        DirectResult::Deleted => Err(LikeError::Deleted),
     }
 }

@@ -39,7 +39,7 @@ pub struct RedoLog {
     publisher: Publisher,
     owner: String,
     interval: Duration,
-    /// When the newest fence was written that the log has, and when it was told.
+    /// When the newest fence was written, or a resource restored, that the log has, and when it was told.
     fences: Option<(DateTime<Utc>, Instant)>,
 }
 
@@ -141,9 +141,16 @@ impl RedoLog {
         let mut after = 0;
         loop {
             let fences = self.stores.database.fences_after(after, FENCES).await?;
-            let Some(last) = fences.last() else { break };
-            after = last.user.get();
+            let Some((last, _)) = fences.last() else { break };
+            after = last.get();
             self.publisher.append_fences(&fences).await?;
+        }
+        let mut after = None;
+        loop {
+            let marks = self.stores.database.deleted_after(after, FENCES).await?;
+            let Some((last, _)) = marks.last() else { break };
+            after = Some(*last);
+            self.publisher.append_deleted(&marks).await?;
         }
         self.fences = Some((newest, Instant::now()));
         Ok(())

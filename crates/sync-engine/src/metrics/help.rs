@@ -56,7 +56,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("interaction_retried_events_total", "Retries of events that had failed"),
     ("interaction_dead_events_total", "Events given up"),
     ("interaction_moved_events_total", "Events that the broker moved to the dead letters itself, applied from there"),
-    ("interaction_purged_rows_total", "Rows deleted, or moved to their archive, for their age; rows of erased users"),
+    (
+        "interaction_purged_rows_total",
+        "Rows deleted, or moved to their archive, for their age; rows of erased users and deleted resources",
+    ),
     ("interaction_recovered_events_total", "Events that a database had lost and has again"),
 ];
 

@@ -1,11 +1,13 @@
-//! Erase: everything that a user did up to a moment goes, from every store, and nothing of it comes back.
+//! Erase: everything that a user did up to a moment goes, from every store, and nothing of it comes back. A resource is deleted in the
+//! same way, with what all users did with it.
 //!
 //! 1. The clocks of all shards are raised: what is accepted from here on has a higher version than the fence.
 //! 2. The **fence**, in the database: from its commit on nothing below it is ever written, whatever brings it (queue, journal,
 //!    retry, dead letter, replay, import, redo log, recovery, repair). That is the whole promise; the rest only cleans up.
-//! 3. Copies of the fence, in the cache and in the redo log: a copy of the database from before does not have it.
+//! 3. Copies of the fence, in the cache and in the redo log: a copy of the database from before does not have it. Of a resource the
+//!    cache has it first of all, because it accepts likes: what it accepted before it heard is put behind the fence as well.
 //! 4. Rows, tombstones and keys, each with its counter in one transaction; ledger, history, findings and what operators wrote, in
-//!    one walk for all users whose erasure waits; cached pairs and answers.
+//!    one walk for all whose erasure waits; cached pairs and answers.
 //! 5. A second look at cache and rows; the erasure ends when it finds nothing, else it begins anew.
 //!
 //! A caller does 1 and 2, any process with the lease the rest, from [`Eraser::run`]. It may stop at any point: the fence says
@@ -13,23 +15,26 @@
 //! late, because only what is below a fence is deleted.
 //!
 //! What the user does while the erasure is under way may go with it (a like that the cache takes for unchanged, of a pair that is not
-//! gone yet); what is done after its end counts.
+//! gone yet); what is done after its end counts. So it is with a resource that is restored while its deletion is under way.
 
 use crate::clock::wall_clock;
 use crate::config::SyncConfig;
 use crate::metrics;
+use crate::operate::fence::raise_clocks;
 use crate::recover::catch_up::{self, RefreshError};
 use crate::recover::fences;
 use crate::recover::pace::Pace;
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
-use domain::cache::{CacheError, Swept, UserSweep};
-use domain::{Fence, ResourceType, UserId, Version};
-use event_store::{Erasure, Operation, StoreError, Walked};
+use domain::cache::{CacheError, Sweep, Swept};
+use domain::{Erased, ResourceType};
+use event_store::{Erasure, StoreError, Walked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+
+pub use crate::operate::fence::{delete_resource, erase_user, restore_resource, tell_deleted};
 
 const LEASE: &str = "erase";
 const LEASE_TTL: Duration = Duration::from_secs(30);
@@ -52,37 +57,8 @@ const LATE: Duration = Duration::from_secs(3);
 /// How often fences are looked at that the database may have lost.
 const EXCHANGE: Duration = Duration::from_secs(60);
 
-/// Begins the erasure of a user, whom it need not have heard of: from here on nothing from before counts. Needs both stores.
-pub fn erase_user<'a>(
-    stores: &'a Stores,
-    user: UserId,
-    by: &'a Operation,
-) -> BoxFuture<'a, Result<Erasure, RefreshError>> {
-    erase_user_inner(stores, user, by).boxed()
-}
-
-async fn erase_user_inner(stores: &Stores, user: UserId, by: &Operation) -> Result<Erasure, RefreshError> {
-    let now = stores.database.now().await?;
-    let up_to = raise_clocks(stores, Version(now.timestamp_micros())).await?;
-    fail::fail_point!("erase.clocks_raised");
-    let erasure = stores.database.fence_user(Fence { user, up_to }, Some(by), now).await?;
-    fail::fail_point!("erase.fenced");
-    // The eraser does it again.
-    if let Err(error) = stores.cache.keep_fences(&[erasure.fence]).await {
-        faults::tell("keeping a fence in the cache", &error);
-    }
-    tracing::info!(actor = by.actor, "a user is erased, by an operator");
-    Ok(erasure)
-}
-
-/// Nothing that was accepted before has a higher version than is given, and nothing after has a lower one.
-async fn raise_clocks(stores: &Stores, at_least: Version) -> Result<Version, CacheError> {
-    let before = stores.cache.raise_clocks(at_least).await?;
-    if before > at_least {
-        stores.cache.raise_clocks(before).await?;
-    }
-    Ok(before.max(at_least))
-}
+/// Where there are very many, looking at them takes this part of the time at most.
+const EXCHANGE_SHARE: u32 = 20;
 
 /// Removes what is below fences; one process at a time.
 pub struct Eraser {
@@ -92,7 +68,15 @@ pub struct Eraser {
     late: Duration,
     /// Rows and keys per second.
     pace: Pace,
-    exchanged: Option<(DateTime<Utc>, Instant)>,
+    exchanged: Option<Exchanged>,
+}
+
+/// When fences of all stores were last compared.
+#[derive(Debug, Clone, Copy)]
+struct Exchanged {
+    /// The newest one that the cache was told.
+    newest: DateTime<Utc>,
+    next: Instant,
 }
 
 /// What a round came to.
@@ -143,7 +127,7 @@ impl Eraser {
                 Err(RefreshError::Store(error)) if error.is_unavailable() => {
                     self.stores.database_circuit.failure(&error)
                 }
-                Err(error) => drop(faults::tell("erasing users", &error)),
+                Err(error) => drop(faults::tell("erasing", &error)),
             }
             let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
         }
@@ -152,16 +136,13 @@ impl Eraser {
 
     async fn round(&mut self) -> Result<Round, RefreshError> {
         let newest = self.stores.database.newest_fence().await?;
-        let is_known = |(known, at): (DateTime<Utc>, Instant)| known == newest && at.elapsed() < EXCHANGE;
-        let exchange = !self.exchanged.is_some_and(is_known);
         let waiting = self.stores.database.erasures_under_way(TOGETHER).await?;
-        if (waiting.is_empty() && !exchange) || !self.owns().await? {
+        let is_news = !self.exchanged.is_some_and(|known| known.newest == newest && Instant::now() < known.next);
+        if (waiting.is_empty() && !is_news) || !self.owns().await? {
             return Ok(Round::Idle);
         }
-        if exchange {
-            fences::bring_back(&self.stores).await?;
-            fences::keep(&self.stores).await?;
-            self.exchanged = Some((self.stores.database.newest_fence().await?, Instant::now()));
+        if is_news {
+            self.exchange(newest).await?;
         }
         let noted = self.noted().await?;
         let until = noted.as_ref().map(|(until, ..)| *until).or_else(|| waiting.last().map(|last| last.fenced_at));
@@ -195,6 +176,25 @@ impl Eraser {
         Ok(Round::Busy)
     }
 
+    /// Both ways, or only what is news to the cache.
+    async fn exchange(&mut self, newest: DateTime<Utc>) -> Result<(), RefreshError> {
+        let began = Instant::now();
+        if let Some(known) = &mut self.exchanged
+            && known.newest < newest
+            && began < known.next
+            && fences::keep_since(&self.stores, known.newest).await?
+        {
+            known.newest = newest;
+            return Ok(());
+        }
+        fences::bring_back(&self.stores).await?;
+        fences::keep(&self.stores).await?;
+        let newest = self.stores.database.newest_fence().await?;
+        let next = began + EXCHANGE.max(began.elapsed() * EXCHANGE_SHARE);
+        self.exchanged = Some(Exchanged { newest, next });
+        Ok(())
+    }
+
     /// What indexes find; false if the lease is lost.
     async fn erase_rows(&mut self, erasure: &Erasure) -> Result<bool, RefreshError> {
         let database = self.stores.database.clone();
@@ -211,8 +211,8 @@ impl Eraser {
             if removed == 0 {
                 return Ok(true);
             }
-            database.erasure_progressed(erasure.fence.user, removed).await?;
-            self.removed(removed).await;
+            database.erasure_progressed(erasure.fence.of, removed).await?;
+            self.removed(erasure.fence.of, removed).await;
         }
     }
 
@@ -236,7 +236,8 @@ impl Eraser {
                 }
                 let walked = self.stores.database.walk_step(table, erasures, after.as_deref(), SCAN, true).await?;
                 fail::fail_point!("erase.walked");
-                metrics::purged("of_erased_users", walked.found);
+                metrics::purged("of_erased_users", walked.found - walked.of_resources);
+                metrics::purged("of_deleted_resources", walked.of_resources);
                 self.pace.passed(SCAN as usize).await;
                 after = walked.next;
                 if after.is_none() {
@@ -248,10 +249,10 @@ impl Eraser {
     }
 
     async fn sweep(&mut self, erasure: &Erasure) -> Result<Swept, RefreshError> {
-        let sweep = UserSweep { user: erasure.fence.user, up_to: erasure.fence.up_to, remove: true };
+        let sweep = Sweep { of: erasure.fence.of, up_to: erasure.fence.up_to, remove: true };
         let (mut all, mut cursor) = (Swept::default(), 0);
         loop {
-            let (swept, next) = self.stores.cache.sweep_user(&sweep, cursor, SCAN).await?;
+            let (swept, next) = self.stores.cache.sweep(&sweep, cursor, SCAN).await?;
             all += swept;
             cursor = next;
             if cursor == 0 {
@@ -283,17 +284,21 @@ impl Eraser {
         }
         fail::fail_point!("erase.ending");
         if database.erasure_ended(erasure, database.now().await?).await? {
-            tracing::info!(removed = erasure.removed, "everything of an erased user is gone");
+            tracing::info!(removed = erasure.removed, "everything that was erased is gone");
         }
         Ok(())
     }
 
-    async fn removed(&mut self, rows: u64) {
-        metrics::purged("of_erased_users", rows);
+    async fn removed(&mut self, of: Erased, rows: u64) {
+        let what = match of {
+            Erased::User(_) => "of_erased_users",
+            Erased::Resource(_) => "of_deleted_resources",
+        };
+        metrics::purged(what, rows);
         self.pace.passed(usize::try_from(rows).unwrap_or(usize::MAX)).await;
     }
 
-    /// Where a walk stands: until when its users were fenced, the table, and the key after which it goes on.
+    /// Where a walk stands: until when its erasures were fenced, the table, and the key after which it goes on.
     async fn noted(&self) -> Result<Option<(DateTime<Utc>, Walked, Option<String>)>, StoreError> {
         let Some(note) = self.stores.database.note(NOTE).await? else { return Ok(None) };
         let place = || {

@@ -1,4 +1,4 @@
-//! What is left of a user up to a version, in every store: what an erasure would remove, or proof that it has.
+//! What is left of a user or a resource up to a version, in every store: what an erasure would remove, or proof that it has.
 //!
 //! Not looked at: the broker, whose messages nobody can search. What comes from there is behind the fence, and messages go with their
 //! queue's limits.
@@ -8,7 +8,7 @@ use crate::recover::catch_up::RefreshError;
 use crate::recover::pace::Pace;
 use crate::stores::Stores;
 use domain::Fence;
-use domain::cache::{JournalPages, Swept, UserSweep};
+use domain::cache::{JournalPages, Sweep, Swept};
 use event_store::{Erasure, IndexedRows, Walked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -50,10 +50,10 @@ pub fn look_for<'a>(
 }
 
 async fn look_for_inner(stores: &Stores, erasure: &Erasure, rate: u32) -> Result<Leftovers, RefreshError> {
-    let Fence { user, up_to } = erasure.fence;
+    let Fence { of, up_to } = erasure.fence;
     let mut pace = Pace::new(rate);
     let mut left = Leftovers { rows: stores.database.indexed_rows(erasure.fence).await?, ..Leftovers::default() };
-    for table in Walked::ALL {
+    for table in Walked::ALL.into_iter().filter(|table| table.has(of)) {
         let (mut found, mut after) = (0, None);
         loop {
             let one = std::slice::from_ref(erasure);
@@ -67,10 +67,10 @@ async fn look_for_inner(stores: &Stores, erasure: &Erasure, rate: u32) -> Result
         }
         left.tables.insert(table.name(), found);
     }
-    let sweep = UserSweep { user, up_to, remove: false };
+    let sweep = Sweep { of, up_to, remove: false };
     let mut cursor = 0;
     loop {
-        let (swept, next) = stores.cache.sweep_user(&sweep, cursor, SCAN).await?;
+        let (swept, next) = stores.cache.sweep(&sweep, cursor, SCAN).await?;
         left.cached += swept;
         cursor = next;
         if cursor == 0 {
@@ -82,8 +82,7 @@ async fn look_for_inner(stores: &Stores, erasure: &Erasure, rate: u32) -> Result
         let mut pages = JournalPages::new(&*stores.cache, shard, PAGE, PAGES);
         while let Some(page) = pages.next().await? {
             let events = page.iter().filter_map(|entry| entry.decode().ok());
-            left.journal +=
-                events.filter(|event| erasure.fence.covers(event.pair().user, event.version)).count() as u64;
+            left.journal += events.filter(|event| erasure.fence.covers(event.pair(), event.version)).count() as u64;
             pace.passed(page.len()).await;
         }
     }

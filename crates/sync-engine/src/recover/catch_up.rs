@@ -167,7 +167,7 @@ pub(crate) async fn tell_cache(
     let written = || {
         intents.iter().zip(results).filter_map(|(intent, result)| match result {
             DirectResult::Decided(outcome) => Some((intent.pair, outcome)),
-            DirectResult::KeyReused => None,
+            DirectResult::KeyReused | DirectResult::Deleted => None,
         })
     };
     let counts = written().map(|(pair, outcome)| (pair.resource, outcome.stored));

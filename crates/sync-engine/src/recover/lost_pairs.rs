@@ -229,7 +229,7 @@ impl LostPairs {
         let mut newer = self.newer(&pairs).await?;
         if !newer.is_empty() {
             // What is behind a fence is not lost: it is gone.
-            let said: Vec<_> = newer.iter().map(|(pair, state)| (pair.user, state.version)).collect();
+            let said: Vec<_> = newer.iter().map(|(pair, state)| (*pair, state.version)).collect();
             let mut fenced = self.stores.database.fenced(&said).await?.into_iter();
             newer.retain(|_| fenced.next() == Some(false));
         }

@@ -16,8 +16,8 @@ use crate::stores::Stores;
 use chrono::{DateTime, Utc};
 use domain::cache::CacheError;
 use domain::codec::decode_batch;
-use domain::fence::decode_fences;
-use domain::{Fence, LikeEvent, Pair, PairState};
+use domain::fence::{Fences, decode_fences};
+use domain::{DeletedMark, LikeEvent, Pair, PairState, Resource, UserId, Version};
 use event_bus::{BusConfig, BusError, LogMessage, LogReader, LogStart};
 use event_store::StoreError;
 use futures::FutureExt;
@@ -83,7 +83,7 @@ pub enum ReplayError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The cache, which keeps fences of erased users.
+    /// The cache, which keeps fences.
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// The database, while events were applied.
@@ -123,16 +123,18 @@ pub struct Replay {
     remembered: HashSet<u64>,
     gathered: Vec<LikeEvent>,
     /// Of users who were erased after the copy was made.
-    fences: Vec<Fence>,
+    fences: Vec<(UserId, Version)>,
+    /// Of resources that were deleted or restored after that.
+    marks: Vec<(Resource, DeletedMark)>,
 }
 
 impl Replay {
     /// Of the log that `bus` leads to.
     pub fn new(stores: Stores, applier: &Applier, bus: BusConfig, options: ReplayOptions) -> Self {
-        let (report, remembered, gathered, fences) = Default::default();
+        let (report, remembered, gathered, fences, marks) = Default::default();
         let applier = applier.of_logged();
         let (pace, at_once, listener) = (None, 1, None);
-        Self { stores, applier, bus, options, pace, at_once, listener, report, remembered, gathered, fences }
+        Self { stores, applier, bus, options, pace, at_once, listener, report, remembered, gathered, fences, marks }
     }
 
     /// Reads so many events per second, at most.
@@ -237,7 +239,8 @@ impl Replay {
                 self.gathered.extend(events);
             }
             Err(_) => match decode_fences(&message.body) {
-                Ok(Some(fences)) => self.fences.extend(fences),
+                Ok(Some(Fences::Users(fences))) => self.fences.extend(fences),
+                Ok(Some(Fences::Resources(marks))) => self.marks.extend(marks),
                 Ok(None) | Err(_) => self.report.unreadable += 1,
             },
         }
@@ -245,8 +248,11 @@ impl Replay {
 
     async fn tell_gathered(&mut self) -> Result<(), ReplayError> {
         let (mut gathered, fences) = (std::mem::take(&mut self.gathered), std::mem::take(&mut self.fences));
+        let marks = std::mem::take(&mut self.marks);
         if !self.options.dry_run {
-            self.stores.database.restore_fences(&fences, self.stores.database.now().await?).await?;
+            let now = self.stores.database.now().await?;
+            self.stores.database.restore_fences(&fences, now).await?;
+            self.stores.database.restore_deleted(&marks, now).await?;
         }
         // Those of one resource together: batches side by side then seldom wait for each other's rows. Versions decide, not order.
         gathered.sort_by_key(|event| event.pair().resource);
@@ -276,7 +282,7 @@ impl Replay {
         }
         let told = self.told_by_pairs(&unknown).await?;
         // What is behind a fence is not missing: it is gone.
-        let said: Vec<_> = unknown.iter().map(|event| (event.pair().user, event.version)).collect();
+        let said: Vec<_> = unknown.iter().map(|event| (event.pair(), event.version)).collect();
         let fenced = self.stores.database.fenced(&said).await?;
         let kept = unknown.into_iter().zip(told.into_iter().zip(fenced)).filter(|(_, (told, fenced))| !told && !fenced);
         Ok(kept.map(|(event, _)| event.clone()).collect())

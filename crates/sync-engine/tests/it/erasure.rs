@@ -1,5 +1,6 @@
 //! An erased user is gone from every store, and nothing from before comes back, whatever brings it.
 
+use crate::deletion::{cleaned, nothing_left};
 use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
 use domain::codec::EncodedEvent;
 use domain::{Action, LikeEvent, LikeIntent, Origin, UserId, Version};
@@ -7,9 +8,9 @@ use event_bus::Headers;
 use event_store::{FailedEvent, ImportOptions, Operation};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use sync_engine::accept::Acceptor;
+use sync_engine::accept::{Acceptor, LikeError};
 use sync_engine::clock::wall_clock;
-use sync_engine::operate::erase::erase_user;
+use sync_engine::operate::erase::{delete_resource, erase_user, restore_resource};
 use sync_engine::operate::leftovers::{Leftovers, look_for};
 use sync_engine::recover::lost_pairs::LostPairs;
 use sync_engine::recover::replay::{Replay, ReplayOptions, ReplayReport};
@@ -18,17 +19,17 @@ use test_support::{Deployment, RedisOptions, dump_schema, eventually, expect_eq,
 use tokio_util::sync::CancellationToken;
 use traffic::generate::Random;
 
-const VIDEOS: i64 = 6;
+pub(crate) const VIDEOS: i64 = 6;
 
 fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
 
-fn who() -> Operation {
+pub(crate) fn who() -> Operation {
     Operation { actor: "ann".to_owned(), reason: Some("asked for".to_owned()), selection: None }
 }
 
-async fn said(accept: &Acceptor, intent: LikeIntent) -> LikeEvent {
+pub(crate) async fn said(accept: &Acceptor, intent: LikeIntent) -> LikeEvent {
     perhaps_said(accept, intent).await.expect("unchanged")
 }
 
@@ -58,7 +59,7 @@ async fn assert_gone(process: &Process, id: i64, after: &str) {
     assert_eq!(left.total(), 0, "left of {id} after {after}: {left:#?}");
 }
 
-async fn stored(rig: &Rig) -> String {
+pub(crate) async fn stored(rig: &Rig) -> String {
     rig.sql("SELECT resource_id, like_count FROM like_counts WHERE resource_type = 'video' ORDER BY 1").await
 }
 
@@ -67,7 +68,7 @@ fn replay_all() -> ReplayOptions {
 }
 
 /// Until the broker of a busy machine answers: doing it again is harmless.
-async fn replay(rig: &Rig, process: &Process) -> ReplayReport {
+pub(crate) async fn replay(rig: &Rig, process: &Process) -> ReplayReport {
     eventually(PATIENCE, "a replay", async || {
         let replay = Replay::new(process.stores.clone(), &process.applier, rig.bus.clone(), replay_all());
         replay.run(&CancellationToken::new(), &|_| {}).await.map_err(|error| error.to_string())
@@ -76,7 +77,7 @@ async fn replay(rig: &Rig, process: &Process) -> ReplayReport {
 }
 
 /// Likewise.
-async fn publish(rig: &Rig, events: &[LikeEvent]) {
+pub(crate) async fn publish(rig: &Rig, events: &[LikeEvent]) {
     let encoded: Vec<EncodedEvent> = events.iter().map(EncodedEvent::from_event).collect();
     eventually(PATIENCE, "a message in the queue", async || {
         rig.publisher().publish(&encoded, &Headers::new()).await.map_err(|error| error.to_string())
@@ -85,7 +86,7 @@ async fn publish(rig: &Rig, events: &[LikeEvent]) {
 }
 
 /// Users 1 and 2 have liked all videos, and user 1 has taken one back, with keys; everything is settled and logged.
-async fn liked(rig: &Rig) -> (Process, Process, Acceptor, Vec<LikeEvent>) {
+pub(crate) async fn liked(rig: &Rig) -> (Process, Process, Acceptor, Vec<LikeEvent>) {
     let (server, consumer) = (rig.process().await, rig.process().await);
     let accept = server.server();
     server.keep_log();
@@ -123,8 +124,15 @@ async fn nothing_of_an_erased_user_comes_back_by_any_way() {
     rig.sql(filtered).await;
     let before = {
         let now = server.stores.database.now().await.unwrap();
-        let fence = domain::Fence { user: user(1), up_to: Version::MAX };
-        let erasure = event_store::Erasure { fence, fenced_at: now, cleaned_at: None, removed: 0 };
+        let fence = domain::Fence { of: domain::Erased::User(user(1)), up_to: Version::MAX };
+        let erasure = event_store::Erasure {
+            fence,
+            fenced_at: now,
+            cleaned_at: None,
+            removed: 0,
+            restored_at: None,
+            changed_at: Version::ZERO,
+        };
         look_for(&server.stores, &erasure, 1_000_000).await.unwrap()
     };
     assert_eq!((before.rows.likes, before.rows.tombstones, before.rows.keys), (5, 1, 6), "{before:#?}");
@@ -234,8 +242,8 @@ async fn a_copy_from_before_an_erasure_is_told_of_it() {
     }
 }
 
-/// Users who like, unlike and are erased, at any moment; erasers that are killed at any moment; and everything that was ever said
-/// comes again, by all ways. `ERASURE_SEEDS` says how many seeds are tried, `ERASURE_SEED` where they begin.
+/// Users who like, unlike and are erased, videos that are deleted and restored, at any moment; erasers that are killed at any moment;
+/// and everything that was ever said comes again, by all ways. `ERASURE_SEEDS` says how many seeds are tried, `ERASURE_SEED` where they begin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_happens_meanwhile_the_erased_are_gone_and_the_others_are_not() {
     let number = |name: &str, or| std::env::var(name).map_or(or, |text| text.parse().expect("a number"));
@@ -262,6 +270,8 @@ async fn chaos(seed: u64) {
     // The last word of each pair.
     let mut last: BTreeMap<(i64, i64), Action> = BTreeMap::new();
     let mut fences: BTreeMap<i64, Version> = BTreeMap::new();
+    // Whether each of them is deleted now.
+    let mut deleted: BTreeMap<i64, bool> = BTreeMap::new();
     for _step in 0..160 {
         match from_1_to(100) - 1 {
             0..70 => {
@@ -274,14 +284,43 @@ async fn chaos(seed: u64) {
                     }
                 }
                 let action = if from_1_to(10) <= 3 { Action::Unlike } else { Action::Like };
+                match deleted.get(&what) {
+                    Some(true) => {
+                        let refused = accept.accept_one(intent(video_pair(who, what), action)).await;
+                        assert!(
+                            matches!(refused, Err(LikeError::Deleted)),
+                            "seed {seed}: {what} is deleted: {refused:?}"
+                        );
+                        continue;
+                    }
+                    Some(false) => {
+                        let deletion =
+                            server.stores.database.deletion_of(video(what)).await.unwrap().expect("no fence");
+                        if deletion.cleaned_at.is_none() {
+                            continue;
+                        }
+                    }
+                    None => {}
+                }
                 ever.extend(perhaps_said(&accept, intent(video_pair(who, what), action)).await);
                 last.insert((who, what), action);
             }
-            70..76 => {
+            70..73 => {
                 let who = from_1_to(USERS / 2);
                 let erasure = erase_user(&server.stores, user(who), &self::who()).await.unwrap();
                 fences.insert(who, erasure.fence.up_to);
                 last.retain(|(user, _), _| *user != who);
+            }
+            73..76 => {
+                let what = from_1_to(VIDEOS / 2);
+                if deleted.get(&what) == Some(&true) && from_1_to(2) == 1 {
+                    restore_resource(&server.stores, video(what), &self::who()).await.unwrap().expect("never deleted");
+                    deleted.insert(what, false);
+                } else {
+                    delete_resource(&server.stores, video(what), &self::who()).await.unwrap();
+                    deleted.insert(what, true);
+                    last.retain(|(_, video), _| *video != what);
+                }
             }
             76..84 => {
                 // Killed wherever it is.
@@ -317,12 +356,18 @@ async fn chaos(seed: u64) {
     for who in fences.keys() {
         erased(&server, *who).await;
     }
+    for what in deleted.keys() {
+        cleaned(&server, *what).await;
+    }
     consumer.applier.apply(&ever).await.unwrap();
     server.settled().await;
     eventually(PATIENCE, "an empty queue", async || expect_eq(rig.queue_gauge().ready().await, 0)).await;
     consumer.stop().await;
     for who in fences.keys() {
         assert_gone(&server, *who, &format!("seed {seed}")).await;
+    }
+    for what in deleted.keys() {
+        nothing_left(&server, *what, &format!("seed {seed}")).await;
     }
     let rows = rig.sql("SELECT user_id, video_id, deleted_at IS NULL FROM video_likes ORDER BY 1, 2").await;
     let liked: Vec<String> = rows.lines().filter(|row| row.ends_with("\t1")).map(str::to_owned).collect();

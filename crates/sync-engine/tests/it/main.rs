@@ -9,6 +9,7 @@ mod cluster;
 mod consume;
 mod dead_letters;
 mod degraded;
+mod deletion;
 mod erasure;
 mod errors;
 mod flood;

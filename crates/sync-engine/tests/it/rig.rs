@@ -2,7 +2,8 @@
 
 use cache_manager::RedisConfig;
 use domain::cache::{CacheRules, CachedCount, LikeCache};
-use domain::{Action, LikeEvent, LikeIntent, Resource, ShardCount};
+use domain::fence::Fences;
+use domain::{Action, DeletedMark, LikeEvent, LikeIntent, Resource, ShardCount};
 use event_bus::{BusConfig, Consumer, Delivery, LogReader, LogStart, Publisher};
 use event_store::{DatabaseConfig, EventStore};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -155,10 +156,27 @@ impl Rig {
         let mut reader = LogReader::open(&self.bus, LogStart::First).await.unwrap();
         let mut fences = 0;
         while let Some(message) = reader.next().await.unwrap() {
-            fences += domain::fence::decode_fences(&message.body).unwrap().map_or(0, |fences| fences.len());
+            fences += match domain::fence::decode_fences(&message.body).unwrap() {
+                Some(Fences::Users(fences)) => fences.len(),
+                Some(Fences::Resources(marks)) => marks.len(),
+                None => 0,
+            };
         }
         reader.close().await;
         fences
+    }
+
+    /// What the redo log says of deleted resources.
+    pub(crate) async fn logged_marks(&self) -> Vec<(Resource, DeletedMark)> {
+        let mut reader = LogReader::open(&self.bus, LogStart::First).await.unwrap();
+        let mut all = Vec::new();
+        while let Some(message) = reader.next().await.unwrap() {
+            if let Some(Fences::Resources(marks)) = domain::fence::decode_fences(&message.body).unwrap() {
+                all.extend(marks);
+            }
+        }
+        reader.close().await;
+        all
     }
 
     /// Runs statements in the test's schema, around the store.

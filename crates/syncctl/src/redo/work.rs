@@ -132,7 +132,7 @@ impl RedoLogArgs {
             counted.messages += 1;
             counted.bytes += message.body.len() as u64;
             let Ok(events) = decode_batch(&message.body) else {
-                // Of erased users.
+                // Of erased users and deleted resources.
                 let is_fences = matches!(decode_fences(&message.body), Ok(Some(_)));
                 counted.unreadable += u64::from(!is_fences);
                 continue;
