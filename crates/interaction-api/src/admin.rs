@@ -14,6 +14,9 @@
 //! | `ExplainLike` | `GET /explain` | `explain_like` |
 //! | `EraseUser` | `POST /users/erase` | `erase_user` |
 //! | `GetErasure` | `GET /users/erasure` | `erase_user` |
+//! | `DeleteResource` | `POST /resources/delete` | `delete_resource` |
+//! | `RestoreResource` | `POST /resources/restore` | `delete_resource` |
+//! | `GetDeletion` | `GET /resources/deletion` | `delete_resource` |
 //! | – | `GET /overview` | `overview` |
 //! | – | `GET /history` | `history` |
 //! | – | `GET /resource` | `resource` |
@@ -23,6 +26,7 @@
 mod cache_stats;
 mod check_consistency;
 mod consistency_report;
+mod delete_resource;
 mod discard_events;
 mod erase_user;
 mod error_groups;
@@ -97,6 +101,9 @@ pub(crate) fn routes(admin: Admin) -> OpenApiRouter {
         .routes(routes!(explain_like::http))
         .routes(routes!(erase_user::http))
         .routes(routes!(erase_user::http_erasure))
+        .routes(routes!(delete_resource::http))
+        .routes(routes!(delete_resource::http_restore))
+        .routes(routes!(delete_resource::http_deletion))
         .routes(routes!(overview::http))
         .routes(routes!(history::http))
         .routes(routes!(resource::http))
@@ -177,5 +184,26 @@ impl SyncAdminService for Admin {
         request: Request<v1::GetErasureRequest>,
     ) -> Result<Response<v1::GetErasureResponse>, Status> {
         erase_user::grpc_erasure(self, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn delete_resource(
+        &self,
+        request: Request<v1::DeleteResourceRequest>,
+    ) -> Result<Response<v1::DeleteResourceResponse>, Status> {
+        delete_resource::grpc(self, request).await.map(Response::new)
+    }
+
+    async fn restore_resource(
+        &self,
+        request: Request<v1::RestoreResourceRequest>,
+    ) -> Result<Response<v1::RestoreResourceResponse>, Status> {
+        delete_resource::grpc_restore(self, request).await.map(Response::new)
+    }
+
+    async fn get_deletion(
+        &self,
+        request: Request<v1::GetDeletionRequest>,
+    ) -> Result<Response<v1::GetDeletionResponse>, Status> {
+        delete_resource::grpc_deletion(self, request.into_inner()).await.map(Response::new)
     }
 }

@@ -11,6 +11,7 @@ use crate::clock::ClockArgs;
 use crate::commands;
 use crate::consistency::{CheckArgs, ReconcileArgs, RecoverArgs, RepairArgs, WarmupArgs};
 use crate::dead_letters::DeadLettersArgs;
+use crate::delete::{DeleteResourceArgs, RestoreResourceArgs};
 use crate::environment::Environment;
 use crate::erase::EraseUserArgs;
 use crate::events::EventsArgs;
@@ -152,6 +153,10 @@ enum Command {
     Events(Box<EventsArgs>),
     /// Erases everything that a user did, or proves that it is gone.
     EraseUser(Box<EraseUserArgs>),
+    /// Deletes a resource with its likes: nobody can like it until it is restored. Or proves that its likes are gone.
+    DeleteResource(Box<DeleteResourceArgs>),
+    /// Lets a deleted resource be liked again; the likes of before do not come back.
+    RestoreResource(RestoreResourceArgs),
     /// Writes everything that a user likes, a line of JSON for each.
     ExportUser(ExportUserArgs),
     /// Takes back what users like since a time, such as the likes of bots; may be repeated.
@@ -269,6 +274,8 @@ impl Command {
             Self::Warmup(args) => args.run(format).await,
             Self::Events(args) => args.run(format).await,
             Self::EraseUser(args) => args.run(format).await,
+            Self::DeleteResource(args) => args.run(format).await,
+            Self::RestoreResource(args) => args.run(format).await,
             Self::ExportUser(args) => args.run().await,
             Self::UndoLikes(args) => args.run(format).await,
             Self::Explain(args) => args.run(format).await,

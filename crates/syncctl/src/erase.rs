@@ -1,19 +1,20 @@
 //! `erase-user`: everything that a user did goes. A server begins it, a consumer does it; `--verify` looks for what is left in
 //! the stores themselves.
 
+use crate::Verdict;
 use crate::client::{ServerArgs, parse_user};
 use crate::events::time_of;
+use crate::leftovers::StoreArgs;
 use crate::output::{Format, counted, print_one};
-use crate::{UsageError, Verdict};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
+use domain::{Erased, UserId};
 use interaction_proto::v1;
 use serde::Serialize;
-use std::path::PathBuf;
 use std::time::Duration;
 
-/// How often it is asked whether an erasure is over.
-const POLL: Duration = Duration::from_millis(500);
+/// How often it is asked whether an erasure, or a deletion, is over.
+pub(crate) const POLL: Duration = Duration::from_millis(500);
 
 /// Arguments of `erase-user`.
 #[derive(Debug, Args)]
@@ -39,21 +40,8 @@ pub(crate) struct EraseUserArgs {
     /// Why; written down, so it must not name the user.
     #[arg(long, default_value = "")]
     reason: String,
-    /// With --verify, the database, for example mysql://user:password@host/name.
-    #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
-    database_url: Option<String>,
-    /// With --verify, the cache, for example redis://host:6379.
-    #[arg(long, env = "REDIS_URL", help_heading = "Stores", hide_env_values = true)]
-    redis_url: Option<String>,
-    /// Authority of a rediss:// url, PEM; else the public ones.
-    #[arg(long, env = "REDIS_CA_FILE", help_heading = "Stores")]
-    redis_ca_file: Option<PathBuf>,
-    /// What all keys of the cache start with.
-    #[arg(long, env = "REDIS_PREFIX", help_heading = "Stores", default_value = "")]
-    redis_prefix: String,
-    /// With --verify, most rows and keys per second that are looked at.
-    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
-    max_rate: u32,
+    #[command(flatten)]
+    stores: StoreArgs,
 }
 
 #[derive(Serialize)]
@@ -72,7 +60,7 @@ impl EraseUserArgs {
     /// Problems if something is left that should not be.
     pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
         if self.verify {
-            return self.verify(format).await;
+            return self.stores.verify(Erased::User(UserId::new(self.user)?), format).await;
         }
         let mut client = self.server.connect_admin().await?;
         let request = v1::EraseUserRequest {
@@ -103,39 +91,6 @@ impl EraseUserArgs {
         };
         print_one(format, &begun, || begun.say())?;
         Ok(Verdict::Fine)
-    }
-
-    #[cfg(feature = "distributed")]
-    async fn verify(self, format: Format) -> anyhow::Result<Verdict> {
-        use sync_engine::operate::leftovers::look_for;
-        let (Some(database_url), Some(redis_url)) = (self.database_url, self.redis_url) else {
-            return Err(UsageError("--verify needs --database-url and --redis-url".to_owned()).into());
-        };
-        let mut settings = settings::Settings::default();
-        settings.database.url = database_url.into();
-        settings.redis.url = redis_url.into();
-        settings.redis.key_prefix = self.redis_prefix;
-        settings.redis.ca_file = self.redis_ca_file;
-        let stores = crate::open::stores(&mut settings).await?;
-        let Some(erasure) = stores.database.erasure_of(domain::UserId::new(self.user)?).await? else {
-            bail!("the user was never erased, or this copy of the database is older");
-        };
-        let left = look_for(&stores, &erasure, self.max_rate).await?;
-        let total = left.total();
-        print_one(format, &left, || {
-            let over = erasure.cleaned_at.map_or_else(|| "is under way".to_owned(), |at| format!("ended at {at}"));
-            println!("the erasure of {} {over}; {} left", erasure.fenced_at, counted(total, "thing is", "things are"));
-            if total > 0 {
-                println!("{left:#?}");
-            }
-        })?;
-        Ok(Verdict::from_fine(total == 0))
-    }
-
-    #[cfg(not(feature = "distributed"))]
-    #[expect(clippy::unused_async, reason = "as with the clients of the stores")]
-    async fn verify(self, _: Format) -> anyhow::Result<Verdict> {
-        bail!("this syncctl was built without the clients of Redis and MySQL (--features distributed)");
     }
 }
 

@@ -12,6 +12,7 @@
 //! - `redo-log`: what the redo log has (`redo`).
 //! - `events`: a server's ledger for operators (`events`); `explain`: the story of one pair (`explain`).
 //! - `erase-user`: everything that a user did goes (`erase`); `export-user`, `undo-likes` (`of_users`).
+//! - `delete-resource`, `restore-resource`: a resource goes with its likes, and comes again without them (`delete`).
 //! - `like`, `unlike`, `counts`, `states`, `watch`, `hot` are single calls for humans ([`commands`]).
 //!
 //! `verify` reads the stores itself and shares nothing with the code that writes them but the types of `domain`: a rule
@@ -34,6 +35,7 @@ mod configuration;
 mod consistency;
 pub mod credentials;
 mod dead_letters;
+mod delete;
 mod environment;
 mod erase;
 mod events;
@@ -43,6 +45,7 @@ pub mod hash;
 mod hot;
 mod http;
 pub mod job;
+mod leftovers;
 pub mod legacy;
 mod lists;
 pub mod load;

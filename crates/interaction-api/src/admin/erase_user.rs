@@ -135,7 +135,7 @@ async fn call(admin: &Admin, asked: Asked) -> Result<Done, Status> {
     Ok(Done { dry_run, erasure, rows })
 }
 
-fn failed(error: &RefreshError) -> Status {
+pub(super) fn failed(error: &RefreshError) -> Status {
     match error {
         RefreshError::Cache(error) => status::stores(error.is_unavailable(), "the cache", error),
         RefreshError::Store(error) => status::store(error),

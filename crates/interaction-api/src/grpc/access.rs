@@ -39,11 +39,14 @@ const ROLES: &[(&str, Role)] = &[
     ("SyncAdminService/ListEvents", Role::Read),
     ("SyncAdminService/ExplainLike", Role::Read),
     ("SyncAdminService/GetErasure", Role::Read),
+    ("SyncAdminService/GetDeletion", Role::Read),
     ("SyncAdminService/CheckConsistency", Role::Operate),
     ("SyncAdminService/WarmUp", Role::Operate),
     ("SyncAdminService/ReplayEvents", Role::Operate),
     ("SyncAdminService/DiscardEvents", Role::Operate),
     ("SyncAdminService/EraseUser", Role::Operate),
+    ("SyncAdminService/DeleteResource", Role::Operate),
+    ("SyncAdminService/RestoreResource", Role::Operate),
 ];
 
 /// The role that a call of this path needs; none: everybody may.

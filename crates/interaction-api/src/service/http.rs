@@ -173,6 +173,7 @@ fn traced(headers: &HeaderMap) -> Option<Arc<str>> {
 #[utoipa::path(post, path = "/v1/likes", operation_id = "like", request_body = LikeRequest,
     responses((status = 200, description = "Kept, whatever happens now.", body = LikeResponse),
         (status = 400, description = "Names the field."),
+        (status = 404, description = "The resource is deleted."),
         (status = 429, description = "Too many likes; Retry-After says when to come back.")))]
 async fn like(
     State(opening): State<Opening>,

@@ -17,7 +17,7 @@ const STORES: &[&str] = &["--database-url", "mysql://u:secret@ADDR/x", "--redis-
 const BROKER: &[&str] = &["--amqp-url", "amqp://u:secret@ADDR/%2f"];
 
 /// Each of the others, what it needs, and where that is.
-static COMMANDS: [(&str, &[&str], &[&str]); 37] = [
+static COMMANDS: [(&str, &[&str], &[&str]); 39] = [
     ("load", &["--generate", "--likes", "1", "--retry-for", "0", "--timeout", "1"], SERVER),
     ("verify", &["--oplog", "FILE"], STORES),
     ("migrate", &[], DATABASE),
@@ -53,6 +53,8 @@ static COMMANDS: [(&str, &[&str], &[&str]); 37] = [
     ("likers", &["video:1", "--since", "1h"], SERVER),
     ("liked", &["1", "--until", "1h"], SERVER),
     ("erase-user", &["1", "--dry-run"], SERVER),
+    ("delete-resource", &["video:1", "--dry-run"], SERVER),
+    ("restore-resource", &["video:1"], SERVER),
     ("export-user", &["1"], SERVER),
     ("undo-likes", &["--users", "FILE.users", "--since", "1h"], SERVER),
 ];

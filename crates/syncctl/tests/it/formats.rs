@@ -98,6 +98,20 @@ async fn every_result_of_a_server_comes_in_each_format() {
     assert_eq!(ask(&["counts", "video:7"]).await[0]["count"], 1);
     assert_eq!(ask(&["like", "2", "video:7"]).await["count"], 2);
 
+    // A resource goes with its likes, is liked by nobody, and comes again without them.
+    assert_eq!(ask(&["delete-resource", "video:9", "--dry-run"]).await["deletion"], Value::Null);
+    assert_eq!(ask(&["restore-resource", "video:9"]).await["restored_at"], Value::Null);
+    assert_eq!(ask(&["like", "2", "video:9"]).await["count"], 1);
+    assert_eq!(ask(&["delete-resource", "video:9", "--reason", "a report"]).await["dry_run"], false);
+    let (code, gone, error) = said(&["delete-resource", "video:9", "--wait", "--addr", &addr], "json").await;
+    let gone: Value = serde_json::from_str(&gone).unwrap_or_else(|_| panic!("{gone}{error}"));
+    assert!(code == Some(0) && gone["cleaned_at"].is_string() && gone["restored_at"].is_null(), "{gone}");
+    assert_eq!(ask(&["counts", "video:9"]).await[0]["count"], 0);
+    let (code, _, error) = said(&["like", "2", "video:9", "--addr", &addr], "table").await;
+    assert!(code == Some(1) && error.contains("the resource is deleted"), "{code:?} {error}");
+    assert!(ask(&["restore-resource", "video:9"]).await["restored_at"].is_string());
+    assert_eq!(ask(&["like", "3", "video:9"]).await["count"], 1);
+
     // What some like since a time is taken back, and again is nothing.
     let dir = tempfile::tempdir().unwrap();
     let users = dir.path().join("users");
