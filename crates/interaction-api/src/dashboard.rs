@@ -14,7 +14,7 @@ use service_runtime::listen::assets::{self, Asset, CSS, HTML, JAVASCRIPT};
 use std::sync::LazyLock;
 
 /// Path, kind and content of the page and its files.
-static FILES: LazyLock<[Asset; 17]> = LazyLock::new(|| {
+static FILES: LazyLock<[Asset; 18]> = LazyLock::new(|| {
     [
         ("/assets/types.js", JAVASCRIPT, types().leak()),
         ("/", HTML, include_str!("dashboard/index.html")),
@@ -24,6 +24,7 @@ static FILES: LazyLock<[Asset; 17]> = LazyLock::new(|| {
         ("/assets/place.js", JAVASCRIPT, include_str!("dashboard/place.js")),
         ("/assets/words.js", JAVASCRIPT, include_str!("dashboard/words.js")),
         ("/assets/chinese.js", JAVASCRIPT, include_str!("dashboard/chinese.js")),
+        ("/assets/chinese_names.js", JAVASCRIPT, include_str!("dashboard/chinese_names.js")),
         ("/assets/show.js", JAVASCRIPT, include_str!("dashboard/show.js")),
         ("/assets/charts.js", JAVASCRIPT, include_str!("dashboard/charts.js")),
         ("/assets/now.js", JAVASCRIPT, include_str!("dashboard/now.js")),
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_word_has_its_chinese() {
-        let chinese = file("/assets/chinese.js");
+        let chinese = ["/assets/chinese.js", "/assets/chinese_names.js"].map(file).concat();
         let missing: Vec<_> =
             words().into_iter().filter(|word| !chinese.contains(&format!("\n  \"{word}\": \""))).collect();
         assert!(words().len() > 150, "only {} words were found", words().len());

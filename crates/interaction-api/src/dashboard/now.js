@@ -210,12 +210,19 @@ function hot(resources) {
     el("td", {}, el("meter", { min: 0, max: most, value: one.events, "aria-label": t("{n} of the newest events", { n: one.events }) })))));
 }
 
+function deed(one) {
+  const values = { actor: one.actor, action: named(one.action), selection: one.selection || t("events"), n: one.events };
+  if (one.action === "replay" || one.action === "discard") return t("{actor}: {action} of {selection}, {n} changed", values);
+  // Of an erased user nothing is kept; a resource is named.
+  return one.selection ? t("{actor}: {action} of {selection}", values) : t("{actor}: {action}", values);
+}
+
 function deeds(actions) {
   $("no-deeds").hidden = actions?.length !== 0;
   $("deeds-none").hidden = Boolean(actions);
   $("deeds").hidden = !actions;
   if (!actions) return;
-  fill($("deeds"), actions.map((one) => el("li", {}, when(one.at), " ", t("{actor}: {action} of {selection}, {n} changed", { actor: one.actor, action: named(one.action), selection: one.selection || t("events"), n: one.events }),
+  fill($("deeds"), actions.map((one) => el("li", {}, when(one.at), " ", deed(one),
     one.reason ? el("span", { class: "quiet" }, ` – ${one.reason}`) : null)));
 }
 

@@ -100,6 +100,7 @@ export const NAMES = {
   consistent: say("consistent"), in_flight: say("in flight"), drift: say("drift"), stuck: say("stuck"), lost: say("lost"),
   like: say("like"), unlike: say("unlike"), video: say("video"), comment: say("comment"),
   replay: say("replay"), discard: say("discard"),
+  erase_user: say("erasure of a user"), delete_resource: say("deletion"), restore_resource: say("restoration"),
   cached_count: say("cached count"), stored_count: say("stored count"), row: say("row"), history: say("history"), cached_pair: say("cached pair"), ledger: say("ledger"), journal: say("journal"), accounting: say("accounting"),
   "no word": say("no word"), running: say("running"), finished: say("finished"), aborted: say("aborted"), repaired: say("repaired"),
   full: say("full sweep"), hot: say("hot resources"), demand: say("on demand"),
