@@ -106,7 +106,9 @@ mod tests {
         limited.retry_after = Some(Duration::from_secs(7));
         assert_eq!(policy.pause(&limited, 1, 0.0), Some(Duration::from_secs(7)));
         assert_eq!(policy.pause(&limited, 1, 1.0), Some(Duration::from_millis(7_700)));
-        for status in [Status::invalid_argument("x"), Status::internal("x"), Status::unauthenticated("x")] {
+        // What is not found is deleted: it does not come again by itself.
+        let others = [Status::invalid_argument("x"), Status::internal("x"), Status::not_found("x")];
+        for status in others.into_iter().chain([Status::unauthenticated("x")]) {
             assert_eq!(policy.pause(&Error::from(status), 1, 1.0), None);
         }
     }

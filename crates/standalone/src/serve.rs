@@ -16,7 +16,7 @@ use std::sync::Arc;
 use sync_engine::Stores;
 use sync_engine::apply::Applier;
 use sync_engine::apply::retry::Retrier;
-use sync_engine::operate::erase::Eraser;
+use sync_engine::operate::erase::{Eraser, tell_deleted};
 use sync_engine::operate::retention::Retention;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -42,6 +42,8 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
     let mut stores = Stores::new(cache.clone(), database, sync.shards, sync.circuit);
     stores.traces = settings.traces(&context);
     stores.prepare().await?;
+    // The cache has marks of deleted resources in its memory only.
+    tell_deleted(&stores).await?;
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let replayed = replay::replay(&stores, &applier, sync.shards, sync.batch_size, &context.soft).await?;
 

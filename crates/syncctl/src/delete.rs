@@ -63,7 +63,6 @@ struct Begun {
     dry_run: bool,
     likes: i64,
     tombstones: i64,
-    keys: i64,
     #[serde(flatten)]
     deletion: Deletion,
 }
@@ -121,7 +120,6 @@ impl DeleteResourceArgs {
             dry_run: answer.dry_run,
             likes: answer.likes,
             tombstones: answer.tombstones,
-            keys: answer.keys,
             deletion: Deletion::of(deletion),
         };
         print_one(format, &begun, || begun.say())?;
@@ -147,8 +145,7 @@ impl RestoreResourceArgs {
 impl Begun {
     fn say(&self) {
         let likes = counted(self.likes, "like", "likes");
-        let (tombstones, keys) = (self.tombstones, counted(self.keys, "idempotency key", "idempotency keys"));
-        let there = format!("{likes}, {tombstones} taken back, {keys}");
+        let there = format!("{likes}, {} taken back", self.tombstones);
         let resource = &self.resource;
         match (&self.deletion.cleaned_at, self.dry_run) {
             (_, true) => println!("{resource}: {there}; nothing was done"),

@@ -3,7 +3,7 @@
 
 use super::erase_user::failed;
 use super::operation::{self, Source};
-use super::{Admin, timestamp};
+use super::{Admin, resource, timestamp};
 use crate::request::{Violations, convert};
 use crate::status::{self, HttpError};
 use axum::Json;
@@ -15,10 +15,10 @@ use domain::{Erased, Fence, Resource, ResourceType, Version};
 use event_store::{Erasure, IndexedRows, Operation};
 use interaction_proto::v1;
 use serde::{Deserialize, Serialize};
-use service_runtime::listen::request::{Whole, json, query};
+use service_runtime::listen::request::{Whole, json};
 use sync_engine::operate::erase;
 use tonic::{Request, Status};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 /// What is deleted, who asks, and why.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,19 +60,6 @@ pub(super) struct RestoreBody {
     reason: Option<String>,
 }
 
-/// Whose deletion, by HTTP.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Parameters {
-    /// Of which kind.
-    #[param(value_type = ResourceTypeName, required)]
-    resource_type: Option<ResourceType>,
-    /// Which.
-    #[param(schema_with = id, required = true)]
-    resource_id: Option<Whole>,
-}
-
 /// How far a deletion has come.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Deletion)]
@@ -98,10 +85,8 @@ pub(super) struct Answer {
     deletion: Option<DeletionState>,
     /// That count.
     likes: u64,
-    /// That were taken back.
+    /// That were taken back, as far as they are not archived.
     tombstones: u64,
-    /// Idempotency keys.
-    keys: u64,
 }
 
 /// How far it has come.
@@ -153,7 +138,6 @@ pub(super) async fn grpc(
         deletion: deletion.as_ref().map(wire),
         likes: rows.likes.cast_signed(),
         tombstones: rows.tombstones.cast_signed(),
-        keys: rows.keys.cast_signed(),
     })
 }
 
@@ -195,7 +179,7 @@ pub(super) async fn http(State(admin): State<Admin>, source: Source, body: Bytes
     let by = operation::signed(&mut violations, &source, actor, reason);
     let Done { deletion, rows } = delete(&admin, violations.given(resource)?, &by, dry_run).await?;
     let deletion = deletion.as_ref().map(DeletionState::of);
-    Ok(Json(Answer { dry_run, deletion, likes: rows.likes, tombstones: rows.tombstones, keys: rows.keys }))
+    Ok(Json(Answer { dry_run, deletion, likes: rows.likes, tombstones: rows.tombstones }))
 }
 
 /// A deleted resource may be liked again, from no like on.
@@ -216,16 +200,13 @@ pub(super) async fn http_restore(
 }
 
 /// How far the deletion of a resource has come.
-#[utoipa::path(get, path = "/resources/deletion", operation_id = "getDeletion", params(Parameters),
+#[utoipa::path(get, path = "/resources/deletion", operation_id = "getDeletion", params(resource::Parameters),
     responses((status = 200, description = "How far.", body = DeletionAnswer), (status = 400, description = "Names the parameter.")))]
 pub(super) async fn http_deletion(
     State(admin): State<Admin>,
     RawQuery(given): RawQuery,
 ) -> Result<Json<DeletionAnswer>, HttpError> {
-    let Parameters { resource_type, resource_id } = query(given.as_deref())?;
-    let mut violations = Violations::http();
-    let resource = named(&mut violations, resource_type, resource_id);
-    let deletion = deletion_of(&admin, violations.given(resource)?).await?;
+    let deletion = deletion_of(&admin, resource::of_query(given.as_deref())?).await?;
     Ok(Json(DeletionAnswer { deletion: deletion.as_ref().map(DeletionState::of) }))
 }
 

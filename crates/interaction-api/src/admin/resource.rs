@@ -79,7 +79,8 @@ struct Unfinished {
     capped: bool,
 }
 
-fn of_query(given: Option<&str>) -> Result<Resource, HttpError> {
+/// The one that is named.
+pub(super) fn of_query(given: Option<&str>) -> Result<Resource, HttpError> {
     let Parameters { resource_type, resource_id } = query(given)?;
     let mut violations = Violations::http();
     let resource = violations.resource("", resource_type, resource_id.map(|Whole(id)| id));

@@ -5,6 +5,7 @@
 mod access;
 mod checked;
 mod crowd;
+mod deleted;
 mod deployment;
 mod first_minute;
 mod hostile;

@@ -110,7 +110,7 @@ async fn every_result_of_a_server_comes_in_each_format() {
     let (code, _, error) = said(&["like", "2", "video:9", "--addr", &addr], "table").await;
     assert!(code == Some(1) && error.contains("the resource is deleted"), "{code:?} {error}");
     assert!(ask(&["restore-resource", "video:9"]).await["restored_at"].is_string());
-    assert_eq!(ask(&["like", "3", "video:9"]).await["count"], 1);
+    assert_eq!(ask(&["like", "4", "video:9"]).await["count"], 1);
 
     // What some like since a time is taken back, and again is nothing.
     let dir = tempfile::tempdir().unwrap();
