@@ -2,7 +2,7 @@
 
 use crate::erasure::{VIDEOS, liked, publish, replay, said, stored, who};
 use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
-use domain::{LikeEvent, PairState};
+use domain::{LikeEvent, PairState, Resource};
 use event_store::{FailedEvent, ImportOptions};
 use std::sync::Arc;
 use sync_engine::accept::{Acceptor, LikeError};
@@ -34,6 +34,19 @@ async fn assert_refused(accept: &Acceptor, id: i64, when: &str) {
     for intent in [like(1, id), unlike(2, id), like(99, id)] {
         let answer = accept.accept_one(intent).await;
         assert!(matches!(answer, Err(LikeError::Deleted)), "{when}: {answer:?}");
+    }
+}
+
+/// What the cache has marks of, and whether it is deleted.
+async fn kept(process: &Process) -> Vec<(Resource, bool)> {
+    let (mut kept, mut cursor) = (Vec::new(), 0);
+    loop {
+        let (marks, next) = process.stores.cache.kept_deleted(cursor, 100).await.unwrap();
+        kept.extend(marks.into_iter().map(|(resource, mark)| (resource, mark.deleted)));
+        cursor = next;
+        if cursor == 0 {
+            return kept;
+        }
     }
 }
 
@@ -195,6 +208,13 @@ async fn a_copy_from_before_a_deletion_or_a_restoration_is_told_of_it() {
                 let is_told = one.is_some_and(|one| one.restored_at.is_none() && one.cleaned_at.is_some())
                     && other.is_some_and(|other| other.restored_at.is_some() && other.cleaned_at.is_some());
                 if is_told { Ok(()) } else { Err(format!("{one:?} {other:?}")) }
+            })
+            .await;
+            eventually(PATIENCE, "the marks in the cache", async || {
+                let mut kept = kept(&process).await;
+                kept.sort_unstable();
+                kept.dedup();
+                expect_eq(kept, vec![(video(1), true), (video(2), false)])
             })
             .await;
             process.applier.apply(&events).await.unwrap();
