@@ -163,7 +163,7 @@ impl EventStore {
         let own: String = get(row(&results, 0, TABLES)?, 0, TABLES)?;
         if own == format!("{}@{}", account.user, account.host) {
             let why = "it is the one that owns the schema: it would lose what the next migration needs";
-            return Err(StoreError::Config(format!("{account}: {why}").into()));
+            return Err(StoreError::Config(format!("{account}: {why}")));
         }
         let (to, from) = (format!(" TO {account}"), format!(" FROM {account}"));
         let mut script = self.script();
