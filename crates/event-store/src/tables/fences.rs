@@ -20,7 +20,7 @@ use crate::sql::pool::{Results, Tx};
 use crate::sql::script::{CHUNK, Script, time_of, utc, version_of};
 use crate::sql::store::{EventStore, get, row, rows};
 use crate::tables::deleted::{self, deletion_of, read_marks, select_deletions, select_marks};
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use domain::{DeletedMark, Erased, Fence, Pair, Resource, UserId, Version};
 use planted_bugs::planted;
 use std::collections::HashMap;
@@ -61,6 +61,13 @@ impl EventStore {
         let reading = Reading::of(&mut script, asked.iter().map(|(pair, _)| *pair));
         let fences = reading.fences(&self.read(&script).await?)?;
         Ok(asked.iter().map(|(pair, version)| fences.cover(*pair, *version)).collect())
+    }
+
+    /// The highest version of all fences.
+    pub async fn highest_fence(&self) -> Result<Version, StoreError> {
+        let mut script = self.script();
+        script.begin("SELECT COALESCE(MAX(up_to), 0) FROM erased_users");
+        Ok(Version(get(row(&self.read(&script).await?, 0, TABLE)?, 0, TABLE)?))
     }
 
     /// Fences of users after this one, in the order of users.
@@ -136,19 +143,36 @@ pub(crate) fn hold(script: &mut Script) -> usize {
     statement
 }
 
-/// Begins a transaction that writes fences: all who wrote what users did have ended, and whoever comes waits. Gives the highest
-/// version of all fences.
-pub(crate) async fn hold_alone(tx: &mut Tx, mut script: Script) -> Result<Version, StoreError> {
+/// What is known of fences to who writes some alone.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Alone {
+    /// The highest version of all fences.
+    pub(crate) highest: Version,
+    /// Later than every fence that was written before, whatever clocks say: who looks for what came after a time, or up to it, takes
+    /// the order of times for that of commits.
+    pub(crate) now: DateTime<Utc>,
+}
+
+/// Begins a transaction that writes fences: all who wrote what users did have ended, and whoever comes waits.
+pub(crate) async fn hold_alone(tx: &mut Tx, mut script: Script, now: DateTime<Utc>) -> Result<Alone, StoreError> {
     let unlocked = script.clone();
     let lock = script.dialect().for_update();
     insert_nobody(&mut script, Version::ZERO);
     script.begin("SELECT up_to FROM erased_users WHERE user_id = 0").words(lock);
+    script.begin("SELECT MAX(fenced_at) FROM erased_users");
+    script.begin("SELECT MAX(fenced_at) FROM deleted_resources");
     let results = tx.run(&script).await?;
-    match Version(get(row(&results, 1, TABLE)?, 0, TABLE)?) {
+    let highest = match Version(get(row(&results, 1, TABLE)?, 0, TABLE)?) {
         // There is no fence, or somebody deleted that row.
-        Version::ZERO => highest_of_all(tx, unlocked).await,
-        highest => Ok(highest),
+        Version::ZERO => highest_of_all(tx, unlocked).await?,
+        highest => highest,
+    };
+    let mut after = now;
+    for (statement, table) in [(2, TABLE), (3, deleted::TABLE)] {
+        let newest = get::<Option<NaiveDateTime>>(row(&results, statement, table)?, 0, table)?.map(utc);
+        after = newest.map_or(after, |newest| after.max(newest + TimeDelta::microseconds(1)));
     }
+    Ok(Alone { highest, now: after })
 }
 
 /// To the end of a script that writes fences.

@@ -18,7 +18,6 @@ use crate::tables::fences::{Erasure, TABLE};
 use crate::tables::likes::{LikeTable, Reading, Touched, create_missing, table_of, write_counts};
 use crate::tables::refreshes::remember;
 use crate::tables::unpublished::note_count;
-use crate::writes::retention::pair_in;
 use chrono::{DateTime, Utc};
 use domain::{Erased, Fence, Pair, PairState, Resource, ResourceType, StoredCount};
 use std::collections::BTreeMap;
@@ -93,7 +92,19 @@ impl EventStore {
         }
         let mut script = self.script();
         script.begin("DELETE FROM ").words(name).words(" WHERE ");
-        pair_in(&mut script, id, behind.iter().map(|(pair, _)| (pair.user.get(), pair.resource.id.get())));
+        // One of the two is the same in all of them: lists of pairs cost MariaDB fifteen times as much, under the locks of their counters.
+        let (alone, others) = match fence.of {
+            Erased::User(user) => {
+                script.words("user_id = ").int(user.get());
+                (id, behind.iter().map(|(pair, _)| pair.resource.id.get()).collect::<Vec<_>>())
+            }
+            Erased::Resource(resource) => {
+                script.words(id).words(" = ").int(resource.id.get());
+                ("user_id", behind.iter().map(|(pair, _)| pair.user.get()).collect())
+            }
+        };
+        script.words(" AND ");
+        numbers_in(&mut script, alone, &others);
         let changed: Vec<Resource> = counts.keys().copied().collect();
         write_counts(&mut script, &counts.into_iter().collect::<Vec<_>>(), now);
         // With the version of the row that is gone: the cache gives up what it holds of that.
@@ -107,6 +118,11 @@ impl EventStore {
         let turn = self.numbered(&mut tx, script).await?;
         tx.commit().await?;
         turn.committed(self.latest_clock());
+        // What is liked most is so without them; what a deleted resource gained goes as a whole.
+        if matches!(fence.of, Erased::User(_)) {
+            let likes = behind.iter().filter(|(_, state)| state.liked);
+            self.gains.add(likes.map(|(pair, state)| (pair.resource, state.version, -1)), self.horizon.latest());
+        }
         Ok(behind.len() as u64)
     }
 

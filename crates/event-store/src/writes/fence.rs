@@ -8,7 +8,7 @@ use crate::sql::pool::Tx;
 use crate::sql::script::{CHUNK, Script, time_of, version_of};
 use crate::sql::store::{EventStore, rows};
 use crate::tables::deleted::{self, deletion_of, its_row, read_marks, select_deletions, select_marks};
-use crate::tables::fences::{Erasure, fences_of, hold_alone, raise_highest, read_fences};
+use crate::tables::fences::{Alone, Erasure, fences_of, hold_alone, raise_highest, read_fences};
 use crate::writes::operate::{Operation, insert_action};
 use chrono::{DateTime, Utc};
 use domain::{DeletedMark, Erased, Fence, Resource, UserId, Version};
@@ -27,7 +27,7 @@ impl EventStore {
             let erasure = match fence.of {
                 Erased::User(user) => self.fence_users(&mut tx, &[(user, fence.up_to)], by, now).await?.pop(),
                 Erased::Resource(resource) => {
-                    let highest = hold_alone(&mut tx, self.script()).await?;
+                    let Alone { highest, now } = hold_alone(&mut tx, self.script(), now).await?;
                     let held = self.held_marks(&mut tx, &[resource]).await?.remove(&resource);
                     let mark = said_anew(held, fence.up_to, true, now);
                     let action = by.map(|by| ("delete_resource", by));
@@ -51,7 +51,7 @@ impl EventStore {
         let Some((resource, known)) = erasure.mark() else { return Ok(None) };
         self.transaction("raise_fence", || async {
             let mut tx = self.begin().await?;
-            let highest = hold_alone(&mut tx, self.script()).await?;
+            let Alone { highest, now } = hold_alone(&mut tx, self.script(), now).await?;
             let held = self.held_marks(&mut tx, &[resource]).await?.remove(&resource);
             if held.is_none_or(|held| held.at != known.at || !held.deleted) {
                 return Ok(None);
@@ -74,7 +74,7 @@ impl EventStore {
     ) -> Result<Option<Erasure>, StoreError> {
         self.transaction("restore_resource", || async {
             let mut tx = self.begin().await?;
-            let highest = hold_alone(&mut tx, self.script()).await?;
+            let Alone { highest, now } = hold_alone(&mut tx, self.script(), now).await?;
             let held = self.held_marks(&mut tx, &[resource]).await?.remove(&resource);
             match held {
                 Some(held) if held.deleted => {
@@ -149,7 +149,7 @@ impl EventStore {
             restored += self
                 .transaction("restore_deleted", || async {
                     let mut tx = self.begin().await?;
-                    let highest = hold_alone(&mut tx, self.script()).await?;
+                    let Alone { highest, now } = hold_alone(&mut tx, self.script(), now).await?;
                     let resources: Vec<Resource> = chunk.iter().map(|(resource, _)| *resource).collect();
                     let held = self.held_marks(&mut tx, &resources).await?;
                     let news = news(chunk, &held);
@@ -171,7 +171,7 @@ impl EventStore {
         by: Option<&Operation>,
         now: DateTime<Utc>,
     ) -> Result<Vec<Erasure>, StoreError> {
-        let mut highest = hold_alone(tx, self.script()).await?;
+        let Alone { mut highest, now } = hold_alone(tx, self.script(), now).await?;
         let mut script = self.script();
         let statements = read_fences(&mut script, fences.iter().map(|(user, _)| *user));
         let held = fences_of(&tx.run(&script).await?, statements)?;

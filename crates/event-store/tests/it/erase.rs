@@ -3,7 +3,7 @@
 use crate::direct::{decided, soon};
 use crate::support::{TestDb, at, comment_event, like, on_both, unlike, video_pair};
 use domain::{Action, Erased, Fence, LikeEvent, ResourceType, UserId, Version};
-use event_store::{Erasure, FailedEvent, Fenced, ImportOptions, Operation, Walked};
+use event_store::{Erasure, FailedEvent, Fenced, ImportOptions, Operation, Walked, Window};
 use uuid::Uuid;
 
 on_both!(
@@ -11,6 +11,8 @@ on_both!(
     every_step_removes_what_is_behind_the_fence_and_nothing_else,
     what_is_applied_beside_a_fence_is_removed_or_left_out,
     fences_that_a_copy_lacks_are_restored,
+    a_later_fence_has_a_later_time_whatever_clocks_say,
+    what_the_erased_liked_is_no_merit_any_more,
 );
 
 /// Versions of the tests are around it.
@@ -152,7 +154,7 @@ async fn every_step_removes_what_is_behind_the_fence_and_nothing_else(db: TestDb
     db.store.apply(&[like(7, 5_000, T + 9_000)], at(T)).await.unwrap();
     db.execute(
         "INSERT INTO operator_actions (id, action, actor, selection, events, created_at) VALUES \
-         (X'0199aaaaaaaa7000800000000000000a', 'replay', 'ann', '1 dead by user 7', 0, '2023-11-14 00:00:00.000000')",
+         (X'0199aaaaaaaa7000800000000000000a', 'replay', 'ann', 'at most 7 dead by user 7', 0, '2023-11-14 00:00:00.000000')",
     )
     .await;
     db.execute(
@@ -189,14 +191,47 @@ async fn every_step_removes_what_is_behind_the_fence_and_nothing_else(db: TestDb
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 21);
     assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 21);
     let selections = db.words("SELECT selection FROM operator_actions WHERE action = 'replay'").await;
-    assert_eq!(selections, ["1 dead by user [erased]"]);
+    assert_eq!(selections, ["at most 7 dead by user [erased]"]);
 
     // Fenced again meanwhile: the end of the first is not the end.
     let again = db.store.fence(fence(7, T + 8_500), None, at(T + 1)).await.unwrap();
     assert!(!db.store.erasure_ended(&erasure, at(T + 2)).await.unwrap());
     assert!(db.store.erasure_ended(&again, at(T + 2)).await.unwrap());
     assert_eq!(db.store.erasures_under_way(10).await.unwrap(), []);
-    assert_eq!(db.store.erasure_of(user(7)).await.unwrap().unwrap().cleaned_at, Some(at(T + 2)));
+    let ended = db.store.erasure_of(user(7)).await.unwrap().unwrap();
+    assert_eq!(ended.cleaned_at, Some(at(T + 2)));
+    // What is done of the user afterwards is no rest of it.
+    db.execute(
+        "INSERT INTO operator_actions (id, action, actor, selection, events, created_at) VALUES \
+         (X'0199aaaaaaaa7000800000000000000b', 'replay', 'ann', '1 dead by user 7', 0, '2033-11-14 00:00:00.000000')",
+    )
+    .await;
+    assert!(walked(&db, &ended, false).await.contains(&("operator_actions", 0)));
+}
+
+/// Who takes what was fenced up to a time, or after it, misses no fence: its process may have stood still since it looked at its clock.
+async fn a_later_fence_has_a_later_time_whatever_clocks_say(db: TestDb) {
+    let mut last = fenced(&db, 7, T + 100).await.fenced_at;
+    let resource = Fence { of: Erased::Resource(video_pair(1, 5).resource), up_to: Version(T + 100) };
+    for fence in [fence(8, T + 50), resource, fence(9, T + 60), fence(7, T + 200), resource] {
+        let next = db.store.fence(fence, None, at(T - 5_000_000)).await.unwrap().fenced_at;
+        assert!(next > last, "{next} after {last}: {fence:?}");
+        last = next;
+    }
+    assert_eq!(db.store.erasures_fenced_by(last).await.unwrap().len(), 4);
+    assert_eq!(db.store.highest_fence().await.unwrap(), Version(T + 200));
+}
+
+async fn what_the_erased_liked_is_no_merit_any_more(db: TestDb) {
+    db.store.count_gains();
+    let now = db.store.now().await.unwrap();
+    let version = now.timestamp_micros() - 60_000_000;
+    db.store.apply(&[like(7, 1, version), like(8, 1, version + 1), like(7, 2, version + 2)], now).await.unwrap();
+    let erasure = db.store.fence(fence(7, version + 10), None, now).await.unwrap();
+    assert_eq!(erase_rows(&db, erasure.fence).await, 2);
+    db.store.write_gains().await.unwrap();
+    let most = db.store.most_gained(Window::Hour, 10).await.unwrap();
+    assert_eq!(most, [(video_pair(8, 1).resource, 1)]);
 }
 
 /// A batch that began before the fence has committed when the fence has, so whoever removes sees it.

@@ -189,6 +189,8 @@ impl Eraser {
         }
         fences::bring_back(&self.stores).await?;
         fences::keep(&self.stores).await?;
+        // A cache that was emptied, and whose clock was set back, would give what users do from now on versions below their fences.
+        raise_clocks(&self.stores, self.stores.database.highest_fence().await?).await?;
         let newest = self.stores.database.newest_fence().await?;
         let next = began + EXCHANGE.max(began.elapsed() * EXCHANGE_SHARE);
         self.exchanged = Some(Exchanged { newest, next });
