@@ -5,11 +5,12 @@ base=http://${HTTP_ADDR:-127.0.0.1:8893}
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
-like() { # USER VIDEO: once it is said, and again after the seconds that a refusal names
+like() { # USER VIDEO: once it is said, and again after the seconds that a refusal names, by the same key
+    local key="$1-$2-$(date +%s)-$RANDOM$RANDOM"
     while :; do
         code=$(curl --silent --show-error --output "$work/answer" --dump-header "$work/head" --write-out '%{http_code}' \
             --header 'content-type: application/json' "$base/v1/likes" \
-            --data '{"user_id":"'"$1"'","resource_type":"video","resource_id":"'"$2"'","action":"like"}')
+            --data '{"user_id":"'"$1"'","resource_type":"video","resource_id":"'"$2"'","action":"like","idempotency_key":"'"$key"'"}')
         case $code in
         200) cat "$work/answer" && echo && return ;;
         429 | 503)

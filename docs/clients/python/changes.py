@@ -14,6 +14,9 @@ import time
 
 import pika
 
+if sys.argv[1:] not in (["listen"], ["show"]):
+    sys.exit(f"usage: {sys.argv[0]} listen|show")
+
 URL = os.environ.get("AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
 PREFIX = os.environ.get("AMQP_PREFIX", "interaction")
 QUEUE = f"{PREFIX}.changes.view"
