@@ -89,7 +89,7 @@ async fn what_is_behind_the_fence_of_a_resource_is_written_by_no_way(db: TestDb)
     ];
     assert_eq!(db.store.fenced(&asked).await.unwrap(), [true, false, false, false]);
     // Restored, its fence stays; and so where somebody deletes the row that all hold.
-    db.store.restore_resource(video(1), &by("ann"), at(T + 1)).await.unwrap().expect("never deleted");
+    db.store.restore_resource(video(1), &by("ann"), at(T + 1)).await.unwrap().unwrap();
     db.execute("DELETE FROM erased_users WHERE user_id = 0").await;
     db.store.apply(&batch[..3], at(T)).await.unwrap();
     assert_eq!(db.number("SELECT COUNT(*) FROM video_likes WHERE video_id = 1").await, 1);
@@ -275,7 +275,7 @@ async fn deletions_and_restorations_that_a_copy_lacks_are_brought_back(db: TestD
 
 async fn a_fence_is_raised_while_nobody_says_something_else(db: TestDb) {
     let erasure = deleted(&db, video(1), T + 100, T + 1).await;
-    let raised = db.store.raise_fence(&erasure, Version(T + 200), at(T + 2)).await.unwrap().expect("somebody spoke");
+    let raised = db.store.raise_fence(&erasure, Version(T + 200), at(T + 2)).await.unwrap().unwrap();
     assert_eq!((raised.fence.up_to, raised.fenced_at), (Version(T + 200), at(T + 2)));
     assert_eq!(db.store.apply(&[like(7, 1, T + 200)], at(T)).await.unwrap().changed_pairs, 0);
     assert_eq!(db.store.raise_fence(&erasure, Version(T + 300), at(T + 3)).await.unwrap(), None, "the older word");
