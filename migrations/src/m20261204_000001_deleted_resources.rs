@@ -24,5 +24,10 @@ const TABLES: &[Table] = &[Table {
             removed BIGINT NOT NULL DEFAULT 0,
             PRIMARY KEY (resource_type, resource_id)",
     options: "{clustered}",
-    indexes: &[("deleted_resources_cleaned", "cleaned_at, fenced_at"), ("deleted_resources_changed", "changed_at")],
+    // Whoever writes a fence asks for the newest time while all writers wait.
+    indexes: &[
+        ("deleted_resources_cleaned", "cleaned_at, fenced_at"),
+        ("deleted_resources_fenced", "fenced_at"),
+        ("deleted_resources_changed", "changed_at"),
+    ],
 }];

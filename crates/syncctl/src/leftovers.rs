@@ -58,8 +58,11 @@ impl StoreArgs {
             if total > 0 {
                 println!("{left:#?}");
             }
+            if left.liked_since > 0 {
+                println!("it is deleted, and was liked since ({}): delete it once more", left.liked_since);
+            }
         })?;
-        Ok(Verdict::from_fine(total == 0))
+        Ok(Verdict::from_fine(total == 0 && left.liked_since == 0))
     }
 
     #[cfg(not(feature = "distributed"))]

@@ -7,7 +7,7 @@
 
 use crate::sql::error::StoreError;
 use crate::sql::pool::Results;
-use crate::sql::script::{CHUNK, Script, utc};
+use crate::sql::script::{CHUNK, Script, time_of, utc};
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::fences::Erasure;
 use chrono::NaiveDateTime;
@@ -61,10 +61,10 @@ impl EventStore {
         Ok(marks)
     }
 
-    /// What was said of resources after that time, at most `limit`.
+    /// What was said of resources, or brought back, after that time, at most `limit`.
     pub async fn deleted_since(&self, at: Version, limit: u32) -> Result<Vec<(Resource, DeletedMark)>, StoreError> {
         let mut script = self.script();
-        script.begin(MARKS).words(" WHERE changed_at > ").int(at.0);
+        script.begin(MARKS).words(" WHERE changed_at > ").int(at.0).words(" OR fenced_at > ").time(time_of(at));
         script.words(" ORDER BY changed_at LIMIT ").int(i64::from(limit));
         rows(&self.read(&script).await?, 0).iter().map(mark_of).collect()
     }

@@ -90,11 +90,16 @@ impl EventStore {
     pub async fn newest_fence(&self) -> Result<DateTime<Utc>, StoreError> {
         let mut script = self.script();
         script.begin("SELECT MAX(fenced_at) FROM erased_users");
+        script.begin("SELECT MAX(fenced_at) FROM deleted_resources");
         script.begin("SELECT MAX(changed_at) FROM deleted_resources");
         let results = self.read(&script).await?;
-        let of_users = get::<Option<NaiveDateTime>>(row(&results, 0, TABLE)?, 0, TABLE)?.map(utc).unwrap_or_default();
-        let of_resources: Option<i64> = get(row(&results, 1, deleted::TABLE)?, 0, deleted::TABLE)?;
-        Ok(of_users.max(time_of(Version(of_resources.unwrap_or_default()))))
+        let fenced = |statement, table| -> Result<DateTime<Utc>, StoreError> {
+            let newest: Option<NaiveDateTime> = get(row(&results, statement, table)?, 0, table)?;
+            Ok(newest.map(utc).unwrap_or_default())
+        };
+        let changed: Option<i64> = get(row(&results, 2, deleted::TABLE)?, 0, deleted::TABLE)?;
+        let of_resources = fenced(1, deleted::TABLE)?.max(time_of(Version(changed.unwrap_or_default())));
+        Ok(fenced(0, TABLE)?.max(of_resources))
     }
 
     /// What became of the erasure of a user, if there was one.
@@ -161,6 +166,7 @@ pub(crate) async fn hold_alone(tx: &mut Tx, mut script: Script, now: DateTime<Ut
     script.begin("SELECT up_to FROM erased_users WHERE user_id = 0").words(lock);
     script.begin("SELECT MAX(fenced_at) FROM erased_users");
     script.begin("SELECT MAX(fenced_at) FROM deleted_resources");
+    script.begin("SELECT MAX(changed_at) FROM deleted_resources");
     let results = tx.run(&script).await?;
     let highest = match Version(get(row(&results, 1, TABLE)?, 0, TABLE)?) {
         // There is no fence, or somebody deleted that row.
@@ -172,6 +178,8 @@ pub(crate) async fn hold_alone(tx: &mut Tx, mut script: Script, now: DateTime<Ut
         let newest = get::<Option<NaiveDateTime>>(row(&results, statement, table)?, 0, table)?.map(utc);
         after = newest.map_or(after, |newest| after.max(newest + TimeDelta::microseconds(1)));
     }
+    let changed: Option<i64> = get(row(&results, 4, deleted::TABLE)?, 0, deleted::TABLE)?;
+    let after = changed.map_or(after, |newest| after.max(time_of(Version(newest.saturating_add(1)))));
     Ok(Alone { highest, now: after })
 }
 

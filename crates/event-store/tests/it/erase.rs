@@ -220,6 +220,13 @@ async fn a_later_fence_has_a_later_time_whatever_clocks_say(db: TestDb) {
     }
     assert_eq!(db.store.erasures_fenced_by(last).await.unwrap().len(), 4);
     assert_eq!(db.store.highest_fence().await.unwrap(), Version(T + 200));
+    // Also where a clock was ahead when a resource was deleted, or restored: what comes then is news to cache and log.
+    db.execute(&format!("UPDATE deleted_resources SET changed_at = {}", T + 3_600_000_000)).await;
+    for fence in [fence(10, T), resource, fence(10, T + 1)] {
+        let before = db.store.newest_fence().await.unwrap();
+        db.store.fence(fence, None, at(T)).await.unwrap();
+        assert!(db.store.newest_fence().await.unwrap() > before, "{fence:?}");
+    }
 }
 
 async fn what_the_erased_liked_is_no_merit_any_more(db: TestDb) {

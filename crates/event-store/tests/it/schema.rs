@@ -53,9 +53,6 @@ async fn what_a_newer_release_only_added_is_no_hindrance(db: TestDb) {
 }
 
 /// The account that serves may not create tables; who may does it meanwhile.
-/// All that there are.
-const MIGRATIONS: usize = 11;
-
 #[tokio::test]
 async fn a_program_that_does_not_migrate_waits_for_who_does() {
     for db in [TestDb::mysql_empty().await, TestDb::sqlite_empty().await] {
@@ -64,7 +61,11 @@ async fn a_program_that_does_not_migrate_waits_for_who_does() {
         let error = waiting.have_schema().await.unwrap_err();
         let said = error.to_string();
         assert!(error.is_unavailable() && said.contains("syncctl migrate") && said.contains("_page"), "{said}");
-        assert_eq!(waiting.pending_migrations().await.unwrap().len(), MIGRATIONS, "something was created");
+        assert_eq!(
+            waiting.pending_migrations().await.unwrap().len(),
+            migrations::known().len(),
+            "something was created"
+        );
         db.store.migrate().await.unwrap();
         waiting.have_schema().await.unwrap();
         waiting.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
@@ -82,7 +83,7 @@ async fn processes_that_start_together_all_come_up_on_sqlite() {
 }
 
 async fn migrate_together(db: TestDb) {
-    assert_eq!(db.store.pending_migrations().await.unwrap().len(), MIGRATIONS);
+    assert_eq!(db.store.pending_migrations().await.unwrap().len(), migrations::known().len());
     let mut starts = Vec::new();
     for _ in 0..4 {
         let store = EventStore::connect(&db.config).await.unwrap();
@@ -95,7 +96,7 @@ async fn migrate_together(db: TestDb) {
         start.await.unwrap();
     }
     assert_eq!(db.store.pending_migrations().await.unwrap(), Vec::<String>::new());
-    assert_eq!(db.number("SELECT COUNT(*) FROM seaql_migrations").await, MIGRATIONS as i64);
+    assert_eq!(db.number("SELECT COUNT(*) FROM seaql_migrations").await, migrations::known().len() as i64);
     db.store.apply(&[like(1, 7, 100)], at(1_000)).await.unwrap();
 }
 

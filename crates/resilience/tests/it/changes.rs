@@ -174,12 +174,17 @@ async fn noted_changes_published_and_not_deleted() {
 #[tokio::test]
 async fn what_is_told_is_printed_line_by_line() {
     let mut system = System::new(&[CHANGES]).await;
+    let nobody = system.start_syncctl(&["changes", "tail"]);
+    assert!(!nobody.wait_exit(PATIENCE).await.unwrap().success(), "{}", nobody.log());
+    assert!(nobody.log().contains("rabbitmq.changes.enabled"), "{}", nobody.log());
+    let processes = [system.start_ready(Server, "").await, system.start_ready(Consumer, "").await];
+    // What is told makes the exchange, at the latest.
+    finished(&system.load(100)).await;
     let lines = system.start_syncctl(&["changes", "tail", "--json", "--events", "500"]);
     let table = system.start_syncctl(&["changes", "tail", "--key", "comment.count", "--events", "1", "-o", "tsv"]);
     for tail in [&lines, &table] {
         tail.wait_log("listening", PATIENCE).await.unwrap();
     }
-    let processes = [system.start_ready(Server, "").await, system.start_ready(Consumer, "").await];
     finished(&system.load(OPERATIONS)).await;
     for tail in [&lines, &table] {
         assert!(tail.wait_exit(PATIENCE).await.unwrap().success(), "{}", tail.log());

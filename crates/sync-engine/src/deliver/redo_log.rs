@@ -12,6 +12,7 @@ use super::afterwards::{BATCH, BATCHES, COUNTED, INTERVAL, LEASE_TTL, RoundError
 use crate::metrics;
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
+use domain::Version;
 use domain::cache::CacheError;
 use domain::codec::EncodedEvent;
 use event_bus::{BusConfig, LogState, Publisher};
@@ -134,9 +135,24 @@ impl RedoLog {
     /// A copy of the database from before an erasure does not have its fence: whoever replays the log finds it there.
     async fn tell_fences(&mut self) -> Result<(), RoundError> {
         let newest = self.stores.database.newest_fence().await?;
-        let is_told = |(told, at): (DateTime<Utc>, Instant)| told == newest && at.elapsed() < FENCES_AGAIN;
-        if self.fences.is_some_and(is_told) {
-            return Ok(());
+        let lately = self.fences.filter(|(_, at)| at.elapsed() < FENCES_AGAIN);
+        if let Some((told, at)) = lately {
+            if told == newest {
+                return Ok(());
+            }
+            // News alone: all of them, each time, would push events out of the log.
+            let fences = self.stores.database.fences_since(told, FENCES).await?;
+            let marks = self.stores.database.deleted_since(Version(told.timestamp_micros()), FENCES).await?;
+            if newest > told && fences.len().max(marks.len()) < FENCES as usize {
+                if !fences.is_empty() {
+                    self.publisher.append_fences(&fences).await?;
+                }
+                if !marks.is_empty() {
+                    self.publisher.append_deleted(&marks).await?;
+                }
+                self.fences = Some((newest, at));
+                return Ok(());
+            }
         }
         let mut after = 0;
         loop {

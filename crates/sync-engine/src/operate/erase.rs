@@ -135,13 +135,12 @@ impl Eraser {
     }
 
     async fn round(&mut self) -> Result<Round, RefreshError> {
-        let newest = self.stores.database.newest_fence().await?;
         let waiting = self.stores.database.erasures_under_way(TOGETHER).await?;
-        let is_news = !self.exchanged.is_some_and(|known| known.newest == newest && Instant::now() < known.next);
-        if (waiting.is_empty() && !is_news) || !self.owns().await? {
+        let news = self.news().await?;
+        if (waiting.is_empty() && news.is_none()) || !self.owns().await? {
             return Ok(Round::Idle);
         }
-        if is_news {
+        if let Some(newest) = news {
             self.exchange(newest).await?;
         }
         let noted = self.noted().await?;
@@ -154,10 +153,8 @@ impl Eraser {
         }
         let highest = erasures.iter().map(|erasure| erasure.fence.up_to).max().unwrap_or_default();
         raise_clocks(&self.stores, highest).await?;
-        for erasure in &erasures {
-            if !self.erase_rows(erasure).await? {
-                return Ok(Round::Idle);
-            }
+        if !self.erase_rows(until, &erasures).await? {
+            return Ok(Round::Idle);
         }
         catch_up::drain(&self.stores).await?;
         fail::fail_point!("erase.told");
@@ -165,12 +162,16 @@ impl Eraser {
             return Ok(Round::Idle);
         }
         for erasure in &erasures {
-            self.sweep(erasure).await?;
+            if self.sweep(until, erasure).await?.is_none() {
+                return Ok(Round::Idle);
+            }
         }
         fail::fail_point!("erase.swept");
         tokio::time::sleep(self.late).await;
         for erasure in &erasures {
-            self.look_again(erasure).await?;
+            if !self.look_again(until, erasure).await? {
+                return Ok(Round::Idle);
+            }
         }
         self.stores.database.set_note(NOTE, None).await?;
         Ok(Round::Busy)
@@ -197,25 +198,68 @@ impl Eraser {
         Ok(())
     }
 
-    /// What indexes find; false if the lease is lost.
-    async fn erase_rows(&mut self, erasure: &Erasure) -> Result<bool, RefreshError> {
-        let database = self.stores.database.clone();
-        loop {
-            if !self.owns().await? {
+    /// The newest fence, if it is time to compare those of all stores.
+    async fn news(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let newest = self.stores.database.newest_fence().await?;
+        let is_known = self.exchanged.is_some_and(|known| known.newest == newest && Instant::now() < known.next);
+        Ok((!is_known).then_some(newest))
+    }
+
+    /// What does not wait for the end of a round, which may be long: fences and marks that a store lacks, and likes of what was
+    /// fenced since it began. False if the lease is lost.
+    async fn meanwhile(&mut self, until: DateTime<Utc>) -> Result<bool, RefreshError> {
+        if !self.owns().await? {
+            return Ok(false);
+        }
+        if let Some(newest) = self.news().await? {
+            self.exchange(newest).await?;
+        }
+        let mut removed = 0;
+        let under_way = self.stores.database.erasures_under_way(TOGETHER).await?;
+        for (n, erasure) in under_way.iter().filter(|erasure| erasure.fenced_at > until).enumerate() {
+            if n % STEPS == STEPS - 1 && !self.owns().await? {
                 return Ok(false);
             }
-            let mut removed = 0;
-            for kind in ResourceType::ALL {
-                removed += database.erase_likes(erasure.fence, kind, wall_clock()).await?;
+            removed += self.erase_slice(erasure).await?;
+        }
+        if removed > 0 {
+            catch_up::drain(&self.stores).await?;
+        }
+        Ok(true)
+    }
+
+    /// What indexes find, in turn: a large erasure keeps no other one waiting. False if the lease is lost.
+    async fn erase_rows(&mut self, until: DateTime<Utc>, erasures: &[Erasure]) -> Result<bool, RefreshError> {
+        let mut left: Vec<&Erasure> = erasures.iter().collect();
+        while !left.is_empty() {
+            let mut more = Vec::new();
+            for (n, erasure) in left.into_iter().enumerate() {
+                if n.is_multiple_of(STEPS) && !self.meanwhile(until).await? {
+                    return Ok(false);
+                }
+                if self.erase_slice(erasure).await? > 0 {
+                    more.push(erasure);
+                }
             }
-            fail::fail_point!("erase.likes");
-            removed += database.erase_keys(erasure.fence).await?;
-            if removed == 0 {
-                return Ok(true);
-            }
+            left = more;
+        }
+        Ok(true)
+    }
+
+    /// Some of what indexes find; gives how many rows.
+    async fn erase_slice(&mut self, erasure: &Erasure) -> Result<u64, RefreshError> {
+        let database = self.stores.database.clone();
+        let mut removed = 0;
+        for kind in ResourceType::ALL {
+            removed += database.erase_likes(erasure.fence, kind, wall_clock()).await?;
+        }
+        fail::fail_point!("erase.likes");
+        removed += database.erase_keys(erasure.fence).await?;
+        if removed > 0 {
             database.erasure_progressed(erasure.fence.of, removed).await?;
             self.removed(erasure.fence.of, removed).await;
         }
+        Ok(removed)
     }
 
     /// Once through the tables without an index, from where somebody stopped; false if the lease is lost.
@@ -232,7 +276,7 @@ impl Eraser {
                     let place = after.as_deref().unwrap_or("-");
                     let note = format!("{} {} {place}", until.timestamp_micros(), table.name());
                     self.stores.database.set_note(NOTE, Some(&note)).await?;
-                    if !self.owns().await? {
+                    if !self.meanwhile(until).await? {
                         return Ok(false);
                     }
                 }
@@ -250,24 +294,28 @@ impl Eraser {
         Ok(true)
     }
 
-    async fn sweep(&mut self, erasure: &Erasure) -> Result<Swept, RefreshError> {
+    /// None if the lease is lost.
+    async fn sweep(&mut self, until: DateTime<Utc>, erasure: &Erasure) -> Result<Option<Swept>, RefreshError> {
         let sweep = Sweep { of: erasure.fence.of, up_to: erasure.fence.up_to, remove: true };
         let (mut all, mut cursor) = (Swept::default(), 0);
-        loop {
+        for step in 0_usize.. {
+            if step.is_multiple_of(STEPS) && !self.meanwhile(until).await? {
+                return Ok(None);
+            }
             let (swept, next) = self.stores.cache.sweep(&sweep, cursor, SCAN).await?;
             all += swept;
             cursor = next;
             if cursor == 0 {
-                return Ok(all);
+                break;
             }
             self.pace.passed(SCAN as usize).await;
-            self.owns().await?;
         }
+        Ok(Some(all))
     }
 
-    /// Ends an erasure that has nothing left; another one is gone through again.
-    async fn look_again(&mut self, erasure: &Erasure) -> Result<(), RefreshError> {
-        let swept = self.sweep(erasure).await?;
+    /// Ends an erasure that has nothing left; another one is gone through again. False if the lease is lost.
+    async fn look_again(&mut self, until: DateTime<Utc>, erasure: &Erasure) -> Result<bool, RefreshError> {
+        let Some(swept) = self.sweep(until, erasure).await? else { return Ok(false) };
         let database = &self.stores.database;
         let rows = database.indexed_rows(erasure.fence).await?;
         let one = std::slice::from_ref(erasure);
@@ -282,13 +330,13 @@ impl Eraser {
         }
         if swept != Swept::default() || rows.total() > 0 || untold > 0 {
             tracing::info!(?swept, ?rows, untold, "an erasure is not over yet");
-            return Ok(());
+            return Ok(true);
         }
         fail::fail_point!("erase.ending");
         if database.erasure_ended(erasure, database.now().await?).await? {
             tracing::info!(removed = erasure.removed, "everything that was erased is gone");
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn removed(&mut self, of: Erased, rows: u64) {

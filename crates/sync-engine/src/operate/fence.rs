@@ -42,16 +42,26 @@ async fn delete_inner(stores: &Stores, resource: Resource, by: &Operation) -> Re
     let mut erasure = fence(stores, Erased::Resource(resource), by).await?;
     tracing::info!(actor = by.actor, %resource, "a resource is deleted, by an operator");
     if keep_mark(stores, &erasure).await {
-        // What was accepted between the fence and this goes, too.
-        let up_to = raise_clocks(stores, erasure.fence.up_to).await?;
-        if up_to > erasure.fence.up_to
-            && let Some(raised) = stores.database.raise_fence(&erasure, up_to, stores.database.now().await?).await?
-        {
-            erasure = raised;
-            keep_mark(stores, &erasure).await;
+        // It is deleted, whatever becomes of this.
+        match raised(stores, &erasure).await {
+            Ok(Some(raised)) => {
+                erasure = raised;
+                keep_mark(stores, &erasure).await;
+            }
+            Ok(None) => {}
+            Err(error) => drop(faults::tell("raising the fence of a deleted resource", &error)),
         }
     }
     Ok(erasure)
+}
+
+/// What was accepted between the fence and its mark goes, too.
+async fn raised(stores: &Stores, erasure: &Erasure) -> Result<Option<Erasure>, RefreshError> {
+    let up_to = raise_clocks(stores, erasure.fence.up_to).await?;
+    if up_to <= erasure.fence.up_to {
+        return Ok(None);
+    }
+    Ok(stores.database.raise_fence(erasure, up_to, stores.database.now().await?).await?)
 }
 
 /// Likes of a deleted resource count again, those of before its deletion do not; none if it never was deleted. Needs both stores.

@@ -7,8 +7,8 @@ use crate::operate::erase::SCAN;
 use crate::recover::catch_up::RefreshError;
 use crate::recover::pace::Pace;
 use crate::stores::Stores;
-use domain::Fence;
 use domain::cache::{JournalPages, Sweep, Swept};
+use domain::{Fence, Version};
 use event_store::{Erasure, IndexedRows, Walked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -31,10 +31,13 @@ pub struct Leftovers {
     pub cached: Swept,
     /// Journal entries that are not settled.
     pub journal: u64,
+    /// Likes above the fence of a resource that is deleted: a cache that had lost its mark accepted them. They go when it is
+    /// deleted once more.
+    pub liked_since: u64,
 }
 
 impl Leftovers {
-    /// Of all kinds.
+    /// Of all kinds that an erasure removes.
     pub fn total(&self) -> u64 {
         self.rows.total() + self.tables.values().sum::<u64>() + self.cached.pairs + self.cached.keys + self.journal
     }
@@ -66,6 +69,10 @@ async fn look_for_inner(stores: &Stores, erasure: &Erasure, rate: u32) -> Result
             }
         }
         left.tables.insert(table.name(), found);
+    }
+    if erasure.mark().is_some_and(|(_, mark)| mark.deleted) {
+        let all = stores.database.indexed_rows(Fence { of, up_to: Version::MAX }).await?;
+        left.liked_since = all.likes.saturating_sub(left.rows.likes);
     }
     let sweep = Sweep { of, up_to, remove: false };
     let mut cursor = 0;

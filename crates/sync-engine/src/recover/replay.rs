@@ -195,7 +195,8 @@ impl Replay {
             if let Some(message) = message {
                 self.gather(&message);
             }
-            if self.gathered.len() >= self.options.batch_size * self.at_once || ended {
+            let gathered = self.gathered.len() + self.fences.len() + self.marks.len();
+            if gathered >= self.options.batch_size * self.at_once || ended {
                 let events = self.gathered.len();
                 self.tell_gathered().await?;
                 progress(&self.report);

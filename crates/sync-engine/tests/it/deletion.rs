@@ -2,12 +2,13 @@
 
 use crate::erasure::{VIDEOS, liked, publish, replay, said, stored, who};
 use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
-use domain::{LikeEvent, PairState, Resource};
+use domain::{Erased, Fence, LikeEvent, PairState, Resource, Version};
 use event_store::{FailedEvent, ImportOptions};
 use std::sync::Arc;
+use std::time::Duration;
 use sync_engine::accept::{Acceptor, LikeError};
 use sync_engine::clock::wall_clock;
-use sync_engine::operate::erase::{delete_resource, restore_resource, tell_deleted};
+use sync_engine::operate::erase::{Eraser, delete_resource, restore_resource, tell_deleted};
 use sync_engine::operate::leftovers::look_for;
 use sync_engine::recover::lost_pairs::LostPairs;
 use test_support::{Deployment, RedisOptions, dump_schema, eventually, expect_eq, restore_schema};
@@ -158,6 +159,69 @@ async fn likes_that_meet_a_deletion_are_refused_or_go() {
         assert_eq!(left, 0, "of {accepted} likes in round {round}");
     }
     rig.assert_counts_are_live_rows().await;
+    drop(accept);
+    consumer.stop().await;
+    server.stop().await;
+    rig.end().await;
+}
+
+/// A round takes as long as stores are large: what is deleted meanwhile does not wait for its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_deleted_during_a_round_does_not_wait_for_its_end() {
+    let rig = Rig::new().await;
+    let (server, consumer, accept, _) = liked(&rig).await;
+    delete_resource(&server.stores, video(1), &who()).await.unwrap();
+    let mut sync = rig.sync.clone();
+    // Each table takes two seconds.
+    sync.retention.erasure_rate = 500;
+    let stop = CancellationToken::new();
+    let eraser = Eraser::new(consumer.stores.clone(), "slow".to_owned(), &sync);
+    let eraser = eraser.with_interval(Duration::from_millis(40), Duration::from_millis(200));
+    let erasing = tokio::spawn(eraser.run(stop.clone()));
+    let database = &server.stores.database;
+    eventually(PATIENCE, "a walk", async || {
+        database.note("erasure_walk").await.unwrap().map(drop).ok_or("it has not begun".to_owned())
+    })
+    .await;
+
+    // As if its process had died before it told the cache.
+    let now = database.now().await.unwrap();
+    let fence = Fence { of: Erased::Resource(video(2)), up_to: Version(now.timestamp_micros()) };
+    database.fence(fence, None, now).await.unwrap();
+    eventually(PATIENCE, "a mark, and no rows", async || {
+        let rows = rig.number("SELECT COUNT(*) FROM video_likes WHERE video_id = 2").await;
+        let kept = kept(&server).await;
+        if rows == 0 && kept.contains(&(video(2), true)) { Ok(()) } else { Err(format!("{rows} rows, {kept:?}")) }
+    })
+    .await;
+    let first = database.deletion_of(video(1)).await.unwrap().expect("no fence");
+    assert_eq!(first.cleaned_at, None, "the round was over before");
+    assert_refused(&accept, 2, "meanwhile").await;
+    rig.assert_counts_are_live_rows().await;
+    stop.cancel();
+    erasing.await.unwrap();
+    drop(accept);
+    consumer.stop().await;
+    server.stop().await;
+    rig.end().await;
+}
+
+/// All marks with each word about one would push events out of the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_hears_what_is_new_and_not_all_of_it_again() {
+    let rig = Rig::new().await;
+    let (server, consumer, accept, _) = liked(&rig).await;
+    for id in 1..=4 {
+        delete_resource(&server.stores, video(id), &who()).await.unwrap();
+        eventually(PATIENCE, "the mark in the log", async || {
+            let told = rig.logged_marks().await;
+            if told.iter().any(|(resource, _)| *resource == video(id)) { Ok(()) } else { Err(format!("{told:?}")) }
+        })
+        .await;
+    }
+    let told = rig.logged_marks().await;
+    // One that is written while the log is told may be told twice; all of them each time were ten.
+    assert!(told.len() <= 6, "{told:?}");
     drop(accept);
     consumer.stop().await;
     server.stop().await;
