@@ -171,6 +171,18 @@ async fn noted_changes_published_and_not_deleted() {
     ended(system, listener, vec![server, restarted]).await;
 }
 
+/// Consumers make the exchange soon after they have started.
+async fn listening(system: &System, arguments: &[&str]) -> Binary {
+    for _ in 0..100 {
+        let tail = system.start_syncctl(&[&["changes", "tail"], arguments].concat());
+        if tail.wait_log("listening", PATIENCE).await.is_ok() {
+            return tail;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("nobody makes the exchange of changes");
+}
+
 #[tokio::test]
 async fn what_is_told_is_printed_line_by_line() {
     let mut system = System::new(&[CHANGES]).await;
@@ -178,13 +190,8 @@ async fn what_is_told_is_printed_line_by_line() {
     assert!(!nobody.wait_exit(PATIENCE).await.unwrap().success(), "{}", nobody.log());
     assert!(nobody.log().contains("rabbitmq.changes.enabled"), "{}", nobody.log());
     let processes = [system.start_ready(Server, "").await, system.start_ready(Consumer, "").await];
-    // What is told makes the exchange, at the latest.
-    finished(&system.load(100)).await;
-    let lines = system.start_syncctl(&["changes", "tail", "--json", "--events", "500"]);
-    let table = system.start_syncctl(&["changes", "tail", "--key", "comment.count", "--events", "1", "-o", "tsv"]);
-    for tail in [&lines, &table] {
-        tail.wait_log("listening", PATIENCE).await.unwrap();
-    }
+    let lines = listening(&system, &["--json", "--events", "500"]).await;
+    let table = listening(&system, &["--key", "comment.count", "--events", "1", "-o", "tsv"]).await;
     finished(&system.load(OPERATIONS)).await;
     for tail in [&lines, &table] {
         assert!(tail.wait_exit(PATIENCE).await.unwrap().success(), "{}", tail.log());

@@ -40,10 +40,11 @@ pub(super) async fn tail(bus: &BusConfig, key: &str, events: Option<u64>, format
     let stop = CancellationToken::new();
     tokio::spawn(interrupt_on_signal(stop.clone()));
     let mut listener = ChangeListener::open_existing(bus, key).await.map_err(|error| {
-        let told = "a program makes the exchange that has rabbitmq.changes.enabled, below its rabbitmq.prefix";
-        let nobody = matches!(error, BusError::Topology { .. });
-        let error = anyhow::Error::new(error).context("changes cannot be heard");
-        if nobody { error.context(told) } else { error }
+        if matches!(error, BusError::Topology { .. }) {
+            let maker = "consumers with rabbitmq.changes.enabled make it, below their rabbitmq.prefix (--amqp-prefix)";
+            return anyhow::anyhow!("changes cannot be heard: {error}; {maker}");
+        }
+        anyhow::Error::new(error).context("changes cannot be heard")
     })?;
     // From here on nothing is missed.
     eprintln!("listening");
