@@ -12,7 +12,7 @@
 #             of PREVIOUS, built with cargo in a checkout of their own.
 # --same      instead: the release before is this one, under another name.
 # --cache     keeps the stores' images there, and the programs of PREVIOUS, so that the next drill need not make them.
-# --images    makes the stores' images in --cache, those of --short with it, and starts nothing.
+# --images    makes the stores' images in --cache, those of --short with it, and starts one container, to see that it can.
 # --keep      leaves everything where it is, and says where; scripts/deploy_drill.sh --clean DIR removes it.
 #
 # The stores are Debian's, in images that are called as the files call them. Needs root, about 4 GB below WORK_DIR (/var/tmp; 20 with
@@ -92,6 +92,7 @@ prepare_tree
 step "base image" make_base
 step "store images" make_stores
 if ((images)); then
+  step "a container starts" start_one
   print_report
   exit
 fi

@@ -84,3 +84,12 @@ clean_up() {
   for store in $(sed -n 's/^graphroot = "\(.*\)"/\1/p' "$WORK"/*.conf); do umount "$store/overlay" 2>/dev/null || true; done
   rm -rf --one-file-system "$WORK"
 }
+
+# start_one: whether a container runs here with a network of its own and a port, as those of compose.yaml do.
+start_one() {
+  local wrong=0
+  podman network create drill-one >/dev/null || return
+  podman run --rm --network drill-one --publish 127.0.0.1::8080 "debian:$DEBIAN-slim" true || wrong=1
+  podman network rm --force drill-one >/dev/null || wrong=1
+  return "$wrong"
+}
