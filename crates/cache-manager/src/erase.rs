@@ -1,4 +1,4 @@
-//! `raise_clock.lua`, `sweep.lua`, `keep_fences.lua`: what the erasure of a user, or the deletion of a resource, asks of Redis.
+//! `raise_clock.lua`, `sweep.lua`, `keep_fences.lua`: what the erasure of users, or the deletion of resources, asks of Redis.
 
 use crate::connection::CHUNK;
 use crate::keys::Keys;
@@ -48,26 +48,41 @@ impl Erase {
         &self,
         routes: &Arc<Routes>,
         keys: &Keys,
-        sweep: &Sweep,
+        sweep: &Sweep<'_>,
         from: (u64, u32),
-    ) -> CacheResult<(Swept, u64)> {
+    ) -> CacheResult<(Vec<Swept>, u64)> {
         let (cursor, about) = from;
-        let (names, next) = scan(routes, &keys.any_of(sweep.of), cursor, about).await?;
-        let mut of_shards: BTreeMap<ShardId, Vec<String>> = BTreeMap::new();
+        let (names, next) = scan(routes, &keys.any_of(sweep.fences), cursor, about).await?;
+        let index = sweep.index();
+        let mut of_shards: BTreeMap<ShardId, Vec<(String, usize, Version)>> = BTreeMap::new();
         for name in names.into_iter().filter_map(|name| String::from_utf8(name).ok()) {
-            if let Some(shard) = keys.shard_of_its(sweep.of, &name) {
-                of_shards.entry(shard).or_default().push(name);
+            let Some((shard, pair)) = keys.place_of(&name) else { continue };
+            if let Some((place, up_to)) = index.of(pair) {
+                of_shards.entry(shard).or_default().push((name, place, up_to));
             }
         }
-        let pieces = of_shards.iter().flat_map(|(shard, names)| names.chunks(CHUNK).map(move |piece| (shard, piece)));
+        let pieces = of_shards.iter().flat_map(|(shard, found)| found.chunks(CHUNK).map(move |piece| (shard, piece)));
         let calls = pieces.map(|(shard, piece)| async move {
             let mut call = self.sweep.call(piece.len());
-            call.arg(piece).arg(piece.len()).arg(sweep.up_to.0).arg(i32::from(sweep.remove));
-            self.sweep.run_in_turn::<(u64, u64)>(routes, routes.slot(*shard), &call).await
+            for (name, ..) in piece {
+                call.arg(name);
+            }
+            call.arg(piece.len()).arg(i32::from(sweep.remove));
+            for (.., up_to) in piece {
+                call.arg(up_to.0);
+            }
+            let were = self.sweep.run_in_turn::<Vec<u8>>(routes, routes.slot(*shard), &call).await?;
+            Ok((piece, were))
         });
-        let mut swept = Swept::default();
-        for (pairs, keys) in futures::future::try_join_all(calls).await.map_err(cache_error)? {
-            swept += Swept { pairs, keys };
+        let mut swept = vec![Swept::default(); sweep.fences.len()];
+        for (piece, were) in futures::future::try_join_all(calls).await.map_err(cache_error)? {
+            for ((_, place, _), was) in piece.iter().zip(were) {
+                match was {
+                    b'p' => swept[*place].pairs += 1,
+                    b'i' => swept[*place].keys += 1,
+                    _ => {}
+                }
+            }
         }
         Ok((swept, next))
     }

@@ -1,6 +1,6 @@
 //! Names of keys. The hash tag `{s<N>}` keeps all keys of a shard together.
 
-use domain::{Erased, Pair, Resource, ResourceType, ShardCount, ShardId, UserId};
+use domain::{Erased, Fence, Pair, Resource, ResourceType, ShardCount, ShardId, UserId};
 use std::fmt::Write;
 
 /// Builds key names.
@@ -69,19 +69,21 @@ impl Keys {
         pattern
     }
 
-    /// Pattern of all [pairs](Self::pair) and [answers](Self::idempotency) of a user or a resource, and of some others.
-    pub(crate) fn any_of(&self, of: Erased) -> String {
+    /// Pattern of all [pairs](Self::pair) and [answers](Self::idempotency) of users and resources, and of some others: of one it is
+    /// narrow, so that Redis names few.
+    pub(crate) fn any_of(&self, fences: &[Fence]) -> String {
         let prefix = self.escaped_prefix();
-        match of {
-            Erased::User(user) => format!("{prefix}{{s*}}:[pi]:?{user}:*"),
-            Erased::Resource(resource) => {
-                format!("{prefix}{{s{}}}:[pi]:{}*:{}*", self.shards.of(resource), resource.kind.letter(), resource.id)
+        match fences {
+            [Fence { of: Erased::User(user), .. }] => format!("{prefix}{{s*}}:[pi]:?{user}:*"),
+            [Fence { of: Erased::Resource(resource), .. }] => {
+                format!("{prefix}{{s{}}}:[pi]:{}*:{}*", self.shards.of(*resource), resource.kind.letter(), resource.id)
             }
+            _ => format!("{prefix}{{s*}}:[pi]:*"),
         }
     }
 
-    /// The shard of a pair or an answer of this user or resource; none if it is neither.
-    pub(crate) fn shard_of_its(&self, of: Erased, key: &str) -> Option<ShardId> {
+    /// Whose pair or answer this is, and in which shard; none if it is neither.
+    pub(crate) fn place_of(&self, key: &str) -> Option<(ShardId, Pair)> {
         let (number, name) = key.strip_prefix(&self.prefix)?.strip_prefix("{s")?.split_once("}:")?;
         let shard = self.shards.all().find(|shard| shard.to_string() == number)?;
         let (name, is_answer) = match name.strip_prefix("p:") {
@@ -91,8 +93,7 @@ impl Keys {
         let kind = ResourceType::ALL.into_iter().find(|kind| name.starts_with(kind.letter()))?;
         let (user, rest) = name.strip_prefix(kind.letter())?.split_once(':')?;
         let id = if is_answer { rest.split_once(':')?.0 } else { rest };
-        let pair = Pair::new(user.parse().ok()?, kind, id.parse().ok()?).ok()?;
-        of.has(pair).then_some(shard)
+        Some((shard, Pair::new(user.parse().ok()?, kind, id.parse().ok()?).ok()?))
     }
 
     /// The shard that keeps the fences.
@@ -193,17 +194,15 @@ mod tests {
         let comment = |id| Erased::Resource(pair(1, id).resource);
         let pair = pair(7, 77);
         let shard = ShardCount::new(16).unwrap().of(pair.resource);
-        assert_eq!(keys.any_of(user(7)), "a:{s*}:[pi]:?7:*");
-        assert_eq!(keys.any_of(comment(77)), format!("a:{{s{shard}}}:[pi]:c*:77*"));
+        let fence = |of| Fence { of, up_to: domain::Version(1) };
+        assert_eq!(keys.any_of(&[fence(user(7))]), "a:{s*}:[pi]:?7:*");
+        assert_eq!(keys.any_of(&[fence(comment(77))]), format!("a:{{s{shard}}}:[pi]:c*:77*"));
+        assert_eq!(keys.any_of(&[fence(user(7)), fence(comment(77))]), "a:{s*}:[pi]:*");
         for key in [keys.pair(pair), keys.idempotency(pair, "{s9}:p:v8:1")] {
-            assert_eq!(keys.shard_of_its(user(7), &key), Some(shard), "{key}");
-            assert_eq!(keys.shard_of_its(user(77), &key), None, "{key}");
-            assert_eq!(keys.shard_of_its(comment(77), &key), Some(shard), "{key}");
-            assert_eq!(keys.shard_of_its(comment(7), &key), None, "{key}");
-            let video = Pair::new(7, ResourceType::Video, 77).unwrap().resource;
-            assert_eq!(keys.shard_of_its(Erased::Resource(video), &key), None, "{key}");
+            assert_eq!(keys.place_of(&key), Some((shard, pair)), "{key}");
         }
-        assert_eq!(keys.shard_of_its(user(7), &keys.counter(pair.resource)), None);
-        assert_eq!(keys.shard_of_its(user(7), "a:{s99}:p:v7:1"), None);
+        for key in [&keys.counter(pair.resource), "a:{s99}:p:v7:1", "a:{s9}:p:v7", "a:{s9}:i:v7:1"] {
+            assert_eq!(keys.place_of(key), None, "{key}");
+        }
     }
 }

@@ -343,7 +343,7 @@ impl LikeCache for RedisCache {
         self.erase.raise_clocks(&self.routes, &self.keys, self.rules.shards.all(), at_least).await
     }
 
-    async fn sweep(&self, sweep: &Sweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
+    async fn sweep(&self, sweep: &Sweep<'_>, cursor: u64, about: u32) -> CacheResult<(Vec<Swept>, u64)> {
         self.erase.sweep(&self.routes, &self.keys, sweep, (cursor, about)).await
     }
 

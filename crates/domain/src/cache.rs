@@ -22,7 +22,7 @@ use bytes::Bytes;
 use std::time::{Duration, Instant};
 
 pub use commits::{CommitNumber, ToldCommit};
-pub use erasure::{Sweep, Swept};
+pub use erasure::{Sweep, SweepIndex, Swept};
 pub use journal_pages::JournalPages;
 pub use repairs::{CountRepair, PairRepair, RepairOutcome, Unsupported};
 pub use rules::{CacheRules, UserLimit};
@@ -349,9 +349,9 @@ pub trait LikeCache: Send + Sync + 'static {
         Err(Unsupported.into())
     }
 
-    /// Looks at some keys, about so many, for what is of a user or a resource, and where to go on: 0 is beginning and end. What is
-    /// there all the time is found at least once.
-    async fn sweep(&self, sweep: &Sweep, cursor: u64, about: u32) -> CacheResult<(Swept, u64)> {
+    /// Looks at some keys, about so many, for what is of users or resources, and where to go on: 0 is beginning and end. Gives what
+    /// was found behind each fence, in their order. What is there all the time is found at least once.
+    async fn sweep(&self, sweep: &Sweep<'_>, cursor: u64, about: u32) -> CacheResult<(Vec<Swept>, u64)> {
         let _ = (sweep, cursor, about);
         Err(Unsupported.into())
     }

@@ -286,7 +286,7 @@ impl LikeCache for EmbeddedCache {
     }
 
     /// One shard at a time.
-    async fn sweep(&self, sweep: &Sweep, cursor: u64, _about: u32) -> CacheResult<(Swept, u64)> {
+    async fn sweep(&self, sweep: &Sweep<'_>, cursor: u64, _about: u32) -> CacheResult<(Vec<Swept>, u64)> {
         let now = self.now();
         let at = u16::try_from(cursor).unwrap_or(0);
         let swept = self.shards.get(ShardId(at)).sweep(sweep, now);

@@ -83,6 +83,7 @@ macro_rules! cache_contract {
             settle::thousands_of_entries_in_one_call,
             settle::settling_covers_several_shards,
             erase::what_is_accepted_after_a_raise_is_newer,
+            erase::a_sweep_looks_for_many_at_once,
             erase::a_sweep_finds_one_users_pairs_and_answers_up_to_a_version,
             erase::a_sweep_finds_one_resources_pairs_and_answers_up_to_a_version,
             deleted::likes_of_a_deleted_resource_are_refused_and_write_nothing,

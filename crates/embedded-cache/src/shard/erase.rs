@@ -13,20 +13,21 @@ impl Shard {
         before
     }
 
-    /// What is held of a user or a resource, and goes if it is to.
-    pub(crate) fn sweep(&mut self, sweep: &Sweep, now: Now) -> Swept {
-        let pairs = self.pairs.iter().filter(|(pair, held)| {
+    /// What is held behind each fence, and goes if it is to.
+    pub(crate) fn sweep(&mut self, sweep: &Sweep<'_>, now: Now) -> Vec<Swept> {
+        let (index, mut swept) = (sweep.index(), vec![Swept::default(); sweep.fences.len()]);
+        for (pair, held) in self.pairs.iter() {
             let version = held.state.version;
-            sweep.finds(**pair, version) && version > Version::ZERO && held.expires > now.us
-        });
-        let keys = self
-            .answers
-            .iter()
-            .filter(|((pair, _), held)| sweep.finds(*pair, held.answer.version) && held.expires > now.us);
-        let swept = Swept { pairs: pairs.count() as u64, keys: keys.count() as u64 };
+            let place = index.finds(*pair, version).filter(|_| version > Version::ZERO && held.expires > now.us);
+            place.into_iter().for_each(|place| swept[place].pairs += 1);
+        }
+        for ((pair, _), held) in self.answers.iter() {
+            let place = index.finds(*pair, held.answer.version).filter(|_| held.expires > now.us);
+            place.into_iter().for_each(|place| swept[place].keys += 1);
+        }
         if sweep.remove {
-            self.pairs.retain(|pair, held| !sweep.finds(*pair, held.state.version));
-            self.answers.retain(|(pair, _), held| !sweep.finds(*pair, held.answer.version));
+            self.pairs.retain(|pair, held| index.finds(*pair, held.state.version).is_none());
+            self.answers.retain(|(pair, _), held| index.finds(*pair, held.answer.version).is_none());
         }
         swept
     }

@@ -7,7 +7,7 @@
 //! 3. Copies of the fence, in the cache and in the redo log: a copy of the database from before does not have it. Of a resource the
 //!    cache has it first of all, because it accepts likes: what it accepted before it heard is put behind the fence as well.
 //! 4. Rows, tombstones and keys, each with its counter in one transaction; ledger, history, findings and what operators wrote, in
-//!    one walk for all whose erasure waits; cached pairs and answers.
+//!    one walk for all whose erasure waits; cached pairs and answers, likewise.
 //! 5. A second look at cache and rows; the erasure ends when it finds nothing, else it begins anew.
 //!
 //! A caller does 1 and 2, any process with the lease the rest, from [`Eraser::run`]. It may stop at any point: the fence says
@@ -27,7 +27,7 @@ use crate::recover::pace::Pace;
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
 use domain::cache::{CacheError, Sweep, Swept};
-use domain::{Erased, ResourceType};
+use domain::{Erased, Fence, ResourceType};
 use event_store::{Erasure, StoreError, Walked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -161,17 +161,13 @@ impl Eraser {
         if !self.walk(until, noted, &erasures).await? {
             return Ok(Round::Idle);
         }
-        for erasure in &erasures {
-            if self.sweep(until, erasure).await?.is_none() {
-                return Ok(Round::Idle);
-            }
+        if self.sweep(until, &erasures).await?.is_none() {
+            return Ok(Round::Idle);
         }
         fail::fail_point!("erase.swept");
         tokio::time::sleep(self.late).await;
-        for erasure in &erasures {
-            if !self.look_again(until, erasure).await? {
-                return Ok(Round::Idle);
-            }
+        if !self.look_again(until, &erasures).await? {
+            return Ok(Round::Idle);
         }
         self.stores.database.set_note(NOTE, None).await?;
         Ok(Round::Busy)
@@ -294,16 +290,17 @@ impl Eraser {
         Ok(true)
     }
 
-    /// None if the lease is lost.
-    async fn sweep(&mut self, until: DateTime<Utc>, erasure: &Erasure) -> Result<Option<Swept>, RefreshError> {
-        let sweep = Sweep { of: erasure.fence.of, up_to: erasure.fence.up_to, remove: true };
-        let (mut all, mut cursor) = (Swept::default(), 0);
+    /// Once through the keys of the cache, for all; gives what was behind each fence. None if the lease is lost.
+    async fn sweep(&mut self, until: DateTime<Utc>, erasures: &[Erasure]) -> Result<Option<Vec<Swept>>, RefreshError> {
+        let fences: Vec<Fence> = erasures.iter().map(|erasure| erasure.fence).collect();
+        let sweep = Sweep { fences: &fences, remove: true };
+        let (mut all, mut cursor) = (vec![Swept::default(); fences.len()], 0);
         for step in 0_usize.. {
             if step.is_multiple_of(STEPS) && !self.meanwhile(until).await? {
                 return Ok(None);
             }
             let (swept, next) = self.stores.cache.sweep(&sweep, cursor, SCAN).await?;
-            all += swept;
+            all.iter_mut().zip(swept).for_each(|(all, some)| *all += some);
             cursor = next;
             if cursor == 0 {
                 break;
@@ -313,30 +310,41 @@ impl Eraser {
         Ok(Some(all))
     }
 
-    /// Ends an erasure that has nothing left; another one is gone through again. False if the lease is lost.
-    async fn look_again(&mut self, until: DateTime<Utc>, erasure: &Erasure) -> Result<bool, RefreshError> {
-        let Some(swept) = self.sweep(until, erasure).await? else { return Ok(false) };
-        let database = &self.stores.database;
-        let rows = database.indexed_rows(erasure.fence).await?;
-        let one = std::slice::from_ref(erasure);
+    /// Ends the erasures that have nothing left; the others are gone through again. False if the lease is lost.
+    async fn look_again(&mut self, until: DateTime<Utc>, erasures: &[Erasure]) -> Result<bool, RefreshError> {
+        let Some(swept) = self.sweep(until, erasures).await? else { return Ok(false) };
+        let database = self.stores.database.clone();
+        let is_any_untold = self.untold(erasures).await? > 0;
+        for (n, (erasure, swept)) in erasures.iter().zip(swept).enumerate() {
+            if n % STEPS == STEPS - 1 && !self.owns().await? {
+                return Ok(false);
+            }
+            let rows = database.indexed_rows(erasure.fence).await?;
+            let untold = if is_any_untold { self.untold(std::slice::from_ref(erasure)).await? } else { 0 };
+            if swept != Swept::default() || rows.total() > 0 || untold > 0 {
+                tracing::info!(?swept, ?rows, untold, "an erasure is not over yet");
+                continue;
+            }
+            fail::fail_point!("erase.ending");
+            if database.erasure_ended(erasure, database.now().await?).await? {
+                tracing::info!(removed = erasure.removed, "everything that was erased is gone");
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the cache is not told yet.
+    async fn untold(&self, erasures: &[Erasure]) -> Result<u64, StoreError> {
         let (mut after, mut untold) = (None, 0);
         loop {
-            let step = database.walk_step(Walked::Refreshes, one, after.as_deref(), SCAN, false).await?;
+            let step =
+                self.stores.database.walk_step(Walked::Refreshes, erasures, after.as_deref(), SCAN, false).await?;
             untold += step.found;
             after = step.next;
             if after.is_none() {
-                break;
+                return Ok(untold);
             }
         }
-        if swept != Swept::default() || rows.total() > 0 || untold > 0 {
-            tracing::info!(?swept, ?rows, untold, "an erasure is not over yet");
-            return Ok(true);
-        }
-        fail::fail_point!("erase.ending");
-        if database.erasure_ended(erasure, database.now().await?).await? {
-            tracing::info!(removed = erasure.removed, "everything that was erased is gone");
-        }
-        Ok(true)
     }
 
     async fn removed(&mut self, of: Erased, rows: u64) {

@@ -53,7 +53,7 @@ pub fn look_for<'a>(
 }
 
 async fn look_for_inner(stores: &Stores, erasure: &Erasure, rate: u32) -> Result<Leftovers, RefreshError> {
-    let Fence { of, up_to } = erasure.fence;
+    let of = erasure.fence.of;
     let mut pace = Pace::new(rate);
     let mut left = Leftovers { rows: stores.database.indexed_rows(erasure.fence).await?, ..Leftovers::default() };
     for table in Walked::ALL.into_iter().filter(|table| table.has(of)) {
@@ -74,11 +74,11 @@ async fn look_for_inner(stores: &Stores, erasure: &Erasure, rate: u32) -> Result
         let all = stores.database.indexed_rows(Fence { of, up_to: Version::MAX }).await?;
         left.liked_since = all.likes.saturating_sub(left.rows.likes);
     }
-    let sweep = Sweep { of, up_to, remove: false };
+    let sweep = Sweep { fences: std::slice::from_ref(&erasure.fence), remove: false };
     let mut cursor = 0;
     loop {
         let (swept, next) = stores.cache.sweep(&sweep, cursor, SCAN).await?;
-        left.cached += swept;
+        swept.into_iter().for_each(|swept| left.cached += swept);
         cursor = next;
         if cursor == 0 {
             break;

@@ -351,6 +351,8 @@ impl Process {
 
     /// Erases users who are to be, without much waiting.
     pub(crate) fn erase(&self) {
+        // As in a consumer: it waits while a circuit is open, and on a busy machine somebody must see that the store is back.
+        self.watch();
         let eraser = Eraser::new(self.stores.clone(), unique_name("owner"), &self.rig.sync);
         let eraser = eraser.with_interval(Duration::from_millis(40), Duration::from_millis(200));
         self.spawn(eraser.run(self.soft.clone()));

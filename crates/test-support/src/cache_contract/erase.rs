@@ -4,7 +4,8 @@ use super::{MakeCache, Subject, like, with_key};
 use crate::build::video_pair;
 use anyhow::{Result, ensure};
 use domain::cache::{LikeCache, Sweep, Swept};
-use domain::{Erased, Pair, ResourceType, Version};
+use domain::{Erased, Fence, Pair, ResourceType, Version};
+use std::collections::BTreeMap;
 
 /// Raising twice, and lower, changes nothing.
 pub async fn what_is_accepted_after_a_raise_is_newer(make: impl MakeCache) -> Result<()> {
@@ -23,16 +24,54 @@ pub async fn what_is_accepted_after_a_raise_is_newer(make: impl MakeCache) -> Re
 }
 
 async fn swept(cache: &dyn LikeCache, of: Erased, up_to: Version, remove: bool) -> Result<Swept> {
-    let sweep = Sweep { of, up_to, remove };
-    let (mut all, mut cursor) = (Swept::default(), 0);
+    Ok(swept_of(cache, &[Fence { of, up_to }], remove).await?[0])
+}
+
+/// What is behind each fence.
+async fn swept_of(cache: &dyn LikeCache, fences: &[Fence], remove: bool) -> Result<Vec<Swept>> {
+    let sweep = Sweep { fences, remove };
+    let (mut all, mut cursor) = (vec![Swept::default(); fences.len()], 0);
     loop {
         let (some, next) = cache.sweep(&sweep, cursor, 100).await?;
-        all += some;
+        ensure!(some.len() == fences.len(), "{} answers about {} fences", some.len(), fences.len());
+        all.iter_mut().zip(some).for_each(|(all, some)| *all += some);
         cursor = next;
         if cursor == 0 {
             return Ok(all);
         }
     }
+}
+
+/// One walk for many, each with a fence of its own; what has two goes behind the higher one.
+pub async fn a_sweep_looks_for_many_at_once(make: impl MakeCache) -> Result<()> {
+    let subject = Subject::new(make).await;
+    let cache = &*subject.cache;
+    let mut versions = BTreeMap::new();
+    for user in 1..=6 {
+        for id in 1..=6 {
+            let request = with_key(like(video_pair(user, id)), &format!("key-{id}"));
+            versions.insert((user, id), subject.accepted(request).await?.version);
+        }
+    }
+    let highest = versions.values().copied().max().unwrap_or_default();
+    let of_user = |user, up_to| Fence { of: Erased::User(video_pair(user, 1).user), up_to };
+    let of_video = |id, up_to| Fence { of: Erased::Resource(video_pair(1, id).resource), up_to };
+    // All of user 1; of user 2 what was said of three videos; all of video 1; nothing of somebody who has said nothing.
+    let fences = [of_user(1, highest), of_user(2, versions[&(2, 3)]), of_video(1, highest), of_user(77, highest)];
+    for remove in [false, true] {
+        let found = swept_of(cache, &fences, remove).await?;
+        // What is of user 1 and of video 1 has two fences of one height: it is counted once. That of user 2 and video 1 is behind the
+        // higher fence, which is the video's.
+        let (pairs, keys) = (found.iter().map(|one| one.pairs).sum::<u64>(), found.iter().map(|one| one.keys).sum());
+        ensure!(Swept { pairs, keys } == Swept { pairs: 13, keys: 13 }, "{found:?}");
+        ensure!(found[1] == Swept { pairs: 2, keys: 2 }, "of user 2: {found:?}");
+        ensure!(found[3] == Swept::default(), "of nobody: {found:?}");
+    }
+    ensure!(swept_of(cache, &fences, true).await?.iter().all(|one| *one == Swept::default()), "removed twice");
+    let all = [of_user(2, Version::MAX), of_user(3, Version::MAX)];
+    let left = swept_of(cache, &all, false).await?;
+    ensure!(left == [Swept { pairs: 3, keys: 3 }, Swept { pairs: 5, keys: 5 }], "what stays: {left:?}");
+    Ok(())
 }
 
 /// Of users whose numbers begin alike, too; what is newer stays, and so do counters and journals.
