@@ -75,6 +75,10 @@ pub struct Assembly {
 impl Assembly {
     /// Over these stores. Without a broker the relay applies every event directly.
     pub fn new(context: &Context, settings: &Settings, stores: &Stores, broker: Option<BusConfig>) -> Self {
+        // What is in this process already needs no memory beside it.
+        let remote = broker.is_some();
+        let near = settings.cache_management.near_cache;
+        let stores = if remote { stores.clone().with_near_cache(&near) } else { stores.clone() };
         let (recheck, recheck_task) = Recheck::new(stores.clone());
         let reader = Reader::new(stores.clone(), recheck.clone());
         let warmer = Warmer::new(stores.clone(), recheck.clone(), settings.cache_management.warmup);
@@ -82,9 +86,10 @@ impl Assembly {
         let checker = Checker::new(stores.clone(), settings.data_consistency.clone(), owner);
         let queue = broker.clone().map(Publisher::new);
         let admin = Admin::new(stores.clone(), reader.clone(), warmer.clone(), checker.clone(), queue);
-        // What is polled for watchers is no read of a caller: it is not counted as one.
-        let live = LiveCounts::new(Reader::new(stores.clone(), recheck.clone()), settings.cache_management.live_counts);
-        let (context, settings, stores) = (context.clone(), settings.clone(), stores.clone());
+        // What is polled for watchers is no read of a caller: it is not counted as one, and looks for what others changed.
+        let polling = Reader::new(stores.clone().without_near_cache(), recheck.clone());
+        let live = LiveCounts::new(polling, settings.cache_management.live_counts);
+        let (context, settings) = (context.clone(), settings.clone());
         let likes = Opening::default();
         Self { context, settings, stores, broker, reader, warmer, checker, admin, live, likes, recheck, recheck_task }
     }

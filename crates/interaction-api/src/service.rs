@@ -134,10 +134,12 @@ impl InteractionService for Interactions {
         request: Request<v1::GetLikeCountsRequest>,
     ) -> Result<Response<v1::GetLikeCountsResponse>, Status> {
         let who = Who::calls(&request);
+        let v1::GetLikeCountsRequest { resources, least_version } = request.into_inner();
         let mut violations = Violations::default();
-        let resources = convert::resources(&mut violations, request.into_inner().resources, MAX_ITEMS);
+        let resources = convert::resources(&mut violations, resources, MAX_ITEMS);
+        let least = convert::least_version(&mut violations, least_version);
         violations.finish()?;
-        let read = reads::counts(self, &who, &resources).await?;
+        let read = reads::counts(self, &who, &resources, least).await?;
         let each = resources.into_iter().zip(read.values);
         let counts =
             each.map(|(resource, count)| v1::LikeCount { resource: Some(wire_resource(resource)), count }).collect();
@@ -150,7 +152,7 @@ impl InteractionService for Interactions {
     ) -> Result<Response<v1::GetLikeStatesResponse>, Status> {
         let who = Who::calls(&request);
         let v1::GetLikeStatesRequest { user_id, resources } = request.into_inner();
-        let (user, resources) = convert::own(user_id, resources)?;
+        let (user, resources) = convert::own(Violations::default(), user_id, resources)?;
         let read = reads::states(self, &who, user, &resources).await?;
         let states = resources.into_iter().zip(read.values).map(|(resource, state)| v1::LikeState {
             resource: Some(wire_resource(resource)),
@@ -165,9 +167,11 @@ impl InteractionService for Interactions {
         request: Request<v1::GetLikeSummariesRequest>,
     ) -> Result<Response<v1::GetLikeSummariesResponse>, Status> {
         let who = Who::calls(&request);
-        let v1::GetLikeSummariesRequest { user_id, resources } = request.into_inner();
-        let (user, resources) = convert::own(user_id, resources)?;
-        let read = reads::summaries(self, &who, user, &resources).await?;
+        let v1::GetLikeSummariesRequest { user_id, resources, least_version } = request.into_inner();
+        let mut violations = Violations::default();
+        let least = convert::least_version(&mut violations, least_version);
+        let (user, resources) = convert::own(violations, user_id, resources)?;
+        let read = reads::summaries(self, &who, user, &resources, least).await?;
         let summaries = resources.into_iter().zip(read.values).map(|(resource, (count, state))| v1::LikeSummary {
             resource: Some(wire_resource(resource)),
             count,

@@ -113,7 +113,7 @@ impl Client {
 
     /// Counts, in the order of the question: 1 to 500.
     pub async fn counts(&self, resources: Vec<v1::Resource>) -> Result<v1::GetLikeCountsResponse, Error> {
-        let message = v1::GetLikeCountsRequest { resources };
+        let message = v1::GetLikeCountsRequest { resources, least_version: 0 };
         self.call(message, async |mut calls, request| calls.get_like_counts(request).await).await
     }
 
@@ -129,7 +129,7 @@ impl Client {
         user_id: i64,
         resources: Vec<v1::Resource>,
     ) -> Result<v1::GetLikeSummariesResponse, Error> {
-        let message = v1::GetLikeSummariesRequest { user_id, resources };
+        let message = v1::GetLikeSummariesRequest { user_id, resources, least_version: 0 };
         self.call(message, async |mut calls, request| calls.get_like_summaries(request).await).await
     }
 

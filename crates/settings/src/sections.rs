@@ -4,6 +4,7 @@ use serde::Deserialize;
 use std::time::Duration;
 use sync_engine::read::live::LiveConfig;
 use sync_engine::read::warm_up::WarmupConfig;
+use sync_engine::stores::near_cache::NearCacheConfig;
 
 /// Section `cache_management`.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +22,8 @@ pub struct CacheManagement {
     pub live_counts: LiveConfig,
     /// Calls that read much.
     pub bulk_reads: BulkReads,
+    /// Counts that each server remembers for a moment.
+    pub near_cache: NearCacheConfig,
 }
 
 /// `cache_management.bulk_reads`: calls for more than a few counts or states, and lists; each server alone.
@@ -47,6 +50,7 @@ impl Default for CacheManagement {
             warmup: WarmupConfig::default(),
             live_counts: LiveConfig::default(),
             bulk_reads: BulkReads::default(),
+            near_cache: NearCacheConfig::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ mod database_first;
 mod degraded;
 mod missing_count;
 mod rounds;
+mod shown;
 mod unchanged;
 mod under_way;
 mod write_turns;
@@ -207,6 +208,7 @@ impl Acceptor {
 
         // What the cache did not do is written directly, if the cache is why.
         let unreachable = positions(&outcomes, |outcome| outcome.as_ref().is_err_and(CacheError::is_unavailable));
+        requests.iter().zip(&outcomes).for_each(|(request, outcome)| self.show(request, outcome, began));
         let mut results: Vec<LikeResult> =
             requests.iter().zip(outcomes).map(|(request, outcome)| self.conclude(request, outcome, degraded)).collect();
         if !unreachable.is_empty() {

@@ -6,7 +6,7 @@ pub mod warm_up;
 use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, faults};
 use domain::cache::CacheResult;
-use domain::{Pair, PairState, Resource};
+use domain::{Pair, PairState, Resource, Version};
 use event_store::StoreError;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -77,16 +77,44 @@ impl Reader {
 
     /// Served counts.
     pub fn counts<'a>(&'a self, resources: &'a [Resource]) -> BoxFuture<'a, Result<Read<i64>, ReadError>> {
-        self.counts_inner(resources).boxed()
+        self.counts_since(resources, Version::ZERO).boxed()
     }
 
-    async fn counts_inner(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
-        let cached = self.ask_cache(resources.iter().copied(), self.stores.cache.counts(resources)).await;
+    /// The same, with every like that the cache accepted of them up to this version.
+    pub fn counts_with<'a>(
+        &'a self,
+        resources: &'a [Resource],
+        least: Version,
+    ) -> BoxFuture<'a, Result<Read<i64>, ReadError>> {
+        self.counts_since(resources, least).boxed()
+    }
+
+    async fn counts_since(&self, resources: &[Resource], least: Version) -> Result<Read<i64>, ReadError> {
+        let near = self.stores.near_cache.as_deref().filter(|_| !self.are_away(resources.iter().copied()));
+        let Some(near) = near else { return self.counts_of_stores(resources).await };
+        let asked = near.now();
+        let mut shown = near.show(resources, least, asked);
+        let unknown: Vec<usize> = (0..shown.len()).filter(|i| shown[*i].is_none()).collect();
+        self.saw(shown.len() - unknown.len(), 0, false);
+        let mut degraded = false;
+        if !unknown.is_empty() {
+            let rest: Vec<Resource> = unknown.iter().map(|i| resources[*i]).collect();
+            let read = self.counts_of_stores(&rest).await?;
+            degraded = read.degraded;
+            for (i, count) in unknown.into_iter().zip(read.values) {
+                shown[i] = Some(count);
+                if !degraded {
+                    near.learn(resources[i], count, asked);
+                }
+            }
+        }
+        Ok(Read { values: shown.into_iter().map(Option::unwrap_or_default).collect(), degraded })
+    }
+
+    async fn counts_of_stores(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
+        let cached = self.ask_cache(resources.iter().copied(), self.stores.cache.served_counts(resources)).await;
         let degraded = cached.is_none();
-        let mut values: Vec<Option<i64>> = match cached {
-            Some(cached) => cached.into_iter().map(|count| count.map(|count| count.served)).collect(),
-            None => vec![None; resources.len()],
-        };
+        let mut values = cached.unwrap_or_else(|| vec![None; resources.len()]);
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
         self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
@@ -133,15 +161,24 @@ impl Reader {
     }
 
     /// Served counts and states of pairs. Both are asked for at the same time, so they cost one round trip; no moment is promised
-    /// that both are of.
-    pub fn summaries<'a>(&'a self, pairs: &'a [Pair]) -> BoxFuture<'a, Result<Read<(i64, PairState)>, ReadError>> {
+    /// that both are of. Counts contain what [`counts_with`](Self::counts_with) says.
+    pub fn summaries<'a>(
+        &'a self,
+        pairs: &'a [Pair],
+        least: Version,
+    ) -> BoxFuture<'a, Result<Read<(i64, PairState)>, ReadError>> {
         async move {
             let resources: Vec<Resource> = pairs.iter().map(|pair| pair.resource).collect();
-            let (counts, states) = tokio::try_join!(self.counts(&resources), self.states(pairs))?;
+            let (counts, states) = tokio::try_join!(self.counts_with(&resources, least), self.states(pairs))?;
             let values = counts.values.into_iter().zip(states.values).collect();
             Ok(Read { values, degraded: counts.degraded || states.degraded })
         }
         .boxed()
+    }
+
+    fn are_away(&self, mut resources: impl Iterator<Item = Resource>) -> bool {
+        let mut some_away = || resources.any(|resource| self.stores.is_away(resource));
+        self.stores.cache_circuit.is_open() || self.stores.shard_circuits.any() && some_away()
     }
 
     /// Nothing where any of these is away: then all are read from the database.
@@ -150,8 +187,7 @@ impl Reader {
         resources: impl Iterator<Item = Resource> + Clone,
         call: impl Future<Output = CacheResult<T>>,
     ) -> Option<T> {
-        let some_away = || resources.clone().any(|resource| self.stores.is_away(resource));
-        if self.stores.cache_circuit.is_open() || self.stores.shard_circuits.any() && some_away() {
+        if self.are_away(resources.clone()) {
             return None;
         }
         match call.await {

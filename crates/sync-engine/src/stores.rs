@@ -9,6 +9,7 @@ pub mod faults;
 pub mod flow;
 pub mod lag;
 pub mod like_database;
+pub mod near_cache;
 pub(crate) mod refused;
 pub mod shard_circuits;
 pub mod standing;
@@ -31,6 +32,7 @@ use flow::Flow;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use like_database::LikeDatabase;
+use near_cache::{NearCache, NearCacheConfig};
 use planted_bugs::planted;
 use refused::RefusedKind;
 use shard_circuits::ShardCircuits;
@@ -87,6 +89,8 @@ pub struct Stores {
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
     pub traces: Traces,
+    /// Counts that this process remembers for a moment, if it does.
+    pub(crate) near_cache: Option<Arc<NearCache>>,
 }
 
 impl Stores {
@@ -119,7 +123,20 @@ impl Stores {
             changes: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
+            near_cache: None,
         }
+    }
+
+    /// Counts are remembered for a moment: by all that works on these stores, or on clones of them.
+    #[must_use]
+    pub fn with_near_cache(self, config: &NearCacheConfig) -> Self {
+        Self { near_cache: NearCache::new(config).map(Arc::new), ..self }
+    }
+
+    /// For those who look for news all the time.
+    #[must_use]
+    pub fn without_near_cache(self) -> Self {
+        Self { near_cache: None, ..self }
     }
 
     /// What a database has lost comes back by itself, if that is configured. It is settled again meanwhile when the journals are

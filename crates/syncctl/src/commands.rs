@@ -106,7 +106,8 @@ impl Row for CountRow {
 
 /// Prints counts, and how many accepted likes they lack because their events failed.
 pub async fn counts(server: &ServerArgs, resources: &[Resource], format: Format) -> anyhow::Result<Verdict> {
-    let request = v1::GetLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
+    let request =
+        v1::GetLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect(), ..Default::default() };
     let answer = server.connect().await?.get_like_counts(request).await.context("counts were refused")?.into_inner();
     let (mut rows, mut unanswered) = (Vec::new(), None);
     for (resource, count) in resources.iter().zip(answer.counts) {

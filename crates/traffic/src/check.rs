@@ -57,6 +57,8 @@ pub const EMPTIED: [&str; 3] = ["flush_redis", "failover_redis", "split_redis"];
 pub struct Options {
     /// How far the clocks by which a server and the stores count a limit may be apart, in microseconds.
     pub drift: u64,
+    /// How old a count may be that somebody reads, in microseconds: servers remember counts for a moment.
+    pub count_delay: u64,
     /// How old a stream's count may be, in microseconds.
     pub stream_delay: u64,
     /// Within this many microseconds of an accepted change the served count is corrected, if the cache had to guess the
@@ -81,6 +83,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             drift: 50_000,
+            count_delay: 0,
             stream_delay: 250_000,
             settled_within: 5_000_000,
             recovered_within: 5_000_000,

@@ -175,7 +175,7 @@ mod tests {
             ("InteractionService/ApplyLikes", operations().encoded_len()),
             (
                 "InteractionService/GetLikeCounts",
-                v1::GetLikeCountsRequest { resources: resources(MAX_ITEMS) }.encoded_len(),
+                v1::GetLikeCountsRequest { resources: resources(MAX_ITEMS), least_version: i64::MAX }.encoded_len(),
             ),
             (
                 "InteractionService/GetLikeStates",
@@ -183,7 +183,12 @@ mod tests {
             ),
             (
                 "InteractionService/GetLikeSummaries",
-                v1::GetLikeSummariesRequest { user_id: i64::MAX, resources: resources(MAX_ITEMS) }.encoded_len(),
+                v1::GetLikeSummariesRequest {
+                    user_id: i64::MAX,
+                    resources: resources(MAX_ITEMS),
+                    least_version: i64::MAX,
+                }
+                .encoded_len(),
             ),
             (
                 "InteractionService/WatchLikeCounts",

@@ -64,13 +64,23 @@ pub fn resources(violations: &mut Violations, given: Vec<v1::Resource>, most: us
     if !bounded(violations, "resources", given.len(), most) {
         return Vec::new();
     }
-    let each = given.into_iter().enumerate();
-    each.filter_map(|(i, given)| resource(violations, &format!("resources[{i}]."), Some(given))).collect()
+    let mut resources = Vec::with_capacity(given.len());
+    for (i, given) in given.into_iter().enumerate() {
+        // Names are made for what is wrong only.
+        match resource_type(given.r#type).and_then(|kind| Resource::new(kind, given.id)) {
+            Ok(valid) => resources.push(valid),
+            Err(_) => resources.extend(resource(violations, &format!("resources[{i}]."), Some(given))),
+        }
+    }
+    resources
 }
 
-/// A user and 1 to [`MAX_ITEMS`] resources.
-pub fn own(user_id: i64, given: Vec<v1::Resource>) -> Result<(UserId, Vec<Resource>), Status> {
-    let mut violations = Violations::default();
+/// A user and 1 to [`MAX_ITEMS`] resources, if nothing was wrong before.
+pub fn own(
+    mut violations: Violations,
+    user_id: i64,
+    given: Vec<v1::Resource>,
+) -> Result<(UserId, Vec<Resource>), Status> {
     let user = user(&mut violations, user_id);
     let resources = resources(&mut violations, given, MAX_ITEMS);
     Ok((violations.given(user)?, resources))
@@ -79,6 +89,14 @@ pub fn own(user_id: i64, given: Vec<v1::Resource>) -> Result<(UserId, Vec<Resour
 /// A user.
 pub fn user(violations: &mut Violations, id: i64) -> Option<UserId> {
     violations.take("", UserId::new(id))
+}
+
+/// The version that counts must contain; 0 asks for none.
+pub fn least_version(violations: &mut Violations, given: i64) -> Version {
+    if given < 0 {
+        violations.add("least_version", format!("must not be negative, got {given}"));
+    }
+    Version(given)
 }
 
 /// An operation as the engine takes it.

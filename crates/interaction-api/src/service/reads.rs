@@ -3,7 +3,7 @@
 use super::{Interactions, Who};
 use crate::request::page::{self, List};
 use crate::status;
-use domain::{Pair, PairState, Resource, ResourceType, UserId};
+use domain::{Pair, PairState, Resource, ResourceType, UserId, Version};
 use event_store::{EventStore, LikeCursor, LikePage, Liked, Within};
 use sync_engine::read::Read;
 use tonic::Status;
@@ -36,10 +36,16 @@ impl Page {
     }
 }
 
-pub(super) async fn counts(of: &Interactions, who: &Who, resources: &[Resource]) -> Result<Read<i64>, Status> {
+/// Counts with every like up to this version.
+pub(super) async fn counts(
+    of: &Interactions,
+    who: &Who,
+    resources: &[Resource],
+    least: Version,
+) -> Result<Read<i64>, Status> {
     who.may_resources(resources)?;
     let _turn = of.limits.reads(who, resources.len()).await?;
-    of.reader.counts(resources).await.map_err(|error| status::read(&error))
+    of.reader.counts_with(resources, least).await.map_err(|error| status::read(&error))
 }
 
 pub(super) async fn states(
@@ -60,11 +66,12 @@ pub(super) async fn summaries(
     who: &Who,
     user: UserId,
     resources: &[Resource],
+    least: Version,
 ) -> Result<Read<(i64, PairState)>, Status> {
     who.may_user(user)?;
     who.may_resources(resources)?;
     let _turn = of.limits.summaries(who, resources.len()).await?;
-    of.reader.summaries(&pairs(user, resources)).await.map_err(|error| status::read(&error))
+    of.reader.summaries(&pairs(user, resources), least).await.map_err(|error| status::read(&error))
 }
 
 pub(super) async fn liked(

@@ -39,7 +39,7 @@ async fn checks_reports_and_stats_say_the_same_by_grpc_and_http() {
     }
     settled(&server).await;
     for _ in 0..2 {
-        let request = v1::GetLikeCountsRequest { resources: vec![video(1), video(2)] };
+        let request = v1::GetLikeCountsRequest { resources: vec![video(1), video(2)], ..Default::default() };
         client.get_like_counts(request).await.unwrap();
     }
 
@@ -140,7 +140,12 @@ async fn a_server_with_an_empty_cache_is_warm_at_start_and_on_demand() {
     server.wait_log("the cache is warm", PATIENCE).await.unwrap();
     let mut client = server.client().await;
     let resources = (1..=20).map(video).collect();
-    let counts = client.get_like_counts(v1::GetLikeCountsRequest { resources }).await.unwrap().into_inner().counts;
+    let counts = client
+        .get_like_counts(v1::GetLikeCountsRequest { resources, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner()
+        .counts;
     let counts: Vec<i64> = counts.iter().map(|count| count.count).collect();
     assert!(counts[6] == 2 && counts.iter().sum::<i64>() == 21, "{counts:?}");
     let mut admin = Admin::new(server.channel().await);

@@ -87,7 +87,7 @@ async fn counts_and_states_come_in_the_order_of_the_question() {
     client.like(like(other, comment(b))).await.unwrap();
 
     let resources = vec![video(unknown), comment(b), video(a), video(b), video(a)];
-    let request = v1::GetLikeCountsRequest { resources: resources.clone() };
+    let request = v1::GetLikeCountsRequest { resources: resources.clone(), ..Default::default() };
     let answer = client.get_like_counts(request).await.unwrap().into_inner();
     assert!(!answer.degraded);
     let counts: Vec<_> = answer.counts.iter().map(|count| count.count).collect();
@@ -101,7 +101,7 @@ async fn counts_and_states_come_in_the_order_of_the_question() {
     assert_eq!(states.iter().map(|state| state.resource.unwrap()).collect::<Vec<_>>(), resources);
 
     // Both in one call.
-    let request = v1::GetLikeSummariesRequest { user_id: other, resources: resources.clone() };
+    let request = v1::GetLikeSummariesRequest { user_id: other, resources: resources.clone(), ..Default::default() };
     let both = client.get_like_summaries(request).await.unwrap().into_inner();
     assert!(!both.degraded);
     let each = states.iter().zip(answer.counts).map(|(state, count)| v1::LikeSummary {

@@ -149,7 +149,7 @@ async fn dead_events_are_listed_replayed_discarded_and_explained() {
     assert!(answer.due_until.is_some());
     incident.wait("completed", 3).await;
     let client = server.client().await;
-    let request = v1::GetLikeCountsRequest { resources: vec![video(7)] };
+    let request = v1::GetLikeCountsRequest { resources: vec![video(7)], ..Default::default() };
     eventually(PATIENCE, "a count of three", async || {
         let counts = client.clone().get_like_counts(request.clone()).await.unwrap().into_inner().counts;
         expect_eq(counts[0].count, 3)

@@ -116,7 +116,7 @@ async fn a_like_that_waits_unread_is_dead() {
     let server = deployment.server().start_ready().await.unwrap();
     let mut client = server.client().await;
     let resources: Vec<v1::Resource> = (1..=500).map(video).collect();
-    let many = v1::GetLikeCountsRequest { resources };
+    let many = v1::GetLikeCountsRequest { resources, ..Default::default() };
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(8 << 10).unwrap();
     let mut taking_nothing = socket.connect(server.grpc().parse().unwrap()).await.unwrap();

@@ -156,7 +156,7 @@ async fn started_before_its_stores_it_comes_up_by_itself() {
         assert!(answer.liked && !answer.degraded, "{answer:?}");
     }
     eventually(PATIENCE, "two likes", async || {
-        let request = v1::GetLikeCountsRequest { resources: vec![video(1)] };
+        let request = v1::GetLikeCountsRequest { resources: vec![video(1)], ..Default::default() };
         let counts = client.clone().get_like_counts(request).await.map_err(|status| status.to_string())?;
         expect_eq(counts.into_inner().counts[0].count, 2)
     })

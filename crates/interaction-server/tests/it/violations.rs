@@ -74,7 +74,7 @@ async fn of_batches() {
         named(&["operations[6].resource"]),
     ];
     assert_eq!(said, expected);
-    let counts = v1::GetLikeCountsRequest { resources: vec![video(id)] };
+    let counts = v1::GetLikeCountsRequest { resources: vec![video(id)], ..Default::default() };
     assert_eq!(client.get_like_counts(counts).await.unwrap().into_inner().counts[0].count, 1);
     // A key of the other action, too, names its field.
     let keyed = |action| v1::LikeOperation { idempotency_key: "once".to_owned(), ..operation(user, video(id), action) };
@@ -94,13 +94,14 @@ async fn of_batches() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_reads() {
     let mut client = client().await;
-    let counts = |resources| v1::GetLikeCountsRequest { resources };
+    let counts = |resources| v1::GetLikeCountsRequest { resources, ..Default::default() };
     assert_eq!(fields(client.get_like_counts(counts(vec![])).await), ["resources"]);
     assert_eq!(fields(client.get_like_counts(counts(vec![video(1); 501])).await), ["resources"]);
     assert_eq!(fields(client.get_like_counts(counts(vec![video(1), video(0)])).await), ["resources[1].resource.id"]);
     let states = v1::GetLikeStatesRequest { user_id: 0, resources: vec![] };
     assert_eq!(fields(client.get_like_states(states).await), ["user_id", "resources"]);
-    let summaries = v1::GetLikeSummariesRequest { user_id: 0, resources: vec![video(1), video(0)] };
+    let summaries =
+        v1::GetLikeSummariesRequest { user_id: 0, resources: vec![video(1), video(0)], ..Default::default() };
     assert_eq!(fields(client.get_like_summaries(summaries).await), ["user_id", "resources[1].resource.id"]);
 
     let liked = |user_id, r#type, page_size, token: &str| v1::ListLikedResourcesRequest {

@@ -62,7 +62,7 @@ async fn each_call_needs_its_role() {
             "service" => (Code::Ok, Code::Ok, low),
             _ => (Code::Ok, Code::Ok, Code::Ok),
         };
-        let counts = GetLikeCountsRequest { resources: vec![crate::deployment::video(1)] };
+        let counts = GetLikeCountsRequest { resources: vec![crate::deployment::video(1)], ..Default::default() };
         assert_eq!(code(client.get_like_counts(as_caller(token, counts)).await), read, "{name} GetLikeCounts");
         let stats = v1::GetCacheStatsRequest::default();
         assert_eq!(code(admin.get_cache_stats(as_caller(token, stats)).await), read, "{name} GetCacheStats");
@@ -85,7 +85,7 @@ async fn each_call_needs_its_role() {
         assert_eq!(code(health.check(check).await), Code::Ok, "{name} health");
     }
     // Nothing of what was refused has happened: one like, by who may.
-    let asked = GetLikeCountsRequest { resources: vec![crate::deployment::video(1)] };
+    let asked = GetLikeCountsRequest { resources: vec![crate::deployment::video(1)], ..Default::default() };
     let counts = client.get_like_counts(as_caller(CALLERS[2].1, asked)).await.unwrap().into_inner();
     assert_eq!(counts.counts[0].count, 1);
 
@@ -118,7 +118,7 @@ async fn a_limited_token_reaches_no_further() {
         (Code::PermissionDenied, Some("Bearer token-that-scrapes-1"), Some("Bearer token-of-some-users-1"));
     let video = || crate::deployment::video(1);
     let comment = || v1::Resource { r#type: v1::ResourceType::Comment.into(), id: 1 };
-    let counts = |resource| GetLikeCountsRequest { resources: vec![resource] };
+    let counts = |resource| GetLikeCountsRequest { resources: vec![resource], ..Default::default() };
     assert_eq!(code(client.get_like_counts(as_caller(scrapes, counts(video()))).await), denied);
     for (user, expected) in [(9, Code::Ok), (10, denied)] {
         assert_eq!(code(client.like(as_caller(some, like(user, 1))).await), expected, "user {user}");
@@ -140,9 +140,9 @@ async fn a_limited_token_reaches_no_further() {
         assert_eq!(codes.collect::<Vec<_>>(), [expected, denied, Code::Ok], "user {user}");
         let states = v1::GetLikeStatesRequest { user_id: user, resources: vec![video()] };
         assert_eq!(code(client.get_like_states(as_caller(some, states)).await), expected, "user {user}");
-        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![video()] };
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![video()], ..Default::default() };
         assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), expected, "user {user}");
-        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![comment()] };
+        let both = v1::GetLikeSummariesRequest { user_id: user, resources: vec![comment()], ..Default::default() };
         assert_eq!(code(client.get_like_summaries(as_caller(some, both)).await), denied, "user {user}");
         let list = v1::ListLikedResourcesRequest {
             user_id: user,

@@ -51,7 +51,7 @@ async fn begins_calls(addr: String, from: u8) {
 
 /// Asks over this connection and waits for the beginning of the answer; an error if the connection has ended.
 async fn ask(stream: &mut TcpStream, number: u32) -> std::io::Result<()> {
-    let message = GetLikeCountsRequest { resources: vec![video(1)] }.encode_to_vec();
+    let message = GetLikeCountsRequest { resources: vec![video(1)], ..Default::default() }.encode_to_vec();
     stream.write_all(&[wire::head(number, COUNTS, Some(WRITER)), wire::message(number, &message)].concat()).await?;
     while wire::next_frame(stream).await? != (1, number) {}
     Ok(())

@@ -49,7 +49,8 @@ async fn a_restart_forgets_neither_a_deletion_nor_that_it_is_over() {
     let mut client = standalone.client().await;
     let answer = client.like(like(1, 7)).await.unwrap().into_inner();
     assert_eq!((answer.changed, answer.count), (true, Some(1)), "{answer:?}");
-    let counts = client.get_like_counts(v1::GetLikeCountsRequest { resources: vec![video(7)] }).await.unwrap();
+    let asked = v1::GetLikeCountsRequest { resources: vec![video(7)], ..Default::default() };
+    let counts = client.get_like_counts(asked).await.unwrap();
     assert_eq!(counts.into_inner().counts[0].count, 1);
     server.end(PATIENCE).await.unwrap();
 }

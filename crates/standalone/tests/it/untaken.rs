@@ -25,7 +25,7 @@ fn resources(number: i64) -> Vec<v1::Resource> {
 }
 
 fn many() -> v1::GetLikeCountsRequest {
-    v1::GetLikeCountsRequest { resources: resources(500) }
+    v1::GetLikeCountsRequest { resources: resources(500), ..Default::default() }
 }
 
 async fn watch(client: &mut Client) -> Result<Streaming<v1::WatchLikeCountsResponse>, Status> {

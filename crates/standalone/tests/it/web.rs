@@ -78,7 +78,7 @@ async fn a_call_by_grpc_web_is_the_same_as_by_grpc() {
     client.like(like(1, 42)).await.unwrap();
     let liked: v1::LikeResponse = read(&call(&standalone, "Like", &[], &like(2, 42)).await).unwrap();
     assert!(liked.liked && liked.changed && liked.count == Some(2), "{liked:?}");
-    let asked = v1::GetLikeSummariesRequest { user_id: 2, resources: vec![video(42)] };
+    let asked = v1::GetLikeSummariesRequest { user_id: 2, resources: vec![video(42)], ..Default::default() };
     let read_back: v1::GetLikeSummariesResponse =
         read(&call(&standalone, "GetLikeSummaries", &[], &asked).await).unwrap();
     assert_eq!(client.get_like_summaries(asked).await.unwrap().into_inner(), read_back);
@@ -158,7 +158,7 @@ async fn pages_of_listed_sites_may_ask_what_callers_ask() {
         assert_eq!((status.code(), &*reason(&status), allows(&answer)), (code, expected, true), "{answer:?}");
     }
     // Reading needs no more than the role that reads.
-    let asked = v1::GetLikeCountsRequest { resources: vec![video(42)] };
+    let asked = v1::GetLikeCountsRequest { resources: vec![video(42)], ..Default::default() };
     let reader = "Authorization: Bearer token-that-reads-1";
     let counts: v1::GetLikeCountsResponse =
         read(&call(&standalone, "GetLikeCounts", &[ours, reader], &asked).await).unwrap();
@@ -228,7 +228,7 @@ async fn a_page_of_another_site_likes_and_watches() {
 
     browser.open(&unlisted).await.unwrap();
     assert_eq!(browser.run(&liking(3)).await.unwrap(), "TypeError");
-    let asked = v1::GetLikeCountsRequest { resources: vec![video(42)] };
+    let asked = v1::GetLikeCountsRequest { resources: vec![video(42)], ..Default::default() };
     assert_eq!(client.get_like_counts(asked).await.unwrap().into_inner().counts[0].count, 2);
     server.end(PATIENCE).await.unwrap();
 }

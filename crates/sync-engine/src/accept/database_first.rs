@@ -51,7 +51,9 @@ impl Acceptor {
             return vec![Err(error); intents.len()];
         };
         let_cancel(began).await;
-        let (mut results, unreachable) = match self.write_in_turn(intents, call).await {
+        let written = self.write_in_turn(intents, call).await;
+        self.show_no_longer(intents);
+        let (mut results, unreachable) = match written {
             Ok(done) => done,
             Err(error) => return vec![Err(error); intents.len()],
         };

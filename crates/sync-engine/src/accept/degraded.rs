@@ -19,7 +19,9 @@ impl Acceptor {
     /// The cache is unreachable: the database takes the likes itself, in one transaction, and remembers that the cache must
     /// be told.
     pub(super) async fn write_directly(&self, intents: &[LikeIntent], call: Call) -> Vec<LikeResult> {
-        match self.write_to_database(intents, call).await {
+        let written = self.write_to_database(intents, call).await;
+        self.show_no_longer(intents);
+        match written {
             Ok(outcomes) => outcomes.into_iter().map(|outcome| direct_result(outcome?, true)).collect(),
             Err(error) => vec![Err(error); intents.len()],
         }

@@ -18,6 +18,7 @@ mod future_rows;
 mod journal;
 mod keys;
 mod leases;
+mod near_cache;
 mod not_found;
 mod operators;
 mod racing;

@@ -101,7 +101,7 @@ async fn read(
     let mut at = number * SIZE;
     while !stop.is_cancelled() && !resources.is_empty() {
         let some = (0..SIZE.min(resources.len())).map(|i| to_proto(resources[(at + i) % resources.len()]));
-        let request = v1::GetLikeCountsRequest { resources: some.collect() };
+        let request = v1::GetLikeCountsRequest { resources: some.collect(), ..Default::default() };
         at += SIZE;
         let began = Instant::now();
         let answer = tokio::select! {

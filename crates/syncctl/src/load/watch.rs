@@ -60,7 +60,8 @@ pub(super) async fn watch(
             sample.push(resources[at]);
             at = if at + 1 == resources.len() { hot } else { at + 1 };
         }
-        let request = v1::GetLikeCountsRequest { resources: sample.iter().map(|r| to_proto(*r)).collect() };
+        let request =
+            v1::GetLikeCountsRequest { resources: sample.iter().map(|r| to_proto(*r)).collect(), ..Default::default() };
         match tokio::time::timeout(Duration::from_secs(5), client.get_like_counts(request)).await {
             Ok(Ok(answer)) => {
                 let answer = answer.into_inner();

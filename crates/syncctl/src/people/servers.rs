@@ -153,7 +153,10 @@ impl Servers {
         recorder: &Recorder,
     ) -> Vec<Outcome> {
         let Some(mut client) = self.client(server, person) else { return Vec::new() };
-        let request = v1::GetLikeCountsRequest { resources: resources.iter().map(|r| to_proto(*r)).collect() };
+        let request = v1::GetLikeCountsRequest {
+            resources: resources.iter().map(|r| to_proto(*r)).collect(),
+            ..Default::default()
+        };
         match tokio::time::timeout(self.timeout, client.get_like_counts(request)).await {
             Ok(Ok(answer)) => {
                 let answer = answer.into_inner();

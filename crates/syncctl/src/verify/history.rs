@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 use traffic::check::{Entry, Observed, Options, PairRow, Report, Stores, check};
 use traffic::history::History;
 
+/// How old a count may be that somebody reads, in microseconds: `cache_management.near_cache.ttl`, unless configured.
+const COUNT_DELAY: u64 = 100_000;
+
 /// What to judge, beside the stores.
 #[derive(Debug, Clone, Default)]
 pub struct HistoryOptions {
@@ -156,7 +159,7 @@ pub async fn judge(options: &VerifyOptions, of: &HistoryOptions) -> anyhow::Resu
     for excuse in &excuses {
         *unused_excuses.entry(excuse.reason.clone()).or_default() += 1;
     }
-    let rules = Options { shared: options.shared, excuses, ..Options::default() };
+    let rules = Options { shared: options.shared, excuses, count_delay: COUNT_DELAY, ..Options::default() };
     let judged = check(&history, &stores, &rules);
     let mut excused_by_reason = BTreeMap::new();
     for (_, reason, number) in judged.excuses() {

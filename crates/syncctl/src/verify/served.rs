@@ -89,7 +89,10 @@ impl Served {
 
     async fn counters(&mut self, resources: &[Resource], mut each: impl FnMut(usize, Counter)) -> anyhow::Result<()> {
         for (number, chunk) in resources.chunks(CHUNK).enumerate() {
-            let request = v1::GetLikeCountsRequest { resources: chunk.iter().map(|r| to_proto(*r)).collect() };
+            let request = v1::GetLikeCountsRequest {
+                resources: chunk.iter().map(|r| to_proto(*r)).collect(),
+                ..Default::default()
+            };
             let answer = self.client.get_like_counts(request).await.context("counts were refused")?.into_inner();
             ensure!(!answer.degraded && answer.counts.len() == chunk.len(), "counts are answered in part only");
             for (at, count) in answer.counts.iter().enumerate() {

@@ -73,7 +73,7 @@ impl<'a> Counts<'a> {
     /// Takes the count of a read or a message.
     pub(super) fn see(&mut self, record: &'a Record) {
         let delay = match record.kind {
-            Kind::Count => 0,
+            Kind::Count => self.options.count_delay,
             Kind::Stream => self.options.stream_delay,
             Kind::Word(_) | Kind::State => return,
         };

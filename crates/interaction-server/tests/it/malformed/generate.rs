@@ -81,7 +81,7 @@ pub(super) fn message(random: &mut Random, method: &str) -> Vec<u8> {
             v1::ApplyLikesRequest { operations: operations.collect() }.encode_to_vec()
         }
         "GetLikeCounts" | "WatchLikeCounts" => {
-            v1::GetLikeCountsRequest { resources: resources(random) }.encode_to_vec()
+            v1::GetLikeCountsRequest { resources: resources(random), ..Default::default() }.encode_to_vec()
         }
         "GetLikeStates" | "GetLikeSummaries" => {
             v1::GetLikeStatesRequest { user_id, resources: resources(random) }.encode_to_vec()
