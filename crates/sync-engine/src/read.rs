@@ -1,13 +1,15 @@
 //! Reads: the cache answers, the database fills what it does not know, and serves alone while the cache is unreachable.
 
+mod flights;
 pub mod live;
 pub mod warm_up;
 
 use crate::recover::recheck::Recheck;
 use crate::stores::{Stores, faults};
 use domain::cache::CacheResult;
-use domain::{Pair, PairState, Resource, Version};
+use domain::{Pair, PairState, Resource, StoredCount, Version};
 use event_store::StoreError;
+use flights::Flights;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::sync::Arc;
@@ -16,9 +18,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Reads counts and states.
 #[derive(Clone)]
 pub struct Reader {
+    sources: Sources,
+    counts: Flights<Resource, StoredCount>,
+    states: Flights<Pair, PairState>,
+    seen: Arc<Seen>,
+}
+
+/// What is read from.
+#[derive(Clone)]
+struct Sources {
     stores: Stores,
     recheck: Recheck,
-    seen: Arc<Seen>,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +66,18 @@ pub struct Read<T> {
 impl Reader {
     /// Fills are checked again through `recheck`.
     pub fn new(stores: Stores, recheck: Recheck) -> Self {
-        Self { stores, recheck, seen: Arc::default() }
+        let written = Arc::clone(&stores.written_around);
+        let sources = Sources { stores, recheck };
+        let counts = sources.clone();
+        let counts = move |resources| counts.clone().load_counts(resources).boxed();
+        let states = sources.clone();
+        let states = move |pairs| states.clone().load_states(pairs).boxed();
+        Self {
+            sources,
+            counts: Flights::new(Some(written), counts),
+            states: Flights::new(None, states),
+            seen: Arc::default(),
+        }
     }
 
     /// What reads found in the cache so far; all clones together.
@@ -90,7 +111,8 @@ impl Reader {
     }
 
     async fn counts_since(&self, resources: &[Resource], least: Version) -> Result<Read<i64>, ReadError> {
-        let near = self.stores.near_cache.as_deref().filter(|_| !self.are_away(resources.iter().copied()));
+        let near =
+            self.sources.stores.near_cache.as_deref().filter(|_| !self.sources.are_away(resources.iter().copied()));
         let Some(near) = near else { return self.counts_of_stores(resources).await };
         let asked = near.now();
         let mut shown = near.show(resources, least, asked);
@@ -112,22 +134,21 @@ impl Reader {
     }
 
     async fn counts_of_stores(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
-        let cached = self.ask_cache(resources.iter().copied(), self.stores.cache.served_counts(resources)).await;
+        let (sources, cache) = (&self.sources, &self.sources.stores.cache);
+        let cached = sources.ask_cache(resources.iter().copied(), cache.served_counts(resources)).await;
         let degraded = cached.is_none();
         let mut values = cached.unwrap_or_else(|| vec![None; resources.len()]);
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
         self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
             let asked: Vec<Resource> = missing.iter().map(|i| resources[*i]).collect();
-            let stored = self.ask_database(self.stores.likes.load_counts(&asked)).boxed().await?;
+            let stored = if degraded {
+                sources.ask_database(sources.stores.likes.load_counts(&asked)).boxed().await?
+            } else {
+                self.counts.ask(&asked).boxed().await?
+            };
             for (index, stored) in missing.iter().zip(&stored) {
                 values[*index] = Some(stored.count);
-            }
-            if !degraded {
-                let fills: Vec<_> = asked.iter().copied().zip(stored).collect();
-                self.ask_cache(fills.iter().map(|(resource, _)| *resource), self.stores.cache.fill_counts(&fills))
-                    .await;
-                self.recheck.resources(asked).await;
             }
         }
         Ok(Read { values: values.into_iter().map(Option::unwrap_or_default).collect(), degraded })
@@ -139,22 +160,21 @@ impl Reader {
     }
 
     async fn states_inner(&self, pairs: &[Pair]) -> Result<Read<PairState>, ReadError> {
-        let cached = self.ask_cache(pairs.iter().map(|pair| pair.resource), self.stores.cache.states(pairs)).await;
+        let (sources, cache) = (&self.sources, &self.sources.stores.cache);
+        let cached = sources.ask_cache(pairs.iter().map(|pair| pair.resource), cache.states(pairs)).await;
         let degraded = cached.is_none();
         let mut values = cached.unwrap_or_else(|| vec![None; pairs.len()]);
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
         self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
             let asked: Vec<Pair> = missing.iter().map(|i| pairs[*i]).collect();
-            let stored = self.ask_database(self.stores.likes.load_states(&asked)).boxed().await?;
+            let stored = if degraded {
+                sources.ask_database(sources.stores.likes.load_states(&asked)).boxed().await?
+            } else {
+                self.states.ask(&asked).boxed().await?
+            };
             for (index, state) in missing.iter().zip(&stored) {
                 values[*index] = Some(*state);
-            }
-            if !degraded {
-                let fills: Vec<_> = asked.iter().copied().zip(stored).collect();
-                self.ask_cache(fills.iter().map(|(pair, _)| pair.resource), self.stores.cache.fill_states(&fills))
-                    .await;
-                self.recheck.pairs(asked).await;
             }
         }
         Ok(Read { values: values.into_iter().map(Option::unwrap_or_default).collect(), degraded })
@@ -174,6 +194,30 @@ impl Reader {
             Ok(Read { values, degraded: counts.degraded || states.degraded })
         }
         .boxed()
+    }
+}
+
+impl Sources {
+    /// What the database says of these, which is cached if somebody will look at it again.
+    async fn load_counts(self, asked: Vec<Resource>) -> Result<Vec<StoredCount>, ReadError> {
+        let stored = self.ask_database(self.stores.likes.load_counts(&asked)).await?;
+        if let Some(room) = self.recheck.room(asked.len()) {
+            let fills: Vec<_> = asked.iter().copied().zip(stored.iter().copied()).collect();
+            self.ask_cache(asked.iter().copied(), self.stores.cache.fill_counts(&fills)).await;
+            room.resources(&asked);
+        }
+        Ok(stored)
+    }
+
+    /// The same of pairs.
+    async fn load_states(self, asked: Vec<Pair>) -> Result<Vec<PairState>, ReadError> {
+        let stored = self.ask_database(self.stores.likes.load_states(&asked)).await?;
+        if let Some(room) = self.recheck.room(asked.len()) {
+            let fills: Vec<_> = asked.iter().copied().zip(stored.iter().copied()).collect();
+            self.ask_cache(asked.iter().map(|pair| pair.resource), self.stores.cache.fill_states(&fills)).await;
+            room.pairs(&asked);
+        }
+        Ok(stored)
     }
 
     fn are_away(&self, mut resources: impl Iterator<Item = Resource>) -> bool {

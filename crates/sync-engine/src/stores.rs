@@ -38,7 +38,7 @@ use refused::RefusedKind;
 use shard_circuits::ShardCircuits;
 use standing::Standings;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::RwLock;
 use untold::UntoldWrites;
 use write_switch::WriteSwitch;
@@ -89,6 +89,8 @@ pub struct Stores {
     pub write_path: Arc<WriteSwitch>,
     /// Which likes are traced.
     pub traces: Traces,
+    /// Writes of this process around the cache that were decided, whether the cache was told of them or not.
+    pub(crate) written_around: Arc<AtomicU64>,
     /// Counts that this process remembers for a moment, if it does.
     pub(crate) near_cache: Option<Arc<NearCache>>,
 }
@@ -123,6 +125,7 @@ impl Stores {
             changes: Arc::default(),
             write_path: Arc::new(WriteSwitch::default()),
             traces: Traces::default(),
+            written_around: Arc::default(),
             near_cache: None,
         }
     }

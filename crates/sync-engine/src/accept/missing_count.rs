@@ -39,7 +39,7 @@ impl Acceptor {
             outcomes[*i] = outcome;
         }
         if said {
-            self.recheck.resources(again.iter().map(|request| request.intent.pair.resource).collect()).await;
+            self.recheck.liked(again.iter().map(|request| request.intent.pair.resource));
         }
         said
     }

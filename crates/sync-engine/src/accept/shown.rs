@@ -3,6 +3,7 @@
 use super::Acceptor;
 use domain::LikeIntent;
 use domain::cache::{AcceptOutcome, AcceptRequest, Answer, CacheResult};
+use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 
 impl Acceptor {
@@ -29,6 +30,7 @@ impl Acceptor {
 
     /// These may have been written around the cache.
     pub(super) fn show_no_longer(&self, intents: &[LikeIntent]) {
+        self.stores.written_around.fetch_add(1, Ordering::Release);
         if let Some(near) = &self.stores.near_cache {
             intents.iter().for_each(|intent| near.forget(intent.pair.resource, near.now()));
         }

@@ -24,29 +24,58 @@ enum Filled {
     State(Pair),
 }
 
-/// Hands fills to the task that looks again. When it is behind, callers wait for it.
+/// Hands fills to the task that looks again. When it is behind, a warm-up waits for it; what is read is served without
+/// being cached; and a like waits for nobody.
 #[derive(Debug, Clone)]
 pub struct Recheck {
-    sender: mpsc::Sender<Filled>,
+    filled: mpsc::Sender<Filled>,
+    liked: mpsc::Sender<Filled>,
+}
+
+/// Room for what is about to be filled.
+pub(crate) struct Room<'a>(mpsc::PermitIterator<'a, Filled>);
+
+impl Room<'_> {
+    pub(crate) fn resources(self, resources: &[Resource]) {
+        self.0.zip(resources).for_each(|(place, resource)| place.send(Filled::Count(*resource)));
+    }
+
+    pub(crate) fn pairs(self, pairs: &[Pair]) {
+        self.0.zip(pairs).for_each(|(place, pair)| place.send(Filled::State(*pair)));
+    }
 }
 
 impl Recheck {
     /// The handle, and the task to run beside it.
     pub fn new(stores: Stores) -> (Self, RecheckTask) {
-        let (sender, receiver) = mpsc::channel(CAPACITY);
-        (Self { sender }, RecheckTask { stores, receiver })
+        let (filled, fills) = mpsc::channel(CAPACITY);
+        let (liked, likes) = mpsc::channel(CAPACITY);
+        (Self { filled, liked }, RecheckTask { stores, fills, likes })
+    }
+
+    /// Room for so many fills; none if the task is too far behind, or has ended with the process: then nothing should be filled.
+    pub(crate) fn room(&self, fills: usize) -> Option<Room<'_>> {
+        self.filled.try_reserve_many(fills).ok().map(Room)
     }
 
     pub(crate) async fn resources(&self, resources: Vec<Resource>) {
         for resource in resources {
             // Fails only when the process ends; what is cached then lives on, and the checker will look at it.
-            let _ = self.sender.send(Filled::Count(resource)).await;
+            let _ = self.filled.send(Filled::Count(resource)).await;
         }
     }
 
     pub(crate) async fn pairs(&self, pairs: Vec<Pair>) {
         for pair in pairs {
-            let _ = self.sender.send(Filled::State(pair)).await;
+            let _ = self.filled.send(Filled::State(pair)).await;
+        }
+    }
+
+    /// Counters that were filled with a like. Where there is no room the settlement of that like looks at them, and one that
+    /// nobody changed is forgotten soon.
+    pub(crate) fn liked(&self, resources: impl Iterator<Item = Resource>) {
+        for resource in resources {
+            let _ = self.liked.try_send(Filled::Count(resource));
         }
     }
 }
@@ -54,7 +83,8 @@ impl Recheck {
 /// Looks again at what was filled.
 pub struct RecheckTask {
     stores: Stores,
-    receiver: mpsc::Receiver<Filled>,
+    fills: mpsc::Receiver<Filled>,
+    likes: mpsc::Receiver<Filled>,
 }
 
 impl RecheckTask {
@@ -64,14 +94,18 @@ impl RecheckTask {
     }
 
     async fn run_inner(mut self, stop: CancellationToken) {
-        let mut filled = Vec::with_capacity(BATCH);
+        let (mut filled, mut liked) = (Vec::with_capacity(BATCH), Vec::new());
         loop {
             filled.clear();
+            liked.clear();
+            // Both end together.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                count = self.receiver.recv_many(&mut filled, BATCH) => if count == 0 { return },
+                count = self.likes.recv_many(&mut liked, BATCH) => if count == 0 { return },
+                count = self.fills.recv_many(&mut filled, BATCH) => if count == 0 { return },
             }
+            filled.append(&mut liked);
             if let Err(error) = self.look_again(&filled).await {
                 // A store that is unreachable is met by its circuit; these fills wait for the next settle or the checker.
                 tracing::debug!(%error, fills = filled.len(), "could not look again at fills");

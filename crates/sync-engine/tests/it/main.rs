@@ -6,6 +6,7 @@ mod apply;
 mod blame;
 mod changes;
 mod cluster;
+mod cold;
 mod consume;
 mod dead_letters;
 mod degraded;
