@@ -74,8 +74,8 @@ impl Reader {
         let states = move |pairs| states.clone().load_states(pairs).boxed();
         Self {
             sources,
-            counts: Flights::new(Some(written), counts),
-            states: Flights::new(None, states),
+            counts: Flights::new(Arc::clone(&written), counts),
+            states: Flights::new(written, states),
             seen: Arc::default(),
         }
     }
@@ -101,7 +101,7 @@ impl Reader {
         self.counts_since(resources, Version::ZERO).boxed()
     }
 
-    /// The same, with every like that the cache accepted of them up to this version.
+    /// The same, with every like of them up to this version that was answered, wherever.
     pub fn counts_with<'a>(
         &'a self,
         resources: &'a [Resource],
@@ -113,7 +113,7 @@ impl Reader {
     async fn counts_since(&self, resources: &[Resource], least: Version) -> Result<Read<i64>, ReadError> {
         let near =
             self.sources.stores.near_cache.as_deref().filter(|_| !self.sources.are_away(resources.iter().copied()));
-        let Some(near) = near else { return self.counts_of_stores(resources).await };
+        let Some(near) = near else { return self.counts_of_stores(resources, least, |_, _| {}).await };
         let asked = near.now();
         let mut shown = near.show(resources, least, asked);
         let unknown: Vec<usize> = (0..shown.len()).filter(|i| shown[*i].is_none()).collect();
@@ -121,23 +121,31 @@ impl Reader {
         let mut degraded = false;
         if !unknown.is_empty() {
             let rest: Vec<Resource> = unknown.iter().map(|i| resources[*i]).collect();
-            let read = self.counts_of_stores(&rest).await?;
+            let learn = |resource, count| near.learn(resource, count, asked, near.now());
+            let read = self.counts_of_stores(&rest, least, learn).await?;
             degraded = read.degraded;
             for (i, count) in unknown.into_iter().zip(read.values) {
                 shown[i] = Some(count);
-                if !degraded {
-                    near.learn(resources[i], count, asked);
-                }
             }
         }
         Ok(Read { values: shown.into_iter().map(Option::unwrap_or_default).collect(), degraded })
     }
 
-    async fn counts_of_stores(&self, resources: &[Resource]) -> Result<Read<i64>, ReadError> {
+    /// `learn` hears what the cache says; what the database says may have been asked for before this call.
+    async fn counts_of_stores(
+        &self,
+        resources: &[Resource],
+        least: Version,
+        learn: impl Fn(Resource, i64),
+    ) -> Result<Read<i64>, ReadError> {
         let (sources, cache) = (&self.sources, &self.sources.stores.cache);
         let cached = sources.ask_cache(resources.iter().copied(), cache.served_counts(resources)).await;
         let degraded = cached.is_none();
         let mut values = cached.unwrap_or_else(|| vec![None; resources.len()]);
+        resources
+            .iter()
+            .zip(&values)
+            .for_each(|(resource, count)| count.iter().for_each(|count| learn(*resource, *count)));
         let missing: Vec<usize> = (0..values.len()).filter(|i| values[*i].is_none()).collect();
         self.saw(values.len(), missing.len(), degraded);
         if !missing.is_empty() {
@@ -145,7 +153,7 @@ impl Reader {
             let stored = if degraded {
                 sources.ask_database(sources.stores.likes.load_counts(&asked)).boxed().await?
             } else {
-                self.counts.ask(&asked).boxed().await?
+                self.counts.ask(&asked, least == Version::ZERO).boxed().await?
             };
             for (index, stored) in missing.iter().zip(&stored) {
                 values[*index] = Some(stored.count);
@@ -171,7 +179,7 @@ impl Reader {
             let stored = if degraded {
                 sources.ask_database(sources.stores.likes.load_states(&asked)).boxed().await?
             } else {
-                self.states.ask(&asked).boxed().await?
+                self.states.ask(&asked, false).boxed().await?
             };
             for (index, state) in missing.iter().zip(&stored) {
                 values[*index] = Some(*state);

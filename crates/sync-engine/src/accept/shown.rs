@@ -15,15 +15,18 @@ impl Acceptor {
             Ok(AcceptOutcome::Accepted(Answer { count: Some(count), version })) => {
                 near.accepted(resource, *count, *version, near.at(asked), near.now());
             }
-            // As good as a read: the like that it repeats may be of another server, but it was answered before this call.
+            // The like that it repeats may be on its way through another server at the same time.
             Ok(AcceptOutcome::Unchanged(Answer { count: Some(count), .. })) => {
-                near.learn(resource, *count, near.at(asked));
+                near.told(resource, *count, near.at(asked), near.now());
             }
-            Ok(AcceptOutcome::Unchanged(_) | AcceptOutcome::Repeated { .. }) => near.forget(resource, near.at(asked)),
-            // It may have taken effect.
-            Ok(AcceptOutcome::Accepted(_) | AcceptOutcome::Unconfirmed { .. }) | Err(_) => {
-                near.forget(resource, near.now());
-            }
+            // With the count of that time, or none; what failed may have taken effect.
+            Ok(
+                AcceptOutcome::Accepted(_)
+                | AcceptOutcome::Unchanged(_)
+                | AcceptOutcome::Repeated { .. }
+                | AcceptOutcome::Unconfirmed { .. },
+            )
+            | Err(_) => near.forget(resource, near.now()),
             Ok(_) => {}
         }
     }

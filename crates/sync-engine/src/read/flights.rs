@@ -5,7 +5,8 @@
 //!
 //! A flight that has departed may not see what is committed meanwhile. So whoever would not tell its passengers apart from a
 //! read before their own write does not join it: not long after it departed, not after a write of this process around the cache
-//! (the cache is not told of that where it does not know the key), and states of pairs never.
+//! (the cache is not told of that where it does not know the key), not for counts that must contain a version, and for states
+//! of pairs never.
 
 use super::ReadError;
 use futures::FutureExt;
@@ -42,8 +43,8 @@ impl<K, V> Clone for Flights<K, V> {
 
 struct Airport<K, V> {
     load: Box<Load<K, V>>,
-    /// Writes of this process around the cache; none where nobody joins a flight that has departed.
-    written: Option<Arc<AtomicU64>>,
+    /// Writes of this process around the cache.
+    written: Arc<AtomicU64>,
     turns: Arc<Semaphore>,
     flights: Mutex<Board<K, V>>,
 }
@@ -85,7 +86,7 @@ impl<K: Eq + Hash, V> Drop for Ends<K, V> {
 
 impl<K, V> Airport<K, V> {
     fn written(&self) -> u64 {
-        self.written.as_ref().map_or(0, |written| written.load(Ordering::Acquire))
+        self.written.load(Ordering::Acquire)
     }
 
     fn board(&self) -> MutexGuard<'_, Board<K, V>> {
@@ -94,10 +95,9 @@ impl<K, V> Airport<K, V> {
 }
 
 impl<K: Copy + Eq + Hash + Send + Sync + 'static, V: Copy + Send + Sync + 'static> Flights<K, V> {
-    /// `written` grows with every write of this process around the cache, before it is answered; without it nobody joins a flight
-    /// that has departed.
+    /// `written` grows with every write of this process around the cache, before it is answered.
     pub(super) fn new(
-        written: Option<Arc<AtomicU64>>,
+        written: Arc<AtomicU64>,
         load: impl Fn(Vec<K>) -> BoxFuture<'static, Result<Vec<V>, ReadError>> + Send + Sync + 'static,
     ) -> Self {
         let board = Board { seats: HashMap::new(), flights: HashMap::new(), boarding: None, next: 0 };
@@ -109,9 +109,9 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static, V: Copy + Send + Sync + 'stati
         }))
     }
 
-    /// What the load says of these keys, in their order.
-    pub(super) async fn ask(&self, keys: &[K]) -> Result<Vec<V>, ReadError> {
-        let (landings, seats) = self.take_seats(keys);
+    /// What the load says of these keys, in their order; without `joins` only one that begins after this call.
+    pub(super) async fn ask(&self, keys: &[K], joins: bool) -> Result<Vec<V>, ReadError> {
+        let (landings, seats) = self.take_seats(keys, joins);
         let landed = try_join_all(landings).await?;
         // A load that says too little says nothing.
         let values = seats.into_iter().map(|(landing, seat)| landed[landing].get(seat).copied());
@@ -119,11 +119,9 @@ impl<K: Copy + Eq + Hash + Send + Sync + 'static, V: Copy + Send + Sync + 'stati
     }
 
     /// The flights that these keys are on, and of each key on which of them, and its seat.
-    fn take_seats(&self, keys: &[K]) -> (Vec<Landing<V>>, Vec<(usize, usize)>) {
+    fn take_seats(&self, keys: &[K], joins: bool) -> (Vec<Landing<V>>, Vec<(usize, usize)>) {
         let (now, written) = (Instant::now(), self.0.written());
-        let joins = |(at, before): (Instant, u64)| {
-            self.0.written.is_some() && before == written && now.duration_since(at) < JOINED_FOR
-        };
+        let joins = |(at, before): (Instant, u64)| joins && before == written && now.duration_since(at) < JOINED_FOR;
         let (mut taken, mut seats) = (Taken::new(), Vec::with_capacity(keys.len()));
         // Declared after what is taken: a flight whose last passenger goes away looks at the board.
         let mut board = self.0.board();
@@ -232,10 +230,6 @@ mod tests {
 
     /// Every load waits until it is let through, and says ten times the key; 13 cannot be loaded.
     fn rig() -> Rig {
-        rig_where(true)
-    }
-
-    fn rig_where(joins: bool) -> Rig {
         let (loads, written): (Arc<Mutex<Vec<Vec<u32>>>>, Arc<AtomicU64>) = Default::default();
         let (gate, began, under_way) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()), Arc::default());
         let (told, through, begun, running) =
@@ -257,13 +251,21 @@ mod tests {
             }
             .boxed()
         };
-        Rig { flights: Flights::new(joins.then(|| Arc::clone(&written)), load), loads, written, gate, began, under_way }
+        Rig { flights: Flights::new(Arc::clone(&written), load), loads, written, gate, began, under_way }
     }
 
     impl Rig {
         fn ask(&self, keys: impl IntoIterator<Item = u32>) -> BoxFuture<'static, Result<Vec<u32>, ReadError>> {
+            self.ask_where(true, keys)
+        }
+
+        fn ask_where(
+            &self,
+            joins: bool,
+            keys: impl IntoIterator<Item = u32>,
+        ) -> BoxFuture<'static, Result<Vec<u32>, ReadError>> {
             let (flights, keys): (_, Vec<u32>) = (self.flights.clone(), keys.into_iter().collect());
-            async move { flights.ask(&keys).await }.boxed()
+            async move { flights.ask(&keys, joins).await }.boxed()
         }
 
         fn loads(&self) -> Vec<Vec<u32>> {
@@ -282,7 +284,9 @@ mod tests {
         let mut all = JoinSet::new();
         (0..400).for_each(|_| drop(all.spawn(rig.ask(101..=600))));
         rig.began.notified().await;
-        tokio::task::yield_now().await;
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
         rig.gate.add_permits(1);
         while let Some(read) = all.join_next().await {
             assert_eq!(read.unwrap().unwrap(), (101..=600).map(|key| key * 10).collect::<Vec<_>>());
@@ -330,13 +334,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_joins_a_flight_that_departed_long_ago_or_that_is_of_states() {
+    async fn nobody_joins_a_flight_that_departed_long_ago_or_who_needs_a_later_one() {
         for (joins, later) in [(true, JOINED_FOR), (false, Duration::ZERO)] {
-            let rig = rig_where(joins);
+            let rig = rig();
             let first = tokio::spawn(rig.ask([1]));
             rig.began.notified().await;
             tokio::time::advance(later).await;
-            let second = tokio::spawn(rig.ask([1]));
+            let second = tokio::spawn(rig.ask_where(joins, [1]));
             rig.began.notified().await;
             rig.gate.add_permits(2);
             assert_eq!((first.await.unwrap().unwrap(), second.await.unwrap().unwrap()), (vec![10], vec![10]));

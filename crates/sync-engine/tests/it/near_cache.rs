@@ -2,7 +2,7 @@
 
 use crate::rig::{PATIENCE, Process, Rig, like, unlike, video};
 use domain::cache::{CountRepair, RepairOutcome};
-use domain::{Resource, StoredCount};
+use domain::{LikeIntent, Resource, StoredCount};
 use std::time::Duration;
 use sync_engine::accept::Acceptor;
 use sync_engine::read::Reader;
@@ -54,6 +54,28 @@ async fn who_likes_sees_the_count_with_it_at_once_and_what_others_did_a_moment_l
     let again = one.accept_one(like(5, 1)).await.unwrap();
     assert_eq!((again.changed, again.version, again.count), (false, answer.version, Some(4)));
     assert_eq!(count(&reading, video(1)).await, 4);
+    // And whoever is given the answer to a call that another one had taken.
+    let keyed = || LikeIntent { idempotency_key: Some("once".to_owned()), ..like(6, 1) };
+    let answer = other.accept_one(keyed()).await.unwrap();
+    assert_eq!((answer.count, count(&reading, video(1)).await), (Some(5), 4));
+    let again = one.accept_one(keyed()).await.unwrap();
+    assert_eq!((again.version, again.changed), (answer.version, true));
+    assert_eq!(count(&reading, video(1)).await, 5);
+    rig.end().await;
+}
+
+/// What the database said may have been asked for before: by whoever asked first.
+#[tokio::test]
+async fn what_was_loaded_is_not_remembered() {
+    let rig = Rig::new().await;
+    let (_process, _, reading) = server(&rig, LONG).await;
+    let process = rig.process().await;
+    let other = process.server();
+    assert_eq!(count(&reading, video(1)).await, 0);
+    assert_eq!(other.accept_one(like(1, 1)).await.unwrap().count, Some(1));
+    assert_eq!(count(&reading, video(1)).await, 1);
+    assert_eq!(other.accept_one(like(2, 1)).await.unwrap().count, Some(2));
+    assert_eq!(count(&reading, video(1)).await, 1, "what the cache said is not remembered");
     rig.end().await;
 }
 

@@ -91,7 +91,8 @@ impl Served {
         for (number, chunk) in resources.chunks(CHUNK).enumerate() {
             let request = v1::GetLikeCountsRequest {
                 resources: chunk.iter().map(|r| to_proto(*r)).collect(),
-                ..Default::default()
+                // As they are now: nothing that the server remembers.
+                least_version: 1,
             };
             let answer = self.client.get_like_counts(request).await.context("counts were refused")?.into_inner();
             ensure!(!answer.degraded && answer.counts.len() == chunk.len(), "counts are answered in part only");
