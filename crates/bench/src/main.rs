@@ -11,6 +11,7 @@
 //! Deliberately absent: other machines, networks, more than one broker or database node.
 
 mod broker;
+mod calls;
 mod cli;
 mod cpu;
 mod evalsha;
@@ -19,7 +20,9 @@ mod measure;
 mod noop;
 mod numbers;
 mod peer;
+mod pipelined;
 mod raw_sql;
+mod reading;
 mod redis;
 mod report;
 mod rig;

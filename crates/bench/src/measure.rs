@@ -8,6 +8,7 @@ mod hot;
 mod lag;
 mod options;
 mod peers;
+mod reads;
 mod sustained;
 mod write_paths;
 
@@ -49,10 +50,13 @@ pub(crate) enum Measurement {
     H,
     /// Peers.
     I,
+    /// Reading.
+    K,
 }
 
 impl Measurement {
-    pub(crate) const ALL: [Self; 9] = [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H, Self::I];
+    pub(crate) const ALL: [Self; 10] =
+        [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H, Self::I, Self::K];
 
     pub(crate) const fn letter(self) -> &'static str {
         match self {
@@ -65,6 +69,7 @@ impl Measurement {
             Self::G => "g",
             Self::H => "h",
             Self::I => "i",
+            Self::K => "k",
         }
     }
 }
@@ -84,6 +89,7 @@ pub(crate) async fn run(measurement: Measurement, bench: &mut Bench) -> Result<(
         Measurement::G => hot::measure(bench).await,
         Measurement::H => growth::measure(bench).await,
         Measurement::I => peers::measure(bench).await,
+        Measurement::K => reads::measure(bench).await,
     }
 }
 

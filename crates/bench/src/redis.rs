@@ -62,6 +62,31 @@ impl Redis {
         self.command(&[&["HSET", key], fields].concat()).await.map(drop)
     }
 
+    /// Sends many commands, a thousand at a time, whose answers say nothing.
+    pub(crate) async fn send_all(&mut self, commands: impl IntoIterator<Item = Vec<String>>) -> Result<()> {
+        let (mut commands, mut sent) = (commands.into_iter().peekable(), 0_u64);
+        while commands.peek().is_some() {
+            let mut some = 0;
+            for command in commands.by_ref().take(1_000) {
+                let command: Vec<&str> = command.iter().map(String::as_str).collect();
+                self.stream.write_all(encode(&command).as_bytes()).await?;
+                some += 1;
+            }
+            self.stream.flush().await?;
+            for _ in 0..some {
+                let reply = timeout(LIMIT, self.reply()).await.context("redis: no answer")?;
+                reply.with_context(|| format!("redis: command {sent}"))?;
+                sent += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Commands that the server has worked on since it started.
+    pub(crate) async fn commands(&mut self) -> Result<f64> {
+        self.info("stats", "total_commands_processed:").await.map(|commands| commands as f64)
+    }
+
     /// The script's digest.
     pub(crate) async fn load_script(&mut self, script: &str) -> Result<String> {
         self.text(&["SCRIPT", "LOAD", script]).await
@@ -171,6 +196,13 @@ mod tests {
         assert_eq!(redis.sum("count:").await.unwrap(), 7);
         redis.text(&["XADD", "one", "1-0", "e", "x"]).await.unwrap();
         assert_eq!(redis.stream_lengths(&["one".into(), "two".into()]).await.unwrap(), 1);
+        redis
+            .send_all((0..2_500).map(|i| vec!["HSET".to_owned(), format!("h{i}"), "n".into(), "1".into()]))
+            .await
+            .unwrap();
+        assert_eq!(redis.command(&["DBSIZE"]).await.unwrap(), Reply::Int(2_503));
+        assert!(redis.send_all([vec!["HSET".to_owned(), "one".into(), "n".into(), "1".into()]]).await.is_err());
+        assert!(redis.commands().await.unwrap() >= 2_505.0);
         assert!(redis.used_memory().await.unwrap() > 100_000.0);
         assert!(redis.text(&["GET", "absent"]).await.is_err());
         let error = redis.text(&["NONSENSE"]).await.unwrap_err();

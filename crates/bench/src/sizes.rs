@@ -11,6 +11,8 @@ pub(crate) struct Sizes {
     pub(crate) warm_up: u64,
     /// Liked resources; all have a count after the warm-up.
     pub(crate) resources: u64,
+    /// Resources that are read, all cached.
+    pub(crate) read_ids: u64,
     /// Events that wait in the queue before it is drained.
     pub(crate) prefilled: u64,
     /// Likes of a sample that is not bounded by time.
@@ -32,6 +34,7 @@ impl Sizes {
             seconds: 8.0,
             warm_up: 50_000,
             resources: 1_000,
+            read_ids: 1_000_000,
             prefilled: 500_000,
             likes: 100_000,
             growth: vec![100_000, 1_000_000],
@@ -49,6 +52,7 @@ impl Sizes {
             seconds: 0.3,
             warm_up: 500,
             resources: 50,
+            read_ids: 2_000,
             prefilled: 2_000,
             likes: 500,
             growth: vec![500, 1_500],

@@ -103,7 +103,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("test-support", &["domain"]),
     ("resilience", &["domain", "interaction-proto"]),
     ("chaos", &["domain", "test-support", "traffic"]),
-    ("bench", &["domain", "cache-manager", "event-bus", "test-support"]),
+    ("bench", &["domain", "cache-manager", "event-bus", "interaction-proto", "test-support", "traffic"]),
     // The project's tasks: of all this it only knows the programs, the scripts and the files.
     ("xtask", &[]),
 ];
