@@ -42,6 +42,7 @@ const OTHERS: &[(&str, &[&str], &str)] = &[
     ("embedded_cache.durability", &["host", "process"], "none"),
     ("event_driven_sync.recovery.automatic", SWITCH, "maybe"),
     ("event_driven_sync.write_path", &["event_driven", "synchronous", "percentage"], "other"),
+    ("cache_management.near_cache.enabled", SWITCH, "maybe"),
     ("cache_management.warmup.enabled", SWITCH, "maybe"),
     ("data_consistency.auto_fix.enabled", SWITCH, "maybe"),
     ("data_consistency.auto_fix.strategy", &["database_first", "cache_first", "report_only"], "guess"),
