@@ -5,6 +5,7 @@ pub mod live;
 pub mod warm_up;
 
 use crate::recover::recheck::Recheck;
+use crate::stores::near_cache::NearCache;
 use crate::stores::{Stores, faults};
 use domain::cache::CacheResult;
 use domain::{Pair, PairState, Resource, StoredCount, Version};
@@ -110,10 +111,22 @@ impl Reader {
         self.counts_since(resources, least).boxed()
     }
 
+    /// For how many of these a store would be asked now.
+    pub fn unknown_counts(&self, resources: &[Resource], least: Version) -> usize {
+        match self.near(resources) {
+            Some(near) => near.unknown(resources, least, near.now()),
+            None => resources.len(),
+        }
+    }
+
+    /// What this server remembers, unless the cache counts as unreachable.
+    fn near(&self, resources: &[Resource]) -> Option<&NearCache> {
+        let near = self.sources.stores.near_cache.as_deref();
+        near.filter(|_| !self.sources.are_away(resources.iter().copied()))
+    }
+
     async fn counts_since(&self, resources: &[Resource], least: Version) -> Result<Read<i64>, ReadError> {
-        let near =
-            self.sources.stores.near_cache.as_deref().filter(|_| !self.sources.are_away(resources.iter().copied()));
-        let Some(near) = near else { return self.counts_of_stores(resources, least, |_, _| {}).await };
+        let Some(near) = self.near(resources) else { return self.counts_of_stores(resources, least, |_, _| {}).await };
         let asked = near.now();
         let mut shown = near.show(resources, least, asked);
         let unknown: Vec<usize> = (0..shown.len()).filter(|i| shown[*i].is_none()).collect();

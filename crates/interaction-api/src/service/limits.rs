@@ -86,16 +86,15 @@ impl Limits {
         }
     }
 
-    /// Takes so many counts or states of the caller's quota, and waits for its turn if they are many.
-    pub(super) async fn reads(&self, who: &Who, items: usize) -> Result<Option<Turn>, Status> {
+    /// Takes so many counts or states of the caller's quota, and waits for its turn if they are many. What this server remembers
+    /// costs a tenth of what a store is asked for.
+    pub(super) async fn reads(&self, who: &Who, items: usize, work: Work) -> Result<Option<Turn>, Status> {
         self.read(who, items)?;
-        if items <= FEW { Ok(None) } else { self.cached.take(&who.key()).await.map(Some) }
-    }
-
-    /// The same of so many counts, each with a state: both are of the quota, and a page of them waits for nobody's turn.
-    pub(super) async fn summaries(&self, who: &Who, resources: usize) -> Result<Option<Turn>, Status> {
-        self.read(who, resources * 2)?;
-        if resources <= FEW { Ok(None) } else { self.cached.take(&who.key()).await.map(Some) }
+        if work.of_stores + work.remembered / 10 <= FEW {
+            Ok(None)
+        } else {
+            self.cached.take(&who.key()).await.map(Some)
+        }
     }
 
     /// The same of a list with so many lines.
@@ -112,6 +111,20 @@ impl Limits {
             (Some(streams), Some(name)) => streams.begin(name, resources).map(Some),
             _ => Ok(None),
         }
+    }
+}
+
+/// How much a call reads, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Work {
+    pub(super) of_stores: usize,
+    /// By this server.
+    pub(super) remembered: usize,
+}
+
+impl Work {
+    pub(super) const fn of_stores(of_stores: usize) -> Self {
+        Self { of_stores, remembered: 0 }
     }
 }
 
@@ -169,17 +182,41 @@ mod tests {
         assert!(refusal.message().contains("too many likes with this token"), "{refusal}");
         assert!(limits.likes(&other, 2).is_ok());
         // Reads are counted apart from likes, by what they ask for.
-        assert!(limits.reads(&one, 9).await.is_ok());
-        assert_eq!(limits.reads(&one, 9).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
-        assert_eq!(limits.summaries(&other, 6).await.err().map(|status| status.code()), Some(Code::InvalidArgument));
+        assert!(limits.reads(&one, 9, Work::of_stores(9)).await.is_ok());
+        assert_eq!(
+            limits.reads(&one, 9, Work::of_stores(9)).await.err().map(|status| status.code()),
+            Some(Code::ResourceExhausted)
+        );
+        assert_eq!(
+            limits.reads(&other, 12, Work::of_stores(6)).await.err().map(|status| status.code()),
+            Some(Code::InvalidArgument)
+        );
         assert_eq!(limits.list(&one, 9).await.err().map(|status| status.code()), Some(Code::ResourceExhausted));
-        assert_eq!(limits.reads(&other, 11).await.err().map(|status| status.code()), Some(Code::InvalidArgument));
+        assert_eq!(
+            limits.reads(&other, 11, Work::of_stores(11)).await.err().map(|status| status.code()),
+            Some(Code::InvalidArgument)
+        );
         let watched = [Resource::new(ResourceType::Video, 1).unwrap()];
         let first = limits.watch(&other, &watched).unwrap();
         assert_eq!(limits.watch(&other, &watched).err().map(|status| status.code()), Some(Code::ResourceExhausted));
         drop(first);
         assert!(limits.watch(&other, &watched).is_ok(), "the stream has ended");
         // Where nobody needs a token nobody has a quota.
-        assert!(limits.likes(&Who::default(), 500).is_ok() && limits.reads(&Who::default(), 500).await.is_ok());
+        assert!(
+            limits.likes(&Who::default(), 500).is_ok()
+                && limits.reads(&Who::default(), 500, Work::of_stores(500)).await.is_ok()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_remembered_waits_for_a_turn_ten_times_later() {
+        let limits = limits(IpLimit::default(), TokenLimit::default());
+        for (of_stores, remembered, waits) in
+            [(20, 0, false), (21, 0, true), (0, 209, false), (0, 210, true), (11, 100, true)]
+        {
+            let work = Work { of_stores, remembered };
+            let turn = limits.reads(&Who::default(), 500, work).await.unwrap();
+            assert_eq!(turn.is_some(), waits, "{work:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Counts, states and lists, however they were asked for: who may, whose turn it is, and what is read.
 
+use super::limits::Work;
 use super::{Interactions, Who};
 use crate::request::page::{self, List};
 use crate::status;
@@ -44,7 +45,10 @@ pub(super) async fn counts(
     least: Version,
 ) -> Result<Read<i64>, Status> {
     who.may_resources(resources)?;
-    let _turn = of.limits.reads(who, resources.len()).await?;
+    // What is remembered is looked at once more behind the turn, which may come when it is too old.
+    let of_stores = of.reader.unknown_counts(resources, least);
+    let work = Work { of_stores, remembered: resources.len() - of_stores };
+    let _turn = of.limits.reads(who, resources.len(), work).await?;
     of.reader.counts_with(resources, least).await.map_err(|error| status::read(&error))
 }
 
@@ -56,7 +60,7 @@ pub(super) async fn states(
 ) -> Result<Read<PairState>, Status> {
     who.may_user(user)?;
     who.may_resources(resources)?;
-    let _turn = of.limits.reads(who, resources.len()).await?;
+    let _turn = of.limits.reads(who, resources.len(), Work::of_stores(resources.len())).await?;
     of.reader.states(&pairs(user, resources)).await.map_err(|error| status::read(&error))
 }
 
@@ -70,7 +74,8 @@ pub(super) async fn summaries(
 ) -> Result<Read<(i64, PairState)>, Status> {
     who.may_user(user)?;
     who.may_resources(resources)?;
-    let _turn = of.limits.summaries(who, resources.len()).await?;
+    // Both are of the quota, and a page of them waits for nobody's turn.
+    let _turn = of.limits.reads(who, resources.len() * 2, Work::of_stores(resources.len())).await?;
     of.reader.summaries(&pairs(user, resources), least).await.map_err(|error| status::read(&error))
 }
 

@@ -163,6 +163,14 @@ impl NearCache {
         shown
     }
 
+    /// How many of these would not be shown now.
+    pub(crate) fn unknown(&self, resources: &[Resource], least: Version, now: Moment) -> usize {
+        if least > Version::ZERO {
+            return resources.len();
+        }
+        resources.iter().filter(|resource| self.show_one(**resource, now).is_none()).count()
+    }
+
     fn show_one(&self, resource: Resource, now: Moment) -> Option<i64> {
         let entry = self.set(resource).find(Some(resource))?;
         (now.0.saturating_sub(entry.asked.0) < self.ttl_us).then_some(entry.count)
