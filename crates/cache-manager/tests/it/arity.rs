@@ -35,7 +35,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 19] = [
     ("shard_status", include_str!("../../src/scripts/shard_status.lua"), 2, &[]),
     ("repair_pair", include_str!("../../src/scripts/repair_pair.lua"), 2, &["1", "20", "21"]),
     ("raise_clock", include_str!("../../src/scripts/raise_clock.lua"), 1, &["9"]),
-    ("sweep", include_str!("../../src/scripts/sweep.lua"), 2, &["2", "9", "1"]),
+    ("sweep", include_str!("../../src/scripts/sweep.lua"), 2, &["2", "1", "9", "9"]),
     ("keep_fences", include_str!("../../src/scripts/keep_fences.lua"), 1, &["7", "9"]),
     ("keep_deleted", include_str!("../../src/scripts/keep_deleted.lua"), 2, &["v7", "9", "8", "1"]),
 ];

@@ -66,6 +66,7 @@ pub struct Eraser {
     owner: String,
     interval: Duration,
     late: Duration,
+    lease: Duration,
     /// Rows and keys per second.
     pace: Pace,
     exchanged: Option<Exchanged>,
@@ -92,13 +93,19 @@ impl Eraser {
     /// `owner` must differ between processes.
     pub fn new(stores: Stores, owner: String, sync: &SyncConfig) -> Self {
         let pace = Pace::new(sync.retention.erasure_rate);
-        Self { stores, owner, interval: Duration::from_secs(1), late: LATE, pace, exchanged: None }
+        Self { stores, owner, interval: Duration::from_secs(1), late: LATE, lease: LEASE_TTL, pace, exchanged: None }
     }
 
     /// Looks more or less often, and waits longer or shorter for what is late.
     #[must_use]
     pub fn with_interval(self, interval: Duration, late: Duration) -> Self {
         Self { interval, late, ..self }
+    }
+
+    /// Follows one that died sooner or later; a step must take much less.
+    #[must_use]
+    pub fn with_lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
     }
 
     /// Runs until `stop`.
@@ -374,6 +381,6 @@ impl Eraser {
     }
 
     async fn owns(&self) -> Result<bool, CacheError> {
-        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_some())
+        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, self.lease).await?.is_some())
     }
 }

@@ -218,10 +218,12 @@ mod tests {
     use tokio::sync::Notify;
     use tokio::task::JoinSet;
 
+    type Loads = Arc<Mutex<Vec<Vec<u32>>>>;
+
     struct Rig {
         flights: Flights<u32, u32>,
         /// Keys of each load.
-        loads: Arc<Mutex<Vec<Vec<u32>>>>,
+        loads: Loads,
         written: Arc<AtomicU64>,
         gate: Arc<Semaphore>,
         began: Arc<Notify>,
@@ -230,7 +232,7 @@ mod tests {
 
     /// Every load waits until it is let through, and says ten times the key; 13 cannot be loaded.
     fn rig() -> Rig {
-        let (loads, written): (Arc<Mutex<Vec<Vec<u32>>>>, Arc<AtomicU64>) = Default::default();
+        let (loads, written): (Loads, Arc<AtomicU64>) = Default::default();
         let (gate, began, under_way) = (Arc::new(Semaphore::new(0)), Arc::new(Notify::new()), Arc::default());
         let (told, through, begun, running) =
             (Arc::clone(&loads), Arc::clone(&gate), Arc::clone(&began), Arc::clone(&under_way));

@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 /// Until nothing is left.
 pub(crate) async fn cleaned(process: &Process, id: i64) {
     let what = format!("the end of the deletion of video {id}");
-    // A killed eraser holds its lease for 30 s.
     eventually(3 * PATIENCE, &what, async || {
         let deletion = process.stores.database.deletion_of(video(id)).await.unwrap();
         deletion.and_then(|deletion| deletion.cleaned_at).map(drop).ok_or("it is under way".to_owned())

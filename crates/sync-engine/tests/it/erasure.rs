@@ -41,7 +41,6 @@ async fn perhaps_said(accept: &Acceptor, intent: LikeIntent) -> Option<LikeEvent
 
 async fn erased(process: &Process, id: i64) {
     let what = format!("the end of the erasure of {id}");
-    // A killed eraser holds its lease for 30 s.
     eventually(3 * PATIENCE, &what, async || {
         let erasure = process.stores.database.erasure_of(user(id)).await.unwrap();
         erasure.and_then(|erasure| erasure.cleaned_at).map(drop).ok_or("it is under way".to_owned())
@@ -79,7 +78,7 @@ pub(crate) async fn replay(rig: &Rig, process: &Process) -> ReplayReport {
 /// Likewise.
 pub(crate) async fn publish(rig: &Rig, events: &[LikeEvent]) {
     let encoded: Vec<EncodedEvent> = events.iter().map(EncodedEvent::from_event).collect();
-    eventually(PATIENCE, "a message in the queue", async || {
+    eventually(3 * PATIENCE, "a message in the queue", async || {
         rig.publisher().publish(&encoded, &Headers::new()).await.map_err(|error| error.to_string())
     })
     .await;

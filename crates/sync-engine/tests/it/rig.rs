@@ -355,6 +355,8 @@ impl Process {
         self.watch();
         let eraser = Eraser::new(self.stores.clone(), unique_name("owner"), &self.rig.sync);
         let eraser = eraser.with_interval(Duration::from_millis(40), Duration::from_millis(200));
+        // Killed ones are followed soon; one that only hangs for as long loses nothing by it.
+        let eraser = eraser.with_lease(Duration::from_secs(3));
         self.spawn(eraser.run(self.soft.clone()));
     }
 
