@@ -87,23 +87,27 @@ pub struct RecheckTask {
     likes: mpsc::Receiver<Filled>,
 }
 
+fn has_ended(queue: &mpsc::Receiver<Filled>) -> bool {
+    queue.is_closed() && queue.is_empty()
+}
+
 impl RecheckTask {
-    /// Runs until every handle is gone, or `stop`.
+    /// Runs until every handle is gone and everything they handed over was looked at, or `stop`.
     pub fn run(self, stop: CancellationToken) -> BoxFuture<'static, ()> {
         self.run_inner(stop).boxed()
     }
 
     async fn run_inner(mut self, stop: CancellationToken) {
         let (mut filled, mut liked) = (Vec::with_capacity(BATCH), Vec::new());
-        loop {
+        while !(has_ended(&self.likes) && has_ended(&self.fills)) {
             filled.clear();
             liked.clear();
-            // Both end together.
+            // The last handle goes away while fills may still be waiting: one queue that has ended does not end the other.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                count = self.likes.recv_many(&mut liked, BATCH) => if count == 0 { return },
-                count = self.fills.recv_many(&mut filled, BATCH) => if count == 0 { return },
+                _ = self.likes.recv_many(&mut liked, BATCH), if !has_ended(&self.likes) => {}
+                _ = self.fills.recv_many(&mut filled, BATCH), if !has_ended(&self.fills) => {}
             }
             filled.append(&mut liked);
             if let Err(error) = self.look_again(&filled).await {

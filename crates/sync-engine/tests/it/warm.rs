@@ -6,9 +6,12 @@ use domain::{Action, Pair, PairState, Resource, Version};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sync_engine::Stores;
+use sync_engine::read::Reader;
 use sync_engine::read::warm_up::{Warmer, WarmupConfig, WarmupError, WarmupPlan};
+use sync_engine::recover::recheck::Recheck;
 use test_support::build::{event_of, intent, video_pair};
 use test_support::{eventually, expect_eq};
+use tokio_util::sync::CancellationToken;
 
 fn video(id: i64) -> Resource {
     video_pair(1, id).resource
@@ -65,6 +68,26 @@ async fn what_was_old_when_it_was_filled_is_put_right() {
         expect_eq(process.cached(pair.resource).await.map(|count| (count.served, count.pending)), Some((2, 0)))
     })
     .await;
+    rig.end().await;
+}
+
+/// The same of a reader that is gone before anybody looked again.
+#[tokio::test]
+async fn what_a_reader_filled_last_is_looked_at_again() {
+    let rig = Rig::new().await;
+    let other = rig.process().await;
+    let pair: Pair = video_pair(7, 1);
+    other.applier.apply(&[event_of(video_pair(8, 1), Action::Like, 5)]).await.unwrap();
+    let late = event_of(pair, Action::Like, 9);
+    let cache = Arc::new(Racing::new(rig.cache(), other.applier.clone(), late));
+    let stores = Stores::new(cache, other.stores.database.clone(), rig.sync.shards, rig.sync.circuit);
+    stores.prepare().await.unwrap();
+    let (recheck, task) = Recheck::new(stores.clone());
+    let read = Reader::new(stores, recheck).counts(&[pair.resource]).await.unwrap();
+    assert_eq!(read.values, [1]);
+    task.run(CancellationToken::new()).await;
+    let cached = other.cached(pair.resource).await.map(|count| (count.served, count.pending));
+    assert_eq!(cached, Some((2, 0)));
     rig.end().await;
 }
 
