@@ -54,6 +54,13 @@ pub(crate) fn of_process(pid: u32) -> Result<f64> {
     seconds(&stat, 13).with_context(|| format!("{path}: {stat:?}"))
 }
 
+/// CPU seconds of a thread of this process.
+pub(crate) fn of_thread(tid: i32) -> Result<f64> {
+    let path = format!("/proc/self/task/{tid}/stat");
+    let stat = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    seconds(&stat, 13).with_context(|| format!("{path}: {stat:?}"))
+}
+
 /// CPU seconds of this process.
 pub(crate) fn of_self() -> Result<f64> {
     of_process(std::process::id())

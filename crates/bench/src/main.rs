@@ -10,6 +10,7 @@
 //!
 //! Deliberately absent: other machines, networks, more than one broker or database node.
 
+mod bare;
 mod broker;
 mod calls;
 mod cli;

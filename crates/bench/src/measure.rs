@@ -6,6 +6,7 @@ mod batch;
 mod growth;
 mod hot;
 mod lag;
+mod layers;
 mod options;
 mod peers;
 mod reads;
@@ -52,11 +53,13 @@ pub(crate) enum Measurement {
     I,
     /// Reading.
     K,
+    /// What stands in front of every call.
+    L,
 }
 
 impl Measurement {
-    pub(crate) const ALL: [Self; 10] =
-        [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H, Self::I, Self::K];
+    pub(crate) const ALL: [Self; 11] =
+        [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H, Self::I, Self::K, Self::L];
 
     pub(crate) const fn letter(self) -> &'static str {
         match self {
@@ -70,6 +73,7 @@ impl Measurement {
             Self::H => "h",
             Self::I => "i",
             Self::K => "k",
+            Self::L => "l",
         }
     }
 }
@@ -90,6 +94,7 @@ pub(crate) async fn run(measurement: Measurement, bench: &mut Bench) -> Result<(
         Measurement::H => growth::measure(bench).await,
         Measurement::I => peers::measure(bench).await,
         Measurement::K => reads::measure(bench).await,
+        Measurement::L => layers::measure(bench).await,
     }
 }
 
