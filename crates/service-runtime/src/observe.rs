@@ -6,4 +6,5 @@ mod help;
 mod old_names;
 pub(crate) mod otlp;
 pub(crate) mod pulse;
+pub(crate) mod request_lines;
 pub(crate) mod telemetry;

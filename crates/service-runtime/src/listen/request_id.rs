@@ -8,6 +8,7 @@
 //! Each answer is a line at level `debug`; at `warn` those with the code of an internal fault, at most one a second: gRPC has
 //! that code for messages that are no protobuf, too, and whoever sends these must not fill the log.
 
+use crate::observe::request_lines::{in_request, of_request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 use tower::{Layer, Service};
-use tracing::Instrument;
 
 /// Header of requests and answers; metadata, to gRPC.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -33,10 +33,13 @@ static NEXT: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(RandomState::
 
 fn id_of(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(REQUEST_ID).filter(|id| is_id(id.as_bytes())).cloned();
-    given.or_else(|| trace_of(headers)).unwrap_or_else(|| {
+    let mut id = given.or_else(|| trace_of(headers)).unwrap_or_else(|| {
         let id = format!("{:016x}", NEXT.fetch_add(1, Ordering::Relaxed));
         HeaderValue::try_from(id).unwrap_or_else(|_| HeaderValue::from_static("-"))
-    })
+    });
+    // Not that it is secret: HTTP/2 keeps no such value in its tables, where one that never comes again pushes out others.
+    id.set_sensitive(true);
+    id
 }
 
 fn is_id(id: &[u8]) -> bool {
@@ -82,18 +85,19 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let id = id_of(request.headers());
-        // At the highest level, so that no log level takes the id from what is logged.
-        let span = tracing::error_span!("request", id = id.to_str().unwrap_or_default());
         let (method, path) = (request.method().clone(), request.uri().clone());
         let began = Instant::now();
-        let answer = span.in_scope(|| self.0.call(request));
-        let with_id = async move {
-            let mut response = answer.await?;
-            say(&method, path.path(), began, &response);
-            response.headers_mut().insert(REQUEST_ID, id);
-            Ok(response)
+        let answer = in_request(id.clone(), || self.0.call(request));
+        let with_id = {
+            let id = id.clone();
+            async move {
+                let mut response = answer.await?;
+                say(&method, path.path(), began, &response);
+                response.headers_mut().insert(REQUEST_ID, id);
+                Ok(response)
+            }
         };
-        Box::pin(with_id.instrument(span))
+        Box::pin(of_request(id, with_id))
     }
 }
 
@@ -127,6 +131,19 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap())
         };
         id_of(&pairs.iter().map(pair).collect()).to_str().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn an_answers_id_takes_no_room_in_tables_of_headers() {
+        let inner = tower::service_fn(async |_: Request<()>| Ok::<_, std::convert::Infallible>(Response::new(())));
+        let mut service = RequestIdLayer.layer(inner);
+        for given in [None, Some("checkout-7:1")] {
+            let mut request = Request::new(());
+            request.headers_mut().extend(given.map(|id| (REQUEST_ID, HeaderValue::from_static(id))));
+            let answer = service.call(request).await.unwrap();
+            let id = &answer.headers()[REQUEST_ID];
+            assert!(id.is_sensitive() && given.is_none_or(|given| given == id), "{given:?}");
+        }
     }
 
     #[test]

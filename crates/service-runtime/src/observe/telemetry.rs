@@ -1,21 +1,31 @@
 //! Logs and metrics.
 
+use super::request_lines::{AsJson, ForPeople};
 use super::{help, old_names};
 use crate::config::{ConfigError, LogFormat, MonitoringConfig};
 use axum::body::Bytes;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::util::SubscriberInitExt;
 
 const LOG_LEVEL: &str = "monitoring.log_level";
 
 /// Sub-millisecond to a minute.
 const SECONDS: [f64; 16] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// From acceptance to commit: tens of milliseconds under load, and it has to be told how many of them.
+const LAG: [f64; 27] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.0075, 0.01, 0.0125, 0.015, 0.02, 0.025, 0.03, 0.035, 0.04, 0.05, 0.06, 0.075, 0.1,
+    0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+];
 
 /// Batches and queues.
 const SIZES: [f64; 13] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0];
@@ -32,13 +42,28 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result<(), ConfigError> {
     let filter = filter(config, rust_log)?;
     let colours = std::io::stderr().is_terminal();
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // An error means that there is one already, as in tests.
     let _ = match config.log_format {
-        LogFormat::Human => subscriber.with_target(false).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        LogFormat::Human => lines(filter, std::io::stderr, colours).try_init(),
+        LogFormat::Json => json_lines(filter, std::io::stderr).try_init(),
     };
     Ok(())
+}
+
+pub(super) fn lines<W>(filter: EnvFilter, writer: W, colours: bool) -> impl Subscriber + Send + Sync + 'static
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    builder.with_target(false).fmt_fields(ForPeople::default()).finish()
+}
+
+pub(super) fn json_lines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync + 'static
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    builder.json().flatten_event(true).map_event_format(AsJson).finish()
 }
 
 /// Libraries that write a line for each thing that strangers send, or that is slow: what matters of it is said and counted here.
@@ -96,10 +121,7 @@ impl Metrics {
     /// # Errors
     /// When the process has a recorder already.
     pub fn install() -> anyhow::Result<Self> {
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-            .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZES)?;
-        let recorder = builder.build_recorder();
+        let recorder = with_buckets()?.build_recorder();
         let handle = recorder.handle();
         metrics::set_global_recorder(recorder)
             .map_err(|_| anyhow::anyhow!("the process has a metrics recorder already"))?;
@@ -159,6 +181,13 @@ impl Metrics {
     }
 }
 
+fn with_buckets() -> Result<PrometheusBuilder, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Full("interaction_commit_lag_seconds".to_owned()), &LAG)?
+        .set_buckets_for_metric(Matcher::Suffix("_size".to_owned()), &SIZES)
+}
+
 /// Linux only; elsewhere the gauge is absent.
 fn resident_bytes() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -171,6 +200,24 @@ fn resident_bytes() -> Option<f64> {
 mod tests {
     use super::*;
     use tokio::task::JoinSet;
+
+    #[test]
+    fn lags_of_10_20_40_and_60_ms_are_told_apart_and_no_bound_of_before_is_gone() {
+        let recorder = with_buckets().unwrap().build_recorder();
+        ::metrics::with_local_recorder(&recorder, || {
+            for ms in [9.0, 19.0, 39.0, 59.0] {
+                ::metrics::histogram!("interaction_commit_lag_seconds").record(ms / 1e3);
+            }
+        });
+        let text = recorder.handle().render();
+        for (bound, count) in [("0.01", 1), ("0.02", 2), ("0.04", 3), ("0.06", 4), ("+Inf", 4)] {
+            let line = format!("interaction_commit_lag_seconds_bucket{{le=\"{bound}\"}} {count}\n");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+        for bound in SECONDS {
+            assert!(LAG.contains(&bound), "{bound}: rules and panels of others may name it");
+        }
+    }
 
     #[tokio::test]
     async fn who_scrapes_all_the_time_costs_little_and_what_is_scraped_is_new() {
