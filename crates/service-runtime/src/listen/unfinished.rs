@@ -1,7 +1,8 @@
 //! Request bodies that are not yet complete, of the whole process: each is bounded in length and time, and all together in
 //! bytes. Where they would be more, the oldest gives way: an honest body is complete after a round trip or two.
 //!
-//! A body that comes whole with its head, as a like's does, passes without being counted.
+//! A body that comes whole with its head, as a like's does, passes without being counted: also where its end is a frame of its
+//! own, as it is by many clients.
 
 use crate::listen::link::Stage;
 use crate::listen::reason::Reason;
@@ -149,7 +150,8 @@ pub struct Bounded<B, F> {
     body: B,
     longest: usize,
     left: usize,
-    head: usize,
+    /// Bytes that came before it let us wait, its head's among them.
+    came: usize,
     arrived: Instant,
     unfinished: Unfinished,
     waiting: Option<Waiting>,
@@ -172,7 +174,7 @@ impl<B: Body, F: Fn(Refused) -> Error> Bounded<B, F> {
     pub fn new(body: B, longest: usize, head: usize, unfinished: Unfinished, stage: Option<Stage>, refuse: F) -> Self {
         let (arrived, left) = (Instant::now(), longest);
         let mut new =
-            Self { body, longest, left, head, arrived, unfinished, waiting: None, stage, refuse, refused: false };
+            Self { body, longest, left, came: head, arrived, unfinished, waiting: None, stage, refuse, refused: false };
         if new.body.is_end_stream() {
             new.whole();
         }
@@ -189,7 +191,7 @@ impl<B: Body, F: Fn(Refused) -> Error> Bounded<B, F> {
     fn waiting(&mut self) -> &mut Waiting {
         self.waiting.get_or_insert_with(|| Waiting {
             deadline: Box::pin(sleep_until(self.arrived + RECEIVE_TIMEOUT)),
-            share: self.unfinished.enter(OVERHEAD + self.head),
+            share: self.unfinished.enter(OVERHEAD + self.came),
         })
     }
 
@@ -237,8 +239,10 @@ where
                 this.left = left;
                 if this.body.is_end_stream() {
                     this.whole();
+                } else if let Some(waiting) = &this.waiting {
+                    waiting.share.grow(len);
                 } else {
-                    this.waiting().share.grow(len);
+                    this.came += len;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -312,11 +316,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_let_us_wait_is_not_counted_until_it_does() {
+        let unfinished = Unfinished::new(1 << 20);
+        let mut late = body(&[b"12", b"34"], &unfinished);
+        assert_eq!((next(&mut late).await, next(&mut late).await), (Ok(2), Ok(2)));
+        assert_eq!(unfinished.held().next, 0, "all of it was there");
+        let soon = tokio::time::timeout(Duration::from_millis(1), next(&mut late)).await;
+        assert_eq!((soon.is_err(), unfinished.held().bytes), (true, OVERHEAD + 4), "what came before counts, too");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn beyond_the_budget_the_oldest_gives_way() {
         let unfinished = Unfinished::new(2 * (OVERHEAD + 4));
         let mut bodies: Vec<_> = (0..3).map(|_| body(&[b"1234"], &unfinished)).collect();
         for body in &mut bodies {
             assert_eq!(next(body).await, Ok(4));
+            tokio::time::timeout(Duration::ZERO, next(body)).await.unwrap_err();
         }
         assert_eq!(unfinished.held().bytes, 2 * (OVERHEAD + 4));
         assert_eq!(next(&mut bodies[0]).await, Err(Refused::Crowded));
