@@ -137,6 +137,8 @@ impl<A: AskShard> Combiner<A> {
 }
 
 async fn serve(accept: Arc<impl AskShard>, served: Served) {
+    // The runtime runs this right after the call that began it. What came in the same moment is read first, and goes along.
+    tokio::task::yield_now().await;
     loop {
         let batch = {
             let mut queue = lock(&served.queues, served.shard);

@@ -198,3 +198,36 @@ fn callers_that_are_gone_and_asked_about_are_found() {
 fn callers_that_are_gone_and_asked_about_once_more_are_found() {
     is_found("gone_callers_asked_again");
 }
+
+/// How many items each call had.
+#[derive(Default)]
+struct Sizes(Mutex<Vec<usize>>);
+
+impl AskShard for Sizes {
+    async fn ask(&self, _: ShardId, requests: &[&AcceptRequest], _: Instant, _: Waits<'_>) -> Vec<CacheResult<Reply>> {
+        held(&self.0).push(requests.len());
+        requests.iter().map(|_| Ok(Reply::TooLate)).collect()
+    }
+
+    async fn measure_clock(&self, _: ShardId) -> CacheResult<()> {
+        Err(unavailable("nobody asks twice here"))
+    }
+}
+
+/// Their tasks are there when the first of them runs, as those are of calls that were read together.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn likes_that_came_in_the_same_moment_leave_together() {
+    let shard = Arc::new(Sizes::default());
+    let combiner = Arc::new(Combiner::new(Arc::clone(&shard), 1));
+    let read_together = tokio::spawn(async move {
+        let callers = (1..=8).map(|user| {
+            let combiner = Arc::clone(&combiner);
+            tokio::spawn(async move { combiner.accept(ShardId(0), like(video_pair(user, 1))).await })
+        });
+        callers.collect::<Vec<_>>()
+    });
+    for caller in read_together.await.unwrap() {
+        caller.await.unwrap().unwrap_err();
+    }
+    assert_eq!(*held(&shard.0), [8]);
+}
