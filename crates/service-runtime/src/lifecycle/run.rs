@@ -204,11 +204,7 @@ fn run_configured(
     context.metrics = monitoring.metrics.then(Metrics::install).transpose()?;
     context.metrics = context.metrics.map(|metrics| metrics.with_old_names(monitoring.old_metric_names));
 
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = section.worker_threads {
-        builder.worker_threads(threads);
-    }
-    let runtime = builder.enable_all().build().context("starting the runtime")?;
+    let runtime = runtime(section.worker_threads).context("starting the runtime")?;
     let result = runtime.block_on(async {
         watch_signals(&context, section.drain_timeout).context("listening for signals")?;
         context.otlp = Otlp::start(&monitoring.tracing, context.service, context.version, &context.instance)?;
@@ -231,6 +227,18 @@ fn run_configured(
     // Blocking work that is still going on must not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
+}
+
+fn runtime(worker_threads: Option<usize>) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match worker_threads {
+        // Nobody has to be woken on another thread.
+        Some(1) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if let Some(threads) = worker_threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().build()
 }
 
 /// First signal: soft. Second one, or the deadline after whatever cancelled the soft token: hard.
@@ -297,6 +305,12 @@ fn default_instance() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_worker_thread_is_the_main_one() {
+        let flavor = |threads| format!("{:?}", runtime(threads).unwrap().handle().runtime_flavor());
+        assert_eq!([Some(1), Some(2), None].map(flavor), ["CurrentThread", "MultiThread", "MultiThread"]);
+    }
 
     fn take(args: &[&str]) -> Result<(Options, Option<String>), String> {
         let mut options =
