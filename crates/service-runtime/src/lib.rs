@@ -22,6 +22,7 @@ mod config;
 mod lifecycle;
 pub mod listen;
 mod observe;
+mod request_lines;
 
 pub use config::{
     AccessConfig, AlertsConfig, ConfigError, ENV_PREFIX, LogFormat, MonitoringConfig, OpsTls, PublicOrigin, Renamed,

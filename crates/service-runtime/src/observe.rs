@@ -6,5 +6,4 @@ mod help;
 mod old_names;
 pub(crate) mod otlp;
 pub(crate) mod pulse;
-pub(crate) mod request_lines;
 pub(crate) mod telemetry;

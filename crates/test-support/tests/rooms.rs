@@ -27,7 +27,7 @@ const FLOORS: &[(&str, &[&[&str]])] = &[
         "consistency",
         &[&["config", "error", "finding"], &["metrics", "openapi", "inspect"], &["repair"], &["run"], &["report"]],
     ),
-    ("service-runtime", &[&["config"], &["listen", "observe"], &["lifecycle"]]),
+    ("service-runtime", &[&["config", "request_lines"], &["listen", "observe"], &["lifecycle"]]),
     (
         "interaction-api",
         &[&["status"], &["request"], &["dashboard", "openapi", "service", "admin"], &["grpc"], &["assembly"]],

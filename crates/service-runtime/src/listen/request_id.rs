@@ -8,7 +8,7 @@
 //! Each answer is a line at level `debug`; at `warn` those with the code of an internal fault, at most one a second: gRPC has
 //! that code for messages that are no protobuf, too, and whoever sends these must not fill the log.
 
-use crate::observe::request_lines::{in_request, of_request};
+use crate::request_lines::{in_request, of_request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;

@@ -1,18 +1,16 @@
 //! Logs and metrics.
 
-use super::request_lines::{AsJson, ForPeople};
 use super::{help, old_names};
 use crate::config::{ConfigError, LogFormat, MonitoringConfig};
+use crate::request_lines::{json_lines, lines};
 use axum::body::Bytes;
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 const LOG_LEVEL: &str = "monitoring.log_level";
@@ -48,22 +46,6 @@ pub fn init_logging(config: &MonitoringConfig, rust_log: Option<&str>) -> Result
         LogFormat::Json => json_lines(filter, std::io::stderr).try_init(),
     };
     Ok(())
-}
-
-pub(super) fn lines<W>(filter: EnvFilter, writer: W, colours: bool) -> impl Subscriber + Send + Sync + 'static
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
-    builder.with_target(false).fmt_fields(ForPeople::default()).finish()
-}
-
-pub(super) fn json_lines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync + 'static
-where
-    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
-{
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-    builder.json().flatten_event(true).map_event_format(AsJson).finish()
 }
 
 /// Libraries that write a line for each thing that strangers send, or that is slow: what matters of it is said and counted here.

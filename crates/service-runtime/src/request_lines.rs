@@ -7,9 +7,10 @@ use axum::http::HeaderValue;
 use std::fmt;
 use tokio::task::futures::TaskLocalFuture;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::{DefaultFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 tokio::task_local! {
@@ -31,9 +32,27 @@ fn with_id(write: impl FnOnce(&str) -> fmt::Result) -> fmt::Result {
     ID.try_with(|id| write(id.to_str().unwrap_or_default())).unwrap_or(Ok(()))
 }
 
+/// What is logged, for people.
+pub(crate) fn lines<W>(filter: EnvFilter, writer: W, colours: bool) -> impl Subscriber + Send + Sync + 'static
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colours);
+    builder.with_target(false).fmt_fields(ForPeople::default()).finish()
+}
+
+/// The same as JSON.
+pub(crate) fn json_lines<W>(filter: EnvFilter, writer: W) -> impl Subscriber + Send + Sync + 'static
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    builder.json().flatten_event(true).map_event_format(AsJson).finish()
+}
+
 /// Fields for people, of an event behind its request.
 #[derive(Debug, Default)]
-pub(super) struct ForPeople(DefaultFields);
+struct ForPeople(DefaultFields);
 
 impl<'writer> FormatFields<'writer> for ForPeople {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
@@ -44,7 +63,7 @@ impl<'writer> FormatFields<'writer> for ForPeople {
 
 /// Lines as JSON of this format, with the request behind what it writes.
 #[derive(Debug)]
-pub(super) struct AsJson<F>(pub(super) F);
+struct AsJson<F>(F);
 
 impl<S, N, F> FormatEvent<S, N> for AsJson<F>
 where
@@ -72,7 +91,6 @@ mod tests {
     use super::*;
     use std::io;
     use std::sync::{Arc, Mutex};
-    use tracing_subscriber::fmt::MakeWriter;
 
     /// What was logged.
     #[derive(Clone, Default)]
@@ -112,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn lines_for_people_name_their_request() {
         let log = Log::default();
-        let lines = super::super::telemetry::lines(tracing_subscriber::EnvFilter::new("warn"), log.clone(), false);
+        let lines = super::lines(EnvFilter::new("warn"), log.clone(), false);
         let _guard = tracing::subscriber::set_default(lines);
         say().await;
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
@@ -124,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn lines_as_json_name_their_request_where_a_span_would() {
         let log = Log::default();
-        let lines = super::super::telemetry::json_lines(tracing_subscriber::EnvFilter::new("warn"), log.clone());
+        let lines = super::json_lines(EnvFilter::new("warn"), log.clone());
         let _guard = tracing::subscriber::set_default(lines);
         say().await;
         let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
