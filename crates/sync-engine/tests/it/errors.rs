@@ -163,7 +163,7 @@ async fn likes_wait_while_the_database_gives_too_few_rights() {
 
     rig.sql("GRANT INSERT, UPDATE, DELETE ON *.* TO app@'%'").await;
     all_arrived(&rig, &server, 20).await;
-    assert!(!server.stores.database_circuit.is_open());
+    is_open(&server.stores.database_circuit, false, "the circuit of the database to close").await;
     server.stop().await;
     rig.end().await;
 }
