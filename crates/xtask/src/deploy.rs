@@ -3,6 +3,7 @@
 
 mod charts;
 mod compose;
+mod keda;
 mod kubernetes;
 mod metrics;
 mod promql;

@@ -1,6 +1,7 @@
 //! A rendered kustomization.
 
 use super::compose::is_digest;
+use super::keda;
 use super::settings::{OPS_KEYS, check_reach, stop_seconds};
 use super::tree::{CONFIGURATION, Problems, Tree};
 use super::yaml::{entries, items, text};
@@ -41,6 +42,7 @@ pub(crate) fn check(overlay: &str, documents: &[Value], tree: &Tree, problems: &
     }
     check_scaling(overlay, &objects, tree, problems);
     check_images(overlay, &objects, problems);
+    keda::check(overlay, documents, problems);
     for service in objects.of_kind("Service") {
         let selector = &service["spec"]["selector"];
         let selected = |found: &Value| selects(selector, &found["spec"]["template"]["metadata"]["labels"]);
@@ -92,8 +94,9 @@ fn check_deployment(overlay: &str, deployment: &Value, objects: &Objects<'_>, st
         say("has no resources");
     }
     check_environment(&name, container, &mut say);
-    for volume in items(&pod["volumes"]) {
-        let map = text(&volume["configMap"]["name"]);
+    let volumes = items(&pod["volumes"]).iter().map(|volume| text(&volume["configMap"]["name"]));
+    let variables = items(&container["envFrom"]).iter().map(|from| text(&from["configMapRef"]["name"]));
+    for map in volumes.chain(variables) {
         if !map.is_empty() && objects.named("ConfigMap", &map).is_none() {
             say(&format!("there is no ConfigMap {map}"));
         }
@@ -115,7 +118,7 @@ fn check_images(overlay: &str, objects: &Objects<'_>, problems: &mut Problems) {
     if images.len() > 1 {
         problems.say(format!("{overlay}: different images: {}", images.iter().cloned().collect::<Vec<_>>().join(", ")));
     }
-    if overlay == "production" {
+    if overlay.starts_with("production") {
         for image in images.iter().filter(|image| !is_digest(image)) {
             problems.say(format!("{overlay}: {image} is not named by its digest"));
         }

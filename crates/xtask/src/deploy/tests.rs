@@ -161,17 +161,25 @@ fn rendered(tree: &Tree) -> Vec<Value> {
         objects.push(json!({ "kind": "Service", "metadata": { "name": name }, "spec": { "selector": labels } }));
     }
     objects.push(json!({
+        "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
         "metadata": { "name": "scaled" },
         "spec": {
             "scaleTargetRef": { "name": "sync-consumer" },
+            "minReplicaCount": 2,
             "triggers": [{
-                "metadata": { "queueName": "interaction.likes" },
+                "type": "rabbitmq",
+                "metadata": { "queueName": "interaction.likes", "mode": "QueueLength", "value": "200" },
                 "authenticationRef": { "name": "authentication" },
             }],
         },
     }));
-    objects.push(json!({ "kind": "TriggerAuthentication", "metadata": { "name": "authentication" } }));
+    objects.push(json!({
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "TriggerAuthentication",
+        "metadata": { "name": "authentication" },
+        "spec": { "secretTargetRef": [{ "parameter": "host", "name": "secret", "key": "url" }] },
+    }));
     objects
 }
 
@@ -221,6 +229,14 @@ fn each_mistake_in_rendered_objects_is_found() -> Result<()> {
         (10, "/spec/scaleTargetRef/name".to_owned(), json!("other"), "its Deployment is missing"),
         (10, "/spec/triggers/0/metadata/queueName".to_owned(), json!("other"), "the queue is called interaction.likes"),
         (10, "/spec/triggers/0/authenticationRef/name".to_owned(), json!("other"), "no such TriggerAuthentication"),
+        (10, "/apiVersion".to_owned(), json!("keda.sh/v1"), "apiVersion is"),
+        (10, "/spec/minReplicaCount".to_owned(), json!("2"), "KEDA does not take \"2\""),
+        (10, "/spec/triggers".to_owned(), Value::Null, "KEDA does not take null"),
+        (10, "/spec/triggers/0/metadata/value".to_owned(), json!(200), "KEDA does not take"),
+        (10, "/spec/triggers/0/metadata/mode".to_owned(), json!("Length"), "has no mode \"Length\""),
+        (10, "/spec/triggers/0/metadata".to_owned(), json!({ "queue": "interaction.likes" }), "has no parameter queue"),
+        (10, "/spec".to_owned(), json!({ "scaleTarget": {}, "triggers": [] }), "KEDA has no field scaleTarget"),
+        (11, "/spec/secretTargetRef/0".to_owned(), json!({ "parameter": "host", "name": "secret" }), "key is missing"),
     ] {
         let mut objects = rendered(&tree);
         *objects[object].pointer_mut(&pointer).with_context(|| format!("no {pointer}"))? = value;
