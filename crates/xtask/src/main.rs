@@ -15,6 +15,7 @@ mod http;
 mod installation;
 mod listener;
 mod load;
+mod many_machines;
 mod migration;
 mod npm;
 mod outage;
@@ -65,6 +66,7 @@ enum Task {
     BulkReads(bulk_reads::BulkReads),
     ConsistencyBench(audit::ConsistencyBench),
     Bench(bench::Bench),
+    ManyMachines(many_machines::ManyMachines),
     Fuzz(fuzz::Fuzz),
     Deny(deny::Deny),
     Sbom(sbom::Sbom),
@@ -105,6 +107,7 @@ fn run(task: Task) -> Result<bool> {
         Task::BulkReads(arguments) => bulk_reads::measure(&arguments),
         Task::ConsistencyBench(arguments) => audit::measure(&arguments),
         Task::Bench(arguments) => bench::measure(&arguments),
+        Task::ManyMachines(arguments) => many_machines::measure(&arguments),
         Task::Fuzz(arguments) => fuzz::fuzz(&arguments),
         Task::Deny(arguments) => deny::deny(&arguments),
         Task::Sbom(arguments) => sbom::write(&arguments),

@@ -183,7 +183,7 @@ fn check_trigger(place: &str, trigger: &Value, problems: &mut Problems) {
         problems.say(format!("{place}: a trigger of type {}", trigger["type"]));
         return;
     }
-    for (name, _) in entries(metadata).filter(|(name, _)| !RABBITMQ.contains(&name.as_ref())) {
+    for (name, _) in entries(metadata).filter(|(name, _)| !RABBITMQ.contains(name)) {
         problems.say(format!("{place}: the trigger rabbitmq has no parameter {name}"));
     }
     if !MODES.contains(&text(&metadata["mode"]).as_str()) {
