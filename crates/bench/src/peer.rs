@@ -21,10 +21,11 @@ pub(crate) const BULK: u32 = 100;
 
 const POLL: Duration = Duration::from_millis(25);
 
-/// What both keep.
+/// What all of them keep, and the outbox of who has one.
 const TABLES: &str = "CREATE TABLE peer_likes (user_id BIGINT NOT NULL, video_id BIGINT NOT NULL, \
                       created_at DATETIME(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), PRIMARY KEY (user_id, video_id)); \
-                      CREATE TABLE peer_counts (video_id BIGINT NOT NULL PRIMARY KEY, like_count BIGINT NOT NULL)";
+                      CREATE TABLE peer_counts (video_id BIGINT NOT NULL PRIMARY KEY, like_count BIGINT NOT NULL); \
+                      CREATE TABLE peer_outbox (id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, video_id BIGINT NOT NULL)";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -32,6 +33,8 @@ pub(crate) enum Peer {
     BullMq { bulk: bool },
     /// With early or late acknowledgement.
     Celery { late: bool },
+    /// Written by hand: committed with the row, counters follow.
+    Outbox,
 }
 
 /// What came of a peer's run, at rest.
@@ -48,11 +51,12 @@ pub(crate) struct Outcome {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::BullMq { bulk: false },
         Self::BullMq { bulk: true },
         Self::Celery { late: false },
         Self::Celery { late: true },
+        Self::Outbox,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -61,6 +65,7 @@ impl Peer {
             Self::BullMq { bulk: true } => "bullmq, in bulk",
             Self::Celery { late: false } => "celery, early ack",
             Self::Celery { late: true } => "celery, late ack",
+            Self::Outbox => "outbox",
         }
     }
 
@@ -74,6 +79,7 @@ impl Peer {
         match self {
             Self::BullMq { .. } => peers.join("bullmq/node_modules/bullmq").is_dir(),
             Self::Celery { .. } => peers.join("celery/venv/bin/celery").is_file(),
+            Self::Outbox => peers.join("outbox/node_modules/mysql2").is_dir(),
         }
     }
 
@@ -155,6 +161,7 @@ impl Peer {
         match self {
             Self::BullMq { .. } => environment.extend(sizes.peer_lock_ms.map(|ms| ("PEER_LOCK_MS", ms.to_string()))),
             Self::Celery { late } => environment.push(("PEER_ACKS_LATE", u8::from(late).to_string())),
+            Self::Outbox => {}
         }
         environment
     }
@@ -164,6 +171,7 @@ impl Peer {
         let mut builder = Binary::build("env").found_in("/usr/bin");
         builder = match self {
             Self::BullMq { .. } => builder.arg("node").arg(peers.join("bullmq/worker.mjs")),
+            Self::Outbox => builder.arg("node").arg(peers.join("outbox/worker.mjs")),
             Self::Celery { .. } => {
                 let queue = environment.iter().find(|(name, _)| *name == "PEER_QUEUE").map_or("", |(_, queue)| queue);
                 builder
@@ -187,6 +195,7 @@ impl Peer {
         let (program, script): (PathBuf, PathBuf) = match self {
             Self::BullMq { .. } => ("node".into(), peers.join("bullmq/producer.mjs")),
             Self::Celery { .. } => (peers.join("celery/venv/bin/python"), peers.join("celery/producer.py")),
+            Self::Outbox => ("node".into(), peers.join("outbox/producer.mjs")),
         };
         let mut command = Command::new(program);
         command.arg(script).args([likes.to_string(), videos.to_string(), "64".to_owned()]);

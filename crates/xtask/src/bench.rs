@@ -102,6 +102,7 @@ fn install_peers(environment: &Environment, directory: &Path, fast: bool) -> Res
     }
     let npm = "npm install --no-package-lock --ignore-scripts --no-audit --no-fund --loglevel error";
     install_peer(environment, directory, "bullmq", "package.json", npm)?;
+    install_peer(environment, directory, "outbox", "package.json", npm)?;
     let pip = "rm -rf venv && python3 -m venv venv && venv/bin/pip install --quiet --requirement requirements.txt";
     install_peer(environment, directory, "celery", "requirements.txt", pip)
 }

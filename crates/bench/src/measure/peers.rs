@@ -51,8 +51,12 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
     figures.add_to(report, "i")?;
     for peer in installed {
         let own = own(peer.per_call());
-        let over = ratios(figures.of(own), figures.of(peer.name()));
-        report.judge("i", format!("{own} / {}", peer.name()), "", &over, Target::AtLeast(10.0))?;
+        let (what, over) = (format!("{own} / {}", peer.name()), ratios(figures.of(own), figures.of(peer.name())));
+        match peer {
+            // Nobody promises to be ten times as fast as a transaction written by hand.
+            Peer::Outbox => report.add("i", what, "", &over)?,
+            Peer::BullMq { .. } | Peer::Celery { .. } => report.judge("i", what, "", &over, Target::AtLeast(10.0))?,
+        }
     }
     let none = Target::AtMost(0.0);
     report.judge("i", "lost by this system", "likes", figures.of("this system: lost when killed"), none)
