@@ -15,8 +15,8 @@ const BROKERS: usize = 3;
 const REPLICAS: usize = 2;
 
 pub(crate) enum Stores {
-    Single { redis: Redis, mariadb: MariaDb, rabbitmq: RabbitMq },
-    Groups { redis: RedisCluster, mariadb: MariaDbGroup, rabbitmq: RabbitMqGroup },
+    Single { redis: Box<Redis>, mariadb: Box<MariaDb>, rabbitmq: Box<RabbitMq> },
+    Groups { redis: Box<RedisCluster>, mariadb: Box<MariaDbGroup>, rabbitmq: Box<RabbitMqGroup> },
 }
 
 impl Stores {
@@ -26,15 +26,15 @@ impl Stores {
         let mariadb = MariaDbOptions { durable: false, ..MariaDbOptions::default() };
         Ok(if single {
             Self::Single {
-                redis: Redis::start(redis).await?,
-                mariadb: MariaDb::start_with(mariadb).await?,
-                rabbitmq: RabbitMq::start().await?,
+                redis: Box::new(Redis::start(redis).await?),
+                mariadb: Box::new(MariaDb::start_with(mariadb).await?),
+                rabbitmq: Box::new(RabbitMq::start().await?),
             }
         } else {
             Self::Groups {
-                redis: RedisCluster::start(redis, PRIMARIES, true).await?,
-                mariadb: MariaDbGroup::start(mariadb, REPLICAS).await?,
-                rabbitmq: RabbitMqGroup::start(BROKERS).await?,
+                redis: Box::new(RedisCluster::start(redis, PRIMARIES, true).await?),
+                mariadb: Box::new(MariaDbGroup::start(mariadb, REPLICAS).await?),
+                rabbitmq: Box::new(RabbitMqGroup::start(BROKERS).await?),
             }
         })
     }
