@@ -18,5 +18,6 @@ mod live;
 mod malformed;
 mod operations;
 mod process;
+mod replicas;
 mod traces;
 mod violations;
