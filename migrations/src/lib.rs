@@ -15,8 +15,10 @@ mod m20261202_000001_changes;
 mod m20261202_000002_most_liked;
 mod m20261203_000001_erasures;
 mod m20261204_000001_deleted_resources;
+mod m20261205_000001_partitions;
 #[cfg(feature = "mysql")]
 mod mysql;
+pub mod partitions;
 mod schema;
 
 use sea_orm_migration::MigratorTrait;
@@ -49,6 +51,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261202_000002_most_liked::MIGRATION),
             Box::new(m20261203_000001_erasures::MIGRATION),
             Box::new(m20261204_000001_deleted_resources::MIGRATION),
+            Box::new(m20261205_000001_partitions::MIGRATION),
         ]
     }
 }

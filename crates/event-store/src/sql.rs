@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mysql")]
 pub(crate) mod account;
+pub(crate) mod alone;
 #[cfg(feature = "mysql")]
 pub(crate) mod beats;
 pub(crate) mod config;

@@ -12,6 +12,7 @@ pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;
 pub(crate) mod meta;
+pub(crate) mod partitions;
 pub(crate) mod processes;
 pub(crate) mod recovery;
 pub(crate) mod refreshes;

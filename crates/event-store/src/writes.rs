@@ -10,6 +10,7 @@ pub(crate) mod operate;
 pub(crate) mod redact;
 pub(crate) mod repair;
 pub(crate) mod retention;
+pub(crate) mod retire;
 pub(crate) mod retry;
 pub(crate) mod walk;
 pub(crate) mod walk_tombstones;

@@ -106,6 +106,12 @@ impl StoreError {
         cause.downcast_ref::<Fault>().is_some_and(|fault| fault.advice == ONLY_READS)
     }
 
+    /// Whether the account of `database.url` may not do it.
+    pub fn is_denied(&self) -> bool {
+        let Self::Unavailable(cause) = self else { return false };
+        cause.downcast_ref::<Fault>().is_some_and(|fault| fault.advice.starts_with("it is granted by"))
+    }
+
     /// Somebody else has to apply these.
     pub(crate) fn lacks_schema(pending: &[String]) -> Self {
         let error = format!("the schema lacks {}", pending.join(", "));
@@ -283,8 +289,8 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
     use Meaning::*;
     match (number, state) {
         // deadlock; lock wait timeout; NOWAIT failed; record changed since last read (MariaDB snapshot isolation); rolled back by
-        // a group whose other member came first
-        (1213 | 1205 | 3572 | 1020 | 3101, _) | (_, Some("40001")) => (Conflict, ""),
+        // a group whose other member came first; partitions changed meanwhile
+        (1213 | 1205 | 3572 | 1020 | 3101 | 1412, _) | (_, Some("40001")) => (Conflict, ""),
         // no default value; bad text; check constraint of MariaDB, of MySQL
         (1364 | 1366 | 4025 | 3819, _) => (Rejected, ""),
         (1153 | 1197, _) => (TooLarge, ""),

@@ -39,9 +39,19 @@ impl EventStore {
     /// When an event was made its server's clock says, in the id. One that is behind makes rows that go early, and may: an
     /// event that comes again is old by its version, which the row of its pair decides.
     pub async fn purge_completed(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
+        self.purge_completed_rows(before, before, limit).await
+    }
+
+    /// The same of events that were made before `made`: what is later goes with its [partition](Self::retire_partitions).
+    pub async fn purge_completed_rows(
+        &self,
+        made: DateTime<Utc>,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, StoreError> {
         let mut script = self.script();
         script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at IS NULL AND id < ");
-        script.uuid(first_id_of(before)).words(" ORDER BY id LIMIT ").int(i64::from(limit));
+        script.uuid(first_id_of(made)).words(" ORDER BY id LIMIT ").int(i64::from(limit));
         script.begin("SELECT id FROM sync_events WHERE status = 'completed' AND next_retry_at < ").time(before);
         script.words(" ORDER BY next_retry_at LIMIT ").int(i64::from(limit));
         let results = self.read(&script).await?;
@@ -53,6 +63,24 @@ impl EventStore {
             script.begin("DELETE FROM sync_events WHERE status = 'completed' AND ");
             id_in(&mut script, chunk);
             self.write("purge_completed", &script).await?;
+        }
+        Ok(ids.len() as u64)
+    }
+
+    /// Deletes up to `limit` rows of the history, of whatever behaviour, whose ids were made before `before`; gives how many. Rows of
+    /// likes stay as they are: what is known of them is the row.
+    pub async fn purge_behaviors(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, StoreError> {
+        const TABLE: &str = "user_behaviors";
+        let mut script = self.script();
+        script.begin("SELECT event_id FROM user_behaviors WHERE event_id < ").uuid(first_id_of(before));
+        script.words(" ORDER BY event_id LIMIT ").int(i64::from(limit));
+        let ids = ids_of(rows(&self.read(&script).await?, 0), TABLE)?;
+        for chunk in ids.chunks(CHUNK) {
+            let mut script = self.script();
+            // `event_id`, as the history calls it.
+            script.begin("DELETE FROM user_behaviors WHERE event_");
+            id_in(&mut script, chunk);
+            self.write("purge_behaviors", &script).await?;
         }
         Ok(ids.len() as u64)
     }

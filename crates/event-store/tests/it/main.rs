@@ -22,6 +22,7 @@ mod meanings;
 mod operate;
 mod outages;
 mod page;
+mod partitions;
 mod replicas;
 mod retention;
 mod schema;

@@ -1,0 +1,45 @@
+//! One connection that nobody else gets, neither now nor afterwards: for statements that outlive their transaction, such as locks of
+//! tables. However it ends, the connection is closed, and with it the server takes everything back that is not done.
+
+use crate::sql::error::StoreError;
+#[cfg(feature = "mysql")]
+use crate::sql::mysql::Sessions;
+use crate::sql::pool::{Pool, Results};
+use crate::sql::script::Script;
+#[cfg(feature = "mysql")]
+use sea_orm::sqlx::{MySql, pool::PoolConnection};
+#[cfg(feature = "mysql")]
+use std::sync::Arc;
+
+/// The connection; SQLite needs none.
+pub(crate) enum Alone {
+    #[cfg(feature = "mysql")]
+    MySql(PoolConnection<MySql>, Arc<Sessions>),
+}
+
+impl Alone {
+    /// One of the pool's, which does not come back there.
+    pub(crate) async fn of(pool: &Pool) -> Result<Self, StoreError> {
+        match pool {
+            #[cfg(feature = "mysql")]
+            Pool::MySql(pool, sessions) => {
+                let mut connection = sessions.acquire(pool).await?;
+                connection.close_on_drop();
+                Ok(Self::MySql(connection, Arc::clone(sessions)))
+            }
+            Pool::Sqlite(..) => Err(StoreError::Config("SQLite locks no tables".into())),
+        }
+    }
+
+    /// Runs statements in one round trip, each in a transaction of its own; the first that fails ends it.
+    #[cfg_attr(not(feature = "mysql"), expect(clippy::unused_async, unused_variables, reason = "there is none"))]
+    pub(crate) async fn run(&mut self, script: &Script) -> Result<Results, StoreError> {
+        match *self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(ref mut connection, ref sessions) => {
+                sessions.check_length(script.as_str())?;
+                crate::sql::pool::run::<MySql, _>(&mut **connection, script.as_str(), |done| done.rows_affected()).await
+            }
+        }
+    }
+}

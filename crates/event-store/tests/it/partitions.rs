@@ -1,0 +1,252 @@
+//! Ledger and history in partitions: what goes with them and what stays.
+
+use crate::support::{TestDb, at, event, like};
+use chrono::{DateTime, Utc};
+use domain::{Action, LikeEvent};
+use event_store::{Cut, EventStatus, Extended, FailedEvent, StoreError};
+use migrations::partitions::{Holds, Partition, list};
+use std::time::{Duration, Instant};
+use uuid::{NoContext, Timestamp, Uuid};
+
+const START: i64 = 1_700_000_000;
+
+fn hour(hours: i64) -> DateTime<Utc> {
+    at((START + hours * 3_600) * 1_000_000)
+}
+
+/// An event made and accepted in that hour.
+fn made(hours: i64, mut event: LikeEvent) -> LikeEvent {
+    event.version.0 += hour(hours).timestamp_micros();
+    let seconds = u64::try_from(hour(hours).timestamp()).unwrap();
+    event.intent.id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, 7));
+    event
+}
+
+/// Cuts both tables at these hours.
+async fn cut_at(db: &TestDb, hours: &[i64]) {
+    let bound = |hours: &i64| u64::try_from(hour(*hours).timestamp_millis()).unwrap();
+    let partitions: Vec<Partition> =
+        hours.iter().map(|hours| Partition { holds: Holds::Period, bound: bound(hours) }).collect();
+    for cut in Cut::ALL {
+        let list = list(&partitions, true);
+        db.execute(&format!("ALTER TABLE {} PARTITION BY RANGE COLUMNS({}) {list}", cut.table(), cut.key())).await;
+    }
+}
+
+async fn names(db: &TestDb, cut: Cut) -> Vec<String> {
+    let names = format!(
+        "SELECT COALESCE(partition_name, '') FROM information_schema.partitions WHERE table_schema = DATABASE() \
+         AND table_name = '{}' ORDER BY partition_ordinal_position",
+        cut.table()
+    );
+    db.words(&names).await
+}
+
+/// Without the bounds: `k` and `p`.
+async fn letters(db: &TestDb, cut: Cut) -> String {
+    names(db, cut).await.iter().map(|name| name.chars().next().unwrap_or('-')).collect()
+}
+
+#[tokio::test]
+async fn a_new_database_is_cut_and_has_partitions_ahead() {
+    let db = TestDb::mysql().await;
+    let now = db.store.now().await.unwrap();
+    let day = Duration::from_secs(86_400);
+    for (cut, kept) in [(Cut::Ledger, 7 * day), (Cut::History, 400 * day)] {
+        let before = names(&db, cut).await;
+        assert!(before.len() > 3 && before.last().unwrap() == "pmax", "{before:?}");
+        assert_eq!(db.store.extend_partitions(cut, now, kept).await.unwrap(), Extended::By(0));
+        let later = now + 100 * kept / 100;
+        let Extended::By(new) = db.store.extend_partitions(cut, later, kept).await.unwrap() else { panic!("behind") };
+        let after = names(&db, cut).await;
+        assert!(new > 0 && after.len() == before.len() + new, "{new}: {after:?}");
+        assert_eq!(after[..before.len() - 1], before[..before.len() - 1]);
+        assert_eq!(db.store.extend_partitions(cut, later, kept).await.unwrap(), Extended::By(0));
+    }
+    let sqlite = TestDb::sqlite().await;
+    assert_eq!(sqlite.store.extend_partitions(Cut::Ledger, now, day).await.unwrap(), Extended::Whole);
+    let nothing = sqlite.store.retire_partitions(Cut::Ledger, now).await.unwrap();
+    assert_eq!((nothing.dropped, nothing.by_rows), (None, now));
+}
+
+/// Nobody made partitions for a while: what came meanwhile is where it belongs afterwards.
+#[tokio::test]
+async fn rows_behind_all_bounds_get_partitions_of_their_own() {
+    let db = TestDb::mysql().await;
+    cut_at(&db, &[1, 2]).await;
+    let events: Vec<_> = (0..6).map(|n| made(n, like(n + 1, 7, n))).collect();
+    db.store.apply(&events, hour(6)).await.unwrap();
+    let hours = Duration::from_secs(8 * 3_600);
+    let extended = db.store.extend_partitions(Cut::Ledger, hour(6), hours).await.unwrap();
+    assert!(matches!(extended, Extended::By(_)), "{extended:?}");
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events PARTITION (pmax)").await, 0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 6);
+}
+
+#[tokio::test]
+async fn old_partitions_go_and_undecided_events_stay() {
+    let db = TestDb::mysql().await;
+    cut_at(&db, &[1, 2, 3, 4, 20]).await;
+    db.store.keep_unlogged(true);
+    // Two hours' events around the broker (the log lacks them), then others through it.
+    let events: Vec<_> = (0..40).map(|n| made(n / 10, like(n + 1, 7, n))).collect();
+    db.store.apply(&events, hour(5)).await.unwrap();
+    db.execute("UPDATE sync_events SET next_retry_at = NULL").await;
+    let ids = |event: &LikeEvent| event.intent.id;
+    let lacking = ids(&events[3]);
+    let mark = format!(
+        "UPDATE sync_events SET next_retry_at = '{}' WHERE id = X'{}'",
+        hour(6).format("%F %T"),
+        lacking.simple()
+    );
+    db.execute(&mark).await;
+    let parked: Vec<FailedEvent> = [(0, 101), (1, 102), (1, 103), (2, 104)]
+        .map(|(hours, user)| made(hours, like(user, 9, user)))
+        .into_iter()
+        .map(|event| FailedEvent { event, error: "poison".to_owned(), next_retry_at: None })
+        .collect();
+    db.store.park(&parked, 3, hour(5)).await.unwrap();
+    let due = made(1, like(105, 9, 105));
+    let waits = FailedEvent { event: due.clone(), error: "later".to_owned(), next_retry_at: Some(hour(9)) };
+    db.store.park(&[waits], 3, hour(5)).await.unwrap();
+    let discarded = ids(&parked[1].event);
+    db.execute(&format!("UPDATE sync_events SET status = 'discarded' WHERE id = X'{}'", discarded.simple())).await;
+
+    // The third hour is not over.
+    let mut dropped = 0;
+    loop {
+        let step = db.store.retire_partitions(Cut::Ledger, hour(2) + chrono::TimeDelta::minutes(30)).await.unwrap();
+        assert_eq!(step.full, 0);
+        if step.dropped.is_none() {
+            assert_eq!(step.by_rows, hour(2));
+            break;
+        }
+        dropped += 1;
+    }
+    assert_eq!((dropped, letters(&db, Cut::Ledger).await.as_str()), (2, "kpppp"));
+    let stay = "SELECT LOWER(HEX(id)) FROM sync_events WHERE id < X'018BD0E3000000000000000000000000' ORDER BY id";
+    assert!(!db.words(stay).await.is_empty());
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 20 + 5 + 1);
+    for event in parked.iter().map(|failed| &failed.event).chain([&due, &events[3], &events[25]]) {
+        assert!(db.store.event(ids(event)).await.unwrap().is_some(), "{event:?} is gone");
+    }
+    let status = db.store.event(discarded).await.unwrap().unwrap().status;
+    assert_eq!(status, EventStatus::Discarded);
+    assert_eq!(db.number("SELECT COUNT(*) FROM information_schema.tables WHERE table_name LIKE '%\\_old' AND table_schema = DATABASE()").await, 0);
+
+    // What is completed among what stayed goes row by row, and what comes late too.
+    let late = made(0, like(200, 7, 1));
+    db.store.apply(&[events[0].clone(), late, due.clone()], hour(7)).await.unwrap();
+    db.execute("UPDATE sync_events SET next_retry_at = NULL WHERE status = 'completed'").await;
+    let by_rows = db.store.retire_partitions(Cut::Ledger, hour(2)).await.unwrap().by_rows;
+    assert_eq!(db.store.purge_completed_rows(by_rows, hour(2), 100).await.unwrap(), 4);
+    // The discarded one is not applied by a replay.
+    db.store.apply(&[parked[1].event.clone()], hour(8)).await.unwrap();
+    assert_eq!(db.number("SELECT COUNT(*) FROM video_likes WHERE user_id = 102").await, 0);
+    db.assert_counts_are_live_rows().await;
+
+    // The history by its own bound; likes stay.
+    let step = db.store.retire_partitions(Cut::History, hour(1)).await.unwrap();
+    assert!(step.dropped.is_some() && step.kept == 0, "{step:?}");
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors WHERE user_id <= 10").await, 1, "one came again");
+    assert_eq!(db.store.purge_behaviors(hour(1), 100).await.unwrap(), 2);
+    assert_eq!(db.number("SELECT COUNT(*) FROM video_likes WHERE user_id <= 40").await, 40);
+}
+
+/// Whatever was left of a step that ended half way, the next one goes on.
+#[tokio::test]
+async fn a_step_that_ended_anywhere_is_done_again() {
+    let db = TestDb::mysql().await;
+    cut_at(&db, &[1, 2, 20]).await;
+    let events: Vec<_> = (0..20).map(|n| made(n / 10, like(n + 1, 7, n))).collect();
+    db.store.apply(&events, hour(5)).await.unwrap();
+    let dead = FailedEvent { event: made(0, like(99, 9, 1)), error: "poison".to_owned(), next_retry_at: None };
+    db.store.park(&[dead.clone()], 3, hour(5)).await.unwrap();
+    let first = names(&db, Cut::Ledger).await[0].clone();
+    let twin = "CREATE TABLE sync_events_old LIKE sync_events; ALTER TABLE sync_events_old REMOVE PARTITIONING; \
+                INSERT INTO sync_events_old SELECT * FROM sync_events WHERE status = 'dead'";
+    // Before the exchange, and behind it.
+    db.execute(twin).await;
+    db.execute(&format!("ALTER TABLE sync_events EXCHANGE PARTITION {first} WITH TABLE sync_events_old")).await;
+    for left in [1, 0] {
+        let step = db.store.retire_partitions(Cut::Ledger, hour(2)).await.unwrap();
+        assert_eq!((step.dropped.is_some(), step.kept), (true, left));
+        assert!(db.store.event(dead.event.intent.id).await.unwrap().is_some());
+    }
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 1);
+    assert_eq!(letters(&db, Cut::Ledger).await, "kpp");
+}
+
+/// Events fail, come again and are completed in a partition while it goes: whatever was decided last stands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_undecided_goes_beside_writers() {
+    let db = TestDb::mysql().await;
+    let hours: Vec<i64> = (1..=12).chain([30]).collect();
+    cut_at(&db, &hours).await;
+    let mut events: Vec<_> = (0..600).map(|n| made(n / 50, event(n + 1, 7, Action::Like, n))).collect();
+    events.sort_by_key(|event| event.intent.id);
+    db.store.apply(&events, hour(13)).await.unwrap();
+    let (writer, fresh) = (db.store.clone(), (0..600).map(|n| made(n / 50, like(n + 1, 8, n))).collect::<Vec<_>>());
+    let ids: Vec<Uuid> = fresh.iter().map(|event| event.intent.id).collect();
+    let writing = tokio::spawn(async move {
+        let mut waits = Duration::ZERO;
+        for chunk in fresh.chunks(5) {
+            let failed: Vec<FailedEvent> = chunk
+                .iter()
+                .map(|event| FailedEvent { event: event.clone(), error: "poison".to_owned(), next_retry_at: None })
+                .collect();
+            let began = Instant::now();
+            writer.park(&failed, 3, hour(13)).await.unwrap();
+            waits = waits.max(began.elapsed());
+        }
+        waits
+    });
+    let mut dropped = 0;
+    while dropped < 12 {
+        match db.store.retire_partitions(Cut::Ledger, hour(12)).await {
+            Ok(step) => dropped += usize::from(step.dropped.is_some()),
+            Err(StoreError::Conflict(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    let longest = writing.await.unwrap();
+    println!("a writer waited for at most {longest:?}");
+    let stored = db.store.events(&ids).await.unwrap();
+    assert_eq!(stored.len(), 600);
+    assert!(stored.iter().all(|entry| entry.status == EventStatus::Dead), "something was decided otherwise");
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 600);
+}
+
+/// A figure, not a bound: rows dropped per second beside rows deleted.
+#[tokio::test]
+async fn dropping_keeps_up() {
+    const ROWS: u64 = 200_000;
+    let db = TestDb::mysql().await;
+    cut_at(&db, &[1, 2, 20]).await;
+    for hours in 0..2 {
+        let rows = format!(
+            "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, action_type, version, status, origin, \
+             created_at, processed_at, updated_at) WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000), \
+             m (m) AS (SELECT 0 UNION ALL SELECT m + 1 FROM m WHERE m < {}) \
+             SELECT UNHEX(CONCAT(LPAD(HEX({} + n), 12, '0'), '7000', LPAD(HEX(m * 1000 + n), 16, '0'))), 'video_like', 'video', 7, n, \
+             'like', m * 1000 + n, 'completed', 'journal', NOW(6), NOW(6), NOW(6) FROM m JOIN n",
+            ROWS / 1000 - 1,
+            hour(hours).timestamp_millis()
+        );
+        db.execute(&rows).await;
+    }
+    let began = Instant::now();
+    let mut dropped = 0;
+    let step = db.store.retire_partitions(Cut::Ledger, hour(1)).await.unwrap();
+    assert!(step.dropped.is_some());
+    dropped += ROWS;
+    let by_partition = dropped as f64 / began.elapsed().as_secs_f64();
+    let began = Instant::now();
+    let mut deleted = 0;
+    for _ in 0..20 {
+        deleted += db.store.purge_completed(hour(2), 1_000).await.unwrap();
+    }
+    let by_row = deleted as f64 / began.elapsed().as_secs_f64();
+    println!("rows/s: {by_partition:.0} with their partition, {by_row:.0} one by one");
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, ROWS as i64 - 20_000);
+}
