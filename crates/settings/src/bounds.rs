@@ -175,6 +175,7 @@ impl Settings {
             ("event_driven_sync.circuit.probe_interval", sync.circuit.probe_interval, 10 * MILLI, HOUR),
             ("event_driven_sync.recovery.margin", sync.recovery.margin, SECOND, DAY),
             ("event_driven_sync.retention.completed_events", sync.retention.completed_events, HOUR, TEN_YEARS),
+            ("event_driven_sync.retention.behaviors", sync.retention.behaviors, HOUR, TEN_YEARS),
             ("event_driven_sync.retention.tombstones", sync.retention.tombstones, HOUR, TEN_YEARS),
             ("event_driven_sync.retention.interval", sync.retention.interval, 10 * MILLI, 30 * DAY),
             ("cache_management.default_expiry", cache.default_expiry, SECOND, TEN_YEARS),

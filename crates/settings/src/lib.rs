@@ -148,6 +148,10 @@ impl Configured for Settings {
             let reason = "must be shorter than event_driven_sync.retention.tombstones";
             return Err(ConfigError::key("data_consistency.history".to_owned(), reason.to_owned()));
         }
+        if self.data_consistency.history >= self.event_driven_sync.retention.behaviors {
+            let reason = "must be shorter than event_driven_sync.retention.behaviors";
+            return Err(ConfigError::key("data_consistency.history".to_owned(), reason.to_owned()));
+        }
         // Below that the interval between two actions is nothing, and there is no limit.
         let per_user = &self.rate_limiting.user_action;
         if per_user.window.as_micros() < u128::from(per_user.max_actions) {

@@ -219,6 +219,10 @@ pub struct RetentionConfig {
     /// discarded ones for good.
     #[serde(with = "humantime_serde")]
     pub completed_events: Duration,
+    /// Age at which the history of likes is deleted. The checker compares rows with history that is younger, and a backfill folds
+    /// what is left.
+    #[serde(with = "humantime_serde")]
+    pub behaviors: Duration,
     /// Age at which rows of likes taken back move to the archive, where older events still find them, and at which what
     /// operators did is deleted.
     #[serde(with = "humantime_serde")]
@@ -236,7 +240,14 @@ impl Default for RetentionConfig {
     fn default() -> Self {
         let day = Duration::from_secs(24 * 3600);
         let interval = Duration::from_secs(60);
-        Self { completed_events: 7 * day, tombstones: 30 * day, batch_size: 1000, erasure_rate: 20_000, interval }
+        Self {
+            completed_events: 7 * day,
+            behaviors: 400 * day,
+            tombstones: 30 * day,
+            batch_size: 1000,
+            erasure_rate: 20_000,
+            interval,
+        }
     }
 }
 
@@ -245,10 +256,16 @@ impl RetentionConfig {
     const SHORTEST: Duration = Duration::from_secs(3600);
 
     fn validate(&self) -> Result<(), String> {
-        for (key, age) in [("completed_events", self.completed_events), ("tombstones", self.tombstones)] {
+        let ages =
+            [("completed_events", self.completed_events), ("behaviors", self.behaviors), ("tombstones", self.tombstones)];
+        for (key, age) in ages {
             if age < Self::SHORTEST {
                 return Err(format!("event_driven_sync.retention.{key}: must be at least 1h, got {age:?}"));
             }
+        }
+        // Whether an event is known is asked of the ledger, and of the history, which outlives it.
+        if self.behaviors < self.completed_events {
+            return Err("event_driven_sync.retention.behaviors: must not be shorter than completed_events".to_owned());
         }
         if !(1..=10_000).contains(&self.batch_size) {
             return Err(format!("event_driven_sync.retention.batch_size: must be 1 to 10000, got {}", self.batch_size));

@@ -7,9 +7,19 @@ use crate::sql::mysql::Sessions;
 use crate::sql::pool::{Pool, Results};
 use crate::sql::script::Script;
 #[cfg(feature = "mysql")]
+use crate::sql::{dialect::Dialect, pool};
+#[cfg(feature = "mysql")]
 use sea_orm::sqlx::{MySql, pool::PoolConnection};
 #[cfg(feature = "mysql")]
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// Who waits for a table longer than so many seconds gives up: whoever came later waits behind.
+#[cfg(feature = "mysql")]
+const LOCK_WAIT: i64 = 1;
+
+/// Longest round trip.
+#[cfg(feature = "mysql")]
+const LONGEST: Duration = Duration::from_secs(3_600);
 
 /// The connection; SQLite needs none.
 pub(crate) enum Alone {
@@ -25,7 +35,11 @@ impl Alone {
             Pool::MySql(pool, sessions) => {
                 let mut connection = sessions.acquire(pool).await?;
                 connection.close_on_drop();
-                Ok(Self::MySql(connection, Arc::clone(sessions)))
+                let mut alone = Self::MySql(connection, Arc::clone(sessions));
+                let mut script = Script::new(Dialect::MySql);
+                script.begin("SET SESSION lock_wait_timeout = ").int(LOCK_WAIT);
+                alone.run(&script).await?;
+                Ok(alone)
             }
             Pool::Sqlite(..) => Err(StoreError::Config("SQLite locks no tables".into())),
         }
@@ -38,7 +52,11 @@ impl Alone {
             #[cfg(feature = "mysql")]
             Self::MySql(ref mut connection, ref sessions) => {
                 sessions.check_length(script.as_str())?;
-                crate::sql::pool::run::<MySql, _>(&mut **connection, script.as_str(), |done| done.rows_affected()).await
+                let run = pool::run::<MySql, _>(&mut **connection, script.as_str(), |done| done.rows_affected());
+                match tokio::time::timeout(LONGEST, run).await {
+                    Ok(results) => results,
+                    Err(late) => Err(StoreError::Unavailable(late.into())),
+                }
             }
         }
     }

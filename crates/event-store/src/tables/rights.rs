@@ -2,7 +2,8 @@
 //!
 //! All read everything. Rows are written where likes, their accounting and reports are; only who does it for good deletes
 //! some: consumers what is over and what is erased, checkers old reports. Nobody here deletes counters or fences, and
-//! nobody changes a table: that is the owner's alone.
+//! nobody changes a table: that is the owner's alone. One exception: consumers, who drop what is old with its partition, may
+//! change the two tables that are cut, and lock tables.
 
 use crate::sql::error::StoreError;
 use crate::sql::store::{EventStore, get, row, rows};
@@ -42,6 +43,14 @@ impl Role {
         }
     }
 
+    /// On the whole database, besides reading.
+    const fn of_all(self) -> &'static str {
+        match self {
+            Self::Consume => "LOCK TABLES",
+            Self::Serve | Self::Check => "",
+        }
+    }
+
     const fn rights(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Serve => &[("INSERT", "operator_actions"), ("INSERT", "operator_events")],
@@ -56,6 +65,11 @@ impl Role {
                 ("DELETE", "operator_events"),
                 // Of erased users and deleted resources.
                 ("DELETE", "user_behaviors"),
+                // Whose old partitions are exchanged for tables, which are dropped.
+                (OF_CUT, "sync_events"),
+                (OF_CUT, "sync_events_old"),
+                (OF_CUT, "user_behaviors"),
+                (OF_CUT, "user_behaviors_old"),
                 ("DELETE", "archived_tombstones"),
                 ("DELETE", "data_consistency_checks"),
                 ("DELETE", "consistency_findings"),
@@ -70,6 +84,9 @@ impl Role {
         }
     }
 }
+
+/// What it takes to drop a partition, and to make another one.
+const OF_CUT: &str = "INSERT, CREATE, DROP, ALTER";
 
 /// What each of them does, beside likes.
 const EVERYBODY: &[(&str, &str)] = &[
@@ -111,8 +128,26 @@ const OF_TABLES: [&str; 12] = [
 ];
 
 /// The same on a whole database.
-const OF_DATABASES: &str = "INSERT, UPDATE, DELETE, CREATE, DROP, REFERENCES, INDEX, ALTER, CREATE TEMPORARY TABLES, LOCK TABLES, \
-                            EXECUTE, CREATE VIEW, SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, EVENT, TRIGGER, GRANT OPTION";
+const OF_DATABASES: [&str; 18] = [
+    "INSERT",
+    "UPDATE",
+    "DELETE",
+    "CREATE",
+    "DROP",
+    "REFERENCES",
+    "INDEX",
+    "ALTER",
+    "CREATE TEMPORARY TABLES",
+    "LOCK TABLES",
+    "EXECUTE",
+    "CREATE VIEW",
+    "SHOW VIEW",
+    "CREATE ROUTINE",
+    "ALTER ROUTINE",
+    "EVENT",
+    "TRIGGER",
+    "GRANT OPTION",
+];
 
 /// An account that a role is given to, written `role=user` or `role=user@host`; without a host it is `%`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +204,10 @@ impl EventStore {
         let mut script = self.script();
         // All of this database; what is revoked would be refused where there is nothing to take away.
         script.begin("GRANT SELECT, INSERT, UPDATE, DELETE ON *").words(&to);
+        let of_all = account.role.of_all();
+        if !of_all.is_empty() {
+            script.begin("GRANT ").words(of_all).words(" ON *").words(&to);
+        }
         let of_likes = account.role.of_likes();
         let likes = ResourceType::ALL.map(|kind| (of_likes, kind.likes_table()));
         let given: Vec<(&str, &str)> = EVERYBODY.iter().chain(account.role.rights()).chain(&likes).copied().collect();
@@ -177,12 +216,13 @@ impl EventStore {
         }
         for row in rows(&results, 1) {
             let table: String = get(row, 0, TABLES)?;
-            let has = |right: &str| given.iter().any(|(rights, of)| *of == table && rights.contains(right));
+            let has = |right: &str| given.iter().any(|(rights, of)| *of == table && rights.split(", ").any(|given| given == right));
             let never = OF_TABLES.iter().filter(|right| !has(right)).copied().collect::<Vec<_>>().join(", ");
             script.begin("GRANT INSERT ON `").words(&table).words("`").words(&to);
             script.begin("REVOKE ").words(&never).words(" ON `").words(&table).words("`").words(&from);
         }
-        script.begin("REVOKE ").words(OF_DATABASES).words(" ON *").words(&from);
+        let never = OF_DATABASES.iter().filter(|right| **right != of_all).copied().collect::<Vec<_>>().join(", ");
+        script.begin("REVOKE ").words(&never).words(" ON *").words(&from);
         self.read(&script).await.map(drop)
     }
 }

@@ -41,7 +41,7 @@ enum Fate {
 
 impl EventStore {
     /// Drops the oldest partition of a table that was wholly made before `before`, but for what must stay. Nothing is dropped where
-    /// the table is not cut, and on SQLite. Call again while something was dropped.
+    /// the table is not cut, and on SQLite: there all that is older goes row by row. Call again while something was dropped.
     ///
     /// # Errors
     /// [`StoreError::Conflict`] if the table is in use by something long (a dump), or another process is at it: later.
@@ -51,7 +51,7 @@ impl EventStore {
         step.by_rows = DateTime::UNIX_EPOCH;
         for (n, (partition, about)) in layout.partitions.iter().enumerate() {
             if partition.bound > millis(before) {
-                break;
+                return Ok(step);
             }
             match self.fate(cut, *partition, before).await? {
                 Fate::IsLeft => {}
@@ -67,7 +67,8 @@ impl EventStore {
             }
             step.by_rows = time_of_bound(partition.bound);
         }
-        Ok(step)
+        // What is behind all bounds has no partition to go with.
+        Ok(Retired { by_rows: before, ..step })
     }
 
     async fn fate(&self, cut: Cut, partition: Partition, before: DateTime<Utc>) -> Result<Fate, StoreError> {

@@ -2,7 +2,7 @@
 
 use crate::support::{at, like, unlike};
 use domain::{ResourceType, ShardCount};
-use event_store::{Account, DatabaseConfig, EventStore, Role, StoreError};
+use event_store::{Account, Cut, DatabaseConfig, EventStore, Extended, Role, StoreError};
 use secrecy::SecretString;
 use test_support::{MariaDb, MariaDbOptions, execute_sql};
 
@@ -119,6 +119,8 @@ async fn an_account_may_do_what_its_program_does() {
             (Role::Consume, "DELETE FROM sync_events WHERE 1 = 0"),
             (Role::Consume, "DELETE FROM video_likes WHERE 1 = 0"),
             (Role::Consume, "DELETE FROM user_behaviors WHERE 1 = 0"),
+            (Role::Consume, "LOCK TABLES sync_events WRITE; UNLOCK TABLES"),
+            (Role::Consume, "CREATE TABLE sync_events_old (a INT); DROP TABLE sync_events_old"),
             (Role::Consume, "INSERT INTO archived_tombstones SELECT * FROM archived_tombstones WHERE 1 = 0"),
             (Role::Check, "DELETE FROM consistency_runs WHERE 1 = 0"),
         ] {
@@ -131,6 +133,17 @@ async fn an_account_may_do_what_its_program_does() {
     let (consumer, checker) = (store(&server, "consume").await, store(&server, "checks").await);
     assert_eq!(consumer.archive_tombstones(ResourceType::Video, at(3), None, 10).await.unwrap().archived, 1);
     assert!(consumer.purge_completed(at(i64::from(u32::MAX) * 1_000_000), 10).await.unwrap() > 0);
+    let now = consumer.now().await.unwrap();
+    for cut in Cut::ALL {
+        let week = std::time::Duration::from_secs(7 * 86_400);
+        let later = now + 100 * week;
+        assert!(matches!(consumer.extend_partitions(cut, later, week).await, Ok(Extended::By(1..))));
+        let step = consumer.retire_partitions(cut, later).await.unwrap();
+        assert!(step.dropped.is_some(), "{step:?}");
+        // The others are told what they lack, and everything is as it was.
+        let denied = checker.retire_partitions(cut, later).await.unwrap_err();
+        assert!(denied.is_denied(), "{denied}");
+    }
     consumer.purge_operator_actions(at(3), 10).await.unwrap();
     consumer.purge_keys(at(3), 10).await.unwrap();
     consumer.purge_writers(at(3), 10).await.unwrap();

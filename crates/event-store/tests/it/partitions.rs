@@ -124,8 +124,6 @@ async fn old_partitions_go_and_undecided_events_stay() {
         dropped += 1;
     }
     assert_eq!((dropped, letters(&db, Cut::Ledger).await.as_str()), (2, "kpppp"));
-    let stay = "SELECT LOWER(HEX(id)) FROM sync_events WHERE id < X'018BD0E3000000000000000000000000' ORDER BY id";
-    assert!(!db.words(stay).await.is_empty());
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 20 + 5 + 1);
     for event in parked.iter().map(|failed| &failed.event).chain([&due, &events[3], &events[25]]) {
         assert!(db.store.event(ids(event)).await.unwrap().is_some(), "{event:?} is gone");
@@ -148,8 +146,11 @@ async fn old_partitions_go_and_undecided_events_stay() {
     // The history by its own bound; likes stay.
     let step = db.store.retire_partitions(Cut::History, hour(1)).await.unwrap();
     assert!(step.dropped.is_some() && step.kept == 0, "{step:?}");
-    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors WHERE user_id <= 10").await, 1, "one came again");
-    assert_eq!(db.store.purge_behaviors(hour(1), 100).await.unwrap(), 2);
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors WHERE user_id <= 10").await, 0);
+    // What comes again has its place, and goes by itself.
+    assert_eq!(db.store.apply(&events[1..2], hour(8)).await.unwrap().changed_pairs, 0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors WHERE user_id <= 10").await, 1);
+    assert_eq!(db.store.purge_behaviors(hour(1), 100).await.unwrap(), 1);
     assert_eq!(db.number("SELECT COUNT(*) FROM video_likes WHERE user_id <= 40").await, 40);
 }
 
@@ -236,11 +237,8 @@ async fn dropping_keeps_up() {
         db.execute(&rows).await;
     }
     let began = Instant::now();
-    let mut dropped = 0;
-    let step = db.store.retire_partitions(Cut::Ledger, hour(1)).await.unwrap();
-    assert!(step.dropped.is_some());
-    dropped += ROWS;
-    let by_partition = dropped as f64 / began.elapsed().as_secs_f64();
+    assert!(db.store.retire_partitions(Cut::Ledger, hour(1)).await.unwrap().dropped.is_some());
+    let by_partition = ROWS as f64 / began.elapsed().as_secs_f64();
     let began = Instant::now();
     let mut deleted = 0;
     for _ in 0..20 {

@@ -109,11 +109,20 @@ fn file(values: &[(&str, String)]) -> String {
 }
 
 /// What must be set, too, because two keys bound each other.
-fn companion(key: &str) -> Option<(&'static str, String)> {
+fn companions(key: &str) -> Vec<(&'static str, String)> {
+    const HISTORY: &str = "data_consistency.history";
+    const RETENTION: [&str; 3] = [
+        "event_driven_sync.retention.completed_events",
+        "event_driven_sync.retention.behaviors",
+        "event_driven_sync.retention.tombstones",
+    ];
+    let with = |key: &'static str, value: &str| (key, value.to_owned());
     match key {
-        "data_consistency.history" => Some(("event_driven_sync.retention.tombstones", "3650d".to_owned())),
-        "event_driven_sync.retention.tombstones" => Some(("data_consistency.history", "1s".to_owned())),
-        _ => None,
+        HISTORY => vec![with(RETENTION[1], "3650d"), with(RETENTION[2], "3650d")],
+        "event_driven_sync.retention.completed_events" => vec![with(RETENTION[1], "3650d")],
+        "event_driven_sync.retention.behaviors" => vec![with(HISTORY, "1s"), with(RETENTION[0], "1h")],
+        "event_driven_sync.retention.tombstones" => vec![with(HISTORY, "1s")],
+        _ => Vec::new(),
     }
 }
 
@@ -127,7 +136,7 @@ fn written(bound: Bound, end: &str) -> String {
 
 fn with(key: &'static str, value: String) -> Result<Settings, String> {
     let mut values = vec![(key, value)];
-    values.extend(companion(key));
+    values.extend(companions(key));
     load(&file(&values))
 }
 

@@ -1,10 +1,13 @@
 //! Retention: what is done and old is deleted, in bounded batches, by one process at a time.
 //!
-//! Deleted are completed events of the ledger, what operators did, idempotency keys, numbers of dead writers, and of what is
+//! Deleted are completed events of the ledger, the history of likes, what operators did, idempotency keys, numbers of dead writers, and of what is
 //! liked most what belongs to no window any more. Rows of likes
 //! that were taken back (tombstones) move to an archive without indexes, where an older event still finds them, whenever and by whatever way it comes. Failed, dead
 //! and discarded events stay. Ages are those of the database's clock, so a process whose own clock is wrong deletes nothing
 //! early. Two owners at once (a lease that ran out) would only delete the same rows twice.
+//!
+//! Where ledger and history are cut into partitions (MySQL, MariaDB), those that are wholly old are dropped, and only what is left of
+//! them is deleted row by row. An account that may not do that deletes all of it row by row, and says so.
 //!
 //! Only a process that reaches both stores competes for the lease, and whoever finds that it does not gives it back.
 
@@ -15,7 +18,7 @@ use crate::stores::{Stores, faults};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::ResourceType;
 use domain::cache::CacheError;
-use event_store::{PairCursor, StoreError, WRITERS_KEPT};
+use event_store::{Cut, Extended, PairCursor, StoreError, WRITERS_KEPT};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -46,7 +49,9 @@ pub struct Retention {
 /// What is deleted by age alone.
 #[derive(Debug, Clone, Copy)]
 enum Old {
-    Completed,
+    /// Those that waited for the redo log from before that time, too.
+    Completed(DateTime<Utc>),
+    Behaviors,
     OperatorActions,
     IdempotencyKeys,
     Writers,
@@ -111,8 +116,15 @@ impl Retention {
     async fn round(&mut self) -> Result<(), RetentionError> {
         let now = planted::retention_by_own_clock(self.stores.database.now().await?);
         let long_ago = earlier(now, self.config.tombstones);
+        let Some(completed) = self.drop_partitions(Cut::Ledger, now, self.config.completed_events).await? else {
+            return Ok(());
+        };
+        let Some(behaviors) = self.drop_partitions(Cut::History, now, self.config.behaviors).await? else {
+            return Ok(());
+        };
         for (what, before) in [
-            (Old::Completed, earlier(now, self.config.completed_events)),
+            (Old::Completed(earlier(now, self.config.completed_events)), completed),
+            (Old::Behaviors, behaviors),
             (Old::OperatorActions, long_ago),
             (Old::IdempotencyKeys, earlier(now, self.idempotency_ttl)),
             (Old::Writers, earlier(now, WRITERS_KEPT)),
@@ -149,10 +161,57 @@ impl Retention {
         Ok(())
     }
 
+    /// Drops partitions of what is older than that, and makes those to come. Rows that were made before what it gives are deleted one
+    /// by one; none if another process does all this now.
+    async fn drop_partitions(
+        &self,
+        cut: Cut,
+        now: DateTime<Utc>,
+        kept: Duration,
+    ) -> Result<Option<DateTime<Utc>>, RetentionError> {
+        let (database, before) = (&self.stores.database, earlier(now, kept));
+        let what = match cut {
+            Cut::Ledger => "completed_events",
+            Cut::History => "behaviors",
+        };
+        let steps = async {
+            let extended = database.extend_partitions(cut, now, kept).await?;
+            for _ in 0..BATCHES {
+                if !self.owns().await? {
+                    return Ok(None);
+                }
+                let step = database.retire_partitions(cut, before).await?;
+                let Some(rows) = step.dropped else {
+                    metrics::partitions_by_rows(cut.table(), step.full + usize::from(extended == Extended::Behind));
+                    return Ok(Some(step.by_rows));
+                };
+                metrics::purged(what, rows);
+                tracing::info!(table = cut.table(), rows, kept = step.kept, "an old partition is dropped");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(Some(DateTime::UNIX_EPOCH))
+        };
+        match steps.await {
+            // Somebody uses the table for long: a dump. The next round looks again.
+            Err(RetentionError::Store(error)) if error.is_conflict() => {
+                tracing::debug!(table = cut.table(), %error, "partitions are left for later");
+                Ok(Some(DateTime::UNIX_EPOCH))
+            }
+            Err(RetentionError::Store(error)) if error.is_denied() => {
+                drop(faults::tell("dropping partitions (what is old is deleted row by row)", &error));
+                Ok(Some(before))
+            }
+            steps => steps,
+        }
+    }
+
     async fn purge(&self, what: Old, before: DateTime<Utc>) -> Result<u64, StoreError> {
         let (database, limit) = (&self.stores.database, self.config.batch_size);
         let (name, purged) = match what {
-            Old::Completed => ("completed_events", database.purge_completed(before, limit).await?),
+            Old::Completed(marked) => {
+                ("completed_events", database.purge_completed_rows(before, marked, limit).await?)
+            }
+            Old::Behaviors => ("behaviors", database.purge_behaviors(before, limit).await?),
             Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
             Old::IdempotencyKeys => ("idempotency_keys", database.purge_keys(before, limit).await?),
             Old::Writers => ("writers", database.purge_writers(before, limit).await?),
