@@ -48,6 +48,7 @@ pub use tables::samples::Sample;
 pub use tables::unpublished::{StoredStates, Unpublished, UnpublishedStanding};
 pub use tables::writers::WRITERS_KEPT;
 pub use writes::apply::{Applied, Marks};
+pub use writes::cut::CutStep;
 pub use writes::direct::{DirectOutcome, DirectResult, Interrupted, Reserved};
 pub use writes::erase::IndexedRows;
 pub use writes::import::{HistoryPage, ImportOptions};

@@ -1,6 +1,7 @@
 //! Transactions: apply and its relatives. All take their locks in the same order.
 
 pub(crate) mod apply;
+pub(crate) mod cut;
 pub(crate) mod direct;
 pub(crate) mod erase;
 pub(crate) mod fence;

@@ -141,7 +141,7 @@ impl EventStore {
 }
 
 /// Until the connection ends.
-async fn one_at_a_time(store: &EventStore, alone: &mut Alone) -> Result<(), StoreError> {
+pub(crate) async fn one_at_a_time(store: &EventStore, alone: &mut Alone) -> Result<(), StoreError> {
     let mut script = store.script();
     script.begin("SELECT COALESCE(GET_LOCK(CONCAT('retire:', LEFT(SHA2(DATABASE(), 256), 32)), 0), 0)");
     let results = alone.run(&script).await?;

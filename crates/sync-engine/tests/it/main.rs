@@ -22,6 +22,7 @@ mod leases;
 mod near_cache;
 mod not_found;
 mod operators;
+mod partitions;
 mod racing;
 mod redo_log;
 mod relay;
