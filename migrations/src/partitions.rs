@@ -74,7 +74,7 @@ impl Cut {
     }
 
     /// How long its rows are kept where nobody says otherwise, in milliseconds.
-    const fn usually_kept(self) -> u64 {
+    pub const fn usually_kept(self) -> u64 {
         match self {
             Self::Ledger => 7 * DAY,
             Self::History => 400 * DAY,

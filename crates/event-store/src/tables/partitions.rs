@@ -34,8 +34,8 @@ pub enum Extended {
     Whole,
     /// There are so many more now; usually none are needed.
     By(usize),
-    /// Rows are behind all bounds, too many to move them while others wait: nobody made partitions in time. They are deleted one
-    /// by one until `syncctl migrate --partition` cuts the table again.
+    /// Rows are behind all bounds, too many to copy them while others wait: nobody made partitions in time. What is old of them is
+    /// deleted row by row, until `syncctl migrate --partition` copies them all the same.
     Behind,
 }
 
@@ -65,8 +65,19 @@ impl EventStore {
     /// Makes partitions for what comes, so that there always are some ahead; of rows that are kept for so long. One process at a time
     /// is enough.
     pub async fn extend_partitions(&self, cut: Cut, now: DateTime<Utc>, kept: Duration) -> Result<Extended, StoreError> {
+        self.extend(cut, now, u64::try_from(kept.as_millis()).unwrap_or(u64::MAX), COPIED_MOST).await
+    }
+
+    /// The same, and rows behind all bounds are copied if they are fewer than `copied`.
+    pub(crate) async fn extend(
+        &self,
+        cut: Cut,
+        now: DateTime<Utc>,
+        kept: u64,
+        copied: i64,
+    ) -> Result<Extended, StoreError> {
         let Some(layout) = self.layout(cut).await? else { return Ok(Extended::Whole) };
-        let (now, period) = (millis(now), partitions::period(u64::try_from(kept.as_millis()).unwrap_or(u64::MAX)));
+        let (now, period) = (millis(now), partitions::period(kept));
         if layout.end() >= now.saturating_add(partitions::ahead(period) / 2) {
             return Ok(Extended::By(0));
         }
@@ -74,7 +85,7 @@ impl EventStore {
             .into_iter()
             .map(|bound| Partition { holds: Holds::Period, bound })
             .collect();
-        if self.rows_in(cut, partitions::LAST, COPIED_MOST).await? >= COPIED_MOST {
+        if copied < i64::MAX && self.rows_in(cut, partitions::LAST, copied).await? >= copied {
             return Ok(Extended::Behind);
         }
         let mut script = self.script();

@@ -22,7 +22,7 @@ use crate::sql::error::StoreError;
 use crate::sql::script::{Script, first_id_of};
 use crate::sql::store::{EventStore, get, row, rows};
 use crate::tables::ledger::uuid_of;
-use crate::tables::partitions::{ask_layout, millis, time_of_bound};
+use crate::tables::partitions::{Extended, ask_layout, millis, time_of_bound};
 use crate::writes::retire::one_at_a_time;
 use migrations::partitions::{self, Cut, Partition};
 use uuid::Uuid;
@@ -40,6 +40,8 @@ pub enum CutStep {
     Exchanged,
     /// It has its name again: others write.
     Back,
+    /// Partitions for what comes were missing, and are there; rows behind the last one were copied.
+    Extended,
     /// What was left over is dropped.
     Dropped,
     /// It cannot be cut now (a row is later than the first bound) and has its name again.
@@ -95,7 +97,13 @@ impl EventStore {
                 }
             }
             [IsCut, left, Nothing] if left == Whole => self.drop_empty(&mut alone, &whole).await,
-            [IsCut, Nothing, Nothing] => Ok(CutStep::Done),
+            [IsCut, Nothing, Nothing] => {
+                let now = self.now().await?;
+                Ok(match self.extend(cut, now, cut.usually_kept(), i64::MAX).await? {
+                    Extended::By(1..) => CutStep::Extended,
+                    _ => CutStep::Done,
+                })
+            }
             // The table became cut by itself: it was empty.
             [IsCut, Nothing, IsCut] => self.drop_empty(&mut alone, &parts).await,
             [Nothing, Nothing, Nothing] => Err(StoreError::lacks_schema(&[table.to_owned()])),

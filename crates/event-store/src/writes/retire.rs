@@ -140,10 +140,10 @@ impl EventStore {
     }
 }
 
-/// Until the connection ends.
+/// Until the connection ends; the one of the step before may still be ending.
 pub(crate) async fn one_at_a_time(store: &EventStore, alone: &mut Alone) -> Result<(), StoreError> {
     let mut script = store.script();
-    script.begin("SELECT COALESCE(GET_LOCK(CONCAT('retire:', LEFT(SHA2(DATABASE(), 256), 32)), 0), 0)");
+    script.begin("SELECT COALESCE(GET_LOCK(CONCAT('retire:', LEFT(SHA2(DATABASE(), 256), 32)), 1), 0)");
     let results = alone.run(&script).await?;
     match get::<i64>(row(&results, 0, "locks")?, 0, "locks")? {
         1 => Ok(()),

@@ -6,6 +6,7 @@ mod addresses;
 mod apply;
 mod audit;
 mod codes;
+mod cut;
 mod delete;
 mod direct;
 mod erase;

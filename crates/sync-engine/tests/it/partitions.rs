@@ -100,7 +100,8 @@ async fn who_may_not_drop_partitions_deletes_rows() {
     .await;
     let url = rig.deployment.database_url().replace("root@", &format!("{user}@"));
     let few = EventStore::connect(&DatabaseConfig { url: url.into(), ..DatabaseConfig::default() }).await.unwrap();
-    let stores = Stores { database: few, ..process.stores.clone() };
+    let mut stores = process.stores.clone();
+    stores.database = few;
     goes(&rig, stores, hour).await;
     assert_eq!(kept_partitions(&rig).await, 0);
     assert!(!process.stores.database_circuit.is_open(), "who lacks a right has no database");
