@@ -44,7 +44,8 @@ impl MigrationTrait for Partitions {
             }
             let clock = "SELECT CAST(UNIX_TIMESTAMP() * 1000 AS SIGNED)";
             let now = db.query_one_raw(Statement::from_string(DbBackend::MySql, clock)).await?;
-            let now: i64 = now.ok_or_else(|| DbErr::Custom("the server has no clock".to_owned()))?.try_get_by_index(0)?;
+            let now: i64 =
+                now.ok_or_else(|| DbErr::Custom("the server has no clock".to_owned()))?.try_get_by_index(0)?;
             db.execute_unprepared(&format!("ALTER TABLE {table} {}", clause(cut, now.unsigned_abs()))).await?;
         }
         Ok(())

@@ -146,7 +146,10 @@ pub const fn ahead(period: u64) -> u64 {
 /// Bounds that are to follow `last`, until there are enough after `now`.
 pub fn bounds_after(last: u64, now: u64, period: u64) -> Vec<u64> {
     let first = (last.max(now) / period + 1) * period;
-    (0..MOST_AT_ONCE as u64).map(|n| first + n * period).take_while(|bound| *bound <= now + ahead(period) + period).collect()
+    (0..MOST_AT_ONCE as u64)
+        .map(|n| first + n * period)
+        .take_while(|bound| *bound <= now + ahead(period) + period)
+        .collect()
 }
 
 /// The list of partitions, between parentheses.

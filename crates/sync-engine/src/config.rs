@@ -256,8 +256,11 @@ impl RetentionConfig {
     const SHORTEST: Duration = Duration::from_secs(3600);
 
     fn validate(&self) -> Result<(), String> {
-        let ages =
-            [("completed_events", self.completed_events), ("behaviors", self.behaviors), ("tombstones", self.tombstones)];
+        let ages = [
+            ("completed_events", self.completed_events),
+            ("behaviors", self.behaviors),
+            ("tombstones", self.tombstones),
+        ];
         for (key, age) in ages {
             if age < Self::SHORTEST {
                 return Err(format!("event_driven_sync.retention.{key}: must be at least 1h, got {age:?}"));

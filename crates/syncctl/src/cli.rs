@@ -69,6 +69,11 @@ enum Command {
         /// may grant.
         #[arg(long, value_name = "ROLE=USER,...", value_delimiter = ',')]
         grant: Vec<event_store::Account>,
+        /// Cuts sync_events and user_behaviors into partitions, where they are not (MySQL, MariaDB), without copying them, and makes
+        /// partitions that are missing. Nothing is written for as long as the tables are away, moments on MySQL; likes wait. What ended
+        /// half way goes on.
+        #[arg(long)]
+        partition: bool,
     },
     /// Folds user_behaviors into likes and counts; goes on where it stopped, and may run beside live traffic.
     Backfill(migration::BackfillArgs),
@@ -249,7 +254,9 @@ impl Command {
         match self {
             Self::Load(args) => args.run(format).await,
             Self::Verify(args) => args.run(format).await,
-            Self::Migrate { database_url, grant } => commands::migrate(&database_url, &grant, format).await,
+            Self::Migrate { database_url, grant, partition } => {
+                crate::migrate::migrate(&database_url, &grant, partition, format).await
+            }
             Self::Backfill(args) => args.run(format).await,
             Self::ImportLegacy(args) => args.run(format).await,
             Self::Config { command } => command.run(format).await,

@@ -16,37 +16,6 @@ use tonic::{Code, Status, Streaming};
 /// A ledger that takes longer is not waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Applies pending migrations, and gives accounts what their programs do.
-pub async fn migrate(database_url: &str, accounts: &[event_store::Account], format: Format) -> anyhow::Result<Verdict> {
-    #[derive(Serialize)]
-    struct Migrated {
-        applied: Vec<String>,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        granted: Vec<String>,
-    }
-
-    let store = crate::job::open(database_url).await?;
-    let pending = store.pending_migrations().await.context("could not read the state of the schema")?;
-    store.migrate().await.context("migration failed")?;
-    let mut granted = Vec::new();
-    for account in accounts {
-        store.grant(account).await.with_context(|| format!("could not grant {account} what it needs"))?;
-        granted.push(format!("{} to {account}", account.role.name()));
-    }
-    store.close().await;
-    let migrated = Migrated { applied: pending, granted };
-    print_one(format, &migrated, || {
-        match migrated.applied.as_slice() {
-            [] => println!("the schema is current"),
-            names => println!("applied {}", names.join(", ")),
-        }
-        if !migrated.granted.is_empty() {
-            println!("granted {}", migrated.granted.join(", "));
-        }
-    })?;
-    Ok(Verdict::Fine)
-}
-
 /// What became of a like.
 #[derive(Serialize)]
 struct Answered {

@@ -49,6 +49,7 @@ mod leftovers;
 pub mod legacy;
 mod lists;
 pub mod load;
+mod migrate;
 mod of_users;
 #[cfg(feature = "distributed")]
 mod open;

@@ -64,7 +64,12 @@ impl EventStore {
 
     /// Makes partitions for what comes, so that there always are some ahead; of rows that are kept for so long. One process at a time
     /// is enough.
-    pub async fn extend_partitions(&self, cut: Cut, now: DateTime<Utc>, kept: Duration) -> Result<Extended, StoreError> {
+    pub async fn extend_partitions(
+        &self,
+        cut: Cut,
+        now: DateTime<Utc>,
+        kept: Duration,
+    ) -> Result<Extended, StoreError> {
         self.extend(cut, now, u64::try_from(kept.as_millis()).unwrap_or(u64::MAX), COPIED_MOST).await
     }
 

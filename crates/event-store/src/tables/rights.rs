@@ -216,7 +216,9 @@ impl EventStore {
         }
         for row in rows(&results, 1) {
             let table: String = get(row, 0, TABLES)?;
-            let has = |right: &str| given.iter().any(|(rights, of)| *of == table && rights.split(", ").any(|given| given == right));
+            let has = |right: &str| {
+                given.iter().any(|(rights, of)| *of == table && rights.split(", ").any(|given| given == right))
+            };
             let never = OF_TABLES.iter().filter(|right| !has(right)).copied().collect::<Vec<_>>().join(", ");
             script.begin("GRANT INSERT ON `").words(&table).words("`").words(&to);
             script.begin("REVOKE ").words(&never).words(" ON `").words(&table).words("`").words(&from);

@@ -129,17 +129,13 @@ impl EventStore {
         Ok(CutStep::Made)
     }
 
-    async fn send_away(
-        &self,
-        alone: &mut Alone,
-        cut: Cut,
-        whole: &str,
-        parts: &str,
-    ) -> Result<CutStep, StoreError> {
+    async fn send_away(&self, alone: &mut Alone, cut: Cut, whole: &str, parts: &str) -> Result<CutStep, StoreError> {
         let now = self.now().await?;
         let bound = self.first_bound(alone, parts).await?;
         // Ids of the next minutes must not reach it.
-        if time_of_bound(bound) <= now + chrono::TimeDelta::minutes(10) || !self.is_below(alone, cut, cut.table(), bound).await? {
+        if time_of_bound(bound) <= now + chrono::TimeDelta::minutes(10)
+            || !self.is_below(alone, cut, cut.table(), bound).await?
+        {
             return self.drop_empty(alone, parts).await;
         }
         self.run(alone, &rename(cut.table(), whole), CutStep::Away).await
@@ -168,7 +164,8 @@ impl EventStore {
         ask_layout(&mut script, parts);
         let results = alone.run(&script).await?;
         let name: String = get(row(&results, 0, "partitions")?, 0, "partitions")?;
-        let first = Partition::of_name(&name).ok_or_else(|| StoreError::corrupt("partitions", format!("{name} is not ours")))?;
+        let first = Partition::of_name(&name)
+            .ok_or_else(|| StoreError::corrupt("partitions", format!("{name} is not ours")))?;
         Ok(first.bound)
     }
 
@@ -191,7 +188,10 @@ impl EventStore {
 
     async fn drop_empty(&self, alone: &mut Alone, table: &str) -> Result<CutStep, StoreError> {
         if self.has_rows(alone, table).await? {
-            return Err(StoreError::Corrupt { table: "partitions", reason: format!("{table} has rows: whose are they?") });
+            return Err(StoreError::Corrupt {
+                table: "partitions",
+                reason: format!("{table} has rows: whose are they?"),
+            });
         }
         self.run(alone, &format!("DROP TABLE {table}"), CutStep::Dropped).await
     }

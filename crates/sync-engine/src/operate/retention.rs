@@ -208,9 +208,7 @@ impl Retention {
     async fn purge(&self, what: Old, before: DateTime<Utc>) -> Result<u64, StoreError> {
         let (database, limit) = (&self.stores.database, self.config.batch_size);
         let (name, purged) = match what {
-            Old::Completed(marked) => {
-                ("completed_events", database.purge_completed_rows(before, marked, limit).await?)
-            }
+            Old::Completed(marked) => ("completed_events", database.purge_completed_rows(before, marked, limit).await?),
             Old::Behaviors => ("behaviors", database.purge_behaviors(before, limit).await?),
             Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
             Old::IdempotencyKeys => ("idempotency_keys", database.purge_keys(before, limit).await?),

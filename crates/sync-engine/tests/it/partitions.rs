@@ -94,10 +94,8 @@ async fn who_may_not_drop_partitions_deletes_rows() {
     let hour = old_events(&rig, &process.stores.database).await;
     let user = unique_name("few").replace('-', "_");
     let database = rig.sql("SELECT DATABASE()").await.trim().to_owned();
-    rig.sql(&format!(
-        "CREATE USER {user}@'%'; GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO {user}@'%'"
-    ))
-    .await;
+    rig.sql(&format!("CREATE USER {user}@'%'; GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO {user}@'%'"))
+        .await;
     let url = rig.deployment.database_url().replace("root@", &format!("{user}@"));
     let few = EventStore::connect(&DatabaseConfig { url: url.into(), ..DatabaseConfig::default() }).await.unwrap();
     let mut stores = process.stores.clone();

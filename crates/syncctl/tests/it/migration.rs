@@ -118,6 +118,34 @@ impl Migration {
 }
 
 #[tokio::test]
+async fn large_tables_are_cut_also_where_that_ended_half_way() {
+    let to = Migration::new().await;
+    to.store.apply(&[event(8, 10, Action::Like, DAY)], wall_clock().into()).await.unwrap();
+    to.sql("ALTER TABLE sync_events REMOVE PARTITIONING; ALTER TABLE user_behaviors REMOVE PARTITIONING").await;
+    // A run that was killed when the table was away.
+    while to.store.cut_step(event_store::Cut::Ledger).await.unwrap() != event_store::CutStep::Away {}
+    assert!(
+        to.store.apply(&[event(9, 10, Action::Like, DAY)], wall_clock().into()).await.unwrap_err().is_unavailable()
+    );
+
+    let (code, out, error) = to.run(&["migrate", "--partition"]).await;
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(0), "the schema is current\npartitioned sync_events, user_behaviors\n"),
+        "{error}"
+    );
+    let (code, out, error) = to.run(&["migrate", "--partition"]).await;
+    assert_eq!((code, out.as_str()), (Some(0), "the schema is current\nall partitions are there\n"), "{error}");
+    to.store.apply(&[event(9, 10, Action::Like, DAY + HOUR)], wall_clock().into()).await.unwrap();
+    for table in ["sync_events", "user_behaviors"] {
+        assert_eq!(to.number(&format!("SELECT COUNT(*) FROM {table}")).await, 2);
+    }
+    let left = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name REGEXP '_(whole|parts|old)$'";
+    assert_eq!(to.number(left).await, 0);
+    to.assert_counts_are_live_rows().await;
+}
+
+#[tokio::test]
 async fn nasty_data_is_imported_or_named() {
     let to = Migration::new().await;
     to.sql(LEGACY).await;
