@@ -7,7 +7,8 @@
 //! early. Two owners at once (a lease that ran out) would only delete the same rows twice.
 //!
 //! Where ledger and history are cut into partitions (MySQL, MariaDB), those that are wholly old are dropped, and only what is left of
-//! them is deleted row by row. An account that may not do that deletes all of it row by row, and says so.
+//! them is deleted row by row. Where the account, or the server, does not allow that all of it is
+//! deleted row by row, and the log says why.
 //!
 //! Only a process that reaches both stores competes for the lease, and whoever finds that it does not gives it back.
 
@@ -197,7 +198,8 @@ impl Retention {
                 tracing::debug!(table = cut.table(), %error, "partitions are left for later");
                 Ok(Some(DateTime::UNIX_EPOCH))
             }
-            Err(RetentionError::Store(error)) if error.is_denied() => {
+            // Its account may not, or the server does not let anybody. One that is unreachable says so again at once.
+            Err(RetentionError::Store(error)) => {
                 drop(faults::tell("dropping partitions (what is old is deleted row by row)", &error));
                 Ok(Some(before))
             }
