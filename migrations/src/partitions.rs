@@ -66,10 +66,10 @@ impl Cut {
     }
 
     /// What is old is moved here, and dropped with it.
-    pub const fn old(self) -> &'static str {
+    pub const fn leaving(self) -> &'static str {
         match self {
-            Self::Ledger => "sync_events_old",
-            Self::History => "user_behaviors_old",
+            Self::Ledger => "sync_events_leaving",
+            Self::History => "user_behaviors_leaving",
         }
     }
 

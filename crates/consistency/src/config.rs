@@ -25,7 +25,7 @@ pub struct ConsistencyConfig {
     /// What seems wrong is looked at again after this time, and must be the same.
     #[serde(with = "humantime_serde")]
     pub confirm_after: Duration,
-    /// How far back rows are compared with the history; must be shorter than tombstones are kept.
+    /// How far back rows and ledger are compared with the history; must be shorter than history and tombstones are kept.
     #[serde(with = "humantime_serde")]
     pub history: Duration,
     /// How long a checker that was not heard of keeps its leader.

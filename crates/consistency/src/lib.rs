@@ -5,7 +5,7 @@
 //! | cached counter and stored counter | cache first, then database; what is wrong must be the same at a second look | settling again; compare-and-set on the counter as it was seen |
 //! | stored counter and live rows | one statement, so one snapshot | recount under the counter's lock, revision + 1 |
 //! | rows and history (`user_behaviors`) | a row is never older than an entry read before it | applying the entry again: versions decide |
-//! | history and ledger | every completed event is in the history | applying the event again |
+//! | history and ledger | every completed event of `data_consistency.history` is in the history | applying the event again |
 //! | cached pairs and rows | every pair of the history that is cached; a newer cached pair must have its event in the journal | settling again; compare-and-set on the pair as it was seen |
 //! | ledger | unfinished events that nobody takes up | reported: the retries' work |
 //! | journals | entries that are too old, entries that the database has, foreign ones; accepted − settled = length | entries that the ledger has are settled |

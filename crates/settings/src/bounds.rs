@@ -70,6 +70,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Longest time that anything is kept.
 const TEN_YEARS: Duration = Duration::from_secs(3_650 * 86_400);
+/// For good.
+const CENTURY: Duration = Duration::from_secs(36_500 * 86_400);
 
 /// No more of anything is held in memory.
 const MANY: u64 = 1_000_000_000;
@@ -175,7 +177,7 @@ impl Settings {
             ("event_driven_sync.circuit.probe_interval", sync.circuit.probe_interval, 10 * MILLI, HOUR),
             ("event_driven_sync.recovery.margin", sync.recovery.margin, SECOND, DAY),
             ("event_driven_sync.retention.completed_events", sync.retention.completed_events, HOUR, TEN_YEARS),
-            ("event_driven_sync.retention.behaviors", sync.retention.behaviors, HOUR, TEN_YEARS),
+            ("event_driven_sync.retention.behaviors", sync.retention.behaviors, HOUR, CENTURY),
             ("event_driven_sync.retention.tombstones", sync.retention.tombstones, HOUR, TEN_YEARS),
             ("event_driven_sync.retention.interval", sync.retention.interval, 10 * MILLI, 30 * DAY),
             ("cache_management.default_expiry", cache.default_expiry, SECOND, TEN_YEARS),

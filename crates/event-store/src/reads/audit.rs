@@ -193,8 +193,8 @@ impl EventStore {
         Ok(CountPage { resources, suspects, next })
     }
 
-    /// History after an event id, oldest first, and where the next step begins (none at the end). `since` is where to
-    /// begin when there is no id. Behaviours of other kinds are left out.
+    /// History after an event id, but not made before `since`, oldest first, and where the next step begins (none at the end).
+    /// Behaviours of other kinds are left out.
     pub async fn behaviors_after(
         &self,
         after: Option<Uuid>,
@@ -205,7 +205,7 @@ impl EventStore {
         let mut script = self.script();
         script
             .begin("SELECT event_id, user_id, video_id, behavior_type, version FROM user_behaviors WHERE event_id > ");
-        script.uuid(after.unwrap_or_else(|| first_id_of(since)));
+        script.uuid(begin(after, since));
         script.words(" ORDER BY event_id LIMIT ").int(i64::from(limit));
         let results = self.read_lately(&script).await?;
         let mut behaviors = Vec::new();
@@ -224,7 +224,7 @@ impl EventStore {
         Ok((behaviors, last.filter(|_| full)))
     }
 
-    /// Completed events after an id, oldest first, each with whether the history has it, as of one moment.
+    /// Completed events after an id, but not made before `since`, oldest first, each with whether the history has it, as of one moment.
     pub async fn ledger_after(
         &self,
         after: Option<Uuid>,
@@ -232,7 +232,7 @@ impl EventStore {
         limit: u32,
     ) -> Result<Vec<LedgerAudit>, StoreError> {
         let mut script = self.script();
-        select_entries(&mut script).words(" WHERE id > ").uuid(after.unwrap_or_else(|| first_id_of(since)));
+        select_entries(&mut script).words(" WHERE id > ").uuid(begin(after, since));
         script.words(" AND status = 'completed' ORDER BY id LIMIT ").int(i64::from(limit));
         let results = self.read_lately(&script).await?;
         let entries = rows(&results, 0).iter().map(entry_of).collect::<Result<Vec<_>, _>>()?;
@@ -280,6 +280,11 @@ impl EventStore {
             })
             .collect()
     }
+}
+
+/// What is older is not there any more, maybe: a walk that rested for long goes on behind it.
+fn begin(after: Option<Uuid>, since: DateTime<Utc>) -> Uuid {
+    after.unwrap_or_default().max(first_id_of(since))
 }
 
 fn rows_of(results: &Results) -> Result<BTreeSet<Vec<u8>>, StoreError> {

@@ -289,8 +289,8 @@ fn of_mysql(number: u16, state: Option<&str>) -> (Meaning, &'static str) {
     use Meaning::*;
     match (number, state) {
         // deadlock; lock wait timeout; NOWAIT failed; record changed since last read (MariaDB snapshot isolation); rolled back by
-        // a group whose other member came first; partitions changed meanwhile
-        (1213 | 1205 | 3572 | 1020 | 3101 | 1412, _) | (_, Some("40001")) => (Conflict, ""),
+        // a group whose other member came first; partitions changed meanwhile, which a transaction or a name that is gone shows
+        (1213 | 1205 | 3572 | 1020 | 3101 | 1412 | 1735, _) | (_, Some("40001")) => (Conflict, ""),
         // no default value; bad text; check constraint of MariaDB, of MySQL
         (1364 | 1366 | 4025 | 3819, _) => (Rejected, ""),
         (1153 | 1197, _) => (TooLarge, ""),
@@ -337,6 +337,7 @@ mod tests {
         let of = |number, state| of_mysql(number, Some(state)).0;
         assert_eq!(of(1213, "40001"), Meaning::Conflict);
         assert_eq!(of(3101, "HY000"), Meaning::Conflict);
+        assert_eq!((of(1412, "HY000"), of(1735, "HY000")), (Meaning::Conflict, Meaning::Conflict));
         assert_eq!(of(1290, "HY000"), Meaning::Elsewhere);
         assert_eq!(of(1146, "42S02"), Meaning::Settings);
         assert_eq!(of(1969, "70100"), Meaning::Settings);

@@ -67,9 +67,9 @@ impl Role {
                 ("DELETE", "user_behaviors"),
                 // Whose old partitions are exchanged for tables, which are dropped.
                 (OF_CUT, "sync_events"),
-                (OF_CUT, "sync_events_old"),
+                (OF_CUT, "sync_events_leaving"),
                 (OF_CUT, "user_behaviors"),
-                (OF_CUT, "user_behaviors_old"),
+                (OF_CUT, "user_behaviors_leaving"),
                 ("DELETE", "archived_tombstones"),
                 ("DELETE", "data_consistency_checks"),
                 ("DELETE", "consistency_findings"),

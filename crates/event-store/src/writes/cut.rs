@@ -24,6 +24,7 @@ use crate::sql::store::{EventStore, get, row, rows};
 use crate::tables::ledger::uuid_of;
 use crate::tables::partitions::{Extended, ask_layout, millis, time_of_bound};
 use crate::writes::retire::one_at_a_time;
+use chrono::{DateTime, Utc};
 use migrations::partitions::{self, Cut, Partition};
 use uuid::Uuid;
 
@@ -68,6 +69,8 @@ impl EventStore {
             return Ok(CutStep::Done);
         }
         let (table, whole, parts) = (cut.table(), format!("{}_whole", cut.table()), format!("{}_parts", cut.table()));
+        // Before there is one connection less: where a pool has but one, it is the one that is alone.
+        let now = self.now().await?;
         let mut alone = Alone::of(&self.pool).await?;
         one_at_a_time(self, &mut alone).await?;
         let mut script = self.script();
@@ -85,8 +88,8 @@ impl EventStore {
         }
         use There::{Cut as IsCut, Nothing, Whole};
         match there {
-            [Whole, Nothing, Nothing] => self.make_parts(&mut alone, cut, &parts).await,
-            [Whole, Nothing, IsCut] => self.send_away(&mut alone, cut, &whole, &parts).await,
+            [Whole, Nothing, Nothing] => self.make_parts(&mut alone, cut, &parts, now).await,
+            [Whole, Nothing, IsCut] => self.send_away(&mut alone, cut, (&whole, &parts), now).await,
             [Nothing, Whole, IsCut] => {
                 let (has_rows, has_parts) =
                     (self.has_rows(&mut alone, &whole).await?, self.has_rows(&mut alone, &parts).await?);
@@ -98,8 +101,8 @@ impl EventStore {
             }
             [IsCut, left, Nothing] if left == Whole => self.drop_empty(&mut alone, &whole).await,
             [IsCut, Nothing, Nothing] => {
-                let now = self.now().await?;
-                Ok(match self.extend(cut, now, cut.usually_kept(), i64::MAX).await? {
+                let period = partitions::period(cut.usually_kept());
+                Ok(match self.extend(&mut alone, cut, millis(now), period).await? {
                     Extended::By(1..) => CutStep::Extended,
                     _ => CutStep::Done,
                 })
@@ -114,8 +117,13 @@ impl EventStore {
         }
     }
 
-    async fn make_parts(&self, alone: &mut Alone, cut: Cut, parts: &str) -> Result<CutStep, StoreError> {
-        let now = self.now().await?;
+    async fn make_parts(
+        &self,
+        alone: &mut Alone,
+        cut: Cut,
+        parts: &str,
+        now: DateTime<Utc>,
+    ) -> Result<CutStep, StoreError> {
         let last = self.last_id(alone, cut, cut.table()).await?.map_or(0, |id| (id.as_u128() >> 80) as u64);
         let clause = partitions::clause(cut, millis(now).max(last));
         let mut script = self.script();
@@ -129,8 +137,13 @@ impl EventStore {
         Ok(CutStep::Made)
     }
 
-    async fn send_away(&self, alone: &mut Alone, cut: Cut, whole: &str, parts: &str) -> Result<CutStep, StoreError> {
-        let now = self.now().await?;
+    async fn send_away(
+        &self,
+        alone: &mut Alone,
+        cut: Cut,
+        (whole, parts): (&str, &str),
+        now: DateTime<Utc>,
+    ) -> Result<CutStep, StoreError> {
         let bound = self.first_bound(alone, parts).await?;
         // Ids of the next minutes must not reach it.
         if time_of_bound(bound) <= now + chrono::TimeDelta::minutes(10)
@@ -151,6 +164,8 @@ impl EventStore {
             script.words(whole).words(" /*!50708 WITHOUT VALIDATION */");
             match alone.run(&script).await {
                 Ok(_) => return Ok(CutStep::Exchanged),
+                // Somebody looks at it, and will not for long.
+                Err(error) if error.is_conflict() => return Err(error),
                 Err(error) => {
                     tracing::warn!(table = cut.table(), %error, "the table cannot be cut and gets its name back");
                 }

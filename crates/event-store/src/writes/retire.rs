@@ -15,7 +15,7 @@ use crate::sql::error::StoreError;
 use crate::sql::script::Script;
 use crate::sql::store::{EventStore, get, row};
 use crate::tables::event_status::EventStatus;
-use crate::tables::partitions::{COPIED_MOST, Layout, millis, time_of_bound};
+use crate::tables::partitions::{COPIED_MOST, Layout, count, counted, millis, time_of_bound};
 use chrono::{DateTime, Utc};
 use migrations::partitions::{self, Cut, Holds, Partition};
 
@@ -44,7 +44,7 @@ impl EventStore {
     /// the table is not cut, and on SQLite: there all that is older goes row by row. Call again while something was dropped.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] if the table is in use by something long (a dump), or another process is at it: later.
+    /// [`StoreError::Conflict`] if the table is in use by something long (a dump), or another process is at it, or has been: later.
     pub async fn retire_partitions(&self, cut: Cut, before: DateTime<Utc>) -> Result<Retired, StoreError> {
         let mut step = Retired { dropped: None, kept: 0, full: 0, by_rows: before };
         let Some(layout) = self.layout(cut).await? else { return Ok(step) };
@@ -73,10 +73,12 @@ impl EventStore {
 
     async fn fate(&self, cut: Cut, partition: Partition, before: DateTime<Utc>) -> Result<Fate, StoreError> {
         // Of one that holds what is left there is usually not more than may be copied.
-        if partition.holds == Holds::Kept
-            && self.rows_in(cut, &partition.name(), 2 * COPIED_MOST).await? < 2 * COPIED_MOST
-        {
-            return Ok(Fate::IsLeft);
+        if partition.holds == Holds::Kept {
+            let mut script = self.script();
+            count(&mut script, cut, &partition.name(), 2 * COPIED_MOST);
+            if counted(&self.read(&script).await?)? < 2 * COPIED_MOST {
+                return Ok(Fate::IsLeft);
+            }
         }
         if cut == Cut::History {
             return Ok(Fate::Leaves { kept: 0 });
@@ -87,24 +89,28 @@ impl EventStore {
         script.words(" UNION ALL ");
         stays(&mut script, 1, "1", &partition.name(), before);
         script.words(" LIMIT ").int(COPIED_MOST + 1).words(") AS counted");
-        let results = self.read(&script).await?;
-        let kept: i64 = get(row(&results, 0, cut.table())?, 0, cut.table())?;
+        let kept = counted(&self.read(&script).await?)?;
         Ok(if kept > COPIED_MOST { Fate::Full } else { Fate::Leaves { kept } })
     }
 
     async fn retire(&self, cut: Cut, layout: &Layout, n: usize, before: DateTime<Utc>) -> Result<(), StoreError> {
-        let (table, old) = (cut.table(), cut.old());
+        let (table, old) = (cut.table(), cut.leaving());
         let (partition, _) = layout.partitions[n];
         let left = Partition { holds: Holds::Kept, ..partition };
-        // What is left of the one before is gathered with this, while both are small.
-        let former = n.checked_sub(1).map(|n| layout.partitions[n].0).filter(|former| former.holds == Holds::Kept);
-        let former = match former {
-            Some(former) if self.rows_in(cut, &former.name(), COPIED_MOST).await? < COPIED_MOST => Some(former),
-            _ => None,
-        };
-
         let mut alone = Alone::of(&self.pool).await?;
         one_at_a_time(self, &mut alone).await?;
+        if !self.layout_by(&mut alone, cut).await?.is_some_and(|now| now.is_cut_as(layout)) {
+            return Err(StoreError::Conflict("another process has changed the partitions".into()));
+        }
+        // What is left of the one before is gathered with this, while both are small.
+        let mut former = n.checked_sub(1).map(|n| layout.partitions[n].0).filter(|former| former.holds == Holds::Kept);
+        if let Some(small) = former {
+            let mut script = self.script();
+            count(&mut script, cut, &small.name(), COPIED_MOST);
+            if counted(&alone.run(&script).await?)? >= COPIED_MOST {
+                former = None;
+            }
+        }
         let mut script = self.script();
         script.begin("DROP TABLE IF EXISTS ").words(old);
         script.begin("CREATE TABLE ").words(old).words(" LIKE ").words(table);

@@ -120,7 +120,7 @@ async fn an_account_may_do_what_its_program_does() {
             (Role::Consume, "DELETE FROM video_likes WHERE 1 = 0"),
             (Role::Consume, "DELETE FROM user_behaviors WHERE 1 = 0"),
             (Role::Consume, "LOCK TABLES sync_events WRITE; UNLOCK TABLES"),
-            (Role::Consume, "CREATE TABLE sync_events_old (a INT); DROP TABLE sync_events_old"),
+            (Role::Consume, "CREATE TABLE sync_events_leaving (a INT); DROP TABLE sync_events_leaving"),
             (Role::Consume, "INSERT INTO archived_tombstones SELECT * FROM archived_tombstones WHERE 1 = 0"),
             (Role::Check, "DELETE FROM consistency_runs WHERE 1 = 0"),
         ] {

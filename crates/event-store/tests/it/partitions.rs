@@ -130,7 +130,7 @@ async fn old_partitions_go_and_undecided_events_stay() {
     }
     let status = db.store.event(discarded).await.unwrap().unwrap().status;
     assert_eq!(status, EventStatus::Discarded);
-    assert_eq!(db.number("SELECT COUNT(*) FROM information_schema.tables WHERE table_name LIKE '%\\_old' AND table_schema = DATABASE()").await, 0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM information_schema.tables WHERE table_name LIKE '%\\_leaving' AND table_schema = DATABASE()").await, 0);
 
     // What is completed among what stayed goes row by row, and what comes late too.
     let late = made(0, like(200, 7, 1));
@@ -164,11 +164,11 @@ async fn a_step_that_ended_anywhere_is_done_again() {
     let dead = FailedEvent { event: made(0, like(99, 9, 1)), error: "poison".to_owned(), next_retry_at: None };
     db.store.park(&[dead.clone()], 3, hour(5)).await.unwrap();
     let first = names(&db, Cut::Ledger).await[0].clone();
-    let twin = "CREATE TABLE sync_events_old LIKE sync_events; ALTER TABLE sync_events_old REMOVE PARTITIONING; \
-                INSERT INTO sync_events_old SELECT * FROM sync_events WHERE status = 'dead'";
+    let twin = "CREATE TABLE sync_events_leaving LIKE sync_events; ALTER TABLE sync_events_leaving REMOVE PARTITIONING; \
+                INSERT INTO sync_events_leaving SELECT * FROM sync_events WHERE status = 'dead'";
     // Before the exchange, and behind it.
     db.execute(twin).await;
-    db.execute(&format!("ALTER TABLE sync_events EXCHANGE PARTITION {first} WITH TABLE sync_events_old")).await;
+    db.execute(&format!("ALTER TABLE sync_events EXCHANGE PARTITION {first} WITH TABLE sync_events_leaving")).await;
     for left in [1, 0] {
         let step = db.store.retire_partitions(Cut::Ledger, hour(2)).await.unwrap();
         assert_eq!((step.dropped.is_some(), step.kept), (true, left));

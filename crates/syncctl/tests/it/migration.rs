@@ -140,7 +140,7 @@ async fn large_tables_are_cut_also_where_that_ended_half_way() {
     for table in ["sync_events", "user_behaviors"] {
         assert_eq!(to.number(&format!("SELECT COUNT(*) FROM {table}")).await, 2);
     }
-    let left = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name REGEXP '_(whole|parts|old)$'";
+    let left = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name REGEXP '_(whole|parts|leaving)$'";
     assert_eq!(to.number(left).await, 0);
     to.assert_counts_are_live_rows().await;
 }
