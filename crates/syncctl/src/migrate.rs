@@ -10,6 +10,9 @@ use std::time::Duration;
 /// Steps of one table, those that are tried again among them.
 const MOST_STEPS: usize = 60;
 
+/// So often rows of a clock that is ahead may come in between.
+const MOST_IN_VAIN: usize = 3;
+
 /// After a step that others were in the way of.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -65,12 +68,16 @@ pub(crate) async fn migrate(
 
 /// Gives how many steps there were.
 async fn cut_table(store: &EventStore, cut: Cut) -> anyhow::Result<usize> {
-    let (mut steps, mut away) = (0, false);
+    let (mut steps, mut away, mut in_vain) = (0, false, 0);
     for _ in 0..MOST_STEPS {
         match store.cut_step(cut).await {
             Ok(CutStep::Done) => return Ok(steps),
             Ok(step) => {
                 steps += 1;
+                in_vain += usize::from(step == CutStep::TakenBack);
+                if in_vain > MOST_IN_VAIN {
+                    anyhow::bail!("{}: a row is later than the first partition, again and again", stopped(cut, false));
+                }
                 away = matches!(step, CutStep::Away | CutStep::Exchanged);
                 eprintln!("{}: {}", cut.table(), said(step));
             }

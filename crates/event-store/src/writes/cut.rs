@@ -28,6 +28,9 @@ use chrono::{DateTime, Utc};
 use migrations::partitions::{self, Cut, Partition};
 use uuid::Uuid;
 
+/// Ids that are so much later than now, in milliseconds, are no times.
+const AHEAD: u64 = 400 * 86_400_000;
+
 /// What one call of [`EventStore::cut_step`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutStep {
@@ -125,6 +128,11 @@ impl EventStore {
         now: DateTime<Utc>,
     ) -> Result<CutStep, StoreError> {
         let last = self.last_id(alone, cut, cut.table()).await?.map_or(0, |id| (id.as_u128() >> 80) as u64);
+        if last > millis(now).saturating_add(AHEAD) {
+            let reason =
+                format!("its last id is of {}: ids must be UUID v7, or the table stays whole", time_of_bound(last));
+            return Err(StoreError::corrupt(cut.table(), reason));
+        }
         let clause = partitions::clause(cut, millis(now).max(last));
         let mut script = self.script();
         // Made whole, it would be taken for another's.
@@ -203,10 +211,7 @@ impl EventStore {
 
     async fn drop_empty(&self, alone: &mut Alone, table: &str) -> Result<CutStep, StoreError> {
         if self.has_rows(alone, table).await? {
-            return Err(StoreError::Corrupt {
-                table: "partitions",
-                reason: format!("{table} has rows: whose are they?"),
-            });
+            return Err(StoreError::corrupt("partitions", format!("{table} has rows: whose are they?")));
         }
         self.run(alone, &format!("DROP TABLE {table}"), CutStep::Dropped).await
     }

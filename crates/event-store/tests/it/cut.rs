@@ -189,3 +189,16 @@ async fn what_is_later_than_the_first_bound_is_seen_in_time() {
     assert!(db.store.event(late.intent.id).await.unwrap().is_some());
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 3);
 }
+
+/// Others have written ids that are no times.
+#[tokio::test]
+async fn a_table_whose_ids_are_no_times_stays_whole() {
+    let db = whole().await;
+    db.store.apply(&[fresh(1, 7)], at(now_version())).await.unwrap();
+    let behavior = "INSERT INTO user_behaviors VALUES (X'9c5b94b1a1a14d0c8a3a2f1f6f0f0e0d', 5, 5, 'view', NOW(6), 1)";
+    db.execute(behavior).await;
+    let error = db.store.cut_step(Cut::History).await.unwrap_err();
+    assert!(error.to_string().contains("UUID v7"), "{error}");
+    assert!(!is_cut(&db, Cut::History).await);
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 2);
+}

@@ -3,8 +3,11 @@
 use crate::support::{TestDb, at, event, like};
 use chrono::{DateTime, Utc};
 use domain::{Action, LikeEvent};
-use event_store::{Cut, EventStatus, Extended, FailedEvent, StoreError};
+use event_store::{Cut, CutStep, DatabaseConfig, EventStatus, EventStore, Extended, FailedEvent, StoreError};
 use migrations::partitions::{Holds, Partition, list};
+use sea_orm::{ConnectionTrait, Statement};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -64,7 +67,7 @@ async fn a_new_database_is_cut_and_has_partitions_ahead() {
         assert_eq!(db.store.extend_partitions(cut, later, kept).await.unwrap(), Extended::By(0));
     }
     let sqlite = TestDb::sqlite().await;
-    assert_eq!(sqlite.store.extend_partitions(Cut::Ledger, now, day).await.unwrap(), Extended::Whole);
+    assert_eq!(sqlite.store.extend_partitions(Cut::Ledger, now, day).await.unwrap(), Extended::Nowhere);
     let nothing = sqlite.store.retire_partitions(Cut::Ledger, now).await.unwrap();
     assert_eq!((nothing.dropped, nothing.by_rows), (None, now));
 }
@@ -218,6 +221,111 @@ async fn nothing_undecided_goes_beside_writers() {
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 600);
 }
 
+/// Three processes at once, of which one is killed now and then in the middle of it, and one has but a single connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_processes_drop_and_some_are_killed() {
+    let db = TestDb::mysql().await;
+    let hours: Vec<i64> = (1..=10).chain([30]).collect();
+    cut_at(&db, &hours).await;
+    let events: Vec<_> = (0..200).map(|n| made(n / 20, like(n + 1, 7, n))).collect();
+    db.store.apply(&events, hour(25)).await.unwrap();
+    let dead: Vec<_> = (0..200).map(|n| made(n / 20, like(n + 1, 8, n))).collect();
+    let ids: Vec<Uuid> = dead.iter().map(|event| event.intent.id).collect();
+    let failed =
+        |event: &LikeEvent| FailedEvent { event: event.clone(), error: "poison".to_owned(), next_retry_at: None };
+    db.store.park(&dead.iter().map(failed).collect::<Vec<_>>(), 3, hour(25)).await.unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let mut processes = Vec::new();
+    for connections in [1, 4, 4] {
+        let config = DatabaseConfig { max_connections: connections, ..db.config.clone() };
+        let (store, done) = (EventStore::connect(&config).await.unwrap(), Arc::clone(&done));
+        processes.push(tokio::spawn(async move {
+            let (mut dropped, mut failed) = (0, 0);
+            while !done.load(Ordering::Relaxed) {
+                match store.retire_partitions(Cut::Ledger, hour(10)).await {
+                    Ok(step) if step.dropped.is_some() => dropped += 1,
+                    Ok(_) => done.store(true, Ordering::Relaxed),
+                    Err(error) => {
+                        assert!(error.is_conflict() || error.is_unavailable(), "{error}");
+                        failed += 1;
+                    }
+                }
+                let hours = Duration::from_secs(24 * 3_600);
+                if let Err(error) = store.extend_partitions(Cut::Ledger, hour(40), hours).await {
+                    assert!(error.is_conflict() || error.is_unavailable(), "{error}");
+                }
+            }
+            (dropped, failed)
+        }));
+    }
+    let holder = "SELECT COALESCE(CAST(IS_USED_LOCK(CONCAT('retire:', LEFT(SHA2(DATABASE(), 256), 32))) AS SIGNED), 0)";
+    let (connection, mut killed) = (db.connection().await, 0);
+    while !done.load(Ordering::Relaxed) {
+        // In time for some, and at the end for none.
+        tokio::time::sleep(Duration::from_millis(if killed < 12 { 13 + 67 * (killed % 9) } else { 200 })).await;
+        if killed >= 12 {
+            continue;
+        }
+        let asked = Statement::from_string(connection.get_database_backend(), holder);
+        let session: i64 = connection.query_one_raw(asked).await.unwrap().unwrap().try_get_by_index(0).unwrap();
+        // It may have ended meanwhile.
+        killed += u64::from(session > 0 && connection.execute_unprepared(&format!("KILL {session}")).await.is_ok());
+    }
+    let mut dropped = 0;
+    for process in processes {
+        let (by_one, failed) = process.await.unwrap();
+        println!("dropped {by_one}, failed {failed}");
+        dropped += by_one;
+    }
+    println!("killed {killed}");
+    // One that was killed behind the exchange has dropped without saying so, and then drops nothing again.
+    assert!(killed > 3 && dropped > 0, "killed {killed}, dropped {dropped}");
+    let stored = db.store.events(&ids).await.unwrap();
+    assert_eq!(stored.iter().filter(|entry| entry.status == EventStatus::Dead).count(), 200);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 200);
+    assert_eq!(db.number("SELECT COUNT(*) FROM user_behaviors").await, 200);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events PARTITION (pmax)").await, 0);
+}
+
+/// More than may be copied while others wait: the partition stays, and gives its completed events away row by row; rows behind all
+/// partitions wait for who has time.
+#[tokio::test]
+async fn what_is_too_much_to_copy_stays() {
+    let db = TestDb::mysql().await;
+    cut_at(&db, &[1, 2]).await;
+    fill(&db, 0, 51_000, "dead").await;
+    fill(&db, 1, 1_000, "completed").await;
+    let step = db.store.retire_partitions(Cut::Ledger, hour(2)).await.unwrap();
+    assert_eq!((step.dropped.is_some(), step.full, step.by_rows), (true, 1, hour(1)));
+    let step = db.store.retire_partitions(Cut::Ledger, hour(2)).await.unwrap();
+    assert_eq!((step.dropped, step.full, letters(&db, Cut::Ledger).await.as_str()), (None, 1, "pkp"));
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 51_000);
+
+    fill(&db, 5, 51_000, "completed").await;
+    let week = Duration::from_secs(7 * 86_400);
+    assert_eq!(db.store.extend_partitions(Cut::Ledger, hour(6), week).await.unwrap(), Extended::Behind);
+    // What is old of it goes all the same.
+    assert_eq!(db.store.retire_partitions(Cut::Ledger, hour(6)).await.unwrap().by_rows, hour(6));
+    assert_eq!(db.store.purge_completed_rows(hour(6), hour(6), 1_000).await.unwrap(), 1_000);
+    assert_eq!(db.store.cut_step(Cut::Ledger).await.unwrap(), CutStep::Extended);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events PARTITION (pmax)").await, 0);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 101_000);
+}
+
+/// Rows of that hour, at once.
+async fn fill(db: &TestDb, hours: i64, rows: u64, status: &str) {
+    let sql = format!(
+        "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, action_type, version, status, origin, \
+         created_at, processed_at, updated_at) WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000), \
+         m (m) AS (SELECT 0 UNION ALL SELECT m + 1 FROM m WHERE m < {}) \
+         SELECT UNHEX(CONCAT(LPAD(HEX({} + n), 12, '0'), '7000', LPAD(HEX(m * 1000 + n), 16, '0'))), 'video_like', 'video', 7, n, \
+         'like', m * 1000 + n, '{status}', 'journal', NOW(6), NOW(6), NOW(6) FROM m JOIN n",
+        rows / 1000 - 1,
+        hour(hours).timestamp_millis()
+    );
+    db.execute(&sql).await;
+}
+
 /// A figure, not a bound: rows dropped per second beside rows deleted.
 #[tokio::test]
 async fn dropping_keeps_up() {
@@ -225,16 +333,7 @@ async fn dropping_keeps_up() {
     let db = TestDb::mysql().await;
     cut_at(&db, &[1, 2, 20]).await;
     for hours in 0..2 {
-        let rows = format!(
-            "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, action_type, version, status, origin, \
-             created_at, processed_at, updated_at) WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1000), \
-             m (m) AS (SELECT 0 UNION ALL SELECT m + 1 FROM m WHERE m < {}) \
-             SELECT UNHEX(CONCAT(LPAD(HEX({} + n), 12, '0'), '7000', LPAD(HEX(m * 1000 + n), 16, '0'))), 'video_like', 'video', 7, n, \
-             'like', m * 1000 + n, 'completed', 'journal', NOW(6), NOW(6), NOW(6) FROM m JOIN n",
-            ROWS / 1000 - 1,
-            hour(hours).timestamp_millis()
-        );
-        db.execute(&rows).await;
+        fill(&db, hours, ROWS, "completed").await;
     }
     let began = Instant::now();
     assert!(db.store.retire_partitions(Cut::Ledger, hour(1)).await.unwrap().dropped.is_some());

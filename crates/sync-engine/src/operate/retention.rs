@@ -212,7 +212,10 @@ impl Retention {
             return Ok(Some(DateTime::UNIX_EPOCH));
         }
         if extended == Extended::Behind {
-            self.say(cut, "rows are behind all partitions, too many to move them beside others: syncctl migrate --partition does");
+            self.say(
+                cut,
+                "rows are behind all partitions, too many to move them beside others: syncctl migrate --partition does",
+            );
         }
         for _ in 0..BATCHES {
             if !self.owns().await? {
@@ -245,9 +248,7 @@ impl Retention {
     async fn purge(&self, old: Old, before: DateTime<Utc>) -> Result<u64, StoreError> {
         let (database, limit) = (&self.stores.database, self.config.batch_size);
         let (name, purged) = match old {
-            Old::Completed(marked) => {
-                (what(Cut::Ledger), database.purge_completed_rows(before, marked, limit).await?)
-            }
+            Old::Completed(marked) => (what(Cut::Ledger), database.purge_completed_rows(before, marked, limit).await?),
             Old::Behaviors => (what(Cut::History), database.purge_behaviors(before, limit).await?),
             Old::OperatorActions => ("operator_actions", database.purge_operator_actions(before, limit).await?),
             Old::IdempotencyKeys => ("idempotency_keys", database.purge_keys(before, limit).await?),
