@@ -2,11 +2,11 @@
 
 use crate::rig::{PATIENCE, Rig, event};
 use domain::{Action, LikeEvent};
-use event_store::{Cut, DatabaseConfig, EventStore, FailedEvent};
+use event_store::{Cut, CutStep, DatabaseConfig, EventStore, FailedEvent};
 use std::time::Duration;
 use sync_engine::operate::retention::Retention;
 use sync_engine::{RetentionConfig, Stores, SyncConfig};
-use test_support::{eventually, unique_name};
+use test_support::{eventually, expect_eq, unique_name};
 use uuid::{NoContext, Timestamp, Uuid};
 
 const HOUR: i64 = 3_600;
@@ -40,8 +40,7 @@ async fn old_events(rig: &Rig, database: &EventStore) -> i64 {
     hour
 }
 
-/// What is younger than three hours is there, of what is older what nobody decided.
-async fn goes(rig: &Rig, stores: Stores, hour: i64) {
+fn config() -> SyncConfig {
     let hours = |n: u64| Duration::from_secs(n * 3_600);
     let retention = RetentionConfig {
         interval: Duration::from_millis(20),
@@ -49,9 +48,13 @@ async fn goes(rig: &Rig, stores: Stores, hour: i64) {
         behaviors: hours(5),
         ..RetentionConfig::default()
     };
+    SyncConfig { retention, ..SyncConfig::default() }
+}
+
+/// What is younger than three hours is there, of what is older what nobody decided.
+async fn goes(rig: &Rig, stores: Stores, hour: i64) {
     let stop = tokio_util::sync::CancellationToken::new();
-    let sync = SyncConfig { retention, ..SyncConfig::default() };
-    let running = tokio::spawn(Retention::new(stores, unique_name("owner"), &sync).run(stop.clone()));
+    let running = tokio::spawn(Retention::new(stores, unique_name("owner"), &config()).run(stop.clone()));
     let at = |n: i64| format!("X'{:012x}00000000000000000000'", (hour - n * HOUR) * 1_000);
     eventually(PATIENCE, "the end of what is old", async || {
         let completed = format!("SELECT COUNT(*) FROM sync_events WHERE status = 'completed' AND id < {}", at(3));
@@ -103,6 +106,35 @@ async fn who_may_not_drop_partitions_deletes_rows() {
     goes(&rig, stores, hour).await;
     assert_eq!(kept_partitions(&rig).await, 0);
     assert!(!process.stores.database_circuit.is_open(), "who lacks a right has no database");
+    process.stop().await;
+    rig.end().await;
+}
+
+/// No release before deleted history: what one has left goes when somebody has cut the table, and not because of an upgrade.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_history_stays_until_it_is_cut() {
+    let rig = Rig::with_own_database().await;
+    let process = rig.process().await;
+    let database = process.stores.database.clone();
+    let hour = old_events(&rig, &database).await;
+    for cut in Cut::ALL {
+        rig.sql(&format!("ALTER TABLE {} REMOVE PARTITIONING", cut.table())).await;
+    }
+    let stop = tokio_util::sync::CancellationToken::new();
+    let retention = Retention::new(process.stores.clone(), unique_name("owner"), &config());
+    let running = tokio::spawn(retention.run(stop.clone()));
+    // The ledger as before; the archive is what a round does last.
+    let old = format!(
+        "SELECT COUNT(*) FROM sync_events WHERE status = 'completed' AND id < X'{:012x}00000000000000000000'",
+        (hour - 3 * HOUR) * 1_000
+    );
+    eventually(PATIENCE, "the end of old events", async || expect_eq(rig.number(&old).await, 0)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(rig.number("SELECT COUNT(*) FROM user_behaviors").await, 400);
+    stop.cancel();
+    running.await.unwrap();
+    while database.cut_step(Cut::History).await.unwrap() != CutStep::Done {}
+    goes(&rig, process.stores.clone(), hour).await;
     process.stop().await;
     rig.end().await;
 }

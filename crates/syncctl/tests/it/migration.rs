@@ -1,5 +1,6 @@
 //! The old schema, as bad as it gets, on a real database and through the command line.
 
+mod history;
 mod times;
 
 use crate::command_line::{syncctl, text};
@@ -115,34 +116,6 @@ impl Migration {
             .await;
         assert_eq!(wrong, "");
     }
-}
-
-#[tokio::test]
-async fn large_tables_are_cut_also_where_that_ended_half_way() {
-    let to = Migration::new().await;
-    to.store.apply(&[event(8, 10, Action::Like, DAY)], wall_clock().into()).await.unwrap();
-    to.sql("ALTER TABLE sync_events REMOVE PARTITIONING; ALTER TABLE user_behaviors REMOVE PARTITIONING").await;
-    // A run that was killed when the table was away.
-    while to.store.cut_step(event_store::Cut::Ledger).await.unwrap() != event_store::CutStep::Away {}
-    assert!(
-        to.store.apply(&[event(9, 10, Action::Like, DAY)], wall_clock().into()).await.unwrap_err().is_unavailable()
-    );
-
-    let (code, out, error) = to.run(&["migrate", "--partition"]).await;
-    assert_eq!(
-        (code, out.as_str()),
-        (Some(0), "the schema is current\npartitioned sync_events, user_behaviors\n"),
-        "{error}"
-    );
-    let (code, out, error) = to.run(&["migrate", "--partition"]).await;
-    assert_eq!((code, out.as_str()), (Some(0), "the schema is current\nall partitions are there\n"), "{error}");
-    to.store.apply(&[event(9, 10, Action::Like, DAY + HOUR)], wall_clock().into()).await.unwrap();
-    for table in ["sync_events", "user_behaviors"] {
-        assert_eq!(to.number(&format!("SELECT COUNT(*) FROM {table}")).await, 2);
-    }
-    let left = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name REGEXP '_(whole|parts|leaving)$'";
-    assert_eq!(to.number(left).await, 0);
-    to.assert_counts_are_live_rows().await;
 }
 
 #[tokio::test]
@@ -331,47 +304,6 @@ async fn an_old_sqlite_file_is_read_too() {
     let states = to.store.load_states(&[comment_pair(1, 5), comment_pair(2, 5)]).await.unwrap();
     assert_eq!(states[0], PairState { liked: true, version: Version(DAY + HOUR + 500_000) });
     assert!(!states[1].liked);
-}
-
-#[tokio::test]
-async fn a_backfill_makes_rows_of_history() {
-    let to = Migration::new().await;
-    let events: Vec<_> =
-        (0..900).map(|n| event(1 + n % 90, 1 + n % 4, Action::from_liked((n / 90) % 3 != 1), DAY + 1000 - n)).collect();
-    for batch in events.chunks(300) {
-        to.store.apply(batch, wall_clock().into()).await.unwrap();
-    }
-    let rows = "SELECT user_id, video_id, deleted_at IS NULL, version FROM video_likes ORDER BY 1, 2";
-    let counts = "SELECT resource_id, like_count FROM like_counts ORDER BY 1";
-    let before = (to.sql(rows).await, to.sql(counts).await);
-    to.sql("DELETE FROM video_likes; DELETE FROM like_counts").await;
-    to.sql("INSERT INTO user_behaviors VALUES (X'00000000000000000000000000000001', 5, 5, 'view', NOW(6), 1)").await;
-    // A like after the loss, before the backfill.
-    let newer = event(1, 1, Action::Unlike, DAY + HOUR);
-    to.store.apply(&[newer], wall_clock().into()).await.unwrap();
-
-    let (code, out, error) = to.run(&["backfill", "--json", "--batch-size", "128"]).await;
-    assert_eq!(code, Some(0), "{error}");
-    let report: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(
-        (report["rows"].as_i64(), report["events"].as_i64(), report["others"].as_i64()),
-        (Some(902), Some(901), Some(1))
-    );
-    let state = to.store.load_states(&[video_pair(1, 1)]).await.unwrap()[0];
-    assert_eq!(state, PairState { liked: false, version: Version(DAY + HOUR) });
-    to.assert_counts_are_live_rows().await;
-    // Without that like it is as it was.
-    to.sql("DELETE FROM user_behaviors WHERE version > 1714521600000000 + 2000; DELETE FROM video_likes; DELETE FROM like_counts").await;
-    let (code, out, _) = to.run(&["backfill"]).await;
-    assert_eq!((code, (to.sql(rows).await, to.sql(counts).await)), (Some(0), before), "{out}");
-    let (code, out, _) = to.run(&["backfill"]).await;
-    assert_eq!(code, Some(0));
-    assert!(out.contains("0 pairs changed"), "{out}");
-
-    to.sql("UPDATE user_behaviors SET user_id = -1 WHERE behavior_type <> 'view' LIMIT 3").await;
-    let (code, out, error) = to.run(&["backfill"]).await;
-    assert_eq!(code, Some(1), "{out}");
-    assert!(out.contains("3 broken") && error.contains("user_id"), "{out}{error}");
 }
 
 #[tokio::test]
