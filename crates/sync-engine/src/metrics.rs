@@ -266,7 +266,7 @@ pub(crate) fn purged(what: &'static str, rows: u64) {
     counter!("interaction_purged_rows_total", "what" => what).increment(rows);
 }
 
-/// `interaction_partitions_by_rows{table}`: old partitions that retention cannot drop, and deletes from row by row.
+/// `interaction_partitions_by_rows{table}`: old partitions that retention does not drop.
 pub(crate) fn partitions_by_rows(table: &'static str, partitions: usize) {
     gauge!("interaction_partitions_by_rows", "table" => table).set(partitions as f64);
 }

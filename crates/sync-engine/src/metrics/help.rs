@@ -66,7 +66,7 @@ const COUNTERS: &[(&str, &str)] = &[
 ];
 
 const GAUGES: &[(&str, &str)] = &[
-    ("interaction_partitions_by_rows", "Old partitions that retention cannot drop and deletes from row by row"),
+    ("interaction_partitions_by_rows", "Old partitions that retention does not drop"),
     ("interaction_circuit_open", "1 while a part counts as unreachable"),
     ("interaction_clock_ahead_seconds", "How far the clock of a store is ahead of this process's"),
     ("interaction_write_path_event_driven_percent", "Users of 100 whose likes are event-driven"),
