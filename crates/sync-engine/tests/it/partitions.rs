@@ -1,6 +1,7 @@
 //! Retention where ledger and history are cut into partitions: by an account that may drop them, and by one that may not.
 
 use crate::rig::{PATIENCE, Rig, event};
+use chrono::TimeDelta;
 use domain::{Action, LikeEvent};
 use event_store::{Cut, CutStep, DatabaseConfig, EventStore, FailedEvent};
 use std::time::Duration;
@@ -131,10 +132,16 @@ async fn an_old_history_stays_until_it_is_cut() {
     eventually(PATIENCE, "the end of old events", async || expect_eq(rig.number(&old).await, 0)).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(rig.number("SELECT COUNT(*) FROM user_behaviors").await, 400);
+    while database.cut_step(Cut::History).await.unwrap() != CutStep::Done {}
+    tokio::time::sleep(Duration::from_millis(500)).await;
     stop.cancel();
     running.await.unwrap();
-    while database.cut_step(Cut::History).await.unwrap() != CutStep::Done {}
-    goes(&rig, process.stores.clone(), hour).await;
+    // It is one partition, which ends in time to come, and goes when all of it is old.
+    assert_eq!(rig.number("SELECT COUNT(*) FROM user_behaviors").await, 400);
+    let later = database.now().await.unwrap() + TimeDelta::days(400);
+    assert!(database.retire_partitions(Cut::History, later).await.unwrap().dropped.is_some());
+    assert_eq!(rig.number("SELECT COUNT(*) FROM user_behaviors").await, 0);
+    assert_eq!(rig.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, 400);
     process.stop().await;
     rig.end().await;
 }
