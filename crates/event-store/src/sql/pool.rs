@@ -146,6 +146,7 @@ impl Pool {
     }
 
     /// Logs in with user and password of this url from now on, if the database lets us in.
+    #[cfg_attr(not(feature = "mysql"), expect(unused_variables, reason = "a file has no login"))]
     pub(crate) async fn renew_login(&self, url: &str, limit: Duration) -> Result<(), StoreError> {
         match (self, Place::read(url).map_err(|reason| StoreError::Config(format!("url: {reason}")))?) {
             #[cfg(feature = "mysql")]

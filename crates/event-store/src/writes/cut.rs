@@ -102,7 +102,7 @@ impl EventStore {
                     (false, _) => self.run(&mut alone, &rename(&parts, table), CutStep::Back).await,
                 }
             }
-            [IsCut, left, Nothing] if left == Whole => self.drop_empty(&mut alone, &whole).await,
+            [IsCut, Whole, Nothing] => self.drop_empty(&mut alone, &whole).await,
             [IsCut, Nothing, Nothing] => {
                 let period = partitions::period(cut.usually_kept());
                 Ok(match self.extend(&mut alone, cut, millis(now), period).await? {

@@ -13,7 +13,7 @@
 use crate::sql::alone::Alone;
 use crate::sql::error::StoreError;
 use crate::sql::script::Script;
-use crate::sql::store::{EventStore, get, row};
+use crate::sql::store::{EventStore, get, row, rows};
 use crate::tables::event_status::EventStatus;
 use crate::tables::partitions::{COPIED_MOST, Layout, count, counted, millis, time_of_bound};
 use chrono::{DateTime, Utc};
@@ -51,6 +51,7 @@ impl EventStore {
         step.by_rows = DateTime::UNIX_EPOCH;
         for (n, (partition, about)) in layout.partitions.iter().enumerate() {
             if partition.bound > millis(before) {
+                self.drop_left_over(cut).await?;
                 return Ok(step);
             }
             match self.fate(cut, *partition, before).await? {
@@ -67,8 +68,25 @@ impl EventStore {
             }
             step.by_rows = time_of_bound(partition.bound);
         }
+        self.drop_left_over(cut).await?;
         // What is behind all bounds has no partition to go with.
         Ok(Retired { by_rows: before, ..step })
+    }
+
+    /// What somebody who died behind the exchange has not dropped: all of a partition, and it takes as much of the disk.
+    async fn drop_left_over(&self, cut: Cut) -> Result<(), StoreError> {
+        let mut script = self.script();
+        script.begin("SELECT 1 FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = '");
+        script.words(cut.leaving()).words("'");
+        if rows(&self.read(&script).await?, 0).is_empty() {
+            return Ok(());
+        }
+        let mut alone = Alone::of(&self.pool).await?;
+        // Or it is another's who is at it.
+        one_at_a_time(self, &mut alone).await?;
+        let mut script = self.script();
+        script.begin("DROP TABLE IF EXISTS ").words(cut.leaving());
+        alone.run(&script).await.map(drop)
     }
 
     async fn fate(&self, cut: Cut, partition: Partition, before: DateTime<Utc>) -> Result<Fate, StoreError> {

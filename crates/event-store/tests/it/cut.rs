@@ -107,7 +107,7 @@ async fn nothing_is_lost_or_doubled_under_a_writer_wherever_it_ends() {
                 }
                 longest = longest.max(began.elapsed());
                 let dead = FailedEvent { event: fresh(5, 99), error: "poison".to_owned(), next_retry_at: None };
-                while let Err(error) = store.park(&[dead.clone()], 3, at(now_version())).await {
+                while let Err(error) = store.park(std::slice::from_ref(&dead), 3, at(now_version())).await {
                     assert!(error.is_unavailable() || error.is_conflict(), "{error}");
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
@@ -170,7 +170,7 @@ async fn what_is_later_than_the_first_bound_is_seen_in_time() {
         event
     };
     let late = ahead(3, 2);
-    db.store.apply(&[late.clone()], at(now_version())).await.unwrap();
+    db.store.apply(std::slice::from_ref(&late), at(now_version())).await.unwrap();
     assert_eq!(db.store.cut_step(Cut::Ledger).await.unwrap(), CutStep::Dropped);
     assert_eq!(db.store.cut_step(Cut::Ledger).await.unwrap(), CutStep::Made);
     assert_eq!(db.store.cut_step(Cut::Ledger).await.unwrap(), CutStep::Away);

@@ -165,7 +165,7 @@ async fn a_step_that_ended_anywhere_is_done_again() {
     let events: Vec<_> = (0..20).map(|n| made(n / 10, like(n + 1, 7, n))).collect();
     db.store.apply(&events, hour(5)).await.unwrap();
     let dead = FailedEvent { event: made(0, like(99, 9, 1)), error: "poison".to_owned(), next_retry_at: None };
-    db.store.park(&[dead.clone()], 3, hour(5)).await.unwrap();
+    db.store.park(std::slice::from_ref(&dead), 3, hour(5)).await.unwrap();
     let first = names(&db, Cut::Ledger).await[0].clone();
     let twin = "CREATE TABLE sync_events_leaving LIKE sync_events; ALTER TABLE sync_events_leaving REMOVE PARTITIONING; \
                 INSERT INTO sync_events_leaving SELECT * FROM sync_events WHERE status = 'dead'";
@@ -179,6 +179,12 @@ async fn a_step_that_ended_anywhere_is_done_again() {
     }
     assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 1);
     assert_eq!(letters(&db, Cut::Ledger).await, "kpp");
+    // Behind everything but the last statement: it is dropped also where nothing more is old.
+    db.execute("CREATE TABLE sync_events_leaving LIKE sync_events").await;
+    assert_eq!(db.store.retire_partitions(Cut::Ledger, hour(2)).await.unwrap().dropped, None);
+    let left =
+        "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name LIKE '%leaving'";
+    assert_eq!(db.number(left).await, 0);
 }
 
 /// Events fail, come again and are completed in a partition while it goes: whatever was decided last stands.
