@@ -6,6 +6,7 @@ use crate::sql::error::StoreError;
 use crate::sql::mysql::Sessions;
 use crate::sql::pool::{Pool, Results};
 use crate::sql::script::Script;
+use crate::sql::store::{get, row};
 #[cfg(feature = "mysql")]
 use crate::sql::{dialect::Dialect, pool};
 #[cfg(feature = "mysql")]
@@ -42,6 +43,16 @@ impl Alone {
                 Ok(alone)
             }
             Pool::Sqlite(..) => Err(StoreError::Config("SQLite locks no tables".into())),
+        }
+    }
+
+    /// Nobody else who asks for it is at it from now on, until the connection ends; the one of the step before may still be ending.
+    pub(crate) async fn one_at_a_time(&mut self, mut script: Script) -> Result<(), StoreError> {
+        script.begin("SELECT COALESCE(GET_LOCK(CONCAT('retire:', LEFT(SHA2(DATABASE(), 256), 32)), 1), 0)");
+        let results = self.run(&script).await?;
+        match get::<i64>(row(&results, 0, "locks")?, 0, "locks")? {
+            1 => Ok(()),
+            _ => Err(StoreError::Conflict("another process drops what is old".into())),
         }
     }
 

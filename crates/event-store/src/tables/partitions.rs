@@ -5,7 +5,6 @@ use crate::sql::error::StoreError;
 use crate::sql::pool::Results;
 use crate::sql::script::Script;
 use crate::sql::store::{EventStore, get, row, rows};
-use crate::writes::retire::one_at_a_time;
 use chrono::{DateTime, Utc};
 use migrations::partitions::{self, Cut, Holds, Partition};
 use std::time::Duration;
@@ -94,7 +93,7 @@ impl EventStore {
             return Ok(Extended::Behind);
         }
         let mut alone = Alone::of(&self.pool).await?;
-        one_at_a_time(self, &mut alone).await?;
+        alone.one_at_a_time(self.script()).await?;
         self.extend(&mut alone, cut, now, period).await
     }
 

@@ -23,7 +23,6 @@ use crate::sql::script::{Script, first_id_of};
 use crate::sql::store::{EventStore, get, row, rows};
 use crate::tables::ledger::uuid_of;
 use crate::tables::partitions::{Extended, ask_layout, millis, time_of_bound};
-use crate::writes::retire::one_at_a_time;
 use chrono::{DateTime, Utc};
 use migrations::partitions::{self, Cut, Partition};
 use uuid::Uuid;
@@ -75,7 +74,7 @@ impl EventStore {
         // Before there is one connection less: where a pool has but one, it is the one that is alone.
         let now = self.now().await?;
         let mut alone = Alone::of(&self.pool).await?;
-        one_at_a_time(self, &mut alone).await?;
+        alone.one_at_a_time(self.script()).await?;
         let mut script = self.script();
         for name in [table, &whole, &parts] {
             ask_layout(&mut script, name);

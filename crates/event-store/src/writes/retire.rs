@@ -13,7 +13,7 @@
 use crate::sql::alone::Alone;
 use crate::sql::error::StoreError;
 use crate::sql::script::Script;
-use crate::sql::store::{EventStore, get, row, rows};
+use crate::sql::store::{EventStore, rows};
 use crate::tables::event_status::EventStatus;
 use crate::tables::partitions::{COPIED_MOST, Layout, count, counted, millis, time_of_bound};
 use chrono::{DateTime, Utc};
@@ -83,7 +83,7 @@ impl EventStore {
         }
         let mut alone = Alone::of(&self.pool).await?;
         // Or it is another's who is at it.
-        one_at_a_time(self, &mut alone).await?;
+        alone.one_at_a_time(self.script()).await?;
         let mut script = self.script();
         script.begin("DROP TABLE IF EXISTS ").words(cut.leaving());
         alone.run(&script).await.map(drop)
@@ -116,7 +116,7 @@ impl EventStore {
         let (partition, _) = layout.partitions[n];
         let left = Partition { holds: Holds::Kept, ..partition };
         let mut alone = Alone::of(&self.pool).await?;
-        one_at_a_time(self, &mut alone).await?;
+        alone.one_at_a_time(self.script()).await?;
         if !self.layout_by(&mut alone, cut).await?.is_some_and(|now| now.is_cut_as(layout)) {
             return Err(StoreError::Conflict("another process has changed the partitions".into()));
         }
@@ -161,17 +161,6 @@ impl EventStore {
         script.begin("UNLOCK TABLES");
         script.begin("DROP TABLE ").words(old);
         alone.run(&script).await.map(drop)
-    }
-}
-
-/// Until the connection ends; the one of the step before may still be ending.
-pub(crate) async fn one_at_a_time(store: &EventStore, alone: &mut Alone) -> Result<(), StoreError> {
-    let mut script = store.script();
-    script.begin("SELECT COALESCE(GET_LOCK(CONCAT('retire:', LEFT(SHA2(DATABASE(), 256), 32)), 1), 0)");
-    let results = alone.run(&script).await?;
-    match get::<i64>(row(&results, 0, "locks")?, 0, "locks")? {
-        1 => Ok(()),
-        _ => Err(StoreError::Conflict("another process drops what is old".into())),
     }
 }
 
