@@ -196,20 +196,25 @@ async fn nothing_undecided_goes_beside_writers() {
     let mut events: Vec<_> = (0..600).map(|n| made(n / 50, event(n + 1, 7, Action::Like, n))).collect();
     events.sort_by_key(|event| event.intent.id);
     db.store.apply(&events, hour(13)).await.unwrap();
-    let (writer, fresh) = (db.store.clone(), (0..600).map(|n| made(n / 50, like(n + 1, 8, n))).collect::<Vec<_>>());
-    let ids: Vec<Uuid> = fresh.iter().map(|event| event.intent.id).collect();
+    let (writer, done) = (db.store.clone(), Arc::new(AtomicBool::new(false)));
+    let until = Arc::clone(&done);
+    // Each time one event of every hour: one of them is in the partition that goes.
     let writing = tokio::spawn(async move {
-        let mut waits = Duration::ZERO;
-        for chunk in fresh.chunks(5) {
-            let failed: Vec<FailedEvent> = chunk
-                .iter()
-                .map(|event| FailedEvent { event: event.clone(), error: "poison".to_owned(), next_retry_at: None })
+        let (mut waits, mut ids) = (Duration::ZERO, Vec::new());
+        for round in 0.. {
+            if until.load(Ordering::Relaxed) {
+                break;
+            }
+            let failed: Vec<FailedEvent> = (0..12)
+                .map(|hours| made(hours, like(round * 12 + hours + 1, 8, round)))
+                .map(|event| FailedEvent { event, error: "poison".to_owned(), next_retry_at: None })
                 .collect();
             let began = Instant::now();
             writer.park(&failed, 3, hour(13)).await.unwrap();
             waits = waits.max(began.elapsed());
+            ids.extend(failed.iter().map(|failed| failed.event.intent.id));
         }
-        waits
+        (waits, ids)
     });
     let mut dropped = 0;
     while dropped < 12 {
@@ -219,12 +224,13 @@ async fn nothing_undecided_goes_beside_writers() {
             Err(error) => panic!("{error}"),
         }
     }
-    let longest = writing.await.unwrap();
-    println!("a writer waited for at most {longest:?}");
+    done.store(true, Ordering::Relaxed);
+    let (longest, ids) = writing.await.unwrap();
+    println!("{} events written, a writer waited for at most {longest:?}", ids.len());
     let stored = db.store.events(&ids).await.unwrap();
-    assert_eq!(stored.len(), 600);
+    assert_eq!(stored.len(), ids.len(), "something undecided is gone");
     assert!(stored.iter().all(|entry| entry.status == EventStatus::Dead), "something was decided otherwise");
-    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, 600);
+    assert_eq!(db.number("SELECT COUNT(*) FROM sync_events").await, i64::try_from(ids.len()).unwrap());
 }
 
 /// Three processes at once, of which one is killed now and then in the middle of it, and one has but a single connection.
@@ -252,13 +258,13 @@ async fn several_processes_drop_and_some_are_killed() {
                     Ok(step) if step.dropped.is_some() => dropped += 1,
                     Ok(_) => done.store(true, Ordering::Relaxed),
                     Err(error) => {
-                        assert!(error.is_conflict() || error.is_unavailable(), "{error}");
+                        assert!(error.is_conflict() || error.is_unavailable(), "{error:?}");
                         failed += 1;
                     }
                 }
                 let hours = Duration::from_secs(24 * 3_600);
                 if let Err(error) = store.extend_partitions(Cut::Ledger, hour(40), hours).await {
-                    assert!(error.is_conflict() || error.is_unavailable(), "{error}");
+                    assert!(error.is_conflict() || error.is_unavailable(), "{error:?}");
                 }
             }
             (dropped, failed)
