@@ -8,6 +8,9 @@
 //! queue would carry it once more. That is over with the latch, and a little later: when a recovery has settled the journals, or
 //! has not after [half a minute](crate::stores::database_history).
 //!
+//! Who holds the lease looks each `rescue_interval`; the others ask for the lease as often, and look at the journals, which costs
+//! several commands for each shard, every quarter of `republish_after`. Whoever gets the lease looks at once.
+//!
 //! One process at a time holds the lease; two at once would only publish twice, which versions make harmless. Only a process
 //! that reaches the database competes for it, and a holder that does not gives it back: another one may reach it.
 
@@ -52,6 +55,8 @@ pub struct Rescuer {
     attempts: HashMap<(ShardId, Version), Attempt>,
     /// One per shard.
     ages: HashMap<ShardId, EntryAge>,
+    /// At the journals.
+    looked: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -79,6 +84,7 @@ impl Rescuer {
             interval: config.rescue_interval,
             attempts: HashMap::new(),
             ages: HashMap::new(),
+            looked: None,
         }
     }
 
@@ -116,20 +122,22 @@ impl Rescuer {
     }
 
     async fn round(&mut self) -> Result<(), CacheError> {
+        let lease = self.holds_lease().await;
+        let at = Instant::now();
+        if !matches!(lease, Ok(true)) && !looks_anyway(self.looked, at, self.republish_after) {
+            return self.leave_to_holder(lease.map(drop));
+        }
         let status = self.stores.cache.shard_status().await?;
         let at = Instant::now();
+        self.looked = Some(at);
         for shard in &status {
             self.ages.entry(shard.shard).or_default().mark(at, shard.now, self.republish_after / 8);
         }
         let oldest = status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default();
         metrics::journals(&status, oldest);
         self.stores.flow.saw_journals(status.iter().map(|shard| shard.journal_len).sum());
-        if !self.holds_lease().await? {
-            self.attempts.clear();
-            // Its holder shows the queue; what this process once saw is not true any more.
-            metrics::queue(0, 0);
-            self.stores.flow.saw_consumers(None);
-            return Ok(());
+        if !matches!(lease, Ok(true)) {
+            return self.leave_to_holder(lease.map(drop));
         }
         if self.stores.is_latched() || self.stores.history.settles_journals() {
             // Most of them are committed. They are settled by who recovers; if nobody does, the wait ends by itself.
@@ -171,6 +179,15 @@ impl Rescuer {
             }
         }
         self.republish(&due).await;
+        Ok(())
+    }
+
+    /// Its holder shows the queue; what this process once saw is not true any more. Where nobody knows who that is, it stays.
+    fn leave_to_holder(&mut self, lease: Result<(), CacheError>) -> Result<(), CacheError> {
+        lease?;
+        self.attempts.clear();
+        metrics::queue(0, 0);
+        self.stores.flow.saw_consumers(None);
         Ok(())
     }
 
@@ -300,6 +317,12 @@ impl Rescuer {
     }
 }
 
+/// Whether a process without the lease looks at the journals: its gauges and marks are to be recent. An age by marks is a lower bound
+/// and lacks at most the time between two; versions, which are times as a rule, lack nothing.
+fn looks_anyway(looked: Option<Instant>, now: Instant, republish_after: Duration) -> bool {
+    looked.is_none_or(|looked| now.saturating_duration_since(looked) >= republish_after / 4)
+}
+
 /// A stuck entry whose turn it is.
 struct Due {
     shard: ShardId,
@@ -316,5 +339,18 @@ fn decoded(entry: &EncodedEvent) -> Option<LikeEvent> {
             }
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_lease_journals_are_looked_at_four_times_before_an_entry_is_stuck() {
+        let (start, after) = (Instant::now(), Duration::from_secs(4));
+        assert!(looks_anyway(None, start, after));
+        let looks = |millis| looks_anyway(Some(start), start + Duration::from_millis(millis), after);
+        assert_eq!([looks(0), looks(500), looks(999), looks(1_000)], [false, false, false, true]);
     }
 }
