@@ -16,6 +16,7 @@ use crate::keys::Keys;
 use crate::meaning::{Meaning, cache_error, meaning};
 use crate::pool::{Pool, Pooled};
 use crate::primary::Primary;
+use crate::word::LastWord;
 use deadpool::managed::{Object, PoolError};
 use deadpool_redis::Runtime;
 use deadpool_redis::redis::aio::MultiplexedConnection;
@@ -192,6 +193,8 @@ pub(crate) struct Connections {
     pool: Pool,
     /// What rests in the pool was opened in this generation.
     pooled_generation: AtomicU64,
+    /// What was found there last, by whom ever.
+    pub(crate) word: LastWord,
     /// Where likes wait for replicas.
     pub(crate) confirm: Option<Arc<Confirm>>,
 }
@@ -226,6 +229,7 @@ impl Connections {
             confirm: Confirm::new(config, keys, connection),
             reads: connection(),
             bulk: connection(),
+            word: LastWord::default(),
             turns: Semaphore::new(BULK_CALLS),
             pool,
             pooled_generation: AtomicU64::new(0),
@@ -236,6 +240,11 @@ impl Connections {
     /// Whether no other node could be the primary.
     pub(crate) fn is_alone(&self) -> bool {
         self.primary.is_alone()
+    }
+
+    /// As whom connections are opened now.
+    pub(crate) fn user(&self) -> Result<String, RedisError> {
+        self.primary.user()
     }
 
     /// Opens connections anew, with the login that is valid now; what is under way ends on those of before.

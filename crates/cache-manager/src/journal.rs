@@ -5,6 +5,7 @@ use crate::mark::Marks;
 use crate::meaning::{cache_error, naming, shard_error};
 use crate::routes::Routes;
 use crate::script::Script;
+use crate::word::ShardWord;
 use bytes::Bytes;
 use deadpool_redis::redis::{RedisResult, Value, cmd};
 use domain::cache::{CacheResult, CacheRules, ShardStanding, ShardStatus};
@@ -17,12 +18,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 type Entries = Vec<(String, Vec<(Vec<u8>, Vec<u8>)>)>;
 
 /// What a shard says of itself, and its server's time.
-type Status = (Accounting, u64, Value, (i64, i64));
+pub(crate) type Status = (Accounting, u64, Value, (i64, i64));
 
 /// How far back a shard is unknown, and the last version that this process was given.
 type Mark = (Option<i64>, Option<i64>);
 
-type Accounting = (Option<i64>, Option<u64>, Option<u64>, Option<i64>);
+pub(crate) type Accounting = (Option<i64>, Option<u64>, Option<u64>, Option<i64>);
 
 pub(crate) fn status_script() -> Script {
     Script::new(include_str!("scripts/shard_status.lua"))
@@ -41,26 +42,30 @@ pub(crate) async fn status(
         reply.map_err(|error| shard_error(error, keys, shard))
     });
     let replies = futures::future::try_join_all(calls).await?;
-    rules
-        .shards
-        .all()
-        .zip(replies)
-        .map(|(shard, ((last, accepted, settled, settled_up_to), journal_len, head, (seconds, micros)))| {
-            let now = seconds * 1_000_000 + micros;
-            let head = entries(head)?;
-            // Ahead of Redis's own clock after that was set back: who writes around Redis must come later all the same.
-            routes.common().answered(shard, Version(last.unwrap_or(0)));
-            Ok(ShardStatus {
-                shard,
-                accepted: accepted.unwrap_or(0),
-                settled: settled.unwrap_or(0),
-                journal_len,
-                oldest: oldest(&head),
-                settled_up_to: Version(settled_up_to.unwrap_or(0)),
-                now: Version(now.max(last.unwrap_or(0))),
-            })
-        })
-        .collect()
+    rules.shards.all().zip(replies).map(|(shard, status)| told(shard, status).map(|told| heard(routes, told))).collect()
+}
+
+/// What a shard told.
+pub(crate) fn told(shard: ShardId, status: Status) -> CacheResult<ShardWord> {
+    let ((last, accepted, settled, settled_up_to), journal_len, head, (seconds, micros)) = status;
+    let (now, last) = (seconds * 1_000_000 + micros, last.unwrap_or(0));
+    let status = ShardStatus {
+        shard,
+        accepted: accepted.unwrap_or(0),
+        settled: settled.unwrap_or(0),
+        journal_len,
+        oldest: oldest(&entries(head)?),
+        settled_up_to: Version(settled_up_to.unwrap_or(0)),
+        now: Version(now.max(last)),
+    };
+    Ok(ShardWord { last: Version(last), status })
+}
+
+/// Whoever heard it knows more of the shard.
+pub(crate) fn heard(routes: &Routes, told: ShardWord) -> ShardStatus {
+    // Ahead of Redis's own clock after that was set back: who writes around Redis must come later all the same.
+    routes.common().answered(told.status.shard, told.last);
+    told.status
 }
 
 /// What the shards know of what they answered this process: its mark, and how far the journal begins.

@@ -150,6 +150,11 @@ impl Keys {
         ["hj", "ht", "h"].map(|name| format!("{}{{s{shard}}}:{name}", self.prefix))
     }
 
+    /// What the last probe found that a user of Redis made, beside this shard.
+    pub(crate) fn word(&self, shard: ShardId, user: &str) -> String {
+        format!("{}{{s{shard}}}:hv:{user}", self.prefix)
+    }
+
     /// Written before replicas are asked what they have.
     pub(crate) fn touched(&self, shard: ShardId) -> String {
         format!("{}{{s{shard}}}:hw", self.prefix)

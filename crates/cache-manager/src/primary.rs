@@ -130,6 +130,11 @@ impl Primary {
         }
     }
 
+    /// As whom connections are opened now.
+    pub(crate) fn user(&self) -> RedisResult<String> {
+        Ok(self.config.settings()?.username().unwrap_or("default").to_owned())
+    }
+
     /// Whether no other node could be the primary.
     pub(crate) fn is_alone(&self) -> bool {
         !self.member && self.is_at_one_address()
@@ -189,6 +194,11 @@ impl Primary {
     /// Asks over a connection that is in use whether it still leads to the primary; an error is to end its generation.
     pub(crate) async fn confirm(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
         self.ask_role(connection).await?;
+        self.confirm_elsewhere().await
+    }
+
+    /// Whether Sentinels, if there are any, still name the node that is known.
+    pub(crate) async fn confirm_elsewhere(&self) -> RedisResult<()> {
         let Whereabouts::Sentinels { sentinels, master, .. } = &self.whereabouts else { return Ok(()) };
         let Some(known) = self.known.load_full() else { return Ok(()) };
         let named = self.votes(sentinels, master, Instant::now() + self.connect_timeout).await;

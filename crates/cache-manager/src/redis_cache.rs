@@ -1,6 +1,7 @@
 //! [`LikeCache`] on Redis.
 
 mod server;
+mod shared;
 
 use crate::accept::Accept;
 use crate::combine::Combiner;
@@ -198,22 +199,11 @@ impl LikeCache for RedisCache {
     }
 
     async fn ping_shards(&self) -> CacheResult<Vec<(ShardId, CacheError)>> {
-        let servers = self.routes.primaries().await?;
-        let probes = servers.iter().map(|(server, shards)| self.probe_in_time(server, shards));
-        let probed = futures::future::join_all(probes).await;
-        self.full.store(probed.iter().any(|probed| probed.as_ref().is_err_and(|(_, full)| *full)), Ordering::Relaxed);
-        let answered = probed.iter().any(Result::is_ok);
-        let mut away = Vec::new();
-        for ((_, shards), probed) in servers.iter().zip(probed) {
-            let Err((error, _)) = probed else { continue };
-            // In a cluster another node may have taken over.
-            self.routes.look_soon();
-            if !answered {
-                return Err(error);
-            }
-            away.extend(shards.iter().map(|shard| (*shard, error.clone())));
-        }
-        Ok(away)
+        self.look_at_shards(false).await
+    }
+
+    async fn watch_shards(&self) -> CacheResult<Vec<(ShardId, CacheError)>> {
+        self.look_at_shards(true).await
     }
 
     fn is_full(&self) -> bool {
@@ -237,9 +227,18 @@ impl LikeCache for RedisCache {
     }
 
     async fn durability(&self) -> CacheResult<Option<Durability>> {
-        self.mark_data().await?;
         let servers = self.routes.primaries().await?;
-        let told = servers.iter().map(|(server, _)| self.durability_of(server));
+        if let Some(told) = self.durability_as_told(&servers) {
+            return Ok(Some(told));
+        }
+        self.mark_data().await?;
+        let told = servers.iter().map(|(server, _)| async move {
+            let told = self.durability_of(server).await?;
+            if let Some(confirm) = &server.confirm {
+                confirm.saw_replicas(told.1);
+            }
+            CacheResult::Ok(shared::with_replicas(server, told))
+        });
         Ok(futures::future::try_join_all(told).await?.into_iter().reduce(Durability::and))
     }
 
@@ -302,6 +301,13 @@ impl LikeCache for RedisCache {
 
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>> {
         journal::status(&self.status, &self.routes, &self.keys, &self.rules).await
+    }
+
+    async fn shard_status_lately(&self) -> CacheResult<Vec<ShardStatus>> {
+        match self.status_as_told(&self.routes.primaries().await?) {
+            Some(told) => Ok(told),
+            None => self.shard_status().await,
+        }
     }
 
     async fn standings(&self) -> CacheResult<Vec<ShardStanding>> {

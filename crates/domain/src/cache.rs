@@ -205,6 +205,11 @@ pub trait LikeCache: Send + Sync + 'static {
         self.ping().await.map(|()| Vec::new())
     }
 
+    /// The same for who asks again and again: while all is well, it may be what another process has found a moment ago.
+    async fn watch_shards(&self) -> CacheResult<Vec<(ShardId, CacheError)>> {
+        self.ping_shards().await
+    }
+
     /// Whether it answered the last [`ping`](Self::ping) and had no room for what a like needs, in its memory or in a journal:
     /// leases, reads and settlements go on, and make room.
     fn is_full(&self) -> bool {
@@ -296,6 +301,11 @@ pub trait LikeCache: Send + Sync + 'static {
 
     /// Every shard's accounting.
     async fn shard_status(&self) -> CacheResult<Vec<ShardStatus>>;
+
+    /// The same as it was a few seconds ago, if that costs less.
+    async fn shard_status_lately(&self) -> CacheResult<Vec<ShardStatus>> {
+        self.shard_status().await
+    }
 
     /// What every shard still knows of what it answered this process: a cache that lives elsewhere may have become what it
     /// once was.

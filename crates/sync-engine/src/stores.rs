@@ -8,6 +8,7 @@ pub mod disk;
 pub mod faults;
 pub mod flow;
 pub mod lag;
+pub(crate) mod lease;
 pub mod like_database;
 pub mod near_cache;
 pub(crate) mod refused;

@@ -88,6 +88,13 @@ impl Multiplexed {
         self.look_at(&server, result)
     }
 
+    /// Asks who else knows whether the connection still leads to the node that writes, and not that node.
+    pub(crate) async fn confirm_elsewhere(&self) -> Result<(), RedisError> {
+        let server = self.server().await?;
+        let result = self.primary.confirm_elsewhere().await;
+        self.look_at(&server, result)
+    }
+
     /// Asks over the current connection; who was sent here for this once says so.
     pub(crate) async fn query<T: FromRedisValue>(&self, command: &Cmd, asking: bool) -> Result<T, RedisError> {
         self.ask_as(&self.server().await?, command, asking).await

@@ -2,15 +2,16 @@
 
 use super::{PROBE_TTL_SECS, RedisCache};
 use crate::connection::Connections;
+use crate::journal;
 use crate::meaning::{
     Spoiled, cache_error, has_no_room, is_misconfigured, is_of_a_sentinel, is_shut_journal, naming, shard_error,
 };
 use crate::slots::redirect;
+use crate::word::ShardWord;
 use deadpool_redis::redis::{RedisError, cmd, pipe};
 use domain::cache::{CacheError, CacheResult, Durability};
 use domain::{ShardId, Version};
 use futures::TryFutureExt;
-use tokio::time::timeout;
 
 impl RedisCache {
     /// Refuses what waiting cannot cure: no server at all, a node of a cluster that is not taken for one, a server that may evict
@@ -64,20 +65,12 @@ impl RedisCache {
         Ok(())
     }
 
-    /// What a probe meets, and whether likes find no room. One that is silent keeps nobody from hearing of the others.
-    pub(super) async fn probe_in_time(
+    /// What a probe meets, and whether likes find no room; and what the shards say.
+    pub(super) async fn probe(
         &self,
         server: &Connections,
         shards: &[ShardId],
-    ) -> Result<(), (CacheError, bool)> {
-        if !self.routes.is_cluster() {
-            return self.probe(server, shards).await;
-        }
-        let silent = |_| Err((cache_error(std::io::Error::from(std::io::ErrorKind::TimedOut).into()), false));
-        timeout(self.routes.patience / 2, self.probe(server, shards)).await.unwrap_or_else(silent)
-    }
-
-    async fn probe(&self, server: &Connections, shards: &[ShardId]) -> Result<(), (CacheError, bool)> {
+    ) -> Result<Vec<ShardWord>, (CacheError, bool)> {
         server.drop_former();
         let shared = &server.shared;
         // All at once: over a slow link one after the other would take longer than a probe may.
@@ -106,42 +99,38 @@ impl RedisCache {
             shared.measure_clock().await
         };
         let clock = clock.map_err(|error| (cache_error(error), false));
-        tokio::try_join!(written, looked, clock).map(drop)
+        let ((), looked, ()) = tokio::try_join!(written, looked, clock)?;
+        Ok(looked.into_iter().flatten().collect())
     }
 
-    /// Whether journal and clock of a shard take what comes next: somebody else may have written there.
-    async fn look_at_shard(&self, server: &Connections, shard: ShardId) -> CacheResult<()> {
+    /// Whether journal and clock of a shard take what comes next, as somebody else may have written there; and what it says.
+    async fn look_at_shard(&self, server: &Connections, shard: ShardId) -> CacheResult<Option<ShardWord>> {
         let mut call = self.probe_shard.call(2);
         call.arg(self.keys.journal(shard)).arg(self.keys.clock(shard)).arg(Version::MAX.0);
         // On the connection of likes, like the rest of the probe.
-        match self.probe_shard.run_on::<i64>(server.shared.way(), &call, false).await {
-            Ok(1) => Err(Spoiled::Journal(self.keys.journal(shard)).into()),
-            Ok(2) => Err(Spoiled::Clock(self.keys.clock(shard)).into()),
-            Ok(_) => Ok(()),
-            Err(error) if self.is_on_its_way(&error) => Ok(()),
+        match self.probe_shard.run_on::<(i64, journal::Status)>(server.shared.way(), &call, false).await {
+            Ok((1, _)) => Err(Spoiled::Journal(self.keys.journal(shard)).into()),
+            Ok((2, _)) => Err(Spoiled::Clock(self.keys.clock(shard)).into()),
+            Ok((_, status)) => journal::told(shard, status).map(Some),
+            Err(error) if self.is_on_its_way(&error) => Ok(None),
             Err(error) => Err(shard_error(error, &self.keys, shard)),
         }
     }
 
     /// Whether a shard is on its way to another node, which says nothing about the server.
-    fn is_on_its_way(&self, error: &RedisError) -> bool {
+    pub(super) fn is_on_its_way(&self, error: &RedisError) -> bool {
         self.routes.is_cluster() && redirect(error).is_some()
     }
 
     /// What a server says of its disk, its memory, and its replicas.
-    pub(super) async fn durability_of(&self, server: &Connections) -> CacheResult<Durability> {
+    pub(super) async fn durability_of(&self, server: &Connections) -> CacheResult<(Durability, u32)> {
         let mut commands = pipe();
         commands.cmd("INFO").arg("persistence");
         commands.cmd("INFO").arg("memory");
         commands.cmd("INFO").arg("replication");
         let (disk, memory, replication): (String, String, String) =
             server.run_all(&commands).await.map_err(cache_error)?;
-        let replicas = server.confirm.as_ref().map(|confirm| {
-            let attached = attached(&replication);
-            confirm.saw_replicas(attached);
-            confirm.standing(attached)
-        });
-        Ok(Durability { replicas, ..durability_of(&(disk + &memory)) })
+        Ok((durability_of(&(disk + &memory)), attached(&replication)))
     }
 }
 

@@ -10,6 +10,7 @@
 
 use super::afterwards::{BATCH, BATCHES, COUNTED, INTERVAL, LEASE_TTL, RoundError};
 use crate::metrics;
+use crate::stores::lease::Lease;
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
 use domain::Version;
@@ -18,6 +19,7 @@ use domain::codec::EncodedEvent;
 use event_bus::{BusConfig, LogState, Publisher};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -38,7 +40,7 @@ pub struct RedoLog {
     stores: Stores,
     bus: BusConfig,
     publisher: Publisher,
-    owner: String,
+    lease: Lease,
     interval: Duration,
     /// When the newest fence was written, or a resource restored, that the log has, and when it was told.
     fences: Option<(DateTime<Utc>, Instant)>,
@@ -50,7 +52,8 @@ impl RedoLog {
     pub fn new(stores: Stores, bus: BusConfig, owner: String) -> Self {
         stores.database.keep_unlogged(bus.log.enabled);
         let publisher = Publisher::new(bus.clone());
-        Self { stores, bus, publisher, owner, interval: INTERVAL, fences: None }
+        let lease = Lease::new(Arc::clone(&stores.cache), LEASE, owner, LEASE_TTL);
+        Self { stores, bus, publisher, lease, interval: INTERVAL, fences: None }
     }
 
     /// Looks more or less often.
@@ -86,7 +89,7 @@ impl RedoLog {
                 Err(error) => drop(faults::tell("looking after the redo log", &error)),
             }
         }
-        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        let _ = self.lease.give_back().await;
         self.publisher.close().await;
     }
 
@@ -173,6 +176,6 @@ impl RedoLog {
     }
 
     async fn owns(&self) -> Result<bool, CacheError> {
-        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_some())
+        self.lease.is_ours().await
     }
 }

@@ -14,6 +14,7 @@ use super::afterwards::{BATCH, BATCHES, COUNTED, INTERVAL, LEASE_TTL, RoundError
 use super::change_events::ChangeEvents;
 use crate::clock::wall_clock;
 use crate::metrics;
+use crate::stores::lease::Lease;
 use crate::stores::{Stores, faults};
 use domain::cache::CacheError;
 use domain::{Pair, Resource};
@@ -21,6 +22,7 @@ use event_bus::{BusConfig, ChangePublisher};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +34,7 @@ pub struct UnpublishedChanges {
     bus: BusConfig,
     publisher: ChangePublisher,
     declared: bool,
-    owner: String,
+    lease: Lease,
     interval: Duration,
 }
 
@@ -40,7 +42,8 @@ impl UnpublishedChanges {
     /// `owner` must differ between processes.
     pub fn new(stores: Stores, bus: BusConfig, owner: String) -> Self {
         let publisher = ChangePublisher::new(bus.clone());
-        Self { stores, bus, publisher, declared: false, owner, interval: INTERVAL }
+        let lease = Lease::new(Arc::clone(&stores.cache), LEASE, owner, LEASE_TTL);
+        Self { stores, bus, publisher, declared: false, lease, interval: INTERVAL }
     }
 
     /// Looks more or less often.
@@ -87,7 +90,7 @@ impl UnpublishedChanges {
         if !self.bus.changes.enabled {
             return;
         }
-        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        let _ = self.lease.give_back().await;
         self.publisher.close().await;
     }
 
@@ -150,12 +153,12 @@ impl UnpublishedChanges {
         if self.stores.cache_circuit.is_open() {
             return Ok(true);
         }
-        match self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await {
+        match self.lease.is_ours().await {
             Err(error) if error.is_unavailable() => {
                 self.stores.cache_failed_somewhere(&error);
                 Ok(true)
             }
-            lease => Ok(lease?.is_some()),
+            ours => ours,
         }
     }
 

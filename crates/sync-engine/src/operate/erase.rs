@@ -24,6 +24,7 @@ use crate::operate::fence::raise_clocks;
 use crate::recover::catch_up::{self, RefreshError};
 use crate::recover::fences;
 use crate::recover::pace::Pace;
+use crate::stores::lease::Lease;
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
 use domain::cache::{CacheError, Sweep, Swept};
@@ -31,6 +32,7 @@ use domain::{Erased, Fence, ResourceType};
 use event_store::{Erasure, StoreError, Walked};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -63,10 +65,9 @@ const EXCHANGE_SHARE: u32 = 20;
 /// Removes what is below fences; one process at a time.
 pub struct Eraser {
     stores: Stores,
-    owner: String,
     interval: Duration,
     late: Duration,
-    lease: Duration,
+    lease: Lease,
     /// Rows and keys per second.
     pace: Pace,
     exchanged: Option<Exchanged>,
@@ -93,7 +94,8 @@ impl Eraser {
     /// `owner` must differ between processes.
     pub fn new(stores: Stores, owner: String, sync: &SyncConfig) -> Self {
         let pace = Pace::new(sync.retention.erasure_rate);
-        Self { stores, owner, interval: Duration::from_secs(1), late: LATE, lease: LEASE_TTL, pace, exchanged: None }
+        let lease = Lease::new(Arc::clone(&stores.cache), LEASE, owner, LEASE_TTL);
+        Self { stores, interval: Duration::from_secs(1), late: LATE, lease, pace, exchanged: None }
     }
 
     /// Looks more or less often, and waits longer or shorter for what is late.
@@ -105,7 +107,7 @@ impl Eraser {
     /// Follows one that died sooner or later; a step must take much less.
     #[must_use]
     pub fn with_lease(self, lease: Duration) -> Self {
-        Self { lease, ..self }
+        Self { lease: self.lease.lasting(lease), ..self }
     }
 
     /// Runs until `stop`.
@@ -128,23 +130,26 @@ impl Eraser {
                 round = round => round,
             };
             match round {
-                Ok(Round::Busy) => continue,
-                Ok(Round::Idle) => {}
+                // Who has nothing to do looks on, and nobody else does.
+                Ok(Round::Busy | Round::Idle) => continue,
                 Err(RefreshError::Cache(error)) if error.is_unavailable() => self.stores.cache_failed_somewhere(&error),
                 Err(RefreshError::Store(error)) if error.is_unavailable() => {
                     self.stores.database_circuit.failure(&error)
                 }
                 Err(error) => drop(faults::tell("erasing", &error)),
             }
-            let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+            let _ = self.lease.give_back().await;
         }
-        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        let _ = self.lease.give_back().await;
     }
 
     async fn round(&mut self) -> Result<Round, RefreshError> {
+        if !self.owns().await? {
+            return Ok(Round::Idle);
+        }
         let waiting = self.stores.database.erasures_under_way(TOGETHER).await?;
         let news = self.news().await?;
-        if (waiting.is_empty() && news.is_none()) || !self.owns().await? {
+        if waiting.is_empty() && news.is_none() {
             return Ok(Round::Idle);
         }
         if let Some(newest) = news {
@@ -381,6 +386,6 @@ impl Eraser {
     }
 
     async fn owns(&self) -> Result<bool, CacheError> {
-        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, self.lease).await?.is_some())
+        self.lease.is_ours().await
     }
 }

@@ -6,7 +6,7 @@ use crate::stores::lag::{self, Lag};
 use crate::stores::standing::{Figures, Journals, troubles};
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
-use domain::cache::ShardStatus;
+use domain::cache::{CacheResult, ShardStatus};
 use event_store::{Standing, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -40,7 +40,7 @@ const NOTICED: Duration = Duration::from_millis(50);
 pub fn fresh(stores: &Stores) -> BoxFuture<'_, Result<Figures, StoreError>> {
     async {
         // The journals first: what has left them by now is in the ledger's lag.
-        let now = timeout(QUICK, journals(stores, 0)).await.ok().flatten();
+        let now = timeout(QUICK, journals(stores, 0, stores.cache.shard_status())).await.ok().flatten();
         let (standing, lag) = stored(stores).await?;
         let seen = stores.standings.latest(Instant::now(), wall_clock());
         let fullest_shard = seen.journals.map_or(0.0, |journals| journals.fullest_shard);
@@ -55,11 +55,15 @@ async fn stored(stores: &Stores) -> Result<(Standing, Option<Lag>), StoreError> 
 }
 
 /// `limit` is what one shard may hold.
-async fn journals(stores: &Stores, limit: u64) -> Option<Journals> {
+async fn journals(
+    stores: &Stores,
+    limit: u64,
+    asked: impl Future<Output = CacheResult<Vec<ShardStatus>>>,
+) -> Option<Journals> {
     if stores.cache_circuit.is_open() {
         return None;
     }
-    let status = timeout(PATIENCE, stores.cache.shard_status()).await.ok()?.ok()?;
+    let status = timeout(PATIENCE, asked).await.ok()?.ok()?;
     let fill = |entries: u64| entries as f64 / limit.max(1) as f64;
     Some(Journals {
         entries: status.iter().map(|shard| shard.journal_len).sum(),
@@ -115,7 +119,8 @@ async fn notice(stores: &Stores) {
 async fn watch_journals(stores: &Stores, limit: u64, left: &Notify) {
     loop {
         let open = stores.database_circuit.is_open();
-        let journals = journals(stores, limit).await;
+        // What a probe saw a moment ago is enough.
+        let journals = journals(stores, limit, stores.cache.shard_status_lately()).await;
         if stores.standings.saw_journals(Instant::now(), journals) {
             left.notify_one();
         }

@@ -20,7 +20,7 @@ impl EntryAge {
     /// The clock is `now`. Marks closer together than `step` say nothing new.
     pub(super) fn mark(&mut self, at: Instant, now: Version, step: Duration) {
         // The cache was emptied and begins anew.
-        if self.0.back().is_some_and(|(_, last)| *last > now) {
+        if self.is_behind(now) {
             self.0.clear();
         }
         if self.0.back().is_some_and(|(last, _)| at.saturating_duration_since(*last) < step) {
@@ -30,6 +30,11 @@ impl EntryAge {
             self.0.pop_front();
         }
         self.0.push_back((at, now));
+    }
+
+    /// Whether this clock was seen to be further already.
+    pub(super) fn is_behind(&self, now: Version) -> bool {
+        self.0.back().is_some_and(|(_, last)| *last > now)
     }
 
     /// Age of a version, the clock being `now`.

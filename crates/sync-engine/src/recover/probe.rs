@@ -34,7 +34,9 @@ async fn watch_cache_inner(stores: Stores, interval: Duration, stop: Cancellatio
         let open = stores.cache_circuit.is_open() || stores.shard_circuits.any();
         let look = async {
             let examined = if open { stores.cache.prepare().await } else { Ok(()) };
-            let asked = stores.cache.ping_shards().await;
+            // While all is well one process probes for all. Whoever met trouble looks by itself.
+            let alone = open || failed.any();
+            let asked = if alone { stores.cache.ping_shards().await } else { stores.cache.watch_shards().await };
             examined.and(asked)
         };
         let away = match timeout(PROBE_TIMEOUT, look).await {
@@ -141,6 +143,10 @@ async fn watch_broker_inner(stores: Stores, mut publisher: Publisher, interval: 
 struct FailedInARow(u32);
 
 impl FailedInARow {
+    const fn any(&self) -> bool {
+        self.0 > 0
+    }
+
     fn tell(&mut self, circuit: &Circuit, error: &dyn std::fmt::Display) {
         self.0 = self.0.saturating_add(1);
         if self.0 >= circuit.threshold() { circuit.trip(error) } else { circuit.failure(error) }

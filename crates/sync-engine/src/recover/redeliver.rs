@@ -8,8 +8,9 @@
 //! queue would carry it once more. That is over with the latch, and a little later: when a recovery has settled the journals, or
 //! has not after [half a minute](crate::stores::database_history).
 //!
-//! Who holds the lease looks each `rescue_interval`; the others ask for the lease as often, and look at the journals, which costs
-//! several commands for each shard, every quarter of `republish_after`. Whoever gets the lease looks at once.
+//! Who holds the lease looks each `rescue_interval`, which costs several commands for each shard. The others ask for the lease now
+//! and then ([`Lease`]), and see the journals as a probe has seen them every quarter of `republish_after`. Whoever gets the lease
+//! looks at once.
 //!
 //! One process at a time holds the lease; two at once would only publish twice, which versions make harmless. Only a process
 //! that reaches the database competes for it, and a holder that does not gives it back: another one may reach it.
@@ -19,6 +20,7 @@ use crate::apply::Applier;
 use crate::deliver::relay::publish;
 use crate::metrics;
 use crate::planted;
+use crate::stores::lease::Lease;
 use crate::stores::{Stores, faults};
 use domain::cache::{CacheError, JournalPages, ShardStatus};
 use domain::codec::EncodedEvent;
@@ -46,7 +48,7 @@ pub struct Rescuer {
     applier: Applier,
     publisher: Option<Publisher>,
 
-    owner: String,
+    lease: Lease,
     batch_size: usize,
     republish_after: Duration,
     interval: Duration,
@@ -74,11 +76,12 @@ impl Rescuer {
         owner: String,
         config: &crate::SyncConfig,
     ) -> Self {
+        let lease = Lease::new(Arc::clone(&stores.cache), LEASE, owner, LEASE_TTL);
         Self {
             stores,
             applier,
             publisher,
-            owner,
+            lease,
             batch_size: config.batch_size,
             republish_after: config.republish_after,
             interval: config.rescue_interval,
@@ -115,7 +118,7 @@ impl Rescuer {
                 Err(error) => drop(faults::tell("looking at the journals", &error)),
             }
         }
-        let _ = self.stores.cache.release_lease(LEASE, &self.owner).await;
+        let _ = self.lease.give_back().await;
         if let Some(publisher) = self.publisher {
             publisher.close().await;
         }
@@ -127,11 +130,17 @@ impl Rescuer {
         if !matches!(lease, Ok(true)) && !looks_anyway(self.looked, at, self.republish_after) {
             return self.leave_to_holder(lease.map(drop));
         }
-        let status = self.stores.cache.shard_status().await?;
+        let ours = matches!(lease, Ok(true));
+        let cache = &self.stores.cache;
+        let status = if ours { cache.shard_status().await? } else { cache.shard_status_lately().await? };
         let at = Instant::now();
         self.looked = Some(at);
         for shard in &status {
-            self.ages.entry(shard.shard).or_default().mark(at, shard.now, self.republish_after / 8);
+            let age = self.ages.entry(shard.shard).or_default();
+            // Of before what was seen here says nothing new, and not that the cache begins anew either.
+            if ours || !age.is_behind(shard.now) {
+                age.mark(at, shard.now, self.republish_after / 8);
+            }
         }
         let oldest = status.iter().map(|shard| self.oldest_age(shard)).max().unwrap_or_default();
         metrics::journals(&status, oldest);
@@ -195,10 +204,10 @@ impl Rescuer {
     /// whether consumers settle is not known.
     async fn holds_lease(&self) -> Result<bool, CacheError> {
         if self.stores.database_circuit.is_open() {
-            self.stores.cache.release_lease(LEASE, &self.owner).await?;
+            self.lease.give_back().await?;
             return Ok(false);
         }
-        Ok(self.stores.cache.acquire_lease(LEASE, &self.owner, LEASE_TTL).await?.is_some())
+        self.lease.is_ours().await
     }
 
     /// Zero if there is none.
