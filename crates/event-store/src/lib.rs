@@ -30,6 +30,7 @@ pub use reads::standing::{LedgerStanding, Standing};
 pub use sql::config::DatabaseConfig;
 pub use sql::error::StoreError;
 pub use sql::gains::Window;
+pub use sql::glance::{Glance, Turn};
 pub use sql::plain::{check_database_url, connect_plain};
 pub use sql::store::EventStore;
 pub use sql::verdict::WentBack;

@@ -4,7 +4,7 @@ use event_store::ProcessRow;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use service_runtime::{Context, Report, Status};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use sync_engine::Stores;
 use sync_engine::clock::wall_clock;
 use tokio::time::timeout;
@@ -36,9 +36,11 @@ async fn announce_inner(context: Context, stores: Stores, stop: CancellationToke
                 seen_at: wall_clock(),
             };
             let said = timeout(PATIENCE, stores.database.announce(&row)).await;
-            // The probe opens the circuit; here nothing is lost but a word.
-            if let Ok(Err(error)) = said {
-                tracing::debug!("announcing this process: {error}");
+            match said {
+                Ok(Ok(rows)) => stores.standings.saw_processes(Instant::now(), rows),
+                // The probe opens the circuit; here nothing is lost but a word.
+                Ok(Err(error)) => tracing::debug!("announcing this process: {error}"),
+                Err(elapsed) => tracing::debug!("announcing this process: {elapsed}"),
             }
         }
         tokio::select! {

@@ -49,7 +49,8 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let publisher = || Publisher::new(settings.rabbitmq.clone());
     let applier = Applier::new(stores.clone(), sync.retry.into());
     let retrier = Retrier::new(stores.clone(), applier.clone(), Some(publisher()), sync.retry.into())
-        .with_claim_lease(sync.retry.claim_lease);
+        .with_claim_lease(sync.retry.claim_lease)
+        .in_turns(context.instance.to_string());
     let owner = context.instance.to_string();
     let rescuer = Rescuer::new(stores.clone(), applier.clone(), Some(publisher()), owner.clone(), sync);
     let eraser = Eraser::new(stores.clone(), owner.clone(), sync);

@@ -28,7 +28,7 @@ use database_history::DatabaseHistory;
 use disk::CacheDisk;
 use domain::cache::{CacheError, LikeCache};
 use domain::{ShardCount, Version};
-use event_store::{EventStore, StoreError};
+use event_store::{EventStore, StoreError, Turn};
 use flow::Flow;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -166,10 +166,38 @@ impl Stores {
     /// Brings the schema up to date, or looks whether it is, and checks that the data has our number of shards (both once per process), and reads
     /// which write path was ordered.
     pub fn prepare_database(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.prepare_database_inner().boxed()
+        self.prepare_database_inner(false).boxed()
     }
 
-    async fn prepare_database_inner(&self) -> Result<(), StoreError> {
+    /// The same for who looks again and again: while all is well, what another process has found a moment ago is enough, and the rest
+    /// is one question.
+    pub fn watch_database(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.watch_database_inner().boxed()
+    }
+
+    async fn watch_database_inner(&self) -> Result<(), StoreError> {
+        if !self.schema_ready.load(Ordering::Acquire) || self.refused.is_known() {
+            return self.prepare_database_inner(false).await;
+        }
+        let asked = our_clock();
+        let Some(glance) = self.database.glance().await? else { return self.prepare_database_inner(false).await };
+        self.compare_database_with(Version(glance.now.timestamp_micros()), asked);
+        if !glance.is_calm || !self.history.is_calm_at(&glance.server) {
+            return self.prepare_database_inner(false).await;
+        }
+        let looked = match self.database.take_turn(&glance).await? {
+            Turn::Others => return self.write_path.told(glance.write_path),
+            Turn::Ours { asks } => self.prepare_database_inner(!asks).await,
+            Turn::Everybodys => return self.prepare_database_inner(false).await,
+        };
+        if looked.is_err() {
+            self.database.warn_others(&glance).await;
+        }
+        looked
+    }
+
+    /// `asked`: another process has asked the cache lately what was settled.
+    async fn prepare_database_inner(&self, asked: bool) -> Result<(), StoreError> {
         self.database.ping().await?;
         self.compare_database_clock().await?;
         if !self.schema_ready.load(Ordering::Acquire) {
@@ -179,16 +207,20 @@ impl Stores {
         }
         self.database.probe().await?;
         self.refused.ask_again(&self.database).await?;
-        self.history.look(&*self.cache, self.database_circuit.is_open()).await?;
+        self.history.look(&*self.cache, self.database_circuit.is_open(), asked).await?;
         self.write_path.follow(&self.database).await
     }
 
     async fn compare_database_clock(&self) -> Result<(), StoreError> {
         let asked = our_clock();
         let told = Version(self.database.now().await?.timestamp_micros());
+        self.compare_database_with(told, asked);
+        Ok(())
+    }
+
+    fn compare_database_with(&self, told: Version, asked: Version) {
         self.clocks.compare_database(told, asked, our_clock());
         self.cache.learn_clock(told);
-        Ok(())
     }
 
     /// Compares the database's clock, and the cache's as it was measured last.

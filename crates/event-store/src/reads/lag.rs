@@ -39,6 +39,10 @@ impl EventStore {
         };
         begin(&mut script);
         script.uuid(first_id_of(since)).words(" ORDER BY id DESC LIMIT 1");
+        let results = self.read(&script).await?;
+        let Some(newest) = rows(&results, 0).first() else { return Ok(RecentLags::default()) };
+        let newest = lag_of(newest)?;
+        let mut script = self.script();
         let step = (until - since) / STEPS;
         for at in 0..STEPS {
             begin(&mut script);
@@ -46,9 +50,8 @@ impl EventStore {
             script.words(" ORDER BY id LIMIT ").int(OF_A_STEP);
         }
         let results = self.read(&script).await?;
-        let newest = rows(&results, 0).first().map(lag_of).transpose()?.flatten();
         let mut lags = Vec::new();
-        for row in results.iter().skip(1).flatten() {
+        for row in results.iter().flatten() {
             lags.extend(lag_of(row)?);
         }
         if lags.is_empty() {

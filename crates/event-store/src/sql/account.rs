@@ -34,6 +34,11 @@ impl Account {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("{}@{}", quoted(user), quoted(host)));
     }
 
+    /// As it is named; none before the server has said so.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// An error whose advice names account and database.
     pub(crate) fn naming(&self, error: StoreError, database: Option<&str>) -> StoreError {
         let account = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -182,6 +182,15 @@ impl Pool {
         }
     }
 
+    /// As whom it is asked; none before it has said so, or where there are no users.
+    pub(crate) fn account(&self) -> Option<String> {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::MySql(_, sessions) => sessions.account.name(),
+            Self::Sqlite(..) => None,
+        }
+    }
+
     /// What was wrong with connections is over.
     pub(crate) fn proved(&self) {
         match self {

@@ -25,6 +25,9 @@ use std::time::{Duration, Instant};
 /// Attempts after the first at a call that met a deadlock.
 const CONFLICT_RETRIES: usize = 8;
 
+/// Which server answers, in its own words.
+pub(crate) const SERVER: &str = "CONCAT(@@hostname, ':', @@port, ':', @@server_id)";
+
 const IDEMPOTENCY_TTL: Duration = Duration::from_secs(24 * 3600);
 
 /// The database; cheap to clone.
@@ -159,7 +162,7 @@ impl EventStore {
             return Ok(None);
         }
         let mut script = self.script();
-        script.begin("SELECT CONCAT(@@hostname, ':', @@port, ':', @@server_id)");
+        script.begin("SELECT ").words(SERVER);
         let results = self.read(&script).await?;
         get(row(&results, 0, "variables")?, 0, "variables").map(Some)
     }
@@ -208,6 +211,12 @@ impl EventStore {
             Ok(results)
         })
         .await
+    }
+
+    /// Runs a script whose statements may be transactions of their own.
+    pub(crate) async fn run_each(&self, name: &'static str, script: &Script) -> Result<Results, StoreError> {
+        // SQLite's writers stand in a line.
+        if script.dialect().is_sqlite() { self.write(name, script).await } else { self.read(script).await }
     }
 
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {

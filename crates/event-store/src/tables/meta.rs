@@ -8,7 +8,7 @@ use domain::{ShardCount, WritePath};
 
 const TABLE: &str = "sync_meta";
 
-const WRITE_PATH: &str = "write_path";
+pub(crate) const WRITE_PATH: &str = "write_path";
 
 impl EventStore {
     /// The write path that an operator ordered; none if the configuration decides.
@@ -17,7 +17,11 @@ impl EventStore {
     /// [`StoreError::Corrupt`] if somebody wrote nonsense there.
     pub async fn write_path(&self) -> Result<Option<WritePath>, StoreError> {
         let text = self.note(WRITE_PATH).await?;
-        text.map(|text| text.parse().map_err(|error| StoreError::corrupt(TABLE, error))).transpose()
+        text.map(|text| Self::ordered(&text)).transpose()
+    }
+
+    pub(crate) fn ordered(text: &str) -> Result<WritePath, StoreError> {
+        text.parse().map_err(|error| StoreError::corrupt(TABLE, error))
     }
 
     /// Orders a write path for all servers, which follow within about a second; none: the configuration decides again.

@@ -2,7 +2,8 @@
 //! grows old.
 
 use crate::sql::error::StoreError;
-use crate::sql::script::utc;
+use crate::sql::pool::Results;
+use crate::sql::script::{Script, utc};
 use crate::sql::store::{EventStore, get, rows};
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -43,8 +44,8 @@ pub struct ProcessRow {
 }
 
 impl EventStore {
-    /// Notes that a process runs. Texts that are too long are cut.
-    pub async fn announce(&self, process: &ProcessRow) -> Result<(), StoreError> {
+    /// Notes that a process runs, and says who else does, like [`processes`](Self::processes). Texts that are too long are cut.
+    pub async fn announce(&self, process: &ProcessRow) -> Result<Vec<ProcessRow>, StoreError> {
         let cut = |text: &str, most| text.chars().take(most).collect::<String>();
         let word = |text: &str| cut(text, MAX_WORD);
         let mut script = self.script();
@@ -58,8 +59,17 @@ impl EventStore {
         let columns = ["version", "status", "detail", "started_at", "seen_at"];
         let overwrite = script.dialect().overwrite("service, instance", &columns, None);
         script.words(&overwrite);
-        script.begin("DELETE FROM sync_processes WHERE seen_at < ").time(process.seen_at - FORGOTTEN);
-        self.write("announce", &script).await.map(drop)
+        let written = script.statements();
+        list(&mut script);
+        let mut listed = listed(&self.run_each("announce", &script).await?, written)?;
+        let before = process.seen_at - FORGOTTEN;
+        if listed.iter().any(|one| one.seen_at < before) {
+            let mut script = self.script();
+            script.begin("DELETE FROM sync_processes WHERE seen_at < ").time(before);
+            self.write("forget_processes", &script).await?;
+            listed.retain(|one| one.seen_at >= before);
+        }
+        Ok(listed)
     }
 
     /// Notes that a process has stopped.
@@ -74,20 +84,27 @@ impl EventStore {
     /// Who runs, and who died within the last day; by service and name.
     pub async fn processes(&self) -> Result<Vec<ProcessRow>, StoreError> {
         let mut script = self.script();
-        script.begin("SELECT service, instance, version, status, detail, started_at, seen_at FROM sync_processes");
-        script.words(" ORDER BY service, instance LIMIT ").int(MOST);
-        let results = self.read(&script).await?;
-        let process = |row| {
-            Ok(ProcessRow {
-                service: get(row, 0, TABLE)?,
-                instance: get(row, 1, TABLE)?,
-                version: get(row, 2, TABLE)?,
-                status: get(row, 3, TABLE)?,
-                detail: get(row, 4, TABLE)?,
-                started_at: utc(get(row, 5, TABLE)?),
-                seen_at: utc(get(row, 6, TABLE)?),
-            })
-        };
-        rows(&results, 0).iter().map(process).collect()
+        list(&mut script);
+        listed(&self.read(&script).await?, 0)
     }
+}
+
+fn list(script: &mut Script) {
+    script.begin("SELECT service, instance, version, status, detail, started_at, seen_at FROM sync_processes");
+    script.words(" ORDER BY service, instance LIMIT ").int(MOST);
+}
+
+fn listed(results: &Results, statement: usize) -> Result<Vec<ProcessRow>, StoreError> {
+    let process = |row| {
+        Ok(ProcessRow {
+            service: get(row, 0, TABLE)?,
+            instance: get(row, 1, TABLE)?,
+            version: get(row, 2, TABLE)?,
+            status: get(row, 3, TABLE)?,
+            detail: get(row, 4, TABLE)?,
+            started_at: utc(get(row, 5, TABLE)?),
+            seen_at: utc(get(row, 6, TABLE)?),
+        })
+    };
+    rows(results, statement).iter().map(process).collect()
 }

@@ -14,6 +14,7 @@ use crate::tables::writers::{WRITERS_KEPT, found, select};
 use chrono::{DateTime, Utc};
 use domain::cache::{CommitNumber, ToldCommit};
 use planted_bugs::planted;
+use sea_orm::QueryResult;
 use std::collections::HashMap;
 use std::time::Duration;
 use uuid::Uuid;
@@ -35,10 +36,7 @@ impl EventStore {
     /// What is in `told` was told before this call.
     pub async fn look_back(&self, told: &[ToldCommit]) -> Result<Option<WentBack>, StoreError> {
         planted!("went_back_ignored" => Ok(None));
-        let mut expected = self.writer.expected();
-        let recent = self.latest_clock() - WRITERS_KEPT / 2;
-        let of_others = told.iter().map(expected_by).chain(self.history.seen());
-        expected.extend(of_others.filter(|one| one.at > recent));
+        let expected = self.expected(told);
         let mut held = self.held(&expected).await?;
         let mut lacking = held.lack(&expected);
         if !lacking.is_empty() {
@@ -49,7 +47,7 @@ impl EventStore {
             lacking = later.lack(&again);
             held.0.extend(later.0);
         }
-        self.history.saw(held.of_others_than(self.writer.id()));
+        self.saw_lanes(&held);
         for (expected, found) in &lacking {
             self.writer.give_up(&expected.commit);
             self.note_went_back(WentBack::new(expected, *found, self.latest_clock()));
@@ -83,12 +81,25 @@ impl EventStore {
         Ok(())
     }
 
+    /// What must be found: what this process committed, what it saw others have committed, and what it is told of.
+    pub(crate) fn expected(&self, told: &[ToldCommit]) -> Vec<Expected> {
+        let mut expected = self.writer.expected();
+        let recent = self.latest_clock() - WRITERS_KEPT / 2;
+        let of_others = told.iter().map(expected_by).chain(self.history.seen());
+        expected.extend(of_others.filter(|one| one.at > recent));
+        expected
+    }
+
+    /// Others have come as far as this.
+    pub(crate) fn saw_lanes(&self, held: &Held) {
+        self.history.saw(held.of_others_than(self.writer.id()));
+    }
+
     /// What the database has of these lanes.
     async fn held(&self, expected: &[Expected]) -> Result<Held, StoreError> {
         let mut script = self.script();
-        expected.chunks(CHUNK).for_each(|chunk| select(&mut script, chunk));
-        let rows = found(&self.read(&script).await?)?.into_iter();
-        Ok(Held(rows.map(|(commit, at)| ((commit.writer, commit.lane), (commit.number, at))).collect()))
+        select_lanes(&mut script, expected);
+        Held::of(&self.read(&script).await?)
     }
 
     /// Remembers, and says once, what was found.
@@ -146,11 +157,22 @@ impl EventStore {
 type Last = (i64, DateTime<Utc>);
 
 /// Rows of lanes, by writer and lane.
-struct Held(HashMap<(Uuid, u32), Last>);
+pub(crate) struct Held(HashMap<(Uuid, u32), Last>);
+
+/// Asks for them.
+pub(crate) fn select_lanes(script: &mut Script, expected: &[Expected]) {
+    expected.chunks(CHUNK).for_each(|chunk| select(script, chunk));
+}
 
 impl Held {
+    /// Rows of statements that asked for lanes.
+    pub(crate) fn of(results: &[Vec<QueryResult>]) -> Result<Self, StoreError> {
+        let rows = found(results)?.into_iter();
+        Ok(Self(rows.map(|(commit, at)| ((commit.writer, commit.lane), (commit.number, at))).collect()))
+    }
+
     /// Those of which the database has less, with what it has.
-    fn lack(&self, expected: &[Expected]) -> Vec<(Expected, Option<Last>)> {
+    pub(crate) fn lack(&self, expected: &[Expected]) -> Vec<(Expected, Option<Last>)> {
         let of = |expected: &Expected| self.0.get(&(expected.commit.writer, expected.commit.lane)).copied();
         let less = |expected: &Expected| of(expected).is_none_or(|(found, _)| found < expected.commit.number);
         expected.iter().filter(|expected| less(expected)).map(|expected| (*expected, of(expected))).collect()

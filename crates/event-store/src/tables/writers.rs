@@ -10,13 +10,14 @@
 
 use crate::sql::error::StoreError;
 use crate::sql::lanes::{Expected, Turn, lane_is};
-use crate::sql::pool::{Results, Tx};
+use crate::sql::pool::Tx;
 use crate::sql::script::{Script, time_of, utc};
 use crate::sql::store::{EventStore, get};
 use crate::sql::verdict::WentBack;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use domain::Version;
 use domain::cache::CommitNumber;
+use sea_orm::QueryResult;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -91,7 +92,7 @@ pub(crate) fn select(script: &mut Script, expected: &[Expected]) {
 }
 
 /// All rows of a script that reads nothing else.
-pub(crate) fn found(results: &Results) -> Result<Vec<(CommitNumber, DateTime<Utc>)>, StoreError> {
+pub(crate) fn found(results: &[Vec<QueryResult>]) -> Result<Vec<(CommitNumber, DateTime<Utc>)>, StoreError> {
     let mut found = Vec::new();
     for row in results.iter().flatten() {
         let writer: Vec<u8> = get(row, 0, TABLE)?;

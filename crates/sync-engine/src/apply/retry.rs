@@ -3,6 +3,7 @@
 use crate::apply::{Applier, DatabaseUnreachable, Refused, jitter};
 use crate::clock::wall_clock;
 use crate::metrics;
+use crate::stores::lease::Lease;
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
 use domain::LikeEvent;
@@ -13,7 +14,8 @@ use event_store::{ClaimedEvent, RetryFailure};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -21,6 +23,14 @@ const BATCH: usize = 100;
 
 /// A claimed event that is not concluded within this time is claimable again: its worker died.
 const CLAIM_LEASE: Duration = Duration::from_secs(60);
+
+const LEASE: &str = "retry";
+
+/// Of who looks all the time. Others look, too, but seldom while they find nothing.
+const LEASE_TTL: Duration = Duration::from_secs(10);
+
+/// How often they do.
+const SELDOM: Duration = Duration::from_secs(5);
 
 /// Takes due events from the ledger.
 pub struct Retrier {
@@ -31,6 +41,9 @@ pub struct Retrier {
     policy: RetryPolicy,
     poll_interval: Duration,
     claim_lease: Duration,
+    lease: Option<Lease>,
+    /// When nothing was due.
+    nothing: Option<Instant>,
 }
 
 impl Retrier {
@@ -38,7 +51,15 @@ impl Retrier {
     pub fn new(stores: Stores, applier: Applier, dead_letters: Option<Publisher>, policy: RetryPolicy) -> Self {
         let poll_interval = (policy.base_delay / 2).clamp(Duration::from_millis(50), Duration::from_secs(1));
         let applier = applier.of_retries();
-        Self { stores, applier, dead_letters, policy, poll_interval, claim_lease: CLAIM_LEASE }
+        let (claim_lease, lease, nothing) = (CLAIM_LEASE, None, None);
+        Self { stores, applier, dead_letters, policy, poll_interval, claim_lease, lease, nothing }
+    }
+
+    /// Leaves most looks, while nothing is due, to one of the processes that do this. `owner` must differ between them.
+    #[must_use]
+    pub fn in_turns(self, owner: String) -> Self {
+        let lease = Lease::new(Arc::clone(&self.stores.cache), LEASE, owner, LEASE_TTL);
+        Self { lease: Some(lease), ..self }
     }
 
     /// Another lease than a minute.
@@ -58,21 +79,34 @@ impl Retrier {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(self.poll_interval) => {}
             }
-            if self.stores.database_circuit.is_open() {
+            if self.stores.database_circuit.is_open() || self.is_left_to_another().await {
                 continue;
             }
             while !stop.is_cancelled() {
                 match self.retry_due().await {
                     Ok(count) if count == BATCH => {}
-                    Ok(_) => break,
+                    Ok(count) => {
+                        self.nothing = (count == 0).then(Instant::now);
+                        break;
+                    }
                     // Claims run out: what was not concluded comes back.
                     Err(DatabaseUnreachable(_)) => break,
                 }
             }
         }
+        if let Some(lease) = &self.lease {
+            let _ = lease.give_back().await;
+        }
         if let Some(publisher) = self.dead_letters {
             publisher.close().await;
         }
+    }
+
+    /// Whether nothing was due a moment ago, and somebody else looks. Where nobody can say who does, it is not.
+    async fn is_left_to_another(&self) -> bool {
+        let Some(lease) = self.lease.as_ref().filter(|_| !self.stores.cache_circuit.is_open()) else { return false };
+        let ours = lease.is_ours().await.unwrap_or(true);
+        !ours && self.nothing.is_some_and(|at| at.elapsed() < SELDOM)
     }
 
     async fn retry_due(&mut self) -> Result<usize, DatabaseUnreachable> {

@@ -6,6 +6,7 @@ use crate::stores::lag::{self, Lag};
 use crate::stores::standing::{Figures, Journals, troubles};
 use crate::stores::{Stores, faults};
 use chrono::{DateTime, Utc};
+use domain::Version;
 use domain::cache::{CacheResult, ShardStatus};
 use event_store::{Standing, StoreError};
 use futures::FutureExt;
@@ -29,6 +30,9 @@ const LISTEN: Duration = Duration::from_secs(2);
 
 /// Who asks once does not wait for a cache that hangs.
 const QUICK: Duration = Duration::from_secs(1);
+
+/// Nothing that is seen lately was seen longer ago.
+const LATELY: Duration = Duration::from_secs(4);
 
 /// Events of one status are counted up to here.
 const COUNTED: u32 = 100_000;
@@ -64,12 +68,19 @@ async fn journals(
         return None;
     }
     let status = timeout(PATIENCE, asked).await.ok()?.ok()?;
+    let now = stores.cache.own_clock().map(|(least, _)| least);
     let fill = |entries: u64| entries as f64 / limit.max(1) as f64;
     Some(Journals {
         entries: status.iter().map(|shard| shard.journal_len).sum(),
-        oldest: status.iter().filter_map(ShardStatus::oldest_age).max().unwrap_or_default(),
+        oldest: status.iter().filter_map(|shard| age(shard, now)).max().unwrap_or_default(),
         fullest_shard: fill(status.iter().map(|shard| shard.journal_len).max().unwrap_or(0)),
     })
+}
+
+/// Of the oldest entry that a shard had, if it has it still. What was seen a moment ago is older by now.
+fn age(shard: &ShardStatus, now: Option<Version>) -> Option<Duration> {
+    let since = now.map_or(Duration::ZERO, |now| now.since(shard.now)).min(LATELY);
+    shard.oldest_age().map(|age| age + since)
 }
 
 /// As gauges.
@@ -132,6 +143,8 @@ async fn watch_processes(stores: &Stores) {
     loop {
         // Without the database nobody can say anything.
         if !stores.database_circuit.is_open()
+            // Who says something hears it with that.
+            && !stores.standings.heard_processes(Instant::now(), 3 * LISTEN / 2)
             && let Ok(Ok(rows)) = timeout(PATIENCE, stores.database.processes()).await
         {
             stores.standings.saw_processes(Instant::now(), rows);

@@ -104,7 +104,9 @@ async fn watch_database_inner(stores: Stores, interval: Duration, stop: Cancella
     let mut failed = FailedInARow::default();
     while pause(&stores.database_circuit, &failed, interval, &stop).await {
         // No deadline of ours: a first migration may take long, and every call within has its own.
-        match stores.prepare_database().await {
+        let alone = stores.database_circuit.is_open() || failed.any();
+        let looked = if alone { stores.prepare_database().await } else { stores.watch_database().await };
+        match looked {
             Ok(()) => {
                 failed = FailedInARow::default();
                 stores.database_circuit.close();

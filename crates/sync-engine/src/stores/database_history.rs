@@ -125,12 +125,20 @@ impl DatabaseHistory {
         self.database.went_back()
     }
 
-    /// Looks. `suspect`: the database was unreachable until now, and may be another one.
-    pub(super) async fn look(&self, cache: &dyn LikeCache, suspect: bool) -> Result<(), StoreError> {
+    /// Whether nothing was ever wrong with this server, so that a glance is enough.
+    pub(super) fn is_calm_at(&self, server: &str) -> bool {
+        let seen = self.seen();
+        !seen.went_back && seen.recovery.is_none() && seen.server.as_deref() == Some(server)
+    }
+
+    /// Looks. `suspect`: the database was unreachable until now, and may be another one. `asked`: another process has asked the
+    /// cache lately, unless something points to another server.
+    pub(super) async fn look(&self, cache: &dyn LikeCache, suspect: bool, asked: bool) -> Result<(), StoreError> {
         let server = self.database.server().await?;
         let due = {
             let seen = self.seen();
-            suspect || seen.server != server || seen.asked.is_none_or(|asked| asked.elapsed() >= CALM_INTERVAL)
+            let waited = seen.asked.is_none_or(|at| at.elapsed() >= CALM_INTERVAL && !asked);
+            suspect || seen.server != server || waited
         };
         // Asked before the database is: of what is told then it must have everything.
         let told = if due { cache.commits().await.ok() } else { None };

@@ -15,6 +15,10 @@ impl RefusedKind {
         *self.lock() = Some(event.clone());
     }
 
+    pub(crate) fn is_known(&self) -> bool {
+        self.lock().is_some()
+    }
+
     /// Well again once it takes one.
     pub(crate) async fn ask_again(&self, database: &EventStore) -> Result<(), StoreError> {
         let Some(event) = self.lock().clone() else { return Ok(()) };

@@ -61,8 +61,13 @@ impl WriteSwitch {
 
     /// Reads the order. One that cannot be understood is complained about once and changes nothing.
     pub(crate) async fn follow(&self, database: &EventStore) -> Result<(), StoreError> {
+        self.told(database.write_path().await)
+    }
+
+    /// The order as it was read.
+    pub(crate) fn told(&self, order: Result<Option<WritePath>, StoreError>) -> Result<(), StoreError> {
         let before = self.path();
-        match database.write_path().await {
+        match order {
             Ok(order) => {
                 let percent = order.map_or(NONE, WritePath::event_driven_percent);
                 self.ordered.store(percent, Ordering::Relaxed);

@@ -44,6 +44,10 @@ impl Words {
         self.heard = rows.into_iter().map(|row| Heard { silence: silence(&row), row }).collect();
     }
 
+    pub(super) fn was_heard(&self, now: Instant, within: Duration) -> bool {
+        self.at.is_some_and(|at| now.saturating_duration_since(at) < within)
+    }
+
     /// Who is silent, at `wall` by this process's clock.
     pub(super) fn silent(&self, wall: DateTime<Utc>) -> Vec<SilentProcess> {
         let followed = |gone: &ProcessRow| {

@@ -87,6 +87,11 @@ impl Standings {
         self.seen().processes.saw(now, rows);
     }
 
+    /// Whether that was heard within this time.
+    pub fn heard_processes(&self, now: Instant, within: Duration) -> bool {
+        self.seen().processes.was_heard(now, within)
+    }
+
     /// The database is unreachable. Nobody knows that all is well until it was read again.
     pub fn lost(&self, now: Instant) {
         let mut seen = self.seen();
