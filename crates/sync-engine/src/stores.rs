@@ -185,10 +185,13 @@ impl Stores {
         if !glance.is_calm || !self.history.is_calm_at(&glance.server) {
             return self.prepare_database_inner(false).await;
         }
-        let looked = match self.database.take_turn(&glance).await? {
-            Turn::Others => return self.write_path.told(glance.write_path),
-            Turn::Ours { asks } => self.prepare_database_inner(!asks).await,
-            Turn::Everybodys => return self.prepare_database_inner(false).await,
+        let looked = match self.database.take_turn(&glance).await {
+            Ok(Turn::Others) => return self.write_path.told(glance.write_path),
+            Ok(Turn::Ours { asks }) => self.prepare_database_inner(!asks).await,
+            Ok(Turn::Everybodys) => return self.prepare_database_inner(false).await,
+            Err(error) if error.is_unavailable() => return Err(error),
+            // The probe says what likes lack, if it is more than a turn.
+            Err(_) => return self.prepare_database_inner(false).await,
         };
         if looked.is_err() {
             self.database.warn_others(&glance).await;

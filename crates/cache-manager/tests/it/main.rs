@@ -22,3 +22,4 @@ mod repair;
 mod server;
 mod support;
 mod tls;
+mod words;

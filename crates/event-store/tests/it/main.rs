@@ -14,6 +14,7 @@ mod failures;
 mod findings;
 mod following;
 mod gains;
+mod glance;
 mod horizon;
 mod import;
 mod ledger;

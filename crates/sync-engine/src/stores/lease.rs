@@ -74,3 +74,45 @@ impl Lease {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cache_manager::RedisConfig;
+    use test_support::cache_contract::roomy_rules;
+    use test_support::{shared, unique_name};
+
+    async fn cache() -> Arc<dyn LikeCache> {
+        let url = shared::redis().await.unwrap().url().to_owned().into();
+        let config = RedisConfig { url, key_prefix: format!("{}:", unique_name("lease")), ..RedisConfig::default() };
+        Arc::new(config.build(roomy_rules()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn who_was_refused_asks_again_after_half_of_its_lifetime() {
+        let (cache, ttl) = (cache().await, Duration::from_millis(2_000));
+        let lease = |owner: &str| Lease::new(Arc::clone(&cache), "work", owner.to_owned(), ttl);
+        let (one, other) = (lease("one"), lease("other"));
+        assert!(one.is_ours().await.unwrap() && !other.is_ours().await.unwrap());
+        one.give_back().await.unwrap();
+        assert!(!other.is_due() && !other.is_ours().await.unwrap(), "asked again at once");
+        // Whoever gave it back may have it again.
+        assert!(one.is_ours().await.unwrap());
+        one.give_back().await.unwrap();
+        tokio::time::sleep(ttl / 2).await;
+        assert!(other.is_ours().await.unwrap() && !one.is_ours().await.unwrap());
+        // What is not ours is not given back.
+        one.give_back().await.unwrap();
+        assert!(other.is_ours().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_long_one_asks_every_few_seconds() {
+        let cache = cache().await;
+        let lease = |owner: &str| Lease::new(Arc::clone(&cache), "work", owner.to_owned(), Duration::from_secs(60));
+        let (one, other) = (lease("one"), lease("other"));
+        assert!(one.is_ours().await.unwrap() && !other.is_ours().await.unwrap());
+        tokio::time::sleep(ASKS_AGAIN).await;
+        assert!(other.is_due() && !other.is_ours().await.unwrap() && !other.is_due());
+    }
+}
