@@ -14,7 +14,7 @@
 //! | `meta` | hash: `shards` |
 //! | `{s<N>}:h`, `{s<N>}:hj`, `{s<N>}:ht` | what a probe writes, beside a shard of each server |
 //! | `{s<N>}:hw` | what is written before replicas are asked what they have |
-//! | `{s<N>}:hv:<user>` | what the last probe of a server found, beside the first shard of each ([`word`]) |
+//! | `{s<N>}:hv:<user>` | what the last probe of a server found, beside the first shard of each (`word.rs`) |
 //!
 //! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
 //! pipelined and likes of one shard that meet are combined; reads have two of their own, so that no like waits behind

@@ -9,7 +9,7 @@
 //! has not after [half a minute](crate::stores::database_history).
 //!
 //! Who holds the lease looks each `rescue_interval`, which costs several commands for each shard. The others ask for the lease now
-//! and then ([`Lease`]), and see the journals as a probe has seen them every quarter of `republish_after`. Whoever gets the lease
+//! and then (`Lease`), and see the journals as a probe has seen them every quarter of `republish_after`. Whoever gets the lease
 //! looks at once.
 //!
 //! One process at a time holds the lease; two at once would only publish twice, which versions make harmless. Only a process
