@@ -4,6 +4,7 @@ mod help;
 
 use ::metrics::{counter, gauge, histogram};
 use domain::cache::{SettleReport, ShardStatus};
+use event_store::Cut;
 use std::time::Duration;
 
 /// Shows every metric from the start, at zero: a rate needs a value before the first failure.
@@ -40,6 +41,7 @@ pub(crate) fn register() {
             "what",
             &[
                 "completed_events",
+                "behaviors",
                 "operator_actions",
                 "idempotency_keys",
                 "writers",
@@ -50,6 +52,9 @@ pub(crate) fn register() {
             ],
         ),
     ];
+    for cut in Cut::ALL {
+        partitions_by_rows(cut.table(), 0);
+    }
     for (name, label, values) in labelled {
         for value in values {
             counter!(name, label => *value).increment(0);

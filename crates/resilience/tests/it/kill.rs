@@ -153,11 +153,12 @@ async fn in_a_purge() {
         [("EVENT_DRIVEN_SYNC__RETENTION__INTERVAL", "50ms"), ("EVENT_DRIVEN_SYNC__RETENTION__BATCH_SIZE", "100")];
     let mut system = System::new(&settings).await;
     let server = system.start_ready(Server, "").await;
-    // Of 2023, by users that nobody else is: nothing but their age says that they may go.
+    // In one piece, so that rows go one by one; of 2023, by users that nobody else is: nothing but their age says that they may go.
     let numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 900)";
     system
         .sql(&format!(
-            "INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, action_type, version, status, \
+            "ALTER TABLE sync_events REMOVE PARTITIONING; \
+             INSERT INTO sync_events (id, event_type, resource_type, resource_id, user_id, action_type, version, status, \
              origin, created_at, updated_at) {numbers} SELECT UNHEX(CONCAT('018bcfe5680070008000', LPAD(HEX(n), 12, '0'))), \
              'video_like', 'video', 1, 1000000 + n, 'unlike', 1700000000000000 + n, 'completed', 'journal', \
              '2023-11-14', '2023-11-14' FROM numbers; \
