@@ -30,7 +30,6 @@ pub use reads::standing::{LedgerStanding, Standing};
 pub use sql::config::DatabaseConfig;
 pub use sql::error::StoreError;
 pub use sql::gains::Window;
-pub use sql::glance::{Glance, Turn};
 pub use sql::plain::{check_database_url, connect_plain};
 pub use sql::store::EventStore;
 pub use sql::verdict::WentBack;
@@ -38,6 +37,7 @@ pub use tables::check_runs::{FindingRecord, HourRecord, KindRecord, RunRecord, R
 pub use tables::event_status::EventStatus;
 pub use tables::fences::Erasure;
 pub use tables::findings::{ClosedBy, FindingLife, FindingTotals};
+pub use tables::glance::{Glance, Turn};
 pub use tables::ledger::{EventFilter, EventPage, LedgerEntry, StatusCount};
 pub use tables::partitions::Extended;
 pub use tables::processes::ProcessRow;

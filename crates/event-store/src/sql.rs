@@ -9,7 +9,6 @@ pub(crate) mod config;
 pub(crate) mod dialect;
 pub(crate) mod error;
 pub(crate) mod gains;
-pub(crate) mod glance;
 pub(crate) mod horizon;
 #[cfg(feature = "mysql")]
 pub(crate) mod hosts;

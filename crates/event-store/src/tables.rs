@@ -8,6 +8,7 @@ pub(crate) mod event_status;
 pub(crate) mod fences;
 pub(crate) mod findings;
 pub(crate) mod fold;
+pub(crate) mod glance;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod likes;
