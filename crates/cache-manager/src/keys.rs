@@ -1,4 +1,4 @@
-//! Names of keys. The hash tag `{s<N>}` keeps all keys of a shard together.
+//! Names of keys. The hash tag `{s<N>}` keeps all keys of a shard together; after resharding it is `{s<N>.<epoch>}`.
 
 use domain::{Erased, Fence, Pair, Resource, ResourceType, ShardCount, ShardId, UserId};
 use std::fmt::Write;
@@ -18,17 +18,17 @@ impl Keys {
 
     /// Journal stream of a shard.
     pub fn journal(&self, shard: ShardId) -> String {
-        format!("{}{{s{shard}}}:j", self.prefix)
+        self.of_shard(shard, "j")
     }
 
     /// Clock and accounting of a shard.
     pub fn clock(&self, shard: ShardId) -> String {
-        format!("{}{{s{shard}}}:t", self.prefix)
+        self.of_shard(shard, "t")
     }
 
     /// What writers had committed last, as settlements told a shard.
     pub(crate) fn writers(&self, shard: ShardId) -> String {
-        format!("{}{{s{shard}}}:w", self.prefix)
+        self.of_shard(shard, "w")
     }
 
     /// Counter of a resource.
@@ -41,9 +41,9 @@ impl Keys {
     /// The same instead of what is in `key`: who names many does not allocate for each.
     pub(crate) fn write_counter(&self, key: &mut String, resource: Resource) {
         key.clear();
-        let shard = self.shards.of(resource);
+        let shard = self.shards.name_of(self.shards.of(resource));
         // A string takes everything.
-        let _ = write!(key, "{}{{s{shard}}}:c:{}{}", self.prefix, resource.kind.letter(), resource.id);
+        let _ = write!(key, "{}{{{shard}}}:c:{}{}", self.prefix, resource.kind.letter(), resource.id);
     }
 
     /// State of a pair.
@@ -76,7 +76,8 @@ impl Keys {
         match fences {
             [Fence { of: Erased::User(user), .. }] => format!("{prefix}{{s*}}:[pi]:?{user}:*"),
             [Fence { of: Erased::Resource(resource), .. }] => {
-                format!("{prefix}{{s{}}}:[pi]:{}*:{}*", self.shards.of(*resource), resource.kind.letter(), resource.id)
+                let shard = self.shards.name_of(self.shards.of(*resource));
+                format!("{prefix}{{{shard}}}:[pi]:{}*:{}*", resource.kind.letter(), resource.id)
             }
             _ => format!("{prefix}{{s*}}:[pi]:*"),
         }
@@ -84,8 +85,7 @@ impl Keys {
 
     /// Whose pair or answer this is, and in which shard; none if it is neither.
     pub(crate) fn place_of(&self, key: &str) -> Option<(ShardId, Pair)> {
-        let (number, name) = key.strip_prefix(&self.prefix)?.strip_prefix("{s")?.split_once("}:")?;
-        let shard = self.shards.all().find(|shard| shard.to_string() == number)?;
+        let (shard, name) = self.shard_of(key)?;
         let (name, is_answer) = match name.strip_prefix("p:") {
             Some(name) => (name, false),
             None => (name.strip_prefix("i:")?, true),
@@ -96,17 +96,35 @@ impl Keys {
         Some((shard, Pair::new(user.parse().ok()?, kind, id.parse().ok()?).ok()?))
     }
 
+    /// Which of our shards this key is of, and what follows its tag.
+    pub(crate) fn shard_of<'a>(&self, key: &'a str) -> Option<(ShardId, &'a str)> {
+        let (tag, name) = key.strip_prefix(&self.prefix)?.strip_prefix('{')?.split_once("}:")?;
+        let number = tag.strip_prefix('s')?.split('.').next()?.parse().ok()?;
+        let shard = Some(ShardId(number)).filter(|_| number < self.shards.get())?;
+        (self.shards.name_of(shard).to_string() == tag).then_some((shard, name))
+    }
+
+    /// Where the clock of a shard is kept while it is closed and may be opened again.
+    pub(crate) fn closed_clock(&self, shard: ShardId) -> String {
+        self.of_shard(shard, "ot")
+    }
+
+    /// Pattern of all keys of shards, ours and those of other numbers.
+    pub(crate) fn any_of_shards(&self) -> String {
+        self.escaped_prefix() + "{s*}:*"
+    }
+
     /// The shard that keeps the fences.
     pub(crate) const FENCES: ShardId = ShardId(0);
 
     /// Fences of erased users.
     pub(crate) fn fences(&self) -> String {
-        format!("{}{{s{}}}:e", self.prefix, Self::FENCES)
+        self.of_shard(Self::FENCES, "e")
     }
 
     /// Marks of deleted resources of a shard.
     pub fn deleted(&self, shard: ShardId) -> String {
-        format!("{}{{s{shard}}}:x", self.prefix)
+        self.of_shard(shard, "x")
     }
 
     /// The field of a resource among the [marks](Self::deleted): what its counter's name ends with.
@@ -147,7 +165,7 @@ impl Keys {
 
     /// Stream, hash and string of a probe, beside the keys of a shard.
     pub(crate) fn probe(&self, shard: ShardId) -> [String; 3] {
-        ["hj", "ht", "h"].map(|name| format!("{}{{s{shard}}}:{name}", self.prefix))
+        ["hj", "ht", "h"].map(|name| self.of_shard(shard, name))
     }
 
     /// What the last probe found that a user of Redis made, beside this shard.
@@ -157,7 +175,7 @@ impl Keys {
 
     /// Written before replicas are asked what they have.
     pub(crate) fn touched(&self, shard: ShardId) -> String {
-        format!("{}{{s{shard}}}:hw", self.prefix)
+        self.of_shard(shard, "hw")
     }
 
     pub(crate) fn meta(&self) -> String {
@@ -166,8 +184,12 @@ impl Keys {
 
     fn start(&self, shard: ShardId, capacity: usize) -> String {
         let mut key = String::with_capacity(self.prefix.len() + capacity);
-        let _ = write!(key, "{}{{s{shard}}}:", self.prefix);
+        let _ = write!(key, "{}{{{}}}:", self.prefix, self.shards.name_of(shard));
         key
+    }
+
+    fn of_shard(&self, shard: ShardId, name: &str) -> String {
+        self.start(shard, 16) + name
     }
 }
 
@@ -206,8 +228,23 @@ mod tests {
         for key in [keys.pair(pair), keys.idempotency(pair, "{s9}:p:v8:1")] {
             assert_eq!(keys.place_of(&key), Some((shard, pair)), "{key}");
         }
-        for key in [&keys.counter(pair.resource), "a:{s99}:p:v7:1", "a:{s9}:p:v7", "a:{s9}:i:v7:1"] {
+        for key in [&keys.counter(pair.resource), "a:{s99}:p:v7:1", "a:{s9}:p:v7", "a:{s9}:i:v7:1", "a:{s09}:p:v7:1"] {
             assert_eq!(keys.place_of(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn keys_of_another_number_of_shards_are_not_ours() {
+        let before = ShardCount::new(16).unwrap();
+        let after = before.resharded_to(16).unwrap();
+        let (old, new) = (Keys::new("a:", before), Keys::new("a:", after));
+        let pair = Pair::new(7, ResourceType::Video, 77).unwrap();
+        assert_eq!(new.journal(ShardId(3)), "a:{s3.1}:j");
+        for (ours, other) in [(&old, &new), (&new, &old)] {
+            for key in [ours.pair(pair), ours.idempotency(pair, "k")] {
+                assert_eq!(ours.place_of(&key), Some((before.of(pair.resource), pair)), "{key}");
+                assert_eq!((other.place_of(&key), other.pair_of(&key)), (None, None), "{key}");
+            }
         }
     }
 }

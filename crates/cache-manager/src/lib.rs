@@ -11,12 +11,14 @@
 //! | `{s0}:e` | fences: hash, an erased user to the version up to which nothing of theirs counts |
 //! | `r:<user>` | the user's rate limit |
 //! | `{l:<name>}:o`, `{l:<name>}:t` | lease owner and fencing token |
-//! | `meta` | hash: `shards` |
+//! | `{s<N>}:ot` | the clock of a shard that `syncctl reshard` has closed and may open again; `:j` and `:t` are words then, and stay so |
+//! | `meta` | hash: `shards`: their number, and after `@` how often it was changed |
 //! | `{s<N>}:h`, `{s<N>}:hj`, `{s<N>}:ht` | what a probe writes, beside a shard of each server |
 //! | `{s<N>}:hw` | what is written before replicas are asked what they have |
 //! | `{s<N>}:hv:<user>` | what the last probe of a server found, beside the first shard of each (`word.rs`) |
 //!
-//! All keys start with the configured prefix. Likes go over one multiplexed connection, where concurrent calls are
+//! All keys start with the configured prefix. After resharding `{s<N>}` is `{s<N>.<how often>}`: no number of shards shares keys
+//! with another one. Likes go over one multiplexed connection, where concurrent calls are
 //! pipelined and likes of one shard that meet are combined; reads have two of their own, so that no like waits behind
 //! them, and background work uses a small pool. Where [replicas confirm](RedisConfig::confirm_replicas), likes have two more.
 //!
@@ -71,6 +73,8 @@ mod remember;
 #[cfg(feature = "redis")]
 mod repair;
 #[cfg(feature = "redis")]
+mod reshard;
+#[cfg(feature = "redis")]
 mod routes;
 #[cfg(feature = "redis")]
 mod script;
@@ -89,3 +93,5 @@ pub use config::{RedisConfig, Unconfirmed};
 pub use keys::Keys;
 #[cfg(feature = "redis")]
 pub use redis_cache::RedisCache;
+#[cfg(feature = "redis")]
+pub use reshard::Closing;

@@ -114,7 +114,7 @@ pub(crate) fn naming(error: CacheError, keys: impl FnOnce(usize) -> String) -> C
     let advice = if is_shut(&cause.to_string()) {
         shut_journal(&keys)
     } else {
-        format!("somebody else wrote {keys}: TYPE tells, DEL it")
+        format!("somebody else wrote {keys}: TYPE tells, DEL it, unless GET says that syncctl reshard has closed it")
     };
     CacheError::Unavailable(Arc::new(Fault { error: cause.clone(), advice }))
 }

@@ -27,7 +27,7 @@ use domain::cache::{
     Swept, ToldCommit,
 };
 use domain::codec::EncodedEvent;
-use domain::{DeletedMark, Pair, PairState, Resource, ShardId, StoredCount, UserId, Version};
+use domain::{DeletedMark, Pair, PairState, Resharded, Resource, ShardCount, ShardId, StoredCount, UserId, Version};
 use secrecy::SecretString;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,7 +39,7 @@ const PROBE_TTL_SECS: u64 = 60;
 
 /// The cache on a Redis server, or on those of a cluster.
 pub struct RedisCache {
-    routes: Arc<Routes>,
+    pub(crate) routes: Arc<Routes>,
     accept: Arc<Accept>,
     marks: Arc<Marks>,
     combiner: Combiner,
@@ -60,7 +60,7 @@ pub struct RedisCache {
     said: Mutex<BTreeSet<&'static str>>,
 
     keys: Keys,
-    rules: CacheRules,
+    pub(crate) rules: CacheRules,
 }
 
 impl RedisCache {
@@ -94,27 +94,47 @@ impl RedisCache {
 
     /// Whether the data has as many shards as it should have.
     async fn look_at_data(&self) -> CacheResult<()> {
+        let ours = self.rules.shards;
+        let stored = match self.recorded_shards().await? {
+            Some(stored) if stored.epoch() < ours.epoch() => {
+                // The database knows better, and had it first.
+                self.record_shards().await?;
+                self.recorded_shards().await?
+            }
+            Some(stored) => Some(stored),
+            None => {
+                self.mark_data().await?;
+                self.recorded_shards().await?
+            }
+        };
+        match stored {
+            Some(now) if now.epoch() > ours.epoch() => Err(Resharded { now, ours }.into()),
+            Some(now) if now != ours => {
+                Err(CacheError::ShardMismatch { stored: now.get(), configured: ours.get() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The number of shards that the data has; none if nobody has written it yet.
+    ///
+    /// # Errors
+    /// If Redis does not answer, or holds what is no number of shards.
+    pub async fn recorded_shards(&self) -> CacheResult<Option<ShardCount>> {
         let meta = self.keys.meta();
-        let slot = self.routes.slot_of(&meta);
         let mut ask = cmd("HGET");
         ask.arg(&meta).arg("shards");
-        let configured = self.rules.shards.get();
-        let stored =
-            match self.routes.ask_calmly::<Option<u16>>(slot, &ask).await.map_err(|error| self.of_meta(error))? {
-                Some(stored) => stored,
-                None => {
-                    self.mark_data().await?;
-                    self.routes.ask_calmly::<u16>(slot, &ask).await?
-                }
-            };
-        if stored == configured { Ok(()) } else { Err(CacheError::ShardMismatch { stored, configured }) }
+        let slot = self.routes.slot_of(&meta);
+        let text = self.routes.ask_calmly::<Option<String>>(slot, &ask).await.map_err(|error| self.of_meta(error))?;
+        let read = text.map(|text| text.parse()).transpose();
+        read.map_err(|error: domain::Invalid| CacheError::Rejected(Arc::new(error)))
     }
 
     /// The mark of the data: an emptied Redis has lost it.
     async fn mark_data(&self) -> CacheResult<()> {
         let meta = self.keys.meta();
         let mut mark = cmd("HSETNX");
-        mark.arg(&meta).arg("shards").arg(self.rules.shards.get());
+        mark.arg(&meta).arg("shards").arg(self.rules.shards.to_string());
         let marked = self.routes.ask_calmly::<i64>(self.routes.slot_of(&meta), &mark).await;
         marked.map(drop).map_err(|error| self.of_meta(error))
     }

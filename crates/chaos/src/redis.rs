@@ -7,7 +7,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// Of an installation that configures nothing else.
-pub(crate) const SHARDS: u16 = 16;
+pub(crate) const SHARDS: u16 = 64;
 
 const LIMIT: Duration = Duration::from_secs(5);
 

@@ -23,6 +23,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     stores.prepare().await?;
     startup.ok();
 
+    let until_resharded = stores.clone();
     let helpers = context.hard.child_token();
     let interval = settings.event_driven_sync.circuit.probe_interval;
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
@@ -30,10 +31,16 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(standings::watch(stores.clone(), limit, helpers.clone()));
     context.tracker.spawn(presence::announce(&context, &stores, context.soft.clone()));
     context.tracker.spawn(probe::watch_database(stores, interval, helpers.clone()));
-    let checking = context.tracker.spawn(checker.run(context.soft.clone()));
+    let mut checking = context.tracker.spawn(checker.run(context.soft.clone()));
     tokio::select! {
-        ended = checking => ended.context("checking")?,
+        ended = &mut checking => ended.context("checking")?,
         () = context.hard.cancelled() => anyhow::bail!("the step in hand did not end in time"),
+        // Started again it knows.
+        resharded = until_resharded.until_resharded() => {
+            context.soft.cancel();
+            checking.await.context("checking")?;
+            return Err(resharded.into());
+        }
     }
     helpers.cancel();
     Ok(())

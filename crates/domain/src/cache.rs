@@ -170,6 +170,9 @@ pub enum CacheError {
         /// In the configuration.
         configured: u16,
     },
+    /// The data was resharded since this process learnt its number of shards.
+    #[error(transparent)]
+    Resharded(#[from] crate::Resharded),
     /// The cache could lose journal entries as it is configured.
     #[error("cache is not safe for the journal: {0}")]
     Unsafe(String),

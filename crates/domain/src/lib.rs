@@ -26,7 +26,7 @@ pub use fence::{DeletedMark, Erased, Fence};
 pub use fold::{Folded, PairState, fold};
 pub use login::Login;
 pub use resource::{Pair, Resource, ResourceId, ResourceType, UserId};
-pub use shard::{ShardCount, ShardId};
+pub use shard::{Resharded, ShardCount, ShardId, ShardName};
 pub use store_url::StoreUrl;
 pub use write_path::WritePath;
 

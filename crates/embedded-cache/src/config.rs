@@ -1,7 +1,7 @@
 //! Section `embedded_cache` of the configuration.
 
 use crate::{EmbeddedCache, OpenError};
-use domain::Version;
+use domain::{ShardCount, Version};
 use domain::cache::CacheRules;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +80,15 @@ impl EmbeddedConfig {
     /// The directory is in use, cannot be read or written, is damaged, or belongs to another number of shards.
     pub fn open(&self, directory: &Path, rules: CacheRules) -> Result<EmbeddedCache, OpenError> {
         self.open_with_clock(directory, rules, wall_clock)
+    }
+
+    /// The number of shards that the journal in a directory was written with; none if there is none yet, or no whole one.
+    pub fn shards_in(directory: &Path) -> Option<ShardCount> {
+        let files = crate::segment::list(directory).ok()?;
+        files.iter().rev().find_map(|(_, path)| {
+            let (_, accounting, _) = crate::segment::decode_header(&std::fs::read(path).ok()?).ok()?;
+            ShardCount::new(u16::try_from(accounting.len()).ok()?).ok()
+        })
     }
 
     /// The same with another clock: for tests of clocks that go wrong.

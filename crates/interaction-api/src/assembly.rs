@@ -129,7 +129,7 @@ impl Assembly {
         let redo_log = broker.clone().map(|broker| RedoLog::new(stores.clone(), broker, context.instance.to_string()));
         let most_liked = MostLiked::new(stores.clone());
         // A cache in this process cannot become what it once was.
-        let kept = broker.is_some().then(|| Kept::new(sync.shards, sync.kept_bytes));
+        let kept = broker.is_some().then(|| Kept::new(stores.shards(), sync.kept_bytes));
         let (relay_handle, relay): (RelayHandle, Relay) = Relay::new(
             stores.clone(),
             applier.clone(),

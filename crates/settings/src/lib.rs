@@ -13,6 +13,7 @@ pub mod presence;
 mod programs;
 mod remarks;
 mod sections;
+mod shards;
 mod traces;
 
 use cache_manager::RedisConfig;
@@ -61,15 +62,19 @@ impl Settings {
     #[cfg(feature = "distributed")]
     pub async fn stores(&self) -> anyhow::Result<sync_engine::Stores> {
         let (cache, database) = self.open().await?;
-        Ok(self.around(cache, database))
+        Ok(self.around(cache, database, self.event_driven_sync.shards))
     }
 
-    /// The same for a process that goes on: where their logins come from files, these are followed.
+    /// The same for a process that goes on: it works with the number of shards that the data has, and where logins come from files,
+    /// these are followed.
     #[cfg(feature = "distributed")]
     pub async fn followed_stores(&self, context: &service_runtime::Context) -> anyhow::Result<sync_engine::Stores> {
         let (cache, database) = self.open().await?;
+        let shards = self.shards_of_data(context, &cache, &database).await;
+        let rules = CacheRules { shards, ..self.cache_rules() };
+        let cache = std::sync::Arc::new(self.redis.build(rules)?);
         self.follow_stores(context, &cache, &database);
-        Ok(self.around(cache, database))
+        Ok(self.around(cache, database, shards))
     }
 
     #[cfg(feature = "distributed")]
@@ -85,9 +90,10 @@ impl Settings {
         &self,
         cache: std::sync::Arc<cache_manager::RedisCache>,
         database: event_store::EventStore,
+        shards: domain::ShardCount,
     ) -> sync_engine::Stores {
         let sync = &self.event_driven_sync;
-        let stores = sync_engine::Stores::new(cache, database, sync.shards, sync.circuit);
+        let stores = sync_engine::Stores::new(cache, database, shards, sync.circuit);
         stores.with_recovery(&sync.recovery, sync.journal_limit)
     }
 

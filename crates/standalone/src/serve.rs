@@ -3,7 +3,8 @@
 use crate::args::Plan;
 use crate::{demo, hello, replay};
 use anyhow::Context as _;
-use embedded_cache::EmbeddedCache;
+use domain::ShardCount;
+use embedded_cache::{EmbeddedCache, EmbeddedConfig};
 use event_store::{DatabaseConfig, EventStore};
 use interaction_api::assembly::register_likes;
 use interaction_api::{Assembly, Sockets};
@@ -20,11 +21,14 @@ use sync_engine::operate::erase::{Eraser, tell_deleted};
 use sync_engine::operate::retention::Retention;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// The file of the database in the directory of the data.
+const DATABASE: &str = "interaction.db";
+
 /// Sent to a process whose file would exceed its limit; unless caught, it kills. The same number on Linux and macOS.
 const SIGXFSZ: i32 = 25;
 
 /// Serves until the soft token: then gRPC finishes what it has, the relay applies what was accepted, and the rest ends.
-pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> anyhow::Result<()> {
+pub(crate) async fn serve(context: Context, mut settings: Settings, plan: Plan) -> anyhow::Result<()> {
     // A file that may not grow is an error of the write, not the end of the process.
     let _caught = signal(SignalKind::from_raw(SIGXFSZ)).context("listening for signals")?;
     if plan.demo.is_some() && (context.gate.has_tls() || context.gate.access.needs_token()) {
@@ -32,6 +36,7 @@ pub(crate) async fn serve(context: Context, settings: Settings, plan: Plan) -> a
         return Err(ConfigError::key("--demo", reason).into());
     }
     // The directory first: who starts a second process by mistake should learn that, and not that a port is taken.
+    settings.event_driven_sync.shards = settings.shards_where(shards_in(&settings, &plan.data_dir).await);
     let cache = Arc::new(open_cache(&settings, &plan.data_dir)?);
     let sockets = Sockets::bind(&context.gate, &settings.service).await?;
     let (grpc, http) = sockets.addresses()?;
@@ -92,6 +97,20 @@ fn register_health(health: &HealthRegistry, stores: &Stores) {
     register_standing(health, stores);
 }
 
+/// The number of shards of the data there, if there is any.
+async fn shards_in(settings: &Settings, data_dir: &Path) -> Option<ShardCount> {
+    if let Some(shards) = EmbeddedConfig::shards_in(&data_dir.join("journal")) {
+        return Some(shards);
+    }
+    if !data_dir.join(DATABASE).exists() {
+        return None;
+    }
+    let database = open_database(&settings.database, data_dir).await.ok()?;
+    let shards = database.shards().await.ok().flatten();
+    database.close().await;
+    shards
+}
+
 fn open_cache(settings: &Settings, data_dir: &Path) -> anyhow::Result<EmbeddedCache> {
     let cache = settings.embedded_cache.open(&data_dir.join("journal"), settings.cache_rules())?;
     let recovered = cache.recovered();
@@ -105,7 +124,7 @@ fn open_cache(settings: &Settings, data_dir: &Path) -> anyhow::Result<EmbeddedCa
 }
 
 async fn open_database(config: &DatabaseConfig, data_dir: &Path) -> anyhow::Result<EventStore> {
-    let path = data_dir.join("interaction.db");
+    let path = data_dir.join(DATABASE);
     let path = path.to_str().with_context(|| format!("{}: not a name in UTF-8", path.display()))?;
     let config = DatabaseConfig { url: sqlite_url(path).into(), ..config.clone() };
     EventStore::connect(&config).await.context("database")

@@ -60,6 +60,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     let dead_letters = DeadLetters::new(stores.clone(), applier.clone(), settings.rabbitmq.clone());
     let consumer = ConsumerLoop::new(stores.clone(), applier, settings.rabbitmq.clone(), sync.batch_size);
 
+    let until_resharded = stores.clone();
     let helpers = context.hard.child_token();
     let interval = sync.circuit.probe_interval;
     context.tracker.spawn(probe::watch_cache(stores.clone(), interval, helpers.clone()));
@@ -77,11 +78,17 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
     context.tracker.spawn(changes.run(context.soft.clone()));
     context.tracker.spawn(recovery.run(context.soft.clone()));
     startup.ok();
-    let consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
+    let mut consuming = context.tracker.spawn(consumer.run(context.soft.clone()));
     tokio::select! {
-        ended = consuming => ended.context("consuming")?,
+        ended = &mut consuming => ended.context("consuming")?,
         // What is not acknowledged is delivered again.
         () = context.hard.cancelled() => anyhow::bail!("the batch in hand did not end in time"),
+        // Started again it knows.
+        resharded = until_resharded.until_resharded() => {
+            context.soft.cancel();
+            consuming.await.context("consuming")?;
+            return Err(resharded.into());
+        }
     }
     helpers.cancel();
     Ok(())

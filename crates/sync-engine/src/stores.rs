@@ -27,7 +27,7 @@ use clocks::{Clocks, our_clock};
 use database_history::DatabaseHistory;
 use disk::CacheDisk;
 use domain::cache::{CacheError, LikeCache};
-use domain::{ShardCount, Version};
+use domain::{Resharded, ShardCount, Version};
 use event_store::{EventStore, StoreError, Turn};
 use flow::Flow;
 use futures::FutureExt;
@@ -38,11 +38,15 @@ use planted_bugs::planted;
 use refused::RefusedKind;
 use shard_circuits::ShardCircuits;
 use standing::Standings;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::RwLock;
 use untold::UntoldWrites;
 use write_switch::WriteSwitch;
+
+/// Nobody is in a hurry to end.
+const RESHARDED_POLL: Duration = Duration::from_millis(200);
 
 /// The cache, the database, and whether each part is unreachable. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +74,7 @@ pub struct Stores {
     /// The latch gives way when so many entries are unsettled.
     latched_entries: u64,
     shards: ShardCount,
+    resharded: Arc<OnceLock<Resharded>>,
     schema_ready: Arc<AtomicBool>,
     /// Held shared by direct writes, exclusively while the cache circuit closes: the last direct write is refreshed
     /// before the first like is judged by the cache again.
@@ -118,6 +123,7 @@ impl Stores {
             refused: Arc::default(),
             latched_entries: u64::MAX,
             shards,
+            resharded: Arc::default(),
             schema_ready: Arc::new(AtomicBool::new(false)),
             direct_gate: Arc::new(RwLock::new(())),
             untold: Arc::default(),
@@ -205,13 +211,42 @@ impl Stores {
         self.compare_database_clock().await?;
         if !self.schema_ready.load(Ordering::Acquire) {
             self.database.have_schema().await?;
-            self.database.bind_shards(self.shards).await?;
+            self.saw_shards(self.database.bind_shards(self.shards).await?);
             self.schema_ready.store(true, Ordering::Release);
+        } else if let Some(stored) = self.database.shards().await? {
+            self.saw_shards(stored);
         }
         self.database.probe().await?;
         self.refused.ask_again(&self.database).await?;
         self.history.look(&*self.cache, self.database_circuit.is_open(), asked).await?;
         self.write_path.follow(&self.database).await
+    }
+
+    /// Whoever works with another number than the data has leaves the cache alone from now on. Its shards were closed before, so
+    /// this is only why they are: it holds also where Redis has lost that.
+    fn saw_shards(&self, now: ShardCount) {
+        if now.epoch() > self.shards.epoch() {
+            let resharded = Resharded { now, ours: self.shards };
+            if self.resharded.set(resharded).is_ok() {
+                tracing::error!("{resharded}; until then likes are written to the database");
+            }
+            self.cache_circuit.trip(&resharded);
+        }
+    }
+
+    /// That the data was resharded since this process started: it needs another start.
+    pub fn resharded(&self) -> Option<Resharded> {
+        self.resharded.get().copied()
+    }
+
+    /// Waits until the data was resharded: for processes that do nothing but for the cache, and are started again when they end.
+    pub async fn until_resharded(&self) -> Resharded {
+        loop {
+            if let Some(resharded) = self.resharded() {
+                return resharded;
+            }
+            tokio::time::sleep(RESHARDED_POLL).await;
+        }
     }
 
     async fn compare_database_clock(&self) -> Result<(), StoreError> {

@@ -2,7 +2,6 @@
 
 use crate::UsageError;
 use anyhow::{Context, bail, ensure};
-use domain::ShardCount;
 use settings::Settings;
 use sync_engine::Stores;
 
@@ -13,12 +12,11 @@ pub(crate) async fn stores(settings: &mut Settings) -> anyhow::Result<Stores> {
     let database = event_store::EventStore::connect(&settings.database).await?;
     let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
     ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");
-    let shards = database.remembered("shards").await?;
+    let shards = database.shards().await?;
     settings.rabbitmq.changes.enabled = database.change_notes_ordered().await?;
     database.close().await;
     let Some(shards) = shards else { bail!("the database has no number of shards: no service has ever used it") };
-    let shards: u16 = shards.parse().with_context(|| format!("number of shards, {shards:?}"))?;
-    settings.event_driven_sync.shards = ShardCount::new(shards)?;
+    settings.event_driven_sync.shards = shards;
     // What these commands commit is settled at once, unless a recovery is under way.
     settings.event_driven_sync.recovery.automatic = false;
     let stores = settings.stores().await?;

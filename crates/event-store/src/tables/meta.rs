@@ -29,23 +29,50 @@ impl EventStore {
         self.set_note(WRITE_PATH, path.map(|path| path.to_string()).as_deref()).await
     }
 
-    /// Stores the number of shards on first use, and checks it ever after.
+    /// Stores the number of shards on first use, and looks at it ever after: what is stored now, which is ours or that of a later
+    /// resharding.
     ///
     /// # Errors
     /// [`StoreError::ShardMismatch`] if the data was written with another number.
-    pub async fn bind_shards(&self, shards: ShardCount) -> Result<(), StoreError> {
+    pub async fn bind_shards(&self, shards: ShardCount) -> Result<ShardCount, StoreError> {
         // Read first: where it is known nothing is written.
-        if let Some(stored) = self.note("shards").await? {
-            return check_shards(&stored, shards);
+        let stored = match self.shards().await? {
+            Some(stored) => stored,
+            None => {
+                let mut script = self.script();
+                script.begin("INSERT INTO sync_meta (name, value) VALUES ('shards', ").text(&shards.to_string());
+                let keep = script.dialect().keep_existing("name");
+                script.words(")").words(&keep);
+                script.begin("SELECT value FROM sync_meta WHERE name = 'shards'");
+                let results = self.write("bind_shards", &script).await?;
+                read_shards(&get::<String>(row(&results, 1, TABLE)?, 0, TABLE)?)?
+            }
+        };
+        if stored.epoch() < shards.epoch() {
+            // The cache knows of a resharding that this database has lost again: nothing lives under the old number any more.
+            self.change_shards(stored, shards).await?;
+            return Ok(self.shards().await?.unwrap_or(shards));
         }
+        if stored != shards && stored.epoch() == shards.epoch() {
+            return Err(StoreError::ShardMismatch { stored: stored.get(), configured: shards.get() });
+        }
+        Ok(stored)
+    }
+
+    /// The number of shards of the data; none if nobody has stored it yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if somebody wrote nonsense there.
+    pub async fn shards(&self) -> Result<Option<ShardCount>, StoreError> {
+        self.note("shards").await?.map(|text| read_shards(&text)).transpose()
+    }
+
+    /// Changes the number of shards, if it is still this one.
+    pub async fn change_shards(&self, from: ShardCount, to: ShardCount) -> Result<(), StoreError> {
         let mut script = self.script();
-        script.begin("INSERT INTO sync_meta (name, value) VALUES ('shards', '");
-        let keep = script.dialect().keep_existing("name");
-        script.int(i64::from(shards.get())).words("')").words(&keep);
-        script.begin("SELECT value FROM sync_meta WHERE name = 'shards'");
-        let results = self.write("bind_shards", &script).await?;
-        let stored: String = get(row(&results, 1, "sync_meta")?, 0, "sync_meta")?;
-        check_shards(&stored, shards)
+        script.begin("UPDATE sync_meta SET value = ").text(&to.to_string());
+        script.words(" WHERE name = 'shards' AND value = ").text(&from.to_string());
+        self.write("change_shards", &script).await.map(drop)
     }
 
     /// A note under a name of at most 64 bytes, such as how far a job has come.
@@ -69,9 +96,8 @@ impl EventStore {
     }
 }
 
-fn check_shards(stored: &str, shards: ShardCount) -> Result<(), StoreError> {
-    let stored = stored.parse().map_err(|error| StoreError::corrupt("sync_meta", format!("shards: {error}")))?;
-    if stored == shards.get() { Ok(()) } else { Err(StoreError::ShardMismatch { stored, configured: shards.get() }) }
+fn read_shards(stored: &str) -> Result<ShardCount, StoreError> {
+    stored.parse().map_err(|error| StoreError::corrupt(TABLE, format!("shards: {error}")))
 }
 
 pub(crate) fn write_note(script: &mut Script, name: &str, value: &str) {

@@ -30,6 +30,10 @@ pub fn watch_cache(stores: Stores, interval: Duration, stop: CancellationToken) 
 async fn watch_cache_inner(stores: Stores, interval: Duration, stop: CancellationToken) {
     let mut failed = FailedInARow::default();
     while pause_for_cache(&stores, &failed, interval, &stop).await {
+        if let Some(resharded) = stores.resharded() {
+            failed.tell(&stores.cache_circuit, &resharded);
+            continue;
+        }
         // A cache that comes back may be another one: it is examined like at start.
         let open = stores.cache_circuit.is_open() || stores.shard_circuits.any();
         let look = async {

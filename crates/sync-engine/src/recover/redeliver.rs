@@ -103,7 +103,7 @@ impl Rescuer {
                 () = tokio::time::sleep(self.interval) => {}
             }
             let open = self.stores.cache_circuit.is_open();
-            if open && !self.stores.cache.is_full() {
+            if open && !self.stores.cache.is_full() || self.stores.resharded().is_some() {
                 continue;
             }
             let round = tokio::select! {

@@ -30,9 +30,9 @@ impl Cache {
         let slot = nodes.slots_of(std::slice::from_ref(&meta)).await?.remove(0);
         let mut ask = cmd("HGET");
         ask.arg(meta).arg("shards");
-        let stored = nodes.ask::<Option<u16>>(vec![(slot, ask)]).await?.remove(0);
-        let shards = stored.map_or_else(|| Ok(ShardCount::default()), ShardCount::new)?;
-        let journals: Vec<String> = shards.all().map(|shard| journal(prefix, shard)).collect();
+        let stored = nodes.ask::<Option<String>>(vec![(slot, ask)]).await?.remove(0);
+        let shards: ShardCount = stored.map_or_else(|| Ok(ShardCount::default()), |text| text.parse())?;
+        let journals: Vec<String> = shards.all().map(|shard| journal(prefix, shards, shard)).collect();
         let slots = nodes.slots_of(&journals).await?;
         Ok(Self { nodes, prefix: prefix.to_owned(), shards, slots })
     }
@@ -41,7 +41,7 @@ impl Cache {
     pub(super) async fn journal_len(&mut self) -> anyhow::Result<u64> {
         let length = |shard| {
             let mut command = cmd("XLEN");
-            command.arg(journal(&self.prefix, shard));
+            command.arg(journal(&self.prefix, self.shards, shard));
             (self.slot(shard), command)
         };
         let commands = self.shards.all().map(length).collect();
@@ -93,7 +93,7 @@ impl Cache {
     }
 
     fn start(&self, resource: Resource) -> String {
-        format!("{}{{s{}}}:", self.prefix, self.shards.of(resource))
+        format!("{}{{{}}}:", self.prefix, self.shards.name_of(self.shards.of(resource)))
     }
 
     fn slot(&self, shard: ShardId) -> u16 {
@@ -101,6 +101,6 @@ impl Cache {
     }
 }
 
-fn journal(prefix: &str, shard: ShardId) -> String {
-    format!("{prefix}{{s{shard}}}:j")
+fn journal(prefix: &str, shards: ShardCount, shard: ShardId) -> String {
+    format!("{prefix}{{{}}}:j", shards.name_of(shard))
 }

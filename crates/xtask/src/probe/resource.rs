@@ -57,8 +57,7 @@ impl<'a> Resource<'a> {
     )]
     pub(super) fn new(system: &'a System, kind: Kind, id: u64) -> Result<Self> {
         let shards = system.redis(&["hget", &format!("{}meta", system.redis_prefix), "shards"])?;
-        let shards = shards.parse().with_context(|| format!("the number of shards is {shards:?}"))?;
-        let keys = format!("{}{{s{}}}:", system.redis_prefix, shard_of(kind, id, shards));
+        let keys = format!("{}{{{}}}:", system.redis_prefix, tag_of(kind, id, &shards)?);
         let since = (SystemTime::now().duration_since(UNIX_EPOCH)? - CLOCK_AIR).as_millis();
         Ok(Self { system, kind, id, keys, since })
     }
@@ -160,6 +159,14 @@ impl<'a> Resource<'a> {
     }
 }
 
+/// The hash tag of a resource where this is recorded: `16`, or `64@1` after resharding.
+fn tag_of(kind: Kind, id: u64, recorded: &str) -> Result<String> {
+    let (shards, epoch) = recorded.split_once('@').unwrap_or((recorded, ""));
+    let shards = shards.parse().with_context(|| format!("the number of shards is {recorded:?}"))?;
+    let shard = shard_of(kind, id, shards);
+    Ok(if epoch.is_empty() { format!("s{shard}") } else { format!("s{shard}.{epoch}") })
+}
+
 /// SplitMix64's finalizer over kind and id. Written again here, because a probe is an independent witness.
 fn shard_of(kind: Kind, id: u64, shards: u64) -> u64 {
     let mut hash = (id ^ (kind.number() << 62)).wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -191,6 +198,10 @@ mod tests {
             {
                 let expected = shards.of(domain::Resource::new(theirs, id)?).0;
                 assert_eq!(shard_of(kind, id.unsigned_abs(), 16), u64::from(expected), "{kind:?} {id}");
+                for shards in [shards, shards.resharded_to(64)?] {
+                    let tag = shards.name_of(shards.of(domain::Resource::new(theirs, id)?)).to_string();
+                    assert_eq!(tag_of(kind, id.unsigned_abs(), &shards.to_string())?, tag);
+                }
             }
         }
         Ok(())

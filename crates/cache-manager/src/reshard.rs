@@ -1,0 +1,185 @@
+//! Another number of shards: steps on the keys of the old one and of the new one, which share no key. Who calls them in which order,
+//! and why that loses nothing, is with `syncctl reshard`.
+//!
+//! Each step may be repeated, and stopped anywhere.
+
+use crate::keys::Keys;
+use crate::meaning::{cache_error, shard_error};
+use crate::read::scan;
+use crate::redis_cache::RedisCache;
+use crate::script::Script;
+use deadpool_redis::redis::{Cmd, cmd};
+use domain::cache::{CacheError, CacheResult, LikeCache};
+use domain::{ShardCount, ShardId, Version};
+use std::collections::BTreeMap;
+
+/// Keys that are asked about at a time.
+const AT_ONCE: usize = 256;
+
+/// What the closing of a shard came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Nothing is unsettled in it, and nobody accepts there any more. Its clock as it was, zero if it is not kept any longer.
+    Closed(Version),
+    /// So many entries are unsettled: it stays as it was.
+    Holds(u64),
+}
+
+/// What stands where a closed shard had its journal and its clock.
+fn word(next: ShardCount) -> String {
+    format!("closed by syncctl reshard: the data has {next} shards; do not delete this")
+}
+
+impl RedisCache {
+    /// Closes one of our shards if nothing in it is unsettled; `next` will be the number of shards.
+    pub async fn close_shard(&self, shard: ShardId, next: ShardCount) -> CacheResult<Closing> {
+        let script = Script::new(include_str!("scripts/close_shard.lua"));
+        let (entries, clock): (u64, i64) = self.on_shard(&script, shard, next).await?;
+        Ok(if entries == 0 { Closing::Closed(Version(clock)) } else { Closing::Holds(entries) })
+    }
+
+    /// Opens it again; false if there was nothing to open.
+    pub async fn open_shard(&self, shard: ShardId, next: ShardCount) -> CacheResult<bool> {
+        let script = Script::new(include_str!("scripts/open_shard.lua"));
+        Ok(self.on_shard::<i64>(&script, shard, next).await? == 1)
+    }
+
+    /// It is not opened again by anybody; false if it is open.
+    pub async fn seal_shard(&self, shard: ShardId, next: ShardCount) -> CacheResult<bool> {
+        let script = Script::new(include_str!("scripts/seal_shard.lua"));
+        Ok(self.on_shard::<i64>(&script, shard, next).await? == 1)
+    }
+
+    async fn on_shard<T: deadpool_redis::redis::FromRedisValue>(
+        &self,
+        script: &Script,
+        shard: ShardId,
+        next: ShardCount,
+    ) -> CacheResult<T> {
+        let keys = self.keys();
+        let mut call = script.call(3);
+        call.arg(keys.journal(shard)).arg(keys.clock(shard)).arg(keys.closed_clock(shard)).arg(word(next));
+        let answer = script.run(&self.routes, self.routes.slot(shard), &call).await;
+        answer.map_err(|error| shard_error(error, keys, shard))
+    }
+
+    /// Ours is the number of shards of the data from now on, unless a later one is recorded.
+    pub async fn record_shards(&self) -> CacheResult<()> {
+        let script = Script::new(include_str!("scripts/record_shards.lua"));
+        let meta = self.keys().meta();
+        let slot = self.routes.slot_of(&meta);
+        let mut call = script.call(1);
+        call.arg(&meta).arg(self.shards().to_string()).arg(self.shards().epoch());
+        script.run::<i64>(&self.routes, slot, &call).await.map(drop).map_err(cache_error)
+    }
+
+    /// Hands over what the shards know beside journals and copies of rows: erased users, deleted resources, commits that were settled.
+    pub async fn hand_over(&self, to: &Self) -> CacheResult<()> {
+        let mut cursor = 0;
+        loop {
+            let (fences, next) = self.kept_fences(cursor, 1_000).await?;
+            to.keep_fences(&fences).await?;
+            cursor = next;
+            if next == 0 {
+                break;
+            }
+        }
+        loop {
+            let (marks, next) = self.kept_deleted(cursor, 1_000).await?;
+            to.keep_deleted(&marks).await?;
+            cursor = next;
+            if next == 0 {
+                break;
+            }
+        }
+        let mut newest: BTreeMap<String, (u64, String)> = BTreeMap::new();
+        for shard in self.shards().all() {
+            let mut all = cmd("HGETALL");
+            all.arg(self.keys().writers(shard));
+            let told: BTreeMap<String, String> = self.ask_about(shard, &all).await?;
+            for (lane, last) in told {
+                let number = last.split(':').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+                let held = newest.entry(lane).or_default();
+                if held.0 <= number {
+                    *held = (number, last);
+                }
+            }
+        }
+        for (lane, (_, last)) in newest {
+            let mut set = cmd("HSET");
+            set.arg(to.keys().writers(Keys::FENCES)).arg(lane).arg(last);
+            to.ask_about::<i64>(Keys::FENCES, &set).await?;
+        }
+        Ok(())
+    }
+
+    /// Hands over about so many answers to idempotency keys, with what is left of their lives: how many, and where to go on.
+    pub async fn hand_over_answers(&self, to: &Self, cursor: u64, about: u32) -> CacheResult<(u64, u64)> {
+        let (names, next) = scan(&self.routes, &self.keys().any_of(&[]), cursor, about).await?;
+        let answers: Vec<(ShardId, String, ShardId, String)> = names
+            .iter()
+            .filter_map(|name| {
+                let name = std::str::from_utf8(name).ok()?;
+                let (shard, pair) = self.keys().place_of(name)?;
+                let (_, rest) = self.keys().shard_of(name)?;
+                let key = rest.strip_prefix("i:")?.splitn(3, ':').nth(2)?;
+                let theirs = to.shards().of(pair.resource);
+                Some((shard, name.to_owned(), theirs, to.keys().idempotency(pair, key)))
+            })
+            .collect();
+        let mut handed = 0;
+        for some in answers.chunks(AT_ONCE) {
+            let each = some.iter().map(|(shard, name, theirs, new)| async move {
+                let of_key = |command: &str| {
+                    let mut command = cmd(command);
+                    command.arg(name);
+                    command
+                };
+                let (get, left) = (of_key("GET"), of_key("PTTL"));
+                let (answer, left) = futures::future::try_join(
+                    self.ask_about::<Option<Vec<u8>>>(*shard, &get),
+                    self.ask_about::<i64>(*shard, &left),
+                )
+                .await?;
+                let Some(answer) = answer.filter(|_| left > 0) else { return Ok(0) };
+                let mut set = cmd("SET");
+                set.arg(new).arg(answer).arg("PX").arg(left).arg("NX");
+                to.ask_about::<Option<String>>(*theirs, &set).await?;
+                Ok::<u64, CacheError>(1)
+            });
+            handed += futures::future::try_join_all(each).await?.into_iter().sum::<u64>();
+        }
+        Ok((handed, next))
+    }
+
+    /// Removes about so many keys of our shards, which are closed: all but what keeps them closed. How many, and where to go on.
+    pub async fn remove_closed(&self, cursor: u64, about: u32) -> CacheResult<(u64, u64)> {
+        let (names, next) = scan(&self.routes, &self.keys().any_of_shards(), cursor, about).await?;
+        let removable: Vec<(ShardId, &str)> = names
+            .iter()
+            .filter_map(|name| {
+                let name = std::str::from_utf8(name).ok()?;
+                let (shard, rest) = self.keys().shard_of(name)?;
+                (rest != "j" && rest != "t").then_some((shard, name))
+            })
+            .collect();
+        let mut removed = 0;
+        for some in removable.chunks(AT_ONCE) {
+            let each = some.iter().map(|(shard, name)| async move {
+                let mut remove = cmd("DEL");
+                remove.arg(name);
+                self.ask_about::<u64>(*shard, &remove).await
+            });
+            removed += futures::future::try_join_all(each).await?.into_iter().sum::<u64>();
+        }
+        Ok((removed, next))
+    }
+
+    async fn ask_about<T: deadpool_redis::redis::FromRedisValue>(&self, shard: ShardId, command: &Cmd) -> CacheResult<T> {
+        self.routes.ask(self.routes.slot(shard), command).await.map_err(|error| shard_error(error, self.keys(), shard))
+    }
+
+    const fn shards(&self) -> ShardCount {
+        self.rules.shards
+    }
+}
