@@ -122,11 +122,14 @@ impl RedisCache {
                 let name = std::str::from_utf8(name).ok()?;
                 let (shard, pair) = self.keys().place_of(name)?;
                 let (_, rest) = self.keys().shard_of(name)?;
+                // `<v or c><user>:<id>:<key>`; a key may have colons.
                 let key = rest.strip_prefix("i:")?.splitn(3, ':').nth(2)?;
                 let theirs = to.shards().of(pair.resource);
                 Some((shard, name.to_owned(), theirs, to.keys().idempotency(pair, key)))
             })
             .collect();
+        // Of two answers the newer one holds, so this may be done again.
+        let remember = &Script::new(include_str!("scripts/remember.lua"));
         let mut handed = 0;
         for some in answers.chunks(AT_ONCE) {
             let each = some.iter().map(|(shard, name, theirs, new)| async move {
@@ -142,9 +145,13 @@ impl RedisCache {
                 )
                 .await?;
                 let Some(answer) = answer.filter(|_| left > 0) else { return Ok(0) };
-                let mut set = cmd("SET");
-                set.arg(new).arg(answer).arg("PX").arg(left).arg("NX");
-                to.ask_about::<Option<String>>(*theirs, &set).await?;
+                let version = std::str::from_utf8(&answer).ok().and_then(|text| text.split(':').nth(2));
+                // Somebody else's value.
+                let Some(version) = version.and_then(|version| version.parse::<i64>().ok()) else { return Ok(0) };
+                let mut call = remember.call(2);
+                call.arg(to.keys().clock(*theirs)).arg(new).arg(&answer).arg(version).arg(left);
+                let kept = remember.run::<u64>(&to.routes, to.routes.slot(*theirs), &call).await;
+                kept.map_err(|error| shard_error(error, to.keys(), *theirs))?;
                 Ok::<u64, CacheError>(1)
             });
             handed += futures::future::try_join_all(each).await?.into_iter().sum::<u64>();

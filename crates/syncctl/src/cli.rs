@@ -86,6 +86,8 @@ enum Command {
     },
     /// Switches all servers between the synchronous and the event-driven way of writing likes, without a restart.
     WritePath(migration::WritePathArgs),
+    /// Gives the data another number of shards, while likes go on. Run again after it was stopped, it goes on.
+    Reshard(Box<crate::reshard::ReshardArgs>),
     /// Makes a user like a resource.
     Like(OneArgs),
     /// Takes a like back.
@@ -261,6 +263,7 @@ impl Command {
             Self::ImportLegacy(args) => args.run(format).await,
             Self::Config { command } => command.run(format).await,
             Self::WritePath(args) => args.run(format).await,
+            Self::Reshard(args) => args.run(format).await,
             Self::Like(args) => commands::like(&args.server, args.user, args.resource, Action::Like, format).await,
             Self::Unlike(args) => commands::like(&args.server, args.user, args.resource, Action::Unlike, format).await,
             Self::Counts { server, resources } => commands::counts(&server, &resources, format).await,

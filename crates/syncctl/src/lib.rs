@@ -7,6 +7,7 @@
 //! - `import-legacy` imports the old schema ([`legacy`]), `backfill` folds `user_behaviors` into rows ([`backfill`]); both
 //!   go on where they stopped ([`job`]).
 //! - `write-path` switches between synchronous and event-driven writes, for all servers, without a restart.
+//! - `reshard`: another number of shards, under load (`reshard`).
 //! - `config` answers for every key of a configuration, also of the old system's (`configuration`).
 //! - `check`, `repair`, `reconcile`, `recover`, `warmup`: the consistency service for operators (`consistency`).
 //! - `redo-log`: what the redo log has (`redo`).
@@ -59,6 +60,7 @@ pub mod people;
 pub mod progress;
 mod redo;
 mod report;
+mod reshard;
 mod status;
 pub mod trace;
 pub mod verify;

@@ -8,7 +8,7 @@ use test_support::build::video_pair;
 use test_support::cache_contract::{like, roomy_rules};
 
 /// Name, code, and a call of the right shape: number of keys and arguments.
-const SCRIPTS: [(&str, &str, usize, &[&str]); 19] = [
+const SCRIPTS: [(&str, &str, usize, &[&str]); 23] = [
     (
         "settle",
         include_str!("../../src/scripts/settle.lua"),
@@ -28,7 +28,7 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 19] = [
     ),
     ("repair_accounting", include_str!("../../src/scripts/repair_accounting.lua"), 2, &["1", "0", "0", "0"]),
     ("forget_pair", include_str!("../../src/scripts/forget_pair.lua"), 1, &["10"]),
-    ("remember", include_str!("../../src/scripts/remember.lua"), 1, &["0:1:5:1", "5", "1000"]),
+    ("remember", include_str!("../../src/scripts/remember.lua"), 2, &["0:1:5:1", "5", "1000"]),
     ("probe", include_str!("../../src/scripts/probe.lua"), 3, &["60"]),
     ("take_token", include_str!("../../src/scripts/take_token.lua"), 1, &["1000", "5000", "1"]),
     ("probe_shard", include_str!("../../src/scripts/probe_shard.lua"), 2, &["9"]),
@@ -37,6 +37,10 @@ const SCRIPTS: [(&str, &str, usize, &[&str]); 19] = [
     ("raise_clock", include_str!("../../src/scripts/raise_clock.lua"), 1, &["9"]),
     ("sweep", include_str!("../../src/scripts/sweep.lua"), 2, &["2", "1", "9", "9"]),
     ("keep_fences", include_str!("../../src/scripts/keep_fences.lua"), 1, &["7", "9"]),
+    ("close_shard", include_str!("../../src/scripts/close_shard.lua"), 3, &["closed"]),
+    ("open_shard", include_str!("../../src/scripts/open_shard.lua"), 3, &["closed"]),
+    ("seal_shard", include_str!("../../src/scripts/seal_shard.lua"), 3, &["closed"]),
+    ("record_shards", include_str!("../../src/scripts/record_shards.lua"), 1, &["64@1", "1"]),
     ("keep_deleted", include_str!("../../src/scripts/keep_deleted.lua"), 2, &["v7", "9", "8", "1"]),
 ];
 

@@ -19,6 +19,7 @@ mod numbers;
 mod outages;
 mod promoted;
 mod repair;
+mod reshard;
 mod server;
 mod support;
 mod tls;

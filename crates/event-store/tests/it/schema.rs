@@ -21,6 +21,17 @@ async fn another_shard_number_is_refused(db: TestDb) {
     assert!(matches!(error, StoreError::ShardMismatch { stored: 16, configured: 8 }), "{error}");
     assert_eq!(error.to_string(), "database holds data of 16 shards, configured are 8");
     db.store.bind_shards(shards(16)).await.unwrap();
+    // Whoever was there before learns of a later number, and a database that has lost it is told again.
+    let resharded = shards(16).resharded_to(64).unwrap();
+    db.store.change_shards(shards(8), shards(32).resharded_to(32).unwrap()).await.unwrap();
+    assert_eq!(db.store.shards().await.unwrap(), Some(shards(16)));
+    db.store.change_shards(shards(16), resharded).await.unwrap();
+    assert_eq!(db.store.bind_shards(shards(16)).await.unwrap(), resharded);
+    db.store.set_note("shards", Some("16")).await.unwrap();
+    assert_eq!(db.store.bind_shards(resharded).await.unwrap(), resharded);
+    assert_eq!(db.store.shards().await.unwrap(), Some(resharded));
+    db.store.set_note("shards", Some("many")).await.unwrap();
+    assert!(matches!(db.store.shards().await, Err(StoreError::Corrupt { .. })));
 }
 
 /// Back to this release after a later one has run: unless that took something away, and says so.

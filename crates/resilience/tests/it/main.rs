@@ -20,6 +20,7 @@ mod planted;
 mod recovery;
 mod recovery_time;
 mod redo;
+mod reshard;
 mod rig;
 mod running;
 mod system;
