@@ -35,7 +35,9 @@ async fn a_second_process_is_refused() -> Result<()> {
 #[tokio::test]
 async fn another_number_of_shards_is_refused() -> Result<()> {
     let home = Home::new();
+    assert_eq!(EmbeddedConfig::shards_in(home.path()), None);
     drop(home.open(roomy_rules())?);
+    assert_eq!(EmbeddedConfig::shards_in(home.path()), Some(ShardCount::new(4)?));
     let eight = CacheRules { shards: ShardCount::new(8)?, ..roomy_rules() };
     let refused = home.open(eight).err().expect("other shards");
     assert!(matches!(refused, OpenError::ShardMismatch { stored: 4, configured: 8, .. }), "{refused}");

@@ -89,3 +89,21 @@ async fn five_times_kill_9() {
     standalone.verify(&load).await;
     server.end(PATIENCE).await.unwrap();
 }
+
+/// New data has more shards than that of before, which keeps its number: with the journal, and without it by the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn data_of_before_keeps_its_number_of_shards() {
+    let standalone = Standalone::new().await;
+    let before = standalone.program().with("EVENT_DRIVEN_SYNC__SHARDS", "16").start_ready().await.unwrap();
+    let load = standalone.load(1_000);
+    finished(&load).await;
+    before.kill9().unwrap();
+    let restarted = standalone.start_ready().await;
+    standalone.verify(&load).await;
+    restarted.end(PATIENCE).await.unwrap();
+    std::fs::remove_dir_all(standalone.data_dir().join("journal")).unwrap();
+    standalone.start_ready().await.end(PATIENCE).await.unwrap();
+    let wrong = standalone.program().with("EVENT_DRIVEN_SYNC__SHARDS", "8").start().unwrap();
+    assert!(!wrong.wait_exit(PATIENCE).await.unwrap().success());
+    assert!(wrong.log().contains("data of 16 shards, configured are 8"), "{}", wrong.log());
+}
