@@ -109,9 +109,7 @@ impl RedisCache {
         };
         match stored {
             Some(now) if now.epoch() > ours.epoch() => Err(Resharded { now, ours }.into()),
-            Some(now) if now != ours => {
-                Err(CacheError::ShardMismatch { stored: now.get(), configured: ours.get() })
-            }
+            Some(now) if now != ours => Err(CacheError::ShardMismatch { stored: now.get(), configured: ours.get() }),
             _ => Ok(()),
         }
     }

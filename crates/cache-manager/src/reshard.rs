@@ -182,7 +182,11 @@ impl RedisCache {
         Ok((removed, next))
     }
 
-    async fn ask_about<T: deadpool_redis::redis::FromRedisValue>(&self, shard: ShardId, command: &Cmd) -> CacheResult<T> {
+    async fn ask_about<T: deadpool_redis::redis::FromRedisValue>(
+        &self,
+        shard: ShardId,
+        command: &Cmd,
+    ) -> CacheResult<T> {
         self.routes.ask(self.routes.slot(shard), command).await.map_err(|error| shard_error(error, self.keys(), shard))
     }
 

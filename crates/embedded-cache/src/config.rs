@@ -1,8 +1,8 @@
 //! Section `embedded_cache` of the configuration.
 
 use crate::{EmbeddedCache, OpenError};
-use domain::{ShardCount, Version};
 use domain::cache::CacheRules;
+use domain::{ShardCount, Version};
 use std::path::Path;
 use std::sync::Arc;
 

@@ -65,7 +65,11 @@ impl Settings {
         };
         let shards = self.shards_where(recorded);
         if shards != configured {
-            tracing::info!(shards = shards.get(), configured = configured.get(), "working with the number of shards of the data");
+            tracing::info!(
+                shards = shards.get(),
+                configured = configured.get(),
+                "working with the number of shards of the data"
+            );
         }
         shards
     }

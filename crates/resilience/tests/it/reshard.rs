@@ -84,8 +84,9 @@ impl Resharded {
     async fn load(&mut self, servers: &[usize], rate: &str) {
         let addrs: Vec<String> = servers.iter().map(|number| self.ports[*number].grpc()).collect();
         let first_user = (1 + 1_000_000 * self.loads.len()).to_string();
-        let shape = ["--duration", "3600", "--resources", "50", "--fresh-users", "--first-user", &first_user, "--rate", rate];
-        let repeat = ["--concurrency", "32", "--timeout", "3", "--retry-for", "90", "--idempotency-keys"];
+        let shape =
+            ["--duration", "3600", "--resources", "1000", "--fresh-users", "--first-user", &first_user, "--rate", rate];
+        let repeat = ["--concurrency", "128", "--timeout", "3", "--retry-for", "90", "--idempotency-keys"];
         let load = self.deployment.load(&addrs.join(","), &[&shape[..], &repeat].concat()).unwrap();
         grows(&load, 200).await;
         self.loads.push(load);
@@ -188,7 +189,7 @@ async fn grows(load: &Load, by: usize) {
 
 async fn under_load(cluster: bool) {
     let mut system = Resharded::start(cluster).await;
-    system.load(&[0, 1], &rate(500)).await;
+    system.load(&[0, 1], &rate(100)).await;
     let told = system.reshards().await;
     assert!(told["answers"].as_u64() > Some(100), "{told}");
     // They go on without Redis.
@@ -213,7 +214,7 @@ async fn a_cluster_is_resharded() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_reshard_goes_on_from_every_step() {
     let mut system = Resharded::start(false).await;
-    system.load(&[0, 1], &rate(200)).await;
+    system.load(&[0, 1], &rate(100)).await;
     for step in STEPS {
         let syncctl = system.reshard(step);
         let ended = syncctl.wait_exit(2 * PATIENCE).await.unwrap();
@@ -233,8 +234,8 @@ async fn a_killed_reshard_goes_on_from_every_step() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_was_frozen_all_the_time_writes_nothing_where_nobody_looks() {
     let mut system = Resharded::start(false).await;
-    system.load(&[1], &rate(200)).await;
-    system.load(&[0], "100").await;
+    system.load(&[1], &rate(100)).await;
+    system.load(&[0], "50").await;
     system.servers[0].pause().unwrap();
     system.reshards().await;
     // The other one works with the new number before this one wakes.

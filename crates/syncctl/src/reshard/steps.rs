@@ -368,7 +368,10 @@ impl Work {
                 break;
             }
             if said != self.told.to_restart {
-                eprintln!("waiting until these are restarted, which write to the database meanwhile: {}", listed(&self.told.to_restart));
+                eprintln!(
+                    "waiting until these are restarted, which write to the database meanwhile: {}",
+                    listed(&self.told.to_restart)
+                );
                 said.clone_from(&self.told.to_restart);
             }
             sleep(PAUSE * 5).await;
