@@ -20,7 +20,11 @@
 //! Each step may be repeated. A note in the database says which reshard is under way; whoever runs it again goes on where it stopped.
 
 #[cfg(feature = "distributed")]
+mod lease;
+#[cfg(feature = "distributed")]
 mod steps;
+#[cfg(feature = "distributed")]
+mod under_way;
 
 use crate::Verdict;
 use crate::output::Format;

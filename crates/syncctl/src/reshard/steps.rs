@@ -1,6 +1,8 @@
 //! The steps, in their order.
 
 use super::ReshardArgs;
+use super::lease::Lease;
+use super::under_way::{NOTE, UnderWay};
 use crate::cli::interrupt_on_signal;
 use crate::output::{Format, print_one};
 use crate::{UsageError, Verdict};
@@ -14,17 +16,12 @@ use futures::future::try_join_all;
 use serde::Serialize;
 use settings::Settings;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-/// What is under way: from which number to which, the order of before, and whether it can be undone.
-const NOTE: &str = "reshard";
 /// When the number was changed last, by the database's clock.
 const CHANGED: &str = "resharded_at";
-const LEASE: &str = "reshard";
-const LEASE_TTL: Duration = Duration::from_secs(5);
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 /// From one line about the same to the next.
@@ -49,31 +46,6 @@ struct Told {
     removed: u64,
     /// Processes that still work with another number.
     to_restart: Vec<String>,
-}
-
-/// A reshard that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct UnderWay {
-    from: ShardCount,
-    to: ShardCount,
-    path: Option<WritePath>,
-    sealing: bool,
-}
-
-impl UnderWay {
-    fn read(text: &str) -> anyhow::Result<Self> {
-        let wrong = || format!("the note {NOTE} in sync_meta is {text:?}");
-        let parts: Vec<&str> = text.split(' ').collect();
-        let [from, to, path, sealing] = parts[..] else { bail!(wrong()) };
-        let path = if path == "-" { None } else { Some(path.parse().with_context(wrong)?) };
-        let (from, to) = (from.parse().with_context(wrong)?, to.parse().with_context(wrong)?);
-        Ok(Self { from, to, path, sealing: sealing == "sealing" })
-    }
-
-    fn written(&self) -> String {
-        let path = self.path.map_or_else(|| "-".to_owned(), |path| path.to_string());
-        format!("{} {} {path} {}", self.from, self.to, if self.sealing { "sealing" } else { "draining" })
-    }
 }
 
 pub(super) async fn run(args: ReshardArgs, format: Format) -> anyhow::Result<Verdict> {
@@ -191,6 +163,8 @@ impl Work {
             self.database.change_shards(under_way.from, under_way.to).await?;
             let stored = self.database.shards().await?;
             ensure!(stored == Some(under_way.to), "the database has another number of shards than was to be recorded");
+            let changed_at = self.database.now().await?.timestamp_micros();
+            self.database.set_note(CHANGED, Some(&changed_at.to_string())).await?;
             at("recorded_in_database");
         }
         new.record_shards().await?;
@@ -397,73 +371,4 @@ impl Work {
 
 fn listed(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-}
-
-/// One at a time.
-struct Lease {
-    cache: Arc<RedisCache>,
-    owner: String,
-    held: Arc<AtomicBool>,
-    renewing: tokio::task::JoinHandle<()>,
-}
-
-impl Lease {
-    async fn take(cache: Arc<RedisCache>) -> anyhow::Result<Self> {
-        let owner = uuid::Uuid::new_v4().to_string();
-        let began = Instant::now();
-        // One that was killed gives it back by not renewing it.
-        let token = loop {
-            let token = cache.acquire_lease(LEASE, &owner, LEASE_TTL).await.context("cache")?;
-            if token.is_some() || began.elapsed() > LEASE_TTL * 2 {
-                break token;
-            }
-            sleep(PAUSE).await;
-        };
-        ensure!(token.is_some(), "another syncctl reshard runs");
-        let held = Arc::new(AtomicBool::new(true));
-        let (renewed, name, still) = (Arc::clone(&cache), owner.clone(), Arc::clone(&held));
-        let renewing = tokio::spawn(async move {
-            let mut last = Instant::now();
-            while last.elapsed() < LEASE_TTL {
-                sleep(LEASE_TTL / 5).await;
-                match renewed.acquire_lease(LEASE, &name, LEASE_TTL).await {
-                    // Another token: it was somebody else's meanwhile.
-                    Ok(again) if again == token => last = Instant::now(),
-                    Ok(_) => break,
-                    Err(_) => {}
-                }
-            }
-            still.store(false, Ordering::Release);
-        });
-        Ok(Self { cache, owner, held, renewing })
-    }
-
-    fn held(&self) -> anyhow::Result<()> {
-        ensure!(self.held.load(Ordering::Acquire), "this was stopped for too long, another one may run: run it again");
-        Ok(())
-    }
-
-    async fn give_back(self) {
-        self.renewing.abort();
-        // It ends by itself, too.
-        let _ = self.cache.release_lease(LEASE, &self.owner).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_note_says_all_that_the_next_run_must_know() {
-        let from = ShardCount::new(16).unwrap();
-        let to = from.resharded_to(64).unwrap();
-        for (path, sealing) in [(None, false), (Some(WritePath::Percentage(25)), true)] {
-            let under_way = UnderWay { from, to, path, sealing };
-            assert_eq!(UnderWay::read(&under_way.written()).unwrap(), under_way);
-        }
-        for text in ["", "16 64@1 -", "16 x - draining", "16 64@1 sideways draining"] {
-            assert!(UnderWay::read(text).is_err(), "{text}");
-        }
-    }
 }
