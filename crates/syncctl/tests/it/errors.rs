@@ -17,7 +17,7 @@ const STORES: &[&str] = &["--database-url", "mysql://u:secret@ADDR/x", "--redis-
 const BROKER: &[&str] = &["--amqp-url", "amqp://u:secret@ADDR/%2f"];
 
 /// Each of the others, what it needs, and where that is.
-static COMMANDS: [(&str, &[&str], &[&str]); 39] = [
+static COMMANDS: [(&str, &[&str], &[&str]); 40] = [
     ("load", &["--generate", "--likes", "1", "--retry-for", "0", "--timeout", "1"], SERVER),
     ("verify", &["--oplog", "FILE"], STORES),
     ("migrate", &[], DATABASE),
@@ -26,6 +26,7 @@ static COMMANDS: [(&str, &[&str], &[&str]); 39] = [
     ("write-path get", &[], DATABASE),
     ("write-path set", &["25%"], DATABASE),
     ("write-path unset", &[], DATABASE),
+    ("reshard", &["--to", "64"], STORES),
     ("like", &["1", "video:1"], SERVER),
     ("unlike", &["1", "video:1"], SERVER),
     ("counts", &["video:1"], SERVER),
