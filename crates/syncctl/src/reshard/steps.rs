@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// When the number was changed last, by the database's clock.
 const CHANGED: &str = "resharded_at";
+/// For an answer of Redis.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// From one look to the next.
 const PAUSE: Duration = Duration::from_millis(200);
 /// From one line about the same to the next.
@@ -53,6 +55,9 @@ pub(super) async fn run(args: ReshardArgs, format: Format) -> anyhow::Result<Ver
     settings.database.url = args.database_url.clone().into();
     settings.redis.url = args.redis_url.clone().into();
     settings.redis.cluster = args.redis_cluster;
+    // No caller waits; who ends here leaves likes on the way around Redis until somebody comes back.
+    settings.redis.response_timeout = PATIENCE;
+    settings.redis.connect_timeout = PATIENCE;
     settings.redis.key_prefix.clone_from(&args.redis_prefix);
     settings.redis.ca_file.clone_from(&args.redis_ca_file);
     settings.database.validate().map_err(UsageError)?;
