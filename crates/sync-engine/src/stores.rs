@@ -188,6 +188,9 @@ impl Stores {
         let asked = our_clock();
         let Some(glance) = self.database.glance().await? else { return self.prepare_database_inner(false).await };
         self.compare_database_with(Version(glance.now.timestamp_micros()), asked);
+        if let Some(stored) = glance.shards {
+            self.saw_shards(stored);
+        }
         if !glance.is_calm || !self.history.is_calm_at(&glance.server) {
             return self.prepare_database_inner(false).await;
         }

@@ -14,11 +14,11 @@ use crate::sql::hosts;
 use crate::sql::lanes::Expected;
 use crate::sql::script::utc;
 use crate::sql::store::{EventStore, SERVER, get, row};
-use crate::tables::meta::WRITE_PATH;
+use crate::tables::meta::{SHARDS, WRITE_PATH, read_shards};
 use crate::tables::recovery::RECOVERY;
 use crate::tables::went_back::{Held, NOTE, select_lanes};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use domain::WritePath;
+use domain::{ShardCount, WritePath};
 use sea_orm::QueryResult;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -41,6 +41,8 @@ pub struct Glance {
     pub server: String,
     /// As operators ordered it.
     pub write_path: Result<Option<WritePath>, StoreError>,
+    /// That the data has; none if nobody has stored it yet.
+    pub shards: Option<ShardCount>,
     /// Nobody says that it went back in time, or is recovered, and it has what it should.
     pub is_calm: bool,
     name: String,
@@ -112,7 +114,7 @@ impl EventStore {
         let mut script = self.script();
         let now = script.dialect().now();
         script.begin("SELECT ").words(now).words(", ").words(hosts::ROLE).words(", ").words(SERVER);
-        for note in [WRITE_PATH, NOTE, RECOVERY, &name] {
+        for note in [WRITE_PATH, NOTE, RECOVERY, SHARDS, &name] {
             script.words(", (SELECT value FROM sync_meta WHERE name = ").text(note).words(")");
         }
         let expected = self.expected(&[]);
@@ -135,7 +137,8 @@ impl EventStore {
             server: get(told, 2, "variables")?,
             write_path: note(3)?.map(|text| Self::ordered(&text)).transpose(),
             is_calm: !noted && self.has_all(&asked[lanes..], &expected)?,
-            word: note(6)?,
+            shards: note(6)?.map(|text| read_shards(&text)).transpose()?,
+            word: note(7)?,
             name,
         }))
     }

@@ -8,6 +8,9 @@ use domain::{ShardCount, WritePath};
 
 const TABLE: &str = "sync_meta";
 
+/// The number of shards of the data.
+pub(crate) const SHARDS: &str = "shards";
+
 pub(crate) const WRITE_PATH: &str = "write_path";
 
 impl EventStore {
@@ -64,7 +67,7 @@ impl EventStore {
     /// # Errors
     /// [`StoreError::Corrupt`] if somebody wrote nonsense there.
     pub async fn shards(&self) -> Result<Option<ShardCount>, StoreError> {
-        self.note("shards").await?.map(|text| read_shards(&text)).transpose()
+        self.note(SHARDS).await?.map(|text| read_shards(&text)).transpose()
     }
 
     /// Changes the number of shards, if it is still this one.
@@ -96,7 +99,7 @@ impl EventStore {
     }
 }
 
-fn read_shards(stored: &str) -> Result<ShardCount, StoreError> {
+pub(crate) fn read_shards(stored: &str) -> Result<ShardCount, StoreError> {
     stored.parse().map_err(|error| StoreError::corrupt(TABLE, format!("shards: {error}")))
 }
 
