@@ -234,7 +234,8 @@ start_mariadb() {
   if [[ ! -d $dir/data ]]; then
     rm -rf "$dir/unfinished"
     # shellcheck disable=SC2046 # empty when there is nothing to say
-    mariadb-install-db --no-defaults --datadir="$dir/unfinished" --auth-root-authentication-method=normal --force \
+    # A server that starts deletes all temporary tables in its directory for them, those of other servers too.
+    TMPDIR=$dir mariadb-install-db --no-defaults --datadir="$dir/unfinished" --auth-root-authentication-method=normal --force \
       --skip-name-resolve --skip-test-db "$log_size" $(root_user) >"$dir/install.log" 2>&1 9>&- ||
       die "mariadb-install-db failed; see $dir/install.log"
     mv "$dir/unfinished" "$dir/data"
@@ -242,7 +243,7 @@ start_mariadb() {
   # The socket is relative to the data directory: its path is limited to 107 bytes.
   # shellcheck disable=SC2046
   pid_of mariadb >/dev/null || start_part mariadb mariadbd --no-defaults --datadir="$dir/data" --port="$PORT" --bind-address=127.0.0.1 \
-    --socket=mariadb.sock --pid-file="$dir/mariadbd.pid" --skip-name-resolve --skip-log-bin "$log_size" \
+    --socket=mariadb.sock --pid-file="$dir/mariadbd.pid" --tmpdir="$dir" --skip-name-resolve --skip-log-bin "$log_size" \
     --innodb-buffer-pool-size=512M --innodb-flush-log-at-trx-commit=1 --character-set-server=utf8mb4 \
     --max-connections=300 --innodb-use-native-aio=0 $(root_user)
   wait_for mariadb 90 mariadb_client "$PORT" --execute 'CREATE DATABASE IF NOT EXISTS likes CHARACTER SET utf8mb4'

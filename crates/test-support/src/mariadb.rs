@@ -63,6 +63,8 @@ impl MariaDb {
             .args(["--no-defaults", LOG_SIZE, "--bind-address=127.0.0.1", "--skip-name-resolve"])
             .arg(format!("--port={port}"))
             .arg(format!("--datadir={}", path("data")))
+            // When it starts it deletes all temporary tables there, those of other servers too.
+            .arg(format!("--tmpdir={}", dir.path().display()))
             .arg(format!("--socket={}", path("s.sock")))
             .arg(format!("--pid-file={}", path("pid")))
             .arg(format!("--innodb-flush-log-at-trx-commit={}", if options.durable { 1 } else { 2 }))
@@ -137,6 +139,7 @@ fn template() -> Result<PathBuf> {
         .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-name-resolve", "--force", LOG_SIZE])
         .arg(format!("--datadir={}", unfinished.display()))
         .args(user_argument()?)
+        .env("TMPDIR", &cache)
         .stdin(Stdio::null())
         .output()
         .context("run mariadb-install-db")?;
