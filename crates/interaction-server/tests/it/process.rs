@@ -95,7 +95,7 @@ async fn another_number_of_shards_ends_the_process_with_a_clear_error() {
     let status = wrong.wait_exit(PATIENCE).await.unwrap();
     let log = wrong.log();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("holds data of 16 shards, configured are 8"), "{log}");
+    assert!(log.contains("holds data of 64 shards, configured are 8"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
