@@ -36,19 +36,23 @@ pub(crate) struct Cli {
     /// Growth up to 10^7 pairs; needs about 15 GB of disk.
     #[arg(long)]
     ten_million: bool,
+    /// Exit code 1 if a bound of n is missed.
+    #[arg(long)]
+    guard: bool,
     /// Result file; rows of measurements that are not taken now are kept.
     #[arg(long)]
     results: Option<PathBuf>,
 }
 
 impl Cli {
-    pub(crate) fn run(self) -> Result<()> {
+    /// Whether nothing that is guarded has grown.
+    pub(crate) fn run(self) -> Result<bool> {
         // One thread, like the load generator: the no-op reference then has a caller of the same kind.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(Box::pin(self.measure()))
     }
 
-    async fn measure(self) -> Result<()> {
+    async fn measure(self) -> Result<bool> {
         let sizes = self.sizes();
         let mut report = match &self.results {
             Some(path) => Report::read(path)?,
@@ -75,7 +79,7 @@ impl Cli {
         }
         bench.rig.stop();
         bench.report.print_targets();
-        Ok(())
+        Ok(!self.guard || bench.report.meets(Measurement::N.letter()))
     }
 
     fn sizes(&self) -> Sizes {

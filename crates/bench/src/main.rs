@@ -36,8 +36,12 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // What parts of the system that run in here have to say.
+    let levels = std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,sqlx=error".to_owned());
+    tracing_subscriber::fmt().with_env_filter(levels).with_writer(std::io::stderr).init();
     match cli::Cli::parse().run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(2)

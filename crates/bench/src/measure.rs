@@ -4,7 +4,9 @@ mod accept;
 mod apply;
 mod batch;
 mod growth;
+mod history;
 mod hot;
+mod kept;
 mod lag;
 mod layers;
 mod options;
@@ -55,11 +57,28 @@ pub(crate) enum Measurement {
     K,
     /// What stands in front of every call.
     L,
+    /// What retention keeps while likes come.
+    M,
+    /// Whether anything costs twice as much as it used to.
+    N,
 }
 
 impl Measurement {
-    pub(crate) const ALL: [Self; 11] =
-        [Self::A, Self::B, Self::C, Self::D, Self::E, Self::F, Self::G, Self::H, Self::I, Self::K, Self::L];
+    pub(crate) const ALL: [Self; 13] = [
+        Self::A,
+        Self::B,
+        Self::C,
+        Self::D,
+        Self::E,
+        Self::F,
+        Self::G,
+        Self::H,
+        Self::I,
+        Self::K,
+        Self::L,
+        Self::M,
+        Self::N,
+    ];
 
     pub(crate) const fn letter(self) -> &'static str {
         match self {
@@ -74,6 +93,8 @@ impl Measurement {
             Self::I => "i",
             Self::K => "k",
             Self::L => "l",
+            Self::M => "m",
+            Self::N => "n",
         }
     }
 }
@@ -95,6 +116,8 @@ pub(crate) async fn run(measurement: Measurement, bench: &mut Bench) -> Result<(
         Measurement::I => peers::measure(bench).await,
         Measurement::K => reads::measure(bench).await,
         Measurement::L => layers::measure(bench).await,
+        Measurement::M => history::measure(bench).await,
+        Measurement::N => kept::measure(bench).await,
     }
 }
 

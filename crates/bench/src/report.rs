@@ -167,6 +167,13 @@ impl Report {
         println!();
     }
 
+    /// Whether the targets of a measurement are met; a measurement without any meets none.
+    pub(crate) fn meets(&self, measurement: &str) -> bool {
+        let mut judged =
+            self.rows.iter().filter(|row| row.measurement == measurement).filter_map(|row| row.met).peekable();
+        judged.peek().is_some() && judged.all(|met| met)
+    }
+
     pub(crate) fn print_targets(&self) {
         let judged: Vec<&Row> = self.rows.iter().filter(|row| row.met.is_some()).collect();
         let met = judged.iter().filter(|row| row.met == Some(true)).count();
@@ -204,9 +211,12 @@ mod tests {
 
     #[test]
     fn targets_are_judged_by_the_median() {
-        let report = two_rows();
+        let mut report = two_rows();
         assert_eq!((report.rows[0].what.as_str(), report.rows[0].met), ("ratio", Some(true)));
         assert_eq!((report.rows[1].median, report.rows[1].met), (2.0, None));
+        assert!(report.meets("a") && !report.meets("b"), "b has no target");
+        report.judge("a", "worse", "", &[9.0], Target::AtMost(8.0)).unwrap();
+        assert!(!report.meets("a"));
         assert!(!Target::Below(10.0).is_met(10.0) && Target::AtMost(10.0).is_met(10.0));
         assert!(!Target::AtLeast(0.4).is_met(0.399));
     }

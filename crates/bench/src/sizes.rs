@@ -19,6 +19,8 @@ pub(crate) struct Sizes {
     pub(crate) likes: u64,
     /// Numbers of pairs at which growth is looked at.
     pub(crate) growth: Vec<u64>,
+    /// Seconds of events that retention keeps; likes come for five times as long.
+    pub(crate) history: f64,
     /// Likes that a peer is given.
     pub(crate) peer_likes: u64,
     /// Lock time of BullMQ's jobs in milliseconds; none: its default.
@@ -38,6 +40,7 @@ impl Sizes {
             prefilled: 500_000,
             likes: 100_000,
             growth: vec![100_000, 1_000_000],
+            history: 120.0,
             peer_likes: 20_000,
             peer_lock_ms: None,
             // A stalled job of BullMQ comes back after up to twice 30 s.
@@ -56,6 +59,7 @@ impl Sizes {
             prefilled: 2_000,
             likes: 500,
             growth: vec![500, 1_500],
+            history: 4.0,
             peer_likes: 400,
             peer_lock_ms: Some(1_000),
             peer_quiet_s: 15.0,

@@ -170,7 +170,7 @@ impl Keys {
 
     /// What the last probe found that a user of Redis made, beside this shard.
     pub(crate) fn word(&self, shard: ShardId, user: &str) -> String {
-        format!("{}{{s{shard}}}:hv:{user}", self.prefix)
+        self.of_shard(shard, &format!("hv:{user}"))
     }
 
     /// Written before replicas are asked what they have.

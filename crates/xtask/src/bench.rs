@@ -19,6 +19,9 @@ pub(crate) struct Bench {
     /// Only proves that everything runs: seconds in all, figures mean nothing and are not kept.
     #[arg(long)]
     fast: bool,
+    /// Exit code 1 if something costs twice as much as it used to (n).
+    #[arg(long)]
+    guard: bool,
     /// Only these measurements.
     #[arg(long, value_name = "a,b,...")]
     only: Option<String>,
@@ -65,7 +68,8 @@ pub(crate) fn measure(arguments: &Bench) -> Result<bool> {
     let mut bench = environment.command(&program);
     bench.env("RUN_DIR", &installation.directory).arg("--results").arg(results);
     bench.arg("--bin-dir").arg(program.parent().context("the program is nowhere")?);
-    for (wanted, flag) in [(arguments.fast, "--fast"), (arguments.ten_million, "--ten-million")] {
+    let flags = [(arguments.fast, "--fast"), (arguments.ten_million, "--ten-million"), (arguments.guard, "--guard")];
+    for (wanted, flag) in flags {
         bench.args(wanted.then_some(flag));
     }
     for (name, value) in [("--only", &arguments.only), ("--runs", &arguments.runs), ("--seconds", &arguments.seconds)] {

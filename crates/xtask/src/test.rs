@@ -213,7 +213,7 @@ impl Run<'_> {
         let drill = self.script("migration_drill.sh", &["--no-build", "--likes", "3000", "--users", "800"]);
         self.system_step(running, "migration_drill.sh", drill);
         // Its peers come from other packages' registries: not part of this.
-        let bench = self.script("bench.sh", &["--fast", "--no-build", "--no-peers"]);
+        let bench = self.script("bench.sh", &["--fast", "--guard", "--no-build", "--no-peers"]);
         self.system_step(running, "bench.sh --fast", bench);
         if !self.arguments.all {
             self.deploy_drill("deploy_drill.sh --short", &["--short"]);

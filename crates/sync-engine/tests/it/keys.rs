@@ -11,13 +11,13 @@ use test_support::build::video_pair;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A script with one key, which is an idempotency key, after its hash.
+/// A script with two keys, of which the second is an idempotency key, after its hash.
 fn keeps_a_key(command: &[u8]) -> bool {
     let name = b"EVALSHA\r\n$40\r\n";
     let scripts = command.windows(name.len()).enumerate().filter(|(_, part)| part == name);
     scripts.map(|(at, _)| at + name.len() + 42).any(|after_hash| {
-        let one_key = command.get(after_hash..).and_then(|rest| rest.strip_prefix(b"$1\r\n1\r\n"));
-        one_key.is_some_and(|rest| rest.split(|byte| *byte == b'\n').nth(1).is_some_and(has_name_of_a_key))
+        let keys = command.get(after_hash..).and_then(|rest| rest.strip_prefix(b"$1\r\n2\r\n"));
+        keys.is_some_and(|rest| rest.split(|byte| *byte == b'\n').nth(3).is_some_and(has_name_of_a_key))
     })
 }
 

@@ -40,6 +40,9 @@ struct Arguments {
     /// One node of each store instead of the clusters.
     #[arg(long)]
     single: bool,
+    /// Redis is a cluster of so many primaries without replicas, whatever the other stores are.
+    #[arg(long, value_name = "PRIMARIES")]
+    redis_cluster: Option<usize>,
     /// Setting of all programs in addition, such as EVENT_DRIVEN_SYNC__SHARDS=64.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -64,7 +67,7 @@ async fn main() -> Result<()> {
     let mut columns = Vec::new();
     for size in &arguments.sizes {
         // New ones for each: what the size before left in memory and on disk would count.
-        let stores = Stores::start(arguments.single).await.context("the stores")?;
+        let stores = Stores::start(arguments.single, arguments.redis_cluster).await.context("the stores")?;
         let builder = Deployment::build("machines").programs_in(&programs);
         let mut deployment = stores.at(builder)?.start().await?.with_all(SETTINGS);
         for (key, value) in stores.settings()? {
