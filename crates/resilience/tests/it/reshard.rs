@@ -11,8 +11,9 @@ use test_support::{Binary, Deployment, Load, Ports, Program, RedisCluster, Redis
 const PATIENCE: Duration = Duration::from_secs(60);
 const SIGABRT: i32 = 6;
 
-/// Longest time that a like waits.
+/// Longest time that a like waits, with the rate that is promised for; elsewhere the machine may have much other work.
 const LONGEST_WAIT_US: u64 = 5_000_000;
+const LONGEST_WAIT_BESIDE_OTHERS_US: u64 = 20_000_000;
 
 /// Where `syncctl reshard` is killed, in their order.
 const STEPS: [&str; 13] = [
@@ -31,8 +32,10 @@ const STEPS: [&str; 13] = [
     "removed",
 ];
 
+const RATE: &str = "RESHARD_RATE";
+
 fn rate(usual: u32) -> String {
-    std::env::var("RESHARD_RATE").unwrap_or_else(|_| usual.to_string())
+    std::env::var(RATE).unwrap_or_else(|_| usual.to_string())
 }
 
 /// Two servers and a consumer on data of 16 shards.
@@ -131,7 +134,8 @@ impl Resharded {
             let report = load.report().unwrap();
             eprintln!("{report}");
             let waited = report["latency_us"]["max"].as_u64().unwrap();
-            assert!(!longest_wait || waited < LONGEST_WAIT_US, "{report}");
+            let most = if std::env::var_os(RATE).is_some() { LONGEST_WAIT_US } else { LONGEST_WAIT_BESIDE_OTHERS_US };
+            assert!(!longest_wait || waited < most, "{report}");
             settled += report["acknowledged"].as_u64().unwrap();
         }
         assert!(settled > 1_000, "{settled}");
