@@ -38,6 +38,12 @@ async fn a_killed_server_with_aof_keeps_the_journal() -> Result<()> {
     }
     let shard = roomy_rules().shards.of(video_pair(1, 1).resource);
     let before = cache.journal_page(shard, Version::ZERO, 100).await?;
+    // While its disk is slow, Redis answers what is not in the file yet; what that costs others test.
+    eventually(PATIENCE, "everything in the file", async || {
+        let said = redis.cli(&["INFO", "persistence"]).await.map_err(|error| error.to_string())?;
+        if said.contains("aof_buffer_length:0") { Ok(()) } else { Err(said) }
+    })
+    .await;
     redis.kill9()?;
     let error = cache.accept(&[like(video_pair(51, 1))]).await.remove(0).expect_err("accepted by a dead server");
     assert!(error.is_unavailable(), "{error}");
