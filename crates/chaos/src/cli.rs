@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::kinds::Shape;
 use crate::{report, run};
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -34,7 +35,8 @@ pub(crate) struct Cli {
     /// Only faults whose name contains one of these, separated by commas: kill_ restart_ pause_ cut_link freeze_link
     /// slow_link hold_requests hold_answers slow_sync_ lock_rows step_clock_ skew_server cut_holder fill_queue purge_queue
     /// delete_queue wipe_broker flush_redis; with the profile failover switch_ failover_ split_redis lag_database kill_broker_node
-    /// minority_broker alarm_broker kill_ cut_link; or of a target: server1, redis.
+    /// minority_broker alarm_broker kill_ cut_link; with the profile cluster failover_redis move_slot lose_half kill_; or of a
+    /// target: server1, redis.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
     /// Most resident memory of a server or consumer, in MiB.
@@ -46,7 +48,15 @@ pub(crate) struct Cli {
     /// Most seconds from the first commit on a database that lacks what the one before had confirmed until every process knows.
     #[arg(long, default_value_t = 2.0)]
     pub(crate) notice_limit: f64,
-    /// With the profile failover: a like is answered when so many replicas of Redis (at most 1 there) have it.
+    /// With the profile cluster: most seconds from the election of a lost primary's replica until the half that is left works as
+    /// usual.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) half_limit: f64,
+    /// With the profile cluster: least share of words, in percent, that are answered undegraded about shards of other primaries
+    /// than the lost one.
+    #[arg(long, default_value_t = 99.0)]
+    pub(crate) undegraded: f64,
+    /// With the profiles failover and cluster: a like is answered when so many replicas of Redis (at most 1 there) have it.
     #[arg(long, default_value_t = 0)]
     pub(crate) confirm_replicas: u32,
     /// Where history, faults, excuses and the logs of every process are written.
@@ -64,12 +74,19 @@ enum Profile {
     /// Stores of several nodes (three brokers, two of each other store: a gigabyte and half a minute more), which change their
     /// primaries, lose them, fall behind and split.
     Failover,
+    /// A Redis Cluster of three primaries with a replica each, three brokers, a database with a replica (a gigabyte and a
+    /// minute more): primaries are lost, slots move, and half of everything is lost at once.
+    Cluster,
 }
 
 impl Cli {
-    /// Whether stores are groups.
-    pub(crate) const fn groups(&self) -> bool {
-        matches!(self.profile, Some(Profile::Failover))
+    /// What the stores are.
+    pub(crate) const fn shape(&self) -> Shape {
+        match self.profile {
+            Some(Profile::Failover) => Shape::Groups,
+            Some(Profile::Cluster) => Shape::Cluster,
+            Some(Profile::Quick) | None => Shape::Single,
+        }
     }
 
     /// Whether all was well.

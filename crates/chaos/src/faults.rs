@@ -40,7 +40,13 @@ async fn act(rig: &Rig, step: Step) -> Result<()> {
         Fault::FailOver(_, behind) => fail_over_database(rig, behind).await,
         Fault::SplitRedis => rig.groups()?.split_redis(lasts.min(LONGEST_SPLIT)).await,
         Fault::LagDatabase => rig.groups()?.lag_database(lasts).await,
-        Fault::KillBrokerNode => rig.groups()?.kill_broker_node(lasts).await,
+        Fault::KillBrokerNode => match rig.cluster() {
+            Ok(cluster) => cluster.kill_broker_node(lasts).await,
+            Err(_) => rig.groups()?.kill_broker_node(lasts).await,
+        },
+        Fault::LosePrimary(loss) => rig.cluster()?.lose_primary(rig, loss).await,
+        Fault::MoveSlot(shard, keys) => rig.cluster()?.move_slot(rig, shard, keys).await,
+        Fault::LoseHalf(shard) => rig.cluster()?.lose_half(rig, shard, lasts).await,
         Fault::MinorityBroker => rig.groups()?.minority_broker(lasts).await,
         Fault::AlarmBroker => rig.groups()?.alarm_broker(lasts).await,
         Fault::KillNode(node) => {

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-const BROKERS: usize = 3;
+pub(crate) const BROKERS: usize = 3;
 
 pub(crate) struct Groups {
     redis: RedisGroup,

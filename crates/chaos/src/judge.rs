@@ -1,8 +1,10 @@
 //! Judges a run by its history.
 
 use crate::account;
+use crate::kinds::NodeId;
 use crate::report::Report;
 use crate::rig::{Rig, lock};
+use crate::served;
 use crate::watch::{self, Observed};
 use anyhow::{Context, Result};
 use std::path::{Path, PathBuf};
@@ -60,13 +62,18 @@ pub(crate) async fn judge(
     load.wait_exit(LOAD_END).await.context("the load does not end")?;
     report.load = load.report()?;
 
-    if rig.groups().is_ok() {
+    if rig.groups().is_ok() || rig.cluster().is_ok() {
         swept(rig).await?;
     }
     report.excuses = excuse(rig, diary).await?;
     report.findings.clone_from(&lock(&rig.findings));
     report.notes.clone_from(&lock(&rig.notes));
     report.notices.clone_from(&lock(&rig.notices));
+    report.halves.clone_from(&lock(&rig.halves));
+    let absences = lock(&rig.absences).clone();
+    if !absences.is_empty() {
+        report.served = Some(served::served(&diary.history, &absences)?);
+    }
     let (asked_again, rewrites) = observed.numbers();
     let (asked_again, rewrites) = (asked_again.to_string(), rewrites.to_string());
     let excuses = diary.excuses.to_str().context("a name that is not UTF-8")?;
@@ -90,7 +97,7 @@ pub(crate) async fn judge(
 /// What a promoted cache has from before, of words that were settled meanwhile, is for the checkers to put right: waits until
 /// one has gone through everything since all was quiet.
 async fn swept(rig: &Rig) -> Result<()> {
-    if let Err(problem) = watch::converged(rig, QUIET_LIMIT).await {
+    if let Err(problem) = watch::converged(rig, &NodeId::all().collect::<Vec<_>>(), QUIET_LIMIT).await {
         lock(&rig.findings).push(format!("after the load: {problem}"));
     }
     let now = rig.deployment.sql("SELECT UTC_TIMESTAMP(6)").await?;

@@ -22,6 +22,11 @@ impl NodeId {
         Self::KINDS[self.0 / EACH]
     }
 
+    /// Whether it is that one of each program, or the other one.
+    pub(crate) const fn is_twin(self, number: u16) -> bool {
+        self.0 % EACH == number as usize % EACH
+    }
+
     pub(crate) const fn is_server(self) -> bool {
         self.0 < EACH
     }
@@ -51,6 +56,18 @@ impl Store {
             Self::RabbitMq => "rabbitmq",
         }
     }
+}
+
+/// What the stores are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Shape {
+    /// One of each.
+    #[default]
+    Single,
+    /// Groups behind addresses that move.
+    Groups,
+    /// A Redis Cluster, and groups whose nodes all are known to the programs.
+    Cluster,
 }
 
 /// A lease that one process holds at a time.
@@ -132,6 +149,23 @@ pub(crate) enum Fault {
     KillBrokerNode,
     MinorityBroker,
     AlarmBroker,
+    /// Of a Redis Cluster: the primary of this shard dies, and its replica is elected.
+    LosePrimary(Loss),
+    /// Of a Redis Cluster: the slot of this shard moves to another primary, so many keys at a time.
+    MoveSlot(u16, usize),
+    /// One broker, the primary of this shard, the database's replica, and one of each of our programs, all at once.
+    LoseHalf(u16),
+}
+
+/// How a primary of a Redis Cluster is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// One of its shards.
+    pub(crate) shard: u16,
+    /// The replica has heard nothing for so long.
+    pub(crate) behind: Duration,
+    /// It comes back without its data.
+    pub(crate) empty: bool,
 }
 
 /// Bits of [`Fault::targets`].
@@ -174,6 +208,9 @@ impl Fault {
             Self::KillBrokerNode => "kill_broker_node",
             Self::MinorityBroker => "minority_broker",
             Self::AlarmBroker => "alarm_broker",
+            Self::LosePrimary(_) => "failover_redis",
+            Self::MoveSlot(..) => "move_slot",
+            Self::LoseHalf(_) => "lose_half",
         }
     }
 
@@ -205,7 +242,7 @@ impl Fault {
             Self::Switch(store) => store_bit(store) | links_of(store),
             // A like that only the cache's dead primary had is in the memory of the server that answered it, which lives
             // meanwhile. Nor is a clock wrong: versions begin anew.
-            Self::FailOver(Store::Redis, _) | Self::SplitRedis => {
+            Self::FailOver(Store::Redis, _) | Self::SplitRedis | Self::LosePrimary(_) => {
                 NODES | store_bit(Store::Redis) | links_of(Store::Redis) | CLOCKS
             }
             // What was written around cache or broker the database alone has, until the broker is back.
@@ -215,6 +252,8 @@ impl Fault {
             }
             Self::LagDatabase => store_bit(Store::MariaDb),
             Self::KillBrokerNode | Self::MinorityBroker | Self::AlarmBroker => store_bit(Store::RabbitMq),
+            Self::MoveSlot(..) => store_bit(Store::Redis),
+            Self::LoseHalf(_) => u64::MAX,
         }
     }
 
@@ -266,6 +305,11 @@ impl fmt::Display for Fault {
             | Self::HoldRequests(node, store)
             | Self::HoldAnswers(node, store) => write!(f, " {node}-{}", store.name()),
             Self::SlowLink(node, store, delay) => write!(f, " {node}-{} {delay:?}", store.name()),
+            Self::LosePrimary(Loss { shard, behind, empty }) => {
+                write!(f, " of shard {shard} {behind:?}{}", if *empty { ", empty" } else { "" })
+            }
+            Self::MoveSlot(shard, keys) => write!(f, " of shard {shard}, {keys} keys at a time"),
+            Self::LoseHalf(shard) => write!(f, " with shard {shard}"),
             Self::CutHolder(lease, store) => write!(f, " {}-{}", lease.name(), store.name()),
             _ => Ok(()),
         }

@@ -7,11 +7,15 @@
 //! With `--profile failover` the stores are groups (see [`groups`]), whose primaries change, die with their disks, fall behind and
 //! split.
 //!
+//! With `--profile cluster` they are a Redis Cluster, three brokers and a database with a replica (see [`cluster`]), all of whose
+//! nodes the programs know.
+//!
 //! Deliberately absent: a lost disk of a store that is alone, faults of the loader.
 
 mod account;
 mod broker;
 mod cli;
+mod cluster;
 mod faults;
 mod groups;
 mod judge;
@@ -23,6 +27,7 @@ mod redis;
 mod report;
 mod rig;
 mod run;
+mod served;
 mod watch;
 
 use clap::Parser;

@@ -1,8 +1,9 @@
 //! Which faults come when: decided by the seed alone.
 
-use crate::kinds::{Clock, Lease};
+use crate::kinds::{Clock, Lease, Loss, Shape};
 pub(crate) use crate::kinds::{EACH, Fault, NodeId, Store};
 use crate::random::Random;
+use crate::redis::SHARDS;
 use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(500);
@@ -40,20 +41,20 @@ pub(crate) struct Plan {
     only: Vec<String>,
     /// Whether clocks can be set and disks made slow.
     preload: bool,
-    /// Whether stores are groups, which have faults of their own.
-    groups: bool,
+    /// What the stores are: each has faults of its own.
+    shape: Shape,
     /// Kinds still to come before any comes again.
     deck: Vec<Fault>,
 }
 
 impl Plan {
     pub(crate) fn new(seed: u64, only: &[String], preload: bool) -> Self {
-        Self { random: Random::new(seed), only: only.to_vec(), preload, groups: false, deck: Vec::new() }
+        Self { random: Random::new(seed), only: only.to_vec(), preload, shape: Shape::Single, deck: Vec::new() }
     }
 
-    /// Of stores that are groups.
-    pub(crate) fn of_groups(self, groups: bool) -> Self {
-        Self { groups, ..self }
+    /// Of stores that are more than one each.
+    pub(crate) fn of(self, shape: Shape) -> Self {
+        Self { shape, ..self }
     }
 
     /// The next fault, alone.
@@ -113,7 +114,11 @@ impl Plan {
     }
 
     fn all(&mut self) -> Vec<Fault> {
-        let mut faults = if self.groups { self.faults_of_groups() } else { self.faults_of_servers() };
+        let mut faults = match self.shape {
+            Shape::Single => self.faults_of_servers(),
+            Shape::Groups => self.faults_of_groups(),
+            Shape::Cluster => self.faults_of_clusters(),
+        };
         let wanted = |fault: &Fault| {
             self.only.is_empty() || self.only.iter().any(|name| fault.to_string().contains(name.as_str()))
         };
@@ -141,6 +146,24 @@ impl Plan {
         }
         for store in Store::ALL {
             faults.push(Fault::CutLink(NodeId(random.below(2 * EACH)), store));
+        }
+        faults
+    }
+
+    /// Of a Redis Cluster and the stores beside it. No link fails: clients go where the nodes say that they are.
+    fn faults_of_clusters(&mut self) -> Vec<Fault> {
+        let random = &mut self.random;
+        let shard = |random: &mut Random| u16::try_from(random.below(SHARDS.into())).unwrap_or_default();
+        let mut faults = vec![Fault::KillBrokerNode, Fault::LoseHalf(shard(random))];
+        for behind in [Duration::ZERO, random.duration(SHORTEST, Duration::from_secs(3))] {
+            let empty = random.below(2) == 0;
+            faults.push(Fault::LosePrimary(Loss { shard: shard(random), behind, empty }));
+        }
+        for keys in [1, 50] {
+            faults.push(Fault::MoveSlot(shard(random), keys));
+        }
+        for kind in 0..NodeId::all().count() / EACH {
+            faults.push(Fault::KillNode(NodeId(kind * EACH + random.below(EACH))));
         }
         faults
     }
@@ -228,7 +251,7 @@ mod tests {
     #[test]
     fn groups_have_kinds_of_their_own() {
         let kinds: BTreeSet<&str> =
-            Plan::new(1, &[], false).of_groups(true).all().into_iter().map(Fault::kind).collect();
+            Plan::new(1, &[], false).of(Shape::Groups).all().into_iter().map(Fault::kind).collect();
         let wanted = "alarm_broker cut_link failover_database failover_redis kill_broker_node kill_checker kill_consumer \
             kill_server lag_database minority_broker split_redis switch_database switch_redis";
         assert_eq!(kinds, wanted.split_whitespace().collect());
@@ -239,6 +262,21 @@ mod tests {
         let back = Fault::FailOver(Store::MariaDb, Duration::ZERO);
         for other in [Fault::Switch(Store::Redis), Fault::CutLink(NodeId(0), Store::Redis), Fault::AlarmBroker] {
             assert_ne!(back.targets() & other.targets(), 0, "{other}");
+        }
+    }
+
+    #[test]
+    fn clusters_have_kinds_of_their_own() {
+        let faults = Plan::new(1, &[], false).of(Shape::Cluster).all();
+        let kinds: BTreeSet<&str> = faults.iter().map(|fault| fault.kind()).collect();
+        let wanted = "failover_redis kill_broker_node kill_checker kill_consumer kill_server lose_half move_slot";
+        assert_eq!(kinds, wanted.split_whitespace().collect());
+        // One primary at a time, and who remembers what it had lives meanwhile.
+        for fault in faults.iter().filter(|fault| matches!(fault, Fault::LosePrimary(_))) {
+            for other in [Fault::MoveSlot(1, 1), Fault::LoseHalf(1), Fault::KillNode(NodeId(0))] {
+                assert_ne!(fault.targets() & other.targets(), 0, "{fault} and {other}");
+            }
+            assert_eq!(fault.targets() & Fault::KillBrokerNode.targets(), 0);
         }
     }
 

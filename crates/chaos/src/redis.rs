@@ -34,22 +34,25 @@ end
 redis.call('FLUSHALL')
 return lines";
 
-/// The last entry's id of every journal, or nothing, a line per shard.
+/// The last entry's id of every journal, or nothing, a line per shard; of a journal that another node of a cluster has, its
+/// absence. The keys stand in no argument, or they would have to be in one slot.
 const ENDS: &str = "\
 local ends = {}
-for i, key in ipairs(KEYS) do
-  local last = redis.call('XREVRANGE', key, '+', '-', 'COUNT', 1)[1]
-  ends[i] = last and last[1] or ''
+for shard = 0, tonumber(ARGV[1]) - 1 do
+  local last = redis.pcall('XREVRANGE', '{s' .. shard .. '}:j', '+', '-', 'COUNT', 1)
+  ends[shard + 1] = last.err and 'elsewhere' or last[1] and last[1][1] or ''
 end
 return ends";
 
-/// Number of entries up to those ids.
+/// Number of entries up to those ids, in the same form.
 const UP_TO: &str = "\
-local count = 0
-for i, key in ipairs(KEYS) do
-  if ARGV[i] ~= '' then count = count + #redis.call('XRANGE', key, '-', ARGV[i]) end
+local counts = {}
+for shard = 0, #ARGV - 1 do
+  local last = ARGV[shard + 1]
+  local left = redis.pcall('XRANGE', '{s' .. shard .. '}:j', '-', last == '' and '0' or last)
+  counts[shard + 1] = left.err and 'elsewhere' or tostring(#left)
 end
-return count";
+return counts";
 
 /// FLUSHALL; what was in the journals at that moment, with its age. None: versions are ahead of the clock.
 pub(crate) async fn flush(addr: &str) -> Result<Option<Vec<(EventName, Option<Duration>)>>> {
@@ -84,19 +87,46 @@ pub(crate) async fn holder(addr: &str, lease: &str) -> Result<Option<String>> {
 #[derive(Debug, Clone)]
 pub(crate) struct Ends(Vec<String>);
 
-/// Where the journals end now.
-pub(crate) async fn ends(addr: &str) -> Result<Ends> {
-    let answer = eval(addr, ENDS, &[]).await?;
-    let mut ends: Vec<String> = answer.split('\n').map(str::to_owned).collect();
-    ensure!(ends.len() >= usize::from(SHARDS), "redis answered {answer:?}");
-    ends.truncate(SHARDS.into());
-    Ok(Ends(ends))
+/// Where the journals end now, on these nodes.
+pub(crate) async fn ends(addrs: &[String]) -> Result<Ends> {
+    per_shard(addrs, ENDS, &[SHARDS.to_string()]).await.map(Ends)
 }
 
 /// Entries that were there then, and still are.
-pub(crate) async fn left_of(addr: &str, Ends(ends): &Ends) -> Result<u64> {
-    let answer = eval(addr, UP_TO, ends).await?;
-    answer.trim().parse().with_context(|| format!("redis answered {answer:?}"))
+pub(crate) async fn left_of(addrs: &[String], Ends(ends): &Ends) -> Result<u64> {
+    let counts = per_shard(addrs, UP_TO, ends).await?;
+    counts.iter().map(|count| count.parse::<u64>().with_context(|| format!("redis answered {count:?}"))).sum()
+}
+
+/// The shards whose journals this node of a cluster has.
+pub(crate) async fn shards_of(addr: &str) -> Result<Vec<u16>> {
+    let said = lines(addr, ENDS, &[SHARDS.to_string()]).await?;
+    Ok((0..SHARDS).zip(said).filter(|(_, end)| end != ELSEWHERE).map(|(shard, _)| shard).collect())
+}
+
+const ELSEWHERE: &str = "elsewhere";
+
+/// What the node that has it says of every shard.
+async fn per_shard(addrs: &[String], script: &str, args: &[String]) -> Result<Vec<String>> {
+    let mut all = vec![None; SHARDS.into()];
+    for addr in addrs {
+        let said = lines(addr, script, args).await?;
+        for (known, said) in all.iter_mut().zip(said).filter(|(_, said)| said != ELSEWHERE) {
+            ensure!(known.replace(said).is_none(), "two nodes have a shard");
+        }
+    }
+    let missing = all.iter().filter(|said| said.is_none()).count();
+    ensure!(missing == 0, "{missing} shards are on no node");
+    Ok(all.into_iter().flatten().collect())
+}
+
+async fn lines(addr: &str, script: &str, args: &[String]) -> Result<Vec<String>> {
+    let all: Vec<&str> = ["EVAL", script, "0"].into_iter().chain(args.iter().map(String::as_str)).collect();
+    let answer = client(addr, &all).await?;
+    let mut lines: Vec<String> = answer.split('\n').map(str::to_owned).collect();
+    ensure!(lines.len() >= usize::from(SHARDS), "redis answered {answer:?}");
+    lines.truncate(SHARDS.into());
+    Ok(lines)
 }
 
 async fn eval(addr: &str, script: &str, args: &[String]) -> Result<String> {

@@ -1,6 +1,7 @@
 //! What came out.
 
 use crate::notice::Notice;
+use crate::served::Served;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -46,6 +47,13 @@ pub(crate) struct Report {
     /// How failovers of the database were noticed.
     pub(crate) notices: Vec<Notice>,
     pub(crate) notice_limit: f64,
+    /// How words were answered while primaries of a cluster were away.
+    pub(crate) served: Option<Served>,
+    /// Seconds until the half that was left worked as usual.
+    pub(crate) halves: Vec<f64>,
+    pub(crate) half_limit: f64,
+    /// Percent.
+    pub(crate) undegraded: f64,
     /// Faults that this machine cannot bring about, and why.
     pub(crate) unavailable: Vec<String>,
     pub(crate) panics: Vec<String>,
@@ -132,12 +140,28 @@ impl Report {
         }
         let late = self.notices.iter().filter(|notice| notice.slowest() > self.notice_limit);
         failures.extend(late.map(|notice| format!("a failover of the database was noticed late: {notice}")));
+        failures.extend(self.of_the_cluster());
         failures.extend(self.findings.iter().cloned());
         failures.extend(self.panics.iter().map(|line| format!("panic: {line}")));
         failures.extend(self.bad_exits.iter().map(|name| format!("{name} did not stop in order")));
         for (name, mib) in &self.memory {
             if (name.starts_with("server") || name.starts_with("consumer")) && *mib > self.rss_limit_mib {
                 failures.push(format!("{name} used {mib} MiB, more than {}", self.rss_limit_mib));
+            }
+        }
+        failures
+    }
+
+    fn of_the_cluster(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        let late = self.halves.iter().filter(|seconds| **seconds > self.half_limit);
+        failures.extend(late.map(|seconds| format!("half of all was lost: well only after {seconds:.1} s")));
+        if let Some(served) = self.served {
+            if served.others.percent() < self.undegraded {
+                failures.push(format!("a primary was away: of other shards' words undegraded {}", served.others));
+            }
+            if served.degraded_after_half > self.half_limit {
+                failures.push(format!("half of all was lost: degraded after {:.1} s", served.degraded_after_half));
             }
         }
         failures
@@ -167,6 +191,11 @@ impl Report {
             "excuses": self.excuses,
             "notes": self.notes,
             "noticed_s": self.notices.iter().map(|notice| &notice.after).collect::<Vec<_>>(),
+            "undegraded_percent_of_other_primaries": self.served.map(|served| served.others.percent()),
+            "undegraded_percent_of_the_lost_primary": self.served.map(|served| served.own.percent()),
+            "last_degraded_after_election_s": self.served.map(|served| served.degraded_after),
+            "last_degraded_after_half_was_lost_s": self.served.map(|served| served.degraded_after_half),
+            "half_lost_well_after_s": self.halves,
             "unavailable": self.unavailable,
             "failures": self.failures(),
             "load": self.load,
@@ -212,6 +241,16 @@ pub(crate) fn print(report: &Report) {
     row("longest time without accepted likes", format!("{} ms", report.load["longest_gap_ms"]));
     for (name, mib) in &report.memory {
         row(&format!("peak memory of {name}"), format!("{mib} MiB"));
+    }
+    if let Some(served) = report.served {
+        println!(
+            "  a primary was away: undegraded words about others' shards {}, about its own {}",
+            served.others, served.own
+        );
+        println!(
+            "  last degraded answer after an election {:.1} s, with half of all lost {:.1} s",
+            served.degraded_after, served.degraded_after_half
+        );
     }
     for notice in &report.notices {
         println!("  failover of the database: {notice}");

@@ -5,9 +5,12 @@
 
 use crate::account::{Flush, Record};
 use crate::cli::Cli;
+use crate::cluster::Cluster;
 use crate::groups::Groups;
+use crate::kinds::Shape;
 use crate::notice::Notice;
 use crate::plan::{EACH, NodeId, Store};
+use crate::served::Absence;
 use anyhow::{Context, Result};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +55,8 @@ pub(crate) struct Rig {
     pub(crate) nodes: Vec<Node>,
     /// Where the stores have several nodes.
     groups: Option<Groups>,
+    /// Where they are a cluster.
+    cluster: Option<Cluster>,
     pub(crate) deployment: Deployment,
     /// Whether disks can be made slow and clocks be set.
     pub(crate) can_preload: bool,
@@ -69,6 +74,10 @@ pub(crate) struct Rig {
     pub(crate) notes: Mutex<Vec<String>>,
     /// How failovers of the database were noticed.
     pub(crate) notices: Mutex<Vec<Notice>>,
+    /// When primaries of a cluster were away.
+    pub(crate) absences: Mutex<Vec<Absence>>,
+    /// Seconds until the half that was left worked as usual.
+    pub(crate) halves: Mutex<Vec<f64>>,
 }
 
 /// A server or consumer.
@@ -89,18 +98,24 @@ pub(crate) struct Node {
 impl Rig {
     /// Starts everything, and waits until every process has all of its stores.
     pub(crate) async fn start(options: &Cli) -> Result<Self> {
-        let groups = if options.groups() { Some(Groups::start().await?) } else { None };
-        let can_preload = groups.is_none() && Preload::is_available()?;
+        let shape = options.shape();
+        let groups = if shape == Shape::Groups { Some(Groups::start().await?) } else { None };
+        let cluster = if shape == Shape::Cluster { Some(Cluster::start().await?) } else { None };
+        let can_preload = shape == Shape::Single && Preload::is_available()?;
         let chaos = Deployment::build("chaos").programs_in(&options.bin_dir);
-        let mut own = match &groups {
-            Some(groups) => groups.at(chaos)?,
-            None => chaos.own_redis(RedisOptions::default()).own_mariadb().own_rabbitmq(),
+        let mut own = match (&groups, &cluster) {
+            (Some(groups), _) => groups.at(chaos)?,
+            (None, Some(cluster)) => cluster.at(chaos)?,
+            (None, None) => chaos.own_redis(RedisOptions::default()).own_mariadb().own_rabbitmq(),
         };
         if can_preload {
             own = own.preloaded();
         }
         let confirm = options.confirm_replicas.to_string();
-        let deployment = own.start().await?.with_all(SETTINGS).with("REDIS__CONFIRM_REPLICAS", confirm);
+        let mut deployment = own.start().await?.with_all(SETTINGS).with("REDIS__CONFIRM_REPLICAS", confirm);
+        if let Some(cluster) = &cluster {
+            deployment = cluster.known_to(deployment)?;
+        }
         let mut nodes = Vec::new();
         for id in NodeId::all() {
             nodes.push(Node::start(id, &deployment, can_preload).await.with_context(|| format!("start {id}"))?);
@@ -108,6 +123,7 @@ impl Rig {
         let rig = Self {
             nodes,
             groups,
+            cluster,
             deployment,
             can_preload,
             declared: Mutex::new(Instant::now()),
@@ -117,6 +133,8 @@ impl Rig {
             findings: Mutex::default(),
             notes: Mutex::default(),
             notices: Mutex::default(),
+            absences: Mutex::default(),
+            halves: Mutex::default(),
         };
         for node in &rig.nodes {
             try_eventually(START_LIMIT, format!("{} has its stores", node.id), || node.healthy())
@@ -134,6 +152,19 @@ impl Rig {
     /// Stores of several nodes.
     pub(crate) fn groups(&self) -> Result<&Groups> {
         self.groups.as_ref().context("the stores have one node each")
+    }
+
+    /// Stores that are a cluster.
+    pub(crate) fn cluster(&self) -> Result<&Cluster> {
+        self.cluster.as_ref().context("the stores are no cluster")
+    }
+
+    /// Where the journals are: on some of these.
+    pub(crate) fn redis_addrs(&self) -> Result<Vec<String>> {
+        match &self.cluster {
+            Some(cluster) => cluster.redis_addrs(),
+            None => Ok(vec![self.deployment.redis().addr()?]),
+        }
     }
 
     pub(crate) fn consumers(&self) -> &[Node] {
@@ -197,7 +228,10 @@ impl Node {
     async fn start(id: NodeId, deployment: &Deployment, preload: bool) -> Result<Self> {
         let links = Links::to(deployment).await?;
         let ports = Ports::lease()?;
-        let mut deployment = deployment.clone().through(&links).with("SERVICE__INSTANCE", id.to_string());
+        // Clients of a cluster go where its nodes say that they are.
+        let is_direct = deployment.setting("REDIS__CLUSTER").is_some();
+        let deployment = if is_direct { deployment.clone() } else { deployment.clone().through(&links) };
+        let mut deployment = deployment.with("SERVICE__INSTANCE", id.to_string());
         if deployment.mariadb().is_external() {
             // An administrator would write where only is to be read.
             let url = deployment.setting("DATABASE__URL").context("no database")?;

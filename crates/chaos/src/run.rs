@@ -1,9 +1,11 @@
 //! One run: start, load, faults, heal, quiet, verdict.
 
 use crate::cli::Cli;
+use crate::cluster::Cluster;
 use crate::faults::strike;
 use crate::groups::Groups;
 use crate::judge::{self, Diary};
+use crate::kinds::{NodeId, Shape};
 use crate::plan::{Plan, Step};
 use crate::report::{Heal, Report};
 use crate::rig::{Rig, lock};
@@ -42,7 +44,9 @@ pub(crate) async fn run(options: &Cli, out: &Path) -> Result<Report> {
         rss_limit_mib: options.rss_limit_mib,
         converge_limit: options.converge_limit,
         notice_limit: options.notice_limit,
-        unavailable: unavailable(rig.can_preload || options.groups()),
+        half_limit: options.half_limit,
+        undegraded: options.undegraded,
+        unavailable: unavailable(rig.can_preload || options.shape() != Shape::Single),
         ..Report::default()
     };
     let chaos = rounds(&rig, options, &load, &diary, &mut report).await;
@@ -72,7 +76,8 @@ fn start_load(rig: &Rig, options: &Cli, history: &Path) -> Result<Load> {
 
 /// The first half of the time single faults, then several at once; the last round is waited for.
 async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, report: &mut Report) -> Result<()> {
-    let mut plan = Plan::new(options.seed, &options.only, rig.can_preload).of_groups(options.groups());
+    let mut plan = Plan::new(options.seed, &options.only, rig.can_preload).of(options.shape());
+    let all: Vec<NodeId> = NodeId::all().collect();
     let start = Instant::now();
     let length = Duration::from_secs(options.seconds);
     tokio::time::sleep(WARM_UP).await;
@@ -86,7 +91,7 @@ async fn rounds(rig: &Arc<Rig>, options: &Cli, load: &Load, diary: &Diary, repor
         for step in &round {
             *report.faults.entry(step.fault.kind()).or_default() += 1;
         }
-        let converged = watch::converged(rig, PATIENCE).await.map(|took| took.as_secs_f64());
+        let converged = watch::converged(rig, &all, PATIENCE).await.map(|took| took.as_secs_f64());
         rig.broker_declared();
         // A fault is over when all is well again: until then served counts follow what is on its way.
         for (step, begin) in struck {
@@ -128,7 +133,8 @@ fn keep_logs(rig: &Rig, load: &Load, out: &Path) -> Result<()> {
         ("rabbitmq".to_owned(), rig.deployment.rabbitmq().log()),
     ];
     let groups = rig.groups().map(Groups::logs).unwrap_or_default();
-    for (name, log) in nodes.chain(rest).chain(groups) {
+    let cluster = rig.cluster().map(Cluster::logs).unwrap_or_default();
+    for (name, log) in nodes.chain(rest).chain(groups).chain(cluster) {
         let path = out.join(format!("{name}.log"));
         std::fs::write(&path, log).with_context(|| format!("write {}", path.display()))?;
     }

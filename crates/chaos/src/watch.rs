@@ -1,5 +1,6 @@
 //! Looks at the running stack from outside.
 
+use crate::kinds::NodeId;
 use crate::redis::{self, Ends};
 use crate::rig::{Rig, lock};
 use std::collections::BTreeMap;
@@ -13,15 +14,15 @@ const POLL: Duration = Duration::from_millis(150);
 const LOOKS: u32 = 3;
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Waits until all is well: every process has all of its stores, whatever was in the journals at the first look is
+/// Waits until all is well: every one of these processes has all of its stores, whatever was in the journals at the first look is
 /// settled, nothing in the ledger is unfinished. The time that took, or what was still wrong after `limit`.
-pub(crate) async fn converged(rig: &Rig, limit: Duration) -> Result<Duration, String> {
+pub(crate) async fn converged(rig: &Rig, nodes: &[NodeId], limit: Duration) -> Result<Duration, String> {
     let start = Instant::now();
     let mut well_since = None;
     let mut looks = 0;
     let mut ends = None;
     loop {
-        let seen = match timeout(LOOK_LIMIT, look(rig, &mut ends)).await {
+        let seen = match timeout(LOOK_LIMIT, look(rig, nodes, &mut ends)).await {
             Ok(seen) => seen,
             Err(_) => Err("looking takes too long".to_owned()),
         };
@@ -44,21 +45,22 @@ pub(crate) async fn converged(rig: &Rig, limit: Duration) -> Result<Duration, St
     }
 }
 
-async fn look(rig: &Rig, ends: &mut Option<Ends>) -> Result<(), String> {
-    for node in &rig.nodes {
+async fn look(rig: &Rig, nodes: &[NodeId], ends: &mut Option<Ends>) -> Result<(), String> {
+    for id in nodes {
+        let node = rig.node(*id);
         if !node.process().is_running() {
             return Err(format!("{} has ended", node.id));
         }
         node.healthy().await?;
     }
     let text = |error: anyhow::Error| format!("{error:#}");
-    let addr = rig.deployment.redis().addr().map_err(text)?;
+    let addrs = rig.redis_addrs().map_err(text)?;
     // With load going on the journals are never empty.
     let ends = match ends {
         Some(ends) => ends,
-        None => ends.insert(redis::ends(&addr).await.map_err(text)?),
+        None => ends.insert(redis::ends(&addrs).await.map_err(text)?),
     };
-    let left = redis::left_of(&addr, ends).await.map_err(text)?;
+    let left = redis::left_of(&addrs, ends).await.map_err(text)?;
     if left > 0 {
         return Err(format!("{left} journal entries of before the heal"));
     }

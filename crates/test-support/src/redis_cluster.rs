@@ -139,6 +139,70 @@ impl RedisCluster {
         anyhow::bail!("nobody has slot {slot} of {key}")
     }
 
+    /// The nodes that have slots.
+    pub async fn primaries(&self) -> Result<Vec<usize>> {
+        let mut primaries = Vec::new();
+        for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.pid().is_some()) {
+            let said = node.cli(&["CLUSTER", "NODES"]).await?;
+            let own = said.lines().find(|line| line.contains("myself,master"));
+            if own.is_some_and(|line| line.split(' ').nth(8).is_some()) {
+                primaries.push(number);
+            }
+        }
+        Ok(primaries)
+    }
+
+    /// The node that copies this one.
+    pub async fn replica_of(&self, primary: usize) -> Result<usize> {
+        let of = format!("myself,slave {}", self.id(primary).await?);
+        for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.pid().is_some()) {
+            if node.cli(&["CLUSTER", "NODES"]).await?.lines().any(|line| line.contains(&of)) {
+                return Ok(number);
+            }
+        }
+        anyhow::bail!("nobody copies node {primary}")
+    }
+
+    /// A replica hears nothing of its primary from now on: it says a password that nobody asked for.
+    pub async fn falls_behind(&self, replica: usize) -> Result<()> {
+        let node = self.node(replica)?;
+        node.cli(&["CONFIG", "SET", "masterauth", "none"]).await?;
+        node.cli(&["CLIENT", "KILL", "TYPE", "master"]).await.map(drop)
+    }
+
+    /// Waits until a replica was elected, after which it may copy others.
+    pub async fn elected(&self, replica: usize) -> Result<()> {
+        let node = self.node(replica)?;
+        let elected = async || {
+            let role = node.role().await?;
+            ensure!(role == "master", "{role}");
+            Ok(())
+        };
+        try_eventually(LIMIT, "an elected replica", async || elected().await.map_err(text)).await?;
+        node.cli(&["CONFIG", "SET", "masterauth", ""]).await.map(drop)
+    }
+
+    /// A node that was killed, and whose replica was elected, comes back and copies it: from what it had, or from nothing.
+    pub async fn comes_back(&self, number: usize, empty: bool) -> Result<()> {
+        let node = self.node(number)?;
+        if empty {
+            node.remove_data("appendonlydir")?;
+        }
+        node.restart().await?;
+        let copies = async || {
+            let said = node.cli(&["INFO", "replication"]).await?;
+            ensure!(said.contains("role:slave") && said.contains("master_link_status:up"), "{said}");
+            Ok(())
+        };
+        try_eventually(LIMIT, "a replica with its copy", async || copies().await.map_err(text)).await?;
+        self.settled("a cluster that is whole", async |node: &Redis| {
+            let said = node.cli(&["CLUSTER", "NODES"]).await?;
+            ensure!(!said.contains("fail"), "{said}");
+            Ok(())
+        })
+        .await
+    }
+
     /// Moves the slot of a key to another primary, key by key, as `redis-cli --cluster reshard` does.
     pub async fn move_slot(&self, key: &str, to: usize) -> Result<()> {
         let from = self.primary_of(key).await?;

@@ -141,6 +141,15 @@ impl Server {
         local.start().await
     }
 
+    /// Of a server that does not run: its data is without this file or directory.
+    pub fn remove_data(&self, name: &str) -> Result<()> {
+        let local = self.local()?;
+        anyhow::ensure!(!local.process.is_running(), "{} runs", self.url);
+        let path = local.dir.path().join("data").join(name);
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("remove {}", path.display()))
+    }
+
     /// What the process has written to its log so far.
     pub fn log(&self) -> String {
         self.local.as_ref().map(|local| local.process.log()).unwrap_or_default()
