@@ -20,6 +20,9 @@ use traffic::history::now_micros;
 
 const PRIMARIES: usize = 3;
 
+/// Of a slot whose time to move is over, in one step.
+const KEYS_AT_LAST: usize = 1_000;
+
 /// Between the steps of a slot that moves.
 const STEP: Duration = Duration::from_millis(5);
 
@@ -109,8 +112,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Key by key, or many at once.
-    pub(crate) async fn move_slot(&self, rig: &Rig, shard: u16, keys: usize) -> Result<()> {
+    /// Few keys at a time for so long, then what is left.
+    pub(crate) async fn move_slot(&self, rig: &Rig, shard: u16, keys: usize, lasts: Duration) -> Result<()> {
         let key = journal(shard);
         let from = self.redis.primary_of(&key).await?;
         let primaries = self.redis.primaries().await?;
@@ -118,7 +121,8 @@ impl Cluster {
         let to = *others.get(usize::from(shard) % others.len().max(1)).context("no other primary")?;
         let began = Instant::now();
         self.redis.begin_move(&key, from, to).await?;
-        while self.redis.move_some(&key, from, to, keys).await? {
+        let some = || if began.elapsed() < lasts { keys } else { KEYS_AT_LAST };
+        while self.redis.move_some(&key, from, to, some()).await? {
             sleep(STEP).await;
         }
         self.redis.end_move(&key, from, to).await?;

@@ -45,7 +45,7 @@ async fn act(rig: &Rig, step: Step) -> Result<()> {
             Err(_) => rig.groups()?.kill_broker_node(lasts).await,
         },
         Fault::LosePrimary(loss) => rig.cluster()?.lose_primary(rig, loss).await,
-        Fault::MoveSlot(shard, keys) => rig.cluster()?.move_slot(rig, shard, keys).await,
+        Fault::MoveSlot(shard, keys) => rig.cluster()?.move_slot(rig, shard, keys, lasts).await,
         Fault::LoseHalf(shard) => rig.cluster()?.lose_half(rig, shard, lasts).await,
         Fault::MinorityBroker => rig.groups()?.minority_broker(lasts).await,
         Fault::AlarmBroker => rig.groups()?.alarm_broker(lasts).await,

@@ -193,6 +193,7 @@ impl Report {
             "noticed_s": self.notices.iter().map(|notice| &notice.after).collect::<Vec<_>>(),
             "undegraded_percent_of_other_primaries": self.served.map(|served| served.others.percent()),
             "undegraded_percent_of_the_lost_primary": self.served.map(|served| served.own.percent()),
+            "unanswered_while_a_primary_was_away": self.served.map(|served| served.unanswered),
             "last_degraded_after_election_s": self.served.map(|served| served.degraded_after),
             "last_degraded_after_half_was_lost_s": self.served.map(|served| served.degraded_after_half),
             "half_lost_well_after_s": self.halves,
@@ -244,8 +245,8 @@ pub(crate) fn print(report: &Report) {
     }
     if let Some(served) = report.served {
         println!(
-            "  a primary was away: undegraded words about others' shards {}, about its own {}",
-            served.others, served.own
+            "  a primary was away: undegraded words about others' shards {}, about its own {}; {} unanswered",
+            served.others, served.own, served.unanswered
         );
         println!(
             "  last degraded answer after an election {:.1} s, with half of all lost {:.1} s",

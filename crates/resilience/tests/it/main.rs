@@ -23,4 +23,5 @@ mod redo;
 mod reshard;
 mod rig;
 mod running;
+mod slot;
 mod system;
