@@ -3,7 +3,7 @@
 # locked, clocks wrong, queues full, emptied and deleted, the broker wiped, Redis flushed; one fault at a time, then
 # several. Then everything is healed and every store judged by the history of the run. docs/TESTING.md lists the faults.
 #
-#   scripts/chaos.sh [--seed N] [--seconds S] [--profile quick|failover] [--json] [--only NAME,...] [--out DIR]
+#   scripts/chaos.sh [--seed N] [--seconds S] [--profile quick|failover|cluster] [--json] [--only NAME,...] [--out DIR]
 #
 # Builds the release programs if one is missing; PROFILE=debug means debug programs. Exit code 1 if anything was lost, doubled or miscounted, a process
 # panicked or grew too large, or the system did not come back by itself.

@@ -34,7 +34,8 @@ pub(crate) struct Test {
     /// whole drill of deployments.
     #[arg(long, conflicts_with = "fast")]
     all: bool,
-    /// Nothing but the tests on a Redis Cluster, which the others include: its contract, slots that move, lost primaries.
+    /// Nothing but the tests on a Redis Cluster: its contract, slots that move (one with 100,000 keys), lost primaries, the kill
+    /// matrix, a short chaos run. The others include the first of them.
     #[arg(long, conflicts_with_all = ["fast", "all"])]
     cluster: bool,
     /// With --all: what cannot be fetched is no failure, as without: the database of advisories.
@@ -188,7 +189,16 @@ impl Run<'_> {
 
     fn on_a_cluster(&mut self) {
         self.build();
-        self.cargo("tests on a Redis Cluster", ["test", "--locked", "--workspace", "--test", "it", "cluster"]);
+        self.cargo_on_a_cluster("tests on a Redis Cluster", "cluster");
+        self.cargo_on_a_cluster("kill matrix on a Redis Cluster", "kill::");
+        let chaos = self.script("chaos.sh", &["--profile", "cluster", "--seconds", "60"]);
+        self.step("chaos.sh --profile cluster", chaos);
+    }
+
+    fn cargo_on_a_cluster(&mut self, heading: &str, tests: &str) {
+        let mut command = self.environment.cargo(["test", "--locked", "--workspace", "--test", "it", tests]);
+        command.env("KILL_ON_CLUSTER", "1").env("SLOT_KEYS", "100000");
+        self.step(heading, command);
     }
 
     /// The whole system by its scripts, each step on what the steps before it have started.

@@ -10,7 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use test_support::{
-    Binary, ChangeStates, Deployment, Links, Load, Ports, Program, ProgramBuilder, eventually, expect_eq,
+    Binary, ChangeStates, Deployment, Links, Load, Ports, Program, ProgramBuilder, RedisCluster, RedisOptions, eventually,
+    expect_eq,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,6 +20,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const VERIFY_LIMIT: Duration = Duration::from_secs(90);
 
 const SIGABRT: i32 = 6;
+
+/// Whether the kill matrix stands on a Redis Cluster.
+pub(crate) fn on_a_cluster() -> bool {
+    std::env::var_os("KILL_ON_CLUSTER").is_some_and(|wanted| wanted == "1")
+}
 
 /// Which process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +44,8 @@ impl Role {
 
 pub(crate) struct System {
     deployment: Deployment,
+    /// Of its own, with `KILL_ON_CLUSTER`.
+    cluster: Option<RedisCluster>,
     /// Between the server and its stores.
     pub(crate) links: Links,
     /// By role: a process comes back where it was.
@@ -48,7 +56,30 @@ pub(crate) struct System {
 impl System {
     /// Settings beyond those of all tests, as `SECTION__KEY`.
     pub(crate) async fn new(settings: &[(&str, &str)]) -> Self {
-        Self::of(Deployment::build("kill").start().await.unwrap(), settings).await
+        if !on_a_cluster() {
+            return Self::of(Deployment::build("kill").start().await.unwrap(), settings).await;
+        }
+        let cluster = RedisCluster::start(RedisOptions::default(), 3, false).await.unwrap();
+        let url = format!("redis://{}", cluster.addrs().unwrap()[0]);
+        let deployment = Deployment::build("kill").redis_at(url).start().await.unwrap();
+        let system = Self::of(deployment.with("REDIS__CLUSTER", "true"), settings).await;
+        Self { cluster: Some(cluster), ..system }
+    }
+
+    /// The server has no cache: its link is cut, or a cluster, to whose nodes it goes by itself, is killed.
+    pub(crate) async fn cache_goes(&self) {
+        let Some(cluster) = &self.cluster else { return self.links.redis.cut().await };
+        for number in 0..cluster.addrs().unwrap().len() {
+            cluster.node(number).unwrap().kill9().unwrap();
+        }
+    }
+
+    /// It has it again, with what was in it.
+    pub(crate) async fn cache_comes_back(&self) {
+        let Some(cluster) = &self.cluster else { return self.links.redis.restore().await.unwrap() };
+        for number in 0..cluster.addrs().unwrap().len() {
+            cluster.node(number).unwrap().restart().await.unwrap();
+        }
     }
 
     pub(crate) async fn of(deployment: Deployment, settings: &[(&str, &str)]) -> Self {
@@ -70,6 +101,7 @@ impl System {
         Self {
             links: Links::to(&deployment).await.unwrap(),
             deployment,
+            cluster: None,
             ports: [Ports::lease().unwrap(), Ports::lease().unwrap()],
             oplogs: Vec::new(),
         }
