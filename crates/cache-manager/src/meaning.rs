@@ -35,7 +35,8 @@ pub(crate) enum Meaning {
 }
 
 /// What is said of a node that sends elsewhere; in a cluster it is followed.
-const OF_A_CLUSTER: &str = "it is a node of a Redis Cluster: redis.cluster must be true";
+const OF_A_CLUSTER: &str =
+    "it is a node of a Redis Cluster: redis.cluster must be true, or if it is, the slot is on its way";
 
 /// Code, meaning, and what to do about it.
 const TABLE: &[(&str, Meaning, &str)] = &[

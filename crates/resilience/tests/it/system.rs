@@ -10,8 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::time::Duration;
 use test_support::{
-    Binary, ChangeStates, Deployment, Links, Load, Ports, Program, ProgramBuilder, RedisCluster, RedisOptions, eventually,
-    expect_eq,
+    Binary, ChangeStates, Deployment, Links, Load, Ports, Program, ProgramBuilder, RedisCluster, RedisOptions,
+    eventually, expect_eq,
 };
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
