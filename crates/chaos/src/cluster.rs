@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use test_support::{
-    Deployment, DeploymentBuilder, MariaDbGroup, MariaDbOptions, RabbitMqGroup, RedisCluster, RedisOptions,
+    Deployment, DeploymentBuilder, MariaDbGroup, MariaDbOptions, RabbitMq, RabbitMqGroup, RedisCluster, RedisOptions,
 };
 use tokio::time::sleep;
 use traffic::history::now_micros;
@@ -86,8 +86,16 @@ impl Cluster {
         let node = self.rabbitmq.node(self.next_broker())?;
         node.kill9()?;
         sleep(lasts).await;
-        node.restart().await?;
-        self.rabbitmq.all_run(BROKERS).await
+        self.broker_comes_back(node).await
+    }
+
+    /// It may take longer than a broker that is alone: it waits for what the others have, on a busy machine for minutes.
+    async fn broker_comes_back(&self, node: &RabbitMq) -> Result<()> {
+        let started = node.restart().await;
+        match self.rabbitmq.all_run(BROKERS).await {
+            Err(error) => Err(started.err().unwrap_or(error)),
+            Ok(()) => Ok(()),
+        }
     }
 
     fn next_broker(&self) -> usize {
@@ -164,8 +172,7 @@ impl Cluster {
         }
         let rest = async {
             database.restart().await?;
-            broker.restart().await?;
-            self.rabbitmq.all_run(BROKERS).await?;
+            self.broker_comes_back(broker).await?;
             self.mariadb.caught_up(1, 0).await
         };
         let (redis, rest) = tokio::join!(self.redis.comes_back(primary, false), rest);
