@@ -89,13 +89,12 @@ impl Cluster {
         self.broker_comes_back(node).await
     }
 
-    /// It may take longer than a broker that is alone: it waits for what the others have, on a busy machine for minutes.
+    /// On a busy machine it may be too late the first time, and is ended then.
     async fn broker_comes_back(&self, node: &RabbitMq) -> Result<()> {
-        let started = node.restart().await;
-        match self.rabbitmq.all_run(BROKERS).await {
-            Err(error) => Err(started.err().unwrap_or(error)),
-            Ok(()) => Ok(()),
+        if node.restart().await.is_err() {
+            node.restart().await?;
         }
+        self.rabbitmq.all_run(BROKERS).await
     }
 
     fn next_broker(&self) -> usize {
