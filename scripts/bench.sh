@@ -2,7 +2,7 @@
 # Measures the pipeline against what its parts can do, and against peers.
 #
 #   scripts/bench.sh [--fast] [--only a,b,...] [--no-build] [--runs N] [--seconds S] [--ten-million]
-#                    [--no-peers]
+#                    [--no-peers] [--guard]
 #
 # --help says more.
 exec "$(dirname "${BASH_SOURCE[0]}")/xtask.sh" bench "$@"

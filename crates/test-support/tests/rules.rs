@@ -103,7 +103,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("test-support", &["domain"]),
     ("resilience", &["domain", "interaction-proto"]),
     ("chaos", &["domain", "test-support", "traffic"]),
-    ("bench", &["domain", "cache-manager", "event-bus", "interaction-proto", "test-support", "traffic"]),
+    // It runs the engine's retention with a history that no program may be told.
+    (
+        "bench",
+        &[
+            "domain",
+            "migrations",
+            "cache-manager",
+            "event-bus",
+            "event-store",
+            "sync-engine",
+            "interaction-proto",
+            "test-support",
+            "traffic",
+        ],
+    ),
     // The project's tasks: of all this it only knows the programs, the scripts and the files.
     ("xtask", &[]),
 ];
