@@ -110,16 +110,28 @@ impl Script {
         self
     }
 
+    /// The same of a row that is inserted: where text would have to be parsed a number, which is shorter too. Never in a
+    /// comparison, where a database may take both sides for floating-point numbers.
+    pub(crate) fn row_time(&mut self, time: DateTime<Utc>) -> &mut Self {
+        if self.dialect.is_sqlite() {
+            return self.time(time);
+        }
+        let year = time.year().clamp(1000, 9999).unsigned_abs();
+        self.digits(year, 1000).digits(time.month(), 10).digits(time.day(), 10).digits(time.hour(), 10);
+        self.digits(time.minute(), 10).digits(time.second(), 10).words(".");
+        self.digits(time.timestamp_subsec_micros().min(999_999), 100_000)
+    }
+
+    /// The same of a row in which `column`, named before this one, has that time already.
+    pub(crate) fn row_time_as(&mut self, column: &'static str, time: DateTime<Utc>) -> &mut Self {
+        if self.dialect.is_sqlite() { self.time(time) } else { self.words(column) }
+    }
+
     pub(crate) fn time_or_null(&mut self, time: Option<DateTime<Utc>>) -> &mut Self {
         match time {
             Some(time) => self.time(time),
             None => self.words("NULL"),
         }
-    }
-
-    /// The time that a version is.
-    pub(crate) fn version_time(&mut self, version: Version) -> &mut Self {
-        self.time(time_of(version))
     }
 
     fn digits(&mut self, number: u32, mut place: u32) -> &mut Self {
@@ -176,8 +188,13 @@ mod tests {
     #[test]
     fn times_are_utc_microseconds() {
         let mut script = Script::new(Dialect::Sqlite);
-        script.version_time(Version(1_700_000_000_000_007));
-        assert_eq!(script.as_str(), "'2023-11-14 22:13:20.000007'");
+        let time = time_of(Version(1_700_000_000_000_007));
+        script.time(time).words(" ").row_time(time).words(" ").row_time_as("created_at", time);
+        let text = "'2023-11-14 22:13:20.000007'";
+        assert_eq!(script.as_str(), format!("{text} {text} {text}"));
+        let mut script = Script::new(Dialect::MySql);
+        script.time(time).words(" ").row_time(time).words(" ").row_time_as("created_at", time);
+        assert_eq!(script.as_str(), format!("{text} 20231114221320.000007 created_at"));
         assert_eq!(version_of(time_of(Version(1_700_000_000_000_007))), Version(1_700_000_000_000_007));
     }
 

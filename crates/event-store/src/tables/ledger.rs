@@ -3,7 +3,7 @@
 use crate::sql::error::StoreError;
 use crate::sql::parts::Parts;
 use crate::sql::pool::Results;
-use crate::sql::script::{CHUNK, Script, first_id_of, utc};
+use crate::sql::script::{CHUNK, Script, first_id_of, time_of, utc};
 use crate::sql::store::{EventStore, get, rows};
 use crate::tables::errors::{group_of, of_group};
 use crate::tables::event_status::EventStatus;
@@ -192,15 +192,21 @@ pub(crate) fn record_completed(script: &mut Script, events: &[&LikeEvent], unlog
         upsert = script.dialect().mark_completed(&upsert);
     }
     for chunk in events.chunks(CHUNK) {
+        // Few have a key: what nobody has is not sent.
+        let keys = chunk.iter().any(|event| event.intent.idempotency_key.is_some());
         script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
+        script.words(if keys { ", idempotency_key" } else { "" });
         script.words(if unlogged { ", next_retry_at" } else { "" });
         script.words(", status, processed_at, updated_at) VALUES ");
         script.list(chunk, |script, event| {
             event_values(script.words("("), event);
-            if unlogged {
-                script.words(",").time(now);
+            if keys {
+                script.words(",").text_or_null(event.intent.idempotency_key.as_deref());
             }
-            script.words(",'completed',").time(now).words(",").time(now).words(")");
+            if unlogged {
+                script.words(",").row_time(now);
+            }
+            script.words(",'completed',").row_time(now).words(",").row_time_as("processed_at", now).words(")");
         });
         script.words(&upsert);
     }
@@ -226,23 +232,22 @@ pub(crate) fn record_behaviors(script: &mut Script, events: &[&LikeEvent]) {
             let Pair { resource, user } = event.pair();
             script.words("(").uuid(event.intent.id).words(",").int(user.get()).words(",").int(resource.id.get());
             script.words(",").name(resource.kind.behavior(event.intent.action));
-            script.words(",").version_time(event.version).words(",").int(event.version.0).words(")");
+            script.words(",").row_time(time_of(event.version)).words(",").int(event.version.0).words(")");
         });
         script.words(&upsert);
     }
 }
 
-/// Columns that [`event_values`] writes.
-pub(crate) const EVENT_COLUMNS: &str = "id, event_type, resource_type, resource_id, user_id, action_type, version, \
-                                        origin, idempotency_key, created_at";
+/// Columns that [`event_values`] writes: all of an event but its key.
+pub(crate) const EVENT_COLUMNS: &str =
+    "id, event_type, resource_type, resource_id, user_id, action_type, version, origin, created_at";
 
 pub(crate) fn event_values(script: &mut Script, event: &LikeEvent) {
     let Pair { resource, user } = event.pair();
     script.uuid(event.intent.id).words(",").name(resource.kind.event_type()).words(",");
     script.name(resource.kind.name()).words(",").int(resource.id.get()).words(",").int(user.get()).words(",");
     script.name(event.intent.action.name()).words(",").int(event.version.0).words(",");
-    script.name(event.origin.name()).words(",").text_or_null(event.intent.idempotency_key.as_deref()).words(",");
-    script.version_time(event.version);
+    script.name(event.origin.name()).words(",").row_time(time_of(event.version));
 }
 
 /// Reads which of some ids the ledger has as completed; gives the statements for [`read_existing`].

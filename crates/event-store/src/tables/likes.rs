@@ -4,7 +4,7 @@ use crate::sql::dialect::Dialect;
 use crate::sql::error::StoreError;
 use crate::sql::horizon::Believed;
 use crate::sql::pool::{Results, Tx};
-use crate::sql::script::{CHUNK, Script};
+use crate::sql::script::{CHUNK, Script, time_of};
 use crate::sql::store::{get, rows};
 use crate::tables::archive::{archived_before, read_archived_before, recall, recalled};
 use crate::tables::fold::{Outcome, PairChange, PairEvent};
@@ -242,18 +242,26 @@ fn write_pairs(script: &mut Script, changes: &[PairChange]) {
         let upsert =
             script.dialect().overwrite(&format!("user_id, {id}"), &["updated_at", "deleted_at", "version"], None);
         for chunk in changes.chunks(CHUNK) {
+            let deletes = chunk.iter().any(|change| !change.state.liked);
             script.begin("INSERT INTO ").words(name).words(" (user_id, ").words(id);
-            script.words(", created_at, updated_at, deleted_at, version) VALUES ");
+            script.words(", version, created_at, updated_at");
+            script.words(if deletes { ", deleted_at) VALUES " } else { ") VALUES " });
             script.list(chunk, |script, change| {
                 let PairState { liked, version } = change.state;
+                let (first, last) = (time_of(change.first), time_of(version));
                 script.words("(").int(change.pair.user.get()).words(",").int(change.pair.resource.id.get());
-                script.words(",").version_time(change.first).words(",").version_time(version).words(",");
-                if liked {
-                    script.words("NULL")
+                script.words(",").int(version.0).words(",").row_time(first).words(",");
+                if first == last {
+                    script.row_time_as("created_at", last)
                 } else {
-                    script.version_time(version)
+                    script.row_time(last)
                 };
-                script.words(",").int(version.0).words(")");
+                if deletes && liked {
+                    script.words(",NULL");
+                } else if deletes {
+                    script.words(",").row_time_as("updated_at", last);
+                }
+                script.words(")");
             });
             script.words(&upsert);
         }
@@ -283,7 +291,7 @@ fn insert_counts(
         script.list(chunk, |script, (resource, stored)| {
             script.words("(").name(resource.kind.name()).words(",").int(resource.id.get()).words(",");
             script.int(stored.count).words(",").int(stored.revision).words(",").int(stored.last_version.0);
-            script.words(",").time(now).words(")");
+            script.words(",").row_time(now).words(")");
         });
         script.words(&conflict);
     }

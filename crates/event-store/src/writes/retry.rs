@@ -100,10 +100,11 @@ impl EventStore {
         let upsert = script.dialect().overwrite("id", &["updated_at", "error_message"], Some(&known));
         for chunk in failed.chunks(CHUNK) {
             script.begin("INSERT INTO sync_events (").words(EVENT_COLUMNS);
-            script.words(", status, max_retries, next_retry_at, error_message, updated_at) VALUES ");
+            script.words(", idempotency_key, status, max_retries, next_retry_at, error_message, updated_at) VALUES ");
             script.list(chunk, |script, failed| {
                 event_values(script.words("("), &failed.event);
                 let status = if failed.next_retry_at.is_some() { EventStatus::Failed } else { EventStatus::Dead };
+                script.words(",").text_or_null(failed.event.intent.idempotency_key.as_deref());
                 script.words(",").name(status.name()).words(",").int(stored_count(max_retries)).words(",");
                 script.time_or_null(failed.next_retry_at).words(",").text(cut(&failed.error)).words(",");
                 script.time(now).words(")");

@@ -7,6 +7,7 @@ use test_support::Random;
 
 on_both!(
     a_like_reaches_every_table,
+    times_are_exact_to_the_microsecond,
     duplicates_in_a_batch_and_across_batches_change_nothing,
     reordered_events_end_as_the_newest_says,
     an_unlike_keeps_a_tombstone,
@@ -43,6 +44,41 @@ async fn a_like_reaches_every_table(db: TestDb) {
     assert_eq!(db.number("SELECT COUNT(*) FROM comment_likes WHERE user_id = 2 AND comment_id = 7").await, 1);
     let stored = applied.counts.first().unwrap().1;
     assert_eq!(db.store.load_counts(&[video(7), video(8)]).await.unwrap(), [stored, StoredCount::default()]);
+}
+
+async fn times_are_exact_to_the_microsecond(db: TestDb) {
+    // A floating-point number would not hold them; the first is changed twice in a batch, so its row has two times.
+    let like_and_unlike = [like(1, 7, 1_700_000_000_999_999), unlike(1, 7, 1_700_000_001_000_001)];
+    let liked = [like(2, 7, 1_700_000_000_000_001), like(3, 7, 4_102_444_799_123_457)];
+    let now = at(1_700_000_005_000_003);
+    db.store.apply(&[&like_and_unlike[..], &liked[..]].concat(), now).await.unwrap();
+    for event in like_and_unlike.iter().chain(&liked) {
+        let entry = db.store.event(event.intent.id).await.unwrap().unwrap();
+        assert_eq!((entry.created_at, entry.processed_at, entry.updated_at), (at(event.version.0), Some(now), now));
+    }
+    let text = async |sql: &str| db.words(sql).await;
+    let behaviors = text("SELECT CAST(behavior_time AS CHAR) FROM user_behaviors ORDER BY version").await;
+    let times = [
+        "2023-11-14 22:13:20.000001",
+        "2023-11-14 22:13:20.999999",
+        "2023-11-14 22:13:21.000001",
+        "2099-12-31 23:59:59.123457",
+    ];
+    assert_eq!(behaviors, times);
+    let created = text("SELECT CAST(created_at AS CHAR) FROM video_likes ORDER BY user_id").await;
+    assert_eq!(created, [times[1], times[0], times[3]]);
+    let updated = text("SELECT CAST(updated_at AS CHAR) FROM video_likes ORDER BY user_id").await;
+    assert_eq!(updated, [times[2], times[0], times[3]]);
+    let deleted = text("SELECT COALESCE(CAST(deleted_at AS CHAR), '') FROM video_likes ORDER BY user_id").await;
+    assert_eq!(deleted, [times[2], "", ""]);
+    assert_eq!(text("SELECT CAST(updated_at AS CHAR) FROM like_counts").await, ["2023-11-14 22:13:25.000003"]);
+
+    // Liked again in a batch without an unlike: the tombstone's time goes.
+    db.store.apply(&[like(1, 7, 1_700_000_002_000_001)], now).await.unwrap();
+    assert_eq!(db.number("SELECT COUNT(*) FROM video_likes WHERE deleted_at IS NULL").await, 3);
+    let created = text("SELECT CAST(created_at AS CHAR) FROM video_likes WHERE user_id = 1").await;
+    assert_eq!(created, [times[1]], "what it was is kept");
+    db.assert_counts_are_live_rows().await;
 }
 
 /// Counts and last versions; revisions are times.
