@@ -71,7 +71,10 @@ mod tests {
                 held.set_state(other);
                 assert_eq!((held.state(), held.is_ours(), held.is_live(end)), (other, ours, false));
                 held.set_expires(5);
-                assert_eq!((held.state(), held.is_ours(), held.is_live(4), held.is_live(5)), (other, ours, true, false));
+                assert_eq!(
+                    (held.state(), held.is_ours(), held.is_live(4), held.is_live(5)),
+                    (other, ours, true, false)
+                );
             }
         }
     }
