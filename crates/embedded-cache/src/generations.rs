@@ -28,7 +28,8 @@ pub(crate) struct Generations<K, V> {
 impl<K: Hash + Eq, V: Forgettable> Generations<K, V> {
     /// At most `capacity` entries, not counting pinned ones.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { young: HashMap::new(), old: HashMap::new(), half: (capacity / 2).max(1), arrivals: 0 }
+        let half = fitting((capacity / 2).max(1));
+        Self { young: HashMap::new(), old: HashMap::new(), half, arrivals: 0 }
     }
 
     pub(crate) fn get<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
@@ -75,6 +76,14 @@ impl<K: Hash + Eq, V: Forgettable> Generations<K, V> {
     }
 }
 
+/// At most an eighth fewer, so that a table needs no more room than they fill: it has a power of two of slots, and doubles
+/// when seven eighths of them are taken. One entry beyond that would cost as much memory as all the others.
+const fn fitting(entries: usize) -> usize {
+    let slots = entries.next_power_of_two();
+    let full = slots / 8 * 7;
+    if slots > 8 && full < entries { full } else { entries }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,6 +107,21 @@ mod tests {
         }
         assert!(map.get(&500).is_none());
         assert!(map.get(&999).is_some());
+    }
+
+    /// Of any bound at least seven eighths are used, and no slot of the tables is there in vain.
+    #[test]
+    fn tables_are_filled_before_they_are_changed() {
+        for capacity in [20, 100, 1_000, 7_168, 7_170, 7_812, 8_192, 8_194, 100_000] {
+            let mut map = Generations::new(capacity);
+            for key in 0..capacity * 2 {
+                map.insert(key, Value(false));
+            }
+            let half = capacity / 2;
+            assert!(map.half <= half && map.half >= half * 7 / 8, "{} of {half}", map.half);
+            let room = map.young.capacity().max(map.old.capacity());
+            assert!(room < map.half * 2, "room for {room} with at most {} of {half}", map.half);
+        }
     }
 
     #[test]

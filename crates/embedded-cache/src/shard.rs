@@ -3,6 +3,7 @@
 mod deleted;
 mod erase;
 mod held;
+mod held_pair;
 mod repair;
 
 use crate::EmbeddedConfig;
@@ -19,6 +20,7 @@ use domain::cache::{
 };
 use domain::codec::decode_payload;
 use domain::{DeletedMark, Pair, PairState, Resource, StoredCount, Version};
+use held_pair::HeldPair;
 use planted_bugs::is_planted;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -46,17 +48,6 @@ impl Now {
         self.after(if known { ttl } else { ttl.min(rules.unknown_ttl) })
     }
 }
-
-#[derive(Debug, Clone, Copy)]
-struct HeldPair {
-    state: PairState,
-    /// Accepted here, not only seen in the database (or recovered): such a pair may be older than an event that is still on
-    /// its way, so it is no reason to answer "unchanged".
-    ours: bool,
-    expires: u64,
-}
-
-impl Forgettable for HeldPair {}
 
 #[derive(Debug, Clone, Copy)]
 struct Counter {
@@ -144,7 +135,7 @@ impl Shard {
         match decode_payload(&kept.payload) {
             Ok(intent) => {
                 let state = PairState { liked: intent.action.liked(), version: Version(version) };
-                self.pairs.insert(intent.pair, HeldPair { state, ours: false, expires: now.after(rules.pair_ttl) });
+                self.pairs.insert(intent.pair, HeldPair::new(state, false, now.after(rules.pair_ttl)));
                 if let Some(key) = intent.idempotency_key {
                     let answer = Answer { count: (kept.count >= 0).then_some(kept.count), version: Version(version) };
                     let liked = intent.action.liked();
@@ -199,7 +190,7 @@ impl Shard {
             None => None,
         };
 
-        let held = self.pairs.get(&pair).filter(|held| held.expires > now.us).copied();
+        let held = self.pairs.get(&pair).filter(|held| held.is_live(now.us)).copied();
         if let Some(above) = request.reserve {
             let version = (self.accounting.clock.max(above.if_possible().0) + 1).max(now.wall.0);
             // The record keeps the clock from falling behind a row that is about to be written.
@@ -207,11 +198,11 @@ impl Shard {
             if let Some(token) = token {
                 token.take();
             }
-            let held = held.filter(|held| held.ours).map(|held| held.state);
+            let held = held.filter(HeldPair::is_ours).map(|held| held.state());
             return Ok((AcceptOutcome::Reserved { version: Version(version), held }, None));
         }
-        let same = held.is_some_and(|held| held.state.liked == wanted);
-        let unchanged = held.filter(|held| same && held.ours && !request.rewrite).map(|held| held.state.version);
+        let same = held.is_some_and(|held| held.state().liked == wanted);
+        let unchanged = held.filter(|held| same && held.is_ours() && !request.rewrite).map(|held| held.state().version);
         if unchanged.is_none() && self.journal.len() as u64 >= rules.journal_limit {
             return Ok((AcceptOutcome::Overloaded, None));
         }
@@ -270,7 +261,7 @@ impl Shard {
             self.journal.insert(version.0, entry);
         }
         let state = PairState { liked: request.intent.action.liked(), version };
-        self.pairs.insert(pair, HeldPair { state, ours: true, expires: now.after(rules.pair_ttl) });
+        self.pairs.insert(pair, HeldPair::new(state, true, now.after(rules.pair_ttl)));
         let Some(served) = served else { return };
         let counter = match fill {
             Some(stored) => Some(self.counters.insert(pair.resource, Counter::filled(stored, u64::MAX))),
@@ -337,13 +328,14 @@ impl Shard {
     pub(crate) fn refresh(&mut self, pair: Pair, row: PairState, rules: &CacheRules, now: Now, wal: &Wal) -> bool {
         let row = PairState { version: row.version.if_possible(), ..row };
         self.hear(row.version.0, 0, &[], wal);
-        let Some(held) = self.pairs.get(&pair).filter(|held| held.expires > now.us) else { return false };
-        let (seen, older) = (!held.ours, held.state.order() < row.order());
-        if seen && held.state.order() <= row.order() {
-            held.expires = now.after_confirmed(row.order() > PairState::UNTOUCHED.order(), rules.pair_ttl, rules);
+        let Some(held) = self.pairs.get(&pair).filter(|held| held.is_live(now.us)) else { return false };
+        let (seen, order) = (!held.is_ours(), held.state().order());
+        let older = order < row.order();
+        if seen && order <= row.order() {
+            held.set_expires(now.after_confirmed(row.order() > PairState::UNTOUCHED.order(), rules.pair_ttl, rules));
         }
         if older {
-            held.state = row;
+            held.set_state(row);
         }
         older
     }

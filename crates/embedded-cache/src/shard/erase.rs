@@ -17,8 +17,8 @@ impl Shard {
     pub(crate) fn sweep(&mut self, sweep: &Sweep<'_>, now: Now) -> Vec<Swept> {
         let (index, mut swept) = (sweep.index(), vec![Swept::default(); sweep.fences.len()]);
         for (pair, held) in self.pairs.iter() {
-            let version = held.state.version;
-            let place = index.finds(*pair, version).filter(|_| version > Version::ZERO && held.expires > now.us);
+            let version = held.state().version;
+            let place = index.finds(*pair, version).filter(|_| version > Version::ZERO && held.is_live(now.us));
             place.into_iter().for_each(|place| swept[place].pairs += 1);
         }
         for ((pair, _), held) in self.answers.iter() {
@@ -26,7 +26,7 @@ impl Shard {
             place.into_iter().for_each(|place| swept[place].keys += 1);
         }
         if sweep.remove {
-            self.pairs.retain(|pair, held| index.finds(*pair, held.state.version).is_none());
+            self.pairs.retain(|pair, held| index.finds(*pair, held.state().version).is_none());
             self.answers.retain(|(pair, _), held| index.finds(*pair, held.answer.version).is_none());
         }
         swept

@@ -17,13 +17,13 @@ impl Shard {
 
     pub(crate) fn fill_state(&mut self, pair: Pair, row: PairState, rules: &CacheRules, now: Now) {
         let row = PairState { version: row.version.if_possible(), ..row };
-        match self.pairs.get(&pair).filter(|held| held.expires > now.us) {
-            Some(held) if held.state.order() < row.order() => held.state = row,
+        match self.pairs.get(&pair).filter(|held| held.is_live(now.us)) {
+            Some(held) if held.state().order() < row.order() => held.set_state(row),
             Some(_) => {}
             None => {
                 let ttl = rules.pair_ttl.min(UNCONFIRMED_TTL);
                 let expires = now.after_confirmed(row.order() > PairState::UNTOUCHED.order(), ttl, rules);
-                self.pairs.insert(pair, HeldPair { state: row, ours: false, expires });
+                self.pairs.insert(pair, HeldPair::new(row, false, expires));
             }
         }
     }
@@ -33,7 +33,7 @@ impl Shard {
     }
 
     pub(crate) fn state(&mut self, pair: Pair, now: Now) -> Option<PairState> {
-        self.pairs.get(&pair).filter(|held| held.expires > now.us).map(|held| held.state)
+        self.pairs.get(&pair).filter(|held| held.is_live(now.us)).map(|held| held.state())
     }
 
     pub(super) fn counter(&mut self, resource: Resource, now: Now) -> Option<&mut Counter> {

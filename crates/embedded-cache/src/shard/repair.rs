@@ -39,14 +39,14 @@ impl Shard {
         if token < self.fence {
             return RepairOutcome::Fenced;
         }
-        let Some(held) = self.pairs.get(&repair.pair).filter(|held| held.expires > now.us) else {
+        let Some(held) = self.pairs.get(&repair.pair).filter(|held| held.is_live(now.us)) else {
             return RepairOutcome::Changed;
         };
-        if held.state != repair.seen {
+        if held.state() != repair.seen {
             return RepairOutcome::Changed;
         }
         let row = PairState { version: repair.row.version.if_possible(), ..repair.row };
-        held.state = row;
+        held.set_state(row);
         self.fence = token;
         // Later likes must win against the row.
         self.hear(row.version.0, 0, &[], wal);
@@ -56,9 +56,9 @@ impl Shard {
     /// Forgets a pair that is still as this version left it.
     pub(crate) fn forget_state(&mut self, pair: Pair, version: Version) {
         if let Some(held) = self.pairs.get(&pair)
-            && held.state.version == version
+            && held.state().version == version
         {
-            held.expires = 0;
+            held.set_expires(0);
         }
     }
 }

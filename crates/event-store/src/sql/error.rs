@@ -120,7 +120,6 @@ impl StoreError {
     }
 
     /// The server said so when it was asked.
-    #[cfg(feature = "mysql")]
     pub(crate) fn only_reads() -> Self {
         Self::of(Meaning::Elsewhere, "read_only is set".into(), ONLY_READS.to_owned())
     }

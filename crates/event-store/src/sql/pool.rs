@@ -71,6 +71,12 @@ pub(crate) enum Pool {
     Sqlite(SqlitePools),
 }
 
+/// Rows of SQLite that are read ahead: those of a batch, so that it is not stopped after each few for someone to take them.
+const ROWS_AHEAD: usize = 512;
+
+/// Pages that each reader of SQLite keeps, in KiB. Few: it forgets them all at the next commit.
+const READER_CACHE: &str = "-512";
+
 /// SQLite has one writer at a time: a fair queue here instead of polling there, and always the same connection,
 /// because a commit by another one would empty its page cache.
 #[derive(Debug, Clone)]
@@ -118,6 +124,7 @@ impl Pool {
             // A commit that was answered survives power loss: after it the journal forgets the events.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(config.lock_timeout)
+            .row_buffer_size(ROWS_AHEAD)
             .disable_statement_logging();
         // After a full disk SQLite has rolled back by itself, which the driver takes for a transaction that is still open:
         // such a connection would never begin another one.
@@ -128,10 +135,15 @@ impl Pool {
             })
         };
         Ok(Self::Sqlite(SqlitePools {
-            writer: pool()
-                .max_connections(1)
-                .connect_lazy_with(options.clone().pragma("cache_size", "-32768").pragma("wal_autocheckpoint", "8192")),
-            readers: pool().connect_lazy_with(options),
+            writer: pool().max_connections(1).connect_lazy_with(
+                options
+                    .clone()
+                    .pragma("cache_size", "-16384")
+                    .pragma("wal_autocheckpoint", "8192")
+                    // What a statement of many rows would take back if it failed: not in a file made and deleted for each.
+                    .pragma("temp_store", "MEMORY"),
+            ),
+            readers: pool().connect_lazy_with(options.pragma("cache_size", READER_CACHE)),
             turn: Arc::new(Semaphore::new(1)),
         }))
     }
