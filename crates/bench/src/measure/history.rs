@@ -11,7 +11,6 @@ use crate::report::Target;
 use crate::rig::{Rig, Settings};
 use anyhow::Result;
 use cache_manager::RedisConfig;
-use chrono::Utc;
 use domain::cache::CacheRules;
 use event_store::{Cut, DatabaseConfig, EventStore};
 use migrations::partitions::{Holds, Partition, list};
@@ -19,6 +18,7 @@ use std::time::{Duration, Instant};
 use sync_engine::operate::retention::Retention;
 use sync_engine::{RetentionConfig, Stores, SyncConfig};
 use tokio_util::sync::CancellationToken;
+use traffic::history::now_micros;
 
 /// The consumer's own rounds do not come.
 const SETTINGS: Settings = &[("EVENT_DRIVEN_SYNC__RETENTION__INTERVAL", "30d")];
@@ -90,7 +90,7 @@ const BYTES: &str = "SELECT CAST(SUM(data_length + index_length) AS SIGNED) FROM
 
 /// Cuts both tables, which are empty, for so long ahead.
 async fn cut(sql: &mut Sql, kept: Duration, ahead: Duration) -> Result<()> {
-    let now = u64::try_from(Utc::now().timestamp_millis())?;
+    let now = now_micros() / 1_000;
     let period = u64::try_from(kept.as_millis())? / PARTS;
     let count = u64::try_from(ahead.as_millis())? / period;
     // Behind them is one that nobody finds too near.
