@@ -58,6 +58,8 @@ pub struct RedisCache {
     full: AtomicBool,
     /// Warnings of this process that were given.
     said: Mutex<BTreeSet<&'static str>>,
+    /// A guess at the number of shards: see [`Self::guessing`].
+    guesses: AtomicBool,
 
     keys: Keys,
     pub(crate) rules: CacheRules,
@@ -87,6 +89,7 @@ impl RedisCache {
             status: journal::status_script(),
             full: AtomicBool::new(false),
             said: Mutex::default(),
+            guesses: AtomicBool::new(false),
             keys,
             rules,
         })
@@ -102,6 +105,8 @@ impl RedisCache {
                 self.recorded_shards().await?
             }
             Some(stored) => Some(stored),
+            // Whoever likes now would be looked for elsewhere later.
+            None if self.guesses.load(Ordering::Acquire) => return Err(unknown_shards()),
             None => {
                 self.mark_data().await?;
                 self.recorded_shards().await?
@@ -112,6 +117,12 @@ impl RedisCache {
             Some(now) if now != ours => Err(CacheError::ShardMismatch { stored: now.get(), configured: ours.get() }),
             _ => Ok(()),
         }
+    }
+
+    /// Whether our number of shards is a guess. With one, nothing is accepted where nobody has recorded a number: an emptied Redis does not
+    /// say how many shards the data has, and what is accepted under a wrong number is found by nobody.
+    pub fn guessing(&self, guesses: bool) {
+        self.guesses.store(guesses, Ordering::Release);
     }
 
     /// The number of shards that the data has; none if nobody has written it yet.
@@ -386,4 +397,9 @@ impl LikeCache for RedisCache {
     async fn kept_deleted(&self, cursor: u64, about: u32) -> CacheResult<(Vec<(Resource, DeletedMark)>, u64)> {
         self.deleted.kept(&self.routes, &self.keys, self.rules.shards, (cursor, about)).await
     }
+}
+
+fn unknown_shards() -> CacheError {
+    let why = "nobody has recorded a number of shards here, and the database has not said which the data has";
+    CacheError::Unavailable(Arc::from(Box::<dyn std::error::Error + Send + Sync>::from(why)))
 }

@@ -70,9 +70,12 @@ impl Settings {
     #[cfg(feature = "distributed")]
     pub async fn followed_stores(&self, context: &service_runtime::Context) -> anyhow::Result<sync_engine::Stores> {
         let (cache, database) = self.open().await?;
-        let shards = self.shards_of_data(context, &cache, &database).await;
+        let (shards, guessed) = self.shards_of_data(&cache, &database).await;
         let rules = CacheRules { shards, ..self.cache_rules() };
         let cache = std::sync::Arc::new(self.redis.build(rules)?);
+        if guessed {
+            self.confirm_shards(context, &cache, &database);
+        }
         self.follow_stores(context, &cache, &database);
         Ok(self.around(cache, database, shards))
     }

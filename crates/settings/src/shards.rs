@@ -31,38 +31,12 @@ impl Settings {
         recorded.filter(|stored| configured == ShardCount::default() || stored.epoch() > 0).unwrap_or(configured)
     }
 
-    /// The number for the data of these stores. Where both are unreachable it is what is configured, and the process ends when that
-    /// turns out to be wrong: it has accepted nothing until then.
+    /// The number for the data of these stores, and whether it is a guess: the database has said nothing, nor a cache that knows. The
+    /// process ends when the guess turns out to be wrong, and until it is confirmed accepts nothing where no number is recorded.
     #[cfg(feature = "distributed")]
-    pub(crate) async fn shards_of_data(
-        &self,
-        context: &Context,
-        cache: &Arc<RedisCache>,
-        database: &EventStore,
-    ) -> ShardCount {
+    pub(crate) async fn shards_of_data(&self, cache: &RedisCache, database: &EventStore) -> (ShardCount, bool) {
         let configured = self.event_driven_sync.shards;
-        let Some(recorded) = recorded(cache, database).await else {
-            let (settings, cache, database) = (self.clone(), Arc::clone(cache), database.clone());
-            let stop = context.soft.clone();
-            context.spawn("finding out the number of shards", async move {
-                let found = async {
-                    loop {
-                        sleep(PAUSE).await;
-                        if let Some(recorded) = recorded(&cache, &database).await {
-                            return settings.shards_where(recorded);
-                        }
-                    }
-                };
-                tokio::select! {
-                    () = stop.cancelled() => Ok(()),
-                    found = found => {
-                        anyhow::ensure!(found == configured, "the data has {} shards, which no store could say at start", found.get());
-                        Ok(())
-                    }
-                }
-            });
-            return configured;
-        };
+        let Some(recorded) = recorded(cache, database).await else { return (configured, true) };
         let shards = self.shards_where(recorded);
         if shards != configured {
             tracing::info!(
@@ -71,22 +45,52 @@ impl Settings {
                 "working with the number of shards of the data"
             );
         }
-        shards
+        (shards, false)
+    }
+
+    /// Asks until the guess is confirmed; an error, and the end of the process, if it was wrong.
+    #[cfg(feature = "distributed")]
+    pub(crate) fn confirm_shards(&self, context: &Context, cache: &Arc<RedisCache>, database: &EventStore) {
+        let guess = self.event_driven_sync.shards;
+        let (settings, cache, database) = (self.clone(), Arc::clone(cache), database.clone());
+        let stop = context.soft.clone();
+        cache.guessing(true);
+        context.spawn("finding out the number of shards", async move {
+            let found = async {
+                loop {
+                    sleep(PAUSE).await;
+                    if let Some(recorded) = recorded(&cache, &database).await {
+                        return settings.shards_where(recorded);
+                    }
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => Ok(()),
+                found = found => {
+                    let found_count = found.get();
+                    anyhow::ensure!(found == guess, "the data has {found_count} shards, which no store could say at start");
+                    cache.guessing(false);
+                    Ok(())
+                }
+            }
+        });
     }
 }
 
-/// What is recorded, if a store answers: none within if there is no data yet. Of two the later one holds: the other one was lost
-/// again, or is about to follow.
+/// What is recorded: none within if there is no data yet. Of two the later one holds: the other one was lost again, or is about to
+/// follow. An empty cache alone says nothing: it may have been emptied, and the data be in the database.
 #[cfg(feature = "distributed")]
 async fn recorded(cache: &RedisCache, database: &EventStore) -> Option<Option<ShardCount>> {
     let (of_cache, of_database) =
-        tokio::join!(timeout(PATIENCE, cache.recorded_shards()), timeout(PATIENCE, database.shards()));
-    let answers = [of_cache.ok().and_then(Result::ok), of_database.ok().and_then(Result::ok)];
-    let answered: Vec<Option<ShardCount>> = answers.into_iter().flatten().collect();
-    if answered.is_empty() {
-        return None;
+        tokio::join!(timeout(PATIENCE, cache.recorded_shards()), timeout(PATIENCE, database.shards_if_any()));
+    let (of_cache, of_database) = (of_cache.ok().and_then(Result::ok), of_database.ok().and_then(Result::ok));
+    match (of_cache, of_database) {
+        (None | Some(None), None) => None,
+        (of_cache, of_database) => {
+            let answered = [of_cache.flatten(), of_database.flatten()];
+            Some(answered.into_iter().flatten().max_by_key(|shards| shards.epoch()))
+        }
     }
-    Some(answered.into_iter().flatten().max_by_key(|shards| shards.epoch()))
 }
 
 #[cfg(test)]

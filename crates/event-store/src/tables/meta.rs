@@ -11,6 +11,9 @@ const TABLE: &str = "sync_meta";
 /// The number of shards of the data.
 pub(crate) const SHARDS: &str = "shards";
 
+/// Without it there is no table.
+const FIRST_MIGRATION: &str = "m20260101_000001_create_tables";
+
 pub(crate) const WRITE_PATH: &str = "write_path";
 
 impl EventStore {
@@ -68,6 +71,17 @@ impl EventStore {
     /// [`StoreError::Corrupt`] if somebody wrote nonsense there.
     pub async fn shards(&self) -> Result<Option<ShardCount>, StoreError> {
         self.note(SHARDS).await?.map(|text| read_shards(&text)).transpose()
+    }
+
+    /// The same of a database that may have no schema yet, and so no data either.
+    pub async fn shards_if_any(&self) -> Result<Option<ShardCount>, StoreError> {
+        match self.shards().await {
+            Err(error) => match self.pending_migrations().await {
+                Ok(pending) if pending.iter().any(|name| name == FIRST_MIGRATION) => Ok(None),
+                _ => Err(error),
+            },
+            stored => stored,
+        }
     }
 
     /// Changes the number of shards, if it is still this one.

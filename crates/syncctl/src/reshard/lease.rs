@@ -3,8 +3,7 @@
 use anyhow::{Context, ensure};
 use cache_manager::RedisCache;
 use domain::cache::LikeCache;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -17,7 +16,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(super) struct Lease {
     cache: Arc<RedisCache>,
     owner: String,
-    held: Arc<AtomicBool>,
+    /// When it was last renewed; none if it was lost.
+    renewed: Arc<Mutex<Option<Instant>>>,
     renewing: tokio::task::JoinHandle<()>,
 }
 
@@ -34,26 +34,30 @@ impl Lease {
             sleep(PAUSE).await;
         };
         ensure!(token.is_some(), "another syncctl reshard runs");
-        let held = Arc::new(AtomicBool::new(true));
-        let (renewed, name, still) = (Arc::clone(&cache), owner.clone(), Arc::clone(&held));
+        let renewed = Arc::new(Mutex::new(Some(Instant::now())));
+        let (renewer, name, last) = (Arc::clone(&cache), owner.clone(), Arc::clone(&renewed));
         let renewing = tokio::spawn(async move {
-            let mut last = Instant::now();
-            while last.elapsed() < LEASE_TTL {
+            loop {
                 sleep(LEASE_TTL / 5).await;
-                match renewed.acquire_lease(LEASE, &name, LEASE_TTL).await {
+                let asked = Instant::now();
+                match renewer.acquire_lease(LEASE, &name, LEASE_TTL).await {
                     // Another token: it was somebody else's meanwhile.
-                    Ok(again) if again == token => last = Instant::now(),
-                    Ok(_) => break,
+                    Ok(again) if again == token => *lock(&last) = Some(asked),
+                    Ok(_) => {
+                        *lock(&last) = None;
+                        return;
+                    }
                     Err(_) => {}
                 }
             }
-            still.store(false, Ordering::Release);
         });
-        Ok(Self { cache, owner, held, renewing })
+        Ok(Self { cache, owner, renewed, renewing })
     }
 
+    /// By the clock, not by what the task that renews it has noticed: this process may just have been woken.
     pub(super) fn held(&self) -> anyhow::Result<()> {
-        ensure!(self.held.load(Ordering::Acquire), "this was stopped for too long, another one may run: run it again");
+        let held = lock(&self.renewed).is_some_and(|renewed| renewed.elapsed() < LEASE_TTL);
+        ensure!(held, "this was stopped for too long, another one may run: run it again");
         Ok(())
     }
 
@@ -62,4 +66,8 @@ impl Lease {
         // It ends by itself, too.
         let _ = self.cache.release_lease(LEASE, &self.owner).await;
     }
+}
+
+fn lock(renewed: &Mutex<Option<Instant>>) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    renewed.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,6 +1,7 @@
 //! The steps, in their order.
 
 use super::ReshardArgs;
+use super::facts::{Facts, cache};
 use super::lease::Lease;
 use super::under_way::{NOTE, UnderWay};
 use crate::cli::interrupt_on_signal;
@@ -65,44 +66,29 @@ pub(super) async fn run(args: ReshardArgs, format: Format) -> anyhow::Result<Ver
     let database = EventStore::connect(&settings.database).await?;
     let pending = database.pending_migrations().await.context("could not read the state of the schema")?;
     ensure!(pending.is_empty(), "the schema is not current: syncctl migrate, or another database was meant");
-    let stored = database.shards().await?;
-    let stored = stored.context("the database has no number of shards: no service has ever used it")?;
-    let under_way = database.note(NOTE).await?.map(|text| UnderWay::read(&text)).transpose()?;
-    let ours = under_way.map_or(stored, |under_way| under_way.from);
-    let old = cache(&settings, ours)?;
-    let reached = match old.prepare().await {
-        // It is ahead where a reshard was stopped after it was recorded.
-        Err(domain::cache::CacheError::Resharded(_)) => Ok(()),
-        reached => reached,
+    let facts = Facts::read(&settings, &database).await?;
+    if args.dry_run {
+        let under_way = facts.under_way(args.to)?;
+        let from = under_way.map_or(facts.stored, |under_way| under_way.from);
+        let to = under_way.map_or(facts.stored, |under_way| under_way.to);
+        let told = Told::of(from, to);
+        let old = cache(&settings, from)?;
+        return Work { database, old, interrupt: interrupt(), args, told }.rehearse(format).await;
+    }
+    // The lease has the same name whatever the number of shards is.
+    let lease = Lease::take(Arc::new(cache(&settings, facts.stored)?)).await?;
+    // What was read before may be another one's, who was at it until now.
+    let facts = Facts::read(&settings, &database).await?;
+    let Some(under_way) = facts.under_way(args.to)? else {
+        let mut told = Told::of(facts.stored, facts.stored);
+        told.done = true;
+        let old = cache(&settings, facts.stored)?;
+        lease.give_back().await;
+        return Work { database, old, interrupt: interrupt(), args, told }.end(format).await;
     };
-    reached.context("cache")?;
-    let in_cache = old.recorded_shards().await.context("cache")?.unwrap_or(stored);
-    let now = if in_cache.epoch() > stored.epoch() { database.bind_shards(in_cache).await? } else { stored };
-    let under_way = match under_way {
-        Some(under_way) if under_way.to.get() != args.to => {
-            let to = under_way.to.get();
-            bail!("a reshard to {to} is under way: syncctl reshard --to {to} ends it");
-        }
-        None if now.get() == args.to => {
-            let mut told = Told::of(now, now);
-            told.done = true;
-            return Work { database, old, interrupt: interrupt(), args, told }.end(format).await;
-        }
-        Some(under_way) => under_way,
-        None => {
-            let (to, path) = (now.resharded_to(args.to)?, database.write_path().await?);
-            UnderWay { from: now, to, path, sealing: false }
-        }
-    };
-    let new = cache(&settings, under_way.to)?;
+    let (old, new) = (cache(&settings, under_way.from)?, cache(&settings, under_way.to)?);
     let told = Told::of(under_way.from, under_way.to);
-    Work { database, old, interrupt: interrupt(), args, told }.go(under_way, now, new, format).await
-}
-
-fn cache(settings: &Settings, shards: ShardCount) -> anyhow::Result<RedisCache> {
-    let mut settings = settings.clone();
-    settings.event_driven_sync.shards = shards;
-    Ok(settings.redis.build(settings.cache_rules())?)
+    Work { database, old, interrupt: interrupt(), args, told }.go(under_way, facts.stored, new, lease, format).await
 }
 
 fn interrupt() -> CancellationToken {
@@ -139,17 +125,13 @@ impl Work {
         mut under_way: UnderWay,
         now: ShardCount,
         new: RedisCache,
+        lease: Lease,
         format: Format,
     ) -> anyhow::Result<Verdict> {
         ensure!(
             self.database.note("went_back").await?.is_none(),
             "the database went back in time and is not recovered: syncctl recover, then this once more"
         );
-        if self.args.dry_run {
-            return self.rehearse(format).await;
-        }
-        let new = Arc::new(new);
-        let lease = Lease::take(Arc::clone(&new)).await?;
         if now != under_way.to {
             if !under_way.sealing {
                 let highest = self.drain_and_close(&under_way, &lease).await?;
@@ -172,8 +154,10 @@ impl Work {
             self.database.set_note(CHANGED, Some(&changed_at.to_string())).await?;
             at("recorded_in_database");
         }
+        lease.held()?;
         new.record_shards().await?;
         at("recorded_in_cache");
+        lease.held()?;
         self.database.set_write_path(under_way.path).await?;
         eprintln!("likes go the way of before, by servers that start from now on");
         at("path_restored");
@@ -188,6 +172,7 @@ impl Work {
         }
         eprintln!("removed {} keys of the {} shards of before", self.told.removed, under_way.from.get());
         at("removed");
+        lease.held()?;
         self.database.set_note(NOTE, None).await?;
         self.told.done = true;
         lease.give_back().await;
@@ -239,7 +224,7 @@ impl Work {
             }
             let interrupted = self.interrupt.is_cancelled();
             if interrupted || Instant::now() >= until {
-                self.undo(under_way).await?;
+                self.undo(under_way, lease).await?;
                 if interrupted {
                     bail!("interrupted; all is as it was before");
                 }
@@ -285,7 +270,9 @@ impl Work {
         Ok(())
     }
 
-    async fn undo(&self, under_way: &UnderWay) -> anyhow::Result<()> {
+    async fn undo(&self, under_way: &UnderWay, lease: &Lease) -> anyhow::Result<()> {
+        // Another one may be at it, and what is undone here would be his.
+        lease.held()?;
         self.open_all(under_way).await?;
         self.database.set_write_path(under_way.path).await?;
         self.database.set_note(NOTE, None).await?;
