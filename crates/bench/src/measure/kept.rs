@@ -32,10 +32,10 @@ const CALLING: f64 = 0.5;
 
 /// What is compared, and how much it may be: of optimized programs, and of others.
 const BOUNDS: [(&str, [f64; 2]); 4] = [
-    ("like in calls of 100 / script, plain SQL", [4.0, 5.0]),
-    ("like in its own call / script, plain SQL, call that does nothing", [5.0, 6.0]),
-    ("counts of 50 / HMGET, pipelined by 50", [5.0, 20.0]),
-    ("call that does nothing / of tonic alone", [2.0, 2.2]),
+    ("like in calls of 100 / script, plain SQL", [2.7, 5.0]),
+    ("like in its own call / script, plain SQL, call that does nothing", [4.6, 6.0]),
+    ("counts of 50 / HMGET, pipelined by 50", [2.5, 20.0]),
+    ("call that does nothing / of tonic alone", [1.6, 2.2]),
 ];
 
 pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
