@@ -25,6 +25,19 @@ pub enum Closing {
     Holds(u64),
 }
 
+/// How a shard stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Whoever knows the number of shards may accept in it.
+    Open,
+    /// Until it is opened again.
+    Closed,
+    /// For good.
+    Sealed,
+    /// Something else is written in its place.
+    Foreign(String),
+}
+
 /// What stands where a closed shard had its journal and its clock.
 fn word(next: ShardCount) -> String {
     format!("closed by syncctl reshard: the data has {next} shards; do not delete this")
@@ -48,6 +61,18 @@ impl RedisCache {
     pub async fn seal_shard(&self, shard: ShardId, next: ShardCount) -> CacheResult<bool> {
         let script = Script::new(include_str!("scripts/seal_shard.lua"));
         Ok(self.on_shard::<i64>(&script, shard, next).await? == 1)
+    }
+
+    /// How it stands; nothing is changed.
+    pub async fn standing(&self, shard: ShardId, next: ShardCount) -> CacheResult<Standing> {
+        let script = Script::new(include_str!("scripts/shard_standing.lua"));
+        let (standing, word): (i64, String) = self.on_shard(&script, shard, next).await?;
+        Ok(match standing {
+            _ if !word.is_empty() => Standing::Foreign(word),
+            0 => Standing::Open,
+            1 => Standing::Closed,
+            _ => Standing::Sealed,
+        })
     }
 
     async fn on_shard<T: deadpool_redis::redis::FromRedisValue>(

@@ -20,6 +20,8 @@
 //! Each step may be repeated. A note in the database says which reshard is under way; whoever runs it again goes on where it stopped.
 
 #[cfg(feature = "distributed")]
+mod drain;
+#[cfg(feature = "distributed")]
 mod facts;
 #[cfg(feature = "distributed")]
 mod lease;

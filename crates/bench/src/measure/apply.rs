@@ -35,9 +35,9 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
         figures.of(&drained(1)).iter().zip(figures.of(&drained(2))).map(|(one, two)| one.max(*two)).collect();
     report.judge("c", "drained, the better of one and two", "1/s", &best, Target::AtLeast(20_000.0))?;
     let one = ratios(figures.of(&drained(1)), figures.of(&written(1)));
-    report.judge("c", "drained / SQL, one of each", "", &one, Target::AtLeast(0.60))?;
+    report.judge("c", "drained / SQL, one of each", "", &one, Target::AtLeast(0.80))?;
     let two = ratios(figures.of(&drained(2)), figures.of(&written(2)));
-    report.add("c", "drained / SQL, two of each", "", &two)
+    report.judge("c", "drained / SQL, two of each", "", &two, Target::AtLeast(0.80))
 }
 
 fn drained(consumers: usize) -> String {

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 use sync_engine::operate::retention::Retention;
 use sync_engine::{RetentionConfig, Stores, SyncConfig};
 use tokio_util::sync::CancellationToken;
-use traffic::history::now_micros;
 
 /// The consumer's own rounds do not come.
 const SETTINGS: Settings = &[("EVENT_DRIVEN_SYNC__RETENTION__INTERVAL", "30d")];
@@ -90,7 +89,7 @@ const BYTES: &str = "SELECT CAST(SUM(data_length + index_length) AS SIGNED) FROM
 
 /// Cuts both tables, which are empty, for so long ahead.
 async fn cut(sql: &mut Sql, kept: Duration, ahead: Duration) -> Result<()> {
-    let now = now_micros() / 1_000;
+    let now: u64 = sql.number("SELECT CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)").await?.try_into()?;
     let period = u64::try_from(kept.as_millis())? / PARTS;
     let count = u64::try_from(ahead.as_millis())? / period;
     // Behind them is one that nobody finds too near.

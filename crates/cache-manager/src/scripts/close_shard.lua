@@ -21,6 +21,8 @@ if entries > 0 then return { entries, 0 } end
 local fields = call('HGETALL', clock)
 call('DEL', kept, journal, clock)
 for i = 1, #fields, 2 do call('HSET', kept, fields[i], fields[i + 1]) end
+-- Of a shard that nobody has used either: where nothing is kept, it is closed for good.
+call('HSETNX', kept, 'v', 0)
 call('SET', journal, ARGV[1])
 call('SET', clock, ARGV[1])
 return { 0, last_version(call('HGET', kept, 'v')) }

@@ -2,7 +2,7 @@
 
 use crate::support::{Raw, config, in_cluster, on_shared};
 use anyhow::{Context, Result, ensure};
-use cache_manager::{Closing, RedisCache};
+use cache_manager::{Closing, RedisCache, Standing};
 use domain::cache::{
     AcceptOutcome, Answer, CacheError, CacheRules, FirstAnswer, LikeCache, SettledResource, Settlement,
 };
@@ -90,6 +90,28 @@ async fn a_shard_with_entries_is_not_closed_and_one_that_is_closed_opens_as_it_w
     assert_eq!(raw.run::<Vec<(String, String)>>(&format!("HGETALL {}", old.keys().clock(shard))).await?, clock);
     assert!(!old.seal_shard(shard, next).await?, "an open shard was sealed");
     assert!(accepted(&old, &unlike(video_pair(1, 1))).await? > version);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_shard_says_how_it_stands_also_one_that_nobody_has_used() -> Result<()> {
+    let (old, _new, raw) = two().await?;
+    let next = next_of(&roomy_rules(), 16)?.shards;
+    let [unused, used] = [0, 1].map(ShardId);
+    raw.run::<i64>(&format!("DEL {}", old.keys().clock(unused))).await?;
+    raw.run::<i64>(&format!("HSET {} v 7", old.keys().clock(used))).await?;
+    for (shard, highest) in [(unused, Version::ZERO), (used, Version(7))] {
+        ensure!(old.standing(shard, next).await? == Standing::Open, "{shard}");
+        ensure!(old.close_shard(shard, next).await? == Closing::Closed(highest), "{shard}");
+        ensure!(old.standing(shard, next).await? == Standing::Closed, "{shard}");
+        ensure!(old.open_shard(shard, next).await?, "{shard} stays closed");
+        ensure!(old.standing(shard, next).await? == Standing::Open, "{shard}");
+        old.close_shard(shard, next).await?;
+        ensure!(old.seal_shard(shard, next).await?, "{shard}");
+        ensure!(old.standing(shard, next).await? == Standing::Sealed, "{shard}");
+        let other = roomy_rules().shards.resharded_to(32)?;
+        ensure!(matches!(old.standing(shard, other).await?, Standing::Foreign(word) if word.contains("16")), "{shard}");
+    }
     Ok(())
 }
 

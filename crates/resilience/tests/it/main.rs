@@ -21,6 +21,7 @@ mod recovery;
 mod recovery_time;
 mod redo;
 mod reshard;
+mod reshard_lost;
 mod reshard_refused;
 mod rig;
 mod running;

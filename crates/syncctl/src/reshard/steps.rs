@@ -7,13 +7,12 @@ use super::under_way::{NOTE, UnderWay};
 use crate::cli::interrupt_on_signal;
 use crate::output::{Format, print_one};
 use crate::{UsageError, Verdict};
-use anyhow::{Context, bail, ensure};
-use cache_manager::{Closing, RedisCache};
+use anyhow::{Context, ensure};
+use cache_manager::{RedisCache, Standing};
 use chrono::TimeDelta;
 use domain::cache::LikeCache;
-use domain::{ShardCount, ShardId, Version, WritePath};
+use domain::{ShardCount, Version, WritePath};
 use event_store::{EventStore, ProcessRow};
-use futures::future::try_join_all;
 use serde::Serialize;
 use settings::Settings;
 use std::sync::Arc;
@@ -26,9 +25,9 @@ const CHANGED: &str = "resharded_at";
 /// For an answer of Redis.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From one look to the next.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// From one line about the same to the next.
-const SAY_EVERY: Duration = Duration::from_secs(5);
+pub(super) const SAY_EVERY: Duration = Duration::from_secs(5);
 /// Keys looked at, at once.
 const ABOUT: u32 = 2_000;
 /// Who has not said for so long that it runs does not run.
@@ -98,17 +97,17 @@ fn interrupt() -> CancellationToken {
 }
 
 /// Here a test has the process die.
-fn at(point: &str) {
+pub(super) fn at(point: &str) {
     if fail::has_failpoints() && std::env::var("SYNCCTL_DIES_AT").is_ok_and(|wanted| wanted == point) {
         std::process::abort();
     }
 }
 
-struct Work {
-    database: EventStore,
-    old: RedisCache,
-    interrupt: CancellationToken,
-    args: ReshardArgs,
+pub(super) struct Work {
+    pub(super) database: EventStore,
+    pub(super) old: RedisCache,
+    pub(super) interrupt: CancellationToken,
+    pub(super) args: ReshardArgs,
     told: Told,
 }
 
@@ -133,7 +132,8 @@ impl Work {
             "the database went back in time and is not recovered: syncctl recover, then this once more"
         );
         if now != under_way.to {
-            if !under_way.sealing {
+            let handed = !under_way.sealing && !self.noted_again(&mut under_way).await?;
+            if handed {
                 let highest = self.drain_and_close(&under_way, &lease).await?;
                 self.hand_over(&new, highest, &lease).await?;
                 lease.held()?;
@@ -141,7 +141,7 @@ impl Work {
                 self.database.set_note(NOTE, Some(&under_way.written())).await?;
                 at("sealing");
             }
-            self.seal(&under_way, &new).await?;
+            self.seal(&under_way, &new, &lease, handed).await?;
             lease.held()?;
             eprintln!("recording {} shards", under_way.to.get());
             // Who started before this has the old number.
@@ -158,8 +158,7 @@ impl Work {
         new.record_shards().await?;
         at("recorded_in_cache");
         lease.held()?;
-        self.database.set_write_path(under_way.path).await?;
-        eprintln!("likes go the way of before, by servers that start from now on");
+        self.take_order_back(&under_way).await?;
         at("path_restored");
         let mut cursor = 0;
         loop {
@@ -179,6 +178,21 @@ impl Work {
         self.end(format).await
     }
 
+    /// Whether shards are sealed of which no note says so: the database has lost it. Then it goes on from there.
+    async fn noted_again(&self, under_way: &mut UnderWay) -> anyhow::Result<bool> {
+        if !self.standings(under_way).await?.contains(&Standing::Sealed) {
+            return Ok(false);
+        }
+        eprintln!(
+            "shards are closed for good already, and the note about that is lost: going on from there. What the write path was before \
+             is lost, too"
+        );
+        under_way.sealing = true;
+        self.database.set_note(NOTE, Some(&under_way.written())).await?;
+        self.database.set_write_path(Some(WritePath::Synchronous)).await?;
+        Ok(true)
+    }
+
     async fn rehearse(mut self, format: Format) -> anyhow::Result<Verdict> {
         let status = self.old.shard_status().await.unwrap_or_default();
         self.told.unsettled = status.iter().map(|shard| shard.journal_len).sum();
@@ -195,91 +209,7 @@ impl Work {
         Ok(Verdict::Fine)
     }
 
-    /// The highest version that the old shards gave.
-    async fn drain_and_close(&self, under_way: &UnderWay, lease: &Lease) -> anyhow::Result<Version> {
-        self.open_all(under_way).await?;
-        self.database.set_note(NOTE, Some(&under_way.written())).await?;
-        at("noted");
-        self.database.set_write_path(Some(WritePath::Synchronous)).await?;
-        eprintln!("all servers write to the database first from now on; waiting until the journals are empty");
-        at("ordered");
-        let until = Instant::now() + Duration::from_secs_f64(self.args.drain_for);
-        let mut said = Instant::now();
-        loop {
-            lease.held()?;
-            let status = self.old.shard_status().await?;
-            let held: Vec<String> = status
-                .iter()
-                .filter(|shard| shard.journal_len > 0)
-                .map(|shard| {
-                    let age = shard.oldest.map_or(0, |oldest| shard.now.since(oldest).as_secs());
-                    format!("shard {} {} (oldest {age} s)", shard.shard, shard.journal_len)
-                })
-                .collect();
-            if held.is_empty()
-                && let Some(highest) = self.close_all(under_way).await?
-            {
-                eprintln!("{} shards are empty, and closed", under_way.from.get());
-                return Ok(highest);
-            }
-            let interrupted = self.interrupt.is_cancelled();
-            if interrupted || Instant::now() >= until {
-                self.undo(under_way, lease).await?;
-                if interrupted {
-                    bail!("interrupted; all is as it was before");
-                }
-                bail!(
-                    "still unsettled after {:.0} s, so all is as it was before: {}; syncctl explain and syncctl events say why",
-                    self.args.drain_for,
-                    if held.is_empty() { "what comes in meanwhile".to_owned() } else { held.join(", ") }
-                );
-            }
-            if said.elapsed() >= SAY_EVERY {
-                said = Instant::now();
-                eprintln!("unsettled: {}", held.join(", "));
-            }
-            sleep(PAUSE).await;
-        }
-    }
-
-    /// All at once; none if one is not empty any more. Then all are open again, so that it is settled.
-    async fn close_all(&self, under_way: &UnderWay) -> anyhow::Result<Option<Version>> {
-        let count = usize::from(under_way.from.get());
-        let (first, second): (Vec<ShardId>, Vec<ShardId>) =
-            under_way.from.all().partition(|shard| usize::from(shard.0) < count.div_ceil(2));
-        let mut highest = Version::ZERO;
-        for some in [first, second] {
-            let closing = some.into_iter().map(|shard| self.old.close_shard(shard, under_way.to));
-            for closed in try_join_all(closing).await? {
-                match closed {
-                    Closing::Closed(version) => highest = highest.max(version),
-                    Closing::Holds(_) => {
-                        self.open_all(under_way).await?;
-                        return Ok(None);
-                    }
-                }
-            }
-            at("half_closed");
-        }
-        at("closed");
-        Ok(Some(highest))
-    }
-
-    async fn open_all(&self, under_way: &UnderWay) -> anyhow::Result<()> {
-        try_join_all(under_way.from.all().map(|shard| self.old.open_shard(shard, under_way.to))).await?;
-        Ok(())
-    }
-
-    async fn undo(&self, under_way: &UnderWay, lease: &Lease) -> anyhow::Result<()> {
-        // Another one may be at it, and what is undone here would be his.
-        lease.held()?;
-        self.open_all(under_way).await?;
-        self.database.set_write_path(under_way.path).await?;
-        self.database.set_note(NOTE, None).await?;
-        Ok(())
-    }
-
-    async fn hand_over(&mut self, new: &RedisCache, highest: Version, lease: &Lease) -> anyhow::Result<()> {
+    pub(super) async fn hand_over(&mut self, new: &RedisCache, highest: Version, lease: &Lease) -> anyhow::Result<()> {
         new.raise_clocks(highest).await?;
         self.old.hand_over(new).await?;
         at("half_handed_over");
@@ -299,25 +229,6 @@ impl Work {
         }
         eprintln!("handed over what is known of erased users and deleted resources, and {} answers", self.told.answers);
         at("handed_over");
-        Ok(())
-    }
-
-    async fn seal(&self, under_way: &UnderWay, new: &RedisCache) -> anyhow::Result<()> {
-        for shard in under_way.from.all() {
-            while !self.old.seal_shard(shard, under_way.to).await? {
-                // Redis has lost that it was closed, as a replica may that was behind when it was promoted.
-                match self.old.close_shard(shard, under_way.to).await? {
-                    Closing::Closed(version) => drop(new.raise_clocks(version).await?),
-                    Closing::Holds(entries) => bail!(
-                        "shard {shard} was opened again and holds {entries} entries: run this again when they are settled"
-                    ),
-                }
-            }
-            if shard.0 == under_way.from.get() / 2 {
-                at("half_sealed");
-            }
-        }
-        at("sealed");
         Ok(())
     }
 
