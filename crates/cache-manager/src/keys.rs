@@ -149,6 +149,18 @@ impl Keys {
         (self.pair(pair) == key).then_some(pair)
     }
 
+    /// A pair under the name that it had with a former number of shards.
+    pub(crate) fn pair_of_before(&self, key: &str) -> Option<Pair> {
+        let (tag, name) = key.strip_prefix(&self.prefix)?.strip_prefix("{s")?.split_once("}:p:")?;
+        let (shard, epoch) = tag.split_once('.').unwrap_or((tag, "0"));
+        if shard.parse::<u16>().is_err() || epoch.parse::<u16>().ok()? >= self.shards.epoch() {
+            return None;
+        }
+        let kind = ResourceType::ALL.into_iter().find(|kind| name.starts_with(kind.letter()))?;
+        let (user, id) = name[1..].split_once(':')?;
+        Pair::new(user.parse().ok()?, kind, id.parse().ok()?).ok()
+    }
+
     pub(crate) fn idempotency(&self, pair: Pair, key_of_caller: &str) -> String {
         let mut key = self.start(self.shards.of(pair.resource), 64 + key_of_caller.len());
         let _ = write!(key, "i:{}{}:{}:{key_of_caller}", pair.resource.kind.letter(), pair.user, pair.resource.id);
@@ -230,6 +242,22 @@ mod tests {
         }
         for key in [&keys.counter(pair.resource), "a:{s99}:p:v7:1", "a:{s9}:p:v7", "a:{s9}:i:v7:1", "a:{s09}:p:v7:1"] {
             assert_eq!(keys.place_of(key), None, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_pair_under_its_name_of_before_is_known_by_it() {
+        let before = ShardCount::new(16).unwrap();
+        let after = before.resharded_to(64).unwrap();
+        let keys = |shards| Keys::new("a:", shards);
+        let pair = Pair::new(7, ResourceType::Video, 77).unwrap();
+        let later = keys(after.resharded_to(16).unwrap());
+        assert_eq!(later.pair_of_before(&keys(before).pair(pair)), Some(pair));
+        assert_eq!(later.pair_of_before(&keys(after).pair(pair)), Some(pair));
+        assert_eq!(keys(after).pair_of_before(&keys(after).pair(pair)), None);
+        assert_eq!(keys(before).pair_of_before(&keys(after).pair(pair)), None);
+        for other in ["a:{s3}:c:v77", "a:{s3}:p:v7", "a:{x3}:p:v7:77", "a:{s3.x}:p:v7:77", "b:{s3}:p:v7:77", "a:{s3}:p:"] {
+            assert_eq!(later.pair_of_before(other), None, "{other}");
         }
     }
 

@@ -94,4 +94,4 @@ pub use keys::Keys;
 #[cfg(feature = "redis")]
 pub use redis_cache::RedisCache;
 #[cfg(feature = "redis")]
-pub use reshard::{Closing, Standing};
+pub use reshard::{Closing, SlotsNow, Standing};

@@ -115,7 +115,10 @@ pub(crate) fn naming(error: CacheError, keys: impl FnOnce(usize) -> String) -> C
     let advice = if is_shut(&cause.to_string()) {
         shut_journal(&keys)
     } else {
-        format!("somebody else wrote {keys}: TYPE tells, DEL it, unless GET says that syncctl reshard has closed it")
+        format!(
+            "what stands in {keys} is none of ours: GET says whether syncctl reshard has closed it, then leave it and restart this \
+             process; else somebody else wrote it: TYPE tells, DEL it"
+        )
     };
     CacheError::Unavailable(Arc::new(Fault { error: cause.clone(), advice }))
 }

@@ -174,6 +174,33 @@ pub(crate) async fn cached_pairs(
     Ok((names.iter().filter_map(pair).collect(), next))
 }
 
+/// Pairs under names of a former number of shards, as they were then. No walk is begun where there was none.
+pub(crate) async fn pairs_of_before(
+    routes: &Arc<Routes>,
+    keys: &Keys,
+    rules: &CacheRules,
+    cursor: u64,
+    about: u32,
+) -> CacheResult<(Vec<(Pair, PairState)>, u64)> {
+    if rules.shards.epoch() == 0 {
+        return Ok((Vec::new(), 0));
+    }
+    let (names, next) = scan(routes, &keys.any_pair(), cursor, about).await?;
+    let former = names.iter().filter_map(|name| std::str::from_utf8(name).ok());
+    let former: Vec<(&str, Pair)> = former.filter_map(|name| Some((name, keys.pair_of_before(name)?))).collect();
+    let mut pairs = Vec::with_capacity(former.len());
+    for some in former.chunks(CHUNK) {
+        let asked = some.iter().map(|(name, pair)| async move {
+            let mut get = cmd("GET");
+            get.arg(name);
+            let value = state(routes.ask(routes.slot_of(name), &get).await);
+            value.map(|state| state.map(|state| (*pair, state)))
+        });
+        pairs.extend(futures::future::try_join_all(asked).await.map_err(cache_error)?.into_iter().flatten());
+    }
+    Ok((pairs, next))
+}
+
 /// Looks at about so many keys for those with this pattern, and where to go on: 0 is beginning and end.
 pub(crate) async fn scan(
     routes: &Arc<Routes>,

@@ -320,6 +320,13 @@ impl LikeCache for RedisCache {
         }
     }
 
+    async fn pairs_of_before(&self, cursor: u64, about: u32) -> CacheResult<(Vec<(Pair, PairState)>, u64)> {
+        match read::pairs_of_before(&self.routes, &self.keys, &self.rules, cursor, about).await {
+            Err(error) if is_misconfigured(&error) => Ok((Vec::new(), 0)),
+            listed => listed,
+        }
+    }
+
     async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()> {
         self.fill.states(&self.routes, &self.keys, &self.rules, states).await
     }

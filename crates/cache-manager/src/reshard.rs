@@ -38,6 +38,18 @@ pub enum Standing {
     Foreign(String),
 }
 
+/// Where the slots of a cluster are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SlotsNow {
+    /// One is on its way from one primary to another.
+    pub moving: bool,
+    /// By primary.
+    of_whom: BTreeMap<String, String>,
+}
+
+/// Pairs are kept for so long after a reshard: they are all that has a like which a failover of the database forgets.
+const KEPT_S: u64 = 3_600;
+
 /// What stands where a closed shard had its journal and its clock.
 fn word(next: ShardCount) -> String {
     format!("closed by syncctl reshard: the data has {next} shards; do not delete this")
@@ -75,6 +87,59 @@ impl RedisCache {
         })
     }
 
+    /// Whether something was handed over to our shards, which nobody uses yet.
+    pub async fn was_begun(&self) -> CacheResult<bool> {
+        for shard in self.number().all() {
+            let mut exists = cmd("EXISTS");
+            exists.arg(self.keys().clock(shard));
+            if self.ask_about::<i64>(shard, &exists).await? == 1 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes what was handed over to our shards, about so many keys at a time, but clocks; where to go on.
+    pub async fn remove_handed_over(&self, cursor: u64, about: u32) -> CacheResult<u64> {
+        let (names, next) = scan(&self.routes, &self.keys().any_of_shards(), cursor, about).await?;
+        for name in names.iter().filter_map(|name| std::str::from_utf8(name).ok()) {
+            if let Some((shard, rest)) = self.keys().shard_of(name)
+                && rest != "t"
+            {
+                let mut remove = cmd("DEL");
+                remove.arg(name);
+                self.ask_about::<u64>(shard, &remove).await?;
+            }
+        }
+        Ok(next)
+    }
+
+    /// How many shards are ours.
+    pub const fn number(&self) -> ShardCount {
+        self.rules.shards
+    }
+
+    /// Which primary has which slots, and whether one is on its way now; nothing of a single server. Needs `+cluster|nodes`.
+    pub async fn slots_now(&self) -> CacheResult<SlotsNow> {
+        let mut now = SlotsNow::default();
+        if !self.routes.is_cluster() {
+            return Ok(now);
+        }
+        self.routes.look().await?;
+        let mut nodes = cmd("CLUSTER");
+        nodes.arg("NODES");
+        for primary in self.routes.in_order().await?.1 {
+            let said: String = primary.run(&nodes).await?;
+            let own = said.lines().find(|line| line.split(' ').nth(2).is_some_and(|flags| flags.contains("myself")));
+            // Its id, address, flags, primary, pings and epoch come before the slots it has, and those that come or go.
+            let own: Vec<&str> = own.unwrap_or_default().split(' ').collect();
+            let slots = own.get(8..).unwrap_or_default();
+            now.moving |= slots.iter().any(|slot| slot.starts_with('['));
+            now.of_whom.insert(own.first().copied().unwrap_or_default().to_owned(), slots.join(" "));
+        }
+        Ok(now)
+    }
+
     async fn on_shard<T: deadpool_redis::redis::FromRedisValue>(
         &self,
         script: &Script,
@@ -94,7 +159,7 @@ impl RedisCache {
         let meta = self.keys().meta();
         let slot = self.routes.slot_of(&meta);
         let mut call = script.call(1);
-        call.arg(&meta).arg(self.shards().to_string()).arg(self.shards().epoch());
+        call.arg(&meta).arg(self.number().to_string()).arg(self.number().epoch());
         script.run::<i64>(&self.routes, slot, &call).await.map(drop).map_err(cache_error)
     }
 
@@ -118,7 +183,7 @@ impl RedisCache {
             }
         }
         let mut newest: BTreeMap<String, (u64, String)> = BTreeMap::new();
-        for shard in self.shards().all() {
+        for shard in self.number().all() {
             let mut all = cmd("HGETALL");
             all.arg(self.keys().writers(shard));
             let told: BTreeMap<String, String> = self.ask_about(shard, &all).await?;
@@ -149,7 +214,7 @@ impl RedisCache {
                 let (_, rest) = self.keys().shard_of(name)?;
                 // `<v or c><user>:<id>:<key>`; a key may have colons.
                 let key = rest.strip_prefix("i:")?.splitn(3, ':').nth(2)?;
-                let theirs = to.shards().of(pair.resource);
+                let theirs = to.number().of(pair.resource);
                 Some((shard, name.to_owned(), theirs, to.keys().idempotency(pair, key)))
             })
             .collect();
@@ -184,7 +249,8 @@ impl RedisCache {
         Ok((handed, next))
     }
 
-    /// Removes about so many keys of our shards, which are closed: all but what keeps them closed. How many, and where to go on.
+    /// Removes about so many keys of our shards, which are closed: all but what keeps them closed, and pairs, which go within an hour. How
+    /// many, and where to go on.
     pub async fn remove_closed(&self, cursor: u64, about: u32) -> CacheResult<(u64, u64)> {
         let (names, next) = scan(&self.routes, &self.keys().any_of_shards(), cursor, about).await?;
         let removable: Vec<(ShardId, &str)> = names
@@ -198,7 +264,11 @@ impl RedisCache {
         let mut removed = 0;
         for some in removable.chunks(AT_ONCE) {
             let each = some.iter().map(|(shard, name)| async move {
-                let mut remove = cmd("DEL");
+                let (mut remove, mut expire) = (cmd("DEL"), cmd("EXPIRE"));
+                if self.keys().pair_of(name).is_some() {
+                    expire.arg(name).arg(KEPT_S);
+                    return self.ask_about::<u64>(*shard, &expire).await.map(|_| 0);
+                }
                 remove.arg(name);
                 self.ask_about::<u64>(*shard, &remove).await
             });
@@ -213,9 +283,5 @@ impl RedisCache {
         command: &Cmd,
     ) -> CacheResult<T> {
         self.routes.ask(self.routes.slot(shard), command).await.map_err(|error| shard_error(error, self.keys(), shard))
-    }
-
-    const fn shards(&self) -> ShardCount {
-        self.rules.shards
     }
 }

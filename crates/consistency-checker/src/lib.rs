@@ -39,6 +39,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
         resharded = until_resharded.until_resharded() => {
             context.soft.cancel();
             checking.await.context("checking")?;
+            helpers.cancel();
             return Err(resharded.into());
         }
     }

@@ -292,6 +292,12 @@ pub trait LikeCache: Send + Sync + 'static {
         Ok((Vec::new(), 0))
     }
 
+    /// The same of pairs that were cached while the data had another number of shards, with what was known of them then: nobody is
+    /// answered from that, but it may be all that has a like.
+    async fn pairs_of_before(&self, _cursor: u64, _about: u32) -> CacheResult<(Vec<(Pair, PairState)>, u64)> {
+        Ok((Vec::new(), 0))
+    }
+
     /// Caches pairs that are not cached, or cached in an older state.
     async fn fill_states(&self, states: &[(Pair, PairState)]) -> CacheResult<()>;
 

@@ -87,6 +87,7 @@ pub async fn serve(context: Context, settings: Settings) -> anyhow::Result<()> {
         resharded = until_resharded.until_resharded() => {
             context.soft.cancel();
             consuming.await.context("consuming")?;
+            helpers.cancel();
             return Err(resharded.into());
         }
     }

@@ -233,7 +233,7 @@ impl Stores {
             if self.resharded.set(resharded).is_ok() {
                 tracing::error!("{resharded}; until then likes are written to the database");
             }
-            self.cache_circuit.trip(&resharded);
+            self.cache_circuit.trip_for_good(&resharded);
         }
     }
 

@@ -1,13 +1,13 @@
 //! `clock`: how far the clocks of the stores are apart, and what is dated later than now.
 
 use crate::Verdict;
+use crate::cache_args::CacheArgs;
 use crate::output::Format;
 #[cfg(feature = "distributed")]
 use crate::output::{Row, print};
 use clap::Args;
 #[cfg(feature = "distributed")]
 use serde::Serialize;
-use std::path::PathBuf;
 
 /// Arguments of `clock`.
 #[derive(Debug, Args)]
@@ -15,12 +15,8 @@ pub(crate) struct ClockArgs {
     /// Database, for example mysql://user:password@host/name.
     #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     database_url: String,
-    /// Cache, for example redis://host:6379.
-    #[arg(long, env = "REDIS_URL", help_heading = "Stores", hide_env_values = true)]
-    redis_url: String,
-    /// Authority of a rediss:// url, PEM; else the public ones.
-    #[arg(long, env = "REDIS_CA_FILE", help_heading = "Stores")]
-    redis_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 /// A store's clock, or a table in which something is dated later than now.
@@ -63,8 +59,7 @@ impl ClockArgs {
 
         let mut settings = settings::Settings::default();
         settings.database.url = self.database_url.into();
-        settings.redis.url = self.redis_url.into();
-        settings.redis.ca_file = self.redis_ca_file;
+        self.cache.tell(&mut settings.redis);
         settings.database.validate().map_err(crate::UsageError)?;
         settings.redis.validate().map_err(crate::UsageError)?;
         let stores = settings.stores().await?;
@@ -105,7 +100,7 @@ impl ClockArgs {
 #[cfg(not(feature = "distributed"))]
 impl ClockArgs {
     pub(crate) async fn run(self, _: Format) -> anyhow::Result<Verdict> {
-        let Self { database_url: _, redis_url: _, redis_ca_file: _ } = self;
+        let Self { database_url: _, cache: _ } = self;
         Err(crate::not_built_in("--redis-url"))
     }
 }

@@ -8,6 +8,7 @@ mod checker;
 mod recover;
 mod stores;
 
+use crate::cache_args::CacheArgs;
 use crate::client::{ServerArgs, parse_resource, to_proto};
 use crate::output::{Format, Row, counted, print, print_one};
 use crate::{UsageError, Verdict};
@@ -54,15 +55,8 @@ pub(crate) struct StoreArgs {
     /// Database, for example mysql://user:password@host/name.
     #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     pub(super) database_url: String,
-    /// Cache, for example redis://host:6379.
-    #[arg(long, env = "REDIS_URL", help_heading = "Stores", hide_env_values = true)]
-    pub(super) redis_url: String,
-    /// Authority of a rediss:// url, PEM; else the public ones.
-    #[arg(long, env = "REDIS_CA_FILE", help_heading = "Stores")]
-    pub(super) redis_ca_file: Option<PathBuf>,
-    /// What all keys of the cache start with.
-    #[arg(long, env = "REDIS_PREFIX", help_heading = "Stores", default_value = "")]
-    pub(super) redis_prefix: String,
+    #[command(flatten)]
+    pub(super) cache: CacheArgs,
     /// Most comparisons per second.
     #[arg(long, default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) max_rate: u32,

@@ -152,7 +152,10 @@ fn read(file: &Path) -> Result<String, UsageError> {
 
 /// A value that nobody sees in the help.
 fn with_value(arg: Arg, value: String) -> Arg {
-    arg.env(None::<&'static str>).required(false).hide_default_value(true).default_value(leaked(value))
+    // Of a flag clap shows no default, and does not let itself be told so.
+    let hidden = arg.get_action().takes_values();
+    let arg = arg.env(None::<&'static str>).required(false).default_value(leaked(value));
+    if hidden { arg.hide_default_value(true) } else { arg }
 }
 
 /// The command line lives as long as the process.

@@ -85,7 +85,9 @@ impl Failure {
             let hint = cure(&what);
             return Self { code: "UNREACHABLE", what, hint, exit: EXIT_UNREACHABLE };
         }
-        Self { code: "FAILED", what: in_words(error), hint: "", exit: EXIT_FAILED }
+        let what = in_words(error);
+        let hint = if what.contains("redis.cluster must be true") { cure(&what) } else { "" };
+        Self { code: "FAILED", what, hint, exit: EXIT_FAILED }
     }
 
     /// Says it, and gives the exit code.
@@ -101,6 +103,8 @@ impl Failure {
 fn cure(what: &str) -> &'static str {
     if what.contains("it is a replica") {
         "syncctl wants the primary of now: --redis-url or REDIS_URL"
+    } else if what.contains("redis.cluster must be true") {
+        "add --redis-cluster, or REDIS_CLUSTER=true, unless it is there"
     } else if what.contains("Access denied") || what.contains("is wrong") {
         "--help says which flag and variable name it"
     } else {

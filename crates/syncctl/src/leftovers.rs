@@ -15,6 +15,9 @@ pub(crate) struct StoreArgs {
     /// With --verify, the cache, for example redis://host:6379.
     #[arg(long, env = "REDIS_URL", help_heading = "Stores", hide_env_values = true)]
     redis_url: Option<String>,
+    /// The cache is a Redis Cluster, of which the url names a node.
+    #[arg(long, env = "REDIS_CLUSTER", help_heading = "Stores")]
+    redis_cluster: bool,
     /// Authority of a rediss:// url, PEM; else the public ones.
     #[arg(long, env = "REDIS_CA_FILE", help_heading = "Stores")]
     redis_ca_file: Option<PathBuf>,
@@ -40,6 +43,7 @@ impl StoreArgs {
         let mut settings = settings::Settings::default();
         settings.database.url = database_url.into();
         settings.redis.url = redis_url.into();
+        settings.redis.cluster = self.redis_cluster;
         settings.redis.key_prefix = self.redis_prefix;
         settings.redis.ca_file = self.redis_ca_file;
         let stores = crate::open::stores(&mut settings).await?;

@@ -27,6 +27,7 @@
 //! unreachable.
 
 pub mod backfill;
+mod cache_args;
 mod changes;
 pub mod cli;
 pub mod client;

@@ -31,9 +31,9 @@ mod steps;
 mod under_way;
 
 use crate::Verdict;
+use crate::cache_args::CacheArgs;
 use crate::output::Format;
 use clap::Args;
-use std::path::PathBuf;
 
 /// Arguments of `reshard`.
 #[derive(Debug, Args)]
@@ -53,18 +53,8 @@ pub(crate) struct ReshardArgs {
     /// Database, for example mysql://user:password@host/name.
     #[arg(long, env = "DATABASE_URL", help_heading = "Stores", hide_env_values = true)]
     database_url: String,
-    /// Cache, for example redis://host:6379.
-    #[arg(long, env = "REDIS_URL", help_heading = "Stores", hide_env_values = true)]
-    redis_url: String,
-    /// The cache is a Redis Cluster, of which the url names a node.
-    #[arg(long, env = "REDIS_CLUSTER", help_heading = "Stores")]
-    redis_cluster: bool,
-    /// Authority of a rediss:// url, PEM; else the public ones.
-    #[arg(long, env = "REDIS_CA_FILE", help_heading = "Stores")]
-    redis_ca_file: Option<PathBuf>,
-    /// What all keys of the cache start with.
-    #[arg(long, env = "REDIS_PREFIX", help_heading = "Stores", default_value = "")]
-    redis_prefix: String,
+    #[command(flatten)]
+    cache: CacheArgs,
 }
 
 impl ReshardArgs {

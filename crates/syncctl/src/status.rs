@@ -123,6 +123,9 @@ impl Looked {
     }
 }
 
+/// Kind of trouble: primaries of a cluster are lost, and others are not.
+const PARTLY: &str = "cache_partly_unreachable";
+
 /// What the server knows of a store; none if it does not reach it. A store that hangs must not make the screen hang.
 async fn ask<T>(answer: impl Future<Output = Result<Response<T>, tonic::Status>>) -> Result<Option<T>, tonic::Status> {
     match tokio::time::timeout(PATIENCE, answer).await {
@@ -144,6 +147,17 @@ fn unreachable(store: &str, meanwhile: &str, why: Option<String>) -> Trouble {
         ),
     };
     Trouble { kind: format!("{store}_unreachable"), detail, hint }
+}
+
+/// The server could not look at all of the cache; in a cluster that may be a part of it, of which processes say so.
+fn without_cache(said: impl Fn(&str) -> Option<String>) -> Trouble {
+    match (said("redis"), said("redis_shards")) {
+        (None, Some(hint)) => {
+            let detail = "a part of the cache cannot be used: likes of its shards are written to the database directly, others go on";
+            Trouble { kind: PARTLY.to_owned(), detail: detail.to_owned(), hint }
+        }
+        (why, _) => unreachable("cache", "likes are written to the database directly", why),
+    }
 }
 
 /// What processes say of a part: those that were asked just now, then those that the database knows of.
@@ -197,8 +211,7 @@ impl StatusArgs {
         let stored = report.as_ref().map(Stored::of);
         if !stats.available {
             let registered = stored.as_ref().map_or(&[][..], |stored| &stored.registered);
-            let why = said_of("redis", &processes, registered);
-            troubles.push(unreachable("cache", "likes are written to the database directly", why));
+            troubles.push(without_cache(|part| said_of(part, &processes, registered)));
         }
         for process in &processes {
             let named = process.troubles(&troubles);
@@ -243,6 +256,8 @@ impl Status {
         const UNKNOWN: &str = "unknown";
         let line = |name, value| Line { name, value };
         let reach = |available: bool| if available { "reachable" } else { "unreachable" }.to_owned();
+        let partly = self.troubles.iter().any(|one| one.kind == PARTLY);
+        let cache = if partly { "partly unreachable".to_owned() } else { reach(self.cache_available) };
         let in_cache = |value: String| if self.cache_available { value } else { UNKNOWN.to_owned() };
         let in_database =
             |value: &dyn Fn(&Stored) -> String| self.stored.as_ref().map_or_else(|| UNKNOWN.to_owned(), value);
@@ -255,7 +270,7 @@ impl Status {
         vec![
             line("status", self.status.to_owned()),
             line("database", reach(self.database_available)),
-            line("cache", reach(self.cache_available)),
+            line("cache", cache),
             line("in the journals", in_cache(counted(self.pending, "like", "likes"))),
             line("the oldest of them", in_cache(oldest)),
             line("from like to database", in_database(&Stored::lag)),
@@ -291,6 +306,11 @@ mod tests {
 
     #[test]
     fn a_store_of_no_use_is_told_with_the_word_of_a_process() {
+        let shards = |part: &str| (part == "redis_shards").then(|| "22 of 64 shards: their primary does not answer".to_owned());
+        let partly = without_cache(shards);
+        assert_eq!((partly.kind.as_str(), partly.hint), (PARTLY, shards("redis_shards").unwrap()));
+        let all = without_cache(|part| Some(format!("{part} is down")));
+        assert_eq!((all.kind.as_str(), all.hint.as_str()), ("cache_unreachable", "redis is down"));
         let known =
             |detail: &str| Registered::of(&v1::ProcessState { detail: detail.to_owned(), ..Default::default() });
         let why = "down: OOM command not allowed; raise maxmemory; likes go on";

@@ -165,7 +165,7 @@ async fn who_knows_the_old_number_writes_nothing_and_the_new_shards_know_all_tha
 }
 
 #[tokio::test]
-async fn nothing_is_left_of_the_old_shards_but_what_keeps_them_closed() -> Result<()> {
+async fn nothing_is_left_of_the_old_shards_but_what_keeps_them_closed_and_pairs_for_an_hour() -> Result<()> {
     let (old, new, raw) = two().await?;
     for user in 1..50 {
         let request = keyed(user, "k");
@@ -183,7 +183,18 @@ async fn nothing_is_left_of_the_old_shards_but_what_keeps_them_closed() -> Resul
     }
     let left: Vec<String> = raw.everything().await?.into_iter().map(|(key, _)| key).collect();
     let of_old = left.iter().filter(|key| key.contains("{s") && !key.contains(".1}:"));
-    assert_eq!(of_old.count(), 2 * usize::from(roomy_rules().shards.get()), "{left:?}");
+    let (pairs, words): (Vec<&String>, Vec<&String>) = of_old.partition(|key| key.contains("}:p:"));
+    assert_eq!(words.len(), 2 * usize::from(roomy_rules().shards.get()), "{left:?}");
+    assert_eq!(pairs.len(), 49, "{left:?}");
+    for key in pairs {
+        ensure!(raw.run::<i64>(&format!("TTL {key}")).await? <= 3_600, "{key}");
+    }
+    // They are no news to anybody but to whoever looks for them.
+    ensure!(new.cached_pairs(0, 10_000).await?.0 == [video_pair(99, 1)]);
+    let (mut before, next) = new.pairs_of_before(0, 10_000).await?;
+    before.sort_by_key(|(pair, _)| pair.user);
+    ensure!(next == 0 && before.len() == 49 && old.pairs_of_before(0, 10_000).await?.0.is_empty(), "{before:?}");
+    ensure!(before.iter().zip(1..).all(|((pair, state), user)| *pair == video_pair(user, 1) && state.liked), "{before:?}");
     assert_eq!(new.states(&[video_pair(99, 1)]).await?[0].map(|state| state.version), Some(cached));
     Ok(())
 }
@@ -224,5 +235,24 @@ async fn a_cluster_is_handed_over() -> Result<()> {
         }
         ensure!(old.accept(&[request]).await.remove(0).is_err(), "accepted");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_cluster_says_whether_its_slots_move() -> Result<()> {
+    let cluster = RedisCluster::start(RedisOptions::default(), 3, false).await?;
+    let cache = in_cluster(&cluster, "")?.build(roomy_rules())?;
+    cache.prepare().await?;
+    let key = cache.keys().clock(ShardId(0));
+    let before = cache.slots_now().await?;
+    ensure!(!before.moving && before == cache.slots_now().await?, "{before:?}");
+    let from = cluster.primary_of(&key).await?;
+    let to = (from + 1) % 3;
+    cluster.begin_move(&key, from, to).await?;
+    ensure!(cache.slots_now().await?.moving);
+    while cluster.move_some(&key, from, to, 100).await? {}
+    cluster.end_move(&key, from, to).await?;
+    let after = cache.slots_now().await?;
+    ensure!(!after.moving && after != before, "{after:?}");
     Ok(())
 }

@@ -68,7 +68,7 @@ async fn works(deployment: &Deployment, programs: [Program; 2]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_note_leaves_nothing_stuck() {
-    for at in ["closed", "half_sealed", "sealed"] {
+    for at in ["closed", "half_sealed", "sealed", "recorded_in_database"] {
         let (deployment, server, consumer) = start(&format!("note-{}", at.replace('_', "-"))).await;
         dies(&deployment, at).await;
         deployment.sql("DELETE FROM sync_meta WHERE name = 'reshard'").await.unwrap();
@@ -111,4 +111,43 @@ async fn an_order_that_was_given_meanwhile_stays() {
     assert!(log.contains("was ordered meanwhile and stays"), "{log}");
     assert_eq!(stored(&deployment, "write_path").await, ordered);
     works(&deployment, [server, consumer]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_attempt_that_came_to_nothing_handed_over_is_not_believed_by_the_next() {
+    let (deployment, server, consumer) = start("leftovers").await;
+    dies(&deployment, "handed_over").await;
+    dies(&deployment, "ordered").await;
+    let left = cli(&deployment, &["KEYS", "*.1}:i:v1:7:first"]).await;
+    assert!(!left.is_empty(), "nothing was handed over");
+    let addr = server.grpc();
+    let erase = ["erase-user", "1", "--reason", "asked for", "--wait", "--addr", &addr];
+    let erase = deployment.syncctl().args(erase).start().unwrap();
+    assert!(erase.wait_exit(PATIENCE).await.unwrap().success(), "{}", erase.log());
+    goes_on(&deployment).await;
+    let left = cli(&deployment, &["KEYS", "*}:i:v1:7:first"]).await;
+    assert_eq!(left, "", "the answer of a user who is erased");
+    drop((server, consumer));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_like_that_only_a_pair_of_before_has_comes_back() {
+    let (deployment, server, consumer) = start("forgotten").await;
+    eventually(PATIENCE, "the row", async || {
+        let rows = deployment.number("SELECT COUNT(*) FROM video_likes WHERE user_id = 1").await;
+        expect_eq(rows.map_err(|error| error.to_string())?, 1)
+    })
+    .await;
+    goes_on(&deployment).await;
+    drop((server, consumer));
+    // As a replica has it that was behind when it was promoted.
+    for table in ["video_likes", "like_counts", "user_behaviors", "sync_events"] {
+        deployment.sql(&format!("DELETE FROM {table}")).await.unwrap();
+    }
+    let recover = deployment.syncctl().args(["recover"]).start().unwrap();
+    assert!(recover.wait_exit(PATIENCE).await.unwrap().success(), "{}", recover.log());
+    let rows = deployment.number("SELECT COUNT(*) FROM video_likes WHERE user_id = 1 AND video_id = 7").await.unwrap();
+    assert_eq!(rows, 1, "{}", recover.log());
+    let left: i64 = cli(&deployment, &["TTL", &cli(&deployment, &["KEYS", "*}:p:v1:7"]).await]).await.parse().unwrap();
+    assert!((1..=3_600).contains(&left), "it stays for {left} s");
 }

@@ -88,3 +88,18 @@ async fn under_a_number_that_is_a_guess_nothing_is_accepted() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_not_believed_is_not_resharded() {
+    let deployment = Deployment::build("disbelieved").own_redis(RedisOptions::default()).start().await.unwrap();
+    let deployment = deployment.with("EVENT_DRIVEN_SYNC__SHARDS", "16");
+    drop(deployment.server().start_connected().await.unwrap());
+    for note in ["went_back", "recovery"] {
+        deployment.sql(&format!("INSERT INTO sync_meta (name, value) VALUES ('{note}', 'x')")).await.unwrap();
+        let (code, log) = ends(&deployment.syncctl().args(["reshard", "--to", "64"]).start().unwrap()).await;
+        assert_eq!(code, Some(1), "{note}: {log}");
+        assert!(log.contains("is not recovered yet"), "{note}: {log}");
+        deployment.sql(&format!("DELETE FROM sync_meta WHERE name = '{note}'")).await.unwrap();
+    }
+    assert_eq!(stored(&deployment, "shards").await, "16");
+}

@@ -72,6 +72,8 @@ pub fn restore_resource<'a>(
 ) -> BoxFuture<'a, Result<Option<Erasure>, RefreshError>> {
     async move {
         let now = stores.database.now().await?;
+        // Only where the cache hears of it: while shards are closed it would keep the mark for those that follow.
+        raise_clocks(stores, Version(now.timestamp_micros())).await?;
         let Some(erasure) = stores.database.restore_resource(resource, by, now).await? else { return Ok(None) };
         keep_mark(stores, &erasure).await;
         tracing::info!(actor = by.actor, %resource, "a resource is restored, by an operator");

@@ -22,6 +22,8 @@
 //! need a log of events. This is one step of a whole recovery ([`automatic`](super::automatic)); by itself it loses nothing either:
 //! consumers go on meanwhile.
 
+mod former;
+
 use crate::apply::{Applier, DatabaseUnreachable};
 use crate::clock::wall_clock;
 use crate::recover::catch_up::RefreshError;
@@ -35,7 +37,7 @@ use event_store::{Fenced, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
@@ -102,6 +104,16 @@ struct Walked {
     done: Recovered,
     /// Of the pairs that were seen; none if these were too many.
     resources: Option<BTreeSet<Resource>>,
+}
+
+impl Walked {
+    fn add(&mut self, page: Recovered, mut resources: BTreeSet<Resource>) {
+        self.done += page;
+        if let Some(all) = &mut self.resources {
+            all.append(&mut resources);
+        }
+        self.resources = self.resources.take().filter(|all| all.len() <= RESOURCES);
+    }
 }
 
 /// Goes through the cached pairs.
@@ -172,7 +184,9 @@ impl LostPairs {
         if token.is_some() {
             fences::bring_back(&self.stores).await?;
         }
-        let Walked { mut done, resources } = self.walk(token, false, stop, &mut each).await?;
+        let mut walked = self.walk(token, false, stop, &mut each).await?;
+        self.walk_former(token, stop, &mut walked).await?;
+        let Walked { mut done, resources } = walked;
         let Some(token) = token.filter(|_| done.finished) else { return Ok(done) };
         if resources.is_none() {
             let again = self.walk(Some(token), true, stop, &mut |_| {}).await?.done;
@@ -207,13 +221,9 @@ impl LostPairs {
         let pages = pages.map_ok(move |pairs| walker.clone().page(pairs, token, counters));
         let mut pages = std::pin::pin!(pages.try_buffered(self.at_once));
         let mut walked = Walked { done: Recovered::default(), resources: Some(BTreeSet::new()) };
-        while let Some((page, mut resources)) = pages.try_next().await? {
-            walked.done += page;
+        while let Some((page, resources)) = pages.try_next().await? {
+            walked.add(page, resources);
             each(walked.done);
-            if let Some(all) = &mut walked.resources {
-                all.append(&mut resources);
-            }
-            walked.resources = walked.resources.filter(|all| all.len() <= RESOURCES);
         }
         walked.done.finished = at_end.load(Ordering::Relaxed);
         Ok(walked)
@@ -225,15 +235,28 @@ impl LostPairs {
         token: Option<u64>,
         counters: bool,
     ) -> Result<(Recovered, BTreeSet<Resource>), RecoverError> {
-        let mut done = Recovered { pairs: pairs.len() as u64, ..Recovered::default() };
-        let mut newer = self.newer(&pairs).await?;
+        let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
+        let mut done = self.bring_newer(pairs.len() as u64, self.newer(&pairs).await?, token).await?;
+        if let Some(token) = token.filter(|_| counters) {
+            done.recounted = self.count_again(&Vec::from_iter(resources.iter().copied()), token).await?;
+        }
+        Ok((done, resources))
+    }
+
+    /// Brings back those of so many pairs that are newer than their rows.
+    async fn bring_newer(
+        &self,
+        pairs: u64,
+        mut newer: Vec<(Pair, PairState)>,
+        token: Option<u64>,
+    ) -> Result<Recovered, RecoverError> {
+        let mut done = Recovered { pairs, ..Recovered::default() };
         if !newer.is_empty() {
             // What is behind a fence is not lost: it is gone.
             let said: Vec<_> = newer.iter().map(|(pair, state)| (*pair, state.version)).collect();
             let mut fenced = self.stores.database.fenced(&said).await?.into_iter();
             newer.retain(|_| fenced.next() == Some(false));
         }
-        let resources: BTreeSet<Resource> = pairs.iter().map(|pair| pair.resource).collect();
         if !newer.is_empty() {
             let waiting = self.stores.database.in_ledger_unfinished(&newer).await?;
             done.in_ledger = waiting.iter().filter(|waits| **waits).count() as u64;
@@ -247,10 +270,7 @@ impl LostPairs {
                 }
             }
         }
-        if let Some(token) = token.filter(|_| counters) {
-            done.recounted = self.count_again(&Vec::from_iter(resources.iter().copied()), token).await?;
-        }
-        Ok((done, resources))
+        Ok(done)
     }
 
     /// Counts again what the cache has heard a newer revision of, and tells it what the database says of the others, as far as
@@ -287,11 +307,14 @@ impl LostPairs {
     /// Pairs that are newer than their rows and not on their way.
     async fn newer(&self, pairs: &[Pair]) -> Result<Vec<(Pair, PairState)>, RecoverError> {
         let cached = self.stores.cache.states(pairs).await?;
-        let rows = self.stores.database.load_states(pairs).await?;
-        let cached = pairs.iter().zip(cached).filter_map(|(pair, state)| Some((*pair, state?)));
-        let rows: BTreeMap<Pair, PairState> = pairs.iter().copied().zip(rows).collect();
-        let newer: Vec<(Pair, PairState)> =
-            cached.filter(|(pair, state)| rows.get(pair).is_none_or(|row| state.version > row.version)).collect();
+        self.newer_than_rows(pairs.iter().zip(cached).filter_map(|(pair, state)| Some((*pair, state?))).collect()).await
+    }
+
+    async fn newer_than_rows(&self, cached: Vec<(Pair, PairState)>) -> Result<Vec<(Pair, PairState)>, RecoverError> {
+        let pairs: Vec<Pair> = cached.iter().map(|(pair, _)| *pair).collect();
+        let rows = self.stores.database.load_states(&pairs).await?;
+        let newer = cached.into_iter().zip(rows).filter(|((_, state), row)| state.version > row.version);
+        let newer: Vec<(Pair, PairState)> = newer.map(|(pair, _)| pair).collect();
         // Under load many are on their way, and one look after another would take longer than they do.
         let looks: Vec<_> = newer.into_iter().map(|(pair, state)| self.unless_journaled(pair, state)).collect();
         let looked: Vec<Option<(Pair, PairState)>> = stream::iter(looks).buffered(LOOKS).try_collect().await?;

@@ -56,6 +56,8 @@ struct Past {
     closed_at: Option<Instant>,
     opened_at: Option<Instant>,
     relapses: u32,
+    /// It is not closed any more.
+    for_good: bool,
 }
 
 impl Past {
@@ -152,11 +154,25 @@ impl Circuit {
         }
     }
 
+    /// Opens at once and stays open, whoever is just about to close it.
+    pub(crate) fn trip_for_good(&self, error: &dyn std::fmt::Display) {
+        self.past().for_good = true;
+        self.trip(error);
+    }
+
     /// The prober's word that the part is back.
     pub fn close(&self) {
         self.failures.store(0, Ordering::Relaxed);
-        if self.open.swap(false, Ordering::AcqRel) {
-            self.past().closed_at = Some(Instant::now());
+        let closed = {
+            // Under the lock of the past: what was ordered for good comes before this, or opens it again.
+            let mut past = self.past();
+            let closed = !past.for_good && self.open.swap(false, Ordering::AcqRel);
+            if closed {
+                past.closed_at = Some(Instant::now());
+            }
+            closed
+        };
+        if closed {
             self.show(false);
             tracing::info!(part = self.part, "circuit closed");
         }
@@ -218,5 +234,18 @@ mod tests {
         // Well for long enough: forgotten.
         past.open(now + 2 * LONGEST_HOLD);
         assert_eq!(past.hold(), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_open_for_good_is_closed_by_nobody() {
+        let circuit = Circuit::quiet("test", 1);
+        circuit.trip(&"away");
+        circuit.close();
+        assert!(!circuit.is_open());
+        circuit.trip_for_good(&"another number of shards");
+        for _ in 0..2 {
+            circuit.close();
+            assert!(circuit.is_open());
+        }
     }
 }

@@ -14,9 +14,7 @@ const CONFIRM_AFTER: Duration = Duration::from_millis(500);
 pub(super) async fn stores(args: &StoreArgs) -> anyhow::Result<Stores> {
     let mut settings = Settings::default();
     settings.database.url = args.database_url.clone().into();
-    settings.redis.url = args.redis_url.clone().into();
-    settings.redis.key_prefix.clone_from(&args.redis_prefix);
-    settings.redis.ca_file.clone_from(&args.redis_ca_file);
+    args.cache.tell(&mut settings.redis);
     let opened = crate::open::stores(&mut settings).await?;
     // Nobody else can tell whether these two belong together.
     eprintln!("{}", which(args));
@@ -26,26 +24,14 @@ pub(super) async fn stores(args: &StoreArgs) -> anyhow::Result<Stores> {
 /// Which two are compared: never a user, a password or an option.
 fn which(args: &StoreArgs) -> String {
     let database = match StoreUrl::parse(&args.database_url, &["mysql", "mariadb"]) {
-        Ok(url) => format!("{} {}", place(&url, 3306), url.path.as_deref().unwrap_or_default()),
+        Ok(url) => {
+            let place = domain::addresses::join(&url.host, url.port.unwrap_or(3306));
+            format!("{place} {}", url.path.as_deref().unwrap_or_default())
+        }
         // A file.
         Err(_) => "the database in a file".to_owned(),
     };
-    let cache = match StoreUrl::parse(&args.redis_url, &["redis", "rediss"]) {
-        Ok(url) => {
-            let number = url.path.as_deref().filter(|number| !number.is_empty()).unwrap_or("0");
-            format!("{} database {number}", place(&url, 6379))
-        }
-        Err(_) => "unknown".to_owned(),
-    };
-    let prefix = match args.redis_prefix.as_str() {
-        "" => "keys without a prefix".to_owned(),
-        prefix => format!("keys that begin with {prefix:?}"),
-    };
-    format!("database {database} and Redis {cache}, {prefix}")
-}
-
-fn place(url: &StoreUrl, port: u16) -> String {
-    domain::addresses::join(&url.host, url.port.unwrap_or(port))
+    format!("database {database} and {}", args.cache.which())
 }
 
 /// A checker on these stores.

@@ -10,6 +10,8 @@ use settings::Settings;
 /// What both stores say before anything is done; nothing is written for that.
 pub(super) struct Facts {
     pub(super) stored: ShardCount,
+    /// Whether a note says that one is under way.
+    pub(super) is_noted: bool,
     in_cache: Option<ShardCount>,
     path: Option<WritePath>,
     noted: Option<UnderWay>,
@@ -23,7 +25,8 @@ impl Facts {
         let in_cache = cache(settings, stored)?.recorded_shards().await.context("cache")?;
         let noted = database.note(NOTE).await?.map(|text| UnderWay::read(&text)).transpose()?;
         let path = database.write_path().await?;
-        Ok(Self { stored, in_cache, path, noted, prefix: settings.redis.key_prefix.clone() })
+        let is_noted = noted.is_some();
+        Ok(Self { stored, is_noted, in_cache, path, noted, prefix: settings.redis.key_prefix.clone() })
     }
 
     /// What is to be done; nothing if the data has that number already.
@@ -31,7 +34,7 @@ impl Facts {
     /// This must be the cache of that database: the journals of another one are empty, and whatever stands in the right ones would be
     /// left there. Its own record says so. Only of a reshard that is under way, which has looked before, it may have been lost.
     pub(super) fn under_way(&self, to: u16) -> anyhow::Result<Option<UnderWay>> {
-        let Self { stored, in_cache, path, noted, prefix } = self;
+        let Self { stored, is_noted: _, in_cache, path, noted, prefix } = self;
         let said = in_cache.map_or_else(|| "none".to_owned(), |shards| shards.to_string());
         if let Some(noted) = noted {
             ensure!(
@@ -48,6 +51,13 @@ impl Facts {
                 noted.to
             );
             return Ok(Some(*noted));
+        }
+        // The note is lost, and how far it was: only the database has the number. Whether this is that cache, its shards say.
+        if let Some(from) = in_cache
+            && stored.get() == to
+            && stored.epoch() == from.epoch() + 1
+        {
+            return Ok(Some(UnderWay { from: *from, to: *stored, path: *path, sealing: true }));
         }
         ensure!(
             *in_cache == Some(*stored),

@@ -8,7 +8,7 @@ use crate::cli::interrupt_on_signal;
 use crate::output::{Format, print_one};
 use crate::{UsageError, Verdict};
 use anyhow::{Context, ensure};
-use cache_manager::{RedisCache, Standing};
+use cache_manager::{RedisCache, SlotsNow, Standing};
 use chrono::TimeDelta;
 use domain::cache::LikeCache;
 use domain::{ShardCount, Version, WritePath};
@@ -33,6 +33,9 @@ const ABOUT: u32 = 2_000;
 /// Who has not said for so long that it runs does not run.
 const ALIVE: TimeDelta = TimeDelta::seconds(10);
 
+const LOST: &str = "shards are closed for good already, and the note about that is lost: going on from there. What the write path was \
+                    before is lost, too";
+
 /// What it came to.
 #[derive(Debug, Serialize)]
 struct Told {
@@ -53,13 +56,10 @@ struct Told {
 pub(super) async fn run(args: ReshardArgs, format: Format) -> anyhow::Result<Verdict> {
     let mut settings = Settings::default();
     settings.database.url = args.database_url.clone().into();
-    settings.redis.url = args.redis_url.clone().into();
-    settings.redis.cluster = args.redis_cluster;
+    args.cache.tell(&mut settings.redis);
     // No caller waits; who ends here leaves likes on the way around Redis until somebody comes back.
     settings.redis.response_timeout = PATIENCE;
     settings.redis.connect_timeout = PATIENCE;
-    settings.redis.key_prefix.clone_from(&args.redis_prefix);
-    settings.redis.ca_file.clone_from(&args.redis_ca_file);
     settings.database.validate().map_err(UsageError)?;
     settings.redis.validate().map_err(UsageError)?;
     let database = EventStore::connect(&settings.database).await?;
@@ -87,7 +87,19 @@ pub(super) async fn run(args: ReshardArgs, format: Format) -> anyhow::Result<Ver
     };
     let (old, new) = (cache(&settings, under_way.from)?, cache(&settings, under_way.to)?);
     let told = Told::of(under_way.from, under_way.to);
-    Work { database, old, interrupt: interrupt(), args, told }.go(under_way, facts.stored, new, lease, format).await
+    let work = Work { database, old, interrupt: interrupt(), args, told };
+    if !facts.is_noted && facts.stored == under_way.to {
+        let standings = work.standings(&under_way).await?;
+        ensure!(
+            standings.iter().all(|standing| *standing == Standing::Sealed),
+            "the database has {} shards, the cache {}, and those are not closed: another Redis or --redis-prefix was meant",
+            under_way.to,
+            under_way.from
+        );
+        eprintln!("{LOST}");
+        work.database.set_note(NOTE, Some(&under_way.written())).await?;
+    }
+    work.go(under_way, facts.stored, new, lease, format).await
 }
 
 fn interrupt() -> CancellationToken {
@@ -127,16 +139,14 @@ impl Work {
         lease: Lease,
         format: Format,
     ) -> anyhow::Result<Verdict> {
-        ensure!(
-            self.database.note("went_back").await?.is_none(),
-            "the database went back in time and is not recovered: syncctl recover, then this once more"
-        );
+        self.believed().await?;
         if now != under_way.to {
             let handed = !under_way.sealing && !self.noted_again(&mut under_way).await?;
             if handed {
                 let highest = self.drain_and_close(&under_way, &lease).await?;
                 self.hand_over(&new, highest, &lease).await?;
                 lease.held()?;
+                self.believed().await?;
                 under_way.sealing = true;
                 self.database.set_note(NOTE, Some(&under_way.written())).await?;
                 at("sealing");
@@ -178,15 +188,23 @@ impl Work {
         self.end(format).await
     }
 
+    /// A database that lacks commits is recovered by what the cache has under the number of now.
+    async fn believed(&self) -> anyhow::Result<()> {
+        for note in ["went_back", "recovery"] {
+            ensure!(
+                self.database.note(note).await?.is_none(),
+                "the database went back in time and is not recovered yet: wait for that, or syncctl recover; then this once more"
+            );
+        }
+        Ok(())
+    }
+
     /// Whether shards are sealed of which no note says so: the database has lost it. Then it goes on from there.
     async fn noted_again(&self, under_way: &mut UnderWay) -> anyhow::Result<bool> {
         if !self.standings(under_way).await?.contains(&Standing::Sealed) {
             return Ok(false);
         }
-        eprintln!(
-            "shards are closed for good already, and the note about that is lost: going on from there. What the write path was before \
-             is lost, too"
-        );
+        eprintln!("{LOST}");
         under_way.sealing = true;
         self.database.set_note(NOTE, Some(&under_way.written())).await?;
         self.database.set_write_path(Some(WritePath::Synchronous)).await?;
@@ -197,6 +215,11 @@ impl Work {
         let status = self.old.shard_status().await.unwrap_or_default();
         self.told.unsettled = status.iter().map(|shard| shard.journal_len).sum();
         self.told.to_restart = self.running(None).await?;
+        if self.told.from == self.told.to {
+            self.told.to_restart.clear();
+            print_one(format, &self.told, || println!("the data has {} shards: nothing to do", self.told.to))?;
+            return Ok(Verdict::Fine);
+        }
         print_one(format, &self.told, || {
             println!(
                 "{} shards would become {}; {} unsettled entries would be waited for; to be restarted afterwards: {}",
@@ -210,26 +233,74 @@ impl Work {
     }
 
     pub(super) async fn hand_over(&mut self, new: &RedisCache, highest: Version, lease: &Lease) -> anyhow::Result<()> {
+        self.empty(new, lease).await?;
         new.raise_clocks(highest).await?;
         self.old.hand_over(new).await?;
         at("half_handed_over");
+        // Keys of a slot that moves are seen by no walk that passes one node before they leave the other, and that one after.
+        let mut slots = self.slots_at_rest().await?;
+        loop {
+            self.hand_over_answers(new, lease).await?;
+            let now = self.slots_at_rest().await?;
+            if now == slots {
+                break;
+            }
+            eprintln!("slots of the cluster were moved meanwhile: looking through all keys again");
+            slots = now;
+        }
+        eprintln!("handed over what is known of erased users and deleted resources, and {} answers", self.told.answers);
+        at("handed_over");
+        Ok(())
+    }
+
+    /// What an earlier attempt, that came to nothing, has handed over, goes: users may have been erased since, and resources deleted.
+    async fn empty(&self, new: &RedisCache, lease: &Lease) -> anyhow::Result<()> {
+        // Nobody uses these shards before they are recorded.
+        if !new.was_begun().await? || self.old.recorded_shards().await? == Some(new.number()) {
+            return Ok(());
+        }
+        let mut cursor = 0;
+        loop {
+            lease.held()?;
+            cursor = new.remove_handed_over(cursor, ABOUT).await?;
+            if cursor == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn hand_over_answers(&mut self, new: &RedisCache, lease: &Lease) -> anyhow::Result<()> {
         let (mut cursor, mut said) = (0, Instant::now());
+        self.told.answers = 0;
         loop {
             lease.held()?;
             let (answers, next) = self.old.hand_over_answers(new, cursor, ABOUT).await?;
             self.told.answers += answers;
             cursor = next;
             if next == 0 {
-                break;
+                return Ok(());
             }
             if said.elapsed() >= SAY_EVERY {
                 said = Instant::now();
                 eprintln!("handed over {} answers to idempotency keys", self.told.answers);
             }
         }
-        eprintln!("handed over what is known of erased users and deleted resources, and {} answers", self.told.answers);
-        at("handed_over");
-        Ok(())
+    }
+
+    /// Waits until no slot of a cluster moves.
+    async fn slots_at_rest(&self) -> anyhow::Result<SlotsNow> {
+        let mut said = false;
+        loop {
+            let now = self.old.slots_now().await.context("cache")?;
+            if !now.moving {
+                return Ok(now);
+            }
+            ensure!(!self.interrupt.is_cancelled(), "interrupted while slots of the cluster move: run this again, soon");
+            if !std::mem::replace(&mut said, true) {
+                eprintln!("slots of the cluster are on their way: waiting until they are where they go");
+            }
+            sleep(PAUSE).await;
+        }
     }
 
     /// Says who works with another number still, and waits for them.
@@ -252,6 +323,9 @@ impl Work {
                 said.clone_from(&self.told.to_restart);
             }
             sleep(PAUSE * 5).await;
+        }
+        if self.database.write_path().await? == Some(WritePath::Synchronous) {
+            eprintln!("the write path is ordered to be synchronous: syncctl write-path");
         }
         self.database.close().await;
         print_one(format, &self.told, || {

@@ -1,6 +1,7 @@
 //! Load against a server of our own, verify against real stores, and the command line as a process.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cluster;
 mod command_line;
 mod configured;
 mod documented;
