@@ -2,7 +2,7 @@
 //!
 //! Redis answers a connection's commands in their order, so whoever reads hundreds of keys would be in front of the likes
 //! that come after it. Reads of a few keys have a connection of their own, and those of many another one, on which only a
-//! few calls of bounded length are under way at a time ([`BULK_CALLS`], [`CHUNK`]): between two of them Redis serves likes.
+//! few calls of bounded length are under way at a time ([`BULK_KEYS`], [`CHUNK`]): between two of them Redis serves likes.
 
 mod multiplexed;
 
@@ -33,8 +33,8 @@ use tokio::time::Instant;
 /// Most keys of one call of a bulk read: Redis does nothing else meanwhile, some tenths of a millisecond at this size.
 pub(crate) const CHUNK: usize = 100;
 
-/// Calls of bulk reads that are under way at a time; the others wait for their turn.
-const BULK_CALLS: usize = 2;
+/// Keys of bulk reads that are under way at a time, those of two such calls, or of more that are smaller; the others wait for their turn.
+const BULK_KEYS: usize = 2 * CHUNK;
 
 /// A read of at most so many keys is no bulk read.
 pub(crate) const FEW: usize = 20;
@@ -230,7 +230,7 @@ impl Connections {
             reads: connection(),
             bulk: connection(),
             word: LastWord::default(),
-            turns: Semaphore::new(BULK_CALLS),
+            turns: Semaphore::new(BULK_KEYS),
             pool,
             pooled_generation: AtomicU64::new(0),
             primary,
@@ -253,13 +253,13 @@ impl Connections {
         self.drop_former();
     }
 
-    /// The way of a read of so many keys. Who reads many holds its turn until it has its answer; turns come in the order in
+    /// The way of a piece of a read of so many keys. Who reads many holds its turn until it has its answer; turns come in the order in
     /// which they were asked for, so nobody's read waits for the whole of another one.
-    pub(crate) async fn way_of_read(&self, keys: usize) -> (&Multiplexed, Option<SemaphorePermit<'_>>) {
+    pub(crate) async fn way_of_read(&self, keys: usize, piece: usize) -> (&Multiplexed, Option<SemaphorePermit<'_>>) {
         if keys <= FEW {
             return (&self.reads, None);
         }
-        (&self.bulk, self.turn().await)
+        (&self.bulk, self.turn_of(piece).await)
     }
 
     /// The way of a read of one key of so many.
@@ -267,10 +267,14 @@ impl Connections {
         if keys <= FEW { &self.reads } else { &self.bulk }
     }
 
-    /// A turn on [`bulk`](Self::bulk).
+    /// A turn on [`bulk`](Self::bulk), of the largest call.
     pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        self.turn_of(CHUNK).await
+    }
+
+    async fn turn_of(&self, keys: usize) -> Option<SemaphorePermit<'_>> {
         // Nobody closes it.
-        self.turns.acquire().await.ok()
+        self.turns.acquire_many(keys.min(CHUNK) as u32).await.ok()
     }
 
     /// Runs a command of background work.
@@ -334,11 +338,15 @@ mod tests {
     #[tokio::test]
     async fn of_bulk_reads_a_few_are_under_way_at_a_time() {
         let connections = Connections::new(&RedisConfig::default(), &Keys::new("", ShardCount::default())).unwrap();
-        let mut under_way: Vec<_> = (0..BULK_CALLS).map(|_| connections.way_of_read(FEW + 1).now_or_never()).collect();
-        assert!(under_way.iter().flatten().all(|(_, turn)| turn.is_some()) && under_way.iter().all(Option::is_some));
-        assert!(connections.way_of_read(FEW + 1).now_or_never().is_none(), "one more at once");
-        assert!(connections.way_of_read(FEW).now_or_never().is_some(), "who reads a few keys waits");
-        under_way.pop();
-        assert!(connections.way_of_read(FEW + 1).now_or_never().is_some(), "a turn is lost");
+        let read = |keys: usize| connections.way_of_read(keys, keys.min(CHUNK)).now_or_never();
+        for (keys, at_once) in [(500, 2), (CHUNK, 2), (50, 4), (FEW + 1, 9)] {
+            let mut under_way: Vec<_> = (0..at_once).map(|_| read(keys)).collect();
+            assert!(under_way.iter().all(Option::is_some), "{keys}");
+            assert!(under_way.iter().flatten().all(|(_, turn)| turn.is_some()), "{keys}");
+            assert!(read(keys).is_none(), "one more of {keys} at once");
+            assert!(read(FEW).is_some(), "who reads a few keys waits");
+            under_way.pop();
+            assert!(read(keys).is_some(), "a turn is lost");
+        }
     }
 }

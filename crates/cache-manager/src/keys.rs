@@ -256,7 +256,9 @@ mod tests {
         assert_eq!(later.pair_of_before(&keys(after).pair(pair)), Some(pair));
         assert_eq!(keys(after).pair_of_before(&keys(after).pair(pair)), None);
         assert_eq!(keys(before).pair_of_before(&keys(after).pair(pair)), None);
-        for other in ["a:{s3}:c:v77", "a:{s3}:p:v7", "a:{x3}:p:v7:77", "a:{s3.x}:p:v7:77", "b:{s3}:p:v7:77", "a:{s3}:p:"] {
+        for other in
+            ["a:{s3}:c:v77", "a:{s3}:p:v7", "a:{x3}:p:v7:77", "a:{s3.x}:p:v7:77", "b:{s3}:p:v7:77", "a:{s3}:p:"]
+        {
             assert_eq!(later.pair_of_before(other), None, "{other}");
         }
     }

@@ -60,7 +60,7 @@ async fn of_counters<T>(
         for resource in some {
             calls.add_command(command(resource));
         }
-        let (way, _turn) = only.way_of_read(resources.len()).await;
+        let (way, _turn) = only.way_of_read(resources.len(), some.len()).await;
         let answers: Vec<RedisResult<Value>> = way.query_all(&calls).await.map_err(cache_error)?;
         for answer in answers {
             counts.push(read(answer).map_err(|error| cache_error(way.of_one_command(error)))?);
@@ -151,7 +151,7 @@ pub(crate) async fn states(
         for pair in some {
             call.arg(keys.pair(*pair));
         }
-        let (way, _turn) = only.way_of_read(pairs.len()).await;
+        let (way, _turn) = only.way_of_read(pairs.len(), some.len()).await;
         let values: Vec<Option<Vec<u8>>> = way.query(&call, false).await.map_err(cache_error)?;
         states.extend(values.into_iter().map(|value| value.as_deref().and_then(number).map(decode_state)));
     }

@@ -60,7 +60,7 @@ pub(crate) struct ReshardArgs {
 impl ReshardArgs {
     #[cfg(feature = "distributed")]
     pub(crate) async fn run(self, format: Format) -> anyhow::Result<Verdict> {
-        steps::run(self, format).await
+        Box::pin(steps::run(self, format)).await
     }
 
     #[cfg(not(feature = "distributed"))]

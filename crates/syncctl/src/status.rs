@@ -306,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_store_of_no_use_is_told_with_the_word_of_a_process() {
-        let shards = |part: &str| (part == "redis_shards").then(|| "22 of 64 shards: their primary does not answer".to_owned());
+        let shards =
+            |part: &str| (part == "redis_shards").then(|| "22 of 64 shards: their primary does not answer".to_owned());
         let partly = without_cache(shards);
         assert_eq!((partly.kind.as_str(), partly.hint), (PARTLY, shards("redis_shards").unwrap()));
         let all = without_cache(|part| Some(format!("{part} is down")));

@@ -33,7 +33,8 @@ pub(super) async fn measure(bench: &mut Bench) -> Result<()> {
                 let lag = lags.quantile(share).context("no lags were recorded")?;
                 figures.note(format!("{name} at {level} %"), "ms", lag * 1e3);
             }
-            let parts = [("publish", since(&serves, &served, PUBLISH)?), ("transaction", since(&consumes, &consumed, APPLY)?)];
+            let parts =
+                [("publish", since(&serves, &served, PUBLISH)?), ("transaction", since(&consumes, &consumed, APPLY)?)];
             for (part, times) in parts {
                 for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
                     let time = times.quantile(share).with_context(|| format!("no {part} was recorded"))?;

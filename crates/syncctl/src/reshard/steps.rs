@@ -295,7 +295,10 @@ impl Work {
             if !now.moving {
                 return Ok(now);
             }
-            ensure!(!self.interrupt.is_cancelled(), "interrupted while slots of the cluster move: run this again, soon");
+            ensure!(
+                !self.interrupt.is_cancelled(),
+                "interrupted while slots of the cluster move: run this again, soon"
+            );
             if !std::mem::replace(&mut said, true) {
                 eprintln!("slots of the cluster are on their way: waiting until they are where they go");
             }
